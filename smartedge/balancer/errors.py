@@ -1,0 +1,134 @@
+"""What can go wrong with a request: one tree of errors that say status, blame and whether the backend may have acted.
+
+The proxy raises these and nothing else past `proxy/transport.py`; whoever answers the client reads the attributes, so there is
+no ladder of isinstance anywhere (the idea is h11's `RemoteProtocolError.error_status_hint`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Blame = Literal["client", "backend", "edge"]
+
+
+class EdgeError(Exception):
+    """A request that could not be forwarded, or not to its end.
+
+    status: the HTTP status the client gets (499 is only ever logged: the client is gone).
+    title: the short name of the problem, the same for every occurrence (RFC 9457 section 3.1.3).
+    detail: what happened this time; never holds a secret, a body or a header of the client's.
+    blame: who caused it; only `backend` counts against a backend.
+    sent: whether the backend may have acted on the request, so that repeating it is not safe in itself.
+    retry_after_s: when it makes sense to come back, in seconds, or None.
+    """
+
+    status: int = 500
+    title: str = "Internal error"
+    blame: Blame = "edge"
+    sent: bool = False
+
+    def __init__(self, detail: str, *, sent: bool | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        if sent is not None:
+            self.sent = sent
+
+
+class NoBackend(EdgeError):
+    """No backend may take the request now (RFC 9110 section 15.6.4)."""
+
+    status = 503
+    title = "No backend available"
+
+
+class Draining(EdgeError):
+    """The edge is stopping and takes no new requests."""
+
+    status = 503
+    title = "Shutting down"
+
+
+class BackendError(EdgeError):
+    """The backend's fault; `sent` is True unless nothing of the request can have reached it."""
+
+    status = 502
+    title = "Bad gateway"
+    blame = "backend"
+    sent = True
+
+
+class ConnectFailed(BackendError):
+    """No connection: refused, unreachable, timed out, unresolvable, or TLS failed. The request was never sent."""
+
+    title = "Backend unreachable"
+    sent = False
+
+
+class BackendClosed(BackendError):
+    """The backend closed the connection before the first byte of an answer."""
+
+    title = "Backend closed the connection"
+
+
+class BadAnswer(BackendError):
+    """What the backend answered is not HTTP, or broke off."""
+
+    title = "Bad answer from backend"
+
+
+class BackendTimeout(BackendError):
+    """The backend kept silent for too long (RFC 9110 section 15.6.5)."""
+
+    status = 504
+    title = "Backend timed out"
+
+
+class ClientError(EdgeError):
+    """The client's fault: refused before a backend heard of it, or broken off by the client."""
+
+    status = 400
+    title = "Bad request"
+    blame = "client"
+
+
+class ClientTimeout(ClientError):
+    """The client was too slow to send its request (RFC 9110 section 15.5.9)."""
+
+    status = 408
+    title = "Request timeout"
+
+
+class PayloadTooLarge(ClientError):
+    """The request body passes the limit (RFC 9110 section 15.5.14)."""
+
+    status = 413
+    title = "Content too large"
+
+
+class TargetTooLong(ClientError):
+    """The request target passes the limit (RFC 9110 section 15.5.15)."""
+
+    status = 414
+    title = "URI too long"
+
+
+class HeadersTooLarge(ClientError):
+    """The request head passes the limit (RFC 6585 section 5)."""
+
+    status = 431
+    title = "Request header fields too large"
+
+
+class MethodRefused(ClientError):
+    """A method that a reverse proxy does not perform: CONNECT (RFC 9110 section 15.6.2)."""
+
+    status = 501
+    title = "Not implemented"
+
+
+class ClientGone(ClientError):
+    """The client left before its answer was complete; 499 is nginx's number for it, used in the log only."""
+
+    status = 499
+    title = "Client closed request"

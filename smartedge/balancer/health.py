@@ -1,0 +1,77 @@
+"""Health: what the probes say of a backend, as a table of transitions.
+
+`fall` bad probes in a row take a healthy backend out, `rise` good ones bring it back (HAProxy's rule, and its
+words); of a backend that was never probed the first result decides. Nothing here probes: the results come in
+by `probed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+HealthState = Literal["unknown", "healthy", "unhealthy"]
+HealthChange = Literal["up", "down"]
+
+OK_STATUSES: Final = frozenset(range(200, 300))
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """How a backend is probed, as the operator wrote it; `statuses` are the codes that mean "healthy"."""
+
+    path: str = "/health"
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    fall: int = 3
+    rise: int = 2
+    statuses: frozenset[int] = OK_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A way out of a state: after how many probes in a row, where to, and the change to announce."""
+
+    after: Callable[[HealthPolicy], int]
+    state: HealthState
+    change: HealthChange
+
+
+TRANSITIONS: Final[dict[tuple[HealthState, bool], Transition]] = {
+    # (state, the probe was good): a pair that is not here confirms the state and starts the count again
+    ("unknown", True): Transition(lambda _: 1, "healthy", "up"),
+    ("unknown", False): Transition(lambda _: 1, "unhealthy", "down"),
+    ("healthy", False): Transition(lambda policy: policy.fall, "unhealthy", "down"),
+    ("unhealthy", True): Transition(lambda policy: policy.rise, "healthy", "up"),
+}
+
+
+class Health:
+    """One backend's health. The policy may be replaced at any time: state and count stay."""
+
+    __slots__ = ("policy", "state", "streak")
+
+    def __init__(self, policy: HealthPolicy) -> None:
+        self.policy = policy
+        self.state: HealthState = "unknown"
+        self.streak = 0
+        """Probes in a row that contradict the state."""
+
+    @property
+    def changing(self) -> bool:
+        """Whether the state is in doubt, so that the next probe should come sooner than the interval."""
+        return self.streak > 0 or self.state == "unknown"
+
+    def probed(self, ok: bool) -> HealthChange | None:
+        """Take in a probe's result; return the change, for the caller to announce."""
+        transition = TRANSITIONS.get((self.state, ok))
+        if transition is None:
+            self.streak = 0
+            return None
+        self.streak += 1
+        if self.streak < transition.after(self.policy):
+            return None
+        self.state = transition.state
+        self.streak = 0
+        return transition.change

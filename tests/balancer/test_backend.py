@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from smartedge.balancer.backend import (
+    CODE_CELLS,
+    CODE_LABELS,
+    DURATION_CELLS,
+    LATENCY_CELLS,
+    ROW_CELLS,
+    Backend,
+    BackendSpec,
+    Cell,
+    Learned,
+)
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import HealthPolicy
+from tests.balancer.makers import backend
+
+Row = tuple["memoryview[int]", "memoryview[float]"]
+
+
+def a_row(cells: int = ROW_CELLS) -> Row:
+    memory = memoryview(bytearray(cells * 8))
+    return memory.cast("q"), memory.cast("d")
+
+
+def eject(one: Backend, now: float) -> None:
+    from random import Random
+
+    while one.learned.breaker.failed(now, Random(1)) != "opened":
+        pass
+
+
+def test_what_the_operator_wrote_cannot_be_changed() -> None:
+    spec = BackendSpec(id="a", url="http://a")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.weight = 3  # type: ignore[misc]
+
+
+def test_a_backend_is_known_by_id_and_url_together() -> None:
+    keys = {BackendSpec(id=i, url=u).key for i in ("a", "b") for u in ("http://a", "http://b")}
+    assert len(keys) == 4
+    assert backend("a").key == BackendSpec(id="a", url="http://a:80", weight=9).key
+    assert "a http://a:80" in repr(backend("a"))
+
+
+def test_a_healthy_backend_is_available() -> None:
+    assert backend("a").why_not(0.0) is None
+    assert backend("a").available(0.0)
+
+
+def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None:
+    one = backend("a", probed=None, max_in_flight=1)
+    one.draining = True
+    eject(one, 1000.0)
+    one.learned.cells[Cell.IN_FLIGHT] = 1
+    assert one.why_not(1000.0) == "draining"
+    one.draining = False
+    assert one.why_not(1000.0) == "unprobed"
+    one.learned.health.probed(False)
+    assert one.why_not(1000.0) == "unhealthy"
+    one.learned.health.probed(True)
+    one.learned.health.probed(True)
+    assert one.why_not(1000.0) == "breaker_open"
+    assert one.why_not(1005.0) == "full"
+    one.learned.cells[Cell.IN_FLIGHT] = 0
+    assert one.why_not(1005.0) is None
+
+
+def test_asking_changes_nothing() -> None:
+    one = backend("a")
+    eject(one, 1000.0)
+    assert all(one.available(1005.0) for _ in range(9))
+    assert one.learned.breaker.state == "open"
+
+
+def test_a_limit_counts_the_leases_of_all_workers() -> None:
+    one = backend("a", max_in_flight=3)
+    own, other = a_row(), a_row()
+    one.learned.attach(*own, (own[0], other[0]))
+    own[0][Cell.IN_FLIGHT] = 1
+    other[0][Cell.IN_FLIGHT] = 1
+    assert one.in_flight() == 2
+    assert not one.full()
+    other[0][Cell.IN_FLIGHT] = 2
+    assert one.full()
+
+
+def test_without_a_limit_a_backend_is_never_full() -> None:
+    one = backend("a")
+    one.learned.cells[Cell.IN_FLIGHT] = 10**6
+    assert not one.full()
+
+
+def test_another_configurations_policies_are_followed_and_what_was_learned_stays() -> None:
+    learned = Learned()
+    learned.health.probed(True)
+    spec = BackendSpec("a", "http://a", health=HealthPolicy(fall=1), breaker=BreakerPolicy(failures=2))
+    learned.follow(spec)
+    assert learned.health.state == "healthy"
+    assert learned.health.policy.fall == 1
+    assert learned.breaker.policy.failures == 2
+
+
+def test_counting_needs_no_board() -> None:
+    learned = Learned()
+    learned.count(404, 0.3, 10, 2000)
+    learned.count(404, 0.2, 1, 1)
+    learned.count(299, 100.0, 0, 0)
+    learned.add(Cell.RETRIES)
+    learned.add(Cell.CONNECTS, 5)
+    totals = learned.totals()
+    assert len(totals) == ROW_CELLS
+    assert (totals[Cell.BYTES_IN], totals[Cell.BYTES_OUT]) == (11, 2001)
+    assert (totals[Cell.RETRIES], totals[Cell.CONNECTS]) == (1, 5)
+    assert totals[Cell.DURATION_SUM] == pytest.approx(100.5)
+    codes = dict(zip(CODE_LABELS, totals[CODE_CELLS], strict=True))
+    assert {label: count for label, count in codes.items() if count} == {"404": 2, "2xx": 1}
+    assert sum(totals[DURATION_CELLS]) == 3
+    assert totals[DURATION_CELLS][-1] == 1
+    assert not sum(totals[LATENCY_CELLS])
+
+
+def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
+    learned = Learned()
+    learned.count(200, 0.25, 3, 4)
+    learned.add(Cell.IN_FLIGHT, 2)
+    learned.reals[Cell.EWMA] = 0.5
+    private = learned.cells
+    ints, reals = a_row()
+    learned.attach(ints, reals, (ints,))
+    learned.count(200, 0.25, 3, 4)
+    totals = learned.totals()
+    assert (totals[Cell.BYTES_IN], totals[Cell.IN_FLIGHT], totals[Cell.EWMA]) == (6, 2, 0.5)
+    assert totals[Cell.DURATION_SUM] == 0.5
+    assert ints[Cell.BYTES_IN] == 6
+    assert not any(private)
+
+
+def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_leases() -> None:
+    ints, reals = a_row()
+    predecessor = Learned()
+    predecessor.attach(ints, reals, (ints,))
+    predecessor.count(200, 0.25, 3, 4)
+    predecessor.add(Cell.IN_FLIGHT, 7)
+    successor = Learned()
+    successor.add(Cell.IN_FLIGHT, 1)
+    successor.count(200, 0.25, 3, 4)
+    successor.attach(ints, reals, (ints,))
+    totals = successor.totals()
+    assert (totals[Cell.BYTES_IN], totals[Cell.DURATION_SUM], totals[Cell.IN_FLIGHT]) == (6, 0.5, 1)
+
+
+def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:
+    learned = Learned()
+    memory = memoryview(bytearray((ROW_CELLS + 8) * 8))  # a board may round its rows up
+    for _ in range(3):
+        ints = memory.cast("q")
+        learned.attach(ints, memory.cast("d"), (ints,))
+        learned.count(200, 0.25, 3, 4)
+    assert learned.totals()[Cell.BYTES_IN] == 9
+    assert learned.totals()[Cell.DURATION_SUM] == 0.75
+
+
+def test_totals_add_up_all_workers_and_average_the_ewma_of_those_that_have_one() -> None:
+    rows = [a_row() for _ in range(3)]
+    workers = [Learned() for _ in rows]
+    for number, (worker, row) in enumerate(zip(workers, rows, strict=True)):
+        worker.attach(*row, tuple(ints for ints, _ in rows))
+        worker.count(503, 0.5, 1, 0)
+        worker.reals[Cell.EWMA] = number * 0.2
+    totals = workers[0].totals()
+    assert totals == workers[2].totals()
+    assert totals[Cell.BYTES_IN] == 3
+    assert totals[Cell.DURATION_SUM] == 1.5
+    assert totals[Cell.EWMA] == pytest.approx(0.3)

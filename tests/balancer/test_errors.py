@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from smartedge.balancer import errors
+
+
+def tree(root: type[errors.EdgeError]) -> list[type[errors.EdgeError]]:
+    return [root, *(error for child in root.__subclasses__() for error in tree(child))]
+
+
+@pytest.mark.parametrize("kind", tree(errors.EdgeError))
+def test_every_error_says_status_title_and_blame_and_keeps_its_detail(kind: type[errors.EdgeError]) -> None:
+    error = kind("what happened", retry_after_s=3.0)
+    assert 400 <= error.status <= 599
+    assert error.title
+    assert error.blame in ("client", "backend", "edge")
+    assert (error.detail, str(error), error.retry_after_s) == ("what happened", "what happened", 3.0)
+
+
+def test_the_backend_may_have_acted_unless_nothing_reached_it() -> None:
+    assert errors.BackendClosed("").sent
+    assert not errors.ConnectFailed("").sent
+    assert not errors.NoBackend("").sent
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_whoever_raises_it_may_know_better_whether_the_backend_acted(sent: bool) -> None:
+    assert errors.BackendError("", sent=sent).sent is sent
