@@ -1,0 +1,23 @@
+"""The program: `python -m smartedge`, or `smartedge` once it is installed."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Patch the standard library for gevent before anything else is imported, then run the command line."""
+    try:
+        from gevent import monkey
+
+        monkey.patch_all()
+
+        from smartedge import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The command line: run, check, reload, status. Whatever stops it is one clear line and exit status 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from smartedge import __version__
+from smartedge.config import Config, ConfigError, admin_token, config_path, load
+from smartedge.config_values import address, escaped
+from smartedge.control.board import BoardError
+from smartedge.control.rows import RowsError
+from smartedge.control.workers import StateError
+from smartedge.remote import RefusedError, UnreachableError, ask, reload_text, status_text
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+_CONFIG_HELP = "The configuration file; backends.json unless given."
+_URL_HELP = "Where the balancer answers: its --bind, or its --admin-bind if it has one."
+
+
+class Stop(click.ClickException):
+    """The end of a command that cannot do what it was asked to; the message says why."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Print the message after the program's name, on standard error."""
+        click.echo(f"smartedge: {self.message}", file=file, err=file is None)
+
+
+class Declined(Stop):
+    """The balancer was asked, and said no."""
+
+    exit_code = 1
+
+
+@click.group()
+@click.version_option(__version__, prog_name="smartedge")
+def program() -> None:
+    """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
+
+
+@program.command()
+@click.option("--config", metavar="FILE", help=_CONFIG_HELP)
+@click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
+@click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
+@click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
+@click.option(
+    "--access-log",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="true",
+    help="Write a JSON line for each request to standard output, or to FILE.",
+)
+@click.option("--strategy", metavar="NAME", help="How a backend is chosen: round_robin or ewma.")
+def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> int:
+    """Start the balancer; Ctrl-C stops it."""
+    path, overrides = config_path(config, os.environ), {"backends": list(backend), **flags}
+    try:
+        loaded, token = load(path, os.environ, overrides), admin_token(os.environ)
+    except ConfigError as error:
+        raise Stop(str(error)) from error
+
+    from smartedge.serve import serve  # late, so that a broken file is told at once
+
+    try:
+        code: int = serve(loaded, config_path=path, overrides=overrides, token=token)
+        return code
+    except (ConfigError, BoardError, RowsError, StateError) as error:
+        raise Stop(str(error)) from error
+    except OSError as error:
+        if reason := _cannot_listen(loaded) or _file_trouble(error):
+            raise Stop(reason) from error
+        raise
+
+
+@program.command()
+@click.option("--config", metavar="FILE", help=_CONFIG_HELP)
+def check(config: str | None) -> None:
+    """Say whether the configuration is right, and all that is wrong with it."""
+    try:
+        loaded, _ = load(config, os.environ), admin_token(os.environ)
+    except ConfigError as error:
+        raise Stop(str(error)) from error
+    count = len(loaded.backends)
+    click.echo(f"ok: {count} {'backend' if count == 1 else 'backends'}, strategy {loaded.strategy}")
+
+
+@program.command()
+@click.option("--url", default=DEFAULT_URL, show_default=True, help=_URL_HELP)
+def reload(url: str) -> None:
+    """Have the running balancer read its configuration again."""
+    click.echo(reload_text(_ask("POST", url, "/api/reload")))
+
+
+@program.command()
+@click.option("--url", default=DEFAULT_URL, show_default=True, help=_URL_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
+def status(url: str, as_json: bool) -> None:
+    """Show the backends of the running balancer, and how requests were shared out."""
+    click.echo(status_text(_ask("GET", url, "/api/status"), as_json=as_json))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit status 0 is done, 1 declined by the balancer, 2 not possible, 130 interrupted."""
+    try:
+        result = program.main(arguments, prog_name="smartedge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return int(result or 0)
+
+
+def _ask(method: str, url: str, path: str) -> dict[str, Any]:
+    """Ask the running balancer; what goes wrong ends the command."""
+    try:
+        return ask(method, url, path, token=admin_token(os.environ))
+    except (ConfigError, UnreachableError) as error:
+        raise Stop(str(error)) from error
+    except RefusedError as error:
+        raise Declined(str(error)) from error
+
+
+def _cannot_listen(config: Config) -> str | None:
+    """Find the address that cannot be listened on, by trying; None when all of them are free."""
+    for text, flag in ((config.bind, "--bind"), (config.admin_bind, "--admin-bind")):
+        if text is None:
+            continue
+        host, port = address(text)
+        try:
+            family, kind, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+        except socket.gaierror:
+            return f"no host {host} is known here; choose another {flag}"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} is in use; stop the other program or choose {flag}"
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"{host} is no address of this machine; choose another {flag}"
+            return f"cannot listen on {text}: {error.strerror}; choose another {flag}"
+    return None
+
+
+def _file_trouble(error: OSError) -> str | None:
+    """An error about a file names it; any other is not foreseen, and keeps its traceback."""
+    return f"{escaped(str(error.filename))}: {error.strerror}" if error.filename else None

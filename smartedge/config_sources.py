@@ -1,0 +1,101 @@
+"""Where settings come from: the file, the `SMARTEDGE_*` variables, the flags of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from smartedge.config_problems import MAX_BYTES, ConfigError, Problem, Step, path_text
+
+DEFAULT_PATH = "backends.json"
+
+_VARIABLES = {
+    "backends": "SMARTEDGE_BACKENDS",
+    "strategy": "SMARTEDGE_STRATEGY",
+    "bind": "SMARTEDGE_BIND",
+    "admin_bind": "SMARTEDGE_ADMIN_BIND",
+    "access_log": "SMARTEDGE_ACCESS_LOG",
+}
+_SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+class Overlay:
+    """Settings from flags and variables, to be laid over the file's; each remembers the name it was given by.
+
+    An empty variable and a flag that was not given count as absent.
+    """
+
+    def __init__(self, env: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
+        self.settings: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
+        for key, variable in _VARIABLES.items():
+            if text := env.get(variable, "").strip():
+                self._take(key, _split(text) if key == "backends" else text, variable)
+        for key, value in overrides.items():
+            if value not in (None, [], ()):
+                flag = "--backend" if key == "backends" else f"--{key.replace('_', '-')}"
+                self._take(key, list(value) if isinstance(value, tuple) else value, flag)
+
+    def over(self, document: object) -> object:
+        """Lay the settings over the file's document; what is no object is left for the checks to refuse."""
+        return {**document, **self.settings} if isinstance(document, dict) else document
+
+    def hides(self, key: Step) -> bool:
+        """Whether the file's value of this key does not count."""
+        return key in self._names
+
+    def where(self, steps: tuple[Step, ...]) -> str:
+        """The path of a problem, beginning with the flag or variable if the value came from one."""
+        if steps and steps[0] in self._names:
+            return self._names[str(steps[0])] + path_text(steps[1:])
+        return path_text(steps)
+
+    def _take(self, key: str, value: Any, name: str) -> None:
+        if key == "access_log" and isinstance(value, str):
+            value = _SWITCH.get(value.lower(), value)
+        self.settings[key] = value
+        self._names[key] = name
+
+
+def config_path(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> str:
+    """Which file to read: the flag's, else SMARTEDGE_CONFIG's, else `backends.json` right here."""
+    return os.fspath(flag) if flag else env.get("SMARTEDGE_CONFIG") or DEFAULT_PATH
+
+
+def read_file(path: str) -> bytes | None:
+    """The file's bytes, or one more than are accepted; None when missing, ConfigError when unreadable."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        problem = Problem("", f"cannot be read: {reason}; name another file with --config or SMARTEDGE_CONFIG")
+        raise ConfigError([problem], status=400, origin=path) from None
+
+
+def admin_token(env: Mapping[str, str]) -> str | None:
+    """The bearer token of SMARTEDGE_ADMIN_TOKEN (RFC 6750 section 2.1), None when it is empty.
+
+    It is a secret, so it is part of no Config and no error.
+    """
+    token = env.get("SMARTEDGE_ADMIN_TOKEN", "").strip()
+    if any(not "!" <= c <= "~" for c in token):
+        problem = Problem("SMARTEDGE_ADMIN_TOKEN", "may hold only printable ASCII characters without spaces")
+        raise ConfigError([problem], status=422)
+    return token or None
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,231 @@
+"""Single values of the configuration: text in, normal form out, or a ValueError saying what would be right.
+
+Pure functions on the standard library; nothing is resolved or opened. No message holds userinfo or a query,
+where people put passwords and tokens: every value in one went through `shown`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SHOWN_CHARACTERS = 80
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Origin(NamedTuple):
+    """What a backend URL points to: scheme, host in lower case without brackets, the port really used."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: one short line, safe for a terminal, without a secret.
+
+    Whatever stands before an @ is hidden, and all from the first ? or # on; lists and objects are only named.
+    """
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if not isinstance(value, str):
+        return _cut(json.dumps(value))
+    return f'"{printable(value)}"'
+
+
+def printable(text: str) -> str:
+    """Text from a file as part of a message: no secret, no control character, no endless line."""
+    text = re.sub(r"(?s)^(.*?://)?.*@", r"\1***@", text)
+    text = re.sub(r"(?s)[?#].+$", "...", text)
+    return _cut(escaped(text))
+
+
+def escaped(text: str) -> str:
+    """Text without control characters and lone surrogates: a terminal shows it, and obeys nothing in it."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def label(text: str) -> str:
+    """An id or a zone: it becomes a label of metrics and part of log lines, so 1 to 64 plain characters."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"must be 1 to 64 of the characters A-Z a-z 0-9 . _ -, not {shown(text)}")
+    if text == "none":
+        raise ValueError('must not be "none", which stands for no backend in the metrics')
+    return text
+
+
+def line(text: str) -> str:
+    """A file name or another free text: one line that is not empty."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"must be a text of one line that is not empty, not {shown(text)}")
+    return text
+
+
+def backend_url(text: str) -> str:
+    """A backend's URL in normal form: scheme and host in lower case, the port as written, no last slash.
+
+    http or https, a host, perhaps a port, nothing else: paths are the client's, secrets have no place here.
+    """
+    if any(not "!" <= c <= "~" for c in text):
+        raise ValueError(f"{shown(text)} may hold only printable ASCII characters{_ascii_form(text)}")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise ValueError(f'{shown(text)} has no scheme; a backend looks like "http://localhost:8081"')
+    scheme = scheme.lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise ValueError(f"{shown(text)} must start with http:// or https://")
+    if "@" in rest:
+        raise ValueError(f"{shown(text)} must not hold a user name or password")
+    if "?" in rest or "#" in rest:
+        raise ValueError(f"{shown(text)} must not have a query or a fragment")
+    authority, _, path = rest.partition("/")
+    if path:
+        raise ValueError(f"{shown(text)} must not have a path; the client's path is sent as it is")
+    host, port = _host_and_port(authority, text)
+    if port == 0:
+        raise ValueError(f"{shown(text)} has port 0, where nothing can be reached")
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
+
+
+def origin(url: str) -> Origin:
+    """Take a URL that `backend_url` gave apart; two URLs with the same origin are the same backend."""
+    scheme, _, authority = url.partition("://")
+    host, port = _host_and_port(authority, url)
+    return Origin(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Where to listen, HOST:PORT, as (host, port): IPv6 without brackets; for port 0 the system chooses."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f'{shown(text)} is not HOST:PORT, such as "127.0.0.1:8080"')
+    if text[:1] == ":" and text[1:].isdigit():
+        raise ValueError(f'{shown(text)} has no host; write "0.0.0.0{printable(text)}" for every interface')
+    if text.isdigit():
+        raise ValueError(f'{shown(text)} has no host; write "127.0.0.1:{printable(text)}"')
+    host, port = _host_and_port(text, text)
+    if port is None:
+        raise ValueError(f'{shown(text)} has no port; an address looks like "127.0.0.1:8080"')
+    return host, port
+
+
+def bind_text(text: str) -> str:
+    """`address` in normal form, as text."""
+    host, port = address(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def network(text: str) -> str:
+    """An address or a CIDR range in normal form: "10.0.0.0/8", "::1/128"."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        wider = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'{shown(text)} is not an address or a range such as "10.0.0.0/8"') from None
+    raise ValueError(f'{shown(text)} has bits set after its prefix; the range is "{wider}"')
+
+
+def health_path(text: str) -> str:
+    """The target of a probe: it starts with a slash and goes into a request line as it is."""
+    if not text.startswith("/") or any(not "!" <= c <= "~" for c in text) or "#" in text:
+        raise ValueError(f'must be a path such as "/health", in plain ASCII without spaces, not {shown(text)}')
+    return text
+
+
+def status_item(value: object) -> int | str:
+    """One expected status: a code (204), a class ("2xx") or a range ("200-299"); classes become ranges."""
+    low = high = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        low = high = value
+    elif isinstance(value, str) and re.fullmatch(r"[1-5][xX]{2}", value):
+        low = int(value[0]) * 100
+        high = low + 99
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{3}-[0-9]{3}", value):
+        low, high = int(value[:3]), int(value[4:])
+    if not 100 <= low <= high <= 599:
+        raise ValueError(f'must be a status like 200, a class like "2xx" or a range like "200-299", not {shown(value)}')
+    return low if low == high else f"{low}-{high}"
+
+
+def status_codes(items: Iterable[int | str]) -> frozenset[int]:
+    """Every code that the items of `status_item` stand for."""
+    codes: set[int] = set()
+    for item in items:
+        low, _, high = str(item).partition("-")
+        codes.update(range(int(low), int(high or low) + 1))
+    return frozenset(codes)
+
+
+def status_ranges(items: Iterable[int | str]) -> tuple[int | str, ...]:
+    """The shortest way to write the same codes, in order: [200, "201-299", 204] is ["200-299"]."""
+    ranges: list[list[int]] = []
+    for code in sorted(status_codes(items)):
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return tuple(low if low == high else f"{low}-{high}" for low, high in ranges)
+
+
+def _host_and_port(authority: str, whole: str) -> tuple[str, int | None]:
+    """Split host[:port] (RFC 3986 section 3.2): the host in lower case, an IPv6 address without brackets."""
+    if authority.startswith("["):
+        host, bracket, rest = authority[1:].partition("]")
+        if not bracket or (rest and rest[0] != ":"):
+            raise ValueError(f'{shown(whole)} is not like "[::1]:8080"')
+        separator, port = rest[:1], rest[1:]
+    else:
+        host, separator, port = authority.partition(":")
+        if ":" in port:
+            raise ValueError(f'{shown(whole)} needs an IPv6 address in brackets, like "[::1]:8080"')
+    if separator and not (port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise ValueError(f"{shown(whole)} needs a port from 1 to 65535 after the colon")
+    _check_host(host, whole, bracketed=authority.startswith("["))
+    return host.lower(), int(port) if separator else None
+
+
+def _check_host(host: str, whole: str, *, bracketed: bool) -> None:
+    """Refuse what can be neither a name nor an address; only digits and dots must be a whole IPv4 address."""
+    if not host:
+        raise ValueError(f"{shown(whole)} has no host")
+    if bracketed:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"{shown(whole)} has no valid IPv6 address between its brackets") from None
+        if "%" in host:
+            raise ValueError(f"{shown(whole)} must not name a network interface in its address")
+    elif re.fullmatch(r"[0-9.]+", host):
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            raise ValueError(f"{shown(whole)} has no valid IPv4 address") from None
+    elif len(host) > 253 or not _HOST.fullmatch(host):
+        raise ValueError(f"{shown(whole)} has a host name with a character or length that names do not have")
+
+
+def _ascii_form(text: str) -> str:
+    """The hint for a host name with letters beyond ASCII: how the same name is written in DNS."""
+    host = text.partition("://")[2].partition("/")[0].partition(":")[0]
+    if "@" in text or not host or not host.isprintable() or " " in host:
+        return ""
+    try:
+        return f'; the host is "{host.encode("idna").decode("ascii")}" in ASCII'
+    except UnicodeError:
+        return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartedge import __version__, cli
+from smartedge.config import Config, ConfigError, Problem
+from smartedge.control.board import BoardError
+from smartedge.control.rows import RowsError
+from smartedge.control.workers import StateError
+from tests.test_remote import Balancer, balancer, nobody
+
+__all__ = ["balancer", "nobody"]
+
+ROOT = Path(__file__).parent.parent
+Served = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a directory of its own with a right file, and no variable of ours is set."""
+    for name in [name for name in os.environ if name.startswith("SMARTEDGE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backends.json").write_text('{"backends": ["http://a:1", "http://b:2"]}')
+    return tmp_path
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
+    """Put a `serve` in the real one's place that notes what it was given, and ends or raises as told."""
+
+    def install(result: int | BaseException = 0) -> Served:
+        served: Served = {}
+
+        def serve(config: Config, **given: Any) -> int:
+            served.update(given, config=config)
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        module = types.ModuleType("smartedge.serve")
+        module.__dict__["serve"] = serve
+        monkeypatch.setitem(sys.modules, "smartedge.serve", module)
+        return served
+
+    return install
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_run_serves_the_file_and_ends_with_the_status_of_the_server(serving: Callable[..., Served]) -> None:
+    served = serving(7)
+
+    assert cli.main(["run"]) == 7
+    assert [backend.url for backend in served["config"].backends] == ["http://a:1", "http://b:2"]
+    assert served["config_path"] == "backends.json"
+    assert served["token"] is None
+
+
+def test_every_flag_of_run_reaches_the_configuration(serving: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serving()
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "t0ken")
+    monkeypatch.setenv("SMARTEDGE_BIND", "127.0.0.1:1")
+    flags = ["--bind", "127.0.0.1:2", "--admin-bind", "127.0.0.1:3", "--strategy", "ewma", "--config", "none.json"]
+
+    assert cli.main(["run", *flags, "--backend", "http://c:3", "--backend", "http://d:4", "--access-log"]) == 0
+
+    config = served["config"]
+    assert (config.bind, config.admin_bind, config.strategy) == ("127.0.0.1:2", "127.0.0.1:3", "ewma")
+    assert [backend.url for backend in config.backends] == ["http://c:3", "http://d:4"]
+    assert config.access_log is True
+    assert (served["config_path"], served["token"]) == ("none.json", "t0ken")
+    assert served["overrides"]["backends"] == ["http://c:3", "http://d:4"]
+
+
+def test_the_access_log_may_be_a_file(serving: Callable[..., Served]) -> None:
+    served = serving()
+    assert cli.main(["run", "--access-log", "access.log", "--bind", "127.0.0.1:1"]) == 0
+    assert served["config"].access_log == "access.log"
+    assert served["config"].bind == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_missing_file_is_one_line_and_exit_status_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--config", "none.json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("smartedge: none.json: there is no such file; write one")
+    assert said.err.count("\n") == 1
+
+
+def test_check_says_what_it_has_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check"]) == 0
+    assert capsys.readouterr().out == "ok: 2 backends, strategy round_robin\n"
+
+    (directory / "one.json").write_text('{"backends": ["http://a:1"], "strategy": "ewma"}')
+    assert cli.main(["check", "--config", "one.json"]) == 0
+    assert capsys.readouterr().out == "ok: 1 backend, strategy ewma\n"
+
+
+def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "backends.json").write_text('{"backends": ["a", {"url": "http://a", "wieght": 1}]}')
+    assert cli.main(["check"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "smartedge: 2 problems in the configuration:"
+    assert lines[1].startswith('  backends.json: backends[0]: "a" has no scheme')
+    assert lines[2].startswith('  backends.json: backends[1].wieght: is an unknown key; did you mean "weight"?')
+
+
+@pytest.mark.parametrize("command", ["run", "check", "reload", "status"])
+def test_a_token_that_cannot_be_sent_is_told_and_not_shown(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "sec ret")
+    assert cli.main([command]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("smartedge: SMARTEDGE_ADMIN_TOKEN: may hold only")
+    assert "ret\n" not in said
+
+
+def test_a_busy_port_is_one_line_that_says_what_to_do(
+    serving: Callable[..., Served], busy_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving(OSError(errno.EADDRINUSE, "Address already in use"))
+    said = f"smartedge: port {busy_port} is in use; stop the other program or choose"
+
+    assert cli.main(["run", "--bind", f"127.0.0.1:{busy_port}"]) == 2
+    assert capsys.readouterr().err == f"{said} --bind\n"
+    assert cli.main(["run", "--bind", "127.0.0.1:0", "--admin-bind", f"127.0.0.1:{busy_port}"]) == 2
+    assert capsys.readouterr().err == f"{said} --admin-bind\n"
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("192.0.2.1:0", "192.0.2.1 is no address of this machine; choose another --bind"),
+        ("nowhere.invalid:0", "no host nowhere.invalid is known here; choose another --bind"),
+        ("[fe80::1]:0", "smartedge: cannot listen on [fe80::1]:0: "),
+        ("nonsense", '--bind: "nonsense" has no port; an address looks like "127.0.0.1:8080"'),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_one_line(
+    bind: str, said: str, serving: Callable[..., Served], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving(OSError("cannot listen"))
+    assert cli.main(["run", "--bind", bind]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BoardError("the board is full"), "the board is full"),
+        (StateError("no directory"), "no directory"),
+        (RowsError("too many"), "too many"),
+        (ConfigError([Problem("bind", "is wrong")], status=422), "backends.json: bind: is wrong"),
+        (PermissionError(errno.EACCES, "Permission denied", "/var/log/x"), "/var/log/x: Permission denied"),
+    ],
+)
+def test_what_keeps_the_server_from_starting_is_one_line(
+    error: Exception, said: str, serving: Callable[..., Served], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving(error)
+    assert cli.main(["run", "--bind", "127.0.0.1:0"]) == 2
+    assert capsys.readouterr().err == f"smartedge: {said}\n"
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(serving: Callable[..., Served]) -> None:
+    serving(OSError("a bug"))
+    with pytest.raises(OSError, match="a bug"):
+        cli.main(["run", "--bind", "127.0.0.1:0"])
+
+
+def test_control_c_ends_without_a_word(serving: Callable[..., Served], capsys: pytest.CaptureFixture[str]) -> None:
+    serving(KeyboardInterrupt())
+    assert cli.main(["run"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["run", "--fly"], ["run", "--bind"], []])
+def test_a_wrong_command_line_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    assert "Error: Error" not in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_reload_asks_the_balancer_and_tells_what_changed(
+    balancer: Balancer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    balancer.answer(200, {"message": "generation 5: added c"})
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "t0ken")
+
+    assert cli.main(["reload", "--url", balancer.url]) == 0
+    assert capsys.readouterr().out == "generation 5: added c\n"
+    assert balancer.asked == [("POST", "/api/reload", "Bearer t0ken")]
+
+
+def test_status_prints_a_table_or_json(balancer: Balancer, capsys: pytest.CaptureFixture[str]) -> None:
+    balancer.answer(200, {"generation": 5, "strategy": "ewma", "backends": []})
+
+    assert cli.main(["status", "--url", balancer.url]) == 0
+    assert capsys.readouterr().out.startswith("strategy ewma, generation 5\n")
+    assert cli.main(["status", "--url", balancer.url, "--json"]) == 0
+    assert capsys.readouterr().out.startswith('{\n  "generation": 5')
+    assert balancer.asked == [("GET", "/api/status", None)] * 2
+
+
+def test_a_balancer_that_says_no_is_exit_status_1(balancer: Balancer, capsys: pytest.CaptureFixture[str]) -> None:
+    balancer.answer(422, {"title": "Refused", "errors": [{"path": "bind", "detail": "is wrong"}]})
+    assert cli.main(["reload", "--url", balancer.url]) == 1
+    assert capsys.readouterr().err == "smartedge: refused with status 422: Refused\n  bind: is wrong\n"
+
+
+@pytest.mark.parametrize("command", ["reload", "status"])
+def test_where_no_balancer_answers_it_is_one_line_and_exit_status_2(
+    command: str, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "--url", nobody]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"smartedge: no balancer answers at {nobody}; start one with: make run")
+    assert said.count("\n") == 1
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, check=False)
+
+
+def test_the_module_is_the_program() -> None:
+    done = python("-m", "smartedge", "check")
+    assert (done.stdout, done.stderr, done.returncode) == ("ok: 2 backends, strategy round_robin\n", "", 0)
+
+
+def test_everything_is_patched_before_anything_is_imported_and_control_c_leaves_no_traceback() -> None:
+    script = """
+import sys, types
+from smartedge.__main__ import main
+assert "requests" not in sys.modules and "click" not in sys.modules and "pydantic" not in sys.modules
+
+def serve(config, **_):
+    from gevent import monkey
+    print(monkey.is_module_patched("socket"), monkey.is_module_patched("ssl"), monkey.is_module_patched("threading"))
+    raise KeyboardInterrupt
+
+sys.modules["smartedge.serve"] = types.SimpleNamespace(serve=serve)
+sys.argv = ["smartedge", "run"]
+sys.exit(main())
+"""
+    done = python("-W", "error", "-c", script)
+    assert done.stdout.split() == ["True", "True", "True"]
+    assert done.stderr.strip() == ""
+    assert done.returncode == 130

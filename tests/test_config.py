@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from smartedge.balancer.backend import BackendSpec, TlsSpec
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.retry import RetryPolicy
+from smartedge.config import Config, json_schema, load, parse
+
+ROOT = Path(__file__).parent.parent
+A, B = "http://a:1", "http://b:2"
+
+
+def config(**keys: Any) -> Config:
+    return parse(json.dumps({"backends": [A], **keys}))
+
+
+def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_its_default() -> None:
+    assert json.loads(parse('{"backends": ["http://localhost:8081"]}').to_json()) == {
+        "backends": [
+            {
+                "url": "http://localhost:8081",
+                "id": "localhost-8081",
+                "weight": 1,
+                "zone": None,
+                "health": None,
+                "preserve_host": None,
+                "max_in_flight": None,
+                "tls": None,
+            }
+        ],
+        "strategy": "round_robin",
+        "health": {
+            "path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": ["200-299"]
+        },
+        "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75},
+        "retry": {
+            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": 60, "body_bytes": 65536, "hedge": False
+        },
+        "breaker": {
+            "failures": 5, "ratio": 0.5, "window_s": 10, "min_requests": 20, "open_s": 5, "max_open_s": 300
+        },
+        "limits": {
+            "target_bytes": 8192,
+            "head_bytes": 65536,
+            "headers": 200,
+            "body_bytes": 0,
+            "answer_head_bytes": 65536,
+            "connections_per_backend": 128,
+        },
+        "preserve_host": True,
+        "trusted_proxies": [],
+        "admin_allow": [],
+        "shutdown_grace_s": 10,
+        "drain_s": 60,
+        "bind": "127.0.0.1:8080",
+        "admin_bind": None,
+        "access_log": False,
+    }  # fmt: skip
+
+
+def test_the_file_in_the_repository_names_the_two_example_backends() -> None:
+    loaded = load(ROOT / "backends.json")
+    assert [backend.url for backend in loaded.backends] == ["http://localhost:8081", "http://localhost:8082"]
+    assert loaded.strategy == "round_robin"
+
+
+def test_the_example_of_the_design_is_accepted() -> None:
+    loaded = parse(
+        """{"backends": ["http://localhost:8081", {"url": "http://localhost:8082", "id": "b2", "weight": 2}],
+            "strategy": "round_robin",
+            "health": {"path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2},
+            "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10},
+            "retry": {"statuses": [502, 503, 504], "hedge": false}, "breaker": {}, "limits": {}}"""
+    )
+    assert [(backend.id, backend.weight) for backend in loaded.backends] == [("localhost-8081", 1), ("b2", 2)]
+
+
+def test_defaults_are_those_of_the_balancer() -> None:
+    (spec,) = config().specs()
+    assert spec == BackendSpec(id="a-1", url=A)
+    assert spec.health == HealthPolicy()
+    assert spec.breaker == BreakerPolicy()
+    assert config().retry_policy.statuses == frozenset({502, 503, 504})
+
+
+def test_what_was_written_arrives_in_the_specs() -> None:
+    loaded = parse(
+        json.dumps(
+            {
+                "backends": [
+                    {
+                        "url": "https://a/",
+                        "id": "one",
+                        "weight": 7,
+                        "zone": "eu-1",
+                        "health": {"path": "/up", "statuses": [204, "3xx"]},
+                        "preserve_host": True,
+                        "max_in_flight": 9,
+                        "tls": {"verify": False, "server_name": "a.example"},
+                    },
+                    B,
+                ],
+                "health": {"rise": 5, "path": "/common", "timeout_s": 0.5},
+                "breaker": {"failures": 2, "open_s": 400, "max_open_s": 400},
+                "preserve_host": False,
+                "retry": {"statuses": [503, 500, 503], "attempts": 2, "deadline_s": 5, "body_bytes": 0},
+            }
+        )
+    )
+    breaker = BreakerPolicy(failures=2, open_s=400, max_open_s=400)
+    assert loaded.specs() == (
+        BackendSpec(
+            id="one",
+            url="https://a",
+            weight=7,
+            health=HealthPolicy(path="/up", rise=5, timeout_s=0.5, statuses=frozenset({204, *range(300, 400)})),
+            breaker=breaker,
+            max_in_flight=9,
+            preserve_host=True,
+            tls=TlsSpec(verify=False, server_name="a.example"),
+        ),
+        BackendSpec(
+            id="b-2",
+            url=B,
+            health=HealthPolicy(path="/common", rise=5, timeout_s=0.5),
+            breaker=breaker,
+            preserve_host=False,
+        ),
+    )
+    assert loaded.backends[0].zone == "eu-1"
+    assert loaded.retry_policy == RetryPolicy(frozenset({500, 503}), attempts=2, deadline_s=5, body_bytes=0)
+
+
+def test_an_id_is_made_of_host_and_port_and_is_always_a_unique_label() -> None:
+    urls = ["http://a", "https://a:80", "http://[::1]:8081", f"http://{'x' * 63}.example", "http://b:2"]
+    loaded = parse(json.dumps({"backends": [*urls, {"url": "http://c", "id": "b-2"}]}))
+
+    ids = [backend.id for backend in loaded.backends]
+    assert len(set(ids)) == len(ids)
+    assert all(0 < len(name) <= 64 for name in ids)
+    assert ids[2] == "--1-8081"
+    assert ids[5] == "b-2"
+    assert all(name.startswith("a-80-") for name in ids[:2])
+    assert parse(json.dumps({"backends": urls[::-1]})).backends[-1].id == ids[0]
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    loaded = config()
+    with pytest.raises(ValidationError):
+        loaded.strategy = "ewma"
+    with pytest.raises(ValidationError):
+        loaded.health.rise = 1
+    assert hash(loaded) == hash(config())
+
+
+def test_the_canonical_text_makes_an_equal_configuration() -> None:
+    loaded = config(
+        backends=[{"url": "HTTP://A/", "health": {"rise": 9}}, "https://b"],
+        health={"fall": 7, "statuses": [200, "201-204"]},
+        trusted_proxies=["10.0.0.1"],
+        access_log="x.log",
+    )
+    again = parse(loaded.to_json())
+
+    assert again == loaded
+    assert again.to_json() == loaded.to_json()
+    assert again.specs() == loaded.specs()
+    assert again.specs()[0].health.fall == 7
+
+
+def test_the_etag_changes_with_the_meaning_and_not_with_the_writing() -> None:
+    one = parse('{"backends": ["http://a:1"], "bind": "localhost:1"}')
+    same = parse('{"bind":"LOCALHOST:1","strategy":"round_robin","backends":[{"url":"http://A:1/","weight":1}]}')
+    other = parse('{"backends": [{"url": "http://a:1", "weight": 2}], "bind": "localhost:1"}')
+
+    assert one.etag == same.etag != other.etag
+    assert len(one.etag) == 16
+
+
+def test_two_listeners_may_both_let_the_system_choose_their_port() -> None:
+    assert config(bind="localhost:0", admin_bind="localhost:0").admin_bind == "localhost:0"
+
+
+def models(model: type[BaseModel]) -> set[type[BaseModel]]:
+    found = {model}
+    for field in model.model_fields.values():
+        parts = [field.annotation]
+        while parts:
+            part = parts.pop()
+            parts += getattr(part, "__args__", ())
+            if isinstance(part, type) and not hasattr(part, "__args__") and issubclass(part, BaseModel):
+                found |= models(part)
+    return found
+
+
+@pytest.mark.parametrize("model", sorted(models(Config), key=lambda model: model.__name__))
+def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_default(
+    model: type[BaseModel],
+) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, name
+        assert field.is_required() == (name in ("backends", "url")), name
+
+
+def test_every_section_is_found_by_the_test_before() -> None:
+    assert len(models(Config)) == 8
+
+
+def test_the_schema_knows_both_ways_to_write_a_backend() -> None:
+    schema = json_schema()
+    kinds = schema["properties"]["backends"]["items"]["anyOf"]
+    assert {"type": "string"} in kinds
+    assert {"$ref": "#/$defs/BackendConfig"} in kinds
+    assert schema["additionalProperties"] is False
