@@ -1,0 +1,1 @@
+"""Running the edge: what an operator touches, and what several workers share."""

@@ -1,0 +1,104 @@
+"""Who may reload, and read status and metrics: one pure function.
+
+A peer on this machine, or in a network that the operator named, may; but a web page that the peer's browser
+shows may not, and neither may a client behind a proxy on this machine. Hence what a browser or a proxy adds
+to a request is looked at too: Host (DNS rebinding), Origin and Sec-Fetch-Site (cross-site requests),
+Forwarded and its kin. With a token set, only the token counts.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+UNIX_PEERS = frozenset(("", "unix"))
+"""How servers write the address of a peer on a unix socket."""
+
+_FORWARDED = frozenset(("forwarded", "via", "x-real-ip"))
+_SAME_SITE = frozenset(("same-origin", "same-site", "none"))
+
+
+class Refusal(NamedTuple):
+    """Why not: 401 or 403, and a sentence that says what would help."""
+
+    status: int
+    detail: str
+
+
+def may_administer(
+    peer: str,
+    headers: Mapping[str, str],
+    *,
+    token: str | None = None,
+    networks: Collection[str] = (),
+    names: Collection[str] = (),
+) -> Refusal | None:
+    """Return None if the request may administer the edge, else why not.
+
+    peer: the address of the connection's other end, never one from a header. headers: by lower-case name.
+    token: the secret, or None when there is none. networks: CIDR ranges of `admin_allow`. names: this
+    machine's own host names, which a peer from `networks` may call it by (addresses and "localhost" are
+    always fine).
+    """
+    if token:
+        return _check_token(headers.get("authorization", ""), token)
+    address = None if peer in UNIX_PEERS else _address(peer)
+    local = peer in UNIX_PEERS or (address is not None and address.is_loopback)
+    allowed = address is not None and any(address in ip_network(network) for network in networks)
+    if not local and not allowed:
+        return Refusal(403, "Only this machine, or a network in admin_allow, may do this. Or set SMARTEDGE_ADMIN_TOKEN.")
+    if any(name in _FORWARDED or name.startswith("x-forwarded-") for name in headers):
+        return Refusal(403, "The request was forwarded by a proxy. Ask the edge directly or set SMARTEDGE_ADMIN_TOKEN.")
+    host = _host(headers.get("host", ""))
+    if not (_is_loopback(host) or (allowed and (_address(host) is not None or host in names))):
+        return Refusal(403, "The Host is not this machine's. Use its address or set SMARTEDGE_ADMIN_TOKEN.")
+    if "origin" in headers:
+        origin = _host_of_origin(headers["origin"])
+        if not origin or not (_is_loopback(origin) or (allowed and origin == host)):
+            return Refusal(403, "The request comes from another site's page.")
+    if headers.get("sec-fetch-site", "none") not in _SAME_SITE:
+        return Refusal(403, "The request comes from another site's page.")
+    return None
+
+
+def _check_token(authorization: str, token: str) -> Refusal | None:
+    """Check `Authorization: Bearer ...` (RFC 6750 section 2.1) in constant time."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        return Refusal(401, "A bearer token is needed: send Authorization: Bearer with SMARTEDGE_ADMIN_TOKEN.")
+    if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()):
+        return Refusal(401, "The bearer token is wrong.")
+    return None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; an IPv4 one in IPv6 clothes (::ffff:127.0.0.1) becomes what it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def _host(text: str) -> str:
+    """Return the host of a Host field, without port and brackets; empty if it is none."""
+    try:
+        parts = urlsplit(f"//{text}")
+        valid = parts.netloc == text and "@" not in text and parts.port != 0
+        return (parts.hostname or "").removesuffix(".") if valid else ""
+    except ValueError:
+        return ""
+
+
+def _host_of_origin(text: str) -> str:
+    """Return the host of an Origin, empty for "null" and everything else that has none."""
+    scheme, separator, rest = text.partition("://")
+    return _host(rest) if separator and scheme.lower() in ("http", "https") else ""
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)

@@ -1,0 +1,172 @@
+"""The admin pages: health, reload, status and metrics, as a Flask Blueprint, and who may see them.
+
+Every page takes every method and refuses the wrong ones itself: with a route for one method only the others
+would fall through to the catch-all, and POST /health would be forwarded to a backend. All errors are
+problem+json (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
+
+from smartedge.balancer.errors import ClientError, EdgeError, PayloadTooLarge
+from smartedge.config import ConfigError
+from smartedge.control.access import Refusal, may_administer
+from smartedge.control.metrics import exposition, make_registry
+from smartedge.control.status import Edge, health_document, snapshot, status_document
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+
+BODY_TYPES: Final = frozenset(("", "application/json", "application/x-www-form-urlencoded"))
+"""What a configuration may come as; the last is what `curl -d` says unless it is told otherwise."""
+
+READ: Final = ("GET", "HEAD")
+WRITE: Final = ("POST",)
+
+
+class Page(NamedTuple):
+    """A path, the methods it knows, whether everybody may see it, and what makes the answer."""
+
+    path: str
+    methods: tuple[str, ...]
+    public: bool
+    view: Callable[[], Response]
+
+
+def make_admin(edge: Edge) -> Blueprint:
+    """Return the Blueprint, to be registered on the app that answers the admin pages."""
+    registry = make_registry(lambda: snapshot(edge))
+    names = (socket.gethostname().lower(),)
+
+    def health() -> Response:
+        status, document = health_document(edge)
+        return answer(status, document)
+
+    def reload() -> Response:
+        body = _body()
+        if body and request.mimetype not in BODY_TYPES:
+            return refuse(415, "Unsupported media type", "Send the configuration as application/json.")
+        result = edge.reload(body or None, request.headers.get("If-Match"))
+        return answer(result.status, result.document, ETag=etag())
+
+    def status() -> Response:
+        return answer(200, status_document(edge), ETag=etag())
+
+    def metrics() -> Response:
+        text, content_type = exposition(registry, request.headers.get("Accept", ""))
+        return Response(text, headers={"Cache-Control": "no-store"}, content_type=content_type)
+
+    def etag() -> str:
+        return f'"{edge.config.etag}"'
+
+    def refuse(status: int, title: str, detail: str, errors: object = None, **headers: str) -> Response:
+        return problem(status, title, detail, edge.request_id(request.environ), errors, headers)
+
+    def guarded(page: Page) -> Callable[[], Response]:
+        """Let a request through to the view only if it may ask this, and in this way."""
+
+        def view() -> Response:
+            if not page.public and (refusal := _refusal(edge, names)):
+                title, headers = "Not allowed", {}
+                if refusal.status == 401:
+                    title, headers = "Authentication needed", {"WWW-Authenticate": 'Bearer realm="smartedge"'}
+                return refuse(refusal.status, title, refusal.detail, **headers)
+            if request.method not in page.methods:
+                allowed = ", ".join(page.methods)
+                return refuse(405, "Method not allowed", f"Use {allowed} here.", Allow=allowed)
+            return page.view()
+
+        return view
+
+    def config_error(error: ConfigError) -> Response:
+        errors = [{"path": problem.path, "detail": problem.message} for problem in error.problems]
+        detail = "Nothing has changed. What is wrong: " + "; ".join(map(str, error.problems))
+        return refuse(error.status, "Invalid configuration", detail, errors)
+
+    def edge_error(error: EdgeError) -> Response:
+        headers = {"ETag": etag()} if error.status == 412 else {}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return refuse(error.status, error.title, error.detail, **headers)
+
+    def http_error(error: HTTPException) -> Response:
+        return refuse(error.code or 500, error.name, error.description or "")
+
+    def our_error(error: Exception) -> Response:
+        id_ = edge.request_id(request.environ)
+        log.error("an admin page failed", exc_info=error, extra={"path": request.path, "request_id": id_})
+        return problem(500, "Internal error", "The log has more under this request id.", id_)
+
+    pages = (
+        Page("/health", READ, True, health),
+        Page("/api/reload", WRITE, False, reload),
+        Page("/api/status", READ, False, status),
+        Page("/metrics", READ, False, metrics),
+    )
+    blueprint = Blueprint("admin", __name__)
+
+    def add(state: BlueprintSetupState) -> None:
+        for page in pages:
+            endpoint = f"{blueprint.name}.{page.view.__name__}"
+            state.app.view_functions[endpoint] = guarded(page)
+            state.app.url_map.add(Rule(page.path, endpoint=endpoint, methods=None))
+
+    blueprint.record(add)
+    blueprint.register_error_handler(ConfigError, config_error)
+    blueprint.register_error_handler(EdgeError, edge_error)
+    blueprint.register_error_handler(HTTPException, http_error)
+    blueprint.register_error_handler(Exception, our_error)
+    return blueprint
+
+
+def answer(status: int, document: Mapping[str, Any], content_type: str = "application/json", **headers: str) -> Response:
+    """Return a document as JSON for people and programs: indented, its letters as they are, never cached."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, from somebody's JSON, goes back as its escape
+    return Response(body, status, {"Cache-Control": "no-store"} | headers, content_type=content_type)
+
+
+def problem(
+    status: int, title: str, detail: str, request_id: str, errors: object = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an error as problem+json (RFC 9457); errors: an extension member that lists each single one."""
+    document: dict[str, Any] = {"status": status, "title": title, "detail": detail, "request_id": request_id}
+    if errors is not None:
+        document["errors"] = errors
+    return answer(status, document, "application/problem+json", **(headers or {}))
+
+
+def _refusal(edge: Edge, names: tuple[str, ...]) -> Refusal | None:
+    return may_administer(
+        request.environ.get("REMOTE_ADDR", ""),
+        {name.lower(): value for name, value in request.headers},
+        token=edge.token,
+        networks=edge.config.admin_allow,
+        names=names,
+    )
+
+
+def _body() -> bytes:
+    """Read the request's body, whatever its type. Werkzeug's own limit would cut a body without a length, and say nothing."""
+    length = request.content_length
+    if length is None and "Transfer-Encoding" not in request.headers:
+        return b""
+    stream = request.environ["wsgi.input"]
+    body: bytes = b"" if (length or 0) > MAX_BODY_BYTES else stream.read(MAX_BODY_BYTES + 1 if length is None else length)
+    if len(body) > MAX_BODY_BYTES or (length or 0) > MAX_BODY_BYTES:
+        raise PayloadTooLarge(f"A configuration has at most {MAX_BODY_BYTES // 1024**2} MiB.")
+    if len(body) < (length or 0):
+        raise ClientError("The body broke off.")
+    return body

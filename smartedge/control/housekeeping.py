@@ -1,0 +1,48 @@
+"""Work that comes round every second, in a greenlet of its own: a step that fails is logged and tried again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Call `work` every `interval_s` seconds from `start` to `stop`."""
+
+    def __init__(self, work: Callable[[], None], interval_s: float = 1.0) -> None:
+        self._work = work
+        self._interval_s = interval_s
+        self._greenlet: Any = None
+
+    def start(self) -> None:
+        """Begin, with the first call at once."""
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        """End, between two calls."""
+        greenlet, self._greenlet = self._greenlet, None
+        if greenlet is not None:
+            greenlet.kill()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+            except Exception:
+                log.exception("housekeeping failed and is tried again in %g s", self._interval_s)
+            gevent.sleep(self._interval_s)
+
+
+def when_serving(begin: Callable[[], None]) -> None:
+    """Have `begin` called as soon as this process runs its event loop, which is when it begins to serve.
+
+    A WSGI app has no hook for that moment: gunicorn's worker imports it, starts its listeners, and only then gives way to the
+    loop. With `--preload` the import happens in the arbiter, which runs no loop; its workers inherit the waiting call.
+    """
+    gevent.get_hub().loop.run_callback(lambda: gevent.spawn(begin))

@@ -1,0 +1,129 @@
+"""The row book: which row of the board belongs to which backend, agreed upon by all workers of an edge.
+
+`rows.json` is `{key: {"row": 3, "slots": [0, 2]}}`: the row of a backend, and the worker slots that use it.
+It is read and replaced whole under a lock of its own. A row is freed when no live worker uses it any more,
+and zeroed before the next backend gets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypedDict
+
+EDGE_KEY = ""
+EDGE_ROW = 0
+"""Row 0 is the edge's own: the answers that no backend gave."""
+
+
+class Entry(TypedDict):
+    """One backend's line in the book."""
+
+    row: int
+    slots: list[int]
+
+
+Book = dict[str, Entry]
+
+
+class RowsError(Exception):
+    """There are more backends than the board has rows."""
+
+
+class Rows:
+    """One worker's hand on the row book; an edge of one process may keep it in memory, without a directory.
+
+    slot: our own. live: asks which slots have a live worker. clear: zeroes a row in every slot. lock: a
+    context manager that keeps the other workers out while the book is open.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        rows: int,
+        slot: int,
+        live: Callable[[], Collection[int]],
+        clear: Callable[[int], None],
+        lock: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._path = None if directory is None else directory / "rows.json"
+        self._rows = rows
+        self._slot = slot
+        self._live = live
+        self._clear = clear
+        self._lock = lock
+        self._kept: Book = {}
+
+    def join(self) -> list[int]:
+        """Take over the slot: forget what an earlier worker in it used. Returns every row that is in use."""
+        with self._lock():
+            book = self._load()
+            for entry in book.values():
+                entry["slots"] = [slot for slot in entry["slots"] if slot != self._slot]
+            self._store(book)
+            return [EDGE_ROW, *(entry["row"] for entry in book.values())]
+
+    def all(self) -> list[int]:
+        """Return every row that is in use."""
+        with self._lock():
+            return [EDGE_ROW, *(entry["row"] for entry in self._load().values())]
+
+    def claim(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return each backend's row, a zeroed one if it had none. Raises RowsError if there are too many."""
+        wanted = [key for key in dict.fromkeys(keys) if key != EDGE_KEY]
+        with self._lock():
+            book = self._load()
+            missing = sum(key not in book for key in wanted)
+            if missing > self._rows - 1 - len(book):
+                self._drop_unused(book, keep=wanted)
+                missing = sum(key not in book for key in wanted)
+            if missing > self._rows - 1 - len(book):
+                raise RowsError(f"more backends than the {self._rows - 1} that one edge can have")
+            used = {entry["row"] for entry in book.values()}
+            free = (row for row in range(EDGE_ROW + 1, self._rows) if row not in used)
+            for key in wanted:
+                if key not in book:
+                    book[key] = {"row": next(free), "slots": []}
+                    self._clear(book[key]["row"])
+                if self._slot not in book[key]["slots"]:
+                    book[key]["slots"].append(self._slot)
+            self._store(book)
+        return {EDGE_KEY: EDGE_ROW} | {key: book[key]["row"] for key in wanted}
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Say that this worker uses these backends no more; rows that no live worker uses are free again."""
+        with self._lock():
+            book = self._load()
+            live = set(self._live()) - {self._slot}
+            for key in set(keys) & book.keys():
+                book[key]["slots"] = [slot for slot in book[key]["slots"] if slot in live]
+                if not book[key]["slots"]:
+                    del book[key]
+            self._store(book)
+
+    def _drop_unused(self, book: Book, keep: Collection[str]) -> None:
+        """Drop backends that only dead workers used; only if rows run short: counts outlive a restart."""
+        live = set(self._live())
+        for key in [key for key, entry in book.items() if key not in keep and not live.intersection(entry["slots"])]:
+            del book[key]
+
+    def _load(self) -> Book:
+        if self._path is None or not self._path.exists():
+            return self._kept
+        book: Book = json.loads(self._path.read_text())
+        return book
+
+    def _store(self, book: Book) -> None:
+        """Replace the book whole: a worker that dies half way leaves the old one."""
+        if self._path is None:
+            self._kept = book
+            return
+        text = json.dumps(book)
+        if self._path.exists() and self._path.read_text() == text:
+            return
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(text)
+        os.replace(fresh, self._path)

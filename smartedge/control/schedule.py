@@ -1,0 +1,114 @@
+"""When which backend is probed next: a heap of due times, without a clock, a greenlet or a socket.
+
+Times are seconds of one monotonic clock, given by the caller. A step costs O(log n), but `sync` O(n).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smartedge.balancer.backend import Backend
+
+JITTER_RATIO = 0.1  # of every interval, either way: probes of many backends, or by many edges, drift apart
+CHANGING_S = 1.0  # the longest interval while a backend is between states, so that a change is soon decided
+NUDGE_S = 0.5  # traffic may have a backend probed no more often than this
+
+
+class Entry:
+    """One backend's place in the schedule; a new one is made when what is probed has changed."""
+
+    __slots__ = ("backend", "due", "nudged", "started", "ticket")
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.due = 0.0
+        self.ticket = 0
+        """Names the one place in the heap that counts; older ones are passed over."""
+        self.started = float("-inf")
+        self.nudged = False
+
+
+class Schedule:
+    """The due times of all backends, keyed like everything that is learned by (id, url)."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._entries: dict[object, Entry] = {}
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._tickets = itertools.count(1)
+
+    def sync(self, backends: Sequence[Backend], now: float) -> None:
+        """Take over the members: what is new or probed in another way is due at once, what is gone is out."""
+        known, self._entries = self._entries, {}
+        for backend in backends:
+            entry = known.get(backend.key)
+            if entry is not None and _question(entry.backend) == _question(backend):
+                entry.backend = backend
+                self._entries[backend.key] = entry
+            else:
+                self._entries[backend.key] = fresh = Entry(backend)
+                self._put(fresh, now)
+
+    def knows(self, entry: Entry) -> bool:
+        """Whether a probe's result still counts: the backend is there, and would be asked the same."""
+        return self._entries.get(entry.backend.key) is entry
+
+    def next_due(self) -> float:
+        """When the next probe is due; infinity when none is."""
+        while self._heap:
+            due, ticket, entry = self._heap[0]
+            if ticket == entry.ticket and self.knows(entry):
+                return due
+            heapq.heappop(self._heap)
+        return float("inf")
+
+    def take(self, now: float) -> Entry | None:
+        """The entry that is due for longest, to be probed and given back by `done`; None when none is due."""
+        if self.next_due() > now:
+            return None
+        entry = heapq.heappop(self._heap)[2]
+        entry.started = now
+        entry.nudged = False
+        return entry
+
+    def done(self, entry: Entry, now: float) -> bool:
+        """Put a probed entry back; whether it is the next one to be due.
+
+        Intervals count from the start of one probe to the start of the next.
+        """
+        backend = entry.backend
+        interval = backend.spec.health.interval_s
+        if backend.learned.health.changing:
+            interval = min(interval, CHANGING_S)
+        interval *= self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
+        if entry.nudged:
+            interval = min(interval, NUDGE_S)
+        self._put(entry, max(now, entry.started + interval))
+        return self._heap[0][2] is entry
+
+    def nudge(self, backend: Backend) -> bool:
+        """Have a backend probed as soon as may be; whether that moved anything forward."""
+        entry = self._entries.get(backend.key)
+        if entry is None or entry.nudged:
+            return False
+        entry.nudged = True
+        soon = entry.started + NUDGE_S
+        if entry.due <= soon:  # or it is being probed, and `done` will see the nudge
+            return False
+        self._put(entry, soon)
+        return True
+
+    def _put(self, entry: Entry, due: float) -> None:
+        entry.due = due
+        entry.ticket = next(self._tickets)
+        heapq.heappush(self._heap, (due, entry.ticket, entry))
+
+
+def _question(backend: Backend) -> object:
+    """All that a probe's answer depends on, besides the backend itself."""
+    return backend.spec.health, backend.spec.tls
