@@ -1,0 +1,181 @@
+"""The Flask app: admin pages first, the catch-all route last; and the short way to it.
+
+Flask's full dispatch costs as much as the rest of a small request together (docs/performance.md). It is left out where nobody
+would notice: when the path is not one of ours, no hook is registered and no middleware wraps `wsgi_app`. Otherwise every request
+goes Flask's own way, to the same view.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flask
+from werkzeug.routing import BaseConverter, Rule
+
+from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.config import Config, admin_token, config_path, load
+from smartedge.control.admin import make_admin
+from smartedge.control.housekeeping import when_serving
+from smartedge.edge import Edge
+from smartedge.proxy import problem
+from smartedge.proxy.forward import PassedResponse
+from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
+from smartedge.proxy.server import ServerLimits
+
+RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
+PREFIX = b"/smartedge/"
+_PERHAPS_RESERVED = (b"/health", b"/api/", b"/metrics", PREFIX)
+CATCH_ALL = "forward"
+REQUEST_ID = "smartedge.request_id"
+"""The environ key of an admin request's id."""
+
+
+class AnyPath(BaseConverter):
+    """Matches whatever is left of a path; the stock `path` converter refuses `//` and line breaks."""
+
+    regex = "(?s:.*?)"
+    part_isolating = False
+
+
+class SmartEdge(flask.Flask):
+    """The app; `edge` holds all that it runs."""
+
+    takes_lean_environ = True
+    """Tells our own server that environ may be completed later (`request.complete_environ`)."""
+
+    def __init__(self, edge: Edge) -> None:
+        super().__init__("smartedge", static_folder=None, template_folder=None)
+        self.edge = edge
+        self._is_plain: bool | None = None
+        self.url_map.converters["anypath"] = AnyPath
+        self.url_map.merge_slashes = False
+        self.register_blueprint(make_admin(edge))
+        for websocket in (False, True):
+            self.url_map.add(Rule("/<anypath:path>", endpoint=CATCH_ALL, methods=None, websocket=websocket))
+            self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
+        self.view_functions[CATCH_ALL] = self.forward_view
+
+    # ---- what our server asks of its app ----
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """What a client may take."""
+        return self.edge.server_limits
+
+    def next_request_id(self) -> str:
+        """Make a request id."""
+        return self.edge.next_request_id()
+
+    def on_refused(self, peer: bytes, error: ClientError, request_id: str) -> None:
+        """Take note of a request that never came here."""
+        self.edge.on_refused(peer, error, request_id)
+
+    # ---- requests ----
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request; a middleware around `wsgi_app` gets a complete environ."""
+        if "wsgi_app" in self.__dict__:
+            complete_environ(environ)
+        return self.wsgi_app(environ, start_response)
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Forward, the short way if there is nothing in Flask's; see the module's head."""
+        request: Request | None = environ.get(KEY)
+        if request is None:
+            if not self.edge.began:
+                self.edge.begin()
+            try:
+                request = environ[KEY] = from_environ(environ, start_response)
+            except EdgeError as error:
+                status, fields, body = problem.answer(error, self.next_request_id())
+                start_response(f"{status} {problem.reason(status)}", [*fields, ("Connection", "close")])
+                return [body]
+        if self._is_plain is None:
+            self._is_plain = self._has_no_hooks()
+        if self._is_plain and not self.is_reserved(request, environ):
+            return self.edge.forwarder(request)(environ, start_response)
+        complete_environ(environ)
+        if self.is_reserved(request, environ):
+            environ[REQUEST_ID] = self.edge.request_id_of(request)
+            start_response = self._logged(environ, request, start_response)
+        return super().wsgi_app(environ, start_response)
+
+    def _logged(self, environ: dict[str, Any], request: Request, start_response: Any) -> Any:
+        """Have an answer of the admin pages in the access log, under the request id that its problems name."""
+
+        def start(status: str, *rest: Any) -> Any:
+            self.edge.log_admin(request, environ[REQUEST_ID], int(status[:3]))
+            return start_response(status, *rest)
+
+        return start
+
+    def is_reserved(self, request: Request, environ: dict[str, Any]) -> bool:
+        """Whether a path is one of the edge's own, as it stands on the wire: `/%68ealth` is the backend's.
+
+        With an admin listener of its own, the traffic port has no reserved paths and the admin port no others.
+        """
+        if self.edge.admin_apart:
+            handler = environ.get(HANDLER)
+            return "smartedge.admin" in (environ if handler is None else handler.base_environ)
+        target = request.target
+        if not target.startswith(_PERHAPS_RESERVED):
+            return False
+        return target.partition(b"?")[0] in RESERVED or target.startswith(PREFIX)
+
+    def dispatch_request(self) -> Any:
+        """Call the view; what is not reserved is the catch-all's, whatever Werkzeug makes of method and path."""
+        request, environ = flask.request, flask.request.environ
+        if not self.is_reserved(environ[KEY], environ):
+            return self.view_functions[CATCH_ALL](path="")
+        if request.url_rule is None or request.url_rule.endpoint == CATCH_ALL:
+            body = problem.body(404, "Not found", "The edge has no such page.", environ[REQUEST_ID])
+            return flask.Response(body, 404, content_type=problem.CONTENT_TYPE)
+        return super().dispatch_request()
+
+    def forward_view(self, path: str = "") -> PassedResponse:
+        """Forward any method and path that is not ours: the catch-all."""
+        return PassedResponse(self.edge.forwarder(flask.request.environ[KEY]))
+
+    def _has_no_hooks(self) -> bool:
+        """Whether nothing is registered that Flask's own dispatch would call around the catch-all.
+
+        Flask refuses to take hooks after its first request, so this is asked once, at that moment.
+        """
+        self._got_first_request = True
+        by_scope = (
+            self.before_request_funcs,
+            self.after_request_funcs,
+            self.teardown_request_funcs,
+            self.url_value_preprocessors,
+        )
+        signals = (flask.request_started, flask.request_finished, flask.request_tearing_down, flask.got_request_exception)
+        own_view = self.view_functions[CATCH_ALL] == self.forward_view
+        return (
+            own_view
+            and not any(functions.get(None) for functions in by_scope)
+            and not self.teardown_appcontext_funcs
+            and not any(signal.receivers for signal in signals)
+        )
+
+
+def create_app(
+    config: Config | None = None,
+    *,
+    path: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    token: str | None = None,
+) -> SmartEdge:
+    """Build the app from a Config, or from SMARTEDGE_CONFIG (else `backends.json`) and the other SMARTEDGE_* variables.
+
+    Opens no socket and probes nothing: the loops start when this process begins to serve, before its first request.
+    path: where `config` came from, for reloads. Raises ConfigError with everything that is wrong.
+    """
+    if config is None:
+        path = config_path(path, os.environ)
+        config = load(path, os.environ, overrides)
+        token = admin_token(os.environ)
+    edge = Edge(config, config_path=path, overrides=overrides, token=token)
+    when_serving(edge.begin)
+    return SmartEdge(edge)

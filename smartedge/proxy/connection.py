@@ -1,0 +1,339 @@
+"""One connection to a backend: a request goes out, an answer comes back, and whether the connection may be used again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any
+
+import httptools
+
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
+from smartedge.proxy.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk
+from smartedge.proxy.headers import AnswerFields
+from smartedge.proxy.request import Body
+from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
+
+
+class Connection:
+    """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112).
+
+    One llhttp parser serves the connection for as long as answers are simple; it sees heads and the short bodies that came with
+    them. Longer bodies are counted, not parsed, and chunked ones have a decoder of their own.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_left",
+        "_parser",
+        "_pieces",
+        "_rest",
+        "_upload",
+        "complete",
+        "failure",
+        "fields",
+        "head_bytes",
+        "reused",
+        "status",
+        "status_line",
+        "version",
+        "wire",
+    )
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.reused = False
+        self.failure: EdgeError | None = None
+        self._parser: Any = None
+        self._upload: Upload | None = None
+        self._rest = b""
+
+    # ---- the request ----
+
+    def send(
+        self, head: bytes, body: Body | None, send_s: float, first_byte_s: float, on_sent: Callable[[], None] | None = None
+    ) -> None:
+        """Send a request head and begin with its body; a body that is still arriving is sent on by a greenlet of its own.
+
+        send_s: the longest that the backend may refuse to take bytes. first_byte_s: see `receive`. on_sent: called when such
+        a body is out.
+        Raises BackendTimeout; a connection that breaks here is found out by `receive`, because the answer may be there already.
+        """
+        self.failure = None
+        self._upload = None
+        try:
+            if body is None:
+                self.wire.send(head, send_s)
+                return
+            whole = body.buffered()
+            if whole is not None:
+                if body.length is None:
+                    whole = (chunk(whole) if whole else b"") + LAST_CHUNK
+                self.wire.send(head + whole, send_s)
+                return
+            self.wire.send(head, send_s)
+        except WireTimeout as error:
+            raise BackendTimeout("The backend took no bytes of the request for too long.") from error
+        except OSError:
+            return
+        self._upload = Upload(self, body, send_s, first_byte_s, on_sent)
+        self._upload.greenlet = spawn(self._upload.run)
+
+    # ---- the answer ----
+
+    def receive(
+        self,
+        bodiless: bool,
+        first_byte_s: float,
+        limit_bytes: int,
+        on_interim: Callable[[int, bytes, AnswerFields], None] | None,
+        upgrade: bool,
+    ) -> None:
+        """Wait for the answer's head; then status, status_line, version and fields are set and `read` gives the body.
+
+        bodiless: it answers a HEAD. first_byte_s: how long the whole head may take, counted from the last byte of the request.
+        limit_bytes: of the head. on_interim: told of every 1xx but 101. upgrade: a 101 is welcome.
+        Raises BackendClosed when nothing came, BadAnswer or BackendTimeout; the connection is of no use then.
+        """
+        data = self._rest
+        self._rest = b""
+        started = monotonic()
+        scanned = 0
+        while True:
+            end = data.find(b"\r\n\r\n", scanned)
+            if end < 0:
+                if len(data) > limit_bytes:
+                    raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
+                if data[:7] != b"HTTP/1."[: len(data)] or b"\n\n" in data:
+                    raise BadAnswer("The backend's answer is not HTTP/1.1.")
+                scanned = max(0, len(data) - 3)
+                if self._upload is not None and not self._upload.done:
+                    # The upload sets this wait's deadline when it is done: from then on the backend owes an answer.
+                    data += self._more(data, inf)
+                else:
+                    data += self._more(data, started + first_byte_s - monotonic() if data else first_byte_s)
+                continue
+            end += 4
+            if end > limit_bytes:
+                raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
+            self._parse_head(data if end == len(data) else data[:end])
+            if self.status >= 200 or (self.status == 101 and upgrade):
+                break
+            if self.status == 101:
+                raise BadAnswer("The backend switched protocols without being asked to.")
+            if on_interim is not None:
+                on_interim(self.status, self.status_line, self.fields)
+            data = data[end:]
+            scanned = 0
+        self.head_bytes = end
+        self._frame(bodiless, data[end:] if len(data) > end else b"")
+
+    def _more(self, data: bytes, timeout_s: float) -> bytes:
+        try:
+            more = self.wire.recv(timeout_s)
+        except WireTimeout as error:
+            raise BackendTimeout("The backend did not answer in time.") from error
+        except WireClosed:
+            raise self.failure or BackendClosed("The connection was closed while waiting for an answer.") from None
+        except OSError as error:
+            if self.failure is not None:
+                raise self.failure from None
+            if data:
+                raise BadAnswer("The backend broke the connection in the middle of the answer's head.") from error
+            raise BackendClosed(f"The backend broke the connection: {error.strerror or error}.") from error
+        if not more:
+            if data:
+                raise BadAnswer("The backend closed the connection in the middle of the answer's head.")
+            raise BackendClosed("The backend closed the connection without an answer.")
+        return more
+
+    def _parse_head(self, head: bytes) -> None:
+        if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[9:12].isdigit():
+            raise BadAnswer("The backend's answer is not HTTP/1.1.")
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(None)  # it checks; the lines are taken from the bytes
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = None
+        except httptools.HttpParserError as error:
+            raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
+        self.status = int(head[9:12])
+        if self.status < 100:
+            raise BadAnswer("The backend's status code has no meaning.")
+        line_end = head.index(b"\r\n")
+        self.status_line = head[9 : line_end + 2]
+        self.version = 11 if head[7:8] == b"1" else 10
+        self.fields = AnswerFields(head[line_end + 2 : -2])
+
+    def _frame(self, bodiless: bool, rest: bytes) -> None:
+        """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
+        fields, status = self.fields, self.status
+        self._chunked: ChunkedDecoder | None = None
+        self._pieces: list[bytes] = []
+        self._left = 0  # body bytes to come; -1: until the backend closes
+        if status == 101:
+            self._rest = rest
+            self.complete = False
+            return
+        if bodiless or status in (204, 304):
+            self.complete = True
+            if bodiless:
+                self._parser = None  # It waits for a body that does not come.
+            if rest:
+                self._spoil()
+            return
+        if fields.chunked is not None:
+            self._parser = None
+            if fields.chunked.strip(b" \t") != b"chunked" or self.version == 10:
+                raise BadAnswer("The backend's answer has a transfer coding that is not understood.")
+            self._chunked = ChunkedDecoder()
+            self.complete = False
+            if rest:
+                self._take(rest)
+        elif fields.content_length is not None:
+            length = int(fields.content_length)  # llhttp has made sure that it is one number.
+            self._left = length - len(rest)
+            self.complete = self._left <= 0
+            if self._left < 0:
+                rest = rest[:length]
+                self._spoil()
+            elif self._left:
+                self._parser = None
+            elif rest and self._parser is not None:
+                self._parser.feed_data(rest)
+            if rest:
+                self._pieces.append(rest)
+        else:
+            self._left = -1
+            self._parser = None
+            self.complete = False
+            if rest:
+                self._pieces.append(rest)
+
+    def _spoil(self) -> None:
+        """Bytes came that belong to no answer: the next client must not get them."""
+        self._left = -1
+        self._parser = None
+
+    def read(self, idle_s: float) -> bytes:
+        """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        while not self.complete:
+            try:
+                data = self.wire.recv(idle_s)
+            except WireTimeout as error:
+                raise BackendTimeout("The backend stopped in the middle of its answer.") from error
+            except OSError as error:
+                raise self.failure or BadAnswer("The backend broke the connection in mid-answer.") from error
+            if not data:
+                if self._left != -1:
+                    raise self.failure or BadAnswer("The backend closed the connection in mid-answer.")
+                self.complete = True
+                return b""
+            self._take(data)
+            if self._pieces:
+                return self.read(idle_s)
+        return b""
+
+    def _take(self, data: bytes) -> None:
+        if self._chunked is not None:
+            try:
+                self._pieces += self._chunked.feed(data)
+            except ChunkedError as error:
+                raise BadAnswer(f"The backend's chunked answer is malformed: {error}.") from error
+            if self._chunked.complete:
+                self.complete = True
+                if self._chunked.rest:
+                    self._spoil()
+        elif self._left == -1:
+            self._pieces.append(data)
+        else:
+            self._left -= len(data)
+            if self._left < 0:
+                data = data[: self._left]
+                self._spoil()
+            if self._left <= 0:
+                self.complete = True
+            self._pieces.append(data)
+
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        """The answer's trailer fields, known once it is complete."""
+        return self._chunked.trailers if self._chunked is not None else []
+
+    def take_rest(self) -> bytes:
+        """Give what came behind the head of a 101: the first bytes of the new protocol."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def reusable(self) -> bool:
+        """Whether another request may go out on this connection (RFC 9112 section 9.3)."""
+        if not self.complete or self._left < 0 or self.wire.closed or self.wire.readable:
+            return False
+        if self._upload is not None and not self._upload.done:
+            return False
+        connection = self.fields.connection
+        if connection is None:
+            return self.version == 11
+        said = connection.lower()
+        return b"close" not in said and (self.version == 11 or b"keep-alive" in said)
+
+    def close(self) -> None:
+        """Close the connection and end an upload that still goes on."""
+        if self._upload is not None and not self._upload.done:
+            self._upload.abandon()
+        self.wire.close()
+
+
+class Upload:
+    """Sends a request body on while the answer is awaited: both directions flow at once."""
+
+    __slots__ = ("_body", "_connection", "_first_byte_s", "_on_sent", "_send_s", "done", "greenlet")
+
+    def __init__(
+        self, connection: Connection, body: Body, send_s: float, first_byte_s: float, on_sent: Callable[[], None] | None
+    ) -> None:
+        self._connection = connection
+        self._body = body
+        self._send_s = send_s
+        self._first_byte_s = first_byte_s
+        self._on_sent = on_sent
+        self.done = False
+        self.greenlet: Any = None
+
+    def abandon(self) -> None:
+        """Stop reading from the client: the next attempt or the end of the exchange has no use for it."""
+        self.greenlet.kill()
+
+    def run(self) -> None:
+        """Read from the client and write to the backend until the body ends or one of the two breaks off.
+
+        A client that fails closes the backend's connection, so the request is cut there and never looks complete. A backend
+        that takes no more may have answered already: that is for the reader to find out.
+        """
+        connection, body = self._connection, self._body
+        wire = connection.wire
+        try:
+            while piece := body.read():
+                wire.send(piece if body.length is not None else chunk(piece), self._send_s)
+            if body.length is None:
+                wire.send(LAST_CHUNK, self._send_s)
+            self.done = True
+            if self._on_sent is not None:
+                self._on_sent()
+            wire.expect_within(self._first_byte_s)
+        except EdgeError as error:
+            self._fail(error)
+        except WireTimeout:
+            self._fail(BackendTimeout("The backend took no bytes of the request for too long."))
+        except OSError:
+            wire.expect_within(self._first_byte_s)
+
+    def _fail(self, error: EdgeError) -> None:
+        self._connection.failure = error
+        self._connection.wire.close()

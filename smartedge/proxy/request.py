@@ -1,0 +1,301 @@
+"""One client request, in its two shapes: our `Request`, bytes as they came, and WSGI's environ, made only when somebody asks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import quote, unquote_to_bytes
+
+from smartedge.balancer.errors import ClientError
+from smartedge.proxy.headers import HOST, RequestFields, pairs_of
+
+KEY = "smartedge.request"
+"""The environ key under which a request travels."""
+
+HANDLER = "smartedge.handler"
+"""And the one of our own server's connection, which holds what all its requests' environs share."""
+
+
+class Body(Protocol):
+    """A request body that arrives while it is read.
+
+    length: bytes in all, or None when it is chunked. complete: nothing is left to read. received_bytes: read so far.
+    """
+
+    @property
+    def length(self) -> int | None: ...  # noqa: D102
+    @property
+    def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def received_bytes(self) -> int: ...  # noqa: D102
+
+    def buffered(self) -> bytes | None:
+        """Give what has arrived already if that is the whole body, else None (nothing is taken then)."""
+
+    def read(self) -> bytes:
+        """Wait for the next piece; b"" at the end. Raises ClientError, ClientTimeout, ClientGone or PayloadTooLarge."""
+
+
+class Request:
+    """A request line and its fields, as bytes; made by the server (`server.py`) or from a foreign server's environ.
+
+    method, target: as they came, the target in origin-form or `*`. version: 10 or 11. peer: the client's address as text.
+    secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
+    can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
+    """
+
+    __slots__ = (
+        "block",
+        "body",
+        "expects_continue",
+        "fields",
+        "interim",
+        "method",
+        "on_gone",
+        "peer",
+        "secure",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self, method: bytes, target: bytes, version: int, block: bytes, fields: RequestFields, peer: bytes, secure: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.block = block
+        self.fields = fields
+        self.peer = peer
+        self.secure = secure
+        self.body: Body | None = None
+        self.expects_continue = False
+        self.interim: Callable[[int, bytes, list[bytes]], None] | None = None
+        self.on_gone: Callable[[], None] | None = None
+
+
+def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """Turn a request target into origin-form (RFC 9112 section 3.2): the target and, from absolute-form, the authority.
+
+    The path and query are not touched: `%2F`, `//`, `/../` and a bare `?` go on byte for byte. Raises ClientError for
+    a target that is none.
+    """
+    if b"#" in target:
+        raise ClientError("The request target holds a fragment ('#'), which is not sent to servers.")
+    if target[:1] == b"/":
+        return target, None
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        raise ClientError("The request target must begin with '/', 'http://' or 'https://'.")
+    cut = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if not HOST.fullmatch(authority):
+        raise ClientError("The request target has no valid host.")
+    return path if path[:1] == b"/" else b"/" + path, authority
+
+
+class Replay:
+    """A body that can be sent again as long as it has been small: what was read is kept, up to `cap_bytes`."""
+
+    __slots__ = ("_cap_bytes", "_kept", "_position", "body", "length")
+
+    def __init__(self, body: Body, cap_bytes: int) -> None:
+        self.body = body
+        self.length = body.length
+        self._cap_bytes = cap_bytes
+        self._kept: list[bytes] | None = []
+        self._position = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to read, from the client or from what was kept."""
+        return self.body.complete and (self._kept is None or self._position == len(self._kept))
+
+    @property
+    def received_bytes(self) -> int:
+        """How much the client has sent so far."""
+        return self.body.received_bytes
+
+    def buffered(self) -> bytes | None:
+        """Give the whole body if it is here."""
+        if self._position or self._kept is None:
+            return None
+        if not self._kept:
+            whole = self.body.buffered()
+            if whole is None:
+                return None
+            if len(whole) > self._cap_bytes:
+                self._kept = None
+                return whole
+            self._kept = [whole]
+        elif not self.body.complete:
+            return None
+        self._position = len(self._kept)
+        return b"".join(self._kept)
+
+    def read(self) -> bytes:
+        """Give the next piece: what was kept first."""
+        kept = self._kept
+        if kept is None:
+            return self.body.read()
+        if self._position < len(kept):
+            self._position += 1
+            return kept[self._position - 1]
+        try:
+            piece = self.body.read()
+        except BaseException:
+            self._kept = None  # Stopped in the middle of a read: what was on its way is lost.
+            raise
+        if piece:
+            if self.body.received_bytes > self._cap_bytes:
+                self._kept = None
+            else:
+                kept.append(piece)
+                self._position += 1
+        return piece
+
+    def rewind(self) -> bool:
+        """Go back to the first byte; False when that is no longer possible."""
+        if self._kept is None:
+            return False
+        self._position = 0
+        return True
+
+
+class WsgiBody:
+    """The body of a request that a foreign WSGI server read: `wsgi.input`, in pieces."""
+
+    __slots__ = ("_input", "complete", "length", "received_bytes")
+
+    def __init__(self, stream: Any, length: int | None) -> None:
+        self._input = stream
+        self.length = length
+        self.complete = False
+        self.received_bytes = 0
+
+    def buffered(self) -> None:
+        """Say that nothing is known of what has arrived."""
+
+    def read(self) -> bytes:
+        """Read the next piece; a stream that ends early is the client's doing."""
+        if self.complete:
+            return b""
+        wanted = 16384 if self.length is None else min(16384, self.length - self.received_bytes)
+        try:
+            piece: bytes = self._input.read(wanted) if wanted else b""
+        except (OSError, ValueError) as error:
+            raise ClientError(f"The request body could not be read: {error}.") from error
+        self.received_bytes += len(piece)
+        if not piece:
+            if self.length is not None and self.received_bytes < self.length:
+                raise ClientError("The request body ended before its Content-Length.")
+            self.complete = True
+        elif self.received_bytes == self.length:
+            self.complete = True
+        return piece
+
+
+def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
+    """Read a request from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
+
+    gunicorn gives the raw target in RAW_URI. Its environ has each field once, repetitions joined by commas; the request behind
+    its `start_response` still has them one by one, upper-case.
+    """
+    parsed = getattr(getattr(start_response, "__self__", None), "req", None)
+    if parsed is not None and isinstance(getattr(parsed, "headers", None), list):
+        pairs = [(name.title(), value) for name, value in parsed.headers]
+    else:
+        pairs = [(key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key.startswith("HTTP_")]
+        for key, name in (("CONTENT_TYPE", "Content-Type"), ("CONTENT_LENGTH", "Content-Length")):
+            if environ.get(key):
+                pairs.append((name, environ[key]))
+    if any("\r" in value or "\n" in value or ":" in name for name, value in pairs):
+        raise ClientError("A header field holds a line break.")
+    block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("latin-1")
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw is None:
+        raw = quote(environ.get("PATH_INFO", "/").encode("latin-1"), safe="/:@!$&'()*+,;=~-._%") or "/"
+        if environ.get("QUERY_STRING"):
+            raw += "?" + environ["QUERY_STRING"]
+    method = environ["REQUEST_METHOD"].encode("latin-1")
+    target = raw.encode("latin-1")
+    authority = None
+    if target != b"*":
+        target, authority = origin_form(target)
+    fields = RequestFields(block)
+    if authority is not None:
+        fields.host = authority
+    request = Request(
+        method,
+        target,
+        10 if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else 11,
+        block,
+        fields,
+        (environ.get("REMOTE_ADDR") or "unix").encode("latin-1"),
+        environ.get("wsgi.url_scheme") == "https",
+    )
+    if fields.transfer_encoding is not None:
+        request.body = WsgiBody(environ["wsgi.input"], None)
+    elif fields.content_length is not None and fields.content_length != b"0":
+        if not fields.content_length.isdigit():
+            raise ClientError("Content-Length must be digits.")
+        request.body = WsgiBody(environ["wsgi.input"], int(fields.content_length))
+    return request
+
+
+def complete_environ(environ: dict[str, Any]) -> None:
+    """Fill a lean environ of our own server up to what PEP 3333 asks for; does nothing to one that is complete."""
+    request: Request | None = environ.get(KEY)
+    if request is None or "PATH_INFO" in environ:
+        return
+    if HANDLER in environ:
+        environ.update(environ[HANDLER].base_environ)
+    path, _, query = request.target.partition(b"?")
+    environ["REQUEST_METHOD"] = request.method.decode("latin-1")
+    environ["SCRIPT_NAME"] = ""
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+    environ["QUERY_STRING"] = query.decode("latin-1")
+    environ["RAW_URI"] = environ["REQUEST_URI"] = request.target.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == 11 else "HTTP/1.0"
+    for name, text in pairs_of(request.block.splitlines(True)):
+        if "_" in name:
+            continue  # `X_Y` and `X-Y` would share a key (RFC 3875 section 4.1.18 leaves it open; nginx drops them too).
+        key = "HTTP_" + name.upper().replace("-", "_")
+        if key in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"):
+            key = key[5:]
+        if key in environ:
+            environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
+        else:
+            environ[key] = text
+    if request.fields.host is not None:
+        environ["HTTP_HOST"] = request.fields.host.decode("latin-1")
+    environ["wsgi.input"] = io.BufferedReader(BodyFile(request)) if request.body else io.BytesIO()
+    environ["wsgi.input_terminated"] = True
+
+
+class BodyFile(io.RawIOBase):
+    """A request body as a file, for views that read one."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__()
+        self._request = request
+        self._left = b""
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` with the next bytes; asks for the body first where the client waits for a 100 (RFC 9110 10.1.1)."""
+        request = self._request
+        if request.expects_continue and request.interim is not None:
+            request.expects_continue = False
+            request.interim(100, b"100 Continue\r\n", [])
+        if not self._left:
+            assert request.body is not None
+            self._left = request.body.read()
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count

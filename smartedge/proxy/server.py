@@ -1,0 +1,535 @@
+"""The front door: gevent's WSGIServer with a handler that reads requests through llhttp and writes answers in one piece.
+
+Bytes become a `Request` and a lean environ, the app answers, bytes go out. What is not HTTP by RFC 9112 is refused with 400 and a
+closed connection before anybody else sees it: the stock handler takes what a smuggler needs (FINDINGS: gevent.pywsgi).
+"""
+
+from __future__ import annotations
+
+import re
+import socket as stdlib_socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from time import monotonic, time
+from typing import Any
+
+import httptools
+from gevent import sleep
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from smartedge.balancer.errors import (
+    ClientError,
+    ClientTimeout,
+    EdgeError,
+    HeadersTooLarge,
+    MethodRefused,
+    TargetTooLong,
+)
+from smartedge.proxy import problem
+from smartedge.proxy.chunked import LAST_CHUNK, chunk
+from smartedge.proxy.client_body import ChunkedBody, ClientBody, LengthBody
+from smartedge.proxy.headers import HOST, RequestFields, tokens
+from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, origin_form
+from smartedge.proxy.wire import TlsWire, Wire, WireTimeout
+
+LINGER_S = 1.0
+"""How long the rest of a refused request is read and thrown away, so that the client can read why (RFC 9112 section 9.6)."""
+
+_KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+
+
+@dataclass(slots=True)
+class ServerLimits:
+    """What a client may take: seconds and bytes."""
+
+    head_s: float = 10.0
+    keepalive_s: float = 75.0
+    idle_s: float = 60.0
+    target_bytes: int = 8192
+    head_bytes: int = 65536
+    headers: int = 200
+    body_bytes: int = 0
+
+
+class EdgeHandler(WSGIHandler):  # type: ignore[misc]
+    """One client connection: reads requests, has the app answer them in order, keeps alive."""
+
+    def __init__(self, sock: Any, address: Any, server: EdgeServer) -> None:  # the stock one makes a buffered file
+        self.server = server
+        self.socket = sock
+        self.client_address = address
+        self.secure = hasattr(sock, "do_handshake")
+        self.wire: Wire = TlsWire(sock) if self.secure else Wire(sock)
+        self.limits = server.limits
+        self.peer = address[0].encode("latin-1") if isinstance(address, tuple) and address else b"unix"
+        if self.peer[:7] == b"::ffff:":
+            self.peer = self.peer[7:]
+        self.idle = True
+        self.buffer = b""
+        self.parser: Any = None
+        self.request: Request | None = None
+        self.client_body: ClientBody | None = None
+        self.keep_alive = True
+        self.lean = getattr(server.application, "takes_lean_environ", False)
+        base = dict(server.environ)
+        base["REMOTE_ADDR"] = self.peer.decode("latin-1")
+        base["REMOTE_PORT"] = str(address[1]) if isinstance(address, tuple) and len(address) > 1 else ""
+        base["wsgi.url_scheme"] = "https" if self.secure else "http"
+        self.base_environ = base
+
+    # ---- the connection ----
+
+    def handle(self) -> None:
+        """Serve requests until the client or the server has had enough; called once by the server."""
+        server = self.server
+        server.handlers.add(self)
+        try:
+            while self.keep_alive:
+                request = self.read_request()
+                if request is None:
+                    break
+                self.answer(request)
+        except ClientError as error:
+            self.refuse(error)
+        except (OSError, WireTimeout):
+            pass  # The client is gone or has stalled; what was open has been closed on the way here.
+        finally:
+            server.handlers.discard(self)
+            self.wire.close()
+            self.base_environ.clear()
+
+    def read_request(self) -> Request | None:
+        """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
+        limits = self.limits
+        data = self.buffer
+        if not data:
+            self.idle = True
+            if self.server.stopping:
+                return None
+            try:
+                data = self.wire.recv(limits.keepalive_s)
+            except WireTimeout:
+                return None
+            self.idle = False
+            if not data:
+                return None
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or data[:2] == b"\r\n":
+            data, end = self._read_slowly(data)
+            if not data:
+                return None
+        end += 4
+        if len(data) == end:
+            self.buffer = b""
+            head = data
+        else:
+            self.buffer = data[end:]
+            head = data[:end]
+        if end > limits.head_bytes:
+            raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
+        return self._parse(head)
+
+    def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
+        """Read on until the head is complete, within head_s and head_bytes; (b"", 0) when the client gave up."""
+        limits = self.limits
+        deadline = monotonic() + limits.head_s
+        while True:
+            while data[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before the request line is to be ignored
+                data = data[2:]
+            end = data.find(b"\r\n\r\n")
+            if end >= 0:
+                return data, end
+            line_end = data.find(b"\r\n")
+            if (line_end if line_end >= 0 else len(data)) > limits.target_bytes + 100:
+                raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
+            if len(data) > limits.head_bytes:
+                raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
+            if b"\n" in data.replace(b"\r\n", b"") or b"\0" in data:
+                raise ClientError("Lines of a request end with CR LF.")
+            try:
+                more = self.wire.recv(max(0.001, deadline - monotonic()))
+            except WireTimeout:
+                raise ClientTimeout(f"The request head did not arrive within {limits.head_s:g} s.") from None
+            if not more:
+                if data:
+                    self.keep_alive = False
+                return b"", 0
+            data += more
+
+    def _parse(self, head: bytes) -> Request:
+        """Check a complete head (RFC 9112 sections 2 to 6) and make a Request of it."""
+        line_end = head.index(b"\r\n")
+        space = head.find(b" ")
+        method, target, version = head[:space], head[space + 1 : line_end - 9], head[line_end - 9 : line_end]
+        if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
+            raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
+        if len(target) > self.limits.target_bytes:
+            raise TargetTooLong(f"The request target is longer than {self.limits.target_bytes} bytes.")
+        if b" " in target:
+            raise ClientError("The request target holds a space.")
+        parser = self.parser
+        if parser is None:
+            parser = self.parser = httptools.HttpRequestParser(None)  # it checks; the lines are taken from the bytes
+        try:
+            if method in _KNOWN_METHODS:
+                parser.feed_data(head)
+            else:
+                if not _TOKEN.fullmatch(method):
+                    raise ClientError("The request method is not a token.")
+                if method == b"CONNECT":
+                    raise MethodRefused("CONNECT is for forward proxies.")
+                parser.feed_data(b"POST" + head[space:])  # llhttp knows a closed list of methods; HTTP does not.
+        except httptools.HttpParserUpgrade:
+            self.parser = None
+        except httptools.HttpParserError as error:
+            raise ClientError(f"Malformed request: {error}.") from None
+        block = head[line_end + 2 : -2]
+        if block.count(b"\n") > self.limits.headers:
+            raise HeadersTooLarge(f"The request has more than {self.limits.headers} header fields.")
+        http11 = version == b" HTTP/1.1"
+        fields = RequestFields(block)
+        if fields.hosts != 1 and (http11 or fields.hosts):
+            raise ClientError("A request has exactly one Host field (RFC 9112 section 3.2).")
+        if fields.host and not HOST.fullmatch(fields.host):
+            raise ClientError("The Host field is not a host.")
+        if target[:1] != b"/" or b"#" in target:
+            if target == b"*":
+                if method != b"OPTIONS":
+                    raise ClientError("Only OPTIONS has the target '*'.")
+            else:
+                target, authority = origin_form(target)
+                if authority is not None:
+                    fields.host = authority
+        request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
+        self.request = request
+        connection = fields.connection
+        if connection is None:
+            self.keep_alive = http11
+        else:
+            said = tokens(connection)
+            self.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
+        self.client_body = None
+        if fields.transfer_encoding is not None or fields.content_length is not None:
+            self._begin_body(request, fields)
+        return request
+
+    def _begin_body(self, request: Request, fields: RequestFields) -> None:
+        if fields.transfer_encoding is not None:
+            if fields.transfer_encoding.lower() != b"chunked" or request.version == 10:
+                raise ClientError("The only transfer coding that is understood is a single 'chunked', in HTTP/1.1.")
+            body: ClientBody = ChunkedBody(self, self.limits.body_bytes)
+            self.parser = None
+        else:
+            length = int(fields.content_length or b"0")  # llhttp has made sure that it is one number.
+            if length == 0:
+                return
+            body = LengthBody(self, length, self.limits.body_bytes)
+            self.parser = None
+        self.client_body = request.body = body
+        if fields.expect is not None and request.version == 11:
+            if fields.expect.lower() != b"100-continue":
+                raise ExpectationFailed("The only expectation that is understood is '100-continue'.")
+            request.expects_continue = True
+
+    # ---- the answer ----
+
+    def answer(self, request: Request) -> None:
+        """Have the app answer one request and send what it says."""
+        environ: dict[str, Any] = {KEY: request, HANDLER: self}
+        app = self.server.application
+        request.interim = self.send_interim
+        if not self.lean:
+            complete_environ(environ)
+        self.headers_sent = False
+        self.wire.on_idle = self._on_client_moved
+        result: Any = None
+        self.head: bytes | None = None
+        self.sent_bytes = 0
+        try:
+            try:
+                result = app(environ, self.start_response)
+                for piece in result:
+                    if piece:
+                        self.write(piece)
+                self.finish()
+            finally:
+                self.wire.on_idle = None
+                if result is not None and hasattr(result, "close"):
+                    result.close()
+        except EdgeError:
+            self._cut()
+        except (OSError, WireTimeout):
+            raise
+        except Exception:
+            self._fail()
+        if self.client_body is not None and not self.client_body.complete:
+            self.keep_alive = False
+            self._linger()
+        self.request = None
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        """Take status and header fields as PEP 3333 has it; raises ValueError for what would break the wire."""
+        if exc_info and self.headers_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        lines = []
+        length = None
+        for name, value in headers:
+            line = f"{name}: {value}"
+            if "\r" in line or "\n" in line or "\0" in line:
+                raise ValueError("a header field holds a line break")
+            low = name.lower()
+            if low == "content-length":
+                length = int(value)
+            elif low == "connection":
+                self.keep_alive = self.keep_alive and "close" not in value.lower()
+                continue
+            lines.append(line.encode("latin-1") + b"\r\n")
+        code, _, reason = status.partition(" ")
+        if "\r" in reason or "\n" in reason:
+            raise ValueError("the reason phrase holds a line break")
+        self.begin(
+            int(code),
+            reason.encode("latin-1"),
+            lines,
+            length,
+            dated=any(n.lower() == "date" for n, _ in headers),
+        )
+        return self.write
+
+    def begin(self, status: int, status_line: bytes, lines: list[bytes], length: int | None, dated: bool) -> None:
+        """Prepare an answer's head: it goes out together with the first bytes of the body.
+
+        status_line: code and reason, `200 OK CRLF`. lines: `name: value CRLF` each, without hop-by-hop fields.
+        length: of the body, None when it is not known beforehand.
+        dated: there is a Date among the lines, else one is added (RFC 9110 section 6.6.1).
+        """
+        request = self.request
+        assert request is not None
+        self.chunking = False
+        self.status_code = status
+        self.left = length
+        parts = [b"HTTP/1.1 ", status_line, *lines]
+        if not dated:
+            parts.append(b"Date: %b\r\n" % http_date())
+        if request.method == b"HEAD" or status in (204, 304):
+            self.left = 0
+        elif length is None:
+            if request.version == 11:
+                self.chunking = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.keep_alive = False
+        if self.keep_alive and (self.server.stopping or (self.client_body is not None and not self.client_body.complete)):
+            self.keep_alive = False
+        if not self.keep_alive:
+            parts.append(b"Connection: close\r\n")
+        elif request.version == 10:
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        self.head = b"".join(parts)
+
+    def write(self, piece: bytes) -> None:
+        """Send a piece of the body, the head before the first; raises OSError or WireTimeout when the client is gone."""
+        left = self.left
+        if left is not None and len(piece) > left:
+            if left == 0 and (self.request is None or self.request.method == b"HEAD" or self.status_code in (204, 304)):
+                return  # The app gave a body where HTTP has none.
+            piece = piece[:left]
+        if self.chunking:
+            piece = chunk(piece)
+        elif left is not None:
+            self.left = left - len(piece)
+        head = self.head
+        if head is not None:
+            self.head = None
+            self.headers_sent = True
+            piece = head + piece if len(piece) < 65536 else self._send_head(head, piece)
+        self.wire.send(piece, self.limits.idle_s)
+        self.sent_bytes += len(piece)
+
+    def _send_head(self, head: bytes, piece: bytes) -> bytes:
+        self.wire.send(head, self.limits.idle_s)
+        return piece
+
+    def finish(self) -> None:
+        """Send what is still missing of a complete answer."""
+        head, self.head = self.head, None
+        tail = LAST_CHUNK if self.chunking else b""
+        if head is not None:
+            self.headers_sent = True
+            self.wire.send(head + tail, self.limits.idle_s)
+        elif tail:
+            self.wire.send(tail, self.limits.idle_s)
+        if self.left:
+            self.keep_alive = False  # Less than Content-Length promised: only the close can say so.
+
+    def send_interim(self, status: int, status_line: bytes, lines: list[bytes]) -> None:
+        """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""
+        request = self.request
+        if request is None or request.version == 10 or self.headers_sent:
+            return
+        if status == 100:
+            if not request.expects_continue:
+                return
+            request.expects_continue = False
+        self.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, b"".join(lines)), self.limits.idle_s)
+
+    def take_over(self) -> Wire:
+        """Hand the connection to a tunnel: from here on its bytes are not HTTP."""
+        self.keep_alive = False
+        self.headers_sent = True
+        self.head = None
+        self.chunking = False
+        self.left = None
+        self.wire.on_idle = None
+        return self.wire
+
+    def _on_client_moved(self) -> None:
+        """The client sent or closed while its answer is in the making (called in the hub)."""
+        request = self.request
+        if request is None or request.on_gone is None:
+            return
+        try:
+            more = self.wire.sock._sock.recv(1, stdlib_socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if not more:
+            self.keep_alive = False
+            request.on_gone()
+
+    # ---- what goes wrong ----
+
+    def refuse(self, error: ClientError) -> None:
+        """Answer a request that was refused before the app saw it, and close."""
+        self.keep_alive = False
+        if error.status == 499:
+            return
+        request_id = self.server.next_request_id()
+        status, fields, body = problem.answer(error, request_id)
+        self.server.on_refused(self, error, request_id)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+        try:
+            self.wire.send(
+                b"HTTP/1.1 %d %b\r\n%bDate: %b\r\nConnection: close\r\n\r\n%b"
+                % (status, problem.reason(status).encode(), lines, http_date(), body),
+                LINGER_S,
+            )
+        except (OSError, WireTimeout):
+            return
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read on for a moment: closing over unread bytes resets the connection and takes the answer with it."""
+        self.wire.finish_sending()
+        deadline = monotonic() + LINGER_S
+        try:
+            while (left := deadline - monotonic()) > 0 and self.wire.recv(left):
+                pass
+        except (OSError, WireTimeout):
+            pass
+
+    def _cut(self) -> None:
+        """End an answer that can't be completed so that the client can tell: never with a clean end."""
+        self.keep_alive = False
+        if not self.wire.closed and not self.chunking and self.left is None:
+            # Closing is how this answer ends anyway; only a reset says that it is not complete.
+            self.wire.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    def _fail(self) -> None:
+        """Answer 500 for an app that raised, if nothing has been sent yet."""
+        traceback.print_exc(file=sys.stderr)
+        if self.headers_sent:
+            self._cut()
+            return
+        self.keep_alive = False
+        self.begin(500, b"500 Internal Server Error\r\n", [b"Content-Type: text/plain\r\n"], 22, dated=False)
+        self.write(b"Internal server error\n")
+
+
+class ExpectationFailed(ClientError):
+    """An expectation that is not understood (RFC 9110 section 15.5.18)."""
+
+    status = 417
+    title = "Expectation failed"
+
+
+class EdgeServer(WSGIServer):  # type: ignore[misc]
+    """gevent's WSGIServer with our handler and a stop that waits for answers, not for idle connections.
+
+    limits: what a client may take; may be replaced while the server runs. request_ids: makes a request id.
+    on_refused: told of requests that never reached the app.
+    """
+
+    handler_class = EdgeHandler
+
+    def __init__(self, listener: Any, application: Any = None, **kwargs: Any) -> None:
+        self.handlers: set[EdgeHandler] = set()
+        self.stopping = False
+        kwargs.setdefault("log", None)
+        kwargs["handler_class"] = kwargs.get("handler_class") or EdgeHandler
+        super().__init__(listener, application, **kwargs)
+
+    @property
+    def limits(self) -> ServerLimits:
+        """The limits in force: the app's own where it has some."""
+        return getattr(self.application, "server_limits", None) or _DEFAULT_LIMITS
+
+    def next_request_id(self) -> str:
+        """Make a request id, as the app makes them."""
+        make = getattr(self.application, "next_request_id", None)
+        return make() if make is not None else f"{id(self):x}"
+
+    def on_refused(self, handler: EdgeHandler, error: ClientError, request_id: str) -> None:
+        """Tell the app of a request that never reached it, for the access log and the counters."""
+        tell: Callable[..., None] | None = getattr(self.application, "on_refused", None)
+        if tell is not None:
+            tell(handler.peer, error, request_id)
+
+    def init_socket(self) -> None:
+        """Listen, without Nagle's delay: accepted sockets inherit it (FINDINGS: 44 ms for an answer in two writes)."""
+        super().init_socket()
+        if self.socket.family != stdlib_socket.AF_UNIX:
+            self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+
+    def update_environ(self) -> None:
+        """Fill in the server's name and port without asking the DNS, as the stock one does."""
+        address = self.address
+        self.environ.setdefault("SERVER_NAME", str(address[0]) if isinstance(address, tuple) else "")
+        self.environ.setdefault("SERVER_PORT", str(address[1]) if isinstance(address, tuple) else "")
+
+    def close(self) -> None:
+        """Stop accepting, and close the connections on which no request is under way."""
+        self.stopping = True
+        super().close()
+        for handler in list(self.handlers):
+            if handler.idle and handler.wire.peer_is_quiet():
+                handler.wire.close()
+
+    def stop_gracefully(self, grace_s: float) -> bool:
+        """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did."""
+        self.close()
+        deadline = monotonic() + grace_s
+        while self.handlers and monotonic() < deadline:
+            sleep(0.02)
+        done = not self.handlers
+        for handler in list(self.handlers):
+            handler.wire.close()
+        return done
+
+
+_DEFAULT_LIMITS = ServerLimits()
+_date = [0, b""]
+
+
+def http_date() -> bytes:
+    """Give the time as IMF-fixdate (RFC 9110 section 5.6.7), made once a second."""
+    now = int(time())
+    if _date[0] != now:
+        _date[:] = [now, formatdate(now, usegmt=True).encode()]
+    return _date[1]  # type: ignore[return-value]

@@ -1,0 +1,317 @@
+"""The way to one backend: `EdgeSession`, a requests.Session, with `EdgeAdapter` mounted, and its pooled connections.
+
+requests and urllib3 rewrite paths, add and fold header fields, take a 103 for the answer and cost ten times the bytes' own way
+(docs/performance.md). Under the Session an adapter of our own replaces them; foreign errors become ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent.ssl
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+
+from smartedge.balancer.backend import TlsSpec
+from smartedge.balancer.errors import BackendClosed, ConnectFailed
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s
+from smartedge.proxy.request import Replay
+from smartedge.proxy.wire import TlsWire, Wire, WireTimeout, connect, resolve
+
+RESOLVE_S = 10.0
+"""How long a looked-up address is used, in seconds; the health loop looks it up anew (`EdgeAdapter.refresh`)."""
+
+FRESH_S = 1.0
+"""A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much, for one backend's connections: seconds and bytes.
+
+    idle_pool_s: the longest a connection waits for its next use; a backend's own `Keep-Alive: timeout=` shortens it.
+    """
+
+    connect_s: float = 2.0
+    first_byte_s: float = 30.0
+    idle_s: float = 60.0
+    idle_pool_s: float = 60.0
+    idle_connections: int = 128
+    answer_head_bytes: int = 65536
+
+
+class Outbound:
+    """A request ready to be sent: stands where requests has a PreparedRequest.
+
+    head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
+    on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
+    connection: the one it went out on, once it did.
+    """
+
+    __slots__ = ("body", "connection", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
+
+    def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
+        self.method = method
+        self.head = head
+        self.body = body
+        self.repeatable = repeatable
+        self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
+        self.connection: Connection | None = None
+        self.on_sent: Callable[[], None] | None = None
+        self.upgrade = False
+
+
+class Answer(requests.Response):
+    """A backend's answer; `read` gives its body as it comes.
+
+    A requests.Response that sets only what is read: the stock constructor builds a cookie jar with a lock. What requests'
+    users expect besides (`headers`, `content`, `iter_content`) is made when it is asked for.
+    """
+
+    def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:  # no super().__init__(): see above
+        self._adapter = adapter
+        self.connection: Connection | None = connection  # type: ignore[assignment]
+        self.status_code = connection.status
+        self.status_line = connection.status_line
+        self.fields = connection.fields
+        self.via = VIA if connection.version == 11 else VIA_10
+        self._content: Any = False
+        self._content_consumed = False
+        if connection.complete:
+            # A short answer is all here: give the connection back before the client has even been served.
+            self._body = connection.read(0)
+            self._finish(connection)
+        else:
+            self._body = b""
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the attributes of requests.Response that the hot path does without."""
+        defaults: dict[str, Callable[[], Any]] = {
+            "encoding": lambda: None,
+            "history": list,
+            "reason": lambda: self.status_line[4:-2].decode("latin-1"),
+            "url": lambda: self._adapter.url,
+            "raw": lambda: self,
+            "request": lambda: None,
+        }
+        if name == "headers":
+            pairs = (line[:-2].split(b": ", 1) for line in self.fields.lines)
+            value: Any = CaseInsensitiveDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in pairs)
+        elif name in defaults:
+            value = defaults[name]()
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value
+
+    @property
+    def complete(self) -> bool:
+        """Whether the backend has sent everything (what `read` has not given yet is here already)."""
+        return self.connection is None
+
+    def read(self, *_size: int) -> bytes:
+        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls."""
+        if self._body:
+            body, self._body = self._body, b""
+            return body
+        connection = self.connection
+        if connection is None:
+            return b""
+        piece = connection.read(self._adapter.limits.idle_s)
+        if connection.complete:
+            self._finish(connection)
+        return piece
+
+    def _finish(self, connection: Connection) -> None:
+        self.connection = None
+        self._adapter.give_back(connection)
+
+    def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
+        """Give the body in the pieces it came in (what requests calls on `raw`)."""
+        while piece := self.read():
+            yield piece
+
+    def close(self) -> None:
+        """Be done with the answer: a body that was not read to its end takes its connection with it."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+class EdgeAdapter(BaseAdapter):
+    """Sends requests to one backend over connections that are kept and used again.
+
+    url: `scheme://host:port`. tls: for https backends. on_connect: called for every new connection (for the counters).
+    """
+
+    def __init__(self, url: str, limits: Limits, tls: TlsSpec | None, on_connect: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        parts = urlsplit(url)
+        self.url = url
+        self.netloc = parts.netloc.encode("ascii")
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.limits = limits
+        self._tls = _tls_context(tls) if parts.scheme == "https" else None
+        self._server_name = (tls.server_name if tls else None) or self.host
+        self._on_connect = on_connect
+        self._idle: list[tuple[Connection, float]] = []
+        self._addresses: list[tuple[Any, ...]] = []
+        self._resolved_at = 0.0
+        self._closed = False
+
+    # ---- requests' adapter interface ----
+
+    def send(  # type: ignore[override]
+        self,
+        request: Outbound,
+        stream: bool = True,
+        timeout: object = None,
+        verify: object = True,
+        cert: object = None,
+        proxies: object = None,
+    ) -> Answer:
+        """Send a request and wait for the answer's head.
+
+        The other arguments are requests' own and have no meaning here: the body always streams, `limits` holds the timeouts,
+        TLS comes from the backend's configuration. Raises BackendError (ConnectFailed, BackendClosed, BadAnswer,
+        BackendTimeout) or, when the client's upload failed, ClientError.
+        """
+        limits = self.limits
+        while True:
+            connection = request.connection = self._take(request.repeatable)
+            try:
+                connection.send(request.head, request.body, limits.idle_s, limits.first_byte_s, request.on_sent)
+                connection.receive(
+                    request.method == b"HEAD",
+                    limits.first_byte_s,
+                    limits.answer_head_bytes,
+                    request.on_interim,
+                    request.upgrade,
+                )
+                return Answer(self, connection)
+            except BackendClosed:
+                connection.close()
+                # The backend closed an idle connection just as the request went out: its right, and nobody's failure.
+                if not (connection.reused and request.repeatable and (request.body is None or request.body.rewind())):
+                    raise
+                self.drop_idle()
+            except BaseException:
+                connection.close()
+                raise
+
+    def close(self) -> None:
+        """Close the idle connections and keep no more; those in use are closed after their answer."""
+        self._closed = True
+        self.drop_idle()
+
+    # ---- connections ----
+
+    def drop_idle(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _take(self, repeatable: bool) -> Connection:
+        """Give an idle connection, the one used last, or a new one."""
+        idle = self._idle
+        while idle:
+            connection, since = idle.pop()
+            wire = connection.wire
+            wire.on_idle = None
+            if wire.readable or wire.closed:
+                connection.close()
+                continue
+            if not repeatable and (monotonic() - since > FRESH_S or not wire.peer_is_quiet()):
+                connection.close()
+                continue
+            connection.reused = True
+            return connection
+        return self._open()
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection whose answer is complete for the next request, if both sides allow it."""
+        if self._closed or len(self._idle) >= self.limits.idle_connections or not connection.reusable():
+            connection.close()
+            return
+        idle_s = self.limits.idle_pool_s
+        if connection.fields.keep_alive is not None:
+            said = keep_alive_s(connection.fields.keep_alive)
+            if said is not None:
+                idle_s = min(idle_s, said - 1 if said > 1 else said / 2)
+        now = monotonic()
+        connection.wire.watch(idle_s)
+        connection.wire.on_idle = connection.close
+        self._idle.append((connection, now))
+
+    def _open(self) -> Connection:
+        try:
+            sock = connect(self.addresses(), self.limits.connect_s)
+        except WireTimeout as error:
+            raise ConnectFailed(f"Connecting to {self.url} took more than {self.limits.connect_s:g} s.") from error
+        except OSError as error:
+            self._resolved_at = 0.0
+            raise ConnectFailed(f"Connecting to {self.url} failed: {error.strerror or error}.") from error
+        if self._on_connect is not None:
+            self._on_connect()
+        if self._tls is None:
+            return Connection(Wire(sock))
+        try:
+            sock.settimeout(self.limits.connect_s)
+            secure = self._tls.wrap_socket(sock, server_hostname=self._server_name)
+        except (OSError, ValueError) as error:
+            sock.close()
+            raise ConnectFailed(f"TLS with {self.url} failed: {error}.") from error
+        return Connection(TlsWire(secure))
+
+    def addresses(self) -> list[tuple[Any, ...]]:
+        """Give the backend's addresses, looked up at most every RESOLVE_S seconds; raises OSError when there are none."""
+        if not self._addresses or monotonic() - self._resolved_at > RESOLVE_S:
+            try:
+                self._addresses = resolve(self.host, self.port)
+            except OSError:
+                if not self._addresses:
+                    raise
+            self._resolved_at = monotonic()
+        return self._addresses
+
+
+class EdgeSession(requests.Session):
+    """The pooled session of one backend: requests' own, made safe to share between clients, its adapter ours.
+
+    `send` hands a request straight to the adapter: the stock one follows redirects, runs hooks, stores cookies and keeps time.
+    """
+
+    def __init__(self, adapter: EdgeAdapter) -> None:
+        super().__init__()
+        self.trust_env = False  # no ~/.netrc passwords, no proxy variables
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one client's cookies are not the next one's
+        self.adapters.clear()
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+        self.adapter = adapter
+        self.netloc = adapter.netloc
+
+    def send(self, request: Outbound, **kwargs: object) -> Answer:  # type: ignore[override]
+        """Send one request to the backend; see EdgeAdapter.send."""
+        return self.adapter.send(request)
+
+
+def _tls_context(tls: TlsSpec | None) -> Any:
+    """Make the TLS context for a backend; raises OSError or ssl.SSLError when its files can't be used."""
+    tls = tls or TlsSpec()
+    context = gevent.ssl.create_default_context(cafile=tls.ca_file)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context

@@ -1,0 +1,352 @@
+"""A socket with somebody waiting on it: reads and writes that end by themselves when a deadline passes.
+
+gevent's own socket starts and stops a libev watcher (one `epoll_ctl` each) for every wait and a timer for every timeout. A `Wire`
+keeps one read watcher armed for its whole life and leaves its deadlines to a single sweep per process, which saves a quarter of
+the CPU of a small request (docs/performance.md). The price: deadlines are kept to within `SWEEP_S`.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+import gevent.socket
+import gevent.ssl
+from gevent import get_hub, getcurrent
+
+SWEEP_S = 0.1
+"""How often deadlines are looked at, in seconds."""
+
+RECV_BYTES = 65536
+"""The most that one read takes from the kernel."""
+
+
+class WireTimeout(Exception):
+    """The peer did nothing until the deadline."""
+
+
+class WireClosed(ConnectionError):
+    """This side closed the wire while somebody waited on it."""
+
+
+class Sweep:
+    """One timer per event loop that ends every wait whose deadline has passed."""
+
+    _of_hub: WeakKeyDictionary[Any, Sweep] = WeakKeyDictionary()
+
+    def __init__(self, hub: Any) -> None:
+        self.wires: set[Wire] = set()
+        self._timer = hub.loop.timer(SWEEP_S, repeat=SWEEP_S, ref=False)
+        self._timer.start(self._look)
+
+    @classmethod
+    def of(cls, hub: Any) -> Sweep:
+        """Give the sweep of this hub's loop, made when it is first asked for."""
+        sweep = cls._of_hub.get(hub)
+        if sweep is None:
+            sweep = cls._of_hub[hub] = cls(hub)
+        return sweep
+
+    def _look(self) -> None:
+        now = monotonic()
+        late = [wire for wire in self.wires if wire.read_deadline < now or wire.write_deadline < now]
+        for wire in late:
+            wire.expire(now)
+
+
+class Wire:
+    """A plain TCP connection, used by at most one reader and one writer greenlet at a time.
+
+    sock: a connected gevent socket; the wire owns it from here on.
+    on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
+        (a pooled connection that went stale); None means nobody wants to know.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_armed",
+        "_hub",
+        "_io",
+        "_reader",
+        "_recv",
+        "_send",
+        "_sweep",
+        "_tried",
+        "_writer",
+        "closed",
+        "on_idle",
+        "read_deadline",
+        "readable",
+        "sock",
+        "write_deadline",
+    )
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.closed = False
+        self.readable = False
+        self.read_deadline = self.write_deadline = inf
+        self.on_idle: Callable[[], None] | None = None
+        self._recv = sock._sock.recv
+        self._send = sock._sock.send
+        self._io = sock._read_event
+        self._armed = False
+        self._tried = False
+        self._reader: Any = None
+        self._writer: Any = None
+        self._hub = get_hub()
+        self._sweep = Sweep.of(self._hub).wires
+        self._sweep.add(self)
+
+    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
+        """Wait for bytes and take what is there: at least one byte, at most `size`, or b"" when the peer has finished.
+
+        Raises WireTimeout after about `timeout_s` seconds of silence, ConnectionError when the connection broke.
+        """
+        if not self._tried:
+            # The first bytes of a new connection are often there already: then no watcher is needed at all.
+            self._tried = True
+            try:
+                return self._recv(size)  # type: ignore[no-any-return]
+            except BlockingIOError:
+                pass
+        while True:
+            if self.readable:
+                self.readable = False
+            else:
+                self.wait_readable(timeout_s)
+            try:
+                return self._recv(size)  # type: ignore[no-any-return]
+            except BlockingIOError:
+                continue
+
+    def wait_readable(self, timeout_s: float) -> None:
+        """Wait until a read would not block; raises as `recv` does."""
+        if self.readable:
+            self.readable = False
+            return
+        if self.closed:
+            raise WireClosed("the connection is closed")
+        if not self._armed:
+            self._armed = True
+            self._io.start(self._on_readable)
+        self._reader = getcurrent()
+        self.read_deadline = monotonic() + timeout_s
+        try:
+            self._hub.switch()
+        finally:
+            self._reader = None
+            self.read_deadline = inf
+
+    def _on_readable(self) -> None:
+        reader = self._reader
+        if reader is not None:
+            reader.switch()
+            return
+        # Nobody reads now. The watcher is level-triggered and would fire again at once: let it rest until somebody does.
+        self._armed = False
+        self.readable = True
+        self._io.stop()
+        if self.on_idle is not None:
+            self.on_idle()
+
+    def expect_within(self, timeout_s: float) -> None:
+        """Give whoever reads now a new deadline."""
+        if self._reader is not None:
+            self.read_deadline = monotonic() + timeout_s
+
+    def watch(self, idle_s: float) -> None:
+        """Watch an idle connection: `on_idle` is called when the peer closes or sends, or after `idle_s` seconds."""
+        self.read_deadline = monotonic() + idle_s
+        if not self._armed and not self.readable:
+            self._armed = True
+            self._io.start(self._on_readable)
+
+    def peer_is_quiet(self) -> bool:
+        """Ask the kernel whether the peer has neither sent nor closed (one system call)."""
+        if self.readable or self.closed:
+            return False
+        try:
+            self._recv(1, stdlib_socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Send all of `data`; raises WireTimeout when the peer takes nothing for `timeout_s` seconds, OSError when it is gone."""
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
+        left = memoryview(data)[sent:]
+        while left:
+            self._wait_writable(timeout_s)
+            try:
+                left = left[self._send(left) :]
+            except BlockingIOError:
+                continue
+
+    def _wait_writable(self, timeout_s: float) -> None:
+        if self.closed:
+            raise WireClosed("the connection is closed")
+        self._writer = getcurrent()
+        self.write_deadline = monotonic() + timeout_s
+        try:
+            self._hub.wait(self.sock._write_event)
+        finally:
+            self._writer = None
+            self.write_deadline = inf
+
+    def expire(self, now: float) -> None:
+        """End the waits whose deadline is before `now` (called by the sweep, in the hub)."""
+        if self.read_deadline < now:
+            self.read_deadline = inf
+            if self._reader is not None:
+                self._reader.throw(WireTimeout("nothing was received in time"))
+            elif self.on_idle is not None:
+                self.on_idle()
+        if self.write_deadline < now:
+            self.write_deadline = inf
+            if self._writer is not None:
+                self._writer.throw(WireTimeout("nothing could be sent in time"))
+
+    def finish_sending(self) -> None:
+        """Tell the peer that nothing more comes (half close)."""
+        try:
+            self.sock._sock.shutdown(stdlib_socket.SHUT_WR)
+        except OSError:
+            pass  # It is gone already, which says the same.
+
+    def close(self) -> None:
+        """Close the connection; whoever waits on it in another greenlet gets a WireClosed."""
+        if self.closed:
+            return
+        self.closed = True
+        self._sweep.discard(self)
+        self.on_idle = None
+        self._io.stop()
+        if self._reader is not None or self._writer is not None:
+            self._hub.loop.run_callback(self._wake)
+        self._recv = self._send = _refuse
+        self.sock.close()
+
+    def _wake(self) -> None:
+        for waiting in (self._reader, self._writer):
+            if waiting is not None:
+                waiting.throw(WireClosed("the connection is closed"))
+
+
+class TlsWire(Wire):
+    """A TLS connection: the same promises, kept by gevent's SSLSocket and its own timeouts.
+
+    OpenSSL may need to write in order to read, so its socket can't be watched from outside.
+    """
+
+    __slots__ = ()
+
+    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
+        """Wait for bytes as `Wire.recv` does."""
+        self.sock.settimeout(timeout_s)
+        try:
+            return self.sock.recv(size)  # type: ignore[no-any-return]
+        except TimeoutError as error:
+            raise WireTimeout("nothing was received in time") from error
+        except gevent.ssl.SSLEOFError:
+            return b""
+
+    def wait_readable(self, timeout_s: float) -> None:
+        """Wait until bytes arrive; decrypted bytes may be waiting inside OpenSSL already."""
+        if self.sock.pending():
+            return
+        self.sock.settimeout(timeout_s)
+        try:
+            self.sock._wait(self.sock._read_event, TimeoutError())
+        except TimeoutError as error:
+            raise WireTimeout("nothing was received in time") from error
+
+    def watch(self, idle_s: float) -> None:
+        """Watch an idle connection as `Wire.watch` does; the peer's closing is found when it is used next."""
+        self.read_deadline = monotonic() + idle_s
+
+    def peer_is_quiet(self) -> bool:
+        """Look for a close or unexpected bytes without taking them: any byte on an idle TLS connection ends its use."""
+        if self.closed or self.sock.pending():
+            return False
+        try:
+            # SSLSocket refuses flags; the peek goes to the file descriptor below it.
+            peek = stdlib_socket.socket.recv
+            duplicate = stdlib_socket.socket(fileno=self.sock.fileno())
+            try:
+                duplicate.setblocking(False)
+                peek(duplicate, 1, stdlib_socket.MSG_PEEK)
+            finally:
+                duplicate.detach()
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Send all of `data` as `Wire.send` does."""
+        self.sock.settimeout(timeout_s)
+        try:
+            self.sock.sendall(data)
+        except TimeoutError as error:
+            raise WireTimeout("nothing could be sent in time") from error
+
+    def finish_sending(self) -> None:
+        """A TLS connection can't be closed in one direction only; the close follows."""
+
+
+def _refuse(*_args: object) -> Any:
+    raise WireClosed("the connection is closed")
+
+
+def spawn(function: Callable[[], None]) -> Any:
+    """Run `function` in a greenlet of its own."""
+    return gevent.spawn(function)
+
+
+def connect(addresses: list[tuple[Any, ...]], timeout_s: float) -> Any:
+    """Open a TCP connection to the first of `addresses` that accepts.
+
+    addresses: (family, sockaddr) pairs as `resolve` gives them. timeout_s: for all of them together.
+    Returns a gevent socket with TCP_NODELAY set; raises OSError (the last one) or WireTimeout.
+    """
+    error: OSError | None = None
+    deadline = monotonic() + timeout_s
+    for family, sockaddr in addresses:
+        sock = gevent.socket.socket(family, stdlib_socket.SOCK_STREAM)
+        try:
+            sock.settimeout(max(0.001, deadline - monotonic()))
+            sock.connect(sockaddr)
+            sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+        except TimeoutError as timeout:
+            sock.close()
+            raise WireTimeout(f"no connection within {timeout_s:g} s") from timeout
+        except OSError as refused:
+            sock.close()
+            error = refused
+        else:
+            sock.settimeout(None)
+            return sock
+    raise error or OSError("no address to connect to")
+
+
+def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    """Look a host name up: (family, sockaddr) pairs, in the resolver's order; raises OSError when there is none.
+
+    The look-up runs in gevent's thread pool and holds up this greenlet only.
+    """
+    found = gevent.socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_STREAM)
+    return [(family, sockaddr) for family, _type, _proto, _name, sockaddr in found]

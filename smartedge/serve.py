@@ -1,0 +1,66 @@
+"""The edge as a program of its own: listens, says so, minds signals, and stops without dropping a request."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from smartedge.app import SmartEdge, create_app
+from smartedge.balancer.errors import EdgeError
+from smartedge.config import Config, ConfigError
+from smartedge.config_values import address
+from smartedge.proxy.server import EdgeServer
+
+BACKLOG = 2048
+
+
+def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
+    """Run until SIGTERM or SIGINT; the exit status is 0 when every request in flight could finish, else 1.
+
+    SIGHUP re-reads the configuration file. A second SIGTERM or SIGINT exits at once. Raises OSError when it can't listen.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    app = create_app(config, path=config_path, overrides=overrides, token=token)
+    servers = [_listen(config.bind, app)]
+    if config.admin_bind is not None:
+        servers.append(_listen(config.admin_bind, app, environ={"smartedge.admin": True}))
+    stop = Event()
+    handlers = [
+        gevent.signal_handler(signal.SIGTERM, stop.set),
+        gevent.signal_handler(signal.SIGINT, stop.set),
+        gevent.signal_handler(signal.SIGHUP, lambda: gevent.spawn(_reload, app)),
+    ]
+    print(f"🚀 SmartEdge iniciado na porta {servers[0].server_port}", flush=True)
+    app.edge.begin()
+    try:
+        stop.wait()
+        for handler in handlers[:2]:
+            handler.cancel()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        app.edge.draining = True
+        done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
+        gevent.joinall(done)
+        return 0
+    finally:
+        app.edge.stop()
+
+
+def _listen(bind: str, app: SmartEdge, environ: dict[str, Any] | None = None) -> EdgeServer:
+    server = EdgeServer(address(bind), app, backlog=BACKLOG, environ=environ)
+    server.start()
+    return server
+
+
+def _reload(app: SmartEdge) -> None:
+    """Do what POST /api/reload without a body does; what is wrong goes to standard error."""
+    try:
+        app.edge.reload(None)
+    except (ConfigError, EdgeError) as error:
+        print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)
