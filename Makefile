@@ -1,0 +1,62 @@
+# Everything starts here: `make` alone lists what there is. Needs python3 (3.11 or newer), python3-venv and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+
+CONFIG    ?= $(or $(SMARTEDGE_CONFIG),backends.json)
+N         ?= 1000
+C         ?= 10
+URL       ?= http://127.0.0.1:8080/
+KEEPALIVE ?=
+STATUS    ?=
+ARGS      ?=
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run test test-live check fix load-test bench clean venv venv-dev python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: venv ## start two example backends and the balancer on port 8080; Ctrl-C stops all (CONFIG=backends.json)
+	@exec $(PY) deploy/local.py --config "$(CONFIG)"
+
+load-test: python ## drive ab against the running balancer, then show how it shared the requests (N= C= URL= KEEPALIVE=1)
+	@exec $(PYTHON) deploy/load_test.py -n "$(N)" -c "$(C)" $(if $(KEEPALIVE),--keep-alive) $(if $(STATUS),--status "$(STATUS)") "$(URL)"
+
+test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
+	@$(PY) -m pytest tests --ignore tests/live $(ARGS)
+
+test-live: venv-dev ## run the tests that start real servers and a real `make run`: ports 8080-8082 must be free
+	@$(PY) -m pytest tests/live $(ARGS)
+
+check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest tests --ignore tests/live $(ARGS)
+
+fix: venv-dev ## format the code and mend what ruff can mend
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: venv ## measure speed (ARGS= goes to bench/run.py)
+	@$(PY) bench/run.py $(ARGS)
+
+clean: ## remove the virtual environment and every cache
+	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# deploy/environment.py looks at what is really there, so these always run; when all is well that takes a tenth of a second.
+venv: python
+	@$(PYTHON) deploy/environment.py "$(VENV)" requirements.txt
+
+venv-dev: python
+	@$(PYTHON) deploy/environment.py "$(VENV)" requirements-dev.txt
+
+python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "$(PYTHON) is missing; install it with: sudo apt install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: 3.11 or newer is needed; name another one: make PYTHON=python3.12 ..." >&2; exit 2; }

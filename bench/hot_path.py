@@ -1,0 +1,112 @@
+"""What our own code costs per request: the whole way of a small GET, between sockets that are not there.
+
+The kernel's part (send, recv, epoll) is left out, so the figure is steadier than one taken under load: the least of many short
+runs, in microseconds. `python bench/hot_path.py --profile` prints where it goes.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import cProfile  # noqa: E402
+import json  # noqa: E402
+import pstats  # noqa: E402
+from time import perf_counter  # noqa: E402
+
+from smartedge.app import SmartEdge  # noqa: E402
+from smartedge.config import parse  # noqa: E402
+from smartedge.edge import Edge  # noqa: E402
+from smartedge.proxy import transport  # noqa: E402
+from smartedge.proxy.server import EdgeHandler, EdgeServer  # noqa: E402
+
+REQUEST = b"GET /some/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 39\r\nConnection: keep-alive\r\n\r\nhello from backend one, which is small\n"
+)
+
+
+class Done(Exception):
+    """The client has had its answers."""
+
+
+class FakeSocket:
+    """Enough of a gevent socket for a Wire."""
+
+    class _sock:  # noqa: N801
+        recv = send = staticmethod(len)
+
+    class _read_event:  # noqa: N801
+        start = stop = staticmethod(lambda *_: None)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class FakeWire(transport.Wire):
+    """Answers every read at once and takes every write."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        super().__init__(FakeSocket())
+        self.data, self.count = data, count
+
+    def recv(self, timeout_s: float, size: int = 0) -> bytes:
+        self.count -= 1
+        if self.count < 0:
+            raise Done
+        return self.data
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        pass
+
+
+def calibrate() -> float:
+    """Time a fixed piece of Python, in microseconds: a unit that means the same on a busy machine and an idle one."""
+    started = perf_counter()
+    lines = [b"%x: %b\r\n" % (i, b"value") for i in range(2000)]
+    assert lines
+    return (perf_counter() - started) * 1e6 / 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--strategy", default="round_robin")
+    parser.add_argument("--backends", type=int, default=2)
+    options = parser.parse_args()
+    urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
+    edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
+    edge.began = True
+    for backend in edge.pool.backends:
+        backend.learned.health.probed(True)
+        backend.transport.adapter._open = lambda: transport.Connection(FakeWire(ANSWER, 1 << 60))
+    app = SmartEdge(edge)
+    server = EdgeServer(("127.0.0.1", 0), app)
+    server.update_environ()
+
+    def run(count: int) -> float:
+        handler = EdgeHandler.__new__(EdgeHandler)
+        handler.__init__(FakeSocket(), ("127.0.0.1", 1), server)
+        handler.wire = FakeWire(REQUEST, count)
+        started = perf_counter()
+        try:
+            handler.handle()
+        except Done:
+            pass
+        return (perf_counter() - started) / count * 1e6
+
+    run(500)
+    if options.profile:
+        profile = cProfile.Profile()
+        profile.runcall(run, 20000)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        return
+    own, unit = zip(*((run(300), calibrate()) for _ in range(100)), strict=True)
+    print(f"{min(own):.2f} µs per request besides the kernel and the event loop ({min(own) / min(unit):.2f} units)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Drive wrk at one port with one kind of request, and read what it saw."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import backends
+from processes import program
+
+WRK_LUA = Path(__file__).with_name("wrk.lua")
+UPLOAD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One kind of request. Connections are wrk's; it has one thread and keeps each of them busy."""
+
+    name: str
+    title: str
+    path: str
+    connections: int
+    close: bool = False
+    upload_bytes: int = 0
+
+
+LOADS = {
+    load.name: load
+    for load in (
+        Load("small", "small answers, keep-alive", "/", 32),
+        Load("new-connection", "small answers, a new client connection each", "/", 32, close=True),
+        Load("100k", "100 kB answers", "/100k", 16),
+        Load("upload", "1 MB uploads", "/upload", 8, upload_bytes=UPLOAD_BYTES),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What wrk saw in one run. Errors are statuses above 399, broken or refused connections and timeouts."""
+
+    requests: int
+    duration_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+class LoadFailedError(Exception):
+    """Nothing useful came back."""
+
+
+def drive(load: Load, port: int, seconds: int) -> Seen:
+    argv = [program("wrk") or "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "5s"]
+    argv += ["-s", str(WRK_LUA)]
+    argv += ["-H", "Connection: close"] if load.close else []
+    argv += [f"http://127.0.0.1:{port}{load.path}", "--", str(load.upload_bytes)]
+    run = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30)
+    line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise LoadFailedError((run.stderr or run.stdout).strip()[-200:] or "wrk printed nothing")
+    seen = json.loads(line.removeprefix("RESULT "))
+    if not seen["requests"]:
+        raise LoadFailedError(f"no request completed, {seen['errors']} errors")
+    return Seen(
+        requests=seen["requests"],
+        duration_s=seen["duration_us"] / 1e6,
+        p50_ms=seen["p50_us"] / 1e3,
+        p99_ms=seen["p99_us"] / 1e3,
+        errors=seen["errors"],
+    )
+
+
+def check(load: Load, port: int) -> None:
+    """Ask once and look closely: a proxy that is quick and wrong has no place in the table."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        if load.upload_bytes:
+            connection.request("POST", load.path, body=b"x" * load.upload_bytes)
+        else:
+            connection.request("GET", load.path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadFailedError(f"{load.path}: {error!r}") from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise LoadFailedError(f"{load.path}: status {answer.status}")
+    if load.upload_bytes:
+        received = int(answer.getheader(backends.RECEIVED, "0"))
+        if received < load.upload_bytes:
+            raise LoadFailedError(f"{load.path}: only {received} bytes reached the backend")
+    elif len(body) != backends.LENGTHS[load.path]:
+        raise LoadFailedError(f"{load.path}: {len(body)} bytes instead of {backends.LENGTHS[load.path]}")

@@ -1,0 +1,231 @@
+"""How each proxy is started: what it needs, its configuration, its command line.
+
+Every one has one process or thread that does the work and takes its backends in turn; all but the obvious one
+keep backend connections open.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backends import nginx_user
+from processes import ROOT, program
+
+BENCH = ROOT / "bench"
+BUILD = BENCH / "build"
+PIP = f"{sys.executable} -m pip install -r"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a peer runs: its port, its backends ("host:port") and a directory of its own."""
+
+    port: int
+    backends: list[str]
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    name: str
+    missing: Callable[[], str | None]  # what to install, or None when all is there
+    command: Callable[[Place], Command]
+    ours: bool = False
+
+
+def _program(name: str, package: str) -> Callable[[], str | None]:
+    return lambda: None if program(name) else f"apt install {package}"
+
+
+def _module(name: str, install: str) -> Callable[[], str | None]:
+    return lambda: None if importlib.util.find_spec(name) else install
+
+
+def _in_tree(*files: str) -> Callable[[], str | None]:
+    return lambda: next((f"{file} is not in this tree" for file in files if not (ROOT / file).exists()), None)
+
+
+def _go(place: Place, *options: str) -> Command:
+    source, binary = BENCH / "go" / "proxy.go", BUILD / "go-proxy"
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        BUILD.mkdir(exist_ok=True)
+        build = [program("go") or "go", "build", "-o", str(binary), str(source)]
+        subprocess.run(build, check=True, env={**os.environ, "GO111MODULE": "off", "GOTOOLCHAIN": "local"})
+    return Command([str(binary), *options, f"127.0.0.1:{place.port}", *place.backends], {"GOMAXPROCS": "1"})
+
+
+def _go_pooled(place: Place) -> Command:
+    """The same with a BufferPool: its tuned form, which Caddy uses as well."""
+    return _go(place, "-pool")
+
+
+NGINX = """\
+daemon off;
+{user}
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    upstream backends {{
+{servers}
+        keepalive 1024;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://backends;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_request_buffering off;  # stream, as all the others do
+            client_body_buffer_size 128k;
+            proxy_buffers 16 16k;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+"""
+
+
+def _nginx(place: Place) -> Command:
+    config = place.directory / "nginx.conf"
+    servers = "\n".join(f"        server {backend};" for backend in place.backends)
+    config.write_text(NGINX.format(user=nginx_user(), dir=place.directory, servers=servers, port=place.port))
+    return Command([program("nginx") or "nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)])
+
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn 8192
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 75s
+    timeout server 75s
+    timeout http-keep-alive 75s
+    option forwardfor
+    http-reuse always
+frontend edge
+    bind 127.0.0.1:{port}
+    default_backend backends
+backend backends
+    balance roundrobin
+{servers}
+"""
+
+
+def _haproxy(place: Place) -> Command:
+    config = place.directory / "haproxy.cfg"
+    servers = "\n".join(f"    server b{i} {backend}" for i, backend in enumerate(place.backends))
+    config.write_text(HAPROXY.format(servers=servers, port=place.port))
+    return Command([program("haproxy") or "haproxy", "-db", "-f", str(config)])
+
+
+CADDY = """\
+{{
+    admin off
+    auto_https off
+}}
+http://:{port} {{
+    bind 127.0.0.1
+    reverse_proxy {backends} {{
+        lb_policy round_robin
+        transport http {{
+            keepalive_idle_conns_per_host 512
+            compression off
+        }}
+    }}
+}}
+"""
+
+
+def _caddy(place: Place) -> Command:
+    config = place.directory / "Caddyfile"
+    config.write_text(CADDY.format(port=place.port, backends=" ".join(place.backends)))
+    argv = [program("caddy") or "caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
+    home = str(place.directory)
+    return Command(argv, {"GOMAXPROCS": "1", "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home})
+
+
+def _script(name: str) -> Callable[[Place], Command]:
+    return lambda place: Command([sys.executable, str(BENCH / name), str(place.port), *place.backends])
+
+
+def _edge_env(place: Place) -> tuple[Path, dict[str, str]]:
+    """SmartEdge with its defaults: health checks, metrics and request ids on."""
+    config = place.directory / "backends.json"
+    config.write_text(json.dumps({"backends": [f"http://{backend}" for backend in place.backends]}))
+    env = {
+        "PYTHONPATH": str(ROOT),
+        "SMARTEDGE_CONFIG": str(config),
+        "SMARTEDGE_STATE_DIR": str(place.directory / "state"),
+    }
+    return config, env
+
+
+def _smartedge(place: Place) -> Command:
+    config, env = _edge_env(place)
+    bind = f"127.0.0.1:{place.port}"
+    return Command([sys.executable, "-m", "smartedge", "run", "--config", str(config), "--bind", bind], env)
+
+
+def _gunicorn(worker: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        _, env = _edge_env(place)
+        argv = [sys.executable, "-m", "gunicorn", "-k", worker, "-w", "1", "-b", f"127.0.0.1:{place.port}"]
+        # Its defaults (2 s of keep-alive, 1,000 connections) would hang up on the idle clients.
+        argv += ["--keep-alive", "75", "--worker-connections", "4096", "--log-level", "warning"]
+        return Command([*argv, "smartedge:create_app()"], env)
+
+    return command
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("go", _program("go", "golang-go"), _go),
+        Peer("go-pooled", _program("go", "golang-go"), _go_pooled),
+        Peer("nginx", _program("nginx", "nginx"), _nginx),
+        Peer("haproxy", _program("haproxy", "haproxy"), _haproxy),
+        Peer("caddy", _program("caddy", "caddy"), _caddy),
+        Peer(
+            "aiohttp",
+            _module("aiohttp", f"{PIP} bench/requirements.txt"),
+            _script("aiohttp_proxy.py"),
+        ),
+        Peer("obvious", _module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
+        Peer("smartedge", _in_tree("smartedge/__main__.py"), _smartedge, ours=True),
+        Peer(
+            "smartedge-worker",
+            _in_tree("smartedge/worker.py"),
+            _gunicorn("smartedge.worker.EdgeWorker"),
+            ours=True,
+        ),
+        Peer("smartedge-gevent", _in_tree("smartedge/app.py"), _gunicorn("gevent"), ours=True),
+    )
+}

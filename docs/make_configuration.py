@@ -1,0 +1,151 @@
+"""Writes the tables of docs/configuration.md from the configuration's own schema: python docs/make_configuration.py.
+
+Only what stands between the two marks is replaced; the text around them is written by hand. `--check` writes nothing
+and ends with status 1 when the page is not up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "configuration.md"
+BEGIN = "<!-- begin: made by docs/make_configuration.py -->"
+END = "<!-- end -->"
+
+SECTIONS = (
+    # schema, title, what stands before the table
+    ("BackendConfig", "backends[]", "An entry is a URL, or an object with these keys."),
+    ("TlsConfig", "backends[].tls", "How the edge speaks TLS to this backend; its URL begins with `https://`."),
+    ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),
+    ("TimeoutsConfig", "timeouts", "How long the edge waits."),
+    ("RetryConfig", "retry", "When a request is tried again, on another backend."),
+    ("BreakerConfig", "breaker", "When a backend that fails requests is ejected, and for how long."),
+    ("LimitsConfig", "limits", "How much the edge takes in."),
+)
+TITLE_OF = {schema: title for schema, title, _ in SECTIONS}
+
+
+def made() -> str:
+    """Give everything between the marks."""
+    sys.path.insert(0, str(ROOT))
+    from smartedge.config import json_schema, parse
+
+    schema = json_schema()
+    definitions = schema["$defs"]
+    parts = ["## Top level", "", *table(schema, definitions)]
+    for name, title, text in SECTIONS:
+        parts += ["", f"## {title}", "", text, "", *table(definitions[name], definitions)]
+    defaults = json.loads(parse('{"backends": [{"url": "http://localhost:8081", "id": "b1"}]}').to_json())
+    parts += ["", "## Every key with its default", "", "```json", *pretty(in_order(defaults, schema, definitions)), "```"]
+    return "\n".join(parts)
+
+
+def table(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    """Give one object's keys as the lines of a Markdown table."""
+    yield "| key | type | default | range | meaning |"
+    yield "|---|---|---|---|---|"
+    for key, field in schema["properties"].items():
+        needed = key in schema.get("required", ())
+        row = f"`{key}`", kind(field), default(field, needed=needed), bounds(field), meaning(field, definitions)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+
+def kind(field: dict[str, Any]) -> str:
+    """Say what may stand there."""
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(map(kind, field["anyOf"])))
+    if "$ref" in field:
+        title = TITLE_OF[field["$ref"].rpartition("/")[2]]
+        return f"object: [{title}](#{anchor(title)})"
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if field["type"] == "array":
+        return f"list of {kind(field['items'])}"
+    return {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false", "null": "null"}[field["type"]]
+
+
+def default(field: dict[str, Any], *, needed: bool) -> str:
+    """Say what holds when the key is not there; objects have their defaults in their own tables."""
+    if needed:
+        return "required"
+    value = field["default"]
+    if isinstance(value, dict):
+        return "see there"
+    if value == "":
+        return "made from the URL"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"`{json.dumps(value)}`"
+
+
+def bounds(field: dict[str, Any]) -> str:
+    """Say how small and how large a number may be."""
+    items = field.get("items", {})
+    for part in (field, items, *field.get("anyOf", ()), *items.get("anyOf", ())):
+        if "maximum" in part:
+            low = f"above {part['exclusiveMinimum']:,}" if "exclusiveMinimum" in part else f"{part['minimum']:,}"
+            return f"{low} to {part['maximum']:,}"
+    return ""
+
+
+def meaning(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Give the key's description; pydantic leaves it out where it is that of the section itself."""
+    section = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
+    text: str = field.get("description") or section["description"]
+    return text
+
+
+def anchor(title: str) -> str:
+    """Give the anchor that GitHub makes of a heading."""
+    return "".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_")
+
+
+def in_order(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    """Put the keys of the canonical text, which are sorted, into the order of the tables."""
+    for part in (schema, *schema.get("anyOf", ())):
+        name = part.get("$ref", "").rpartition("/")[2]
+        fields = definitions.get(name, part).get("properties")
+        if isinstance(value, dict) and fields:
+            return {key: in_order(value[key], field, definitions) for key, field in fields.items()}
+    if isinstance(value, list):
+        return [in_order(item, schema.get("items", {}), definitions) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 2, as people write it
+
+
+def pretty(value: dict[str, Any]) -> Iterator[str]:
+    """Write an object with one key a line, whatever its value."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items()]
+    yield from ("{", *(f"{line}," for line in lines[:-1]), lines[-1], "}")
+
+
+def page() -> str:
+    """Give the whole page as it should be."""
+    text = PAGE.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{PAGE} lacks its marks")
+    return f"{head}{BEGIN}\n\n{made()}\n\n{END}{tail}"
+
+
+def main() -> int:
+    """Write the page, or only look at it."""
+    wanted = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(wanted, encoding="utf-8")
+        return 0
+    if PAGE.read_text(encoding="utf-8") != wanted:
+        print(f"{PAGE.name} is not up to date: run python docs/make_configuration.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

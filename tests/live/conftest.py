@@ -1,0 +1,65 @@
+"""What holds for all live tests, and the edges that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, start_edge
+from tests.live.peers import Script
+
+
+@pytest.fixture(scope="session")
+def edge_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], LiveEdge]]:
+    """One edge for each way to run it, started when it is first asked for, kept for the whole session."""
+    started: dict[str, LiveEdge] = {}
+    with contextlib.ExitStack() as stack:
+
+        def get(server: str) -> LiveEdge:
+            if server not in started:
+                nobody = stack.enter_context(Script())
+                started[server] = stack.enter_context(start_edge(tmp_path_factory.mktemp(server), nobody, server=server))
+            return started[server]
+
+        yield get
+        for edge in started.values():
+            assert "Traceback" not in edge.process.output, edge.process
+
+
+@pytest.fixture(params=[OWN, WORKER, GEVENT])
+def edge(request: pytest.FixtureRequest, edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
+    """Each kind of edge in turn. After the test every lease must be back."""
+    found = edge_of(request.param)
+    yield found
+    found.settled()
+
+
+@pytest.fixture(params=[OWN, WORKER])
+def exact(request: pytest.FixtureRequest, edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
+    """The edges whose wire is ours; where gunicorn's own loop decides otherwise is told in test_gunicorn.py."""
+    found = edge_of(request.param)
+    yield found
+    found.settled()
+
+
+@pytest.fixture
+def own(edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
+    """Our own server, for what does not depend on it."""
+    found = edge_of(OWN)
+    yield found
+    found.settled()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is installed (CI=true) a test that skips itself has failed: something is missing."""
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped where nothing may be missing: {report.longrepr}"
+    return report

@@ -1,0 +1,185 @@
+"""A running edge for live tests: `smartedge run`, or gunicorn with either worker class, on a port of its own.
+
+One edge serves many tests: each gives it its own backends and settings by `configure`, which reloads. What an
+edge has been through shows when it should not: `settled` asks for zero leases after every test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.live.peers import Answer, Client, Script, exchange, read_answer
+from tests.live.processes import ROOT, Running, ask, free_port, running, wait_until
+from tests.live.processes import Answer as Plain
+
+OWN, WORKER, GEVENT = "own", "worker", "gevent"
+"""Our own server; our server in a gunicorn worker; gunicorn's own loop and parser."""
+
+COMMON: dict[str, Any] = {
+    "health": {"interval_s": 0.5, "timeout_s": 0.5, "fall": 2, "rise": 1},
+    "timeouts": {"connect_s": 1, "first_byte_s": 5, "idle_s": 5},
+}
+
+_names = itertools.count(1)
+
+
+class LiveEdge:
+    """What tests do with an edge. port: where it listens. directory: holds backends.json and access.log."""
+
+    def __init__(self, port: int, process: Running, directory: Path, server: str) -> None:
+        self.port, self.process, self.directory, self.server = port, process, directory, server
+        self.url = f"http://127.0.0.1:{port}"
+        self._log_start = 0
+
+    # Settings.
+
+    def configure(self, *backends: Script | str | Mapping[str, Any], wait: bool = True, **settings: Any) -> None:
+        """Have it forward to these, and wait until each has been probed."""
+        self._log_start = len(self.log_text())
+        document = document_of(self.directory, *backends, **settings)
+        answer = ask(f"{self.url}/api/reload", "POST", body=json.dumps(document))
+        assert answer.status == 200, answer.text
+        if wait:
+            self.wait_probed()
+
+    def wait_probed(self) -> None:
+        """Wait until every backend has been probed once."""
+        wait_until(lambda: all(b["health"] != "unknown" for b in self.backends()), 10, "the first probes")
+
+    # Requests.
+
+    def client(self, timeout: float = 10.0) -> Client:
+        """A raw connection to it."""
+        return Client(self.port, timeout=timeout)
+
+    def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
+        """What comes back for these bytes, until the edge closes."""
+        return exchange(self.port, data, until_close=True, timeout=timeout)
+
+    def ask(self, target: bytes = b"/", method: bytes = b"GET", headers: bytes = b"", body: bytes = b"") -> Answer:
+        """One request on a connection of its own; headers are lines with their CRLF."""
+        with self.client() as client:
+            client.send(request(target, method, headers, body))
+            return client.answer(method)
+
+    # What it says of itself.
+
+    def status(self) -> dict[str, Any]:
+        """The whole /api/status."""
+        document: dict[str, Any] = ask(f"{self.url}/api/status").json()
+        return document
+
+    def backends(self) -> list[dict[str, Any]]:
+        """The backends as /api/status has them."""
+        found: list[dict[str, Any]] = self.status()["backends"]
+        return found
+
+    def admin(self, path: str, method: str = "GET", **more: Any) -> Plain:
+        """Ask an admin page."""
+        return ask(self.url + path, method, **more)
+
+    def settled(self) -> None:
+        """Wait until no lease is open any more."""
+        wait_until(lambda: self.status()["totals"]["in_flight"] == 0, 5, "every lease to be given back")
+
+    def log_text(self) -> str:
+        """The access log so far."""
+        path = self.directory / "access.log"
+        return path.read_text() if path.exists() else ""
+
+    def log(self, **wanted: Any) -> dict[str, Any]:
+        """The one line of the access log, since `configure`, that has these fields; waits for it."""
+
+        def found() -> list[dict[str, Any]]:
+            lines = [json.loads(line) for line in self.log_text()[self._log_start :].splitlines()]
+            return [line for line in lines if wanted.items() <= line.items()]
+
+        lines = wait_until(found, 5, f"{wanted} in the access log")
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    def worker_pid(self) -> int:
+        """The process that serves."""
+        pid: int = self.status()["workers"][0]["pid"]
+        return pid
+
+    def memory_bytes(self) -> int:
+        """The resident memory of the process that serves (proc(5))."""
+        status = Path(f"/proc/{self.worker_pid()}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.worker_pid()}/fd"))
+
+
+def request(target: bytes = b"/", method: bytes = b"GET", headers: bytes = b"", body: bytes = b"") -> bytes:
+    """A request as bytes, with Host and, where there is a body, Content-Length."""
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    return b"%b %b HTTP/1.1\r\nHost: edge.test\r\n%b%b\r\n%b" % (method, target, headers, length, body)
+
+
+def first_piece(client: Client, wanted: bytes) -> bytes:
+    """Read until `wanted` has come, and not a byte longer than needed."""
+    while wanted not in client.stream.buffer:
+        assert client.stream.fill(), f"the connection ended before {wanted!r}: {bytes(client.stream.buffer)!r}"
+    return bytes(client.stream.buffer)
+
+
+def document_of(directory: Path, *backends: Script | str | Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """A configuration: ids are new each time, so that a port used before carries nothing over."""
+    number = next(_names)
+    members = []
+    for letter, backend in zip("abcdefghij", backends, strict=False):
+        member = dict(backend) if isinstance(backend, Mapping) else {"url": getattr(backend, "url", backend)}
+        if isinstance(member["url"], Script):
+            member["url"] = member["url"].url
+        members.append({"id": f"{letter}{number}", **member})
+    document = {"backends": members, "access_log": str(directory / "access.log"), **settings}
+    for section, common in COMMON.items():
+        document[section] = {**common, **settings.get(section, {})}
+    return document
+
+
+@contextlib.contextmanager
+def start_edge(
+    directory: Path,
+    *backends: Script | str | Mapping[str, Any],
+    server: str = OWN,
+    arguments: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    probed: bool = True,
+    **settings: Any,
+) -> Iterator[LiveEdge]:
+    """Start an edge of its own for a test, which may then kill it."""
+    path = directory / "backends.json"
+    if not path.exists():
+        path.write_text(json.dumps(document_of(directory, *backends, **settings)))
+    port = free_port()
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "SMARTEDGE_CONFIG": str(path),
+        "SMARTEDGE_STATE_DIR": str(directory / "state"),
+        **(env or {}),
+    }
+    bind = f"127.0.0.1:{port}"
+    if server == OWN:
+        command = [sys.executable, "-m", "smartedge", "run", "--bind", bind, *arguments]
+    else:
+        kind = "gevent" if server == GEVENT else "smartedge.worker.EdgeWorker"
+        command = [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "1", "-b", bind, *arguments, "smartedge:create_app()"]
+    with running(command, port, cwd=directory, env=environment) as process:
+        edge = LiveEdge(port, process, directory, server)
+        if probed:
+            edge.wait_probed()
+        yield edge
+
+
+__all__ = ["GEVENT", "OWN", "WORKER", "LiveEdge", "first_piece", "read_answer", "request", "start_edge"]
