@@ -269,6 +269,9 @@ class Edge:
             self._access_log.write(**(_NO_FIELDS | fields))
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
+        if change == "up":
+            # What it was like before it went down is no longer known: it starts at the mean of the others again.
+            backend.learned.ewma.seed(monotonic(), 0.0)
         self.pool.touch()
         print(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline", flush=True)
 

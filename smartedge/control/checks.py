@@ -8,12 +8,10 @@ and to tell the pool is the caller's (`on_change`).
 from __future__ import annotations
 
 import logging
-import os
 import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,11 +19,11 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.ssl import SSLContext
 
 from smartedge.balancer.health import HealthChange
 from smartedge.control.schedule import Entry, Schedule
 from smartedge.control.verdict import ProbeError, ProbeResult, judge, read_status
+from smartedge.proxy.tls import context_for
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend, BackendSpec, TlsSpec
@@ -240,30 +238,6 @@ class HttpProbe:
             return error
         finally:
             del self._lookups[host, port]
-
-
-def context_for(tls: TlsSpec | None) -> Any:
-    """TLS settings for a backend; made anew when one of its files has changed, as certificates do."""
-    files = (tls.ca_file, tls.cert_file, tls.key_file) if tls else ()
-    return _context(tls, tuple(os.stat(file).st_mtime_ns if file else 0 for file in files))
-
-
-@lru_cache(maxsize=64)
-def _context(tls: TlsSpec | None, _changed_ns: tuple[int, ...]) -> Any:
-    # Loading the system's authorities takes milliseconds: too much for every probe.
-    default = ssl.create_default_context(cafile=tls.ca_file if tls else None)
-    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # gevent's own, also where nothing is patched
-    context.verify_flags = default.verify_flags  # Python 3.13 is stricter than 3.11
-    if tls is not None and tls.ca_file:
-        context.load_verify_locations(tls.ca_file)
-    else:
-        context.load_default_certs()
-    if tls is not None and tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls is not None and not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _resolve(host: str, port: int) -> Sequence[Any]:

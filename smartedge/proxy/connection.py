@@ -194,7 +194,7 @@ class Connection:
             if rest:
                 self._take(rest)
         elif fields.content_length is not None:
-            length = int(fields.content_length)  # llhttp has made sure that it is one number.
+            length = fields.content_length
             self._left = length - len(rest)
             self.complete = self._left <= 0
             if self._left < 0:

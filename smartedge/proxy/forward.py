@@ -292,11 +292,9 @@ class Exchange:
     def _framed(self, answer: Answer) -> tuple[int | None, list[bytes]]:
         fields = answer.fields
         lines = fields.lines
-        length = None
-        if fields.content_length is not None:
-            length = int(fields.content_length)
-            if answer.status_code == 204:  # RFC 9110 section 8.6: no Content-Length in a 204
-                lines = [line for line in lines if line[:15].lower() != b"content-length:"]
+        length = fields.content_length
+        if answer.status_code == 204 and length is not None:  # RFC 9110 section 8.6: no Content-Length in a 204
+            lines = [line for line in lines if line[:15].lower() != b"content-length:"]
         lines.append(answer.via)
         return length, lines
 

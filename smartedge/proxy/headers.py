@@ -34,23 +34,24 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
 
 
-class _Kinds(dict[bytes, int]):
+class Kinds:
     """What kind of field a name is, as it is spelled; learned as spellings are met, so that no name is folded twice.
 
-    Clients choose their spellings: no more than `_MOST_SPELLINGS` are kept.
+    known: kinds by spelling; who misses one there calls `learn`. Peers choose their spellings: only so many are kept.
     """
 
     def __init__(self, special: tuple[bytes, ...]) -> None:
-        super().__init__()
+        self.known: dict[bytes, int] = {}
         self._special = {name: kind for kind, name in enumerate(special, 1)}
 
-    def __missing__(self, name: bytes) -> int:
+    def learn(self, name: bytes) -> int:
+        """Give the kind of a name that is not known yet."""
         low = name.lower()
         kind = self._special.get(low, END_TO_END)
         if kind == END_TO_END and b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             kind = CONFUSABLE
-        if len(self) < _MOST_SPELLINGS and len(name) < 64:
-            self[name] = kind
+        if len(self.known) < _MOST_SPELLINGS and len(name) < 64:
+            self.known[name] = kind
         return kind
 
 
@@ -82,16 +83,20 @@ class RequestFields:
         self.host = self.connection = self.content_length = self.transfer_encoding = None
         self.expect = self.upgrade = self.request_id = None
         lines = self.lines
+        known = _REQUEST_KINDS.known
         for line in block.splitlines(True):
             name = line[: line.index(b":")]
-            kind = _REQUEST_KINDS[name]
+            try:
+                kind = known[name]
+            except KeyError:
+                kind = _REQUEST_KINDS.learn(name)
             if kind == END_TO_END:
                 lines.append(line)
             elif kind == _HOST:
-                self.host = line[5:].strip(b" \t\r\n")
+                self.host = line[5:].strip()
                 self.hosts += 1
             elif kind > 0:
-                self._note(name.lower(), line, line[len(name) + 1 :].strip(b" \t\r\n"))
+                self._note(name.lower(), line, line[len(name) + 1 :].strip())
         if self.connection is not None and self.connection.lower() not in _PLAIN_CONNECTION:
             self.lines = without_nominated(lines, self.connection)
 
@@ -132,44 +137,53 @@ class AnswerFields:
     __slots__ = ("chunked", "connection", "content_length", "dated", "keep_alive", "lines")
 
     def __init__(self, block: bytes) -> None:
-        self.lines: list[bytes] = []
-        self.content_length = self.chunked = self.connection = self.keep_alive = None
-        self.dated = False
-        lines = self.lines
+        lines: list[bytes] = []
+        length = chunked = connection = keep_alive = None
+        dated = False
+        known = _ANSWER_KINDS.known
         for line in block.splitlines(True):
             name = line[: line.index(b":")]
-            kind = _ANSWER_KINDS[name]
+            try:
+                kind = known[name]
+            except KeyError:
+                kind = _ANSWER_KINDS.learn(name)
             if kind <= END_TO_END:
                 lines.append(line)
-                continue
-            value = line[len(name) + 1 :].strip(b" \t\r\n")
-            if kind == _CONTENT_LENGTH:
-                self.content_length = value
+            elif kind == _CONTENT_LENGTH:
+                length = int(line[15:])  # llhttp has made sure that there is one, and that it is a number.
                 lines.append(line)
             elif kind == _DATE:
-                self.dated = True
+                dated = True
                 lines.append(line)
             elif kind == _CONNECTION:
-                self.connection = value if self.connection is None else self.connection + b"," + value
+                value = line[11:].strip()
+                connection = value if connection is None else connection + b"," + value
             elif kind == _TRANSFER_ENCODING:
-                self.chunked = value.lower() if self.chunked is None else self.chunked + b"," + value.lower()
+                value = line[18:].strip().lower()
+                chunked = value if chunked is None else chunked + b"," + value
             elif kind == _KEEP_ALIVE:
-                self.keep_alive = value
-        if self.connection is not None and self.connection.lower() not in _PLAIN_CONNECTION:
-            self.lines = without_nominated(lines, self.connection)
+                keep_alive = line[11:]
+        if connection is not None and connection not in _PLAIN_CONNECTION and connection.lower() not in _PLAIN_CONNECTION:
+            lines = without_nominated(lines, connection)
+        self.lines = lines
+        self.content_length = length
+        self.chunked = chunked
+        self.connection = connection
+        self.keep_alive = keep_alive
+        self.dated = dated
 
-    content_length: bytes | None
+    content_length: int | None
     chunked: bytes | None
     connection: bytes | None
     keep_alive: bytes | None
 
 
 _HOST = 1
-_REQUEST_KINDS = _Kinds(
+_REQUEST_KINDS = Kinds(
     (b"host", b"content-length", b"expect", b"x-request-id", b"proxy-authorization", *sorted(HOP_BY_HOP), *sorted(FORWARDED))
 )
 _CONTENT_LENGTH, _DATE, _CONNECTION, _TRANSFER_ENCODING, _KEEP_ALIVE = 1, 2, 3, 4, 5
-_ANSWER_KINDS = _Kinds(
+_ANSWER_KINDS = Kinds(
     (
         *(b"content-length", b"date", b"connection", b"transfer-encoding", b"keep-alive"),
         *sorted(HOP_BY_HOP - {b"connection", b"transfer-encoding", b"keep-alive"}),

@@ -288,16 +288,10 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
                 self.keep_alive = self.keep_alive and "close" not in value.lower()
                 continue
             lines.append(line.encode("latin-1") + b"\r\n")
-        code, _, reason = status.partition(" ")
-        if "\r" in reason or "\n" in reason:
-            raise ValueError("the reason phrase holds a line break")
-        self.begin(
-            int(code),
-            reason.encode("latin-1"),
-            lines,
-            length,
-            dated=any(n.lower() == "date" for n, _ in headers),
-        )
+        if "\r" in status or "\n" in status:
+            raise ValueError("the status holds a line break")
+        dated = any(name.lower() == "date" for name, _ in headers)
+        self.begin(int(status[:3]), status.encode("latin-1") + b"\r\n", lines, length, dated)
         return self.write
 
     def begin(self, status: int, status_line: bytes, lines: list[bytes], length: int | None, dated: bool) -> None:

@@ -6,7 +6,6 @@ requests and urllib3 rewrite paths, add and fold header fields, take a 103 for t
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -14,7 +13,6 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-import gevent.ssl
 import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
@@ -24,6 +22,7 @@ from smartedge.balancer.errors import BackendClosed, ConnectFailed
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s
 from smartedge.proxy.request import Replay
+from smartedge.proxy.tls import context_for
 from smartedge.proxy.wire import TlsWire, Wire, WireTimeout, connect, resolve
 
 RESOLVE_S = 10.0
@@ -160,7 +159,7 @@ class EdgeAdapter(BaseAdapter):
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.limits = limits
-        self._tls = _tls_context(tls) if parts.scheme == "https" else None
+        self._tls = context_for(tls) if parts.scheme == "https" else None
         self._server_name = (tls.server_name if tls else None) or self.host
         self._on_connect = on_connect
         self._idle: list[tuple[Connection, float]] = []
@@ -303,15 +302,3 @@ class EdgeSession(requests.Session):
     def send(self, request: Outbound, **kwargs: object) -> Answer:  # type: ignore[override]
         """Send one request to the backend; see EdgeAdapter.send."""
         return self.adapter.send(request)
-
-
-def _tls_context(tls: TlsSpec | None) -> Any:
-    """Make the TLS context for a backend; raises OSError or ssl.SSLError when its files can't be used."""
-    tls = tls or TlsSpec()
-    context = gevent.ssl.create_default_context(cafile=tls.ca_file)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context

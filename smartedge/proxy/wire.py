@@ -35,7 +35,7 @@ class WireClosed(ConnectionError):
 
 
 class Sweep:
-    """One timer per event loop that ends every wait whose deadline has passed."""
+    """One timer per event loop that ends every wait whose deadline has passed, and sees to wires that nobody watches."""
 
     _of_hub: WeakKeyDictionary[Any, Sweep] = WeakKeyDictionary()
 
@@ -54,7 +54,12 @@ class Sweep:
 
     def _look(self) -> None:
         now = monotonic()
-        late = [wire for wire in self.wires if wire.read_deadline < now or wire.write_deadline < now]
+        late = []
+        for wire in self.wires:
+            if wire.read_deadline < now or wire.write_deadline < now:
+                late.append(wire)
+            elif wire.on_idle is not None:
+                wire.attend()
         for wire in late:
             wire.expire(now)
 
@@ -163,6 +168,10 @@ class Wire:
     def watch(self, idle_s: float) -> None:
         """Watch an idle connection: `on_idle` is called when the peer closes or sends, or after `idle_s` seconds."""
         self.read_deadline = monotonic() + idle_s
+        self.attend()
+
+    def attend(self) -> None:
+        """Arm the watcher for somebody who set `on_idle` (called by the sweep: a quick answer does without a watcher)."""
         if not self._armed and not self.readable:
             self._armed = True
             self._io.start(self._on_readable)
@@ -325,18 +334,22 @@ def connect(addresses: list[tuple[Any, ...]], timeout_s: float) -> Any:
     """
     error: OSError | None = None
     deadline = monotonic() + timeout_s
-    for family, sockaddr in addresses:
+    for left, (family, sockaddr) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         sock = gevent.socket.socket(family, stdlib_socket.SOCK_STREAM)
         try:
-            sock.settimeout(max(0.001, deadline - monotonic()))
+            sock.settimeout(max(0.001, deadline - monotonic()) / left)  # a dead address must not use up all of it
             sock.connect(sockaddr)
             sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         except TimeoutError as timeout:
             sock.close()
-            raise WireTimeout(f"no connection within {timeout_s:g} s") from timeout
+            if left == 1:
+                raise WireTimeout(f"no connection within {timeout_s:g} s") from timeout
         except OSError as refused:
             sock.close()
             error = refused
+        except BaseException:
+            sock.close()
+            raise
         else:
             sock.settimeout(None)
             return sock

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -183,14 +184,15 @@ def test_two_edges_share_nothing_and_neither_do_two_layouts(env: dict[str, str])
 
 
 def test_closing_the_last_place_leaves_nothing_behind(env: dict[str, str], tmp_path: Path) -> None:
-    descriptors = os.listdir("/proc/self/fd")
+    gc.collect()  # what other tests left open and the collector has not found yet
+    descriptors = set(os.listdir("/proc/self/fd"))
     place = place_in(env)
     place.row_for("b1")
     place.lead()
     place.close()
     place.close()
     assert [list(home.iterdir()) for home in tmp_path.iterdir()] == [[]]
-    assert os.listdir("/proc/self/fd") == descriptors
+    assert set(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_a_process_that_ends_by_itself_leaves_nothing_behind_either(env: dict[str, str], tmp_path: Path) -> None:
