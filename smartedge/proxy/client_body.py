@@ -49,7 +49,7 @@ class ClientBody:
                 try:
                     data = handler.wire.recv(CONTINUE_WAIT_S)
                 except WireTimeout:
-                    handler.send_interim(100, b"100 Continue\r\n", [])
+                    handler.send_interim(100, b"100 Continue\r\n", b"")
             if not data:
                 data = handler.wire.recv(handler.limits.idle_s)
         except WireTimeout:

@@ -218,6 +218,11 @@ class Connection:
         self._left = -1
         self._parser = None
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` would not have to wait."""
+        return self.complete or bool(self._pieces)
+
     def read(self, idle_s: float) -> bytes:
         """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
         if self._pieces:
@@ -333,6 +338,9 @@ class Upload:
             self._fail(BackendTimeout("The backend took no bytes of the request for too long."))
         except OSError:
             wire.expect_within(self._first_byte_s)
+        except Exception:
+            self._fail(EdgeError("The request body could not be sent on."))  # whoever waits must not wait for ever
+            raise
 
     def _fail(self, error: EdgeError) -> None:
         self._connection.failure = error

@@ -23,7 +23,7 @@ from smartedge.proxy.headers import AnswerFields, forwarded_lines, pairs_of
 from smartedge.proxy.request import HANDLER, Replay, Request
 from smartedge.proxy.transport import Answer, Outbound
 
-_RETRY_AFTER = re.compile(rb"retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
 MAX_RETRY_AFTER_S = 300.0
 _RETRIES = int(Cell.RETRIES)
 
@@ -98,6 +98,7 @@ class Exchange:
     bytes_out = 0
     finished = False
     _closed = False
+    _head_sent = False
 
     def __init__(self, forwarder: Forwarder, request: Request) -> None:
         self._forwarder = forwarder
@@ -158,11 +159,13 @@ class Exchange:
                 tail = b"Transfer-Encoding: chunked\r\n"
             if request.expects_continue:
                 tail += b"Expect: 100-continue\r\n"
-        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bVia: 1.%b smartedge\r\nX-Request-Id: %b\r\n%b\r\n" % (
+        block = fields.block
+        if not fields.host or not backend.spec.preserve_host:
+            block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
+        head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b smartedge\r\nX-Request-Id: %b\r\n%b\r\n" % (
             request.method,
             request.target,
-            fields.host if fields.host and backend.spec.preserve_host else backend.transport.netloc,
-            b"".join(fields.lines),
+            block,
             forwarded_lines(
                 fields,
                 request.peer,
@@ -187,7 +190,7 @@ class Exchange:
 
     def _interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
         assert self.request.interim is not None
-        self.request.interim(status, status_line, fields.lines)
+        self.request.interim(status, status_line, fields.block)
 
     # ---- trying again ----
 
@@ -266,7 +269,10 @@ class Exchange:
         """Let the client have an error of ours instead of an answer."""
         self.error = error
         self.status = error.status
-        self.own_answer = problem.answer(error, self.request_id)
+        if error.status == 499:  # Nobody is there to read it.
+            self.own_answer = 499, [("Content-Length", "0")], b""
+        else:
+            self.own_answer = problem.answer(error, self.request_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
@@ -277,26 +283,30 @@ class Exchange:
             status, own_fields, _ = self.own_answer
             start_response(f"{status} {problem.reason(status)}", own_fields)
         elif handler is not None:
-            length, lines = self._framed(answer)
-            handler.begin(answer.status_code, answer.status_line, lines, length, answer.fields.dated)
+            length, block = self._framed(answer)
+            handler.begin(answer.status_code, answer.status_line, block, length, answer.fields.dated)
             if answer.complete:
                 # It is all here: one send, without going round the server's loop.
                 body = answer.read()
                 self.bytes_out = len(body)
-                handler.write(body)
+                if body:
+                    try:
+                        handler.write(body)
+                    except BaseException:
+                        self.close()  # The server does not know us yet.
+                        raise
                 self.finished = True
         else:
             start_response(self.status_line(answer), self.pairs(answer))
         return self
 
-    def _framed(self, answer: Answer) -> tuple[int | None, list[bytes]]:
+    def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
+        """Give the length of the answer's body and its header fields, as the client gets them."""
         fields = answer.fields
-        lines = fields.lines
-        length = fields.content_length
-        if answer.status_code == 204 and length is not None:  # RFC 9110 section 8.6: no Content-Length in a 204
-            lines = [line for line in lines if line[:15].lower() != b"content-length:"]
-        lines.append(answer.via)
-        return length, lines
+        if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
+            lines = fields.block.splitlines(True)
+            return None, b"".join(line for line in lines if line[:15].lower() != b"content-length:") + answer.via
+        return fields.content_length, fields.block + answer.via
 
     def status_line(self, answer: Answer) -> str:
         """Give the answer's status and reason as WSGI has them."""
@@ -311,7 +321,7 @@ class Exchange:
         return self
 
     def __next__(self) -> bytes:
-        """Wait for the next piece; raises the EdgeError that cuts the client's answer."""
+        """Wait for the next piece, b"" to have the head sent; raises the EdgeError that cuts the client's answer."""
         if self.finished:
             raise StopIteration
         answer = self.answer
@@ -321,6 +331,10 @@ class Exchange:
             self.finished = True
             self.bytes_out = len(self.own_answer[2])
             return self.own_answer[2]
+        if not self._head_sent and answer.connection is not None:
+            self._head_sent = True
+            if not answer.at_hand:
+                return b""  # An event stream may say nothing for minutes after its head, which goes on now.
         try:
             piece = answer.read()
         except EdgeError as error:
@@ -395,8 +409,5 @@ class PassedResponse(flask.Response):
 
 def retry_after(fields: AnswerFields) -> float | None:
     """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over), capped: backends lie."""
-    for line in fields.lines:
-        match = _RETRY_AFTER.fullmatch(line)
-        if match:
-            return min(float(match[1]), MAX_RETRY_AFTER_S)
-    return None
+    match = _RETRY_AFTER.search(fields.block)
+    return min(float(match[1]), MAX_RETRY_AFTER_S) if match else None

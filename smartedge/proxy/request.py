@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -9,6 +10,9 @@ from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.balancer.errors import ClientError
 from smartedge.proxy.headers import HOST, RequestFields, pairs_of
+
+PIECE_BYTES = 65536
+"""The most that one read takes from a foreign server."""
 
 KEY = "smartedge.request"
 """The environ key under which a request travels."""
@@ -71,7 +75,7 @@ class Request:
         self.secure = secure
         self.body: Body | None = None
         self.expects_continue = False
-        self.interim: Callable[[int, bytes, list[bytes]], None] | None = None
+        self.interim: Callable[[int, bytes, bytes], None] | None = None
         self.on_gone: Callable[[], None] | None = None
 
 
@@ -181,11 +185,13 @@ class WsgiBody:
         """Read the next piece; a stream that ends early is the client's doing."""
         if self.complete:
             return b""
-        wanted = 16384 if self.length is None else min(16384, self.length - self.received_bytes)
+        wanted = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self.received_bytes)
         try:
-            piece: bytes = self._input.read(wanted) if wanted else b""
-        except (OSError, ValueError) as error:
-            raise ClientError(f"The request body could not be read: {error}.") from error
+            piece = self._take(wanted) if wanted else b""
+        except Exception as error:  # whatever a foreign server raises for a body that is cut or malformed
+            with contextlib.suppress(AttributeError):
+                self._input.failed = True  # gunicorn's word for: nobody knows where the next request begins
+            raise ClientError(f"The request body could not be read: {error or type(error).__name__}.") from error
         self.received_bytes += len(piece)
         if not piece:
             if self.length is not None and self.received_bytes < self.length:
@@ -194,6 +200,15 @@ class WsgiBody:
         elif self.received_bytes == self.length:
             self.complete = True
         return piece
+
+    def _take(self, wanted: int) -> bytes:
+        """Read what has arrived, at least a byte: WSGI's `read` waits for all of it, the reader under gunicorn's does not."""
+        reader = getattr(self._input, "reader", None)
+        if reader is None:
+            return self._input.read(wanted)  # type: ignore[no-any-return]
+        piece: bytes = reader.read(1)
+        waiting = getattr(reader, "buf", None) or reader.unreader.buf
+        return piece + reader.read(min(waiting.tell(), wanted - 1)) if piece else b""
 
 
 def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
@@ -225,7 +240,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
         target, authority = origin_form(target)
     fields = RequestFields(block)
     if authority is not None:
-        fields.host = authority
+        fields.replace_host(authority)
     request = Request(
         method,
         target,
@@ -258,7 +273,7 @@ def complete_environ(environ: dict[str, Any]) -> None:
     environ["QUERY_STRING"] = query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = request.target.decode("latin-1")
     environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == 11 else "HTTP/1.0"
-    for name, text in pairs_of(request.block.splitlines(True)):
+    for name, text in pairs_of(request.block):
         if "_" in name:
             continue  # `X_Y` and `X-Y` would share a key (RFC 3875 section 4.1.18 leaves it open; nginx drops them too).
         key = "HTTP_" + name.upper().replace("-", "_")
@@ -291,7 +306,7 @@ class BodyFile(io.RawIOBase):
         request = self._request
         if request.expects_continue and request.interim is not None:
             request.expects_continue = False
-            request.interim(100, b"100 Continue\r\n", [])
+            request.interim(100, b"100 Continue\r\n", b"")
         if not self._left:
             assert request.body is not None
             self._left = request.body.read()

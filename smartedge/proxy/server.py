@@ -203,7 +203,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             else:
                 target, authority = origin_form(target)
                 if authority is not None:
-                    fields.host = authority
+                    fields.replace_host(authority)
         request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
         self.request = request
         connection = fields.connection
@@ -255,6 +255,8 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
                 for piece in result:
                     if piece:
                         self.write(piece)
+                    elif self.head is not None:
+                        self.flush_head()
                 self.finish()
             finally:
                 self.wire.on_idle = None
@@ -287,26 +289,26 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             elif low == "connection":
                 self.keep_alive = self.keep_alive and "close" not in value.lower()
                 continue
-            lines.append(line.encode("latin-1") + b"\r\n")
+            lines.append(line + "\r\n")
         if "\r" in status or "\n" in status:
             raise ValueError("the status holds a line break")
         dated = any(name.lower() == "date" for name, _ in headers)
-        self.begin(int(status[:3]), status.encode("latin-1") + b"\r\n", lines, length, dated)
+        self.begin(int(status[:3]), status.encode("latin-1") + b"\r\n", "".join(lines).encode("latin-1"), length, dated)
         return self.write
 
-    def begin(self, status: int, status_line: bytes, lines: list[bytes], length: int | None, dated: bool) -> None:
+    def begin(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
         """Prepare an answer's head: it goes out together with the first bytes of the body.
 
-        status_line: code and reason, `200 OK CRLF`. lines: `name: value CRLF` each, without hop-by-hop fields.
+        status_line: code and reason, `200 OK CRLF`. block: `name: value CRLF` each, without hop-by-hop fields.
         length: of the body, None when it is not known beforehand.
-        dated: there is a Date among the lines, else one is added (RFC 9110 section 6.6.1).
+        dated: there is a Date among them, else one is added (RFC 9110 section 6.6.1).
         """
         request = self.request
         assert request is not None
         self.chunking = False
         self.status_code = status
         self.left = length
-        parts = [b"HTTP/1.1 ", status_line, *lines]
+        parts = [b"HTTP/1.1 ", status_line, block]
         if not dated:
             parts.append(b"Date: %b\r\n" % http_date())
         if request.method == b"HEAD" or status in (204, 304):
@@ -349,6 +351,13 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.wire.send(head, self.limits.idle_s)
         return piece
 
+    def flush_head(self) -> None:
+        """Send the head alone: the app has said that the body will be some time (PEP 3333: an empty piece)."""
+        head, self.head = self.head, None
+        if head is not None:
+            self.headers_sent = True
+            self.wire.send(head, self.limits.idle_s)
+
     def finish(self) -> None:
         """Send what is still missing of a complete answer."""
         head, self.head = self.head, None
@@ -361,7 +370,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         if self.left:
             self.keep_alive = False  # Less than Content-Length promised: only the close can say so.
 
-    def send_interim(self, status: int, status_line: bytes, lines: list[bytes]) -> None:
+    def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""
         request = self.request
         if request is None or request.version == 10 or self.headers_sent:
@@ -370,7 +379,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             if not request.expects_continue:
                 return
             request.expects_continue = False
-        self.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, b"".join(lines)), self.limits.idle_s)
+        self.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, block), self.limits.idle_s)
 
     def take_over(self) -> Wire:
         """Hand the connection to a tunnel: from here on its bytes are not HTTP."""
@@ -442,7 +451,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             self._cut()
             return
         self.keep_alive = False
-        self.begin(500, b"500 Internal Server Error\r\n", [b"Content-Type: text/plain\r\n"], 22, dated=False)
+        self.begin(500, b"500 Internal Server Error\r\n", b"Content-Type: text/plain\r\n", 22, dated=False)
         self.write(b"Internal server error\n")
 
 

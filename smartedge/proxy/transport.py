@@ -20,7 +20,7 @@ from requests.structures import CaseInsensitiveDict
 from smartedge.balancer.backend import TlsSpec
 from smartedge.balancer.errors import BackendClosed, ConnectFailed
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s
+from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
 from smartedge.proxy.request import Replay
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.wire import TlsWire, Wire, WireTimeout, connect, resolve
@@ -102,8 +102,7 @@ class Answer(requests.Response):
             "request": lambda: None,
         }
         if name == "headers":
-            pairs = (line[:-2].split(b": ", 1) for line in self.fields.lines)
-            value: Any = CaseInsensitiveDict((n.decode("latin-1"), v.decode("latin-1")) for n, v in pairs)
+            value: Any = CaseInsensitiveDict(pairs_of(self.fields.block))
         elif name in defaults:
             value = defaults[name]()
         else:
@@ -115,6 +114,12 @@ class Answer(requests.Response):
     def complete(self) -> bool:
         """Whether the backend has sent everything (what `read` has not given yet is here already)."""
         return self.connection is None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` would give something, or the end, without waiting."""
+        connection = self.connection
+        return connection is None or bool(self._body) or connection.at_hand
 
     def read(self, *_size: int) -> bytes:
         """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls."""

@@ -286,6 +286,9 @@ class TlsWire(Wire):
         """Watch an idle connection as `Wire.watch` does; the peer's closing is found when it is used next."""
         self.read_deadline = monotonic() + idle_s
 
+    def attend(self) -> None:
+        """Do nothing: an event on the socket below need not mean anything here."""
+
     def peer_is_quiet(self) -> bool:
         """Look for a close or unexpected bytes without taking them: any byte on an idle TLS connection ends its use."""
         if self.closed or self.sock.pending():
