@@ -63,20 +63,29 @@ class Lease:
     def answered(self, now: float) -> float:
         """Record the first byte of the answer, once; return the latency, from `sent` (or the pick) to it."""
         with self._pool.lock:
-            if self.latency_s is not None:
-                return self.latency_s
-            latency_s = now - self.sent_at
-            if latency_s < 0.0:
-                latency_s = 0.0
-            self.latency_s = latency_s
-            learned = self.backend.learned
-            learned.waiting.pop(self, None)
-            learned.ewma.observe(now, latency_s)
-            learned.cells[latency_cell(latency_s)] += 1
-            reals = learned.reals
-            reals[LATENCY_SUM] += latency_s
-            reals[EWMA] = learned.ewma.mean_s
-            return latency_s
+            return self._answered(now)
+
+    def _answered(self, now: float) -> float:
+        if self.latency_s is not None:
+            return self.latency_s
+        latency_s = now - self.sent_at
+        if latency_s < 0.0:
+            latency_s = 0.0
+        self.latency_s = latency_s
+        learned = self.backend.learned
+        learned.waiting.pop(self, None)
+        learned.ewma.observe(now, latency_s)
+        learned.cells[latency_cell(latency_s)] += 1
+        reals = learned.reals
+        reals[LATENCY_SUM] += latency_s
+        reals[EWMA] = learned.ewma.mean_s
+        return latency_s
+
+    def finish(self, now: float, code: int) -> BreakerChange | None:
+        """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
+        with self._pool.lock:
+            self._answered(now)
+            return self._close(now, "ok", None, code)
 
     def close(self, now: float, outcome: Outcome, retry_after_s: float | None = None, code: int = 0) -> BreakerChange | None:
         """End the lease, once; return the breaker's change, for the caller to announce.
@@ -84,34 +93,37 @@ class Lease:
         outcome: "abandoned" means that the client left, which is no evidence. retry_after_s: what a failure's
         answer asked for. code: of the answer; a 429 is an answer, but counts for the breaker's ratio.
         """
+        with self._pool.lock:
+            return self._close(now, outcome, retry_after_s, code)
+
+    def _close(self, now: float, outcome: Outcome, retry_after_s: float | None, code: int) -> BreakerChange | None:
         pool = self._pool
-        with pool.lock:
-            if self._closed:
-                return None
-            self._closed = True
-            learned = self.backend.learned
-            cells = learned.cells
-            cells[IN_FLIGHT] -= 1
-            learned.waiting.pop(self, None)
-            change: BreakerChange | None = None
-            if outcome == "ok":
-                cells[OK] += 1
-                if code == TOO_MANY_REQUESTS:
-                    change = pool.breaker_failed(self.backend, now, self._ticket, ratio_only=True)
-                else:
-                    change = learned.breaker.succeeded(now, self._ticket)
-            elif outcome == "failed":
-                cells[FAILED] += 1
-                learned.ewma.fail(now, retry_after_s)
-                learned.reals[EWMA] = learned.ewma.mean_s
-                pool.strategy.failed(self.backend)
-                change = pool.breaker_failed(self.backend, now, self._ticket)
+        if self._closed:
+            return None
+        self._closed = True
+        learned = self.backend.learned
+        cells = learned.cells
+        cells[IN_FLIGHT] -= 1
+        learned.waiting.pop(self, None)
+        change: BreakerChange | None = None
+        if outcome == "ok":
+            cells[OK] += 1
+            if code == TOO_MANY_REQUESTS:
+                change = pool.breaker_failed(self.backend, now, self._ticket, ratio_only=True)
             else:
-                cells[ABANDONED] += 1
-                learned.breaker.abandoned(now, self._ticket)
-            if change or self._ticket:
-                pool.forget_candidates()
-            return change
+                change = learned.breaker.succeeded(now, self._ticket)
+        elif outcome == "failed":
+            cells[FAILED] += 1
+            learned.ewma.fail(now, retry_after_s)
+            learned.reals[EWMA] = learned.ewma.mean_s
+            pool.strategy.failed(self.backend)
+            change = pool.breaker_failed(self.backend, now, self._ticket)
+        else:
+            cells[ABANDONED] += 1
+            learned.breaker.abandoned(now, self._ticket)
+        if change or self._ticket:
+            pool.forget_candidates()
+        return change
 
 
 class Pool:

@@ -6,6 +6,7 @@ Nothing else is decided here: who is picked is the pool's affair, what the bytes
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class Exchange:
     finished = False
     _closed = False
     _head_sent = False
+    _foreign_server = False
 
     def __init__(self, forwarder: Forwarder, request: Request) -> None:
         self._forwarder = forwarder
@@ -131,8 +133,16 @@ class Exchange:
                 tried.append(backend)
                 lease = self.lease = self._next_lease(tried, error)
                 continue
+            status = answer.status_code
+            if answer.complete and status not in policy.statuses:
+                self.answer, self.status, self.lease = answer, status, None
+                change = lease.finish(monotonic(), status)
+                self.latency_s = lease.latency_s
+                if change:
+                    forwarder.events.breaker_changed(backend, change)
+                return
             self.latency_s = lease.answered(monotonic())
-            if answer.status_code in policy.statuses:
+            if status in policy.statuses:
                 tried.append(backend)
                 another = self._lease_for_retry(tried)
                 if another is not None:
@@ -141,7 +151,7 @@ class Exchange:
                     lease = self.lease = another
                     continue
             self.answer = answer
-            self.status = answer.status_code
+            self.status = status
             return
 
     def _outbound(self, backend: Backend) -> Outbound:
@@ -298,6 +308,7 @@ class Exchange:
                 self.finished = True
         else:
             start_response(self.status_line(answer), self.pairs(answer))
+            self._foreign_server = True
         return self
 
     def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
@@ -340,6 +351,8 @@ class Exchange:
         except EdgeError as error:
             if self.error is None:
                 self.error = error
+            if self._foreign_server:  # gunicorn takes this for a connection that broke, and all else for a bug
+                raise ConnectionResetError(errno.ECONNRESET, error.detail) from error
             raise
         if not piece:
             self.finished = True
@@ -404,6 +417,7 @@ class PassedResponse(flask.Response):
 
     def get_app_iter(self, environ: Any) -> Any:
         """Give the exchange itself: its `close` is what WSGI servers call."""
+        self._exchange._foreign_server = HANDLER not in environ
         return self._exchange
 
 
