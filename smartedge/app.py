@@ -8,6 +8,7 @@ goes Flask's own way, to the same view.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import flask
 from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.balancer.errors import ClientError, EdgeError
-from smartedge.config import Config, admin_token, config_path, load
+from smartedge.config import Config, ConfigError, admin_token, config_path, load
 from smartedge.control.admin import make_admin
 from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
@@ -106,8 +107,9 @@ class SmartEdge(flask.Flask):
         """Have an answer of the admin pages in the access log, under the request id that its problems name."""
 
         def start(status: str, *rest: Any) -> Any:
-            self.edge.log_admin(request, environ[REQUEST_ID], int(status[:3]))
-            return start_response(status, *rest)
+            code = int(status[:3])
+            self.edge.log_admin(request, environ[REQUEST_ID], code)
+            return start_response(f"{code} {problem.reason(code)}", *rest)  # Werkzeug shouts its reasons
 
         return start
 
@@ -174,8 +176,15 @@ def create_app(
     """
     if config is None:
         path = config_path(path, os.environ)
-        config = load(path, os.environ, overrides)
-        token = admin_token(os.environ)
+        try:
+            config = load(path, os.environ, overrides)
+            token = admin_token(os.environ)
+        except ConfigError as error:
+            if "gunicorn.arbiter" in sys.modules:
+                from gunicorn.errors import AppImportError
+
+                raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
+            raise
     edge = Edge(config, config_path=path, overrides=overrides, token=token)
     when_serving(edge.begin)
     return SmartEdge(edge)

@@ -11,6 +11,7 @@ import os
 import random
 import secrets
 import ssl
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -98,6 +99,7 @@ class Edge:
             config,
             lambda text: parse(text, origin=config_path or "the request body", env=self._env, overrides=overrides),
             self._apply,
+            live=lambda: len(self.workers()),
         )
 
     # ---- what the admin pages ask ----
@@ -155,7 +157,13 @@ class Edge:
         if self.began:
             return
         self.began = True
-        self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, _GAUGES)
+        try:
+            self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, _GAUGES)
+        except StateError as error:
+            # Serving on would tell half truths. A greenlet's exception ends nothing, so the process does: 3 tells gunicorn
+            # that a worker can't boot, and that trying again is no use.
+            print(f"smartedge: {error}", file=sys.stderr, flush=True)
+            os._exit(3)
         self._attach(EDGE_KEY, self.own)
         for backend in self.pool.backends:
             self._attach(backend.key, backend.learned)
@@ -248,8 +256,7 @@ class Edge:
 
     def breaker_changed(self, backend: Backend, change: str) -> None:
         """Announce what a breaker did."""
-        ejected = change == "opened"
-        log.warning("backend %s", "ejected" if ejected else "readmitted", extra={"backend": backend.id, "url": backend.url})
+        log.warning("backend %s: %s %s", "ejected" if change == "opened" else "readmitted", backend.id, backend.url)
 
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
@@ -292,6 +299,8 @@ class Edge:
         """Once a second: write latencies down, let removed backends go that are idle, notice other workers."""
         now = monotonic()
         self.recent.tick(now, self.pool.backends)
+        if self._access_log is not None:
+            self._access_log.follow()
         for key, (backend, deadline) in list(self._leaving.items()):
             if backend.in_flight() == 0 or now > deadline:
                 del self._leaving[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ BACKLOG = 2048
 
 
 def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
-    """Run until SIGTERM or SIGINT; the exit status is 0 when every request in flight could finish, else 1.
+    """Run until SIGTERM or SIGINT, then give requests in flight `shutdown_grace_s`; returns the exit status, 0.
 
     SIGHUP re-reads the configuration file. A second SIGTERM or SIGINT exits at once. Raises OSError when it can't listen.
     """
@@ -42,8 +43,9 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
         stop.wait()
         for handler in handlers[:2]:
             handler.cancel()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Not SIG_DFL: the kernel ignores that for process 1, which this is in a container.
+            signal.signal(number, lambda which, _: os._exit(128 + which))
         app.edge.draining = True
         done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
         gevent.joinall(done)
@@ -61,6 +63,6 @@ def _listen(bind: str, app: SmartEdge, environ: dict[str, Any] | None = None) ->
 def _reload(app: SmartEdge) -> None:
     """Do what POST /api/reload without a body does; what is wrong goes to standard error."""
     try:
-        app.edge.reload(None)
+        print(app.edge.reload(None).document["message"], flush=True)
     except (ConfigError, EdgeError) as error:
         print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)

@@ -142,7 +142,8 @@ def problem(
     status: int, title: str, detail: str, request_id: str, errors: object = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an error as problem+json (RFC 9457); errors: an extension member that lists each single one."""
-    document: dict[str, Any] = {"status": status, "title": title, "detail": detail, "request_id": request_id}
+    document: dict[str, Any] = {"type": "about:blank", "status": status, "title": title}
+    document |= {"detail": detail, "request_id": request_id}
     if errors is not None:
         document["errors"] = errors
     return answer(status, document, "application/problem+json", **(headers or {}))

@@ -72,7 +72,8 @@ class Applied:
     generation: number of the configuration in use. changed: False when it was in use already; the number stays then.
     added, removed, changed_backends: ids. settings_changed: the top-level keys that differ, without `backends`.
     restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
-    persisted: whether a restart would find this configuration. took_s: seconds.
+    persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
+    and how many of them have it.
     """
 
     generation: int
@@ -85,6 +86,8 @@ class Applied:
     restart_needed: tuple[str, ...]
     took_s: float
     persisted: bool
+    live: int = 1
+    applied: int = 1
 
     @property
     def message(self) -> str:
@@ -93,7 +96,7 @@ class Applied:
             parts = [f"unchanged: generation {self.generation} has been in use"]
         else:
             counts = {"added": self.added, "removed": self.removed, "changed": self.changed_backends}
-            parts = [f"generation {self.generation} applied by 1/1 workers in {self.took_s * 1000:.0f} ms"]
+            parts = [f"generation {self.generation} applied by {self.applied}/{self.live} workers in {self.took_s * 1000:.0f} ms"]
             parts += [f"{what} {', '.join(ids)}" for what, ids in counts.items() if ids]
             if self.settings_changed:
                 parts.append(f"settings changed: {', '.join(self.settings_changed)}")
@@ -105,7 +108,9 @@ class Applied:
 
     def to_json(self) -> dict[str, Any]:
         """The body of the answer to POST /api/reload."""
-        return asdict(self) | {"workers": {"applied": 1, "live": 1}, "message": self.message}
+        document = asdict(self)
+        workers = {"applied": document.pop("applied"), "live": document.pop("live")}
+        return document | {"workers": workers, "message": self.message}
 
 
 class Reloader:
@@ -113,6 +118,7 @@ class Reloader:
 
     source: None when there is no file. config: what is in use now, as generation 1.
     load: makes a Config of text, with flags and variables laid over it; raises ConfigError.
+    live: gives the number of live workers.
     apply: builds everything that the Config needs, then swaps it in; raises before it has changed anything.
     """
 
@@ -123,6 +129,7 @@ class Reloader:
         load: Callable[[bytes], Config],
         apply: Callable[[Config], None],
         now: Callable[[], float] = time.monotonic,
+        live: Callable[[], int] = lambda: 1,
     ) -> None:
         self.config = config
         self.etag = config.etag
@@ -131,6 +138,7 @@ class Reloader:
         self._load = load
         self._apply = apply
         self._now = now
+        self._live = live
         self._at_start = _settings(config)
         self._lock = Lock()
 
@@ -203,6 +211,7 @@ class Reloader:
             restart_needed=tuple(key for key in _differing(self._at_start, settings) if key in RESTART_KEYS),
             took_s=took_s,
             persisted=self._source is not None,
+            live=self._live(),
         )
 
 

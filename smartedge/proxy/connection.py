@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -14,6 +15,9 @@ from smartedge.proxy.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, ch
 from smartedge.proxy.headers import AnswerFields
 from smartedge.proxy.request import Body
 from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
+
+_REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
+"""RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
 
 
 class Connection:
@@ -163,6 +167,8 @@ class Connection:
         if self.status < 100:
             raise BadAnswer("The backend's status code has no meaning.")
         line_end = head.index(b"\r\n")
+        if not _REASON.fullmatch(head, 12, line_end):
+            raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
         self.status_line = head[9 : line_end + 2]
         self.version = 11 if head[7:8] == b"1" else 10
         self.fields = AnswerFields(head[line_end + 2 : -2])

@@ -208,18 +208,14 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
     peer: the client's address as text. trusted: the peer is one of `trusted_proxies`, so what it says of its own client is
     kept and extended; from anybody else it is replaced.
     """
-    host = fields.host or b""
+    host = b"X-Forwarded-Host: %b\r\n" % fields.host if fields.host else b""
     if not trusted or fields.forwarded is None:
-        return b"X-Forwarded-For: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (
-            peer,
-            host,
-            scheme,
-        )
+        return b"X-Forwarded-For: %b\r\n%bX-Forwarded-Proto: %b\r\n" % (peer, host, scheme)
     chain = [line[16:].strip() for low, line in fields.forwarded if low == b"x-forwarded-for"]
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*filter(None, chain), peer])]
     said = {low for low, _ in fields.forwarded}
     if b"x-forwarded-host" not in said:
-        lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+        lines.append(host)
     if b"x-forwarded-proto" not in said:
         lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
     lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]

@@ -70,7 +70,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             self.peer = self.peer[7:]
         self.idle = True
         self.buffer = b""
-        self.known_block = b""
+        self.known_block: bytes | None = None
         self.request: Request | None = None
         self.client_body: ClientBody | None = None
         self.keep_alive = True
@@ -205,7 +205,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             else:
                 target, authority = origin_form(target)
                 if authority is not None:
-                    self.known_block = b""
+                    self.known_block = None
                     fields.replace_host(authority)
         request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
         self.request = request

@@ -108,6 +108,19 @@ def test_a_clock_that_was_read_earlier_gives_no_negative_latency() -> None:
     assert pool(backends(1)).lease(NOW).answered(NOW - 1.0) == 0.0
 
 
+@pytest.mark.parametrize("code", [200, 429])
+def test_finishing_a_lease_is_answering_and_closing_it(code: int) -> None:
+    (one,), (other,) = backends(1), backends(1)
+    in_two, in_one = pool([one]).lease(NOW), pool([other]).lease(NOW)
+    in_two.answered(NOW + 0.25)
+    in_two.close(NOW + 0.25, "ok", None, code)
+    assert in_one.finish(NOW + 0.25, code) is None
+    assert in_one.finish(NOW + 9.0, code) is None
+    assert in_one.latency_s == 0.25
+    assert cells(other) == cells(one)
+    assert (other.learned.cells.tolist(), other.learned.waiting) == (one.learned.cells.tolist(), {})
+
+
 def test_a_failure_raises_the_ewma_for_all_to_see() -> None:
     (one,) = members = backends(1)
     lease = pool(members).lease(NOW)
