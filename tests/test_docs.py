@@ -1,0 +1,184 @@
+"""The documentation says what is there: commands, paths, flags, variables, metrics, links, examples."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from smartedge import config_sources
+from smartedge.app import create_app
+from smartedge.cli import program
+from smartedge.config import Config, parse
+from smartedge.control.metrics import TABLE
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = [ROOT / "README.md", ROOT / "README.pt-BR.md"]
+PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OTHER_VARIABLES = {"SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR"}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_readme = pytest.mark.parametrize("readme", READMES, ids=lambda page: page.name)
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [body for language, body in FENCE.findall(text(page)) if language in languages]
+
+
+def commands(page: Path) -> str:
+    """Everything that a reader may type: fenced shell text and code in running text."""
+    prose = FENCE.sub("", text(page))
+    return "\n".join([*blocks(page, "sh", "console"), *re.findall(r"`([^`]+)`", prose)])
+
+
+def configurations(page: Path) -> Iterator[str]:
+    """JSON that is meant for backends.json: in blocks of its own, in curl's -d and in echo."""
+    yield from (block for block in blocks(page, "json") if '"backends"' in block)
+    yield from re.findall(r"-d '(\{\"backends\".*?\})'", commands(page))
+
+
+def make_configuration() -> Any:
+    spec = spec_from_file_location("make_configuration", ROOT / "docs" / "make_configuration.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_table_is_made_of_the_schema_of_today() -> None:
+    module = make_configuration()
+
+    assert module.page() == text(module.PAGE), "run: python docs/make_configuration.py"
+
+
+def test_the_reference_names_every_key() -> None:
+    reference = text(ROOT / "docs" / "configuration.md")
+
+    assert [key for key in Config.model_fields if f"| `{key}` |" not in reference] == []
+
+
+@every_page
+def test_every_json_block_is_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        json.loads(block)
+
+
+@every_page
+def test_every_configuration_that_is_shown_is_accepted(page: Path) -> None:
+    for configuration in configurations(page):
+        assert parse(configuration).backends
+
+
+@every_readme
+def test_the_full_form_in_the_readme_shows_the_defaults(readme: Path) -> None:
+    full = json.loads(next(block for block in configurations(readme) if '"health"' in block))
+    usual = parse(json.dumps({"backends": full["backends"]}))
+    shown = parse(json.dumps(full))
+
+    assert shown == usual
+
+
+@every_page
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|[^\w./-])make ([a-z][a-z-]+)\b", commands(page), re.MULTILINE))
+
+    assert named - targets == set()
+
+
+@every_page
+def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
+    known = {name: {opt for p in command.params for opt in p.opts} for name, command in program.commands.items()}
+    for line in commands(page).splitlines():
+        for name, arguments in re.findall(r"-m smartedge ([a-z]+)([^;&|]*)", line):
+            assert name in known, line
+            flags = set(re.findall(r"(?<!\S)--[a-z-]+", arguments))
+            assert flags - known[name] - {"--help"} == set(), line
+
+
+def test_the_reference_names_every_flag_of_run() -> None:
+    reference = text(ROOT / "docs" / "configuration.md")
+    run = program.commands["run"]
+
+    assert [p.opts[0] for p in run.params if isinstance(p, click.Option) and p.opts[0] not in reference] == []
+
+
+@every_page
+def test_every_variable_that_is_named_exists(page: Path) -> None:
+    known = set(config_sources._VARIABLES.values()) | OTHER_VARIABLES
+
+    assert set(re.findall(r"\bSMARTEDGE_[A-Z_]*[A-Z]\b", text(page))) - known == set()
+
+
+def test_the_reference_names_every_variable() -> None:
+    reference = text(ROOT / "docs" / "configuration.md")
+    known = set(config_sources._VARIABLES.values()) | OTHER_VARIABLES
+
+    assert {name for name in known if f"`{name}`" not in reference} == set()
+
+
+@every_readme
+def test_the_table_of_endpoints_has_just_those_that_there_are(readme: Path) -> None:
+    app = create_app(parse('{"backends": ["http://localhost:8081"]}'))
+    ours = {rule.rule for rule in app.url_map.iter_rules() if "<" not in rule.rule and rule.rule != "/"}
+    named = set(re.findall(r"^\| (?:GET|POST) \| `(/[^`]*)` \|", text(readme), re.MULTILINE))
+
+    assert named == ours
+
+
+@every_page
+def test_every_metric_that_is_named_exists(page: Path) -> None:
+    known = {line.name for line in TABLE}
+    named = set(re.findall(r"\b(smartedge_[a-z_]+?)(?:_bucket|_sum|_count)?[{ ]", text(page)))
+
+    assert named - known == set()
+
+
+@every_page
+def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text(page))):
+        if "://" in target:
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if fragment:
+            titles = re.findall(r"^#+ (.*)$", text(file), re.MULTILINE)
+            anchor = make_configuration().anchor
+            assert fragment in {anchor(title) for title in titles}, target
+
+
+@every_page
+def test_every_file_that_is_named_as_code_exists(page: Path) -> None:
+    named = re.findall(r"`((?:deploy|bench|docs|tests)/[\w./-]*\w|server\d\.py)`", text(page))
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_both_readmes_show_the_same_commands_and_answers() -> None:
+    def shown(readme: Path) -> list[str]:
+        """Without comments and prose answers: those are translated."""
+        whole = "\n".join(body for _, body in FENCE.findall(text(readme)))
+        return [re.sub(r"\s+# .*$", "", line) for line in whole.splitlines() if line.strip()]
+
+    assert shown(READMES[0]) == shown(READMES[1])
+
+
+def test_both_readmes_have_the_same_shape() -> None:
+    def shape(readme: Path) -> list[str]:
+        lines = FENCE.sub("```", text(readme)).splitlines()
+        return [kind[0] for line in lines if (kind := re.match(r"#+|```|\| |- ", line))]
+
+    assert shape(READMES[0]) == shape(READMES[1])
