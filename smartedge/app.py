@@ -15,7 +15,7 @@ from typing import Any
 import flask
 from werkzeug.routing import BaseConverter, Rule
 
-from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.balancer.errors import ClientError
 from smartedge.config import Config, ConfigError, admin_token, config_path, load
 from smartedge.control.admin import make_admin
 from smartedge.control.housekeeping import when_serving
@@ -24,6 +24,7 @@ from smartedge.proxy import problem
 from smartedge.proxy.forward import PassedResponse
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
 from smartedge.proxy.server import ServerLimits
+from smartedge.proxy.tunnel import can_take_over
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
 PREFIX = b"/smartedge/"
@@ -73,6 +74,10 @@ class SmartEdge(flask.Flask):
         """Take note of a request that never came here."""
         self.edge.on_refused(peer, error, request_id)
 
+    def on_stopping(self) -> None:
+        """Take note that no more connections are accepted."""
+        self.edge.on_stopping()
+
     # ---- requests ----
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -89,8 +94,12 @@ class SmartEdge(flask.Flask):
                 self.edge.begin()
             try:
                 request = environ[KEY] = from_environ(environ, start_response)
-            except EdgeError as error:
-                status, fields, body = problem.answer(error, self.next_request_id())
+                if request.fields.upgrade is not None and not can_take_over(environ):
+                    request.fields.upgrade = None
+            except ClientError as error:
+                request_id = self.next_request_id()
+                self.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)
+                status, fields, body = problem.answer(error, request_id)
                 start_response(f"{status} {problem.reason(status)}", [*fields, ("Connection", "close")])
                 return [body]
         if self._is_plain is None:
@@ -120,7 +129,7 @@ class SmartEdge(flask.Flask):
         """
         if self.edge.admin_apart:
             handler = environ.get(HANDLER)
-            return "smartedge.admin" in (environ if handler is None else handler.base_environ)
+            return "smartedge.admin" in (environ if handler is None else handler.server.environ)
         target = request.target
         if not target.startswith(_PERHAPS_RESERVED):
             return False
@@ -180,7 +189,7 @@ def create_app(
             config = load(path, os.environ, overrides)
             token = admin_token(os.environ)
         except ConfigError as error:
-            if "gunicorn.arbiter" in sys.modules:
+            if "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ:
                 from gunicorn.errors import AppImportError
 
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end

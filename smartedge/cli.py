@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from smartedge import __version__
-from smartedge.config import Config, ConfigError, admin_token, config_path, load
+from smartedge.config import Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.config_values import address, escaped
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
@@ -51,6 +51,8 @@ def program() -> None:
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
 @click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
+@click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
+@click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")
 @click.option(
     "--access-log",
     metavar="[FILE]",
@@ -86,6 +88,7 @@ def check(config: str | None) -> None:
     """Say whether the configuration is right, and all that is wrong with it."""
     try:
         loaded, _ = load(config, os.environ), admin_token(os.environ)
+        _check_certificate(loaded)
     except ConfigError as error:
         raise Stop(str(error)) from error
     count = len(loaded.backends)
@@ -127,6 +130,18 @@ def _ask(method: str, url: str, path: str) -> dict[str, Any]:
         raise Stop(str(error)) from error
     except RefusedError as error:
         raise Declined(str(error)) from error
+
+
+def _check_certificate(config: Config) -> None:
+    """Raise ConfigError when the certificate for clients can't be used."""
+    if config.certfile is None:
+        return
+    from smartedge.proxy.tls import server_context  # late: only those who have one need OpenSSL for this
+
+    try:
+        server_context(config.certfile, config.keyfile)
+    except (OSError, ValueError) as error:
+        raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error
 
 
 def _cannot_listen(config: Config) -> str | None:

@@ -33,6 +33,7 @@ from smartedge.config_problems import SMALLEST, ConfigError, Finding, Problem, d
 from smartedge.config_sections import (
     BackendConfig,
     BreakerConfig,
+    File,
     Grace,
     HealthConfig,
     LimitsConfig,
@@ -102,6 +103,10 @@ class Config(Section):
     """Address that clients connect to."""
     admin_bind: Address | None = None
     """Address for health, reload, status and metrics alone; null has them on `bind`."""
+    certfile: File | None = None
+    """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
+    keyfile: File | None = None
+    """PEM file of its key, when `certfile` does not hold it."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
 
@@ -120,6 +125,13 @@ class Config(Section):
         if admin_bind and admin_bind == info.data.get("bind") and not admin_bind.endswith(":0"):
             raise ValueError("must differ from bind")
         return admin_bind
+
+    @field_validator("keyfile")
+    @classmethod
+    def _with_certificate(cls, keyfile: str | None, info: ValidationInfo) -> str | None:
+        if keyfile and info.data.get("certfile", "wrong in itself") is None:
+            raise ValueError("needs a certfile beside it")
+        return keyfile
 
     def specs(self) -> tuple[BackendSpec, ...]:
         """Build what the balancer works with, in the order of the file; common settings are filled in."""

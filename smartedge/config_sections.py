@@ -152,6 +152,8 @@ class TimeoutsConfig(Section):
     """For a client's whole request head."""
     keepalive_s: Seconds = 75.0
     """For a client's next request on an open connection."""
+    tunnel_idle_s: Seconds = 3600.0
+    """For the next byte either way in a tunnel (`Upgrade`, such as WebSocket)."""
 
 
 class RetryConfig(Section):

@@ -15,6 +15,8 @@ _VARIABLES = {
     "strategy": "SMARTEDGE_STRATEGY",
     "bind": "SMARTEDGE_BIND",
     "admin_bind": "SMARTEDGE_ADMIN_BIND",
+    "certfile": "SMARTEDGE_CERTFILE",
+    "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
 }
 _SWITCH = {

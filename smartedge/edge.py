@@ -12,7 +12,7 @@ import random
 import secrets
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -36,14 +36,16 @@ from smartedge.discovery.file import FileSource
 from smartedge.proxy.forward import Exchange, Forwarder, Plan
 from smartedge.proxy.request import Request
 from smartedge.proxy.server import ServerLimits
+from smartedge.proxy.tls import ServerTls
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.upgrade import exchange_for
 
 log = logging.getLogger("smartedge")
 
 EDGE_KEY = ""
 """The board's name for the edge's own row: answers that no backend gave."""
 
-_GAUGES = (int(Cell.IN_FLIGHT), int(Cell.EWMA))
+_GAUGES = (int(Cell.IN_FLIGHT), int(Cell.EWMA), int(Cell.TUNNELS))
 _CONNECTS = int(Cell.CONNECTS)
 
 
@@ -90,7 +92,11 @@ class Edge:
         backends = self._build(config, ())
         self.pool = Pool(backends, STRATEGIES[config.strategy](), self._rng)
         self.forwarder = Forwarder(self.pool, _plan(config), self.own, self, self.next_request_id)
+        self.forwarder.exchange_for = exchange_for
         self.server_limits = _server_limits(config)
+        self.tls = ServerTls()
+        if config.certfile is not None:
+            self._certificate(config)()
         self.admin_apart = config.admin_bind is not None
         self._health = HealthLoop(lambda: self.pool.backends, HttpProbe(), self._flipped, self._rng)
         self._housekeeping = Housekeeping(self._tidy)
@@ -100,6 +106,7 @@ class Edge:
             lambda text: parse(text, origin=config_path or "the request body", env=self._env, overrides=overrides),
             self._apply,
             live=lambda: len(self.workers()),
+            renew=self._certificate,
         )
 
     # ---- what the admin pages ask ----
@@ -171,6 +178,10 @@ class Edge:
         self._health.start()
         self._housekeeping.start()
 
+    def on_stopping(self) -> None:
+        """Give open tunnels `shutdown_grace_s`; requests are waited for by the server, which knows nothing of tunnels."""
+        self.forwarder.tunnels.end_all_after(self.config.shutdown_grace_s)
+
     def stop(self) -> None:
         """End the loops and give up the place; requests in flight have been waited for by the server."""
         self._health.stop()
@@ -214,6 +225,17 @@ class Edge:
             if backend.key not in kept:
                 self._leaving[backend.key] = (backend, deadline)
         self._health.wake()
+
+    def _certificate(self, config: Config) -> Callable[[], bool]:
+        """Read the certificate that clients are shown; raises ConfigError, or gives what puts it to use."""
+        if config.certfile is None:
+            return lambda: False
+        try:
+            use = self.tls.prepare(config.certfile, config.keyfile)
+        except (OSError, ValueError) as error:
+            raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error
+        # A port that began without TLS stays so until a restart (as the reload's answer says).
+        return use if self.tls() is not None or not self.began else lambda: False
 
     def _build(self, config: Config, before: Sequence[Backend]) -> tuple[Backend, ...]:
         """Make the members: what was learned of an unchanged one, and its connections, go on."""
@@ -291,7 +313,7 @@ class Edge:
             latency_s=_rounded(exchange.latency_s),
             duration_s=_rounded(exchange.duration_s),
             bytes_out=exchange.bytes_out,
-            **_request_fields(exchange.request),
+            **(_request_fields(exchange.request) | {"bytes_in": exchange.bytes_in}),
             **({"error": exchange.error.detail} if exchange.error is not None else {}),
         )
 
@@ -301,8 +323,12 @@ class Edge:
         self.recent.tick(now, self.pool.backends)
         if self._access_log is not None:
             self._access_log.follow()
+        tunnels = self.forwarder.tunnels
+        tunnels.end_overdue(now)
         for key, (backend, deadline) in list(self._leaving.items()):
             if backend.in_flight() == 0 or now > deadline:
+                if tunnels.end_of(key, "Its backend was removed, and drain_s is over."):
+                    continue  # They give their leases back before the row goes.
                 del self._leaving[key]
                 self._learned.pop(key, None)
                 backend.transport.adapter.close()
@@ -358,7 +384,8 @@ def _plan(config: Config) -> Plan:
             return False
         return any(address in network for network in networks)
 
-    return Plan(config.retry_policy, is_trusted if networks else None)
+    timeouts = config.timeouts
+    return Plan(config.retry_policy, is_trusted if networks else None, timeouts.idle_s, timeouts.tunnel_idle_s)
 
 
 def _limits(config: Config) -> Limits:

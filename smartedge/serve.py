@@ -28,7 +28,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     app = create_app(config, path=config_path, overrides=overrides, token=token)
-    servers = [_listen(config.bind, app)]
+    servers = [_listen(config.bind, app, ssl_context=app.edge.tls)]
     if config.admin_bind is not None:
         servers.append(_listen(config.admin_bind, app, environ={"smartedge.admin": True}))
     stop = Event()
@@ -54,8 +54,8 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
         app.edge.stop()
 
 
-def _listen(bind: str, app: SmartEdge, environ: dict[str, Any] | None = None) -> EdgeServer:
-    server = EdgeServer(address(bind), app, backlog=BACKLOG, environ=environ)
+def _listen(bind: str, app: SmartEdge, **options: Any) -> EdgeServer:
+    server = EdgeServer(address(bind), app, backlog=BACKLOG, **options)
     server.start()
     return server
 

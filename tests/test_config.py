@@ -39,7 +39,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "health": {
             "path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": ["200-299"]
         },
-        "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75},
+        "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
         "retry": {
             "statuses": [502, 503, 504], "attempts": 3, "deadline_s": 60, "body_bytes": 65536, "hedge": False
         },
@@ -61,6 +61,8 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "drain_s": 60,
         "bind": "127.0.0.1:8080",
         "admin_bind": None,
+        "certfile": None,
+        "keyfile": None,
         "access_log": False,
     }  # fmt: skip
 

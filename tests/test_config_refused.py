@@ -36,6 +36,8 @@ def test_files_of_tls_settings_must_be_there(tmp_path: Path) -> None:
     assert parse(json.dumps(entry(tls={"cert_file": str(pem), "key_file": str(pem)}))).specs()[0].tls
     assert problems(entry(tls={"key_file": str(pem)})) == {"backends[0].tls.key_file": "needs a cert_file beside it"}
     assert list(problems(entry(tls={"cert_file": "none.pem", "key_file": str(pem)}))) == ["backends[0].tls.cert_file"]
+    assert problems({"backends": [A], "keyfile": str(pem)}) == {"keyfile": "needs a certfile beside it"}
+    assert list(problems({"backends": [A], "certfile": "none.pem", "keyfile": str(pem)})) == ["certfile"]
 
 
 ONE_PROBLEM: list[tuple[object, str, str]] = [

@@ -33,13 +33,15 @@ def test_every_variable_sets_its_key(file: Path) -> None:
         "SMARTEDGE_STRATEGY": "round_robin",
         "SMARTEDGE_BIND": "[::1]:1",
         "SMARTEDGE_ADMIN_BIND": "[::1]:2",
+        "SMARTEDGE_CERTFILE": str(file),
+        "SMARTEDGE_KEYFILE": str(file),
         "SMARTEDGE_ACCESS_LOG": "/var/log/edge",
     }
     config = load(file, env)
 
     assert [backend.url for backend in config.backends] == ["http://a:1", "http://b:2"]
     assert (config.strategy, config.bind, config.admin_bind) == ("round_robin", "[::1]:1", "[::1]:2")
-    assert config.access_log == "/var/log/edge"
+    assert (config.certfile, config.keyfile, config.access_log) == (str(file), str(file), "/var/log/edge")
 
 
 def test_empty_variables_and_flags_that_were_not_given_change_nothing(file: Path) -> None:

@@ -52,6 +52,7 @@ WhyNot = Literal["draining", "unhealthy", "unprobed", "breaker_open", "full"]
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
+TUNNELS: Final = int(Cell.TUNNELS)
 EWMA: Final = int(Cell.EWMA)
 BYTES_IN: Final = int(Cell.BYTES_IN)
 BYTES_OUT: Final = int(Cell.BYTES_OUT)
@@ -142,7 +143,7 @@ class Learned:
         """Go on counting in this row of the board, moving there what was counted so far.
 
         The row goes on from what an earlier worker of the slot counted, but for its in-flight: those leases
-        died with it.
+        (and tunnels) died with it.
         """
         counted = self.cells[:ROW_CELLS].tolist()
         summed = self.reals[:ROW_CELLS].tolist()
@@ -153,7 +154,7 @@ class Learned:
                 reals[index] += summed[index]
             else:
                 ints[index] += count
-        ints[IN_FLIGHT] = counted[IN_FLIGHT]
+        ints[IN_FLIGHT], ints[TUNNELS] = counted[IN_FLIGHT], counted[TUNNELS]
         reals[EWMA] = summed[EWMA]
         self.cells, self.reals, self.rows = ints, reals, rows
 

@@ -16,7 +16,7 @@ from typing import Final
 
 
 class Cell(IntEnum):
-    """The numbered cells; every one counts up, but for IN_FLIGHT and EWMA."""
+    """The numbered cells; every one counts up, but for IN_FLIGHT, EWMA and TUNNELS."""
 
     IN_FLIGHT = 0
     LEASES = 1
@@ -30,6 +30,7 @@ class Cell(IntEnum):
     EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
     LATENCY_SUM = 10  # seconds, double
     DURATION_SUM = 11  # seconds, double
+    TUNNELS = 12  # open now
 
 
 REAL_CELLS: Final = (int(Cell.EWMA), int(Cell.LATENCY_SUM), int(Cell.DURATION_SUM))

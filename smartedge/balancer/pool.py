@@ -81,6 +81,15 @@ class Lease:
         reals[EWMA] = learned.ewma.mean_s
         return latency_s
 
+    def proved(self, now: float) -> BreakerChange | None:
+        """Let the breaker's one probe end well although the lease goes on: a tunnel may last for days."""
+        with self._pool.lock:
+            ticket, self._ticket = self._ticket, 0
+            if not ticket or self._closed:
+                return None
+            self._pool.forget_candidates()
+            return self.backend.learned.breaker.succeeded(now, ticket)
+
     def finish(self, now: float, code: int) -> BreakerChange | None:
         """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
         with self._pool.lock:

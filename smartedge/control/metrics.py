@@ -27,6 +27,7 @@ from smartedge.balancer.cells import (
     LATENCY_BOUNDS_S,
     LATENCY_CELLS,
     Cell,
+    code_cell,
 )
 
 NO_BACKEND: Final = "none"
@@ -116,6 +117,10 @@ def _requests(snapshot: Snapshot) -> Samples:
         yield from (((label, code), count) for code, count in counts if count)
 
 
+def _tunnels(snapshot: Snapshot) -> Samples:
+    return [((backend.id,), backend.cells[code_cell(101)]) for backend in snapshot.backends]
+
+
 def _durations(snapshot: Snapshot) -> Samples:
     for label, cells in snapshot.rows():
         cumulative = list(accumulate(cells[DURATION_CELLS]))
@@ -161,6 +166,9 @@ TABLE: Final = (
          B, _latencies),
     Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),
     Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(Cell.IN_FLIGHT)),
+    Line("smartedge_tunnels_total", C, "Connections switched to another protocol, such as WebSocket.", B, _tunnels),
+    Line("smartedge_backend_open_tunnels", G, "Such connections open now, in all workers; in_flight counts them too.",
+         B, backend(Cell.TUNNELS)),
     Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(Cell.LEASES)),
     Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault.",
          B, backend(Cell.FAILED)),

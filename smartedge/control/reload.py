@@ -72,6 +72,7 @@ class Applied:
     generation: number of the configuration in use. changed: False when it was in use already; the number stays then.
     added, removed, changed_backends: ids. settings_changed: the top-level keys that differ, without `backends`.
     restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
+    certificate_renewed: whether new connections of clients are shown another certificate than before.
     persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
     and how many of them have it.
     """
@@ -88,6 +89,7 @@ class Applied:
     persisted: bool
     live: int = 1
     applied: int = 1
+    certificate_renewed: bool = False
 
     @property
     def message(self) -> str:
@@ -100,6 +102,8 @@ class Applied:
             parts += [f"{what} {', '.join(ids)}" for what, ids in counts.items() if ids]
             if self.settings_changed:
                 parts.append(f"settings changed: {', '.join(self.settings_changed)}")
+        if self.certificate_renewed:
+            parts.append("certificate renewed")
         if self.restart_needed:
             parts.append(f"only after a restart: {', '.join(self.restart_needed)}")
         if not self.persisted:
@@ -120,6 +124,8 @@ class Reloader:
     load: makes a Config of text, with flags and variables laid over it; raises ConfigError.
     live: gives the number of live workers.
     apply: builds everything that the Config needs, then swaps it in; raises before it has changed anything.
+    renew: reads the certificate that clients are shown, which may be another one though the Config is the same; raises
+    ConfigError, or gives what swaps it in and says whether it is another one.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class Reloader:
         apply: Callable[[Config], None],
         now: Callable[[], float] = time.monotonic,
         live: Callable[[], int] = lambda: 1,
+        renew: Callable[[Config], Callable[[], bool]] = lambda _: lambda: False,
     ) -> None:
         self.config = config
         self.etag = config.etag
@@ -139,6 +146,7 @@ class Reloader:
         self._apply = apply
         self._now = now
         self._live = live
+        self._renew = renew
         self._at_start = _settings(config)
         self._lock = Lock()
 
@@ -153,10 +161,9 @@ class Reloader:
             started = self._now()
             if if_match is not None and not _matches(if_match, self.etag):
                 raise PreconditionFailed(self.etag)
-            if body is None:
-                config, undo = self._load(self._read()), _nothing
-            else:
-                config, undo = self._load(body), self._persist(body)
+            config = self._load(self._read() if body is None else body)
+            use_certificate = self._renew(config)
+            undo = _nothing if body is None else self._persist(body)
             old, changed = self.config, config.etag != self.etag
             if changed:
                 try:
@@ -166,7 +173,7 @@ class Reloader:
                     raise
                 self.config, self.etag = config, config.etag
                 self.generation += 1
-            return self._report(old, changed=changed, took_s=self._now() - started)
+            return self._report(old, changed=changed, renewed=use_certificate(), took_s=self._now() - started)
 
     def _read(self) -> bytes:
         if self._source is None:
@@ -197,7 +204,7 @@ class Reloader:
             return lambda: os.unlink(os.path.realpath(source.path))
         return lambda: source.write(old)
 
-    def _report(self, old: Config, *, changed: bool, took_s: float) -> Applied:
+    def _report(self, old: Config, *, changed: bool, renewed: bool, took_s: float) -> Applied:
         before, after = _backends(old), _backends(self.config)
         settings = _settings(self.config)
         return Applied(
@@ -208,11 +215,18 @@ class Reloader:
             removed=tuple(label for label in before if label not in after),
             changed_backends=tuple(label for label in after if label in before and after[label] != before[label]),
             settings_changed=_differing(_settings(old), settings),
-            restart_needed=tuple(key for key in _differing(self._at_start, settings) if key in RESTART_KEYS),
+            restart_needed=tuple(key for key in _differing(self._at_start, settings) if self._needs_restart(key, settings)),
             took_s=took_s,
             persisted=self._source is not None,
             live=self._live(),
+            certificate_renewed=renewed,
         )
+
+    def _needs_restart(self, key: str, settings: dict[str, Any]) -> bool:
+        """Whether another value of this key waits for a restart: a listener stays, and whether it speaks TLS."""
+        if key == "certfile":
+            return (self._at_start[key] is None) != (settings[key] is None)
+        return key in RESTART_KEYS
 
 
 def _backends(config: Config) -> dict[str, Any]:

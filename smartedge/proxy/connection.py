@@ -19,6 +19,8 @@ from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
 _REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
 """RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
 
+_UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
+
 
 class Connection:
     """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112).
@@ -40,6 +42,7 @@ class Connection:
         "reused",
         "status",
         "status_line",
+        "switched_to",
         "version",
         "wire",
     )
@@ -95,6 +98,8 @@ class Connection:
     ) -> None:
         """Wait for the answer's head; then status, status_line, version and fields are set and `read` gives the body.
 
+        After a 101, `switched_to` is set instead, the value of its Upgrade fields, and `take_rest` gives what came with it.
+
         bodiless: it answers a HEAD. first_byte_s: how long the whole head may take, counted from the last byte of the request.
         limit_bytes: of the head. on_interim: told of every 1xx but 101. upgrade: a 101 is welcome.
         Raises BackendClosed when nothing came, BadAnswer or BackendTimeout; the connection is of no use then.
@@ -121,10 +126,15 @@ class Connection:
             if end > limit_bytes:
                 raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
             self._parse_head(data if end == len(data) else data[:end])
-            if self.status >= 200 or (self.status == 101 and upgrade):
+            if self.status >= 200:
                 break
             if self.status == 101:
-                raise BadAnswer("The backend switched protocols without being asked to.")
+                if not upgrade:
+                    raise BadAnswer("The backend switched protocols without being asked to.")
+                if self._upload is not None and not self._upload.done:
+                    raise BadAnswer("The backend switched protocols before it had the whole request.")
+                self.switched_to = b", ".join(_UPGRADE.findall(data, 0, end))
+                break
             if on_interim is not None:
                 on_interim(self.status, self.status_line, self.fields)
             data = data[end:]
@@ -169,7 +179,7 @@ class Connection:
         line_end = head.index(b"\r\n")
         if not _REASON.fullmatch(head, 12, line_end):
             raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
-        self.status_line = head[9 : line_end + 2]
+        self.status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
         self.version = 11 if head[7:8] == b"1" else 10
         self.fields = AnswerFields(head[line_end + 2 : -2])
         self._known_head = head

@@ -23,6 +23,7 @@ from smartedge.proxy import problem
 from smartedge.proxy.headers import AnswerFields, forwarded_lines, pairs_of
 from smartedge.proxy.request import HANDLER, Replay, Request
 from smartedge.proxy.transport import Answer, Outbound
+from smartedge.proxy.tunnel import Tunnels
 
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
 MAX_RETRY_AFTER_S = 300.0
@@ -44,16 +45,20 @@ class Plan:
     """What a request's way needs of the configuration, worked out at reload.
 
     is_trusted: whether a peer (its address as text) is one of `trusted_proxies`; None when there are none.
+    idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels.
     """
 
     retry: RetryPolicy
     is_trusted: Callable[[bytes], bool] | None = None
+    idle_s: float = 60.0
+    tunnel_idle_s: float = 3600.0
 
 
 class Forwarder:
     """Forwards requests to the pool's backends.
 
     edge: the row for the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
+    exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
     """
 
     def __init__(self, pool: Pool, plan: Plan, edge: Learned, events: Events, next_id: Callable[[], str]) -> None:
@@ -64,10 +69,12 @@ class Forwarder:
         self.next_id = next_id
         self.budget = RetryBudget()
         self.log: Callable[[Exchange], None] | None = None
+        self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
+        self.tunnels = Tunnels()
 
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
-        exchange = Exchange(self, request)
+        exchange = Exchange(self, request) if request.fields.upgrade is None else self.exchange_for(self, request)
         try:
             exchange.run()
         except EdgeError as error:
@@ -100,6 +107,7 @@ class Exchange:
     finished = False
     _closed = False
     _head_sent = False
+    _handler: Any = None
     _foreign_server = False
 
     def __init__(self, forwarder: Forwarder, request: Request) -> None:
@@ -286,19 +294,22 @@ class Exchange:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
-        handler = environ.get(HANDLER)
+        handler: Any = environ.get(HANDLER)
+        self._handler = handler
         answer = self.answer
         if answer is None:
             assert self.own_answer is not None
             status, own_fields, _ = self.own_answer
             start_response(f"{status} {problem.reason(status)}", own_fields)
-        elif handler is not None:
+        elif handler is not None and getattr(start_response, "__self__", None) is handler:  # no middleware wants the head
             length, block = self._framed(answer)
             handler.begin(answer.status_code, answer.status_line, block, length, answer.fields.dated)
             if answer.complete:
                 # It is all here: one send, without going round the server's loop.
                 body = answer.read()
                 self.bytes_out = len(body)
+                if answer.trailers:
+                    handler.trailers = answer.trailers
                 if body:
                     try:
                         handler.write(body)
@@ -308,7 +319,7 @@ class Exchange:
                 self.finished = True
         else:
             start_response(self.status_line(answer), self.pairs(answer))
-            self._foreign_server = True
+            self._foreign_server = handler is None
         return self
 
     def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
@@ -326,6 +337,16 @@ class Exchange:
     def pairs(self, answer: Answer) -> list[tuple[str, str]]:
         """Give the answer's end-to-end fields as WSGI has them."""
         return pairs_of(self._framed(answer)[1])
+
+    @property
+    def switches(self) -> bool:
+        """Whether this becomes a tunnel (`upgrade.py`), which no server answers as HTTP."""
+        return False
+
+    @property
+    def bytes_in(self) -> int:
+        """How many bytes came from the client, the head not counted."""
+        return self.request.body.received_bytes if self.request.body is not None else 0
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the body."""
@@ -356,6 +377,8 @@ class Exchange:
             raise
         if not piece:
             self.finished = True
+            if answer.trailers and self._handler is not None:
+                self._handler.trailers = answer.trailers
             raise StopIteration
         self.bytes_out += len(piece)
         return piece
@@ -414,6 +437,12 @@ class PassedResponse(flask.Response):
             status, fields, _ = exchange.own_answer
             super().__init__(exchange, f"{status} {problem.reason(status)}", fields, direct_passthrough=True)
         self._exchange = exchange
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Answer as a WSGI app does; what Flask's hooks did to the head of a 101 has no effect."""
+        if self._exchange.switches:
+            return self._exchange(environ, start_response)
+        return super().__call__(environ, start_response)
 
     def get_app_iter(self, environ: Any) -> Any:
         """Give the exchange itself: its `close` is what WSGI servers call."""

@@ -37,7 +37,8 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST = re.compile(rb"\n(%b):" % _either_spelling(_PROTECTED - {b"via"} | HOP_BY_HOP | _FOR_US))
-_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*HOP_BY_HOP, b"content-length", b"date"}))
+_ENDS_IN_ANSWER = HOP_BY_HOP - {b"trailer"}  # trailers go on, and so does the word that announces them
+_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*_ENDS_IN_ANSWER, b"content-length", b"date"}))
 _ONLY_HOST = [b"host"]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
@@ -170,7 +171,7 @@ class AnswerFields:
             start = low.index(b"\nconnection:")
             block = block[:start] + block[low.index(b"\n", start + 1) :]
         elif ending:
-            lines = [line for line in block.splitlines(True) if line[: line.index(b":")].lower() not in HOP_BY_HOP]
+            lines = [line for line in block.splitlines(True) if line[: line.index(b":")].lower() not in _ENDS_IN_ANSWER]
             if connection is not None and connection not in _PLAIN_CONNECTION:
                 lines = without_nominated(lines, connection)
             block = b"".join(lines)
@@ -195,6 +196,11 @@ def without_nominated(lines: list[bytes], connection: bytes) -> list[bytes]:
     """Drop the fields that `Connection` names (RFC 9110 section 7.6.1), but none that framing, routing or trust rest on."""
     nominated = {token.strip(b" \t").lower() for token in connection.split(b",")} - _PROTECTED
     return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
+
+
+def trailer_section(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write an answer's trailer fields on, but none that would change what was said already (RFC 9110 section 6.5.1)."""
+    return b"".join(b"%b: %b\r\n" % pair for pair in pairs if pair[0].lower() not in _PROTECTED | HOP_BY_HOP)
 
 
 def tokens(value: bytes | None) -> set[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote, unquote_to_bytes
@@ -13,6 +14,8 @@ from smartedge.proxy.headers import HOST, RequestFields, pairs_of
 
 PIECE_BYTES = 65536
 """The most that one read takes from a foreign server."""
+
+_TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
 
 KEY = "smartedge.request"
 """The environ key under which a request travels."""
@@ -77,6 +80,17 @@ class Request:
         self.expects_continue = False
         self.interim: Callable[[int, bytes, bytes], None] | None = None
         self.on_gone: Callable[[], None] | None = None
+
+
+def checked(fields: RequestFields, http11: bool) -> RequestFields:
+    """Refuse a request without one host to route by (RFC 9112 section 3.2), or with a body whose end is a matter of opinion."""
+    if fields.hosts != 1 and (http11 or fields.hosts):
+        raise ClientError("A request has exactly one Host field (RFC 9112 section 3.2).")
+    if fields.host and not HOST.fullmatch(fields.host):
+        raise ClientError("The Host field is not a host.")
+    if fields.transfer_encoding is not None and (fields.transfer_encoding.lower() != b"chunked" or not http11):
+        raise ClientError("The only transfer coding that is understood is a single 'chunked', in HTTP/1.1.")
+    return fields
 
 
 def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
@@ -191,7 +205,7 @@ class WsgiBody:
         except Exception as error:  # whatever a foreign server raises for a body that is cut or malformed
             with contextlib.suppress(AttributeError):
                 self._input.failed = True  # gunicorn's word for: nobody knows where the next request begins
-            raise ClientError(f"The request body could not be read: {error or type(error).__name__}.") from error
+            raise ClientError(f"The request body could not be read: {str(error) or type(error).__name__}.") from error
         self.received_bytes += len(piece)
         if not piece:
             if self.length is not None and self.received_bytes < self.length:
@@ -230,26 +244,33 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
     block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("latin-1")
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw is None:
-        raw = quote(environ.get("PATH_INFO", "/").encode("latin-1"), safe="/:@!$&'()*+,;=~-._%") or "/"
-        if environ.get("QUERY_STRING"):
-            raw += "?" + environ["QUERY_STRING"]
+        raw = quote(environ.get("PATH_INFO", "/").encode("latin-1"), safe="/:@!$&'()*+,;=~-._") or "/"
+    if environ.get("QUERY_STRING") and "?" not in raw:  # Werkzeug's test client gives a raw target without its query
+        raw += "?" + environ["QUERY_STRING"]
+    if not _TARGET.fullmatch(raw):
+        raw = quote(raw.encode("latin-1"), safe="%/?:@!$&'()*+,;=~-._")  # a test client's target need not be one
     method = environ["REQUEST_METHOD"].encode("latin-1")
     target = raw.encode("latin-1")
     authority = None
     if target != b"*":
         target, authority = origin_form(target)
-    fields = RequestFields(block)
+    protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
+    if protocol not in ("HTTP/1.0", "HTTP/1.1"):
+        raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
+    fields = checked(RequestFields(block), protocol == "HTTP/1.1")
     if authority is not None:
         fields.replace_host(authority)
     request = Request(
         method,
         target,
-        10 if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else 11,
+        10 if protocol == "HTTP/1.0" else 11,
         block,
         fields,
         (environ.get("REMOTE_ADDR") or "unix").encode("latin-1"),
         environ.get("wsgi.url_scheme") == "https",
     )
+    if "wsgi.early_hints" in environ:
+        request.interim = lambda status, _, hints: environ["wsgi.early_hints"](pairs_of(hints)) if status == 103 else None
     if fields.transfer_encoding is not None:
         request.body = WsgiBody(environ["wsgi.input"], None)
     elif fields.content_length is not None and fields.content_length != b"0":
@@ -265,7 +286,7 @@ def complete_environ(environ: dict[str, Any]) -> None:
     if request is None or "PATH_INFO" in environ:
         return
     if HANDLER in environ:
-        environ.update(environ[HANDLER].base_environ)
+        environ.update(environ[HANDLER].base_environ())
     path, _, query = request.target.partition(b"?")
     environ["REQUEST_METHOD"] = request.method.decode("latin-1")
     environ["SCRIPT_NAME"] = ""
@@ -305,8 +326,8 @@ class BodyFile(io.RawIOBase):
         """Fill `buffer` with the next bytes; asks for the body first where the client waits for a 100 (RFC 9110 10.1.1)."""
         request = self._request
         if request.expects_continue and request.interim is not None:
-            request.expects_continue = False
             request.interim(100, b"100 Continue\r\n", b"")
+            request.expects_continue = False
         if not self._left:
             assert request.body is not None
             self._left = request.body.read()

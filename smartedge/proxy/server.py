@@ -6,11 +6,12 @@ closed connection before anybody else sees it: the stock handler takes what a sm
 
 from __future__ import annotations
 
+import logging
 import re
 import socket as stdlib_socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from time import monotonic, time
@@ -31,9 +32,13 @@ from smartedge.balancer.errors import (
 from smartedge.proxy import problem
 from smartedge.proxy.chunked import LAST_CHUNK, chunk
 from smartedge.proxy.client_body import ChunkedBody, ClientBody, LengthBody
-from smartedge.proxy.headers import HOST, RequestFields, tokens
-from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, origin_form
-from smartedge.proxy.wire import TlsWire, Wire, WireTimeout
+from smartedge.proxy.crew import Crew
+from smartedge.proxy.headers import RequestFields, tokens, trailer_section
+from smartedge.proxy.request import HANDLER, KEY, Request, checked, complete_environ, origin_form
+from smartedge.proxy.tlswire import NotTls, TlsWire
+from smartedge.proxy.wire import Wire, WireTimeout
+
+log = logging.getLogger(__name__)
 
 LINGER_S = 1.0
 """How long the rest of a refused request is read and thrown away, so that the client can read why (RFC 9112 section 9.6)."""
@@ -62,8 +67,9 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.server = server
         self.socket = sock
         self.client_address = address
-        self.secure = hasattr(sock, "do_handshake")
-        self.wire: Wire = TlsWire(sock) if self.secure else Wire(sock)
+        tls = server.tls()
+        self.secure = tls is not None
+        self.wire: Wire = Wire(sock) if tls is None else TlsWire(sock, tls, server_side=True)
         self.limits = server.limits
         self.peer = address[0].encode("latin-1") if isinstance(address, tuple) and address else b"unix"
         if self.peer[:7] == b"::ffff:":
@@ -75,21 +81,30 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.client_body: ClientBody | None = None
         self.keep_alive = True
         self.lean = getattr(server.application, "takes_lean_environ", False)
-        base = dict(server.environ)
-        base["REMOTE_ADDR"] = self.peer.decode("latin-1")
-        base["REMOTE_PORT"] = str(address[1]) if isinstance(address, tuple) and len(address) > 1 else ""
-        base["wsgi.url_scheme"] = "https" if self.secure else "http"
-        self.base_environ = base
+
+    def base_environ(self) -> dict[str, Any]:
+        """Make what the environs of all this connection's requests have in common."""
+        address = self.client_address
+        return {
+            **self.server.environ,
+            "REMOTE_ADDR": self.peer.decode("latin-1"),
+            "REMOTE_PORT": str(address[1]) if isinstance(address, tuple) and len(address) > 1 else "",
+            "wsgi.url_scheme": "https" if self.secure else "http",
+        }
 
     # ---- the connection ----
 
     known_fields: RequestFields
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+    """Trailer fields for the end of the answer that is being sent, if it is chunked."""
 
     def handle(self) -> None:
         """Serve requests until the client or the server has had enough; called once by the server."""
         server = self.server
         server.handlers.add(self)
         try:
+            if self.secure:
+                self.shake_hands()
             while self.keep_alive:
                 request = self.read_request()
                 if request is None:
@@ -102,7 +117,19 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         finally:
             server.handlers.discard(self)
             self.wire.close()
-            self.base_environ.clear()
+
+    def shake_hands(self) -> None:
+        """Begin TLS, within head_s; raises OSError or WireTimeout when that fails, ClientError for plain HTTP."""
+        assert isinstance(self.wire, TlsWire)
+        try:
+            self.wire.handshake(self.limits.head_s)
+        except NotTls:
+            self.wire = self.wire.without_tls()
+            raise ClientError("This port speaks TLS: the URL begins with https://.") from None
+        except (OSError, WireTimeout) as error:
+            # Scanners and clients that do not trust us: nothing that an operator could mend, so no more than this.
+            log.debug("TLS handshake with %s failed: %s", self.peer.decode("latin-1"), error)
+            raise
 
     def read_request(self) -> Request | None:
         """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
@@ -195,8 +222,8 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         if block == self.known_block:
             fields = self.known_fields  # Most programs send the same fields with every request of a connection.
         else:
-            fields = self._check(RequestFields(block), http11)
-            if fields.hosts == 1:
+            fields = checked(RequestFields(block), http11)
+            if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
                 self.known_block, self.known_fields = block, fields
         if target[:1] != b"/" or b"#" in target:
             if target == b"*":
@@ -220,18 +247,8 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             self._begin_body(request, fields)
         return request
 
-    def _check(self, fields: RequestFields, http11: bool) -> RequestFields:
-        """Refuse a request without a host to route by (RFC 9112 section 3.2)."""
-        if fields.hosts != 1 and (http11 or fields.hosts):
-            raise ClientError("A request has exactly one Host field (RFC 9112 section 3.2).")
-        if fields.host and not HOST.fullmatch(fields.host):
-            raise ClientError("The Host field is not a host.")
-        return fields
-
     def _begin_body(self, request: Request, fields: RequestFields) -> None:
         if fields.transfer_encoding is not None:
-            if fields.transfer_encoding.lower() != b"chunked" or request.version == 10:
-                raise ClientError("The only transfer coding that is understood is a single 'chunked', in HTTP/1.1.")
             body: ClientBody = ChunkedBody(self, self.limits.body_bytes)
         else:
             length = int(fields.content_length or b"0")  # llhttp has made sure that it is one number.
@@ -370,7 +387,10 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
     def finish(self) -> None:
         """Send what is still missing of a complete answer."""
         head, self.head = self.head, None
-        tail = LAST_CHUNK if self.chunking else b""
+        tail = b""
+        if self.chunking:
+            tail = LAST_CHUNK if not self.trailers else b"0\r\n%b\r\n" % trailer_section(self.trailers)
+            self.trailers = ()
         if head is not None:
             self.headers_sent = True
             self.wire.send(head + tail, self.limits.idle_s)
@@ -405,13 +425,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         request = self.request
         if request is None or request.on_gone is None:
             return
-        try:
-            more = self.wire.sock._sock.recv(1, stdlib_socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            more = b""
-        if not more:
+        if self.wire.peer_left():
             self.keep_alive = False
             request.on_gone()
 
@@ -451,7 +465,7 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.keep_alive = False
         if not self.wire.closed and not self.chunking and self.left is None:
             # Closing is how this answer ends anyway; only a reset says that it is not complete.
-            self.wire.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.wire.break_off()
 
     def _fail(self) -> None:
         """Answer 500 for an app that raised, if nothing has been sent yet."""
@@ -475,15 +489,18 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
     """gevent's WSGIServer with our handler and a stop that waits for answers, not for idle connections.
 
     limits: what a client may take; may be replaced while the server runs. request_ids: makes a request id.
-    on_refused: told of requests that never reached the app.
+    on_refused: told of requests that never reached the app. ssl_context: has clients speak TLS; or a function that is asked
+    for every connection, and gives None for plain ones.
     """
 
     handler_class = EdgeHandler
 
-    def __init__(self, listener: Any, application: Any = None, **kwargs: Any) -> None:
+    def __init__(self, listener: Any, application: Any = None, *, ssl_context: Any = None, **kwargs: Any) -> None:
+        self.tls: Callable[[], Any] = ssl_context if callable(ssl_context) else lambda: ssl_context
         self.handlers: set[EdgeHandler] = set()
         self.stopping = False
         kwargs.setdefault("log", None)
+        kwargs.setdefault("spawn", Crew().spawn)
         kwargs["handler_class"] = kwargs.get("handler_class") or EdgeHandler
         super().__init__(listener, application, **kwargs)
 
@@ -517,6 +534,9 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     def close(self) -> None:
         """Stop accepting, and close the connections on which no request is under way."""
+        tell = getattr(getattr(self, "application", None), "on_stopping", None)
+        if tell is not None and not self.stopping:
+            tell()
         self.stopping = True
         super().close()
         for handler in list(self.handlers):
@@ -532,6 +552,9 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         done = not self.handlers
         for handler in list(self.handlers):
             handler.wire.close()
+        deadline = monotonic() + LINGER_S
+        while self.handlers and monotonic() < deadline:
+            sleep(0.01)  # They give their leases back, count and log.
         return done
 
 

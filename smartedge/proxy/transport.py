@@ -6,7 +6,7 @@ requests and urllib3 rewrite paths, add and fold header fields, take a 103 for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
@@ -23,7 +23,8 @@ from smartedge.proxy.connection import Connection
 from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
 from smartedge.proxy.request import Replay
 from smartedge.proxy.tls import context_for
-from smartedge.proxy.wire import TlsWire, Wire, WireTimeout, connect, resolve
+from smartedge.proxy.tlswire import TlsWire
+from smartedge.proxy.wire import Wire, WireTimeout, connect, resolve
 
 RESOLVE_S = 10.0
 """How long a looked-up address is used, in seconds; the health loop looks it up anew (`EdgeAdapter.refresh`)."""
@@ -74,6 +75,9 @@ class Answer(requests.Response):
     A requests.Response that sets only what is read: the stock constructor builds a cookie jar with a lock. What requests'
     users expect besides (`headers`, `content`, `iter_content`) is made when it is asked for.
     """
+
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+    """The trailer fields, once the body has been read."""
 
     def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:  # no super().__init__(): see above
         self._adapter = adapter
@@ -136,6 +140,8 @@ class Answer(requests.Response):
 
     def _finish(self, connection: Connection) -> None:
         self.connection = None
+        if self.fields.chunked is not None:
+            self.trailers = connection.trailers
         self._adapter.give_back(connection)
 
     def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
@@ -257,6 +263,7 @@ class EdgeAdapter(BaseAdapter):
         self._idle.append((connection, now))
 
     def _open(self) -> Connection:
+        deadline = monotonic() + self.limits.connect_s
         try:
             sock = connect(self.addresses(), self.limits.connect_s)
         except WireTimeout as error:
@@ -268,13 +275,17 @@ class EdgeAdapter(BaseAdapter):
             self._on_connect()
         if self._tls is None:
             return Connection(Wire(sock))
+        opened: Any = sock
         try:
-            sock.settimeout(self.limits.connect_s)
-            secure = self._tls.wrap_socket(sock, server_hostname=self._server_name)
-        except (OSError, ValueError) as error:
-            sock.close()
+            opened = wire = TlsWire(sock, self._tls, server_name=self._server_name)
+            wire.handshake(max(0.001, deadline - monotonic()))
+        except (OSError, ValueError, WireTimeout) as error:
+            opened.close()
             raise ConnectFailed(f"TLS with {self.url} failed: {error}.") from error
-        return Connection(TlsWire(secure))
+        except BaseException:
+            opened.close()
+            raise
+        return Connection(wire)
 
     def addresses(self) -> list[tuple[Any, ...]]:
         """Give the backend's addresses, looked up at most every RESOLVE_S seconds; raises OSError when there are none."""

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 import gevent
 import gevent.socket
-import gevent.ssl
 from gevent import get_hub, getcurrent
 
 SWEEP_S = 0.1
@@ -188,6 +187,15 @@ class Wire:
             return False
         return False
 
+    def peer_left(self) -> bool:
+        """Ask the kernel whether the peer has closed; what it sent besides stays there."""
+        try:
+            return not self._recv(1, stdlib_socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         """Send all of `data`; raises WireTimeout when the peer takes nothing for `timeout_s` seconds, OSError when it is gone."""
         try:
@@ -235,6 +243,11 @@ class Wire:
         except OSError:
             pass  # It is gone already, which says the same.
 
+    def break_off(self) -> None:
+        """Have `close` reset the connection: the peer can tell that something is missing."""
+        if not self.closed:
+            self.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
     def close(self) -> None:
         """Close the connection; whoever waits on it in another greenlet gets a WireClosed."""
         if self.closed:
@@ -252,72 +265,6 @@ class Wire:
         for waiting in (self._reader, self._writer):
             if waiting is not None:
                 waiting.throw(WireClosed("the connection is closed"))
-
-
-class TlsWire(Wire):
-    """A TLS connection: the same promises, kept by gevent's SSLSocket and its own timeouts.
-
-    OpenSSL may need to write in order to read, so its socket can't be watched from outside.
-    """
-
-    __slots__ = ()
-
-    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
-        """Wait for bytes as `Wire.recv` does."""
-        self.sock.settimeout(timeout_s)
-        try:
-            return self.sock.recv(size)  # type: ignore[no-any-return]
-        except TimeoutError as error:
-            raise WireTimeout("nothing was received in time") from error
-        except gevent.ssl.SSLEOFError:
-            return b""
-
-    def wait_readable(self, timeout_s: float) -> None:
-        """Wait until bytes arrive; decrypted bytes may be waiting inside OpenSSL already."""
-        if self.sock.pending():
-            return
-        self.sock.settimeout(timeout_s)
-        try:
-            self.sock._wait(self.sock._read_event, TimeoutError())
-        except TimeoutError as error:
-            raise WireTimeout("nothing was received in time") from error
-
-    def watch(self, idle_s: float) -> None:
-        """Watch an idle connection as `Wire.watch` does; the peer's closing is found when it is used next."""
-        self.read_deadline = monotonic() + idle_s
-
-    def attend(self) -> None:
-        """Do nothing: an event on the socket below need not mean anything here."""
-
-    def peer_is_quiet(self) -> bool:
-        """Look for a close or unexpected bytes without taking them: any byte on an idle TLS connection ends its use."""
-        if self.closed or self.sock.pending():
-            return False
-        try:
-            # SSLSocket refuses flags; the peek goes to the file descriptor below it.
-            peek = stdlib_socket.socket.recv
-            duplicate = stdlib_socket.socket(fileno=self.sock.fileno())
-            try:
-                duplicate.setblocking(False)
-                peek(duplicate, 1, stdlib_socket.MSG_PEEK)
-            finally:
-                duplicate.detach()
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
-        """Send all of `data` as `Wire.send` does."""
-        self.sock.settimeout(timeout_s)
-        try:
-            self.sock.sendall(data)
-        except TimeoutError as error:
-            raise WireTimeout("nothing could be sent in time") from error
-
-    def finish_sending(self) -> None:
-        """A TLS connection can't be closed in one direction only; the close follows."""
 
 
 def _refuse(*_args: object) -> Any:

@@ -146,12 +146,14 @@ def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_lea
     predecessor.attach(ints, reals, (ints,))
     predecessor.count(200, 0.25, 3, 4)
     predecessor.add(Cell.IN_FLIGHT, 7)
+    predecessor.add(Cell.TUNNELS, 7)
     successor = Learned()
     successor.add(Cell.IN_FLIGHT, 1)
     successor.count(200, 0.25, 3, 4)
     successor.attach(ints, reals, (ints,))
     totals = successor.totals()
     assert (totals[Cell.BYTES_IN], totals[Cell.DURATION_SUM], totals[Cell.IN_FLIGHT]) == (6, 0.5, 1)
+    assert totals[Cell.TUNNELS] == 0
 
 
 def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:

@@ -219,6 +219,29 @@ def test_an_abandoned_probe_lets_the_next_lease_try() -> None:
     assert a.learned.breaker.state == "half_open"
 
 
+def test_a_probe_that_lasts_readmits_its_backend_with_its_answer() -> None:
+    """A tunnel may be open for days: its backend is not kept waiting for its end."""
+    a, _ = members = backends(1, 1)
+    target = pool(members)
+    fail(target, a, 5)
+    now = NOW + 5.0
+    probe = next(lease for lease in (target.lease(now) for _ in range(20)) if lease.backend is a)
+    probe.answered(now)
+    assert probe.proved(now) == "closed"
+    assert served(target, now=now) == "a b"
+    assert probe.proved(now) is None
+    assert probe.close(now, "ok") is None
+    assert probe.proved(now) is None
+
+
+def test_proving_a_lease_that_is_no_probe_changes_nothing() -> None:
+    (one,) = members = backends(1)
+    lease = pool(members).lease(NOW)
+    before = cells(one)
+    assert lease.proved(NOW) is None
+    assert cells(one) == before
+
+
 # who is picked from
 
 

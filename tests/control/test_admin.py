@@ -379,6 +379,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "available": False,
         "why_not": "unprobed",
         "in_flight": 0,
+        "tunnels": 0,
         "requests": 0,
         "share_ratio": 0.0,
         "ok": 0,

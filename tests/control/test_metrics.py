@@ -31,7 +31,7 @@ def busy_edge() -> Snapshot:
         served.add(latency_cell(latency_s))
     served.reals[Cell.LATENCY_SUM] = 160.00046
     served.reals[Cell.EWMA] = 0.025
-    for cell, amount in ((Cell.IN_FLIGHT, 3), (Cell.FAILED, 2), (Cell.RETRIES, 4), (Cell.CONNECTS, 5)):
+    for cell, amount in ((Cell.IN_FLIGHT, 3), (Cell.FAILED, 2), (Cell.RETRIES, 4), (Cell.CONNECTS, 5), (Cell.TUNNELS, 2)):
         served.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(reading("b1", served, weight=2, breaker="open", last_probe_at=1.5e9), reading("b2", healthy=False), own=own)
@@ -93,6 +93,8 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_up", "b2"), 0),
         (("smartedge_backend_in_flight", "b1"), 3),
         (("smartedge_backend_failures_total", "b1"), 2),
+        (("smartedge_backend_open_tunnels", "b1"), 2),
+        (("smartedge_tunnels_total", "b1"), 0),
         (("smartedge_backend_connections_total", "b1"), 5),
         (("smartedge_backend_ewma_seconds", "b1"), 0.025),
         (("smartedge_backend_weight", "b1"), 2),

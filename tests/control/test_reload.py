@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from smartedge import config
 from smartedge.balancer.errors import EdgeError
-from smartedge.config import Config, ConfigError
+from smartedge.config import Config, ConfigError, Problem
 from smartedge.control.reload import (
     Applied,
     NotPersisted,
@@ -399,6 +399,73 @@ def test_the_answer_is_plain_json(edge: Edge) -> None:
         "restart_needed": [],
         "took_s": 0.25,
         "persisted": True,
+        "certificate_renewed": False,
         "workers": {"applied": 1, "live": 1},
         "message": "generation 2 applied by 1/1 workers in 250 ms; added localhost-8082",
     }
+
+
+class Certificate:
+    """What clients are shown: `there` is what its file holds now, None when it is broken."""
+
+    def __init__(self) -> None:
+        self.there: str | None = "first"
+        self.used = ["first"]
+
+    def renew(self, _: Config) -> Callable[[], bool]:
+        read = self.there
+        if read is None:
+            raise ConfigError([Problem("certfile", "cannot be used")], status=422)
+
+        def use() -> bool:
+            self.used.append(read)
+            return self.used[-1] != self.used[-2]
+
+        return use
+
+
+def renewing(edge: Edge) -> tuple[Certificate, Reloader]:
+    certificate = Certificate()
+    reloader = Reloader(FileSource(edge.path), config.parse(ONE), config.parse, edge.apply, renew=certificate.renew)
+    return certificate, reloader
+
+
+def test_the_certificate_is_read_again_although_the_configuration_is_the_same(edge: Edge) -> None:
+    certificate, reloader = renewing(edge)
+    assert reloader.reload().certificate_renewed is False
+    certificate.there = "second"
+    renewed = reloader.reload()
+    assert (renewed.changed, renewed.certificate_renewed) == (False, True)
+    assert renewed.message == "unchanged: generation 1 has been in use; certificate renewed"
+    assert certificate.used[-1] == "second"
+
+
+def test_a_broken_certificate_changes_nothing_not_even_the_file(edge: Edge) -> None:
+    certificate, reloader = renewing(edge)
+    certificate.there = None
+    for body in (None, TWO):
+        with nothing_changes(edge), pytest.raises(ConfigError, match="certfile"):
+            reloader.reload(body)
+    assert certificate.used == ["first"]
+
+
+def test_a_certificate_is_not_used_when_the_configuration_cannot_be(edge: Edge) -> None:
+    certificate, reloader = renewing(edge)
+    certificate.there, edge.refuse = "second", RuntimeError("no")
+    with pytest.raises(RuntimeError):
+        reloader.reload(TWO)
+    assert certificate.used == ["first"]
+
+
+def test_another_certificate_applies_at_once_but_tls_itself_waits_for_a_restart(edge: Edge, tmp_path: Path) -> None:
+    (tmp_path / "a.pem").touch()
+    (tmp_path / "b.pem").touch()
+
+    def with_certificate(name: str) -> bytes:
+        return json.dumps({"backends": ["http://localhost:8081"], "certfile": str(tmp_path / name)}).encode()
+
+    assert edge.reload(with_certificate("a.pem")).restart_needed == ("certfile",)
+    assert edge.reload(ONE).restart_needed == ()
+    other = Edge(edge.path, with_certificate("a.pem"))
+    assert other.reload(with_certificate("b.pem")).restart_needed == ()
+    assert other.reload(ONE).restart_needed == ("certfile",)

@@ -51,7 +51,10 @@ class LiveEdge:
 
     def wait_probed(self) -> None:
         """Wait until every backend has been probed once."""
-        wait_until(lambda: all(b["health"] != "unknown" for b in self.backends()), 10, "the first probes")
+        try:
+            wait_until(lambda: all(b["health"] != "unknown" for b in self.backends()), 10, "the first probes")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.process}") from None
 
     # Requests.
 
@@ -115,9 +118,14 @@ class LiveEdge:
         status = Path(f"/proc/{self.worker_pid()}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
-    def descriptors(self) -> int:
-        """How many files and sockets it has open."""
-        return len(os.listdir(f"/proc/{self.worker_pid()}/fd"))
+    def descriptors(self) -> list[str]:
+        """What files and sockets it has open."""
+        directory = Path(f"/proc/{self.worker_pid()}/fd")
+        found = []
+        for entry in directory.iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(entry))
+        return found
 
 
 def request(target: bytes = b"/", method: bytes = b"GET", headers: bytes = b"", body: bytes = b"") -> bytes:
@@ -156,25 +164,27 @@ def start_edge(
     arguments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
     probed: bool = True,
+    bind: str = "",
+    app: str = "smartedge:create_app()",
     **settings: Any,
 ) -> Iterator[LiveEdge]:
-    """Start an edge of its own for a test, which may then kill it."""
+    """Start an edge of its own for a test, which may then kill it; bind: where, if not at a free port of 127.0.0.1."""
     path = directory / "backends.json"
     if not path.exists():
         path.write_text(json.dumps(document_of(directory, *backends, **settings)))
-    port = free_port()
+    bind = bind or f"127.0.0.1:{free_port()}"
+    port = int(bind.rpartition(":")[2])
     environment = {
         "PYTHONPATH": str(ROOT),
         "SMARTEDGE_CONFIG": str(path),
         "SMARTEDGE_STATE_DIR": str(directory / "state"),
         **(env or {}),
     }
-    bind = f"127.0.0.1:{port}"
     if server == OWN:
         command = [sys.executable, "-m", "smartedge", "run", "--bind", bind, *arguments]
     else:
         kind = "gevent" if server == GEVENT else "smartedge.worker.EdgeWorker"
-        command = [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "1", "-b", bind, *arguments, "smartedge:create_app()"]
+        command = [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "1", "-b", bind, *arguments, app]
     with running(command, port, cwd=directory, env=environment) as process:
         edge = LiveEdge(port, process, directory, server)
         if probed:

@@ -201,10 +201,10 @@ def test_an_interim_answer_is_not_taken_for_the_answer(edge: LiveEdge, status: i
         assert backend.connections == 1
 
 
-def test_early_hints_reach_the_client_where_the_server_can(exact: LiveEdge) -> None:
+def test_early_hints_reach_the_client(edge: LiveEdge) -> None:
     with Script(early_hints()) as backend:
-        exact.configure(backend)
-        answer = exact.ask()
+        edge.configure(backend)
+        answer = edge.ask()
         assert [interim.status for interim in answer.interim] == [103]
         assert answer.interim[0].all(b"link") == [b"</style.css>; rel=preload"]
 
@@ -255,6 +255,32 @@ def test_the_clients_connection_outlives_the_backends(edge: LiveEdge) -> None:
             answer = client.answer()
             assert answer.body == b"bye"
             assert b"close" not in (answer.get(b"connection") or b"")
+
+
+def test_nothing_of_an_answer_sticks_to_the_next_one_on_its_connection(edge: LiveEdge) -> None:
+    """What was read of a head is kept for the next that looks the same: it must be the same."""
+    raws = {
+        b"/a": (b"GET", message(headers=[("X", "1")], body=b"aaaa")),
+        b"/b": (b"GET", message(headers=[("X", "1")], body=b"bbbb")),
+        b"/c": (b"HEAD", head(200, [("X", "1"), ("Content-Length", "4")])),
+        b"/d": (b"GET", message(headers=[("X", "2")], body=b"dddddd")),
+        b"/e": (b"GET", head(200, [("Transfer-Encoding", "chunked")]) + chunked(b"e")),
+        b"/f": (b"GET", head(200, [("Transfer-Encoding", "chunked")]) + chunked(b"f" * 70_000)),
+        b"/g": (b"GET", head(204)),
+        b"/h": (b"GET", head(304, [("Content-Length", "4")])),
+        b"/i": (b"GET", message(headers=[("Connection", "X"), ("X", "1")], body=b"i")),
+    }
+    expected = {b"/a": b"aaaa", b"/b": b"bbbb", b"/d": b"dddddd", b"/e": b"e", b"/f": b"f" * 70_000, b"/i": b"i"}
+    with Script(serves(lambda _call, seen: raws[seen.target][1])) as backend, edge.client() as client:
+        edge.configure(backend)
+        for target in [*raws, *reversed(raws), *raws]:
+            method = raws[target][0]
+            client.send(request(target, method))
+            answer = client.answer(method)
+            assert answer.body == expected.get(target, b"")
+            assert answer.status == int(raws[target][1][9:12])
+            assert answer.get(b"x") == {b"/a": b"1", b"/b": b"1", b"/c": b"1", b"/d": b"2"}.get(target)
+        assert backend.connections == 1
 
 
 def test_two_clients_never_get_each_others_bodies(edge: LiveEdge) -> None:

@@ -42,7 +42,7 @@ def test_every_method_is_forwarded_as_it_is(edge: LiveEdge, method: bytes) -> No
     with Script(answers()) as backend:
         edge.configure(backend)
         answer = edge.ask(b"/path", method)
-        if edge.server == GEVENT and not re.fullmatch(rb"[A-Z$_-]{3,20}", method):
+        if edge.server == GEVENT and not re.fullmatch(rb"[^a-z]{3,20}", method):
             assert answer.status == 400  # gunicorn's parser takes upper-case methods only
             return
         assert answer.status == 200

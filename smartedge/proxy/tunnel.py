@@ -1,0 +1,253 @@
+"""Tunnels: bytes between a client and a backend that have switched to a protocol of their own (RFC 9110 section 7.8).
+
+Each way has a greenlet that reads and then writes, so a side that takes nothing soon gets nothing more: 64 KiB and the kernel's
+buffers are all that is ever held. No timer runs: whoever keeps the `Tunnels` asks them now and then (`end_overdue`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from math import inf
+from socket import SHUT_RDWR, SHUT_WR
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+import gevent.socket
+
+from smartedge.proxy.request import HANDLER
+from smartedge.proxy.wire import RECV_BYTES, WireClosed, WireTimeout, spawn
+
+CLIENT_BROKE = "The client broke the tunnel's connection."
+BACKEND_BROKE = "The backend broke the tunnel's connection."
+EDGE_ENDED = "The edge ended the tunnel."
+
+
+class Side(Protocol):
+    """What a tunnel needs of a connection; see Wire."""
+
+    def recv(self, timeout_s: float, size: int = ...) -> bytes: ...  # noqa: D102
+    def send(self, data: bytes, timeout_s: float) -> None: ...  # noqa: D102
+    def finish_sending(self) -> None: ...  # noqa: D102
+    def break_off(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Tunnel:
+    """Carries bytes both ways until both sides have finished, one breaks, or somebody ends it.
+
+    idle_s: the longest without a byte either way. half_s: the same, once one side has finished (RFC 9293 section 3.6: it may go
+    on reading, but most that finish have only left). count: told of the bytes that were carried: (from client, from backend).
+    why: what ended it; empty while it is open, and when both sides finished.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_client",
+        "_closed",
+        "_count",
+        "_half_s",
+        "_idle_s",
+        "_moved_at",
+        "_open_ways",
+        "bytes_in",
+        "bytes_out",
+        "why",
+    )
+
+    def __init__(self, client: Side, backend: Side, idle_s: float, half_s: float, count: Callable[[int, int], None]) -> None:
+        self._client = client
+        self._backend = backend
+        self._idle_s = idle_s
+        self._half_s = min(half_s, idle_s)
+        self._count = count
+        self._moved_at = monotonic()
+        self._closed = False
+        self.bytes_in = self.bytes_out = 0
+        self._open_ways = 2
+        self.why = ""
+
+    def run(self, from_client: bytes, from_backend: bytes) -> None:
+        """Carry until the end; what is given has come already. Whatever happens, both connections are closed then."""
+        other = spawn(lambda: self._carry(from_backend, inward=False))
+        try:
+            self._carry(from_client, inward=True)
+            other.join()
+        finally:
+            self.end(EDGE_ENDED if self._open_ways else "")
+
+    def _carry(self, data: bytes, *, inward: bool) -> None:
+        source, sink = (self._client, self._backend) if inward else (self._backend, self._client)
+        source_broke, sink_broke = (CLIENT_BROKE, BACKEND_BROKE) if inward else (BACKEND_BROKE, CLIENT_BROKE)
+        try:
+            while True:
+                if not data:
+                    try:
+                        data = source.recv(inf)
+                    except OSError as error:
+                        return self._broken(sink, source_broke, error)
+                self._moved_at = monotonic()
+                if not data:
+                    break
+                try:
+                    sink.send(data, inf)
+                except OSError as error:
+                    return self._broken(source, sink_broke, error)
+                self._moved(len(data), inward)
+                data = b""
+            sink.finish_sending()
+            self._open_ways -= 1
+            self._idle_s = self._half_s
+        except BaseException:
+            self.end(EDGE_ENDED)  # The other way must not wait for ever.
+            raise
+
+    def _moved(self, size: int, inward: bool) -> None:
+        self._moved_at = monotonic()
+        if inward:
+            self.bytes_in += size
+            self._count(size, 0)
+        else:
+            self.bytes_out += size
+            self._count(0, size)
+
+    def _broken(self, other: Side, why: str, error: OSError) -> None:
+        """Pass a break on as one: a clean end would say that everything had come."""
+        if self._closed:
+            return
+        if isinstance(error, WireClosed):
+            why = EDGE_ENDED  # The server closes what is still open when its time to stop is over.
+        else:
+            other.break_off()
+        self.end(why)
+
+    def overdue(self, now: float) -> bool:
+        """Whether nothing has moved for too long."""
+        return now - self._moved_at > self._idle_s
+
+    def end(self, why: str) -> None:
+        """Close both connections, which ends `run`; callable from anywhere, waits for nothing."""
+        if not self._closed:
+            self._closed = True
+            self.why = why
+            self._client.close()
+            self._backend.close()
+
+    @property
+    def idle_s(self) -> float:
+        """How long it may be idle now."""
+        return self._idle_s
+
+
+class Tunnels:
+    """All tunnels that are open in this worker, each with the key of its backend."""
+
+    def __init__(self) -> None:
+        self._open: dict[Tunnel, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, tunnel: Tunnel, backend_key: str) -> None:
+        """Take in a tunnel that begins."""
+        self._open[tunnel] = backend_key
+
+    def remove(self, tunnel: Tunnel) -> None:
+        """Forget one that has ended."""
+        self._open.pop(tunnel, None)
+
+    def end_overdue(self, now: float) -> None:
+        """End those in which nothing has moved for too long."""
+        for tunnel in [tunnel for tunnel in self._open if tunnel.overdue(now)]:
+            tunnel.end(f"Not a byte went either way for {tunnel.idle_s:g} s.")
+
+    def end_all_after(self, seconds: float) -> None:
+        """End every one that is open then: the edge stops."""
+        gevent.spawn_later(seconds, self._end_all)
+
+    def _end_all(self) -> None:
+        for tunnel in list(self._open):
+            tunnel.end(EDGE_ENDED)
+
+    def end_of(self, backend_key: str, why: str) -> bool:
+        """End all those to one backend; False when there are none."""
+        found = [tunnel for tunnel, key in self._open.items() if key == backend_key]
+        for tunnel in found:
+            tunnel.end(why)
+        return bool(found)
+
+
+class BorrowedWire:
+    """A client's socket that belongs to gunicorn's loop, plain or TLS, as a side of a tunnel.
+
+    It is shut down, never closed: gunicorn finds its end and closes it, as it does when a client leaves.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
+        """Wait for bytes; b"" at the end."""
+        self._sock.settimeout(None if timeout_s == inf else timeout_s)
+        try:
+            return self._sock.recv(size)  # type: ignore[no-any-return]
+        except TimeoutError as error:
+            raise WireTimeout("nothing was received in time") from error
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """Send all of it."""
+        self._sock.settimeout(None if timeout_s == inf else timeout_s)
+        try:
+            self._sock.sendall(data)
+        except TimeoutError as error:
+            raise WireTimeout("nothing could be sent in time") from error
+
+    def finish_sending(self) -> None:
+        """Half-close, below TLS where there is one: gevent's can't be ended without waiting for the peer."""
+        self._shutdown(SHUT_WR)
+
+    def break_off(self) -> None:
+        """Do nothing: gunicorn closes the socket, and in its own way."""
+
+    def close(self) -> None:
+        """End both directions; whoever reads or writes finds out."""
+        self._shutdown(SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        try:
+            self._sock._sock.shutdown(how)
+        except OSError:
+            pass  # The peer was quicker.
+
+
+def can_take_over(environ: dict[str, Any]) -> bool:
+    """Whether the server of this environ would hand its client's connection over: our own does, and gunicorn's gevent worker."""
+    if HANDLER in environ:
+        return True
+    return (
+        isinstance(environ.get("gunicorn.socket"), gevent.socket.socket)
+        and hasattr(sys.modules.get("gunicorn.workers.base_async"), "ALREADY_HANDLED")
+        and _unreader(environ) is not None
+    )
+
+
+def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
+    """Take a client's connection from its server: the connection, what has come behind the request, what to return to the server.
+
+    To our own server (None) the WSGI response is returned as ever; gunicorn has a value that says that all is done.
+    """
+    handler = environ.get(HANDLER)
+    if handler is not None:
+        early, handler.buffer = handler.buffer, b""
+        return handler.take_over(), early, None
+    unreader = _unreader(environ)
+    early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()
+    return BorrowedWire(environ["gunicorn.socket"]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
+
+
+def _unreader(environ: dict[str, Any]) -> Any:
+    """Find what gunicorn has read ahead of the request; None where that can't be found."""
+    reader = getattr(environ.get("wsgi.input"), "reader", None)
+    found = getattr(reader, "unreader", None) or getattr(getattr(reader, "req", None), "unreader", None)
+    return found if hasattr(found, "buf") else None

@@ -1,0 +1,177 @@
+"""Requests with `Upgrade`: forwarded with it, and a tunnel when the backend switches (RFC 9110 section 7.8).
+
+A backend that does not switch has answered like any other, and the client's connection goes on as HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import Any
+
+from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
+from smartedge.balancer.pool import Lease
+from smartedge.proxy.forward import Exchange, Forwarder
+from smartedge.proxy.headers import tokens
+from smartedge.proxy.request import Request
+from smartedge.proxy.transport import Outbound
+from smartedge.proxy.tunnel import Side, Tunnel, take_over
+from smartedge.proxy.wire import WireTimeout
+
+NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
+"""Protocols that carry HTTP requests: through a tunnel they would pass the edge unseen (h2c smuggling; RFC 9113 section 3.1)."""
+
+_PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+_CONTENT_LENGTH = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+_TUNNELS = int(Cell.TUNNELS)
+_BYTES_IN, _BYTES_OUT = int(Cell.BYTES_IN), int(Cell.BYTES_OUT)
+
+
+def exchange_for(forwarder: Forwarder, request: Request) -> Exchange:
+    """Make the exchange for a request that has an Upgrade field."""
+    offered = offer(request)
+    return Exchange(forwarder, request) if offered is None else UpgradeExchange(forwarder, request, offered)
+
+
+def offer(request: Request) -> bytes | None:
+    """Give the protocols that a request offers to switch to, as its Upgrade field goes on; None when that ends here.
+
+    It does in HTTP/1.0, when `Connection` does not name it, and for what is in NEVER; WebSocket is for GET only (RFC 6455
+    section 4.1).
+    """
+    fields = request.fields
+    if fields.upgrade is None or request.version != 11 or b"upgrade" not in tokens(fields.connection):
+        return None
+    protocols = [protocol.strip(b" \t") for protocol in fields.upgrade.split(b",")]
+    return b", ".join([protocol for protocol in protocols if _may_go_on(protocol, request.method)]) or None
+
+
+def _may_go_on(protocol: bytes, method: bytes) -> bool:
+    name = protocol.partition(b"/")[0].lower()
+    return _PROTOCOL.fullmatch(protocol) is not None and name not in NEVER and (name != b"websocket" or method == b"GET")
+
+
+class UpgradeExchange(Exchange):
+    """One client request that offers to switch protocols, and the tunnel that it may become.
+
+    The lease is open as long as the tunnel; the request counts as answered with the 101, and is logged at the end.
+    """
+
+    tunnel: Tunnel | None = None
+
+    def __init__(self, forwarder: Forwarder, request: Request, offered: bytes) -> None:
+        super().__init__(forwarder, request)
+        self._offered = offered
+
+    # ---- to the backend ----
+
+    def run(self) -> None:
+        """Try backends until one answers; a 101 must be to what was offered."""
+        super().run()
+        answer = self.answer
+        if answer is not None and answer.status_code == 101 and answer.connection is not None:
+            switched_to = tokens(answer.connection.switched_to)
+            if not switched_to or not switched_to <= tokens(self._offered):
+                self.answer = None
+                answer.close()
+                raise BadAnswer("The backend switched to a protocol that it was not offered.")
+
+    def _outbound(self, backend: Backend) -> Outbound:
+        outbound = super()._outbound(backend)
+        if not outbound.upgrade:
+            outbound.upgrade = True
+            outbound.repeatable = False
+            outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (outbound.head[:-2], self._offered)
+        return outbound
+
+    def _may_retry(self, error: EdgeError) -> bool:
+        return not error.sent and super()._may_retry(error)
+
+    def _lease_for_retry(self, tried: list[Backend]) -> Lease | None:
+        return None  # A backend may have begun a session.
+
+    # ---- to the client ----
+
+    @property
+    def switches(self) -> bool:
+        """Whether the backend has switched, so that this is not answered as HTTP."""
+        return self.answer is not None and self.answer.status_code == 101
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Answer as a WSGI app does; a tunnel goes on until its end."""
+        if not self.switches:
+            return super().__call__(environ, start_response)
+        try:
+            client, early, result = take_over(environ)
+            self._switch(client, early)
+        except BaseException:
+            self.close()  # The server does not know us yet.
+            raise
+        if result is None:
+            return self
+        self.close()
+        return result
+
+    def _switch(self, client: Side, early: bytes) -> None:
+        """Tell the client, then be a tunnel until that ends."""
+        answer, lease = self.answer, self.lease
+        assert answer is not None
+        assert answer.connection is not None
+        assert lease is not None
+        forwarder, connection = self._forwarder, answer.connection
+        self.request.on_gone = None
+        block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
+        head = (answer.status_line, block, answer.via, connection.switched_to)
+        try:
+            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, forwarder.plan.idle_s)
+        except (OSError, WireTimeout):
+            self.error = ClientGone("The client left before its connection was switched.")
+            return
+        self.finished = True
+        learned = lease.backend.learned
+        if change := lease.proved(monotonic()):
+            forwarder.events.breaker_changed(lease.backend, change)
+
+        def count(bytes_in: int, bytes_out: int) -> None:
+            learned.add(_BYTES_IN, bytes_in)
+            learned.add(_BYTES_OUT, bytes_out)
+
+        learned.count(101, monotonic() - self.started, super().bytes_in, 0)
+        learned.add(_TUNNELS)
+        tunnel = self.tunnel = Tunnel(client, connection.wire, forwarder.plan.tunnel_idle_s, forwarder.plan.idle_s, count)
+        forwarder.tunnels.add(tunnel, lease.backend.key)
+        try:
+            tunnel.run(early, connection.take_rest())
+        finally:
+            forwarder.tunnels.remove(tunnel)
+            learned.add(_TUNNELS, -1)
+
+    def __next__(self) -> bytes:
+        """Give the body, which a tunnel has none of: its bytes have gone their own way."""
+        if self.switches:
+            raise StopIteration
+        return super().__next__()
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the request's body, and from the client through the tunnel."""
+        return super().bytes_in + (self.tunnel.bytes_in if self.tunnel is not None else 0)
+
+    def close(self) -> None:
+        """End the exchange; a tunnel's request has been counted, and its backend is not to blame for how it ended."""
+        tunnel = self.tunnel
+        if tunnel is None or self._closed:
+            super().close()
+            return
+        self._closed = True
+        self.duration_s = monotonic() - self.started
+        self.bytes_out = tunnel.bytes_out
+        if tunnel.why:
+            self.error = EdgeError(tunnel.why)
+        if self.answer is not None:
+            self.answer.close()
+        if self.lease is not None:
+            self._end_lease(self.lease, "ok", self.answer)
+        if self._forwarder.log is not None:
+            self._forwarder.log(self)

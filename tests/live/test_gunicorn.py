@@ -1,0 +1,151 @@
+"""Under gunicorn: that it runs as deployed, and where `-k gevent`, with gunicorn's own parser and loop, differs from our server.
+
+What holds under all servers is tested in the other files, for each of them. The differences here are those that
+docs/deployment.md tells of; none of them may let a request through that two parsers read in two ways.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.live.edges import GEVENT, WORKER, LiveEdge, first_piece, request, start_edge
+from tests.live.peers import Call, Script, WireError, answers
+from tests.live.processes import wait_until
+from tests.live.test_wire import BAD_CHUNKS, CHUNKED, NEXT, POST, REFUSED
+
+
+@pytest.fixture
+def gevent(edge_of: object) -> LiveEdge:
+    """The edge under `gunicorn -k gevent`."""
+    return edge_of(GEVENT)  # type: ignore[operator, no-any-return]
+
+
+@pytest.mark.parametrize("kind", [GEVENT, WORKER])
+def test_bare_gunicorn_serves_probes_and_stops_with_0(tmp_path: Path, kind: str) -> None:
+    with Script(answers()) as backend, start_edge(tmp_path, backend, server=kind) as edge:
+        assert edge.ask().body == b"hello\n"
+        assert f"✅ {backend.url} OK" in edge.process.output
+        assert edge.process.stop(timeout_s=15) == 0
+        assert "Traceback" not in edge.process.output
+
+
+@pytest.mark.parametrize("kind", [GEVENT, WORKER])
+def test_the_loops_start_before_the_first_request_also_with_preload(tmp_path: Path, kind: str) -> None:
+    with Script(answers()) as backend, start_edge(tmp_path, backend, server=kind, arguments=("--preload",)) as edge:
+        assert backend.probes > 0
+        assert backend.requests == []
+        assert edge.worker_pid() != edge.process.pid
+        assert edge.ask().status == 200
+
+
+@pytest.mark.parametrize("kind", [GEVENT, WORKER])
+def test_sigterm_lets_a_request_in_flight_finish(tmp_path: Path, kind: str) -> None:
+    def act(call: Call) -> None:
+        call.request()
+        call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        wait_until(lambda: stopped, 10)
+        call.send(b"last.")
+
+    stopped: list[bool] = []
+    with Script(act) as backend, start_edge(tmp_path, backend, server=kind) as edge, edge.client() as client:
+        client.send(request())
+        first_piece(client, b"first")
+        os.kill(edge.process.pid, signal.SIGTERM)
+        edge.process.wait_for("Handling signal: term")
+        stopped.append(True)
+        assert client.answer().body == b"firstlast."
+        assert edge.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_not_http_is_refused_and_never_forwarded(gevent: LiveEdge, raw: bytes) -> None:
+    with Script(answers()) as backend:
+        gevent.configure(backend)
+        with gevent.client(3) as client:
+            client.send(raw)
+            client.half_close()
+            received = client.rest()
+        assert re.match(rb"HTTP/1\.[012] (400|414|417|431|501|505) ", received) or not received, received
+        assert backend.requests == []
+
+
+@pytest.mark.parametrize("raw", BAD_CHUNKS.values(), ids=BAD_CHUNKS.keys())
+def test_a_chunked_body_that_is_none_never_looks_complete_to_a_backend(gevent: LiveEdge, raw: bytes) -> None:
+    with Script(answers()) as backend:
+        gevent.configure(backend, timeouts={"first_byte_s": 1})
+        with gevent.client(5) as client:
+            client.send(CHUNKED + raw + NEXT)
+            client.half_close()
+            received = client.rest()
+        gevent.settled()
+        assert backend.requests == []
+        assert b" 200 " not in received
+        assert gevent.backends()[0]["failed"] == 0
+
+
+def test_a_truncated_body_never_looks_complete_to_a_backend(gevent: LiveEdge) -> None:
+    with Script(answers()) as backend:
+        gevent.configure(backend)
+        for raw in (POST + b"Content-Length: 10\r\n\r\nhalf", CHUNKED + b"5\r\nhello\r\n", CHUNKED + b"5\r\nhello\r\n0\r\n"):
+            with gevent.client(5) as client:
+                client.send(raw)
+                client.half_close()
+                client.rest()
+        gevent.settled()
+        assert backend.requests == []
+
+
+def test_header_names_are_written_in_one_way(gevent: LiveEdge) -> None:
+    """gunicorn's parser gives names in capitals; their order and repetition stay."""
+    with Script(answers()) as backend:
+        gevent.configure(backend)
+        gevent.ask(headers=b"x-LOWER: 1\r\nETAG: 2\r\nX-Twice: a\r\nx-twice: b\r\n")
+        assert b"X-Lower: 1\r\nEtag: 2\r\nX-Twice: a\r\nX-Twice: b\r\n" in backend.requests[0]
+
+
+def test_server_and_date_are_gunicorns(gevent: LiveEdge) -> None:
+    with Script(answers(headers=[("Server", "backend/1"), ("X-Kept", "1")])) as backend:
+        gevent.configure(backend)
+        answer = gevent.ask()
+        assert (answer.get(b"server"), answer.get(b"x-kept")) == (b"gunicorn", b"1")
+
+
+def test_a_script_name_header_changes_no_path(gevent: LiveEdge) -> None:
+    """gunicorn takes SCRIPT_NAME from a header of 127.0.0.1's: the target goes on as it came all the same."""
+    with Script(answers()) as backend:
+        gevent.configure(backend)
+        gevent.ask(b"/app/x", headers=b"SCRIPT_NAME: /app\r\n")
+        assert backend.requests[0].startswith(b"GET /app/x HTTP/1.1\r\n")
+
+
+def test_pipelined_requests_are_answered_in_order(gevent: LiveEdge) -> None:
+    with Script(answers()) as backend, gevent.client() as client:
+        gevent.configure(backend)
+        client.send(b"".join(request(b"/%d" % i) for i in range(10)))
+        assert [client.answer().status for _ in range(10)] == [200] * 10
+        assert [raw.split(b" ")[1] for raw in backend.requests] == [b"/%d" % i for i in range(10)]
+
+
+def test_a_connection_is_not_used_again_after_a_body_that_was_not_read(gevent: LiveEdge) -> None:
+    """What is left of it would be taken for the next request."""
+
+    def act(call: Call) -> None:
+        call.request(body=False)
+        call.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        call.pause(0.2)
+
+    with Script(act) as backend, gevent.client(5) as client:
+        gevent.configure(backend)
+        client.send(POST + b"Content-Length: 200000\r\n\r\n" + NEXT)
+        assert client.answer().status == 413
+        client.half_close()
+        try:
+            assert client.rest().count(b"HTTP/1.1 200") == 0
+        except (OSError, WireError):
+            pass
+        assert not any(b"GET /smuggled" in raw[:20] for raw in backend.requests)

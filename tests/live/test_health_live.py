@@ -1,0 +1,132 @@
+"""Backends that go and come: probes, flips and their lines, and what traffic notices of it (nothing)."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+from tests.live.edges import LiveEdge
+from tests.live.peers import Call, Script, answers, never_answers, refused_port
+from tests.live.processes import wait_until
+
+QUICK = {"interval_s": 0.1, "timeout_s": 0.2, "fall": 2, "rise": 2}
+
+
+def lines_about(edge: LiveEdge, backend: Script) -> list[str]:
+    """What was printed about a backend since its port came into the configuration."""
+    return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.process.output, re.MULTILINE)
+
+
+def test_flips_are_told_once_with_the_lines_that_people_look_for(edge: LiveEdge) -> None:
+    with Script() as stays, Script() as flips:
+        edge.configure(stays, flips, health=QUICK)
+        up, down = f"✅ {flips.url} OK", f"❌ {flips.url} Offline"
+        assert lines_about(edge, flips) == [up]
+        flips.refuse()
+        wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
+        assert lines_about(edge, flips) == [up, down]
+        probes = stays.probes
+        wait_until(lambda: stays.probes > probes + 5, 5, "some more probes")
+        assert lines_about(edge, flips) == [up, down]
+        flips.accept()
+        wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
+        assert lines_about(edge, flips) == [up, down, up]
+        assert lines_about(edge, stays) == [f"✅ {stays.url} OK"]
+
+
+def test_a_backend_that_is_down_at_the_start_gets_no_traffic(edge: LiveEdge) -> None:
+    with Script(answers(body=b"up")) as up, Script(answers(body=b"down"), health=answers(500)) as down:
+        edge.configure(up, down, health=QUICK)
+        assert lines_about(edge, down) == [f"❌ {down.url} Offline"]
+        assert [edge.ask().body for _ in range(10)] == [b"up"] * 10
+        assert down.requests == []
+
+
+def test_a_backend_serves_when_its_probes_say_so_and_gets_its_share(edge: LiveEdge) -> None:
+    with Script(answers(body=b"a")) as one, Script(answers(body=b"b"), health=answers(503)) as other:
+        edge.configure(one, other, health=QUICK)
+        assert edge.ask().body == b"a"
+        other.health = answers(200)
+        wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
+        served = b"".join(edge.ask().body for _ in range(20))
+        assert (served.count(b"a"), served.count(b"b")) == (10, 10)
+
+
+def test_when_every_backend_is_down_it_is_503_until_one_is_back(edge: LiveEdge) -> None:
+    with Script(health=answers(500)) as one, Script(health=answers(500)) as other:
+        edge.configure(one, other, health=QUICK)
+        answer = edge.ask()
+        assert (answer.status, answer.get(b"content-type")) == (503, b"application/problem+json")
+        assert int(answer.get(b"retry-after") or b"0") >= 1
+        health = edge.admin("/health")
+        assert (health.status, health.json()["up"], health.json()["total"]) == (503, 0, 2)
+        one.health = answers(200)
+        wait_until(lambda: edge.ask().status == 200, 5, "the way back")
+        assert edge.admin("/health").status == 200
+
+
+def test_path_and_statuses_of_probes_are_the_operators(edge: LiveEdge) -> None:
+    asked: list[bytes] = []
+
+    def act(call: Call) -> None:
+        while request := call.request():
+            asked.append(request.target)
+            call.send(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n")
+
+    with Script(act, health=None) as odd, Script() as plain:
+        edge.configure({"url": odd, "health": {"path": "/alive?deep", "statuses": [418]}}, plain, health=QUICK)
+        assert [backend["health"] for backend in edge.backends()] == ["healthy", "healthy"]
+        assert set(asked) == {b"/alive?deep"}
+        assert plain.probes > 0
+
+
+def test_a_silent_probe_fails_after_its_timeout(edge: LiveEdge) -> None:
+    with Script() as up, Script(health=never_answers()) as silent:
+        edge.configure(up, silent, health=QUICK)
+        told = edge.backends()[1]
+        assert told["health"] == "unhealthy"
+        assert told["last_check"]["ok"] is False
+
+
+def test_a_killed_backend_costs_no_request(edge: LiveEdge) -> None:
+    with Script(answers()) as stays, Script(answers()) as dies:
+        edge.configure(stays, dies, health=QUICK)
+        statuses: list[int] = []
+        done = threading.Event()
+
+        def client() -> None:
+            while not done.is_set():
+                statuses.append(edge.ask().status)
+
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        try:
+            wait_until(lambda: len(statuses) > 50, 5, "traffic")
+            dies.refuse()
+            wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
+            dies.accept()
+            wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
+            served = len(dies.requests)
+            wait_until(lambda: len(dies.requests) > served + 20, 5, "its share")
+        finally:
+            done.set()
+            for thread in clients:
+                thread.join(5)
+        assert set(statuses) == {200}
+
+
+def test_traffic_that_cannot_connect_has_the_backend_probed_soon(edge: LiveEdge) -> None:
+    """With probes 60 s apart, the refusals that requests meet bring the next one forward."""
+    with Script(answers()) as stays, Script(answers()) as dies:
+        edge.configure(stays, dies, health={"interval_s": 60, "fall": 1})
+        dies.refuse()
+        statuses = {edge.ask().status for _ in range(4)}
+        wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "a probe long before its time")
+        assert statuses == {200}
+
+
+def test_an_address_that_refuses_is_told_offline_at_once(edge: LiveEdge) -> None:
+    with refused_port() as nowhere, Script() as up:
+        edge.configure(up, f"http://127.0.0.1:{nowhere}", health=QUICK)
+        assert f"❌ http://127.0.0.1:{nowhere} Offline" in edge.process.output

@@ -1,0 +1,273 @@
+"""Backends that fail: what the client hears, what is tried again, and what must never run twice."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.live.acts import Act
+from tests.live.edges import LiveEdge, request
+from tests.live.peers import (
+    Answer,
+    Script,
+    answers,
+    closes_idle,
+    closes_without_answer,
+    cuts_mid_head,
+    drips,
+    endless_head,
+    garbage,
+    head,
+    message,
+    never_answers,
+    once,
+    refused_port,
+    says,
+    sequence,
+)
+from tests.live.processes import wait_until
+
+ONCE_OVER = [b"POST", b"PATCH", b"PROPFIND", b"FOO"]
+IDEMPOTENT = [b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"]
+
+
+def assert_problem(edge: LiveEdge, answer: Answer, status: int) -> dict[str, object]:
+    """The answer is a problem document (RFC 9457) whose request id the log has too; gives the log's line."""
+    assert answer.status == status
+    assert answer.get(b"content-type") == b"application/problem+json"
+    problem = json.loads(answer.body)
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    line = edge.log(request_id=problem["request_id"])
+    assert line["status"] == status
+    return line
+
+
+# Connections that are refused.
+
+
+@pytest.mark.parametrize("method", ONCE_OVER + IDEMPOTENT, ids=lambda method: method.decode())
+def test_a_refused_connection_goes_to_the_next_backend_and_nobody_notices(edge: LiveEdge, method: bytes) -> None:
+    with refused_port() as nowhere, Script(answers()) as backend:
+        edge.configure(f"http://127.0.0.1:{nowhere}", backend, wait=False)  # not yet known to be down
+        for _ in range(4):
+            assert edge.ask(b"/", method, body=b"x" * 1000).status == 200
+        assert len(backend.requests) == 4
+        assert all(seen.endswith(b"\r\n\r\n" + b"x" * 1000) for seen in backend.requests)
+
+
+def test_every_refused_backend_is_tried_before_the_client_hears_of_it(edge: LiveEdge) -> None:
+    with refused_port() as one, refused_port() as two, refused_port() as three, refused_port() as four:
+        edge.configure(*(f"http://127.0.0.1:{port}" for port in (one, two, three, four)), wait=False)
+        answer = edge.ask()
+        line = assert_problem(edge, answer, 503)
+        assert int(answer.get(b"retry-after") or b"0") >= 1
+        assert line["attempts"] in (0, 1, 2, 3, 4)  # what the probes found before it came is not tried
+
+
+def test_no_backend_is_503_with_retry_after(edge: LiveEdge) -> None:
+    with refused_port() as nowhere:
+        edge.configure(f"http://127.0.0.1:{nowhere}")
+        answer = edge.ask(b"/nobody")
+        line = assert_problem(edge, answer, 503)
+        assert int(answer.get(b"retry-after") or b"0") >= 1
+        assert (line["path"], line["backend"], line["attempts"]) == ("/nobody", None, 0)
+
+
+# Requests that a backend may have acted on.
+
+BREAKS: list[tuple[Act, int]] = [
+    (closes_without_answer(), 502),
+    (closes_without_answer(reset=True), 502),
+    (cuts_mid_head(), 502),
+    (garbage(), 502),
+    (garbage(b"HTTP/2 200 OK\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nX : 1\r\nContent-Length: 0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx"), 502),
+    (garbage(b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n"), 502),
+    (garbage(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), 502),
+    (endless_head(), 502),
+    (says(head(200, [("X-Long", "x" * 70_000), ("Content-Length", "0")])), 502),
+    (never_answers(), 504),
+    (drips(every_s=0.05), 504),
+]
+NAMES = [
+    *("close", "reset", "cut-head", "garbage", "http2", "two-lengths", "length-and-chunked", "gzip-chunked", "space-colon"),
+    *("folded", "nul", "bare-lf", "negative", "plus", "status-099", "unasked-101", "endless", "70k-head", "silent", "drips"),
+]
+
+
+@pytest.mark.parametrize(("act", "status"), BREAKS, ids=NAMES)
+def test_a_post_that_may_have_been_acted_on_is_not_repeated(edge: LiveEdge, act: Act, status: int) -> None:
+    with Script(act) as bad, Script(act) as worse:
+        edge.configure(bad, worse, timeouts={"first_byte_s": 0.3})
+        answer = edge.ask(b"/order", b"POST", body=b"one pizza")
+        line = assert_problem(edge, answer, status)
+        assert line["attempts"] == 1
+        assert len(bad.requests) + len(worse.requests) == 1
+        edge.settled()
+        assert sum(backend["failed"] for backend in edge.backends()) == 1
+
+
+@pytest.mark.parametrize(("act", "status"), BREAKS, ids=NAMES)
+def test_a_get_is_tried_again_on_another_backend(edge: LiveEdge, act: Act, status: int) -> None:
+    with Script(act) as bad, Script(answers(body=b"good")) as good:
+        edge.configure(bad, good, timeouts={"first_byte_s": 0.3})
+        assert [edge.ask().body for _ in range(2)] == [b"good", b"good"]
+        assert len(bad.requests) == 1
+        assert sum(backend["retries"] for backend in edge.backends()) == 1
+
+
+@pytest.mark.parametrize("method", ONCE_OVER, ids=lambda method: method.decode())
+def test_a_method_that_is_not_idempotent_is_never_repeated(edge: LiveEdge, method: bytes) -> None:
+    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
+        edge.configure(one, two)
+        assert edge.ask(b"/", method).status == 502
+        assert len(one.requests) + len(two.requests) == 1
+
+
+@pytest.mark.parametrize("method", IDEMPOTENT, ids=lambda method: method.decode())
+def test_an_idempotent_method_is_tried_on_each_backend_once(edge: LiveEdge, method: bytes) -> None:
+    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
+        edge.configure(one, two)
+        answer = edge.ask(b"/", method)
+        assert answer.status == 502
+        assert (len(one.requests), len(two.requests)) == (1, 1)
+
+
+def test_attempts_1_never_repeats(edge: LiveEdge) -> None:
+    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
+        edge.configure(one, two, retry={"attempts": 1})
+        assert edge.ask().status == 502
+        assert len(one.requests) + len(two.requests) == 1
+
+
+def test_a_small_body_is_sent_again_whole_and_a_large_one_only_once(edge: LiveEdge) -> None:
+    with Script(sequence(closes_without_answer())) as bad, Script(answers()) as good:
+        edge.configure({"url": bad, "weight": 1}, {"url": good, "weight": 1})
+        for _ in range(2):
+            assert edge.ask(b"/", b"PUT", body=b"s" * 60_000).status == 200
+        assert all(seen.endswith(b"\r\n\r\n" + b"s" * 60_000) for seen in good.requests)
+        statuses = sorted(edge.ask(b"/", b"PUT", body=b"l" * 200_000).status for _ in range(2))
+        assert statuses == [200, 502]
+
+
+# Answers that count as failures.
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_failure_answered_to_a_get_is_tried_elsewhere(edge: LiveEdge, status: int) -> None:
+    with Script(answers(status, body=b"sorry")) as bad, Script(answers(body=b"good")) as good:
+        edge.configure(bad, good)
+        assert [edge.ask().status for _ in range(4)] == [200] * 4
+        assert len(bad.requests) == 2
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_failure_answered_to_a_post_is_passed_on(edge: LiveEdge, status: int) -> None:
+    with Script(answers(status, [("Retry-After", "7")], b"sorry")) as one, Script(answers(status, body=b"sorry")) as two:
+        edge.configure(one, two)
+        answer = edge.ask(b"/", b"POST", body=b"order")
+        assert (answer.status, answer.body) == (status, b"sorry")
+        assert len(one.requests) + len(two.requests) == 1
+
+
+def test_when_every_backend_says_503_the_last_answer_is_passed_on(edge: LiveEdge) -> None:
+    with Script(answers(503, body=b"sorry")) as one, Script(answers(503, body=b"sorry")) as two:
+        edge.configure(one, two)
+        answer = edge.ask()
+        assert (answer.status, answer.body) == (503, b"sorry")
+        assert len(one.requests) + len(two.requests) == 2
+
+
+def test_a_500_is_an_answer_and_not_tried_again(edge: LiveEdge) -> None:
+    with Script(answers(500)) as one, Script(answers(500)) as two:
+        edge.configure(one, two)
+        assert edge.ask().status == 500
+        assert len(one.requests) + len(two.requests) == 1
+
+
+def test_a_failing_backend_is_ejected_and_comes_back(own: LiveEdge) -> None:
+    with Script(closes_without_answer()) as bad, Script(answers(body=b"good")) as good, Script(answers(body=b"good")) as other:
+        own.configure(bad, good, other, breaker={"failures": 3, "open_s": 0.4})
+        assert {own.ask().status for _ in range(30)} == {200}
+        ejected = own.backends()[0]
+        assert (ejected["breaker"], ejected["why_not"]) == ("open", "breaker_open")
+        assert len(bad.requests) == 3
+        bad.act = answers(body=b"mended")
+        wait_until(lambda: own.ask().body == b"mended", 5, "the probe that readmits it")
+        assert own.backends()[0]["breaker"] == "closed"
+
+
+# Connections that went stale.
+
+
+@pytest.mark.parametrize(
+    "act",
+    [closes_idle(at_once=True), closes_idle(), closes_idle(reset=True)],
+    ids=["at once", "with the next request", "reset by it"],
+)
+def test_a_backend_that_closes_idle_connections_never_costs_a_get_a_502(edge: LiveEdge, act: Act) -> None:
+    """The backend's right, and its clients see a 502 in half of the proxies there are."""
+    with Script(act) as backend:
+        edge.configure(backend)
+        for _ in range(10):
+            answer = edge.ask(body=b"x")
+            assert (answer.status, answer.body) == (200, b"hello\n")
+        assert edge.backends()[0]["failed"] == 0
+
+
+def test_a_post_is_not_sent_on_a_connection_that_the_backend_has_closed(edge: LiveEdge) -> None:
+    with Script(closes_idle(at_once=True)) as backend:
+        edge.configure(backend, health={"interval_s": 60})
+        for _ in range(10):
+            assert edge.ask(b"/", b"POST", body=b"x").status == 200
+            wait_until(lambda: backend.open_connections == 0, 5, "the backend to close")
+        assert len(backend.requests) == 10
+
+
+def test_a_pool_full_of_stale_connections_is_one_request_without_a_502(edge: LiveEdge) -> None:
+    def slow(call: object) -> None:
+        if call.request():  # type: ignore[attr-defined]
+            call.pause(0.2)  # type: ignore[attr-defined]
+            call.send(message(body=b"slow"))  # type: ignore[attr-defined]
+            call.request()  # type: ignore[attr-defined]
+
+    with Script(slow) as backend:
+        edge.configure(backend)
+        clients = [edge.client() for _ in range(8)]
+        for client in clients:
+            client.send(request())
+        for client in clients:
+            assert client.answer().status == 200
+            client.close()
+        assert backend.connections == 8
+        assert edge.ask().status == 200  # its connection is closed under it, and so would be the seven others
+
+
+def test_a_backends_keep_alive_timeout_is_kept(edge: LiveEdge) -> None:
+    told = message(headers=[("Connection", "keep-alive"), ("Keep-Alive", "timeout=1")], body=b"one")
+    with Script(says(told)) as backend:
+        edge.configure(backend, health={"interval_s": 60})
+        assert edge.ask().body == b"one"
+        started = time.monotonic()
+        wait_until(lambda: backend.open_connections == 0, 5, "the edge to close it")
+        assert time.monotonic() - started < 1  # before the backend would
+
+
+def test_no_connection_is_used_again_after_a_broken_answer(edge: LiveEdge) -> None:
+    with Script(sequence(once(message(body=b"x") + b"HTTP/1.1 200 OK\r\n\r\n"), answers(body=b"good"))) as backend:
+        edge.configure(backend)
+        assert edge.ask().body == b"x"
+        assert edge.ask().body == b"good"
+        assert backend.connections == 2

@@ -1,0 +1,306 @@
+"""One connection to a backend: whatever comes back, in whatever pieces, is one answer, a BadAnswer or a timeout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.headers import AnswerFields
+from tests.proxy.peers import Pieces, head_of, wire_pair
+
+HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Peer:
+    """A connection and its other end; `receive` with short times."""
+
+    def __init__(self) -> None:
+        wire, self.sock = wire_pair()
+        self.connection = Connection(wire)
+        self.interim: list[tuple[int, bytes]] = []
+
+    def on_interim(self, status: int, *more: Any) -> None:
+        fields = more[-1]
+        self.interim.append((status, fields.block if isinstance(fields, AnswerFields) else b""))
+
+    def ask(self, raw: bytes, *, bodiless: bool = False, upgrade: bool = False, limit: int = 65536) -> bytes:
+        """Send a request, have this answered, and give the body."""
+        self.connection.send(HEAD, None, 0.2, 0.2)
+        head_of(self.sock)
+        self.sock.sendall(raw)
+        self.connection.receive(bodiless, 0.2, limit, self.on_interim, upgrade)
+        body = b""
+        while not self.connection.complete or self.connection.at_hand:
+            piece = self.connection.read(0.2)
+            if not piece:
+                break
+            body += piece
+        return body
+
+    def close(self) -> None:
+        self.connection.close()
+        self.sock.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    made = Peer()
+    with gevent.Timeout(5):
+        yield made
+    made.close()
+
+
+def test_answers_follow_each_other_on_one_connection(peer: Peer) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n"
+    for raw, body in [(OK, b"hello"), (chunked, b"abc"), (OK, b"hello"), (b"HTTP/1.1 204 No Content\r\n\r\n", b"")] * 2:
+        assert peer.ask(raw) == body
+        assert peer.connection.reusable()
+    assert peer.ask(chunked) == b"abc"
+    assert [name.lower() for name, _ in peer.connection.trailers] == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "bodiless", "body", "reusable"),
+    [
+        (OK, False, b"hello", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", True, b"", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", True, b"", True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", False, b"", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False, b"", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello", False, b"hello", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: X, Close\r\n\r\nhello", False, b"hello", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False, b"hello", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello", False, b"hello", True),
+        (OK + b"more", False, b"hello", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\nmore", False, b"", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nmore", False, b"", False),
+    ],
+)
+def test_a_connection_is_used_again_only_after_a_whole_answer_and_nothing_more(
+    peer: Peer, raw: bytes, bodiless: bool, body: bytes, reusable: bool
+) -> None:
+    assert peer.ask(raw, bodiless=bodiless) == body
+    assert peer.connection.reusable() == reusable
+
+
+def test_an_answer_without_a_length_ends_with_the_connection(peer: Peer) -> None:
+    gevent.spawn_later(0.02, peer.sock.close)
+    assert peer.ask(b"HTTP/1.1 200 OK\r\n\r\nall of it") == b"all of it"
+    assert not peer.connection.reusable()
+
+
+def test_interim_answers_are_told_and_are_not_the_answer(peer: Peer) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    for _ in range(3):
+        assert peer.ask(b"HTTP/1.1 100 Continue\r\n\r\n" + hints + hints + OK) == b"hello"
+        assert peer.connection.status == 200
+    assert peer.interim == [(100, b""), (103, b"Link: </a>\r\n"), (103, b"Link: </a>\r\n")] * 3
+
+
+def test_a_101_that_was_asked_for_leaves_the_rest_to_the_new_protocol(peer: Peer) -> None:
+    peer.connection.send(HEAD, None, 0.2, 0.2)
+    peer.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nfirst")
+    peer.connection.receive(False, 0.2, 65536, None, True)
+    assert peer.connection.status == 101
+    assert peer.connection.take_rest() == b"first"
+    assert not peer.connection.reusable()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 99 No\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 20x OK\r\n\r\n",
+        b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"SSH-2.0 hello\r\n\r\n",
+        b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
+    ],
+)
+def test_what_is_no_answer_is_a_bad_answer(peer: Peer, raw: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        peer.ask(raw)
+    assert not getattr(peer.connection, "complete", False) or not peer.connection.reusable()
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"", BackendClosed),
+        (b"HTTP/1.1 200 O", BadAnswer),
+        (OK[:-1], BadAnswer),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", BadAnswer),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", BadAnswer),
+    ],
+)
+def test_a_close_before_the_end_is_told_from_a_close_before_the_answer(peer: Peer, raw: bytes, error: type[EdgeError]) -> None:
+    gevent.spawn_later(0.02, peer.sock.close)
+    with pytest.raises(error):
+        peer.ask(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200 O", OK[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"])
+def test_silence_is_a_timeout_wherever_it_falls(peer: Peer, raw: bytes) -> None:
+    with pytest.raises(BackendTimeout):
+        peer.ask(raw)
+
+
+def test_a_head_that_drips_is_given_its_time_once_and_not_for_each_byte(peer: Peer) -> None:
+    def drip() -> None:
+        for index in range(len(OK)):
+            peer.sock.sendall(OK[index : index + 1])
+            gevent.sleep(0.03)
+
+    peer.connection.send(HEAD, None, 1, 0.2)
+    dripping = gevent.spawn(drip)
+    with pytest.raises(BackendTimeout):
+        peer.connection.receive(False, 0.2, 65536, None, False)
+    dripping.kill()
+
+
+# Uploads.
+
+
+def received(peer: Peer, until: bytes) -> bytes:
+    data = b""
+    while until not in data:
+        more = peer.sock.recv(65536)
+        assert more, data
+        data += more
+    return data
+
+
+def test_a_body_that_is_here_goes_out_with_its_head(peer: Peer) -> None:
+    peer.connection.send(HEAD, Pieces(b"bo", b"dy", length=4, here=True), 1, 1)
+    assert peer.sock.recv(65536) == HEAD + b"body"
+
+
+def test_a_body_that_is_still_coming_goes_on_piece_by_piece(peer: Peer) -> None:
+    go_on = gevent.event.Event()
+
+    class Slow(Pieces):
+        def read(self) -> bytes:
+            if len(self.pieces) == 1:
+                go_on.wait()
+            return super().read()
+
+    peer.connection.send(HEAD, Slow(b"one", b"two"), 1, 1)
+    assert received(peer, b"one").endswith(b"3\r\none\r\n")
+    go_on.set()
+    assert received(peer, b"0\r\n\r\n") == b"3\r\ntwo\r\n0\r\n\r\n"
+    peer.sock.sendall(OK)
+    peer.connection.receive(False, 1, 65536, None, False)
+    assert peer.connection.reusable()
+
+
+def test_an_upload_that_breaks_off_cuts_the_request_and_is_what_the_reader_hears(peer: Peer) -> None:
+    peer.connection.send(HEAD, Pieces(b"one", ClientGone("left")), 1, 1)
+    with pytest.raises(ClientGone):
+        peer.connection.receive(False, 1, 65536, None, False)
+    assert received(peer, b"one").endswith(b"3\r\none\r\n")
+    assert peer.sock.recv(10) == b""  # no last chunk
+
+
+def test_an_upload_that_fails_for_an_unknown_reason_leaves_nobody_waiting(peer: Peer) -> None:
+    peer.connection.send(HEAD, Pieces(b"one", RuntimeError("bug")), 1, 1)
+    with pytest.raises(EdgeError):
+        peer.connection.receive(False, 1, 65536, None, False)
+
+
+def test_an_answer_may_come_before_the_upload_ends_but_then_the_connection_does_too(peer: Peer) -> None:
+    class Endless(Pieces):
+        def read(self) -> bytes:
+            gevent.sleep(0.01)
+            return b"more"
+
+    peer.connection.send(HEAD, Endless(b"x"), 1, 1)
+    peer.sock.sendall(OK)
+    peer.connection.receive(False, 1, 65536, None, False)
+    assert peer.connection.read(1) == b"hello"
+    assert not peer.connection.reusable()
+
+
+def test_the_time_for_the_answer_begins_when_the_upload_has_ended(peer: Peer) -> None:
+    class Slow(Pieces):
+        def read(self) -> bytes:
+            gevent.sleep(0.1)
+            return super().read()
+
+    peer.connection.send(HEAD, Slow(b"a", b"b", b"c"), 1, 0.2)
+    with pytest.raises(BackendTimeout):
+        peer.connection.receive(False, 0.2, 65536, None, False)
+    assert received(peer, b"0\r\n\r\n")  # all of it was sent before the backend's time ran out
+
+
+# Whatever comes.
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_whatever_comes_is_an_answer_or_a_bad_answer(data: st.DataObject) -> None:
+    """Good answers with a few bytes changed, in any pieces, and the end of the connection behind them."""
+    raw = bytearray(
+        data.draw(
+            st.sampled_from(
+                [
+                    OK,
+                    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK,
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+                    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+                ]
+            )
+        )
+    )
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 2))] = data.draw(
+            st.sampled_from([b"", b"\r\n", b"\n", b"\0", b"x", b":", b"9", b"\r\n\r\n", b"Content-Length: 1\r\n"])
+        )
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=3)))
+    peer = Peer()
+    peer.connection.send(HEAD, None, 1, 1)
+
+    def play() -> None:
+        for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+            peer.sock.sendall(bytes(raw[start:end]))
+            gevent.sleep(0)
+        peer.sock.close()
+
+    playing = gevent.spawn(play)
+    try:
+        with gevent.Timeout(3):
+            peer.connection.receive(False, 1, 65536, None, False)
+            body = b""
+            while piece := peer.connection.read(1):
+                body += piece
+        assert 200 <= peer.connection.status <= 999
+        if peer.connection.fields.content_length is not None and not peer.connection.fields.chunked:
+            assert len(body) == (0 if peer.connection.status in (204, 304) else peer.connection.fields.content_length)
+    except (BadAnswer, BackendClosed):
+        pass
+    finally:
+        playing.join()
+        peer.close()

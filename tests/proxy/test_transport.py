@@ -1,0 +1,268 @@
+"""The session of one backend: connections kept, dropped and opened, and requests' own faults kept out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.socket
+import pytest
+import requests
+
+from smartedge.balancer.errors import BackendClosed, BadAnswer, ClientGone, ConnectFailed
+from smartedge.proxy.chunked import ChunkedDecoder
+from smartedge.proxy.request import Replay
+from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits, Outbound
+from tests.proxy.peers import Pieces, backend, head_of, says
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LIMITS = Limits(connect_s=1, first_byte_s=1, idle_s=1)
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    with gevent.Timeout(5):
+        yield
+
+
+def get(*, repeatable: bool = True, body: Replay | None = None) -> Outbound:
+    return Outbound(b"GET", GET, body, repeatable)
+
+
+def session_for(url: str, limits: Limits = LIMITS, **more: Any) -> EdgeSession:
+    return EdgeSession(EdgeAdapter(url, limits, None, **more))
+
+
+def body_of(answer: Any) -> bytes:
+    return b"".join(answer.stream())
+
+
+def test_it_is_a_requests_session_with_our_adapter_mounted() -> None:
+    session = session_for("http://127.0.0.1:1")
+    assert isinstance(session, requests.Session)
+    assert session.get_adapter("http://x/") is session.get_adapter("https://x/") is session.adapter
+    assert not session.trust_env
+
+
+def test_no_cookie_is_kept_whoever_sets_it() -> None:
+    """A shared Session gives one client's Set-Cookie to the next."""
+    with backend(says(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nContent-Length: 0\r\n\r\n")) as url:
+        session = session_for(url)
+        session.send(get()).close()
+        assert dict(session.cookies) == {}
+        assert session.cookies.get_policy().is_not_allowed("127.0.0.1")  # type: ignore[attr-defined]
+
+
+def test_connections_are_kept_and_counted() -> None:
+    opened: list[int] = []
+    with backend(says(OK, OK, OK)) as url:
+        session = session_for(url, on_connect=lambda: opened.append(1))
+        assert [body_of(session.send(get())) for _ in range(3)] == [b"hello"] * 3
+    assert len(opened) == 1
+
+
+def test_two_requests_at_once_have_two_connections() -> None:
+    opened: list[int] = []
+
+    def play(sock: Any, _number: int) -> None:
+        while head_of(sock):
+            gevent.sleep(0.02)
+            sock.sendall(OK)
+
+    with backend(play) as url:
+        session = session_for(url, on_connect=lambda: opened.append(1))
+        answers = [gevent.spawn(session.send, get()) for _ in range(2)]
+        assert [body_of(answer.get()) for answer in answers] == [b"hello"] * 2
+        assert body_of(session.send(get())) == b"hello"
+    assert len(opened) == 2
+
+
+def test_the_rest_of_requests_interface_is_there_for_those_who_want_it() -> None:
+    raw = b"HTTP/1.1 404 Not There\r\nContent-Length: 5\r\nX-One: 1\r\nSet-Cookie: a=1\r\n\r\nhello"
+    with backend(says(raw)) as url:
+        answer = session_for(url).send(get())
+        assert isinstance(answer, requests.Response)
+        assert (answer.status_code, answer.reason, answer.ok) == (404, "Not There", False)
+        assert answer.headers["x-one"] == "1"
+        assert answer.content == b"hello"
+        assert answer.text == "hello"
+        assert answer.url == url
+        with pytest.raises(AttributeError):
+            _ = answer.nonsense
+
+
+def test_a_connection_on_which_the_answer_was_not_read_to_its_end_is_not_kept() -> None:
+    opened: list[int] = []
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
+    with backend(lambda sock, _: (head_of(sock), sock.sendall(half), sock.recv(1))) as url:
+        session = session_for(url, on_connect=lambda: opened.append(1))
+        for _ in range(2):
+            answer = session.send(get())
+            assert answer.read() == b"hello"
+            assert not answer.complete
+            answer.close()
+    assert len(opened) == 2
+
+
+# Stale connections.
+
+
+def test_a_request_that_may_be_repeated_goes_out_again_when_its_kept_connection_was_just_closed() -> None:
+    with backend(says(OK)) as url:  # one answer for each connection, then a close as the next request comes
+        session = session_for(url)
+        assert [body_of(session.send(get())) for _ in range(5)] == [b"hello"] * 5
+
+
+def test_a_request_that_may_not_be_repeated_does_not() -> None:
+    def play(sock: Any, number: int) -> None:
+        head_of(sock)
+        sock.sendall(OK)
+        head_of(sock)  # and closes without an answer
+
+    with backend(play) as url:
+        session = session_for(url)
+        assert body_of(session.send(get(repeatable=False))) == b"hello"
+        with pytest.raises(BackendClosed):
+            session.send(get(repeatable=False))
+
+
+def test_a_fresh_connection_that_is_closed_without_an_answer_is_the_backends_failure() -> None:
+    asked: list[int] = []
+
+    def play(sock: Any, _number: int) -> None:
+        head_of(sock)
+        asked.append(1)
+
+    with backend(play) as url:
+        with pytest.raises(BackendClosed):
+            session_for(url).send(get())
+        assert len(asked) == 1
+
+
+def test_a_request_with_a_body_goes_out_again_with_its_whole_body() -> None:
+    seen: list[bytes] = []
+
+    def play(sock: Any, number: int) -> None:
+        for _ in range(2 if number > 1 else 1):
+            data = head_of(sock)
+            while data and not data.endswith(b"0\r\n\r\n"):
+                data += sock.recv(65536)
+            seen.append(b"".join(ChunkedDecoder().feed(data.partition(b"\r\n\r\n")[2])))
+            sock.sendall(OK)
+        head_of(sock)
+
+    with backend(play) as url:
+        session = session_for(url)
+        for _ in range(2):
+            body = Replay(Pieces(b"one", b"two"), 100)
+            assert body_of(session.send(get(body=body))) == b"hello"
+    assert seen == [b"onetwo"] * 2
+
+
+def test_a_close_while_it_is_idle_is_noticed_and_the_connection_dropped() -> None:
+    with backend(lambda sock, _: (head_of(sock), sock.sendall(OK))) as url:
+        session = session_for(url)
+        session.send(get()).close()
+        ((kept, _),) = session.adapter._idle
+        while not kept.wire.closed:
+            gevent.sleep(0.001)
+        assert body_of(session.send(get(repeatable=False))) == b"hello"
+
+
+def test_bytes_that_nobody_asked_for_spoil_an_idle_connection() -> None:
+    def play(sock: Any, number: int) -> None:
+        head_of(sock)
+        sock.sendall(OK)
+        if number == 1:
+            gevent.sleep(0.02)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+            gevent.sleep(1)
+
+    with backend(play) as url:
+        session = session_for(url)
+        assert body_of(session.send(get())) == b"hello"
+        gevent.sleep(0.05)
+        assert body_of(session.send(get())) == b"hello"
+
+
+def test_an_idle_connection_is_closed_before_the_backend_would_close_it() -> None:
+    told = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=1\r\n\r\nhello"
+    with backend(says(told, told)) as url:
+        session = session_for(url)
+        session.send(get()).close()
+        ((kept, _),) = session.adapter._idle
+        waited = 0.0
+        while not kept.wire.closed:
+            gevent.sleep(0.02)
+            waited += 0.02
+        assert waited < 0.9
+
+
+def test_no_more_connections_are_kept_than_allowed() -> None:
+    with backend(says(OK, OK)) as url:
+        session = session_for(url, Limits(connect_s=1, first_byte_s=1, idle_s=1, idle_connections=1))
+        for answer in [gevent.spawn(session.send, get()) for _ in range(3)]:
+            answer.get().close()
+        assert len(session.adapter._idle) == 1
+
+
+def test_a_session_that_was_closed_keeps_nothing_but_finishes_what_it_has() -> None:
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
+    go_on = gevent.event.Event()
+    with backend(lambda sock, _: (head_of(sock), sock.sendall(half), go_on.wait(), sock.sendall(b"world"))) as url:
+        session = session_for(url)
+        answer = session.send(get())
+        session.adapter.close()
+        go_on.set()
+        assert body_of(answer) == b"helloworld"
+        assert session.adapter._idle == []
+
+
+# Connecting.
+
+
+def test_a_refused_connection_was_never_sent() -> None:
+    with contextlib.closing(gevent.socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectFailed) as refused:
+            session_for(f"http://127.0.0.1:{bound.getsockname()[1]}").send(get())
+    assert not refused.value.sent
+    assert refused.value.status == 502
+
+
+def test_a_name_that_does_not_exist_was_never_sent() -> None:
+    with pytest.raises(ConnectFailed) as refused:
+        session_for("http://no-such-host.invalid").send(get())
+    assert not refused.value.sent
+
+
+def test_a_connection_that_takes_too_long_was_never_sent() -> None:
+    with contextlib.closing(gevent.socket.socket()) as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # Fill the queue of connections that nobody accepts; the next ones get no answer to their SYN.
+        waiting = [gevent.spawn(gevent.socket.create_connection, full.getsockname()) for _ in range(4)]
+        gevent.sleep(0.05)
+        with pytest.raises(ConnectFailed) as refused:
+            session_for(f"http://127.0.0.1:{full.getsockname()[1]}", Limits(connect_s=0.1)).send(get())
+        assert not refused.value.sent
+        gevent.killall(waiting)
+
+
+def test_what_is_no_answer_may_have_been_acted_on_and_its_connection_is_closed() -> None:
+    ends: list[bytes] = []
+    with backend(lambda sock, _: (head_of(sock), sock.sendall(b"garbage\r\n\r\n"), ends.append(sock.recv(1)))) as url:
+        with pytest.raises(BadAnswer) as bad:
+            session_for(url).send(get())
+        assert bad.value.sent
+        gevent.sleep(0.02)
+    assert ends == [b""]
+
+
+def test_a_client_that_left_is_not_the_backends_failure() -> None:
+    with backend(lambda sock, _: (head_of(sock), sock.recv(65536), sock.recv(65536))) as url, pytest.raises(ClientGone):
+        session_for(url).send(get(body=Replay(Pieces(b"one", ClientGone("left")), 100)))

@@ -1,0 +1,333 @@
+"""The Flask app: it forwards alike the short way and Flask's own, hooks and middleware work, and it starts nothing by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import gevent
+import pytest
+
+from smartedge.app import CATCH_ALL, SmartEdge, create_app
+from smartedge.config import ConfigError, parse
+from smartedge.proxy.request import KEY
+from tests.live.peers import Script, answers, bodiless, parse_answers, serves
+from tests.live.peers import message as answer_of
+from tests.proxy.peers import edge_server, talk
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory of the test's own, and patience that ends."""
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
+    with gevent.Timeout(10):
+        yield tmp_path / "state"
+
+
+def app_for(*backends: Script | str, **settings: Any) -> SmartEdge:
+    urls = [getattr(backend, "url", backend) for backend in backends]
+    document = {"backends": urls, "timeouts": {"connect_s": 1, "first_byte_s": 1, "idle_s": 1}, **settings}
+    return create_app(parse(json.dumps(document)))
+
+
+def with_a_hook(app: SmartEdge) -> SmartEdge:
+    """Take the short way from it: now Flask dispatches every request."""
+    app.before_request(lambda: None)
+    return app
+
+
+def as_it_is(app: SmartEdge) -> SmartEdge:
+    return app
+
+
+WAYS = pytest.mark.parametrize("way", [as_it_is, with_a_hook], ids=["the short way", "Flask's way"])
+
+
+def in_flight(app: SmartEdge) -> int:
+    return sum(backend.in_flight() for backend in app.edge.pool.backends)
+
+
+@pytest.fixture
+def backend() -> Iterator[Script]:
+    with Script(answers(headers=[("X-From", "backend"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])) as script:
+        yield script
+
+
+# Both ways.
+
+
+@WAYS
+def test_an_answer_comes_through_with_nothing_added(backend: Script, way: Any) -> None:
+    app = way(app_for(backend))
+    answer = app.test_client().get("/")
+    assert (answer.status, answer.data) == ("200 OK", b"hello\n")
+    assert answer.headers.to_wsgi_list() == [
+        ("X-From", "backend"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("Content-Length", "6"),
+        ("Via", "1.1 smartedge"),
+    ]
+    assert in_flight(app) == 0
+    app.edge.stop()
+
+
+@WAYS
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "PROPFIND", "BREW"])
+@pytest.mark.parametrize("path", ["/", "/a", "//a//", "/a%0Ab", "/a/../b", "/static/x", "/%2F%00"])
+def test_every_method_and_path_is_forwarded(backend: Script, way: Any, method: str, path: str) -> None:
+    """A plain catch-all answers 405 to PROPFIND and TRACE, OPTIONS itself, 404 to %0A, and redirects on `//`."""
+    app = way(app_for(backend))
+    with edge_server(app) as server:
+        raw = f"{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
+        (answer,) = parse_answers(talk(server, raw), method.encode())
+        app.edge.stop()
+    assert answer.status == 200
+    assert backend.requests[0].startswith(f"{method} {path} HTTP/1.1\r\n".encode())
+
+
+@WAYS
+def test_a_websocket_request_is_forwarded(backend: Script, way: Any) -> None:
+    """Flask has rules of their own for those, and answers 400."""
+    app = way(app_for(backend))
+    fields = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
+    assert app.test_client().get("/", headers=fields).status_code == 200
+    app.edge.stop()
+
+
+@WAYS
+def test_a_body_goes_through_both_ways(way: Any) -> None:
+    with Script(serves(lambda _call, request: answer_of(body=request.body[::-1]))) as backend:
+        app = way(app_for(backend))
+        assert app.test_client().post("/", data=b"x" * 100_000 + b"end").data == b"dne" + b"x" * 100_000
+        app.edge.stop()
+
+
+@WAYS
+@pytest.mark.parametrize(("status", "method"), [(200, "HEAD"), (304, "GET"), (204, "GET")])
+def test_an_answer_without_a_body_gives_its_lease_back(way: Any, status: int, method: str) -> None:
+    """Werkzeug never closes the body of a HEAD or a 304."""
+    with Script(bodiless(status)) as backend:
+        app = way(app_for(backend))
+        for _ in range(3):
+            assert app.test_client().open("/", method=method).status_code == status
+        assert in_flight(app) == 0
+        assert backend.connections == 1
+        app.edge.stop()
+
+
+@WAYS
+def test_an_answer_that_is_dropped_half_way_gives_its_lease_back(way: Any) -> None:
+    with Script(answers(body=b"x" * 5_000_000)) as backend:
+        app = way(app_for(backend))
+        answer = app.test_client().get("/", buffered=False)
+        assert in_flight(app) == 1
+        next(iter(answer.response))
+        answer.close()
+        assert in_flight(app) == 0
+        app.edge.stop()
+
+
+@WAYS
+def test_our_own_errors_are_problems(way: Any) -> None:
+    with Script(health=answers(500)) as backend:
+        app = way(app_for(backend))
+        client = app.test_client()
+        client.get("/")
+        while app.edge.pool.backends[0].learned.health.state == "unknown":
+            gevent.sleep(0.01)
+        answer = client.get("/")
+        assert (answer.status, answer.content_type) == ("503 Service Unavailable", "application/problem+json")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.get_json()["request_id"]
+        app.edge.stop()
+
+
+@WAYS
+def test_a_request_that_another_server_let_through_is_refused(backend: Script, way: Any) -> None:
+    app = way(app_for(backend))
+    answer = app.test_client().get("/", headers={"Host": "a/b"})
+    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+    assert backend.requests == []
+    app.edge.stop()
+
+
+# What people build around a Flask app.
+
+
+def test_a_hook_may_answer_instead(backend: Script) -> None:
+    app = app_for(backend)
+
+    @app.before_request
+    def deny() -> Any:
+        return ("no", 403) if flask.request.path.startswith("/private") else None
+
+    client = app.test_client()
+    assert (client.get("/private/x").status_code, client.get("/public").status_code) == (403, 200)
+    assert len(backend.requests) == 1
+    app.edge.stop()
+
+
+def test_hooks_see_every_request_and_may_change_answers(backend: Script) -> None:
+    app = app_for(backend)
+    seen: list[str] = []
+
+    @app.after_request
+    def mark(response: flask.Response) -> flask.Response:
+        response.headers["X-Marked"] = "1"
+        return response
+
+    @app.teardown_request
+    def done(_error: BaseException | None) -> None:
+        seen.append(flask.request.full_path)
+
+    client = app.test_client()
+    assert client.get("/a?b=c").headers["X-Marked"] == "1"
+    assert client.get("/metrics").headers["X-Marked"] == "1"
+    assert seen == ["/a?b=c", "/metrics?"]
+    app.edge.stop()
+
+
+def test_hooks_work_under_our_own_server(backend: Script) -> None:
+    app = app_for(backend)
+    told: list[tuple[str, str, str | None]] = []
+
+    @app.before_request
+    def tell() -> None:
+        request = flask.request
+        told.append((request.method, request.full_path, request.headers.get("X-One")))
+
+    with edge_server(app) as server:
+        raw = b"PROPFIND /a%20b?c=d HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nConnection: close\r\n\r\n"
+        assert talk(server, raw).startswith(b"HTTP/1.1 200 ")
+        app.edge.stop()
+    assert told == [("PROPFIND", "/a b?c=d", "1")]
+
+
+def test_a_hook_that_reads_the_body_is_given_it(backend: Script) -> None:
+    app = app_for(backend)
+    read: list[bytes] = []
+
+    @app.before_request
+    def look() -> Any:
+        read.append(flask.request.get_data())
+        return "seen"
+
+    with edge_server(app) as server:
+        raw = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
+        assert talk(server, raw).endswith(b"seen")
+        app.edge.stop()
+    assert read == [b"body"]
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["our server", "test client"])
+def test_middleware_around_wsgi_app_sees_a_complete_environ_and_may_change_the_head(backend: Script, served: bool) -> None:
+    app = app_for(backend)
+    seen: list[Any] = []
+    inner = app.wsgi_app
+
+    def middleware(environ: dict[str, Any], start_response: Any) -> Any:
+        seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_X_ONE")))
+
+        def marked(status: str, fields: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [*fields, ("X-Marked", "1")], *rest)
+
+        return inner(environ, marked)
+
+    app.wsgi_app = middleware  # type: ignore[method-assign]
+    if served:
+        with edge_server(app) as server:
+            received = talk(server, b"GET /a%20b HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nConnection: close\r\n\r\n")
+            app.edge.stop()
+        (answer,) = parse_answers(received)
+        assert (answer.status, answer.body, answer.get(b"x-marked")) == (200, b"hello\n", b"1")
+    else:
+        plain = app.test_client().get("/a b", headers={"X-One": "1"})
+        assert (plain.status_code, plain.data, plain.headers["X-Marked"]) == (200, b"hello\n", "1")
+        app.edge.stop()
+    assert seen == [("GET", "/a b", "1")]
+
+
+def test_a_catch_all_of_somebody_elses_is_used(backend: Script) -> None:
+    app = app_for(backend)
+    app.view_functions[CATCH_ALL] = lambda path: f"mine: {flask.request.environ[KEY].target.decode()}"
+    assert app.test_client().get("/a%2Fb").text == "mine: /a%2Fb"
+    assert backend.requests == []
+
+
+def test_a_route_of_somebody_elses_goes_before_the_catch_all_with_a_blueprint(backend: Script) -> None:
+    app = app_for(backend)
+
+    @app.before_request
+    def route() -> Any:
+        return "mine" if flask.request.path == "/mine" else None
+
+    assert app.test_client().get("/mine").text == "mine"
+    app.edge.stop()
+
+
+# The reserved paths.
+
+
+@WAYS
+def test_the_reserved_paths_are_answered_here(backend: Script, way: Any) -> None:
+    app = way(app_for(backend))
+    client = app.test_client()
+    for path in ("/health", "/api/status", "/metrics"):
+        assert client.get(path).status_code in (200, 503)
+    assert client.get("/smartedge/nothing").status_code == 404
+    assert client.get("/api/reload").status_code == 405
+    assert backend.requests == []
+    for path in ("/health/", "/healthy", "/api", "/smartedge"):
+        assert client.get(path).data == b"hello\n"
+    assert len(backend.requests) == 4
+    app.edge.stop()
+
+
+@WAYS
+def test_with_an_admin_listener_the_traffic_port_reserves_nothing(backend: Script, way: Any) -> None:
+    app = way(app_for(backend, admin_bind="127.0.0.1:9"))
+    client = app.test_client()
+    for path in ("/health?x", "/api/status", "/metrics", "/smartedge/x"):
+        assert client.get(path).data == b"hello\n"
+    assert client.get("/api/status", environ_overrides={"smartedge.admin": True}).is_json
+    assert client.get("/other", environ_overrides={"smartedge.admin": True}).status_code == 404
+    assert len(backend.requests) == 4
+    app.edge.stop()
+
+
+# Beginning.
+
+
+def test_create_app_opens_no_socket_and_probes_nothing(state: Path) -> None:
+    with Script() as backend:
+        app = app_for(backend)
+        assert not app.edge.began
+        assert not state.exists()
+        assert (backend.connections, backend.probes) == (0, 0)
+        while not backend.probes:  # the loop runs: it begins to serve, before any request
+            gevent.sleep(0.01)
+        assert app.edge.began
+        app.edge.stop()
+
+
+def test_create_app_reads_the_file_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"backends": ["http://127.0.0.1:1"], "strategy": "ewma"}')
+    monkeypatch.setenv("SMARTEDGE_CONFIG", str(path))
+    assert create_app().edge.config.strategy == "ewma"
+    path.write_text('{"backends": ["ftp://x"], "colour": 1}')
+    with pytest.raises(ConfigError) as wrong:
+        create_app()
+    assert {problem.path for problem in wrong.value.problems} == {"backends[0]", "colour"}
+
+
+def test_a_stopped_edge_has_left_its_place(backend: Script, state: Path) -> None:
+    app = app_for(backend)
+    app.test_client().get("/")
+    assert list(state.rglob("slot-*"))
+    app.edge.stop()
+    assert list(state.rglob("slot-*")) == []

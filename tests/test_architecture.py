@@ -1,0 +1,137 @@
+"""The walls of the house: which module may know which, and where each library may be used."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "smartedge"
+
+FLOORS = [
+    # The ground: what imports nothing of ours. Each floor imports from those above it in this list, never from its own.
+    "balancer.breaker balancer.cells balancer.errors balancer.ewma balancer.health balancer.retry config_values"
+    " proxy.chunked proxy.crew proxy.headers proxy.wire"
+    " control.access control.accesslog control.board control.housekeeping control.rows control.schedule control.workers"
+    " discovery.file",
+    "balancer.backend config_problems config_sections"
+    " control.metrics control.place control.reload control.verdict"
+    " proxy.client_body proxy.problem proxy.request proxy.tlswire remote",
+    "balancer.strategies config_sources proxy.connection proxy.tls proxy.tunnel",
+    "balancer.pool config control.checks proxy.transport",
+    "control.status proxy.forward",
+    "control.admin proxy.server proxy.upgrade",
+    "edge worker",
+    "app",
+    "serve",
+    "cli",
+    "__main__",
+]
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
+
+WALLS = {
+    # What a package may not know: only the edge and what stands on it puts the parts together.
+    "balancer": ("control", "proxy", "discovery", "config", "edge"),
+    "proxy": ("control", "discovery", "config", "edge"),
+    "control": ("proxy", "discovery", "edge"),
+    "discovery": ("control", "proxy", "balancer", "edge"),
+    "config": ("control", "proxy", "discovery", "edge"),
+}
+DOORS = {("control.checks", "proxy.tls")}  # probes speak TLS as requests do
+
+LIBRARIES = {
+    "flask": "app control.admin proxy.forward",
+    "werkzeug": "app control.admin",
+    "requests": "proxy.transport",
+    "gevent": "__main__ control.checks control.housekeeping serve"
+    " proxy.crew proxy.server proxy.tls proxy.tlswire proxy.tunnel proxy.wire",
+    "httptools": "control.verdict proxy.chunked proxy.connection proxy.server",
+    "prometheus_client": "control.metrics",
+    "pydantic": "config config_problems config_sections",
+    "click": "cli",
+    "gunicorn": "app worker",
+}
+NOT_IN_THE_DOMAIN = {"asyncio", "datetime", "http", "logging", "os", "socket", "ssl", "subprocess", "sys", "time"}
+"""No I/O, no clock, no log: time and chance are arguments there (http for the names of status codes is the one exception)."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours by its name below `smartedge.`, without the packages themselves."""
+    paths = (path for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py")
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names that a module imports when it runs, wherever in it; what only type checkers read does not count."""
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        pending += ast.iter_child_nodes(node)
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of ours that a module imports."""
+    known, found = modules(), set()
+    for name in imports(path):
+        below = name.removeprefix("smartedge.")
+        if below != name:
+            found |= {candidate for candidate in (below, below.rpartition(".")[0]) if candidate in known}
+    return found
+
+
+MODULES = modules()
+
+
+def test_every_module_has_its_floor() -> None:
+    assert MODULES.keys() == FLOOR_OF.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down_only(name: str) -> None:
+    for other in ours(MODULES[name]):
+        assert FLOOR_OF[other] < FLOOR_OF[name], f"{name} must not know {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_parts_do_not_know_each_other(name: str) -> None:
+    forbidden = WALLS.get(name.partition(".")[0].partition("_")[0], ())
+    for other in ours(MODULES[name]):
+        part = other.partition(".")[0].partition("_")[0]
+        assert part not in forbidden or (name, other) in DOORS, f"{name} must not know {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_libraries_are_used_only_where_they_belong(name: str) -> None:
+    for library in {imported.partition(".")[0] for imported in imports(MODULES[name])}:
+        if library in LIBRARIES:
+            assert name in LIBRARIES[library].split(), f"{name} must not use {library}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("balancer.")])
+def test_the_domain_is_standard_library_without_io_clock_or_log(name: str) -> None:
+    for imported in imports(MODULES[name]):
+        assert imported.partition(".")[0] not in NOT_IN_THE_DOMAIN - {"http"} | LIBRARIES.keys(), (
+            f"{name} must not use {imported}"
+        )
+        assert not imported.startswith(("http.client", "http.server"))
+
+
+def test_packages_hold_no_code_of_their_own() -> None:
+    for path in ROOT.glob("*/__init__.py"):
+        assert len(ast.parse(path.read_text()).body) <= 1, f"{path} is for a docstring"
+
+
+def test_nothing_is_patched_but_in_main() -> None:
+    """A library that patches the standard library surprises whoever imports it."""
+    patching = {name for name, path in MODULES.items() if "patch_all" in path.read_text()}
+    assert patching <= {"__main__"}
