@@ -22,8 +22,8 @@ from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
 from smartedge.proxy import problem
 from smartedge.proxy.forward import PassedResponse
+from smartedge.proxy.reader import ServerLimits
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
-from smartedge.proxy.server import ServerLimits
 from smartedge.proxy.tunnel import can_take_over
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))

@@ -34,8 +34,8 @@ from smartedge.control.status import LastCheck, Recent
 from smartedge.control.workers import StateError, edge_identity
 from smartedge.discovery.file import FileSource
 from smartedge.proxy.forward import Exchange, Forwarder, Plan
+from smartedge.proxy.reader import ServerLimits
 from smartedge.proxy.request import Request
-from smartedge.proxy.server import ServerLimits
 from smartedge.proxy.tls import ServerTls
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.proxy.upgrade import exchange_for

@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1] / "smartedge"
 FLOORS = [
     # The ground: what imports nothing of ours. Each floor imports from those above it in this list, never from its own.
     "balancer.breaker balancer.cells balancer.errors balancer.ewma balancer.health balancer.retry config_values"
-    " proxy.chunked proxy.crew proxy.headers proxy.wire"
+    " proxy.chunked proxy.crew proxy.date proxy.headers proxy.wire"
     " control.access control.accesslog control.board control.housekeeping control.rows control.schedule control.workers"
     " discovery.file",
     "balancer.backend config_problems config_sections"
     " control.metrics control.place control.reload control.verdict"
     " proxy.client_body proxy.problem proxy.request proxy.tlswire remote",
-    "balancer.strategies config_sources proxy.connection proxy.tls proxy.tunnel",
+    "balancer.strategies config_sources proxy.connection proxy.reader proxy.tls proxy.tunnel",
     "balancer.pool config control.checks proxy.transport",
     "control.status proxy.forward",
     "control.admin proxy.server proxy.upgrade",
@@ -47,7 +47,7 @@ LIBRARIES = {
     "requests": "proxy.transport",
     "gevent": "__main__ control.checks control.housekeeping serve"
     " proxy.crew proxy.server proxy.tls proxy.tlswire proxy.tunnel proxy.wire",
-    "httptools": "control.verdict proxy.chunked proxy.connection proxy.server",
+    "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
     "prometheus_client": "control.metrics",
     "pydantic": "config config_problems config_sections",
     "click": "cli",

@@ -9,7 +9,7 @@ from smartedge.proxy.chunked import ChunkedDecoder, ChunkedError
 from smartedge.proxy.wire import WireTimeout
 
 if TYPE_CHECKING:
-    from smartedge.proxy.server import EdgeHandler
+    from smartedge.proxy.reader import RequestReader
 
 CONTINUE_WAIT_S = 1.0
 """How long a client that sent `Expect: 100-continue` waits for the backend's word before it is asked to go on anyway."""
@@ -20,7 +20,7 @@ class ClientBody:
 
     __slots__ = ("_handler", "_limit_bytes", "complete", "length", "received_bytes")
 
-    def __init__(self, handler: EdgeHandler, length: int | None, limit_bytes: int) -> None:
+    def __init__(self, handler: RequestReader, length: int | None, limit_bytes: int) -> None:
         self._handler = handler
         self._limit_bytes = limit_bytes
         self.length = length
@@ -96,7 +96,7 @@ class ChunkedBody(ClientBody):
 
     __slots__ = ("_decoder", "_pieces")
 
-    def __init__(self, handler: EdgeHandler, limit_bytes: int) -> None:
+    def __init__(self, handler: RequestReader, limit_bytes: int) -> None:
         super().__init__(handler, None, limit_bytes)
         self._decoder = ChunkedDecoder()
         self._pieces: list[bytes] = []

@@ -294,14 +294,14 @@ class Exchange:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
-        handler: Any = environ.get(HANDLER)
-        self._handler = handler
+        handler = self._handler = environ.get(HANDLER)
+        direct = getattr(start_response, "__self__", None) is handler  # no middleware wants the head
         answer = self.answer
         if answer is None:
             assert self.own_answer is not None
             status, own_fields, _ = self.own_answer
             start_response(f"{status} {problem.reason(status)}", own_fields)
-        elif handler is not None and getattr(start_response, "__self__", None) is handler:  # no middleware wants the head
+        elif handler is not None and direct:
             length, block = self._framed(answer)
             handler.begin(answer.status_code, answer.status_line, block, length, answer.fields.dated)
             if answer.complete:

@@ -1,40 +1,32 @@
-"""The front door: gevent's WSGIServer with a handler that reads requests through llhttp and writes answers in one piece.
+"""The front door: gevent's WSGIServer with a handler that has requests answered and writes the answers in one piece.
 
-Bytes become a `Request` and a lean environ, the app answers, bytes go out. What is not HTTP by RFC 9112 is refused with 400 and a
-closed connection before anybody else sees it: the stock handler takes what a smuggler needs (FINDINGS: gevent.pywsgi).
+A `Request` that `reader` has read becomes a lean environ, the app answers, bytes go out.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import socket as stdlib_socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from email.utils import formatdate
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
-import httptools
 from gevent import sleep
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from smartedge.balancer.errors import (
     ClientError,
-    ClientTimeout,
     EdgeError,
-    HeadersTooLarge,
-    MethodRefused,
-    TargetTooLong,
 )
 from smartedge.proxy import problem
 from smartedge.proxy.chunked import LAST_CHUNK, chunk
-from smartedge.proxy.client_body import ChunkedBody, ClientBody, LengthBody
 from smartedge.proxy.crew import Crew
-from smartedge.proxy.headers import RequestFields, tokens, trailer_section
-from smartedge.proxy.request import HANDLER, KEY, Request, checked, complete_environ, origin_form
+from smartedge.proxy.date import http_date
+from smartedge.proxy.headers import trailer_section
+from smartedge.proxy.reader import RequestReader, ServerLimits
+from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ
 from smartedge.proxy.tlswire import NotTls, TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
 
@@ -43,24 +35,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 1.0
 """How long the rest of a refused request is read and thrown away, so that the client can read why (RFC 9112 section 9.6)."""
 
-_KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
-
-@dataclass(slots=True)
-class ServerLimits:
-    """What a client may take: seconds and bytes."""
-
-    head_s: float = 10.0
-    keepalive_s: float = 75.0
-    idle_s: float = 60.0
-    target_bytes: int = 8192
-    head_bytes: int = 65536
-    headers: int = 200
-    body_bytes: int = 0
-
-
-class EdgeHandler(WSGIHandler):  # type: ignore[misc]
+class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
     """One client connection: reads requests, has the app answer them in order, keeps alive."""
 
     def __init__(self, sock: Any, address: Any, server: EdgeServer) -> None:  # the stock one makes a buffered file
@@ -68,19 +44,15 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.socket = sock
         self.client_address = address
         tls = server.tls()
-        self.secure = tls is not None
-        self.wire: Wire = Wire(sock) if tls is None else TlsWire(sock, tls, server_side=True)
-        self.limits = server.limits
-        self.peer = address[0].encode("latin-1") if isinstance(address, tuple) and address else b"unix"
-        if self.peer[:7] == b"::ffff:":
-            self.peer = self.peer[7:]
-        self.idle = True
-        self.buffer = b""
-        self.known_block: bytes | None = None
-        self.request: Request | None = None
-        self.client_body: ClientBody | None = None
-        self.keep_alive = True
+        wire: Wire = Wire(sock) if tls is None else TlsWire(sock, tls, server_side=True)
+        peer = address[0].encode("latin-1") if isinstance(address, tuple) and address else b"unix"
+        RequestReader.__init__(self, wire, server.limits, peer.removeprefix(b"::ffff:"), tls is not None)
         self.lean = getattr(server.application, "takes_lean_environ", False)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server takes no more requests."""
+        return self.server.stopping
 
     def base_environ(self) -> dict[str, Any]:
         """Make what the environs of all this connection's requests have in common."""
@@ -94,7 +66,6 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
 
     # ---- the connection ----
 
-    known_fields: RequestFields
     trailers: Sequence[tuple[bytes, bytes]] = ()
     """Trailer fields for the end of the answer that is being sent, if it is chunked."""
 
@@ -130,136 +101,6 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
             # Scanners and clients that do not trust us: nothing that an operator could mend, so no more than this.
             log.debug("TLS handshake with %s failed: %s", self.peer.decode("latin-1"), error)
             raise
-
-    def read_request(self) -> Request | None:
-        """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
-        limits = self.limits
-        data = self.buffer
-        if not data:
-            self.idle = True
-            if self.server.stopping:
-                return None
-            try:
-                data = self.wire.recv(limits.keepalive_s)
-            except WireTimeout:
-                return None
-            self.idle = False
-            if not data:
-                return None
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or data[:2] == b"\r\n":
-            data, end = self._read_slowly(data)
-            if not data:
-                return None
-        end += 4
-        if len(data) == end:
-            self.buffer = b""
-            head = data
-        else:
-            self.buffer = data[end:]
-            head = data[:end]
-        if end > limits.head_bytes:
-            raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        return self._parse(head)
-
-    def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
-        """Read on until the head is complete, within head_s and head_bytes; (b"", 0) when the client gave up."""
-        limits = self.limits
-        deadline = monotonic() + limits.head_s
-        while True:
-            while data[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before the request line is to be ignored
-                data = data[2:]
-            end = data.find(b"\r\n\r\n")
-            if end >= 0:
-                return data, end
-            line_end = data.find(b"\r\n")
-            if (line_end if line_end >= 0 else len(data)) > limits.target_bytes + 100:
-                raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
-            if len(data) > limits.head_bytes:
-                raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-            if b"\n" in data.replace(b"\r\n", b"") or b"\0" in data:
-                raise ClientError("Lines of a request end with CR LF.")
-            try:
-                more = self.wire.recv(max(0.001, deadline - monotonic()))
-            except WireTimeout:
-                raise ClientTimeout(f"The request head did not arrive within {limits.head_s:g} s.") from None
-            if not more:
-                if data:
-                    self.keep_alive = False
-                return b"", 0
-            data += more
-
-    def _parse(self, head: bytes) -> Request:
-        """Check a complete head (RFC 9112 sections 2 to 6) and make a Request of it."""
-        line_end = head.index(b"\r\n")
-        space = head.find(b" ")
-        method, target, version = head[:space], head[space + 1 : line_end - 9], head[line_end - 9 : line_end]
-        if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
-            raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
-        if len(target) > self.limits.target_bytes:
-            raise TargetTooLong(f"The request target is longer than {self.limits.target_bytes} bytes.")
-        if b" " in target:
-            raise ClientError("The request target holds a space.")
-        try:
-            # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
-            if method in _KNOWN_METHODS:
-                httptools.HttpRequestParser(None).feed_data(head)
-            else:
-                if not _TOKEN.fullmatch(method):
-                    raise ClientError("The request method is not a token.")
-                if method == b"CONNECT":
-                    raise MethodRefused("CONNECT is for forward proxies.")
-                # llhttp knows a closed list of methods; HTTP does not.
-                httptools.HttpRequestParser(None).feed_data(b"POST" + head[space:])
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            raise ClientError(f"Malformed request: {error}.") from None
-        block = head[line_end + 2 : -2]
-        if block.count(b"\n") > self.limits.headers:
-            raise HeadersTooLarge(f"The request has more than {self.limits.headers} header fields.")
-        http11 = version == b" HTTP/1.1"
-        if block == self.known_block:
-            fields = self.known_fields  # Most programs send the same fields with every request of a connection.
-        else:
-            fields = checked(RequestFields(block), http11)
-            if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
-                self.known_block, self.known_fields = block, fields
-        if target[:1] != b"/" or b"#" in target:
-            if target == b"*":
-                if method != b"OPTIONS":
-                    raise ClientError("Only OPTIONS has the target '*'.")
-            else:
-                target, authority = origin_form(target)
-                if authority is not None:
-                    self.known_block = None
-                    fields.replace_host(authority)
-        request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
-        self.request = request
-        connection = fields.connection
-        if connection is None:
-            self.keep_alive = http11
-        else:
-            said = tokens(connection)
-            self.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
-        self.client_body = None
-        if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._begin_body(request, fields)
-        return request
-
-    def _begin_body(self, request: Request, fields: RequestFields) -> None:
-        if fields.transfer_encoding is not None:
-            body: ClientBody = ChunkedBody(self, self.limits.body_bytes)
-        else:
-            length = int(fields.content_length or b"0")  # llhttp has made sure that it is one number.
-            if length == 0:
-                return
-            body = LengthBody(self, length, self.limits.body_bytes)
-        self.client_body = request.body = body
-        if fields.expect is not None and request.version == 11:
-            if fields.expect.lower() != b"100-continue":
-                raise ExpectationFailed("The only expectation that is understood is '100-continue'.")
-            request.expects_continue = True
 
     # ---- the answer ----
 
@@ -478,13 +319,6 @@ class EdgeHandler(WSGIHandler):  # type: ignore[misc]
         self.write(b"Internal server error\n")
 
 
-class ExpectationFailed(ClientError):
-    """An expectation that is not understood (RFC 9110 section 15.5.18)."""
-
-    status = 417
-    title = "Expectation failed"
-
-
 class EdgeServer(WSGIServer):  # type: ignore[misc]
     """gevent's WSGIServer with our handler and a stop that waits for answers, not for idle connections.
 
@@ -559,12 +393,3 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
 
 _DEFAULT_LIMITS = ServerLimits()
-_date = [0, b""]
-
-
-def http_date() -> bytes:
-    """Give the time as IMF-fixdate (RFC 9110 section 5.6.7), made once a second."""
-    now = int(time())
-    if _date[0] != now:
-        _date[:] = [now, formatdate(now, usegmt=True).encode()]
-    return _date[1]  # type: ignore[return-value]

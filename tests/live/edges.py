@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.live.peers import Answer, Client, Script, exchange, read_answer
-from tests.live.processes import ROOT, Running, ask, free_port, running, wait_until
+from tests.live.processes import ROOT, Running, ask, listens, running, wait_until
 from tests.live.processes import Answer as Plain
 
 OWN, WORKER, GEVENT = "own", "worker", "gevent"
@@ -26,6 +26,8 @@ COMMON: dict[str, Any] = {
     "health": {"interval_s": 0.5, "timeout_s": 0.5, "fall": 2, "rise": 1},
     "timeouts": {"connect_s": 1, "first_byte_s": 5, "idle_s": 5},
 }
+
+LISTENING = r"^🚀 SmartEdge iniciado na porta (\d+)$|Listening at: https?://[\d.]+:(\d+) "
 
 _names = itertools.count(1)
 
@@ -101,7 +103,8 @@ class LiveEdge:
         """The one line of the access log, since `configure`, that has these fields; waits for it."""
 
         def found() -> list[dict[str, Any]]:
-            lines = [json.loads(line) for line in self.log_text()[self._log_start :].splitlines()]
+            whole = self.log_text()[self._log_start :].rpartition("\n")[0]  # the last one may be in the writing
+            lines = [json.loads(line) for line in whole.splitlines()]
             return [line for line in lines if wanted.items() <= line.items()]
 
         lines = wait_until(found, 5, f"{wanted} in the access log")
@@ -164,16 +167,14 @@ def start_edge(
     arguments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
     probed: bool = True,
-    bind: str = "",
+    bind: str = "127.0.0.1:0",
     app: str = "smartedge:create_app()",
     **settings: Any,
 ) -> Iterator[LiveEdge]:
-    """Start an edge of its own for a test, which may then kill it; bind: where, if not at a free port of 127.0.0.1."""
+    """Start an edge of its own for a test, which may then kill it; bind: where it listens, port 0 for a free one."""
     path = directory / "backends.json"
     if not path.exists():
         path.write_text(json.dumps(document_of(directory, *backends, **settings)))
-    bind = bind or f"127.0.0.1:{free_port()}"
-    port = int(bind.rpartition(":")[2])
     environment = {
         "PYTHONPATH": str(ROOT),
         "SMARTEDGE_CONFIG": str(path),
@@ -185,8 +186,10 @@ def start_edge(
     else:
         kind = "gevent" if server == GEVENT else "smartedge.worker.EdgeWorker"
         command = [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "1", "-b", bind, *arguments, app]
-    with running(command, port, cwd=directory, env=environment) as process:
-        edge = LiveEdge(port, process, directory, server)
+    with running(command, LISTENING, cwd=directory, env=environment) as process:
+        port = next(filter(None, process.wait_for(LISTENING).groups()))
+        edge = LiveEdge(int(port), process, directory, server)
+        wait_until(lambda: listens(edge.port), 10, "the edge to accept")
         if probed:
             edge.wait_probed()
         yield edge

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smartedge.proxy.server import EdgeServer, ServerLimits, http_date
+from smartedge.proxy.date import http_date
+from smartedge.proxy.reader import ServerLimits
+from smartedge.proxy.server import EdgeServer
 from tests.live.wire import WireError, parse_answers
 from tests.proxy.peers import App, edge_server, talk
 
