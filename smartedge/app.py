@@ -21,7 +21,7 @@ from smartedge.control.admin import make_admin
 from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
 from smartedge.proxy import problem
-from smartedge.proxy.forward import PassedResponse
+from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.reader import ServerLimits
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
 from smartedge.proxy.tunnel import can_take_over
@@ -169,6 +169,38 @@ class SmartEdge(flask.Flask):
             and not self.teardown_appcontext_funcs
             and not any(signal.receivers for signal in signals)
         )
+
+
+class PassedResponse(flask.Response):
+    """An exchange as Flask's own dispatch wants it, for apps with hooks: nothing added, and closed whatever happens.
+
+    Werkzeug adds a Content-Type and never closes the body of a HEAD or a 304.
+    """
+
+    default_mimetype = None
+    autocorrect_location_header = False
+    automatically_set_content_length = False
+
+    def __init__(self, exchange: Exchange) -> None:
+        answer = exchange.answer
+        if answer is not None:
+            super().__init__(exchange, exchange.status_line(answer), exchange.pairs(answer), direct_passthrough=True)
+        else:
+            assert exchange.own_answer is not None
+            status, fields, _ = exchange.own_answer
+            super().__init__(exchange, f"{status} {problem.reason(status)}", fields, direct_passthrough=True)
+        self._exchange = exchange
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Answer as a WSGI app does; what Flask's hooks did to the head of a 101 has no effect."""
+        if self._exchange.switches:
+            return self._exchange(environ, start_response)
+        return super().__call__(environ, start_response)
+
+    def get_app_iter(self, environ: Any) -> Any:
+        """Give the exchange itself: its `close` is what WSGI servers call."""
+        self._exchange._foreign_server = HANDLER not in environ
+        return self._exchange
 
 
 def create_app(

@@ -14,12 +14,10 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from time import monotonic, time
 from typing import Any
 
-from smartedge import __version__
+from smartedge import __version__, settings
 from smartedge.balancer.backend import LAYOUT, ROW_CELLS, Backend, Cell, Learned
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.pool import Pool
@@ -33,11 +31,11 @@ from smartedge.control.reload import Applied, Reloader
 from smartedge.control.status import LastCheck, Recent
 from smartedge.control.workers import StateError, edge_identity
 from smartedge.discovery.file import FileSource
-from smartedge.proxy.forward import Exchange, Forwarder, Plan
-from smartedge.proxy.reader import ServerLimits
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.request import Request
 from smartedge.proxy.tls import ServerTls
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.transport import EdgeAdapter, EdgeSession
 from smartedge.proxy.upgrade import exchange_for
 
 log = logging.getLogger("smartedge")
@@ -91,9 +89,9 @@ class Edge:
         self._id_prefix = f"{secrets.token_hex(6)}-"
         backends = self._build(config, ())
         self.pool = Pool(backends, STRATEGIES[config.strategy](), self._rng)
-        self.forwarder = Forwarder(self.pool, _plan(config), self.own, self, self.next_request_id)
+        self.forwarder = Forwarder(self.pool, settings.plan(config), self.own, self, self.next_request_id)
         self.forwarder.exchange_for = exchange_for
-        self.server_limits = _server_limits(config)
+        self.server_limits = settings.server_limits(config)
         self.tls = ServerTls()
         if config.certfile is not None:
             self._certificate(config)()
@@ -200,7 +198,7 @@ class Edge:
         before = self.pool.backends
         backends = self._build(config, before)
         strategy = STRATEGIES[config.strategy]()
-        plan, limits = _plan(config), _server_limits(config)
+        plan, limits = settings.plan(config), settings.server_limits(config)
         if self._place is not None:
             try:
                 self._place.rows_for(backend.key for backend in backends)
@@ -239,7 +237,7 @@ class Edge:
 
     def _build(self, config: Config, before: Sequence[Backend]) -> tuple[Backend, ...]:
         """Make the members: what was learned of an unchanged one, and its connections, go on."""
-        limits = _limits(config)
+        limits = settings.backend_limits(config)
         old = {backend.key: backend for backend in before}
         backends = []
         for index, spec in enumerate(config.specs()):
@@ -371,42 +369,3 @@ def _counter(learned: Learned) -> Any:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
-
-
-def _plan(config: Config) -> Plan:
-    networks = [ip_network(network) for network in config.trusted_proxies]
-
-    @lru_cache(maxsize=1024)
-    def is_trusted(peer: bytes) -> bool:
-        try:
-            address = ip_address(peer.decode("latin-1"))
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
-
-    timeouts = config.timeouts
-    return Plan(config.retry_policy, is_trusted if networks else None, timeouts.idle_s, timeouts.tunnel_idle_s)
-
-
-def _limits(config: Config) -> Limits:
-    timeouts, limits = config.timeouts, config.limits
-    return Limits(
-        connect_s=timeouts.connect_s,
-        first_byte_s=timeouts.first_byte_s,
-        idle_s=timeouts.idle_s,
-        idle_connections=limits.connections_per_backend,
-        answer_head_bytes=limits.answer_head_bytes,
-    )
-
-
-def _server_limits(config: Config) -> ServerLimits:
-    timeouts, limits = config.timeouts, config.limits
-    return ServerLimits(
-        head_s=timeouts.head_s,
-        keepalive_s=timeouts.keepalive_s,
-        idle_s=timeouts.idle_s,
-        target_bytes=limits.target_bytes,
-        head_bytes=limits.head_bytes,
-        headers=limits.headers,
-        body_bytes=limits.body_bytes,
-    )

@@ -21,8 +21,9 @@ FLOORS = [
     " proxy.client_body proxy.problem proxy.request proxy.tlswire remote",
     "balancer.strategies config_sources proxy.connection proxy.reader proxy.tls proxy.tunnel",
     "balancer.pool config control.checks proxy.transport",
-    "control.status proxy.forward",
-    "control.admin proxy.server proxy.upgrade",
+    "control.status proxy.exchange",
+    "control.admin proxy.forward proxy.server",
+    "proxy.upgrade settings",
     "edge worker",
     "app",
     "serve",
@@ -42,7 +43,7 @@ WALLS = {
 DOORS = {("control.checks", "proxy.tls")}  # probes speak TLS as requests do
 
 LIBRARIES = {
-    "flask": "app control.admin proxy.forward",
+    "flask": "app control.admin",
     "werkzeug": "app control.admin",
     "requests": "proxy.transport",
     "gevent": "__main__ control.checks control.housekeeping serve"

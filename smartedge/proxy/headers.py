@@ -45,6 +45,10 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
 
 
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+MAX_RETRY_AFTER_S = 300.0
+
+
 class RequestFields:
     """What a request's header fields say.
 
@@ -232,3 +236,9 @@ def keep_alive_s(value: bytes | None) -> float | None:
     """Read the backend's `Keep-Alive: timeout=N` in seconds (RFC 2068 section 19.7.1.1), or None when it gives none."""
     match = re.search(rb"timeout\s*=\s*\"?(\d{1,6})", value or b"", re.IGNORECASE)
     return float(match[1]) if match else None
+
+
+def retry_after(fields: AnswerFields) -> float | None:
+    """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over), capped: backends lie."""
+    match = _RETRY_AFTER.search(fields.block)
+    return min(float(match[1]), MAX_RETRY_AFTER_S) if match else None

@@ -12,7 +12,8 @@ from typing import Any
 from smartedge.balancer.backend import Backend, Cell
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.balancer.pool import Lease
-from smartedge.proxy.forward import Exchange, Forwarder
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.headers import tokens
 from smartedge.proxy.request import Request
 from smartedge.proxy.transport import Outbound

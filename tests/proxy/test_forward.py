@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smartedge.app import PassedResponse
 from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.errors import (
@@ -24,8 +25,9 @@ from smartedge.balancer.errors import (
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.strategies import STRATEGIES
-from smartedge.proxy.forward import Exchange, Forwarder, PassedResponse, Plan, retry_after
-from smartedge.proxy.headers import VIA, AnswerFields, RequestFields
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder, Plan
+from smartedge.proxy.headers import VIA, AnswerFields, RequestFields, retry_after
 from smartedge.proxy.request import Request
 from smartedge.proxy.transport import Outbound
 from tests.proxy.peers import Pieces

@@ -27,7 +27,8 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.strategies import RoundRobin
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.forward import Exchange, Forwarder, Plan
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.request import KEY
 from smartedge.proxy.server import EdgeHandler, EdgeServer, ServerLimits
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
