@@ -93,6 +93,8 @@ class Config(Section):
     """Send the client's Host; false sends the backend's own."""
     trusted_proxies: Networks = ()
     """Proxies whose X-Forwarded-* is believed: CIDR ranges."""
+    forwarded_header: bool = False
+    """Send the standard's `Forwarded` (RFC 7239) besides X-Forwarded-*."""
     admin_allow: Networks = ()
     """CIDR ranges that may reload and read status and metrics."""
     shutdown_grace_s: Grace = 10.0

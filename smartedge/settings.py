@@ -24,7 +24,13 @@ def plan(config: Config) -> Plan:
         return any(address in network for network in networks)
 
     timeouts = config.timeouts
-    return Plan(config.retry_policy, is_trusted if networks else None, timeouts.idle_s, timeouts.tunnel_idle_s)
+    return Plan(
+        config.retry_policy,
+        is_trusted if networks else None,
+        config.forwarded_header,
+        timeouts.idle_s,
+        timeouts.tunnel_idle_s,
+    )
 
 
 def backend_limits(config: Config) -> Limits:

@@ -56,6 +56,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         },
         "preserve_host": True,
         "trusted_proxies": [],
+        "forwarded_header": False,
         "admin_allow": [],
         "shutdown_grace_s": 10,
         "drain_s": 60,

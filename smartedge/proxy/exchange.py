@@ -110,7 +110,8 @@ class Exchange:
             return outbound
         request = self.request
         fields = request.fields
-        trust = self._forwarder.plan.is_trusted
+        plan = self._forwarder.plan
+        trust = plan.is_trusted
         body = request.body
         tail = b""
         if body is not None:
@@ -130,6 +131,7 @@ class Exchange:
                 request.peer,
                 b"https" if request.secure else b"http",
                 trust is not None and trust(request.peer),
+                plan.forwarded_header,
             ),
             b"1" if request.version == 11 else b"0",
             self.request_id.encode("latin-1"),

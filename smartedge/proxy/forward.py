@@ -35,11 +35,13 @@ class Plan:
     """What a request's way needs of the configuration, worked out at reload.
 
     is_trusted: whether a peer (its address as text) is one of `trusted_proxies`; None when there are none.
+    forwarded_header: send RFC 7239's Forwarded too.
     idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels.
     """
 
     retry: RetryPolicy
     is_trusted: Callable[[bytes], bool] | None = None
+    forwarded_header: bool = False
     idle_s: float = 60.0
     tunnel_idle_s: float = 3600.0
 

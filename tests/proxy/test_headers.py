@@ -309,3 +309,14 @@ def test_tokens_are_a_lists_members_in_lower_case(members: list[str]) -> None:
 @given(fields())
 def test_pairs_are_the_fields_as_text(lines: Lines) -> None:
     assert pairs_of(raw(lines)) == [(name, value.strip(" \t")) for name, value, _ in lines]
+
+
+@pytest.mark.parametrize(
+    ("peer", "node"), [(b"192.0.2.7", b"192.0.2.7"), (b"2001:db8::7", b'"[2001:db8::7]"')], ids=["IPv4", "IPv6"]
+)
+def test_the_standards_forwarded_is_sent_besides_when_it_is_asked_for(peer: bytes, node: bytes) -> None:
+    fields = RequestFields(b"Host: example.com:8080\r\nForwarded: for=10.0.0.1\r\n")
+    ours = b'Forwarded: for=%b;host="example.com:8080";proto=https\r\n' % node
+    assert forwarded_lines(fields, peer, b"https", False, True).endswith(b"X-Forwarded-Proto: https\r\n" + ours)
+    assert b"Forwarded: for=10.0.0.1\r\n" + ours in forwarded_lines(fields, peer, b"https", True, True)
+    assert b"\r\nForwarded:" not in forwarded_lines(fields, peer, b"https", False)
