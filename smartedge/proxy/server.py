@@ -129,9 +129,17 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
                 self.wire.on_idle = None
                 if result is not None and hasattr(result, "close"):
                     result.close()
-        except EdgeError:
-            self._cut()
+        except EdgeError as error:
+            if self.headers_sent or self.head is not None:
+                self._cut()
+            elif isinstance(error, ClientError):
+                self.refuse(error)  # the app has read a body that is none
+                return
+            else:
+                self._fail()
         except (OSError, WireTimeout):
+            if self.headers_sent:
+                self._cut()
             raise
         except Exception:
             self._fail()
@@ -307,6 +315,7 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         if not self.wire.closed and not self.chunking and self.left is None:
             # Closing is how this answer ends anyway; only a reset says that it is not complete.
             self.wire.break_off()
+            self.wire.close()  # now: ending gently, for what of the request still comes, would look like the answer's own end
 
     def _fail(self) -> None:
         """Answer 500 for an app that raised, if nothing has been sent yet."""

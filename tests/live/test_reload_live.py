@@ -213,3 +213,17 @@ def test_if_match_keeps_two_editors_apart(own: LiveEdge) -> None:
         assert own.admin("/api/reload", "POST", body=first, headers={"If-Match": etag}).status == 200
         assert own.admin("/api/reload", "POST", body=second, headers={"If-Match": etag}).status == 412
         assert own.backends()[0]["url"] == two.url
+
+
+def test_removed_backends_make_room_for_others(own: LiveEdge) -> None:
+    """The board has 1,024 rows: without letting go, an edge that is reloaded often enough would refuse the next backend."""
+
+    def reloaded(name: str) -> bool:
+        members = [{"id": f"{name}-{i}", "url": f"http://127.1.{i // 200}.{i % 200}:1"} for i in range(400)]
+        document = document_of(own.directory, health={"interval_s": 60})
+        return own.admin("/api/reload", "POST", body=json.dumps({**document, "backends": members})).status == 200
+
+    with Script() as backend:
+        for name in ("first", "second", "third"):
+            wait_until(lambda: reloaded(name), 10, f"room for the {name} four hundred")  # noqa: B023
+        own.configure(backend)

@@ -242,6 +242,13 @@ def test_a_503_is_tried_elsewhere_and_its_answer_thrown_away() -> None:
 
 
 @pytest.mark.parametrize("here", [True, False])
+def test_a_503_to_a_post_is_the_answer(here: bool) -> None:
+    house = House([FakeAnswer(503, b"sorry", here=here)], [FakeAnswer()])
+    assert served(house.ask(b"POST", Pieces(b"order"))) == (503, b"sorry")
+    assert house.sent() == "a"
+
+
+@pytest.mark.parametrize("here", [True, False])
 def test_the_last_503_is_the_answer_and_a_failure(here: bool) -> None:
     house = House([FakeAnswer(503, b"sorry", here=here)])
     assert served(house.ask()) == (503, b"sorry")

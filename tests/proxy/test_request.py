@@ -34,7 +34,7 @@ def request(
 ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*)(.*)", re.DOTALL)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text("/?#%aF0;:.&=@[]~", max_size=20).map(str.encode))
 @example(b"/a%2Fb//c/%2e%2e/../x?")
 @example(b"/%00;p?a=b?c")
@@ -47,7 +47,7 @@ def test_a_target_that_begins_with_a_slash_is_not_touched(rest: bytes) -> None:
         assert origin_form(target) == (target, None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from([b"http", b"HTTP", b"https", b"Https"]), st.text("/?%aF0:.@[]", max_size=20).map(str.encode))
 @example(b"http", b"h")
 @example(b"http", b"h?")
@@ -106,7 +106,7 @@ VALUES = st.text("".join(map(chr, [*range(32, 127), *range(160, 256)])), max_siz
 NAMES = st.sampled_from(["Host", "X-A", "x-a", "X_A", "Cookie", "content-type", "Content-Type", "Proxy", "Accept"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8), st.sampled_from([b"GET", b"POST", b"DELETE"]))
 def test_a_completed_environ_is_what_pep_3333_asks_for(pairs: list[tuple[str, str]], method: bytes) -> None:
     block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("latin-1")
@@ -384,7 +384,7 @@ def test_whatever_a_foreign_stream_raises_is_the_clients_fault() -> None:
 pieces = st.lists(st.binary(min_size=1, max_size=6), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(pieces, st.integers(0, 30), st.booleans(), st.lists(st.sampled_from(["read", "read", "buffered", "rewind"]), max_size=12))
 def test_a_replay_gives_the_same_bytes_again_for_as_long_as_it_says_so(
     parts: list[bytes], cap: int, arrived: bool, steps: list[str]

@@ -173,6 +173,12 @@ def test_a_close_while_it_is_idle_is_noticed_and_the_connection_dropped() -> Non
         assert body_of(session.send(get(repeatable=False))) == b"hello"
 
 
+def test_a_close_that_came_with_the_answer_is_noticed_before_a_request_that_may_not_be_repeated() -> None:
+    with backend(lambda sock, _: (head_of(sock), sock.sendall(OK))) as url:
+        session = session_for(url)
+        assert [body_of(session.send(get(repeatable=False))) for _ in range(5)] == [b"hello"] * 5
+
+
 def test_bytes_that_nobody_asked_for_spoil_an_idle_connection() -> None:
     def play(sock: Any, number: int) -> None:
         head_of(sock)
