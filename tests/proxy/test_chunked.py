@@ -138,7 +138,7 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
 # ---- tests ----
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(bodies(), rests, cuts)
 @example(b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", [3, 4, 5, 6, 7])
 @example(b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n", [])
@@ -161,7 +161,7 @@ def test_a_body_byte_by_byte_is_the_same_body(body: bytes, rest: bytes) -> None:
     assert decode(*(whole[i : i + 1] for i in range(len(whole)))) == reference(whole)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(bodies(), cuts, st.integers(0, 2**16))
 def test_a_body_that_is_cut_is_not_complete_and_nothing_of_it_is_lost_or_made_up(
     body: bytes, places: list[int], end: int
@@ -175,7 +175,7 @@ def test_a_body_that_is_cut_is_not_complete_and_nothing_of_it_is_lost_or_made_up
     assert (found.body, found.complete) == (expected.body, False)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(bodies(), rests, damage, cuts)
 @example(b"1\r\na\r\n0\r\n\r\n", b"", [(4, 2, b"\n")], [])
 @example(b"1;a=b\r\na\r\n0\r\n\r\n", b"", [(5, 1, b"")], [])
@@ -195,7 +195,7 @@ def test_a_damaged_body_is_refused_or_read_as_the_reference_reads_it(
     assert whole == found  # Where the pieces end makes no difference.
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(bodies(), damage)
 def test_what_the_reference_refuses_never_completes(body: bytes, damages: list[tuple[int, int, bytes]]) -> None:
     data = damaged(body, damages)

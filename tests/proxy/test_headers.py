@@ -98,7 +98,7 @@ def fields(draw: st.DrawFn) -> Lines:
     return [line for line in lines if line[0].lower() != "close"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(fields())
 @example([("Host", "a", " "), ("Connection", "Host, Content-Length, X-Forwarded-For, Via, X-A", " "), ("x-a", "1", " ")])
 @example([("HOST", "a", ""), ("X_Forwarded_For", "evil", " "), ("Content_Length", "5", " "), ("X_A", "stays", " ")])
@@ -108,7 +108,7 @@ def test_what_goes_on_of_a_request_is_what_the_reference_keeps_byte_for_byte(lin
     assert found.block == raw([line for line in lines if goes_on_in_a_request(line[0], lines)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(fields())
 @example([("Transfer-Encoding", "gzip", " "), ("transfer-encoding", "chunked", " ")])
 def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines: Lines) -> None:
@@ -127,7 +127,7 @@ def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines:
     ).splitlines(True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(fields())
 @example([("connection", "keep-alive", " "), ("Set-Cookie", "a", " "), ("set-cookie", "b", "")])
 @example([("Keep-Alive", "timeout=5", " "), ("Connection", "keep-alive, X-A", " "), ("X-a", "1", " ")])
@@ -253,7 +253,7 @@ def test_a_request_without_a_host_is_forwarded_without_saying_one() -> None:
     assert said == b"X-Forwarded-For: unix\r\nX-Forwarded-Proto: http\r\n"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(fields(), st.booleans())
 def test_whatever_the_client_says_one_x_forwarded_for_ends_with_its_address(lines: Lines, trusted: bool) -> None:
     said = pairs_of(forwarded_lines(RequestFields(raw(lines)), b"9.9.9.9", b"http", trusted))
@@ -305,7 +305,7 @@ def test_tokens_are_a_lists_members_in_lower_case(members: list[str]) -> None:
     assert tokens(None) == set()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(fields())
 def test_pairs_are_the_fields_as_text(lines: Lines) -> None:
     assert pairs_of(raw(lines)) == [(name, value.strip(" \t")) for name, value, _ in lines]
