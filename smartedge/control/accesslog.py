@@ -1,4 +1,4 @@
-"""The access log: one JSON object a line for each request, with the fields of DESIGN.md's vocabulary."""
+"""The access log: one JSON object a line for each request, in the words of status and metrics."""
 
 from __future__ import annotations
 

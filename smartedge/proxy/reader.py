@@ -1,6 +1,6 @@
 """Reading requests off a client's connection: complete heads within limits of size and time, checked by RFC 9110 and 9112.
 
-What is not HTTP is refused before anybody else sees it: the stock handler takes what a smuggler needs (FINDINGS: gevent.pywsgi).
+What is not HTTP is refused before anybody else sees it: the stock handler takes what a smuggler needs.
 """
 
 from __future__ import annotations

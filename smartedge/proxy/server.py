@@ -364,7 +364,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
             tell(handler.peer, error, request_id)
 
     def init_socket(self) -> None:
-        """Listen, without Nagle's delay: accepted sockets inherit it (FINDINGS: 44 ms for an answer in two writes)."""
+        """Listen, without Nagle's delay: accepted sockets inherit it (it made an answer in two writes take 44 ms)."""
         super().init_socket()
         if self.socket.family != stdlib_socket.AF_UNIX:
             self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
