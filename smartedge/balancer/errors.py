@@ -42,13 +42,6 @@ class NoBackend(EdgeError):
     title = "No backend available"
 
 
-class Draining(EdgeError):
-    """The edge is stopping and takes no new requests."""
-
-    status = 503
-    title = "Shutting down"
-
-
 class BackendError(EdgeError):
     """The backend's fault; `sent` is True unless nothing of the request can have reached it."""
 

@@ -104,10 +104,7 @@ class Exchange:
             return
 
     def _outbound(self, backend: Backend) -> Outbound:
-        """Make the request for this backend; a second try sends the same bytes, but for a Host that is the backend's own."""
-        outbound = self.outbound
-        if outbound is not None and backend.spec.preserve_host:
-            return outbound
+        """Make the request for this backend: its own name may be the Host, so each try gets one of its own."""
         request = self.request
         fields = request.fields
         plan = self._forwarder.plan

@@ -115,7 +115,6 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         self.wire.on_idle = self._on_client_moved
         result: Any = None
         self.head: bytes | None = None
-        self.sent_bytes = 0
         try:
             try:
                 result = app(environ, self.start_response)
@@ -220,7 +219,6 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
             self.headers_sent = True
             piece = head + piece if len(piece) < 65536 else self._send_head(head, piece)
         self.wire.send(piece, self.limits.idle_s)
-        self.sent_bytes += len(piece)
 
     def _send_head(self, head: bytes, piece: bytes) -> bytes:
         self.wire.send(head, self.limits.idle_s)
@@ -344,7 +342,6 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         self.stopping = False
         kwargs.setdefault("log", None)
         kwargs.setdefault("spawn", Crew().spawn)
-        kwargs["handler_class"] = kwargs.get("handler_class") or EdgeHandler
         super().__init__(listener, application, **kwargs)
 
     @property

@@ -167,6 +167,13 @@ def test_preserve_host_false_sends_the_backends_own() -> None:
     assert [transport.sent[0].head.split(b"\r\n")[1] for transport in house.transports] == [b"Host: a:80", b"Host: b:80"]
 
 
+def test_a_second_try_does_not_carry_the_first_backends_own_host() -> None:
+    """Regression: a client without Host (HTTP/1.0) had its request made once, with the first backend's name, for every try."""
+    house = House([ConnectFailed("no")], [FakeAnswer()])
+    house.ask(block=b"Accept: */*\r\n").close()
+    assert [transport.sent[0].head.split(b"\r\n")[1] for transport in house.transports] == [b"Host: a:80", b"Host: b:80"]
+
+
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_a_backend_that_was_never_reached_costs_nothing_but_a_nudge(method: bytes) -> None:
     house = House([ConnectFailed("refused")], [ConnectFailed("refused")], [FakeAnswer(200, b"ok")])
