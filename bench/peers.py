@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,24 +46,30 @@ class Peer:
     ours: bool = False
 
 
-def _program(name: str, package: str) -> Callable[[], str | None]:
+def needs(name: str, package: str) -> Callable[[], str | None]:
     return lambda: None if program(name) else f"apt install {package}"
 
 
-def _module(name: str, install: str) -> Callable[[], str | None]:
+def needs_module(name: str, install: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(name) else install
 
 
-def _in_tree(*files: str) -> Callable[[], str | None]:
+def needs_file(*files: str) -> Callable[[], str | None]:
     return lambda: next((f"{file} is not in this tree" for file in files if not (ROOT / file).exists()), None)
 
 
-def _go(place: Place, *options: str) -> Command:
-    source, binary = BENCH / "go" / "proxy.go", BUILD / "go-proxy"
+def built(source: Path) -> Path:
+    """The program made from one Go file, which is compiled when there is none or the file is newer."""
+    binary = BUILD / f"go-{source.stem}"
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(exist_ok=True)
         build = [program("go") or "go", "build", "-o", str(binary), str(source)]
         subprocess.run(build, check=True, env={**os.environ, "GO111MODULE": "off", "GOTOOLCHAIN": "local"})
+    return binary
+
+
+def _go(place: Place, *options: str) -> Command:
+    binary = built(BENCH / "go" / "proxy.go")
     return Command([str(binary), *options, f"127.0.0.1:{place.port}", *place.backends], {"GOMAXPROCS": "1"})
 
 
@@ -89,6 +95,7 @@ http {{
     keepalive_requests 1000000000;
     client_max_body_size 0;
     upstream backends {{
+        {balance}
 {servers}
         keepalive 1024;
         keepalive_requests 1000000000;
@@ -105,16 +112,25 @@ http {{
             client_body_buffer_size 128k;
             proxy_buffers 16 16k;
             proxy_max_temp_file_size 0;
+            {answers}
         }}
     }}
 }}
 """
 
 
-def _nginx(place: Place) -> Command:
+def nginx(place: Place, balance: str = "", answers: str = "") -> Command:
+    """balance: directives of the upstream; answers: of the location. By default nginx takes its backends in turn."""
     config = place.directory / "nginx.conf"
-    servers = "\n".join(f"        server {backend};" for backend in place.backends)
-    config.write_text(NGINX.format(user=nginx_user(), dir=place.directory, servers=servers, port=place.port))
+    fields = {
+        "user": nginx_user(),
+        "dir": place.directory,
+        "port": place.port,
+        "servers": "\n".join(f"        server {backend};" for backend in place.backends),
+        "balance": balance,
+        "answers": answers,
+    }
+    config.write_text(NGINX.format(**fields))
     return Command([program("nginx") or "nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)])
 
 
@@ -126,7 +142,7 @@ defaults
     mode http
     timeout connect 5s
     timeout client 75s
-    timeout server 75s
+    timeout server {answer_s}s
     timeout http-keep-alive 75s
     option forwardfor
     http-reuse always
@@ -134,15 +150,17 @@ frontend edge
     bind 127.0.0.1:{port}
     default_backend backends
 backend backends
-    balance roundrobin
+    balance {balance}
+{options}
 {servers}
 """
 
 
-def _haproxy(place: Place) -> Command:
+def haproxy(place: Place, balance: str = "roundrobin", options: str = "", server: str = "", answer_s: int = 75) -> Command:
+    """options: lines of the backend section; server: what is added to each server's line; answer_s: time for an answer."""
     config = place.directory / "haproxy.cfg"
-    servers = "\n".join(f"    server b{i} {backend}" for i, backend in enumerate(place.backends))
-    config.write_text(HAPROXY.format(servers=servers, port=place.port))
+    servers = "\n".join(f"    server b{i} {backend} {server}" for i, backend in enumerate(place.backends))
+    config.write_text(HAPROXY.format(servers=servers, port=place.port, balance=balance, options=options, answer_s=answer_s))
     return Command([program("haproxy") or "haproxy", "-db", "-f", str(config)])
 
 
@@ -154,19 +172,21 @@ CADDY = """\
 http://:{port} {{
     bind 127.0.0.1
     reverse_proxy {backends} {{
-        lb_policy round_robin
+        {balance}
         transport http {{
             keepalive_idle_conns_per_host 512
             compression off
+            {transport}
         }}
     }}
 }}
 """
 
 
-def _caddy(place: Place) -> Command:
+def caddy(place: Place, balance: str = "lb_policy round_robin", transport: str = "") -> Command:
+    """balance: directives of `reverse_proxy`; transport: of its `transport http`."""
     config = place.directory / "Caddyfile"
-    config.write_text(CADDY.format(port=place.port, backends=" ".join(place.backends)))
+    config.write_text(CADDY.format(port=place.port, backends=" ".join(place.backends), balance=balance, transport=transport))
     argv = [program("caddy") or "caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
     home = str(place.directory)
     return Command(argv, {"GOMAXPROCS": "1", "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home})
@@ -176,10 +196,10 @@ def _script(name: str) -> Callable[[Place], Command]:
     return lambda place: Command([sys.executable, str(BENCH / name), str(place.port), *place.backends])
 
 
-def _edge_env(place: Place) -> tuple[Path, dict[str, str]]:
-    """SmartEdge with its defaults: health checks, metrics and request ids on."""
+def edge_env(place: Place, settings: Mapping[str, object] | None = None) -> tuple[Path, dict[str, str]]:
+    """SmartEdge with its defaults, but for `settings`: health checks, metrics and request ids on."""
     config = place.directory / "backends.json"
-    config.write_text(json.dumps({"backends": [f"http://{backend}" for backend in place.backends]}))
+    config.write_text(json.dumps({"backends": [f"http://{backend}" for backend in place.backends], **(settings or {})}))
     env = {
         "PYTHONPATH": str(ROOT),
         "SMARTEDGE_CONFIG": str(config),
@@ -188,15 +208,15 @@ def _edge_env(place: Place) -> tuple[Path, dict[str, str]]:
     return config, env
 
 
-def _smartedge(place: Place) -> Command:
-    config, env = _edge_env(place)
+def smartedge(place: Place, settings: Mapping[str, object] | None = None) -> Command:
+    config, env = edge_env(place, settings)
     bind = f"127.0.0.1:{place.port}"
     return Command([sys.executable, "-m", "smartedge", "run", "--config", str(config), "--bind", bind], env)
 
 
 def _gunicorn(worker: str) -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
-        _, env = _edge_env(place)
+        _, env = edge_env(place)
         argv = [sys.executable, "-m", "gunicorn", "-k", worker, "-w", "1", "-b", f"127.0.0.1:{place.port}"]
         # Its defaults (2 s of keep-alive, 1,000 connections) would hang up on the idle clients.
         argv += ["--keep-alive", "75", "--worker-connections", "4096", "--log-level", "warning"]
@@ -208,24 +228,24 @@ def _gunicorn(worker: str) -> Callable[[Place], Command]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("go", _program("go", "golang-go"), _go),
-        Peer("go-pooled", _program("go", "golang-go"), _go_pooled),
-        Peer("nginx", _program("nginx", "nginx"), _nginx),
-        Peer("haproxy", _program("haproxy", "haproxy"), _haproxy),
-        Peer("caddy", _program("caddy", "caddy"), _caddy),
+        Peer("go", needs("go", "golang-go"), _go),
+        Peer("go-pooled", needs("go", "golang-go"), _go_pooled),
+        Peer("nginx", needs("nginx", "nginx"), nginx),
+        Peer("haproxy", needs("haproxy", "haproxy"), haproxy),
+        Peer("caddy", needs("caddy", "caddy"), caddy),
         Peer(
             "aiohttp",
-            _module("aiohttp", f"{PIP} bench/requirements.txt"),
+            needs_module("aiohttp", f"{PIP} bench/requirements.txt"),
             _script("aiohttp_proxy.py"),
         ),
-        Peer("obvious", _module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
-        Peer("smartedge", _in_tree("smartedge/__main__.py"), _smartedge, ours=True),
+        Peer("obvious", needs_module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
+        Peer("smartedge", needs_file("smartedge/__main__.py"), smartedge, ours=True),
         Peer(
             "smartedge-worker",
-            _in_tree("smartedge/worker.py"),
+            needs_file("smartedge/worker.py"),
             _gunicorn("smartedge.worker.EdgeWorker"),
             ours=True,
         ),
-        Peer("smartedge-gevent", _in_tree("smartedge/app.py"), _gunicorn("gevent"), ours=True),
+        Peer("smartedge-gevent", needs_file("smartedge/app.py"), _gunicorn("gevent"), ours=True),
     )
 }

@@ -45,13 +45,10 @@ def _before_exec() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-@contextlib.contextmanager
-def running(
-    argv: Sequence[str], env: Mapping[str, str], port: int, log: Path, path: str = "/", wait_s: float = 20.0
-) -> Iterator[int]:
-    """Run `argv` until the block ends; yields its process id once `path` on `port` answers 200."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
+def start(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Run `argv` in a process group of its own; what it prints is added to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
             argv,
             cwd=ROOT,
             env={**os.environ, **env},
@@ -61,17 +58,30 @@ def running(
             start_new_session=True,  # Ctrl-C reaches the benchmark alone, which then stops the group
             preexec_fn=_before_exec,
         )
+
+
+@contextlib.contextmanager
+def running(
+    argv: Sequence[str], env: Mapping[str, str], port: int, log: Path, path: str = "/", wait_s: float = 20.0
+) -> Iterator[int]:
+    """Run `argv` until the block ends; yields its process id once `path` on `port` answers 200."""
+    process = start(argv, env, log)
     try:
-        deadline = time.monotonic() + wait_s
-        while not _answers(port, path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace").strip().splitlines()[-3:]
-                why = "ended" if process.poll() is not None else f"did not answer 200 within {wait_s:.0f} s"
-                raise NotStartedError(f"{why}: {' | '.join(tail) or 'no output'}")
-            time.sleep(0.05)
+        await_answer(process, port, log, path, wait_s)
         yield process.pid
     finally:
-        _stop(process)
+        stop(process)
+
+
+def await_answer(process: subprocess.Popen[bytes], port: int, log: Path, path: str = "/", wait_s: float = 20.0) -> None:
+    """Return once `path` on `port` answers 200; raises NotStartedError when it does not, or the process has ended."""
+    deadline = time.monotonic() + wait_s
+    while not _answers(port, path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+            why = "ended" if process.poll() is not None else f"did not answer 200 within {wait_s:.0f} s"
+            raise NotStartedError(f"{why}: {' | '.join(tail) or 'no output'}")
+        time.sleep(0.05)
 
 
 def _answers(port: int, path: str) -> bool:
@@ -85,7 +95,7 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Ask the leader to end, then end whatever is left of its group."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()

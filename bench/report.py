@@ -9,7 +9,8 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from measure import IdleRow, Row
@@ -26,6 +27,11 @@ class RowSet:
 def table(row_set: RowSet) -> str:
     """Aligned columns under a title; the first is text, the rest are numbers."""
     lines = [_idle_line(r) if isinstance(r, IdleRow) else _line(r) for r in row_set.rows]
+    return aligned(f"{row_set.name}: {row_set.title}", lines)
+
+
+def aligned(title: str, lines: Sequence[Mapping[str, str]]) -> str:
+    """A title, then a row for each of the lines, which all have the same columns."""
     columns = list(lines[0])
     widths = [max(len(column), *(len(line[column]) for line in lines)) for column in columns]
 
@@ -34,7 +40,7 @@ def table(row_set: RowSet) -> str:
         return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
 
     body = [align(list(line.values())) for line in lines]
-    return "\n".join([f"{row_set.name}: {row_set.title}", align(columns), *body, ""])
+    return "\n".join([title, align(columns), *body, ""])
 
 
 def _line(row: Row) -> dict[str, str]:
@@ -67,13 +73,14 @@ def _idle_line(row: IdleRow) -> dict[str, str]:
     }
 
 
-def write_json(path: Path, row_sets: list[RowSet], settings: dict[str, object]) -> None:
+def write_json(path: Path, settings: Mapping[str, object], **figures: object) -> None:
+    """What was measured, and where, when and with what."""
     result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
         "settings": settings,
-        "sets": [asdict(row_set) for row_set in row_sets],
+        **figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import backends
@@ -30,8 +31,8 @@ SETS = {name: load.title for name, load in LOADS.items()} | {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=",".join(PEERS))
-    parser.add_argument("--only", type=_names(SETS), default=list(SETS), help="row sets: " + ",".join(SETS))
+    parser.add_argument("--peers", type=named(PEERS), default=list(PEERS), help=",".join(PEERS))
+    parser.add_argument("--only", type=named(SETS), default=list(SETS), help="row sets: " + ",".join(SETS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each peer in each round")
     parser.add_argument("--json", type=Path, default=BENCH / "results" / "latest.json", metavar="FILE")
@@ -44,7 +45,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def _names(known: dict[str, object]):
+def named(known: dict[str, object]):
     def parse(text: str) -> list[str]:
         chosen = [name for name in text.split(",") if name]
         if unknown := [name for name in chosen if name not in known]:
@@ -120,7 +121,7 @@ def main() -> int:
         "seconds": options.seconds,
         "took_s": round(time.monotonic() - began),
     }
-    write_json(options.json, done, settings)
+    write_json(options.json, settings, sets=[asdict(row_set) for row_set in done])
     caption = f"{options.rounds} interleaved rounds of {options.seconds} s; median; dashed line: Go's ReverseProxy"
     write_svg(options.svg, done, caption)
     say(f"written: {options.json} {options.svg}")
