@@ -14,10 +14,10 @@ ARGS      ?=
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-live check fix load-test bench clean venv venv-dev python
+.PHONY: help run test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: venv ## start two example backends and the balancer on port 8080; Ctrl-C stops all (CONFIG=backends.json)
 	@exec $(PY) deploy/local.py --config "$(CONFIG)"
@@ -43,6 +43,13 @@ fix: venv-dev ## format the code and mend what ruff can mend
 
 bench: venv ## measure speed (ARGS= goes to bench/run.py)
 	@$(PY) bench/run.py $(ARGS)
+
+bench-routing: venv ## measure p99 and errors while backends are slow, fail, hang and restart (ARGS= goes to bench/routing.py)
+	@$(PY) bench/routing.py $(ARGS)
+
+docs: venv ## make the tables and pictures of the documentation anew: some two minutes of simulation
+	@$(PY) docs/make_configuration.py
+	@$(PY) docs/make_choosing.py
 
 clean: ## remove the virtual environment and every cache
 	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build *.egg-info

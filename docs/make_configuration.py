@@ -21,11 +21,20 @@ SECTIONS = (
     # schema, title, what stands before the table
     ("BackendConfig", "backends[]", "An entry is a URL, or an object with these keys."),
     ("TlsConfig", "backends[].tls", "How the edge speaks TLS to this backend; its URL begins with `https://`."),
+    ("HashConfig", "hash", "What `consistent_hash`, or a [strategy of your own](strategies.md), knows a request by."),
+    ("StickyConfig", "sticky", "[Sticky sessions](strategies.md#sticky-sessions): a client stays with its backend."),
     ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),
     ("TimeoutsConfig", "timeouts", "How long the edge waits."),
     ("RetryConfig", "retry", "When a request is tried again, on another backend."),
     ("BreakerConfig", "breaker", "When a backend that fails requests is ejected, and for how long."),
+    (
+        "OutliersConfig",
+        "outliers",
+        "When a backend is ejected for being much worse than the others. Off unless a factor or ratio is set.",
+    ),
+    ("ExplainConfig", "explain", "Which requests can be [explained](operating.md#why-did-this-request-go-there) afterwards."),
     ("LimitsConfig", "limits", "How much the edge takes in."),
+    ("RateLimitConfig", "rate_limit", "How often one client may ask; beyond it 429 with `Retry-After`."),
 )
 TITLE_OF = {schema: title for schema, title, _ in SECTIONS}
 
@@ -68,6 +77,8 @@ def kind(field: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field["type"] == "array":
         return f"list of {kind(field['items'])}"
+    if field["type"] == "object":
+        return "object: text by name"
     return {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false", "null": "null"}[field["type"]]
 
 
@@ -77,7 +88,7 @@ def default(field: dict[str, Any], *, needed: bool) -> str:
         return "required"
     value = field["default"]
     if isinstance(value, dict):
-        return "see there"
+        return "see there" if value else "`{}`"
     if value == "":
         return "made from the URL"
     if isinstance(value, float) and value.is_integer():

@@ -18,6 +18,7 @@ from werkzeug.routing import BaseConverter, Rule
 from smartedge.balancer.errors import ClientError
 from smartedge.config import Config, ConfigError, admin_token, config_path, load
 from smartedge.control.admin import make_admin
+from smartedge.control.follower import running_config
 from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
 from smartedge.proxy import problem
@@ -88,10 +89,10 @@ class SmartEdge(flask.Flask):
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
+        if not self.edge.began:
+            self.edge.begin()
         request: Request | None = environ.get(KEY)
         if request is None:
-            if not self.edge.began:
-                self.edge.begin()
             try:
                 request = environ[KEY] = from_environ(environ, start_response)
                 if request.fields.upgrade is not None and not can_take_over(environ):
@@ -218,7 +219,7 @@ def create_app(
     if config is None:
         path = config_path(path, os.environ)
         try:
-            config = load(path, os.environ, overrides)
+            config = running_config(os.environ) or load(path, os.environ, overrides)
             token = admin_token(os.environ)
         except ConfigError as error:
             if "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ:

@@ -11,33 +11,19 @@ from typing import Any
 import click
 
 from smartedge import __version__
+from smartedge.cli_ask import ask_balancer, url_option
+from smartedge.cli_operate import COMMANDS
+from smartedge.cli_simulate import simulate
+from smartedge.cli_stop import Stop
 from smartedge.config import Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.config_values import address, escaped
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
 from smartedge.control.workers import StateError
-from smartedge.remote import RefusedError, UnreachableError, ask, reload_text, status_text
+from smartedge.remote import reload_text, status_text
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-
+_STRATEGY_HELP = "How a backend is chosen: round_robin, ewma, least_requests, random, consistent_hash or module:Class."
 _CONFIG_HELP = "The configuration file; backends.json unless given."
-_URL_HELP = "Where the balancer answers: its --bind, or its --admin-bind if it has one."
-
-
-class Stop(click.ClickException):
-    """The end of a command that cannot do what it was asked to; the message says why."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        """Print the message after the program's name, on standard error."""
-        click.echo(f"smartedge: {self.message}", file=file, err=file is None)
-
-
-class Declined(Stop):
-    """The balancer was asked, and said no."""
-
-    exit_code = 1
 
 
 @click.group()
@@ -51,6 +37,7 @@ def program() -> None:
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
 @click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
+@click.option("--workers", metavar="N", help="Processes that serve: a number, or auto for one per processor; 1 unless given.")
 @click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
 @click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")
 @click.option(
@@ -60,7 +47,7 @@ def program() -> None:
     flag_value="true",
     help="Write a JSON line for each request to standard output, or to FILE.",
 )
-@click.option("--strategy", metavar="NAME", help="How a backend is chosen: round_robin or ewma.")
+@click.option("--strategy", metavar="NAME", help=_STRATEGY_HELP)
 def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""
     path, overrides = config_path(config, os.environ), {"backends": list(backend), **flags}
@@ -69,17 +56,26 @@ def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> in
     except ConfigError as error:
         raise Stop(str(error)) from error
 
-    from smartedge.serve import serve  # late, so that a broken file is told at once
-
     try:
-        code: int = serve(loaded, config_path=path, overrides=overrides, token=token)
-        return code
+        return _serve(loaded, path, overrides, token)
     except (ConfigError, BoardError, RowsError, StateError) as error:
         raise Stop(str(error)) from error
     except OSError as error:
         if reason := _cannot_listen(loaded) or _file_trouble(error):
             raise Stop(reason) from error
         raise
+
+
+def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None) -> int:
+    """Serve in this process or in several; the imports are late, so that a broken file is told at once."""
+    workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else int(config.workers)
+    if workers == 1:
+        from smartedge.serve import serve
+
+        return serve(config, config_path=path, overrides=overrides, token=token)
+    from smartedge.fleet import serve_many
+
+    return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
 
 
 @program.command()
@@ -96,18 +92,22 @@ def check(config: str | None) -> None:
 
 
 @program.command()
-@click.option("--url", default=DEFAULT_URL, show_default=True, help=_URL_HELP)
+@url_option
 def reload(url: str) -> None:
     """Have the running balancer read its configuration again."""
-    click.echo(reload_text(_ask("POST", url, "/api/reload")))
+    click.echo(reload_text(ask_balancer("POST", url, "/api/reload")))
 
 
 @program.command()
-@click.option("--url", default=DEFAULT_URL, show_default=True, help=_URL_HELP)
+@url_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
 def status(url: str, as_json: bool) -> None:
     """Show the backends of the running balancer, and how requests were shared out."""
-    click.echo(status_text(_ask("GET", url, "/api/status"), as_json=as_json))
+    click.echo(status_text(ask_balancer("GET", url, "/api/status"), as_json=as_json))
+
+
+for command in (*COMMANDS, simulate):
+    program.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,16 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130
     return int(result or 0)
-
-
-def _ask(method: str, url: str, path: str) -> dict[str, Any]:
-    """Ask the running balancer; what goes wrong ends the command."""
-    try:
-        return ask(method, url, path, token=admin_token(os.environ))
-    except (ConfigError, UnreachableError) as error:
-        raise Stop(str(error)) from error
-    except RefusedError as error:
-        raise Declined(str(error)) from error
 
 
 def _check_certificate(config: Config) -> None:

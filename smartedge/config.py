@@ -24,25 +24,33 @@ from pydantic import (
     field_validator,
 )
 
+from smartedge import config_strategy
 from smartedge import config_values as values
 from smartedge.balancer.backend import BackendSpec, TlsSpec
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
-from smartedge.balancer.retry import RetryPolicy
+from smartedge.balancer.outliers import OutlierPolicy
+from smartedge.balancer.ratelimit import RatePolicy
+from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
 from smartedge.config_problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config_sections import (
     BackendConfig,
     BreakerConfig,
+    ExplainConfig,
     File,
     Grace,
+    HashConfig,
     HealthConfig,
     LimitsConfig,
     Listed,
+    OutliersConfig,
+    RateLimitConfig,
     RetryConfig,
     Section,
+    StickyConfig,
     TimeoutsConfig,
 )
-from smartedge.config_sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file
+from smartedge.config_sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
 
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse"]
 
@@ -64,11 +72,22 @@ def _access_log(value: object) -> bool | str:
     raise ValueError(f"must be true, false or the name of a file, not {values.shown(value)}")
 
 
+def _workers(value: object) -> int | str:
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_WORKERS):
+        return value
+    raise ValueError(f'must be a whole number from 1 to {MAX_WORKERS}, or "auto", not {values.shown(value)}')
+
+
+MAX_WORKERS = 64
+"""As many as there are slots (control/workers.py)."""
+
 _ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
+_WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
 Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
+Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
 AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_ACCESS_LOG_SCHEMA)]
 
 
@@ -77,8 +96,12 @@ class Config(Section):
 
     backends: Annotated[tuple[Entry, ...], Listed]
     """The servers that requests are shared out to: URLs, or objects."""
-    strategy: Literal["round_robin", "ewma"] = "round_robin"
-    """How one is chosen: `round_robin` in turn, by weight; `ewma` the quickest."""
+    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "round_robin"
+    """How one is chosen: `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash`, or `package.module:Class`."""
+    hash: HashConfig = HashConfig()
+    """What a request is known by."""
+    sticky: StickyConfig = StickyConfig()
+    """Whether a client stays with its backend."""
     health: HealthConfig = HealthConfig()
     """How backends are probed."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
@@ -87,8 +110,14 @@ class Config(Section):
     """When a request is tried again."""
     breaker: BreakerConfig = BreakerConfig()
     """When a failing backend is ejected."""
+    explain: ExplainConfig = ExplainConfig()
+    """Which requests' decisions are kept, to be asked for."""
+    outliers: OutliersConfig = OutliersConfig()
+    """When a backend is ejected for being much worse than the others."""
     limits: LimitsConfig = LimitsConfig()
     """How much the edge takes in."""
+    rate_limit: RateLimitConfig = RateLimitConfig()
+    """How often one client may ask."""
     preserve_host: bool = True
     """Send the client's Host; false sends the backend's own."""
     trusted_proxies: Networks = ()
@@ -99,12 +128,18 @@ class Config(Section):
     """CIDR ranges that may reload and read status and metrics."""
     shutdown_grace_s: Grace = 10.0
     """Time to end requests in flight when the edge stops."""
+    panic: Literal["all", "fail"] = "all"
+    """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
+    slow_start_s: Grace = 0.0
+    """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
     drain_s: Grace = 60.0
     """Time to end requests in flight on a removed backend."""
     bind: Address = "127.0.0.1:8080"
     """Address that clients connect to."""
     admin_bind: Address | None = None
     """Address for health, reload, status and metrics alone; null has them on `bind`."""
+    workers: Workers = 1
+    """Processes that serve; `auto` is one for each processor."""
     certfile: File | None = None
     """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
     keyfile: File | None = None
@@ -148,18 +183,33 @@ class Config(Section):
             id=backend.id,
             url=backend.url,
             weight=backend.weight,
+            state=backend.state,
             health=HealthPolicy(**health, statuses=statuses),
             breaker=breaker,
-            max_in_flight=backend.max_in_flight,
+            max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
             preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
             tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
+            slow_start_s=self.slow_start_s,
+            labels=backend.labels,
         )
 
     @property
     def retry_policy(self) -> RetryPolicy:
         """When to try again, as the balancer's own value."""
-        fields = self.retry.model_dump(exclude={"hedge", "statuses"})
-        return RetryPolicy(statuses=frozenset(self.retry.statuses), **fields)
+        fields = self.retry.model_dump(exclude={"deadline_s", "statuses"})
+        deadline_s = self.retry.deadline_s or max(DEADLINE_S, self.timeouts.first_byte_s)
+        return RetryPolicy(statuses=frozenset(self.retry.statuses), deadline_s=deadline_s, **fields)
+
+    @property
+    def rate_policy(self) -> RatePolicy | None:
+        """How often a client may ask, as the balancer's own value; None for as often as it likes."""
+        limit = self.rate_limit
+        return None if limit.per_s is None else RatePolicy(limit.per_s, limit.burst or max(1, int(limit.per_s)))
+
+    @property
+    def outlier_policy(self) -> OutlierPolicy:
+        """What makes an outlier, as the balancer's own value."""
+        return OutlierPolicy(**self.outliers.model_dump())
 
     @property
     def etag(self) -> str:
@@ -196,6 +246,7 @@ def load(
     The file may be missing when a variable or a flag names the backends.
     """
     env, overrides = env or {}, overrides or {}
+    sticky_secret(env)
     file, overlay = config_path(path, env), Overlay(env, overrides)
     text = read_file(file)
     if text is not None:

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
@@ -30,16 +31,28 @@ def _existing_file(text: str) -> str:
     return text
 
 
-def _hedge(value: object) -> Literal[False]:
-    if value is not False:
-        raise ValueError("must be false: hedged requests are not built yet")
-    return value
+def _cap(value: object) -> object:
+    if value is None or value == "adaptive" or (type(value) is int and 1 <= value <= 1_000_000):
+        return value
+    raise ValueError(f'must be a whole number from 1 to 1000000, "adaptive" or null, not {values.shown(value)}')
+
+
+def _secret_file(text: str) -> str:
+    try:
+        with open(_existing_file(text), "rb") as file:
+            secret = file.read(4096).strip()
+    except OSError as error:
+        raise ValueError(f"names {values.shown(text)}, which cannot be read: {error.strerror}") from None
+    if len(secret) < values.LEAST_SECRET_BYTES:
+        raise ValueError(f"names {values.shown(text)}, which must hold at least {values.LEAST_SECRET_BYTES} bytes")
+    return text
 
 
 def _sorted(items: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(items)))
 
 
+_LABELS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 16}
 _STATUS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string"}]}
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]  # a day: sockets and timers take no number without end
@@ -51,6 +64,10 @@ Text = Annotated[str, AfterValidator(values.line)]
 File = Annotated[str, AfterValidator(_existing_file)]
 # Lists are read as tuples, which do not change; strict=False allows just that, the items stay strict.
 Listed = Field(strict=False)
+Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]
+Labels = Annotated[
+    tuple[tuple[str, str], ...], PlainValidator(values.labels), PlainSerializer(dict), WithJsonSchema(_LABELS_SCHEMA)
+]
 StatusItem = Annotated[int | str, PlainValidator(values.status_item), WithJsonSchema(_STATUS_SCHEMA)]
 
 
@@ -115,16 +132,20 @@ class BackendConfig(Section):
     """Name in status, metrics and logs; by default host and port, `localhost-8081`."""
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """Share of the requests, 1 to 1000."""
+    state: Literal["enabled", "draining", "disabled"] = "enabled"
+    """`draining` takes no requests but those of sticky sessions, `disabled` none; the admin endpoints change it, too."""
     zone: Label | None = None
     """Where it stands; shown in the status."""
     health: HealthConfig | None = None
     """Keys of `health` that differ for this backend."""
     preserve_host: bool | None = None
     """Differs from the common value unless null."""
-    max_in_flight: Count | None = None
-    """Most requests open at once; null sets no limit."""
+    max_in_flight: Cap | None = None
+    """Most requests open at once, a number or `"adaptive"`; null for `limits.in_flight_per_backend`."""
     tls: TlsConfig | None = None
     """TLS settings of an https backend."""
+    labels: Annotated[Labels, Field(json_schema_extra={"default": {}})] = ()
+    """Texts by name, at most 16, for strategies of your own; shown in the status."""
 
     @field_validator("tls")
     @classmethod
@@ -163,12 +184,27 @@ class RetryConfig(Section):
     """Answers to try again, 400 to 599; idempotent methods only."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Most tries of one request, the first included; 1 never repeats."""
-    deadline_s: Seconds = 60.0
-    """Time for all tries together."""
+    deadline_s: Seconds | None = None
+    """Time for all tries together; null is 60, or `timeouts.first_byte_s` if that is more."""
     body_bytes: Annotated[int, Field(ge=0, le=1 << 30)] = 65_536
     """Bytes of a request body kept to be sent again; a longer one is sent only once."""
-    hedge: Annotated[Literal[False], BeforeValidator(_hedge)] = False
-    """Ask a second backend when the first is slow. Not built yet: only false."""
+    budget_ratio: Annotated[float, Field(ge=0, le=10)] = 0.2
+    """Most retries and hedges of the last 10 s, as a share of its requests; what a backend can't have seen is free."""
+    budget_per_s: Annotated[float, Field(ge=0, le=1_000_000)] = 10.0
+    """So many more a second, so that little traffic has some, too."""
+    hedge: bool = False
+    """Ask another backend, too, when the first is late, and use the answer that comes first; idempotent methods only."""
+    hedge_percentile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    """Late is what takes longer than this share of the recent answers."""
+
+    @field_validator("hedge")
+    @classmethod
+    def _may_happen(cls, hedge: bool, info: ValidationInfo) -> bool:
+        if hedge and info.data.get("attempts") == 1:
+            raise ValueError("needs attempts to be at least 2, not 1")
+        if hedge and info.data.get("budget_ratio") == 0 and info.data.get("budget_per_s") == 0:
+            raise ValueError("needs a budget: budget_ratio or budget_per_s must be more than 0")
+        return hedge
 
 
 class BreakerConfig(Section):
@@ -186,6 +222,10 @@ class BreakerConfig(Section):
     """Time out of service at the first ejection; it doubles each time."""
     max_open_s: Annotated[Seconds, Field(validate_default=True)] = 300.0
     """Longest time out of service."""
+    max_ejected_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest share of the backends that may be ejected at once; the last available one never is."""
+    observe: bool = False
+    """Only say and count when a backend would be ejected."""
 
     @field_validator("max_open_s")
     @classmethod
@@ -193,6 +233,57 @@ class BreakerConfig(Section):
         if max_open_s < info.data.get("open_s", 0):
             raise ValueError(f"must be at least open_s ({info.data['open_s']:g}), not {max_open_s:g}")
         return max_open_s
+
+
+class HashConfig(Section):
+    """What `consistent_hash`, or a strategy of your own, knows a request by."""
+
+    by: Annotated[str, AfterValidator(values.hash_by)] = "client"
+    """`client` (its address), `path` (without query), `header:NAME` or `cookie:NAME`."""
+    bounded_load_ratio: Annotated[float, Field(gt=1, le=1000)] | None = 1.25
+    """Most open requests of a backend, as a multiple of its share; null sets no bound."""
+
+
+class StickyConfig(Section):
+    """Sessions that stay with their backend, by a cookie, whatever the strategy."""
+
+    cookie: Annotated[str, AfterValidator(values.field_name)] | None = None
+    """Name of the cookie; null has no sticky sessions."""
+    secret_file: Annotated[str, AfterValidator(_secret_file)] | None = None
+    """File with the secret that cookies are made with, 16 bytes or more; `SMARTEDGE_STICKY_SECRET` goes before it."""
+    max_age_s: Annotated[int, Field(ge=1, le=34_560_000)] | None = None
+    """How long a client keeps the cookie from when it was given, up to 400 days; null until it closes."""
+
+    @field_validator("secret_file", "max_age_s")
+    @classmethod
+    def _with_cookie(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("cookie", "wrong in itself") is None:
+            raise ValueError("needs a cookie beside it")
+        return value
+
+
+class ExplainConfig(Section):
+    """Which requests' decisions are kept, to be asked for; those that were retried, hedged or failed always are."""
+
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of all other requests that are kept, too."""
+
+
+class OutliersConfig(Section):
+    """Which backends are ejected for being much worse than the others; at least two others are needed."""
+
+    latency_factor: Annotated[float, Field(gt=1, le=1000)] | None = None
+    """Eject one whose median latency is more than so many times that of the others; null never does."""
+    failure_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Eject one whose share of failures is larger than that of the others by more than this; null never does."""
+    interval_s: Seconds = 10.0
+    """Time between two looks; each is at what happened since the last one."""
+    min_requests: Count = 20
+    """Requests in that time below which a backend is not judged."""
+    max_ejected_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Largest share of the backends that may be out, those that breakers ejected included."""
+    observe: bool = False
+    """Only say and count what would be ejected."""
 
 
 class LimitsConfig(Section):
@@ -210,3 +301,27 @@ class LimitsConfig(Section):
     """Largest head of a backend's answer; beyond it 502."""
     connections_per_backend: Annotated[int, Field(ge=0, le=65_536)] = 128
     """Most idle connections kept open to each backend."""
+    in_flight_per_backend: Cap | None = None
+    """Most requests open at once on each backend, in all workers; `"adaptive"` finds it out; null sets no limit."""
+    queue: Annotated[int, Field(ge=0, le=1_000_000)] = 128
+    """Most requests that wait while all backends are full; beyond it 503. 0 has none wait."""
+    queue_s: Seconds = 1.0
+    """Longest that one waits; beyond it 503."""
+
+
+class RateLimitConfig(Section):
+    """How often one client may ask."""
+
+    per_s: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Requests a second, on average; beyond it 429. null sets no limit."""
+    burst: Count | None = None
+    """Requests at once; null is as many as `per_s`, at least 1."""
+    by: Annotated[str, AfterValidator(values.rate_by)] = "client"
+    """What a client is known by: `client` (its address; of IPv6 the /64), or `header:NAME` (its address, too, without that)."""
+
+    @field_validator("burst")
+    @classmethod
+    def _with_rate(cls, burst: int | None, info: ValidationInfo) -> int | None:
+        if burst is not None and info.data.get("per_s", "wrong in itself") is None:
+            raise ValueError("needs a per_s beside it")
+        return burst

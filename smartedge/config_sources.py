@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from smartedge import config_values as values
 from smartedge.config_problems import MAX_BYTES, ConfigError, Problem, Step, path_text
 
 DEFAULT_PATH = "backends.json"
@@ -15,6 +16,7 @@ _VARIABLES = {
     "strategy": "SMARTEDGE_STRATEGY",
     "bind": "SMARTEDGE_BIND",
     "admin_bind": "SMARTEDGE_ADMIN_BIND",
+    "workers": "SMARTEDGE_WORKERS",
     "certfile": "SMARTEDGE_CERTFILE",
     "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
@@ -65,6 +67,8 @@ class Overlay:
     def _take(self, key: str, value: Any, name: str) -> None:
         if key == "access_log" and isinstance(value, str):
             value = _SWITCH.get(value.lower(), value)
+        if key == "workers" and isinstance(value, str) and value.isdecimal() and value.isascii():
+            value = int(value[:9])
         self.settings[key] = value
         self._names[key] = name
 
@@ -97,6 +101,15 @@ def admin_token(env: Mapping[str, str]) -> str | None:
         problem = Problem("SMARTEDGE_ADMIN_TOKEN", "may hold only printable ASCII characters without spaces")
         raise ConfigError([problem], status=422)
     return token or None
+
+
+def sticky_secret(env: Mapping[str, str]) -> bytes | None:
+    """The secret of SMARTEDGE_STICKY_SECRET, None when it is empty; part of no Config and no error, as the token."""
+    secret = env.get("SMARTEDGE_STICKY_SECRET", "").strip().encode("utf-8", "surrogateescape")
+    if secret and len(secret) < values.LEAST_SECRET_BYTES:
+        problem = Problem("SMARTEDGE_STICKY_SECRET", f"must be at least {values.LEAST_SECRET_BYTES} bytes long")
+        raise ConfigError([problem], status=422)
+    return secret or None
 
 
 def _split(text: str) -> list[str]:

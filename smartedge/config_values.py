@@ -12,6 +12,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+LEAST_SECRET_BYTES = 16
+"""A shorter secret could be guessed."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -61,6 +65,47 @@ def label(text: str) -> str:
     if text == "none":
         raise ValueError('must not be "none", which stands for no backend in the metrics')
     return text
+
+
+def field_name(text: str) -> str:
+    """The name of a header field or a cookie: a token (RFC 9110 section 5.6.2, RFC 6265 section 4.1.1)."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"must be a name of 1 to 64 letters, digits or - . _ and the like, not {shown(text)}")
+    return text
+
+
+def hash_by(text: str) -> str:
+    """What a request is known by: `client`, `path`, `header:NAME` or `cookie:NAME`."""
+    kind, separator, name = text.partition(":")
+    if separator and kind in ("header", "cookie"):
+        return f"{kind}:{field_name(name)}"
+    if text not in ("client", "path"):
+        raise ValueError(f'must be "client", "path", "header:NAME" or "cookie:NAME", not {shown(text)}')
+    return text
+
+
+def rate_by(text: str) -> str:
+    """What a client is known by: `client` or `header:NAME`."""
+    kind, separator, name = text.partition(":")
+    if separator and kind == "header":
+        return f"{kind}:{field_name(name)}"
+    if text != "client":
+        raise ValueError(f'must be "client" or "header:NAME", not {shown(text)}')
+    return text
+
+
+def labels(found: object) -> tuple[tuple[str, str], ...]:
+    """A backend's labels, for strategies and people to tell backends apart by: up to 16, in the order of their names."""
+    if not isinstance(found, dict):
+        raise ValueError(f"must be an object, not {shown(found)}")
+    if len(found) > 16:
+        raise ValueError(f"must hold at most 16 labels, not {len(found)}")
+    for name, text in found.items():
+        if not _LABEL.fullmatch(name):
+            raise ValueError(f"must have names of 1 to 64 of the characters A-Z a-z 0-9 . _ -, not {shown(name)}")
+        if not isinstance(text, str) or len(text) > 256 or not text.isprintable():
+            raise ValueError(f"must have texts of one line, up to 256 characters, as values, not {shown(text)}")
+    return tuple(sorted(found.items()))
 
 
 def line(text: str) -> str:

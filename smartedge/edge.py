@@ -5,46 +5,59 @@ The parts do not know each other; this is where one's event becomes another's ca
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import random
 import secrets
-import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from time import monotonic, time
 from typing import Any
 
 from smartedge import __version__, settings
-from smartedge.balancer.backend import LAYOUT, ROW_CELLS, Backend, Cell, Learned
+from smartedge.balancer.backend import GAUGES, LAYOUT, ROW_CELLS, Backend, Cell, Learned
 from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.ratelimit import TABLE_CELLS, RateLimiter
 from smartedge.config import Config, ConfigError, Problem, parse
-from smartedge.control.accesslog import AccessLog
-from smartedge.control.checks import HealthLoop, HttpProbe
+from smartedge.config_sources import sticky_secret
+from smartedge.control.checks import HealthLoop
+from smartedge.control.decisions import Decisions
+from smartedge.control.follower import parse_exact
 from smartedge.control.housekeeping import Housekeeping
-from smartedge.control.place import Place, open_place
-from smartedge.control.reload import Applied, Reloader
+from smartedge.control.identity import edge_identity
+from smartedge.control.place import Place, Table, open_place
+from smartedge.control.probe import HttpProbe
+from smartedge.control.reload import Reloader
+from smartedge.control.secret import Secret
 from smartedge.control.status import LastCheck, Recent
-from smartedge.control.workers import StateError, edge_identity
+from smartedge.control.workers import Busy, StateError
 from smartedge.discovery.file import FileSource
-from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder
+from smartedge.explain import may_ask
+from smartedge.members import Members
+from smartedge.proxy.forward import Forwarder, Plan
+from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.request import Request
 from smartedge.proxy.tls import ServerTls
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession
 from smartedge.proxy.upgrade import exchange_for
+from smartedge.requestlog import RequestLog
+from smartedge.strategist import Strategist
+from smartedge.team import Team
 
 log = logging.getLogger("smartedge")
 
-EDGE_KEY = ""
-"""The board's name for the edge's own row: answers that no backend gave."""
+TELL_S = 0.05
+"""How often workers tell each other what is not on the board at once."""
 
-_GAUGES = (int(Cell.IN_FLIGHT), int(Cell.EWMA), int(Cell.TUNNELS))
-_CONNECTS = int(Cell.CONNECTS)
+_OBSERVED = int(Cell.OBSERVED)
+
+BREAKER_WORDS = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +87,51 @@ class Edge:
         env: Mapping[str, str] = os.environ,
     ) -> None:
         self.token = token
-        self.draining = False
         self.began = False
+        self._beginning = Lock()
         self.recent = Recent()
         self.own = Learned()
         self.started_at = monotonic()
         self._env = dict(env)
         self._place: Place | None = None
+        self._built = False
+        self._clients: Table | None = None
         self._rng = random.Random()
-        self._learned: dict[str, Learned] = {}
-        self._leaving: dict[str, tuple[Backend, float]] = {}
-        self._access_log: AccessLog | None = None
+        self.members = Members(self.own)
+        self.request_log = RequestLog()
+        self._strategist = Strategist(self.own, monotonic)
+        self._secret = Secret(sticky_secret(self._env))
+        self._outliers = OutlierDetector()
+        self._hedge_delay = HedgeDelay()
+        self._source = FileSource(config_path) if config_path is not None else None
+        self._origin = config_path or "the request body"
+        self._overrides = overrides
+        self.decisions = Decisions(config.explain.sample_ratio, self._rng, self._may_ask)
         self._ids = itertools.count(1)
         self._id_prefix = f"{secrets.token_hex(6)}-"
-        backends = self._build(config, ())
-        self.pool = Pool(backends, STRATEGIES[config.strategy](), self._rng)
-        self.forwarder = Forwarder(self.pool, settings.plan(config), self.own, self, self.next_request_id)
+        backends = self.members.build(config)
+        self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.own)
+        self.forwarder = Forwarder(self.pool, self._plan(config), self.own, self, self.next_request_id)
         self.forwarder.exchange_for = exchange_for
+        self.forwarder.explain = self.decisions
         self.server_limits = settings.server_limits(config)
         self.tls = ServerTls()
         if config.certfile is not None:
             self._certificate(config)()
         self.admin_apart = config.admin_bind is not None
-        self._health = HealthLoop(lambda: self.pool.backends, HttpProbe(), self._flipped, self._rng)
         self._housekeeping = Housekeeping(self._tidy)
+        self._telling = Housekeeping(self._tell, TELL_S)
         self._reloader = Reloader(
-            FileSource(config_path) if config_path is not None else None,
+            self._source,
             config,
-            lambda text: parse(text, origin=config_path or "the request body", env=self._env, overrides=overrides),
-            self._apply,
-            live=lambda: len(self.workers()),
+            self.parsed,
+            self._prepare,
             renew=self._certificate,
+            exact=parse_exact,
         )
+        self.team = Team(self.own, self._reloader)
+        self._health = HealthLoop(lambda: self.pool.backends, HttpProbe(), self._flipped, self._rng, leads=self.team.leads)
+        self._built = True
 
     # ---- what the admin pages ask ----
 
@@ -123,17 +149,29 @@ class Edge:
         """Return the time in seconds of a monotonic clock."""
         return monotonic()
 
+    def meet_workers(self) -> None:
+        """Notice who has come, so that what is added up is the whole edge's."""
+        self.members.meet(self.pool.backends)
+
     def workers(self) -> Sequence[Mapping[str, Any]]:
-        """Return the live workers of this edge: slot and process number."""
-        live = self._place.live() if self._place is not None else {0: os.getpid()}
-        return [{"slot": slot, "pid": pid} for slot, pid in sorted(live.items())]
+        """Return what every live worker of this edge is and does."""
+        return self.team.workers(monotonic())
+
+    @property
+    def draining(self) -> bool:
+        """Whether those in front of the edge should send it nothing more."""
+        return self.team.draining
+
+    def drain(self, draining: bool) -> None:
+        """Let all workers say that they are draining, and serve on; or take it back."""
+        self.team.drain(draining)
 
     def last_check(self, backend: Backend) -> LastCheck | None:
         """Return the latest probe of a backend."""
-        check, at = backend.learned.last_check, backend.learned.last_check_at
-        if check is None or at is None:
+        check = backend.learned.last_check
+        if check is None:
             return None
-        return LastCheck(time() - (monotonic() - at), check.ok, check.status, check.detail, check.took_s)
+        return LastCheck(time() - (monotonic() - check.at), check.ok, check.status, check.detail, check.took_s)
 
     def next_request_id(self) -> str:
         """Make a request id, unique over workers and restarts."""
@@ -148,33 +186,54 @@ class Edge:
         said = request.fields.request_id
         return said.decode("latin-1") if said is not None else self.next_request_id()
 
-    def reload(self, body: bytes | None, if_match: str | None = None) -> Reloaded:
+    def reload(self, body: bytes | None, if_match: str | None = None, *, wait: bool = True) -> Reloaded:
         """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing."""
-        applied: Applied = self._reloader.reload(body, if_match=if_match)
+        applied = self._reloader.reload(body, if_match=if_match, wait=wait)
         if applied.changed:
             print("🔄 Backends atualizados via /api/reload", flush=True)
-        return Reloaded(200, applied.to_json())
+        return Reloaded(202 if applied.late else 200, applied.to_json())
+
+    def config_text(self) -> bytes | None:
+        """Return what the configuration's file says now, None if there is none; raises OSError."""
+        return None if self._source is None else self._source.read()
+
+    def parsed(self, text: bytes) -> Config:
+        """Make a Config of a text as a reload would; raises ConfigError."""
+        return parse(text, origin=self._origin, env=self._env, overrides=self._overrides)
+
+    def _may_ask(self, request: Request) -> bool:
+        return may_ask(request, self.token, self.config.admin_allow)
 
     # ---- life ----
 
     def begin(self) -> None:
         """Take this worker's place and start its loops; called when the worker begins to serve. A second call does nothing."""
-        if self.began:
-            return
-        self.began = True
+        with self._beginning:  # requests that come meanwhile wait
+            if not self.began:
+                self._begin()
+                self.began = True
+
+    def _begin(self) -> None:
+        self._rng.seed()  # with --preload all workers would have the same chance
         try:
-            self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, _GAUGES)
-        except StateError as error:
+            self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
+            self.forwarder.plan = self._plan(self.config)  # a secret of all workers is in the place
+            self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
+            self.members.join(self._place, self.pool.backends)
+            self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
+            self._log_to(self.config)()
+            self.team.join(self._place, lambda: self.reload(None, wait=False))
+        except (StateError, ConfigError) as error:
             # Serving on would tell half truths. A greenlet's exception ends nothing, so the process does: 3 tells gunicorn
             # that a worker can't boot, and that trying again is no use.
             print(f"smartedge: {error}", file=sys.stderr, flush=True)
-            os._exit(3)
-        self._attach(EDGE_KEY, self.own)
-        for backend in self.pool.backends:
-            self._attach(backend.key, backend.learned)
-        self._open_access_log(self.config)
+            os._exit(1 if isinstance(error, Busy) else 3)
         self._health.start()
         self._housekeeping.start()
+        self._telling.start()
+        # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
+        gc.collect()
+        gc.freeze()
 
     def on_stopping(self) -> None:
         """Give open tunnels `shutdown_grace_s`; requests are waited for by the server, which knows nothing of tunnels."""
@@ -184,45 +243,72 @@ class Edge:
         """End the loops and give up the place; requests in flight have been waited for by the server."""
         self._health.stop()
         self._housekeeping.stop()
-        for backend in self.pool.backends:
-            backend.transport.adapter.close()
-        if self._access_log is not None:
-            self._access_log.close()
+        self._telling.stop()
+        self.members.close(self.pool.backends)
+        self.request_log.close()
+        self.decisions.close()
         if self._place is not None:
             self._place.close()
 
     # ---- configuration ----
 
-    def _apply(self, config: Config) -> None:
-        """Build everything that a configuration needs, then swap it in; raises before anything has changed."""
+    def _prepare(self, config: Config) -> Callable[[], None]:
+        """Build everything that a configuration needs; raises ConfigError, or gives what swaps it in, which fails no more."""
         before = self.pool.backends
-        backends = self._build(config, before)
-        strategy = STRATEGIES[config.strategy]()
-        plan, limits = settings.plan(config), settings.server_limits(config)
-        if self._place is not None:
-            try:
-                self._place.rows_for(backend.key for backend in backends)
-            except StateError as error:
-                raise ConfigError([Problem("backends", str(error))], status=422) from error
-            if config.access_log != self.config.access_log:
-                self._open_access_log(config)
-        # From here on nothing fails.
-        for backend in backends:
-            self._learned[backend.key] = backend.learned
-            self._leaving.pop(backend.key, None)
-            self._attach(backend.key, backend.learned)
-        self.forwarder.plan = plan
-        self.server_limits = limits
-        self.pool.apply(backends, strategy)
-        kept = {backend.key for backend in backends}
-        transports = {id(backend.transport) for backend in backends}
-        deadline = monotonic() + config.drain_s
-        for backend in before:
-            if id(backend.transport) not in transports:
-                backend.transport.adapter.close()
-            if backend.key not in kept:
-                self._leaving[backend.key] = (backend, deadline)
-        self._health.wake()
+        backends = self.members.build(config, before)
+        strategy = self._strategist.make(config, self.pool.strategy)
+        plan, limits = self._plan(config), settings.server_limits(config)
+        self.members.claim(backends)
+        limiter = self._limiter(config, plan)
+        use_log = self._log_to(config) if self._place is not None else _nothing
+
+        def use() -> None:
+            self.members.enter(backends)
+            use_log()
+            self.forwarder.apply(plan)
+            self.forwarder.limiter = limiter
+            self.server_limits = limits
+            self.decisions.apply(config.explain.sample_ratio)
+            self.pool.apply(backends, strategy, config.panic)
+            self._strategist.retune(strategy, config)
+            self.members.leave(before, backends, monotonic() + config.drain_s)
+            self._health.wake()
+
+        return use
+
+    def _limiter(self, config: Config, plan: Plan) -> ClientLimiter | None:
+        """Make what keeps clients to their rate, with what is known of them from before; raises ConfigError."""
+        policy = config.rate_policy
+        if policy is None or self._place is None:
+            return None
+        try:
+            if self._clients is None:
+                self._clients = self._place.table("clients", TABLE_CELLS)
+        except StateError as error:
+            raise ConfigError([Problem("rate_limit", str(error))], status=422) from error
+        limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
+        return ClientLimiter(limiter, plan.client_of, self.own)
+
+    def _plan(self, config: Config) -> Plan:
+        """Work out what a request's way needs; raises ConfigError."""
+        if config.sticky.cookie is None:
+            return settings.plan(config)
+        state = self._place.state if self._place is not None else None
+        try:
+            secret = self._secret.read(config.sticky.secret_file, None if state is None else state.path)
+        except OSError as error:
+            raise ConfigError([Problem("sticky", f"has no secret: {error}")], status=422) from error
+        return settings.plan(config, secret)
+
+    def _log_to(self, config: Config) -> Callable[[], None]:
+        """Open the access log; raises ConfigError, or gives what puts it to use."""
+        use = self.request_log.prepare(config.access_log)
+
+        def use_log() -> None:
+            use()
+            self.forwarder.log = self.request_log.exchange if self.request_log.is_open else None
+
+        return use_log
 
     def _certificate(self, config: Config) -> Callable[[], bool]:
         """Read the certificate that clients are shown; raises ConfigError, or gives what puts it to use."""
@@ -233,50 +319,13 @@ class Edge:
         except (OSError, ValueError) as error:
             raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error
         # A port that began without TLS stays so until a restart (as the reload's answer says).
-        return use if self.tls() is not None or not self.began else lambda: False
-
-    def _build(self, config: Config, before: Sequence[Backend]) -> tuple[Backend, ...]:
-        """Make the members: what was learned of an unchanged one, and its connections, go on."""
-        limits = settings.backend_limits(config)
-        old = {backend.key: backend for backend in before}
-        backends = []
-        for index, spec in enumerate(config.specs()):
-            previous = old.get(spec.key)
-            learned = self._learned.get(spec.key) or Learned(spec.health, spec.breaker)
-            if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
-                transport = previous.transport
-            else:
-                try:
-                    transport = EdgeSession(EdgeAdapter(spec.url, limits, spec.tls, _counter(learned)))
-                except (OSError, ssl.SSLError, ValueError) as error:
-                    raise ConfigError([Problem(f"backends[{index}].tls", f"cannot be used: {error}")], status=422) from error
-            backends.append(Backend(spec, learned, transport))
-        if not before:
-            self._learned = {backend.key: backend.learned for backend in backends}
-        return tuple(backends)
-
-    def _attach(self, key: str, learned: Learned) -> None:
-        """Let a backend count on the board."""
-        if self._place is None:
-            return
-        rows = self._place.row_for(key)
-        if learned.cells is not rows.ints:
-            learned.attach(rows.ints, rows.reals, rows.all_rows)
-
-    def _open_access_log(self, config: Config) -> None:
-        old, self._access_log = self._access_log, None
-        self.forwarder.log = None
-        if config.access_log:
-            self._access_log = AccessLog(config.access_log)
-            self.forwarder.log = self._log_exchange
-        if old is not None:
-            old.close()
+        return use if self.tls() is not None or not self._built else lambda: False
 
     # ---- events ----
 
     def breaker_changed(self, backend: Backend, change: str) -> None:
         """Announce what a breaker did."""
-        log.warning("backend %s: %s %s", "ejected" if change == "opened" else "readmitted", backend.id, backend.url)
+        log.warning("backend %s: %s %s", BREAKER_WORDS[change], backend.id, backend.url)
 
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
@@ -285,87 +334,59 @@ class Edge:
     def on_refused(self, peer: bytes, error: EdgeError, request_id: str) -> None:
         """Count and log a request that the server refused before anybody saw it."""
         self.own.count(error.status, 0.0, 0, 0)
-        self._log_line(request_id=request_id, client=peer.decode("latin-1"), status=error.status, error=error.detail)
+        self.request_log.refused(request_id, peer, error)
 
     def log_admin(self, request: Request, request_id: str, status: int) -> None:
         """Log an answer of the admin pages."""
-        self._log_line(request_id=request_id, status=status, **_request_fields(request))
-
-    def _log_line(self, **fields: Any) -> None:
-        if self._access_log is not None:
-            self._access_log.write(**(_NO_FIELDS | fields))
+        self.request_log.admin(request, request_id, status)
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
-        if change == "up":
-            # What it was like before it went down is no longer known: it starts at the mean of the others again.
-            backend.learned.ewma.seed(monotonic(), 0.0)
         self.pool.touch()
         print(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline", flush=True)
 
-    def _log_exchange(self, exchange: Exchange) -> None:
-        self._log_line(
-            request_id=exchange.request_id,
-            status=exchange.status,
-            backend=exchange.backend.id if exchange.backend is not None else None,
-            attempts=exchange.attempts,
-            latency_s=_rounded(exchange.latency_s),
-            duration_s=_rounded(exchange.duration_s),
-            bytes_out=exchange.bytes_out,
-            **(_request_fields(exchange.request) | {"bytes_in": exchange.bytes_in}),
-            **({"error": exchange.error.detail} if exchange.error is not None else {}),
-        )
+    def _tell(self) -> None:
+        """Keep up with the other workers, and with backends that answer nothing: what nobody would be told of otherwise."""
+        now = monotonic()
+        self.team.keep_up(now)
+        if len(self.own.rows) > 1:
+            for backend in self.pool.backends:
+                backend.learned.tell_waiting(now)
+        for backend, change in self.pool.eject_silent(now):
+            log.warning("backend has fallen silent: %s %s", backend.id, backend.url)
+            self.breaker_changed(backend, change)
+        for backend in self.pool.silent:
+            self.forwarder.cut_off(backend, now)
+
+    def _eject_outliers(self, now: float) -> None:
+        """Eject whoever is much worse than the others, if the operator wants that; the leader does it for all workers."""
+        policy = self.config.outlier_policy
+        for found in self._outliers.look(self.pool.backends, policy, now):
+            if policy.observe:
+                found.backend.learned.add(_OBSERVED)
+                log.warning("backend would be ejected as an outlier: %s %s (%s)", found.backend.id, found.backend.url, found)
+            elif change := self.pool.eject(found.backend, now, policy.max_ejected_ratio):
+                log.warning("backend is an outlier: %s %s (%s)", found.backend.id, found.backend.url, found)
+                self.breaker_changed(found.backend, change)
 
     def _tidy(self) -> None:
         """Once a second: write latencies down, let removed backends go that are idle, notice other workers."""
         now = monotonic()
         self.recent.tick(now, self.pool.backends)
-        if self._access_log is not None:
-            self._access_log.follow()
+        if self.team.leading:
+            self._eject_outliers(now)
+        if self.forwarder.hedges is not None:
+            self._hedge_delay.percentile = self.forwarder.plan.retry.hedge_percentile
+            self._hedge_delay.tick(backend.learned for backend in self.pool.backends)
+            self.forwarder.hedges.after_s = self._hedge_delay.after_s
+        self.request_log.follow()
+        self._strategist.tell(self.pool.strategy, now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)
-        for key, (backend, deadline) in list(self._leaving.items()):
-            if backend.in_flight() == 0 or now > deadline:
-                if tunnels.end_of(key, "Its backend was removed, and drain_s is over."):
-                    continue  # They give their leases back before the row goes.
-                del self._leaving[key]
-                self._learned.pop(key, None)
-                backend.transport.adapter.close()
-                if self._place is not None:
-                    self._place.release(key)
-        if self._place is not None and self._place.refresh():
-            for backend in self.pool.backends:
-                backend.learned.rows = self._place.row_for(backend.key).all_rows
-            self.own.rows = self._place.row_for(EDGE_KEY).all_rows
+        self.members.tidy(now, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over."))
+        self.meet_workers()
+        if self.team.leading:
+            self.members.prune()
 
 
-_NO_FIELDS: dict[str, Any] = {
-    "request_id": None,
-    "client": None,
-    "method": None,
-    "path": None,
-    "status": None,
-    "backend": None,
-    "attempts": 0,
-    "latency_s": None,
-    "duration_s": None,
-    "bytes_in": 0,
-    "bytes_out": 0,
-}
-"""An access log line has all of these, in this order."""
-
-
-def _request_fields(request: Request) -> dict[str, Any]:
-    return {
-        "client": request.peer.decode("latin-1"),
-        "method": request.method.decode("latin-1"),
-        "path": request.target.partition(b"?")[0].decode("latin-1"),
-        "bytes_in": request.body.received_bytes if request.body is not None else 0,
-    }
-
-
-def _counter(learned: Learned) -> Any:
-    return lambda: learned.add(_CONNECTS)
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)
+def _nothing() -> None:
+    """Swap nothing."""

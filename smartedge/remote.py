@@ -22,22 +22,23 @@ class RefusedError(Exception):
     """The balancer answers, and says no; the text has one line for each problem."""
 
 
-def ask(method: str, url: str, path: str, *, token: str | None) -> dict[str, Any]:
+def ask(method: str, url: str, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:
     """Send one request with the bearer token, if there is one, and give the JSON object that comes back.
 
+    body: what is sent as JSON, None for nothing.
     No proxy is used and no redirect is followed: the token goes nowhere else.
     """
     url = (url if "://" in url else f"http://{url}").rstrip("/")
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        status, body = _exchange(method, url, path, headers)
+        status, text = _exchange(method, url, path, headers, body)
     except ValueError:  # of urlsplit: a port that is none, brackets that do not match
         raise UnreachableError(f"{printable(url)} is no URL; one looks like http://127.0.0.1:8080") from None
     except (OSError, http.client.HTTPException):
         message = f"no balancer answers at {printable(url)}; start one with: make run (or name it with --url)"
         raise UnreachableError(message) from None
     try:
-        answer = json.loads(body)
+        answer = json.loads(text)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
@@ -64,14 +65,16 @@ def status_text(answer: dict[str, Any], *, as_json: bool = False) -> str:
     return "\n".join([escaped(head), *(_row(cells, widths) for cells in table)])
 
 
-def _exchange(method: str, url: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+def _exchange(method: str, url: str, path: str, headers: dict[str, str], body: object) -> tuple[int, bytes]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
     try:
-        connection.request(method, parts.path + path, headers=headers)
+        if body is not None:
+            headers = headers | {"Content-Type": "application/json"}
+        connection.request(method, parts.path + path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
         return response.status, response.read(MAX_ANSWER_BYTES)
     finally:

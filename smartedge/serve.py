@@ -25,8 +25,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
 
     SIGHUP re-reads the configuration file. A second SIGTERM or SIGINT exits at once. Raises OSError when it can't listen.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    speak_utf8()
     app = create_app(config, path=config_path, overrides=overrides, token=token)
     servers = [_listen(config.bind, app, ssl_context=app.edge.tls)]
     if config.admin_bind is not None:
@@ -46,12 +45,18 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
         for number in (signal.SIGTERM, signal.SIGINT):
             # Not SIG_DFL: the kernel ignores that for process 1, which this is in a container.
             signal.signal(number, lambda which, _: os._exit(128 + which))
-        app.edge.draining = True
+        app.edge.team.stopping = True
         done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
         gevent.joinall(done)
         return 0
     finally:
         app.edge.stop()
+
+
+def speak_utf8() -> None:
+    """Print what we have to say in any locale."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
 
 
 def _listen(bind: str, app: SmartEdge, **options: Any) -> EdgeServer:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+from smartedge.balancer.strategies import STRATEGIES, ConsistentHash
 from smartedge.config import Config
+from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
 from smartedge.proxy.forward import Plan
+from smartedge.proxy.limiter import client_reader
 from smartedge.proxy.reader import ServerLimits
+from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
 
 
-def plan(config: Config) -> Plan:
-    """Work out what a request's way needs."""
+def plan(config: Config, sticky_secret: bytes = b"") -> Plan:
+    """Work out what a request's way needs. sticky_secret: what sticky cookies are made with, if there are any."""
     networks = [ip_network(network) for network in config.trusted_proxies]
 
     @lru_cache(maxsize=1024)
@@ -30,15 +34,32 @@ def plan(config: Config) -> Plan:
         config.forwarded_header,
         timeouts.idle_s,
         timeouts.tunnel_idle_s,
+        affinity=affinity(config, is_trusted if networks else None, sticky_secret),
+        queue=config.limits.queue,
+        queue_s=config.limits.queue_s,
+        client_of=client_reader(config.rate_limit.by, is_trusted if networks else None),
     )
+
+
+def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes) -> Affinity | None:
+    """Work out what requests are known by; None when nobody asks, and a request's way is shorter."""
+    strategy, cookie = config.strategy, config.sticky.cookie
+    key_of = sticky = None
+    if strategy == ConsistentHash.name or strategy not in STRATEGIES:  # the user's own may want a key
+        key_of = key_reader(config.hash.by, is_trusted)
+    if cookie is not None:
+        assert sticky_secret
+        sticky = Sticky(cookie, sticky_secret, [backend.id for backend in config.backends], config.sticky.max_age_s)
+    return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
 
 
 def backend_limits(config: Config) -> Limits:
     """Work out what the connections to backends need."""
     timeouts, limits = config.timeouts, config.limits
+    deadline_s = config.retry_policy.deadline_s
     return Limits(
-        connect_s=timeouts.connect_s,
-        first_byte_s=timeouts.first_byte_s,
+        connect_s=min(timeouts.connect_s, deadline_s),
+        first_byte_s=min(timeouts.first_byte_s, deadline_s),
         idle_s=timeouts.idle_s,
         idle_connections=limits.connections_per_backend,
         answer_head_bytes=limits.answer_head_bytes,

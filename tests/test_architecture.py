@@ -12,21 +12,34 @@ ROOT = Path(__file__).parents[1] / "smartedge"
 
 FLOORS = [
     # The ground: what imports nothing of ours. Each floor imports from those above it in this list, never from its own.
-    "balancer.breaker balancer.cells balancer.errors balancer.ewma balancer.health balancer.retry config_values"
-    " proxy.chunked proxy.crew proxy.date proxy.headers proxy.wire"
-    " control.access control.accesslog control.board control.housekeeping control.rows control.schedule control.workers"
-    " discovery.file",
-    "balancer.backend config_problems config_sections"
-    " control.metrics control.place control.reload control.verdict"
-    " proxy.client_body proxy.problem proxy.request proxy.tlswire remote",
-    "balancer.strategies config_sources proxy.connection proxy.reader proxy.tls proxy.tunnel",
-    "balancer.pool config control.checks proxy.transport",
-    "control.status proxy.exchange",
-    "control.admin proxy.forward proxy.server",
-    "proxy.upgrade settings",
-    "edge worker",
-    "app",
-    "serve",
+    "control.identity",
+    "balancer.cells balancer.decision balancer.errors balancer.ratelimit balancer.retry cli_stop config_values"
+    " control.access control.accesslog control.board control.housekeeping control.leader control.ring control.rows"
+    " control.schedule control.secret control.workers discovery.file proxy.chunked proxy.cookies proxy.crew proxy.date"
+    " proxy.headers proxy.sockets proxy.wire simulator.figures",
+    "balancer.breaker balancer.concurrency balancer.ewma balancer.health balancer.hedge control.pages proxy.sticky",
+    "balancer.backend config_problems config_sections control.generations control.place control.verdict proxy.client_body"
+    " proxy.problem proxy.request proxy.tlswire remote",
+    "balancer.candidates balancer.draw balancer.outliers balancer.silence balancer.strategy config_sources control.applied"
+    " control.census control.metrics proxy.affinity proxy.connection proxy.reader proxy.tls proxy.tunnel",
+    "balancer.least_requests balancer.peak_ewma balancer.round_robin balancer.two_choices control.reload",
+    "balancer.consistent_hash balancer.guard",
+    "balancer.strategies",
+    "config_strategy",
+    "balancer.pool config control.checks control.probe proxy.transport",
+    "control.decisions control.follower control.status proxy.attempts proxy.hedge proxy.limiter proxy.queue simulator.scenario",
+    "control.operate proxy.exchange",
+    "control.decision_pages control.drain_pages control.operator_pages",
+    "control.admin proxy.forward proxy.server simulator.draws simulator.report",
+    "proxy.upgrade settings simulator.chart simulator.machine",
+    "explain members requestlog strategist team",
+    "edge simulator.probes simulator.queue worker",
+    "app simulator.forwarding",
+    "serve simulator.engine",
+    "fleet",
+    "simulator.compare",
+    "cli_ask cli_simulate remote_explain",
+    "cli_operate",
     "cli",
     "__main__",
 ]
@@ -39,20 +52,24 @@ WALLS = {
     "control": ("proxy", "discovery", "edge"),
     "discovery": ("control", "proxy", "balancer", "edge"),
     "config": ("control", "proxy", "discovery", "edge"),
+    "simulator": ("control", "proxy", "discovery", "edge"),
 }
-DOORS = {("control.checks", "proxy.tls")}  # probes speak TLS as requests do
+DOORS = {
+    *(("control.probe", f"proxy.{name}") for name in ("sockets", "tls", "tlswire", "wire")),  # probes go the way of requests
+    ("simulator.probes", "control.schedule"),  # probes come when they do, and the schedule is without clock and socket
+}
 
 LIBRARIES = {
-    "flask": "app control.admin",
+    "flask": "app control.admin control.decision_pages control.drain_pages control.operator_pages control.pages",
     "werkzeug": "app control.admin",
     "requests": "proxy.transport",
-    "gevent": "__main__ control.checks control.housekeeping serve"
-    " proxy.crew proxy.server proxy.tls proxy.tlswire proxy.tunnel proxy.wire",
+    "gevent": "__main__ control.checks control.housekeeping control.probe fleet serve"
+    " proxy.crew proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel proxy.wire",
     "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
     "prometheus_client": "control.metrics",
-    "pydantic": "config config_problems config_sections",
-    "click": "cli",
-    "gunicorn": "app worker",
+    "pydantic": "config config_problems config_sections simulator.scenario",
+    "click": "cli cli_ask cli_operate cli_simulate cli_stop",
+    "gunicorn": "app fleet worker",
 }
 NOT_IN_THE_DOMAIN = {"asyncio", "datetime", "http", "logging", "os", "socket", "ssl", "subprocess", "sys", "time"}
 """No I/O, no clock, no log: time and chance are arguments there (http for the names of status codes is the one exception)."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from smartedge.balancer.backend import BackendSpec, TlsSpec
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.ratelimit import RatePolicy
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.config import Config, json_schema, load, parse
 
@@ -33,18 +34,29 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
                 "preserve_host": None,
                 "max_in_flight": None,
                 "tls": None,
+                "labels": {},
+                "state": "enabled",
             }
         ],
         "strategy": "round_robin",
+        "hash": {"by": "client", "bounded_load_ratio": 1.25},
+        "sticky": {"cookie": None, "secret_file": None, "max_age_s": None},
         "health": {
             "path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": ["200-299"]
         },
         "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
         "retry": {
-            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": 60, "body_bytes": 65536, "hedge": False
+            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": None, "body_bytes": 65536,
+            "budget_ratio": 0.2, "budget_per_s": 10, "hedge": False, "hedge_percentile": 0.95,
         },
         "breaker": {
-            "failures": 5, "ratio": 0.5, "window_s": 10, "min_requests": 20, "open_s": 5, "max_open_s": 300
+            "failures": 5, "ratio": 0.5, "window_s": 10, "min_requests": 20, "open_s": 5, "max_open_s": 300,
+            "max_ejected_ratio": 1, "observe": False,
+        },
+        "explain": {"sample_ratio": 0.01},
+        "outliers": {
+            "latency_factor": None, "failure_ratio": None, "interval_s": 10, "min_requests": 20,
+            "max_ejected_ratio": 0.5, "observe": False,
         },
         "limits": {
             "target_bytes": 8192,
@@ -53,15 +65,22 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
             "body_bytes": 0,
             "answer_head_bytes": 65536,
             "connections_per_backend": 128,
+            "in_flight_per_backend": None,
+            "queue": 128,
+            "queue_s": 1,
         },
+        "rate_limit": {"per_s": None, "burst": None, "by": "client"},
         "preserve_host": True,
         "trusted_proxies": [],
         "forwarded_header": False,
         "admin_allow": [],
         "shutdown_grace_s": 10,
+        "panic": "all",
+        "slow_start_s": 0,
         "drain_s": 60,
         "bind": "127.0.0.1:8080",
         "admin_bind": None,
+        "workers": 1,
         "certfile": None,
         "keyfile": None,
         "access_log": False,
@@ -90,7 +109,32 @@ def test_defaults_are_those_of_the_balancer() -> None:
     assert spec == BackendSpec(id="a-1", url=A)
     assert spec.health == HealthPolicy()
     assert spec.breaker == BreakerPolicy()
-    assert config().retry_policy.statuses == frozenset({502, 503, 504})
+    assert config().retry_policy == RetryPolicy()
+    assert config().rate_policy is None
+
+
+def test_the_deadline_of_all_tries_leaves_room_for_a_long_one_unless_it_is_written() -> None:
+    assert config(timeouts={"first_byte_s": 300}).retry_policy.deadline_s == 300
+    assert config(timeouts={"first_byte_s": 300}, retry={"deadline_s": 20}).retry_policy.deadline_s == 20
+
+
+def test_a_cap_is_every_backends_that_has_none_of_its_own() -> None:
+    mixed = parse(
+        json.dumps(
+            {
+                "backends": [A, {"url": B, "max_in_flight": 5}, {"url": "http://c", "max_in_flight": "adaptive"}],
+                "limits": {"in_flight_per_backend": 9},
+            }
+        )
+    )
+    assert [spec.max_in_flight for spec in mixed.specs()] == [9, 5, "adaptive"]
+    assert config(limits={"in_flight_per_backend": "adaptive"}).specs()[0].max_in_flight == "adaptive"
+
+
+def test_a_rate_has_a_burst_of_a_second_unless_it_is_written() -> None:
+    assert config(rate_limit={"per_s": 20.5}).rate_policy == RatePolicy(20.5, 20)
+    assert config(rate_limit={"per_s": 0.1}).rate_policy == RatePolicy(0.1, 1)
+    assert config(rate_limit={"per_s": 5, "burst": 7}).rate_policy == RatePolicy(5, 7)
 
 
 def test_what_was_written_arrives_in_the_specs() -> None:
@@ -107,6 +151,7 @@ def test_what_was_written_arrives_in_the_specs() -> None:
                         "preserve_host": True,
                         "max_in_flight": 9,
                         "tls": {"verify": False, "server_name": "a.example"},
+                        "labels": {"price": "3", "city": "São Paulo"},
                     },
                     B,
                 ],
@@ -128,6 +173,7 @@ def test_what_was_written_arrives_in_the_specs() -> None:
             max_in_flight=9,
             preserve_host=True,
             tls=TlsSpec(verify=False, server_name="a.example"),
+            labels=(("city", "São Paulo"), ("price", "3")),
         ),
         BackendSpec(
             id="b-2",
@@ -165,7 +211,9 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_the_canonical_text_makes_an_equal_configuration() -> None:
     loaded = config(
-        backends=[{"url": "HTTP://A/", "health": {"rise": 9}}, "https://b"],
+        backends=[{"url": "HTTP://A/", "health": {"rise": 9}, "labels": {"b": "2", "a": ""}}, "https://b"],
+        hash={"by": "header:X-User", "bounded_load_ratio": None},
+        sticky={"cookie": "SRV", "max_age_s": 3600},
         health={"fall": 7, "statuses": [200, "201-204"]},
         trusted_proxies=["10.0.0.1"],
         access_log="x.log",
@@ -213,7 +261,7 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 8
+    assert len(models(Config)) == 13
 
 
 def test_the_schema_knows_both_ways_to_write_a_backend() -> None:

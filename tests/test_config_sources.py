@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from smartedge.config import ConfigError, admin_token, config_path, load, parse
+from smartedge.config import Config, ConfigError, admin_token, config_path, load, parse
+from smartedge.config_sources import sticky_secret
 
 FILE = '{"backends": ["http://file:1"], "strategy": "ewma", "bind": "127.0.0.1:1"}'
 
@@ -134,3 +136,37 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(token: str) -
 def test_the_token_is_in_no_configuration(file: Path) -> None:
     config = load(file, {"SMARTEDGE_ADMIN_TOKEN": "s3cret"})
     assert "s3cret" not in repr(config) + str(config) + config.to_json()
+
+
+def test_the_secret_of_sticky_cookies_is_long_enough_or_refused() -> None:
+    assert sticky_secret({}) is None
+    assert sticky_secret({"SMARTEDGE_STICKY_SECRET": " "}) is None
+    assert sticky_secret({"SMARTEDGE_STICKY_SECRET": "sixteen bytes, ok\n"}) == b"sixteen bytes, ok"
+    with pytest.raises(ConfigError) as caught:
+        sticky_secret({"SMARTEDGE_STICKY_SECRET": "fifteen bytes.."})
+    assert str(caught.value) == "SMARTEDGE_STICKY_SECRET: must be at least 16 bytes long"
+    assert "fifteen" not in str(caught.value)
+
+
+def test_a_file_of_a_secret_is_read_when_the_configuration_is(tmp_path: Path) -> None:
+    short, long = tmp_path / "short", tmp_path / "long"
+    short.write_text("too short\n")
+    long.write_text("sixteen bytes, ok\n")
+
+    def load_with(path: Path) -> Config:
+        file = tmp_path / "backends.json"
+        file.write_text(json.dumps({"backends": ["http://a"], "sticky": {"cookie": "SRV", "secret_file": str(path)}}))
+        return load(file)
+
+    assert load_with(long).sticky.secret_file == str(long)
+    with pytest.raises(ConfigError) as caught:
+        load_with(short)
+    assert [problem.path for problem in caught.value.problems] == ["sticky.secret_file"]
+    assert "must hold at least 16 bytes" in caught.value.problems[0].message
+
+
+def test_a_short_secret_in_the_environment_refuses_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "backends.json"
+    file.write_text('{"backends": ["http://a"]}')
+    with pytest.raises(ConfigError, match="SMARTEDGE_STICKY_SECRET"):
+        load(file, {"SMARTEDGE_STICKY_SECRET": "short"})

@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
 from smartedge.balancer.breaker import Breaker, BreakerPolicy
 from smartedge.balancer.cells import (
+    CHECK_DETAIL,
     CODE_CELLS,
     CODE_LABELS,
     DURATION_BOUNDS_S,
     DURATION_CELLS,
+    GAUGES,
     LATENCY_BOUNDS_S,
     LATENCY_CELLS,
     LAYOUT,
     REAL_CELLS,
     ROW_CELLS,
+    WINDOW_FAILURES,
+    WINDOW_REQUESTS,
+    WINDOW_TICK,
     Cell,
+    Row,
+    Shared,
     code_cell,
     duration_cell,
     latency_cell,
+    private_row,
     quantile,
 )
+from smartedge.balancer.concurrency import AdaptiveCap
 from smartedge.balancer.ewma import PeakEwma
-from smartedge.balancer.health import Health, HealthPolicy
+from smartedge.balancer.health import Health, HealthChange, HealthPolicy
 
 __all__ = [
     "CODE_CELLS",
     "CODE_LABELS",
     "DURATION_BOUNDS_S",
     "DURATION_CELLS",
+    "GAUGES",
     "LATENCY_BOUNDS_S",
     "LATENCY_CELLS",
     "LAYOUT",
     "REAL_CELLS",
     "ROW_CELLS",
+    "WILLS",
     "Backend",
     "BackendSpec",
     "Cell",
     "Check",
     "Learned",
+    "Shared",
     "TlsSpec",
     "WhyNot",
+    "Will",
     "code_cell",
     "duration_cell",
     "latency_cell",
     "quantile",
 ]
 
-WhyNot = Literal["draining", "unhealthy", "unprobed", "breaker_open", "full"]
+WhyNot = Literal["disabled", "draining", "unhealthy", "unprobed", "breaker_open", "full"]
+Will = Literal["enabled", "draining", "disabled"]
+
+WILLS: Final[tuple[Will, ...]] = ("enabled", "draining", "disabled")
+"""What the shared cell's numbers mean."""
+
+LEAST_SLOW_START: Final = 0.1
+"""The share of its weight with which a backend starts slowly: with none it would never be measured."""
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
 TUNNELS: Final = int(Cell.TUNNELS)
-EWMA: Final = int(Cell.EWMA)
+WAITING_SINCE: Final = int(Cell.WAITING_SINCE)
 BYTES_IN: Final = int(Cell.BYTES_IN)
 BYTES_OUT: Final = int(Cell.BYTES_OUT)
 DURATION_SUM: Final = int(Cell.DURATION_SUM)
+KNOWN: Final = int(Shared.KNOWN)
+WILL: Final = int(Shared.WILL)
+WEIGHT: Final = int(Shared.WEIGHT)
+IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
+CHECK_AT: Final = int(Shared.CHECK_AT)
+NUDGED: Final = int(Shared.NUDGED)
+CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
+CHECK_OK: Final = int(Shared.CHECK_OK)
+CHECK_STATUS: Final = int(Shared.CHECK_STATUS)
+FAILED_UNTIL: Final = int(Shared.FAILED_UNTIL)
+WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +105,19 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One backend as the operator wrote it; weight is 1..1000."""
+    """One backend as the operator wrote it; weight is 1..1000, slow_start_s 0.0 for none."""
 
     id: str
     url: str
     weight: int = 1
     health: HealthPolicy = field(default_factory=HealthPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    max_in_flight: int | None = None
+    max_in_flight: int | Literal["adaptive"] | None = None
     preserve_host: bool = True
     tls: TlsSpec | None = None
+    slow_start_s: float = 0.0
+    labels: tuple[tuple[str, str], ...] = ()
+    state: Will = "enabled"
 
     @property
     def key(self) -> str:
@@ -102,61 +138,101 @@ class Check(Protocol):
     def took_s(self) -> float: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The latest probe, as all workers know it. at: its end, in seconds of the monotonic clock."""
+
+    at: float
+    ok: bool
+    status: int | None
+    detail: str
+    took_s: float
+
+
 class Learned:
     """What we learned of one backend, or, for the errors that the edge makes itself, of the edge.
 
-    cells, reals: our own row (see `cells`), the only one we write. rows: this backend's row in every worker's
-    slot, ours too. waiting: the leases that have had no answer yet, oldest first, and since when. last_check,
-    last_check_at: what the latest probe found, and when; written by the health loop.
+    cells, reals: our own row (see `cells`), the only one we write alone. rows: this backend's row in every
+    worker's slot, ours too. shared: the integers of the row that all workers write. waiting: our leases that
+    have had no answer yet, oldest first, and since when.
     """
 
     __slots__ = (
+        "_others_waited_s",
+        "adaptive_cap",
+        "adapts",
         "breaker",
         "cells",
         "ewma",
         "health",
-        "last_check",
-        "last_check_at",
         "reals",
         "rows",
+        "shared",
+        "shared_reals",
         "waiting",
     )
 
     def __init__(self, health: HealthPolicy | None = None, breaker: BreakerPolicy | None = None) -> None:
-        self.health = Health(health or HealthPolicy())
         self.breaker = Breaker(breaker or BreakerPolicy())
+        self.health = Health(health or HealthPolicy())
         self.ewma = PeakEwma()
-        row = memoryview(bytearray(ROW_CELLS * 8))
-        self.cells: memoryview[int] = row.cast("q")
-        self.reals: memoryview[float] = row.cast("d")
+        self.adaptive_cap = AdaptiveCap()
+        self.adapts = False
+        self.waiting: dict[Any, float] = {}
+        self._others_waited_s = 0.0
+        self.cells, self.reals = private_row()
         self.rows: tuple[memoryview[int], ...] = (self.cells,)
-        self.waiting: dict[object, float] = {}
-        self.last_check: Check | None = None
-        self.last_check_at: float | None = None
+        self._share(private_row())
 
-    def follow(self, spec: BackendSpec) -> None:
-        """Go on with the policies of another configuration; what was learned stays."""
+    def follow(self, spec: BackendSpec, before: BackendSpec | None = None) -> None:
+        """Go on with the policies of another configuration; what was learned stays, and what the operator has said since.
+
+        before: the spec until now, if there was one. Where the file says another state or weight than it did, that
+        is the operator's latest word.
+        """
+        if spec.state != ("enabled" if before is None else before.state):
+            self.shared[WILL] = WILLS.index(spec.state)
+        if before is not None and spec.weight != before.weight:
+            self.shared[WEIGHT] = 0
         self.health.policy = spec.health
         self.breaker.policy = spec.breaker
+        self.adapts = spec.max_in_flight == "adaptive"
 
-    def attach(self, ints: memoryview[int], reals: memoryview[Any], rows: tuple[memoryview[int], ...]) -> None:
-        """Go on counting in this row of the board, moving there what was counted so far.
+    def attach(
+        self, ints: memoryview[int], reals: memoryview[float], rows: tuple[memoryview[int], ...], shared: Row | None = None
+    ) -> None:
+        """Go on counting in this row of the board, moving there what was counted so far, and with this shared row.
 
-        The row goes on from what an earlier worker of the slot counted, but for its in-flight: those leases
-        (and tunnels) died with it.
+        Our own row goes on from what an earlier worker of the slot counted, but for what is now: its leases (and
+        tunnels) died with it. What the shared row says is right, unless no worker has written it yet.
         """
         counted = self.cells[:ROW_CELLS].tolist()
         summed = self.reals[:ROW_CELLS].tolist()
         for index in range(ROW_CELLS):  # first, for it may be the same row
             self.cells[index] = 0
         for index, count in enumerate(counted):
-            if index in REAL_CELLS:
+            if index in GAUGES or index in WINDOW:
+                ints[index] = count
+            elif index in REAL_CELLS:
                 reals[index] += summed[index]
             else:
                 ints[index] += count
-        ints[IN_FLIGHT], ints[TUNNELS] = counted[IN_FLIGHT], counted[TUNNELS]
-        reals[EWMA] = summed[EWMA]
         self.cells, self.reals, self.rows = ints, reals, rows
+        if shared is not None and not shared[0][KNOWN]:
+            shared[0][:ROW_CELLS] = self.shared[:ROW_CELLS]
+            shared[0][KNOWN] = 1
+        self._share(shared or (self.shared, self.shared_reals))
+
+    def meet(self, rows: tuple[memoryview[int], ...]) -> None:
+        """Hear that there are more workers: these are the rows of all."""
+        self.rows = rows
+        self._share((self.shared, self.shared_reals))
+
+    def _share(self, shared: Row) -> None:
+        self.shared, self.shared_reals = shared
+        self.health.ints = shared[0]
+        self.ewma.reals = self.adaptive_cap.reals = shared[1]
+        self.breaker.use(shared, self.cells, self.rows)
 
     def add(self, cell: int, amount: int = 1) -> None:
         """Add to one of our own counters."""
@@ -178,42 +254,132 @@ class Learned:
             total += row[IN_FLIGHT]
         return total
 
+    def latency_s(self, now: float) -> float:
+        """Return the latency to expect: the mean, or the age of the oldest lease without an answer; 0.0 if unknown.
+
+        That age is a lower bound, by which a backend that hangs loses its good score (nginx's `least_time`
+        with `inflight`).
+        """
+        latency_s = self.ewma.read(now)
+        if self.waiting:
+            age_s = now - next(iter(self.waiting.values()))
+            if age_s > latency_s:
+                latency_s = age_s
+        return latency_s if latency_s > self._others_waited_s else self._others_waited_s
+
+    def tell_waiting(self, now: float) -> None:
+        """Let the other workers know how long our leases have waited, and hear of theirs; done often."""
+        oldest = next(iter(self.waiting.values()), 0.0)
+        if oldest != self.reals[WAITING_SINCE]:
+            self.reals[WAITING_SINCE] = oldest
+        waited_s = 0.0
+        for row in self.rows:
+            if row is not self.cells and row[WAITING_SINCE]:  # no bit is set in 0.0
+                waited_s = max(waited_s, now - row[WAITING_SINCE : WAITING_SINCE + 1].cast("B").cast("d")[0])
+        self._others_waited_s = waited_s
+
+    def returned(self, now: float) -> None:
+        """Say that the backend has come into service, or come back: slow start begins."""
+        self.shared_reals[IN_SERVICE_SINCE] = now
+
+    def probed(self, now: float, ok: bool) -> HealthChange | None:
+        """Take in a probe's result; return the change of health, for the caller to announce."""
+        change = self.health.probed(ok)
+        if change == "up":
+            # What it was like before it went down is no longer known: it starts at the mean of the others again.
+            self.ewma.seed(now, 0.0)
+            self.returned(now)
+        elif ok:
+            self.ewma.forgive(now)
+        return change
+
+    def checked(self, now: float, check: Check) -> None:
+        """Keep what the latest probe has found."""
+        ints, reals = self.shared, self.shared_reals
+        ints[CHECK_OK], ints[CHECK_STATUS] = check.ok, check.status or 0
+        reals[CHECK_TOOK] = check.took_s
+        room = (CHECK_DETAIL.stop - CHECK_DETAIL.start) * 8
+        text = check.detail.encode("utf-8", "replace")[:room]
+        ints[CHECK_DETAIL] = memoryview(text.ljust(room, b"\0")).cast("q")
+        reals[CHECK_AT] = now
+
+    def nudge(self) -> None:
+        """Ask whichever worker probes to do so soon."""
+        self.shared[NUDGED] += 1
+
+    @property
+    def nudged(self) -> int:
+        """A number that changes with every nudge."""
+        return self.shared[NUDGED]
+
+    @property
+    def last_check(self) -> Checked | None:
+        """The latest probe, whichever worker made it."""
+        ints, reals = self.shared, self.shared_reals
+        if not reals[CHECK_AT]:
+            return None
+        detail = bytes(ints[CHECK_DETAIL].cast("B")).rstrip(b"\0").decode("utf-8", "ignore")
+        return Checked(reals[CHECK_AT], bool(ints[CHECK_OK]), ints[CHECK_STATUS] or None, detail, reals[CHECK_TOOK])
+
     def totals(self) -> list[float]:
-        """Return each cell added up over all workers; EWMA is the mean of the workers that have one."""
+        """Return each cell added up over all workers; WAITING_SINCE means nothing here."""
         totals: list[float] = [sum(cells) for cells in zip(*self.rows, strict=True)]
         reals = [row.cast("B").cast("d") for row in self.rows]
         for index in REAL_CELLS:
             totals[index] = sum(row[index] for row in reals)
-        totals[EWMA] /= sum(row[EWMA] > 0.0 for row in reals) or 1
         return totals
 
 
 class Backend:
     """A member of the pool. Two with the same key, before and after a reload, share what was learned.
 
-    transport: how requests get there; the app puts it in and the balancer never looks at it. draining: the
-    operator's will.
+    weight: the effective one, which the pool keeps up to date: the operator's, less while it starts slowly. labels: what
+    the operator wrote for strategies to go by.
+    transport: how requests get there; the app puts it in and the balancer never looks at it.
     """
 
-    __slots__ = ("draining", "id", "key", "learned", "spec", "transport", "url", "weight")
+    __slots__ = ("id", "key", "labels", "learned", "spec", "transport", "url", "weight")
 
     def __init__(self, spec: BackendSpec, learned: Learned, transport: Any = None) -> None:
         self.spec = spec
         self.learned = learned
         self.transport = transport
-        self.draining = False
         self.id = spec.id
         self.url = spec.url
-        self.weight = spec.weight
+        self.weight: float = spec.weight
+        self.labels: Mapping[str, str] = MappingProxyType(dict(spec.labels))
         self.key = spec.key
 
     def __repr__(self) -> str:
         return f"<Backend {self.key}>"
 
+    @property
+    def will(self) -> Will:
+        """The operator's: draining takes no new leases but for sticky sessions, disabled none at all."""
+        return WILLS[self.learned.shared[WILL]]
+
+    @property
+    def full_weight(self) -> int:
+        """The weight that the operator wants: the last one he set, else the file's."""
+        return self.learned.shared[WEIGHT] or self.spec.weight
+
+    def warmth(self, now: float) -> float:
+        """Return how much of its weight counts, 0.1 to 1.0: a backend that comes back starts slowly (HAProxy's `slowstart`)."""
+        slow_start_s = self.spec.slow_start_s
+        if not slow_start_s:
+            return 1.0
+        return min(max((now - self.learned.shared_reals[IN_SERVICE_SINCE]) / slow_start_s, LEAST_SLOW_START), 1.0)
+
+    def weight_at(self, now: float) -> float:
+        """Return the effective weight: the operator's, less while the backend starts slowly."""
+        warmth = self.warmth(now)
+        return self.full_weight if warmth == 1.0 else self.full_weight * warmth
+
     def why_not(self, now: float) -> WhyNot | None:
         """Return the first reason why no lease may be taken, or None; asking changes nothing."""
-        if self.draining:
-            return "draining"
+        will = self.learned.shared[WILL]
+        if will:
+            return "draining" if WILLS[will] == "draining" else "disabled"
         state = self.learned.health.state
         if state != "healthy":
             return "unhealthy" if state == "unhealthy" else "unprobed"
@@ -221,15 +387,29 @@ class Backend:
             return "breaker_open"
         return "full" if self.full() else None
 
+    def rests_until(self, now: float) -> float:
+        """Return until when it has asked to be left alone (Retry-After); 0.0 if it has not, or no more."""
+        until = self.learned.shared_reals[FAILED_UNTIL]
+        return until if until > now else 0.0
+
     def available(self, now: float) -> bool:
         """Whether a lease may be taken now."""
         return self.why_not(now) is None
 
     def full(self) -> bool:
         """Whether as many leases are open, in all workers, as the operator allows."""
+        cap = self.cap()
+        return cap is not None and self.in_flight() >= cap
+
+    def cap(self) -> int | None:
+        """Return how many leases may be open, in all workers: the operator's number or the adaptive one; None for any."""
         limit = self.spec.max_in_flight
-        return limit is not None and self.in_flight() >= limit
+        return limit if limit is None or isinstance(limit, int) else self.learned.adaptive_cap.value
 
     def in_flight(self) -> int:
         """Return the leases open now, in all workers."""
         return self.learned.in_flight()
+
+    def latency_s(self, now: float) -> float:
+        """Return the latency to expect in seconds, 0.0 if nothing is known."""
+        return self.learned.latency_s(now)

@@ -4,27 +4,53 @@
     open --- after 5 s, doubling up to 300 s, with equal jitter: the next lease is the probe ---> half_open
     half_open --- the probe succeeds ---> closed, or fails ---> open
 
-Seconds are those of a monotonic clock. Equal jitter is half of the time plus a random part of the other half
-("Exponential Backoff And Jitter", AWS Architecture Blog). What was begun before the breaker opened says
-nothing new when it ends afterwards: a lease carries the ticket that `begin` gave it, and out of half_open
-only a probe's ticket counts.
+Seconds are those of a monotonic clock, the same one in all workers. Equal jitter is half of the time plus a
+random part of the other half ("Exponential Backoff And Jitter", AWS Architecture Blog). What was begun before
+the breaker opened says nothing new when it ends afterwards: a lease carries the ticket that `begin` gave it,
+and out of half_open only a probe's ticket counts.
+
+One breaker may live in several processes. Its state is in the row that they share; what each of them counts
+in the window is in a row of its own, and whoever sees a failure adds all rows up. Only two steps must not be
+taken by two workers at once, to open it and to begin a probe; for those they keep each other out (`alone`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from random import Random
-from typing import Literal
+from typing import Final, Literal
+
+from smartedge.balancer.cells import WINDOW_FAILURES, WINDOW_PARTS, WINDOW_REQUESTS, WINDOW_TICK, Row, Shared, private_row
 
 BreakerState = Literal["closed", "open", "half_open"]
-BreakerChange = Literal["opened", "closed"]
+BreakerChange = Literal["opened", "closed", "observed"]
+Alone = Callable[[], AbstractContextManager[bool]]
+"""Keeps the other workers out for a few lines; says False, and does not wait, when one of them is in there."""
 
-PARTS = 10
-"""The window moves in steps of a tenth."""
+STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half_open")
+"""What the shared cell's numbers mean."""
+
+CLOSED, OPEN, HALF_OPEN = range(3)
+
+TAKEN: Final = -1
+"""What `begin` says when another worker has begun the probe in the same moment."""
+
+LEAST_OUTRUN: Final = 5
+"""So often in a row at least is a backend outrun before it is ejected: an operator's `failures: 1` means failures."""
 
 MAX_DOUBLINGS = 40
 """Beyond any sensible `max_open_s`; a backend that is away for weeks must not overflow a float."""
+
+STATE: Final = int(Shared.BREAKER)
+UNTIL: Final = int(Shared.BREAKER_UNTIL)
+TRIPS: Final = int(Shared.BREAKER_TRIPS)
+TICKETS: Final = int(Shared.BREAKER_TICKETS)
+PROBE: Final = int(Shared.BREAKER_PROBE)
+STREAK: Final = int(Shared.BREAKER_STREAK)
+OPENED_TICK: Final = int(Shared.BREAKER_TICK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +58,8 @@ class BreakerPolicy:
     """When a backend is ejected and for how long, as the operator wrote it.
 
     failures: in a row. ratio: of failures to requests within `window_s`, once there are `min_requests` of
-    them.
+    them. max_ejected_ratio: of all backends; no more are ejected than that, and never the last one that is
+    available. observe: say when it would open, and stay closed.
     """
 
     failures: int = 5
@@ -41,124 +68,188 @@ class BreakerPolicy:
     min_requests: int = 20
     open_s: float = 5.0
     max_open_s: float = 300.0
+    max_ejected_ratio: float = 1.0
+    observe: bool = False
 
 
 class Breaker:
     """One backend's breaker. The policy may be replaced at any time: state and counts stay."""
 
-    __slots__ = (
-        "_failures",
-        "_probe",
-        "_requests",
-        "_streak",
-        "_tick",
-        "_tickets",
-        "_trips",
-        "_until",
-        "policy",
-        "state",
-    )
+    __slots__ = ("_ints", "_own", "_reals", "_rows", "alone", "policy")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
-        self.state: BreakerState = "closed"
-        self._until = -inf  # not closed: when the next probe may begin
-        self._trips = 0  # failed rounds since it was last closed
-        self._tickets = 0
-        self._probe = 0  # ticket of the probe under way
-        self._streak = 0
-        self._tick = 0
-        self._requests = [0] * PARTS
-        self._failures = [0] * PARTS
+        self.alone: Alone = lambda: nullcontext(True)
+        own, _ = private_row()
+        self.use(private_row(), own, (own,))
+
+    def use(self, shared: Row, own: memoryview[int], rows: tuple[memoryview[int], ...]) -> None:
+        """Go on with the state in this shared row, and with the counts in these rows of all workers, `own` among them."""
+        self._ints, self._reals = shared
+        self._own = own
+        self._rows = rows
+
+    @property
+    def state(self) -> BreakerState:
+        """Closed passes, open refuses, half_open tries one."""
+        return STATES[self._ints[STATE]]
 
     def admits(self, now: float) -> bool:
         """Whether a lease may be taken now; asking changes nothing."""
-        return self.state == "closed" or now >= self._until
+        return self._ints[STATE] == CLOSED or now >= self._reals[UNTIL]
 
     def next_change_at(self, now: float) -> float:
         """Return when `admits` will change by time alone; infinite when it will not."""
-        return inf if self.admits(now) else self._until
+        return inf if self.admits(now) else self._reals[UNTIL]
 
     def begin(self, now: float) -> int:
-        """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe.
+        """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe, or TAKEN.
 
         A probe has as long as the breaker was last open for; after that another may begin, and its silence
         has doubled the time.
         """
-        if self.state == "closed" or now < self._until:
+        ints = self._ints
+        if ints[STATE] == CLOSED or now < self._reals[UNTIL]:
             return 0
-        if self._probe:
-            self._trips += 1
-        self.state = "half_open"
-        self._tickets += 1
-        self._probe = self._tickets
-        self._until = now + self._pause_s()
-        return self._probe
+        with self.alone() as alone:
+            if not alone or now < self._reals[UNTIL]:
+                return TAKEN
+            if ints[PROBE]:
+                ints[TRIPS] += 1
+            ticket = ints[TICKETS] = ints[PROBE] = ints[TICKETS] + 1
+            self._reals[UNTIL] = now + self._pause_s()
+            ints[STATE] = HALF_OPEN
+            return ticket
 
     def succeeded(self, now: float, ticket: int = 0) -> BreakerChange | None:
         """Take in a success; return "closed" when it was the probe's."""
-        if self.state == "closed":
-            part = self._part(now)
-            self._requests[part] += 1
-            self._streak = 0
+        ints = self._ints
+        state = ints[STATE]
+        if state == CLOSED:
+            self._own[WINDOW_REQUESTS + self._part(now)] += 1
+            if ints[STREAK]:
+                ints[STREAK] = 0
             return None
-        if not ticket or self.state == "open":
+        if not ticket or state == OPEN:
             return None
-        self.state = "closed"
-        self._probe = self._trips = 0
+        ints[PROBE] = ints[TRIPS] = ints[STREAK] = 0
+        ints[STATE] = CLOSED
         return "closed"
 
     def failed(
-        self, now: float, rng: Random, ticket: int = 0, *, ratio_only: bool = False, last: bool = False
+        self,
+        now: float,
+        rng: Random,
+        ticket: int = 0,
+        *,
+        ratio_only: bool = False,
+        must_stay: Callable[[], bool] = lambda: False,
     ) -> BreakerChange | None:
         """Take in a failure; return "opened" when it was one too many, or the probe's.
 
         ratio_only: it says nothing about failures in a row (429: the backend works, and is asked too much).
-        last: no other backend is available, so this one is not ejected; the failure counts all the same.
+        must_stay: says whether no other backend is available, or too many are ejected already, so that this one
+        is not ejected; the failure counts all the same. Asked only when it matters, for it looks at all backends.
         """
-        if self.state != "closed":
-            return self._open(now, rng) if ticket and self.state == "half_open" else None
+        ints = self._ints
+        state = ints[STATE]
+        if state != CLOSED:
+            return self._open(now, rng, state) if ticket and state == HALF_OPEN else None
         part = self._part(now)
-        self._requests[part] += 1
-        self._failures[part] += 1
-        self._streak += not ratio_only
-        if last:
-            return None
-        policy = self.policy
-        requests = sum(self._requests)
-        if (not ratio_only and self._streak >= policy.failures) or (
-            requests >= policy.min_requests and sum(self._failures) >= policy.ratio * requests
-        ):
-            return self._open(now, rng)
+        self._own[WINDOW_REQUESTS + part] += 1
+        self._own[WINDOW_FAILURES + part] += 1
+        if not ratio_only:
+            ints[STREAK] += 1
+        one_too_many = not ratio_only and ints[STREAK] >= self.policy.failures
+        if (one_too_many or self._ratio_reached(now)) and not must_stay():
+            return self._open(now, rng, state)
         return None
+
+    def outrun(
+        self, now: float, rng: Random, ticket: int = 0, *, must_stay: Callable[[], bool] = lambda: False
+    ) -> BreakerChange | None:
+        """Take in that another backend has answered a request that this one had had for longer.
+
+        Once is chance. Return "opened" when it was too often in a row, with no answer between, or a probe.
+        must_stay: as for `failed`.
+        """
+        ints = self._ints
+        state = ints[STATE]
+        if state != CLOSED:
+            return self._open(now, rng, state) if ticket and state == HALF_OPEN else None
+        ints[STREAK] += 1
+        if ints[STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
+            return self._open(now, rng, state)
+        return None
+
+    @property
+    def streak(self) -> int:
+        """How often in a row it has failed or was outrun."""
+        return self._ints[STREAK]
 
     def abandoned(self, now: float, ticket: int = 0) -> None:
         """Take in that the client left, which is no evidence; if it was the probe, the next lease is."""
-        if ticket and ticket == self._probe:
-            self._probe = 0
-            self._until = now
+        if ticket and ticket == self._ints[PROBE]:
+            self._ints[PROBE] = 0
+            self._reals[UNTIL] = now
 
-    def _open(self, now: float, rng: Random) -> BreakerChange:
-        self.state = "open"
-        self._trips += 1
-        half = self._pause_s() / 2
-        self._until = now + half + rng.random() * half
-        self._probe = self._streak = 0
-        self._requests = [0] * PARTS
-        self._failures = [0] * PARTS
-        return "opened"
+    def eject(self, now: float, rng: Random) -> BreakerChange | None:
+        """Open it, if it is closed, for what somebody else has found out."""
+        return self._open(now, rng, CLOSED)
+
+    def counted(self, now: float) -> tuple[int, int]:
+        """Return how many requests and failures all workers have counted in the window, since it last opened."""
+        tick = self._tick(now)
+        opened = self._ints[OPENED_TICK]
+        oldest = tick - WINDOW_PARTS + 1
+        if oldest <= opened <= tick:  # else it was long ago, or in ticks of another window_s
+            oldest = opened + 1
+        requests = failures = 0
+        for row in self._rows:
+            newest = row[WINDOW_TICK]
+            for at in range(max(newest - WINDOW_PARTS + 1, oldest), min(newest, tick + 1) + 1):
+                part = at % WINDOW_PARTS
+                requests += row[WINDOW_REQUESTS + part]
+                failures += row[WINDOW_FAILURES + part]
+        return requests, failures
+
+    def _ratio_reached(self, now: float) -> bool:
+        requests, failures = self.counted(now)
+        return requests >= self.policy.min_requests and failures >= self.policy.ratio * requests
+
+    def _open(self, now: float, rng: Random, before: int) -> BreakerChange | None:
+        ints = self._ints
+        with self.alone() as alone:
+            if not alone or ints[STATE] != before:
+                return None
+            ints[STREAK] = 0
+            ints[OPENED_TICK] = self._tick(now)
+            if self.policy.observe:
+                ints[PROBE] = ints[TRIPS] = ints[STATE] = 0
+                return "observed"
+            ints[PROBE] = 0
+            ints[TRIPS] += 1
+            half = self._pause_s() / 2
+            self._reals[UNTIL] = now + half + rng.random() * half
+            ints[STATE] = OPEN
+            return "opened"
 
     def _pause_s(self) -> float:
         policy = self.policy
-        doublings = min(self._trips - 1, MAX_DOUBLINGS)
+        doublings = min(self._ints[TRIPS] - 1, MAX_DOUBLINGS)
         return min(policy.open_s * 2.0**doublings, policy.max_open_s)
 
+    def _tick(self, now: float) -> int:
+        return int(now * WINDOW_PARTS / self.policy.window_s)
+
     def _part(self, now: float) -> int:
-        """Return the index of the current tenth of the window, having emptied those that have left it."""
-        tick = int(now * PARTS / self.policy.window_s)
-        step = tick - self._tick
-        if step > 0 or step <= -PARTS:  # a little back is a caller with an older `now`; far back is a new window_s
-            for gone in range(tick + 1 - min(abs(step), PARTS), tick + 1):
-                self._requests[gone % PARTS] = self._failures[gone % PARTS] = 0
-            self._tick = tick
-        return tick % PARTS
+        """Return the index of the current tenth of the window, having emptied those of our own that have left it."""
+        own = self._own
+        tick = int(now * WINDOW_PARTS / self.policy.window_s)
+        step = tick - own[WINDOW_TICK]
+        if step > 0 or step <= -WINDOW_PARTS:  # a little back is a caller with an older `now`; far back is a new window_s
+            for gone in range(tick + 1 - min(abs(step), WINDOW_PARTS), tick + 1):
+                part = gone % WINDOW_PARTS
+                own[WINDOW_REQUESTS + part] = own[WINDOW_FAILURES + part] = 0
+            own[WINDOW_TICK] = tick
+        return tick % WINDOW_PARTS

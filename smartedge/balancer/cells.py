@@ -1,22 +1,24 @@
 """The layout of a row: what each 64-bit cell of one backend's numbers holds.
 
-A row is a run of ROW_CELLS cells in a worker's slot of the board, seen twice over the same bytes: as signed
-integers ("q") and, for the few cells in REAL_CELLS, as doubles ("d"). First come the cells of Cell, then one
-for each status code, then the buckets of two histograms. A bucket holds its own count, not the cumulative
-one, and its bound belongs to it (Prometheus' `le`).
+A backend has a row in every worker's slot of the board, which that worker alone writes (`Cell`, then one cell
+for each status code, the parts of the breaker's window, the buckets of two histograms), and one row that all
+workers share (`Shared`), where the last one to write a cell is right. Both are seen twice over the same bytes:
+as signed integers ("q") and, for the few cells that say so, as doubles ("d"). A bucket holds its own count,
+not the cumulative one, and its bound belongs to it (Prometheus' `le`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import IntEnum, unique
 from http import HTTPStatus
 from typing import Final
 
 
+@unique
 class Cell(IntEnum):
-    """The numbered cells; every one counts up, but for IN_FLIGHT, EWMA and TUNNELS."""
+    """The numbered cells of a worker's own row; every one counts up, but for those in GAUGES."""
 
     IN_FLIGHT = 0
     LEASES = 1
@@ -27,13 +29,69 @@ class Cell(IntEnum):
     BYTES_IN = 6
     BYTES_OUT = 7
     CONNECTS = 8
-    EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
+    WAITING_SINCE = 9  # seconds, double: when the oldest lease began that waits for its answer; 0.0 for none
     LATENCY_SUM = 10  # seconds, double
     DURATION_SUM = 11  # seconds, double
     TUNNELS = 12  # open now
+    EJECTED = 13  # times that this worker ejected it
+    OBSERVED = 14  # times that it would have, if it were to do more than observe
+    HEDGES = 15  # tries begun beside one that was late
+    HEDGES_WON = 16  # those of them whose answer was used
+    QUEUED = 17  # the edge's own row: requests that wait now until a backend is not full
+    QUEUE_REFUSED = 18  # the edge's own row: those that waited in vain, or found the queue full
+    RATE_LIMITED = 19  # the edge's own row: requests beyond their client's rate
+    GENERATION = 20  # the edge's own row: number of the configuration that this worker has applied
+    SHOWN_AT = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
+    STRATEGY_FALLBACKS = 22  # the edge's own row: picks by round robin because a user's strategy failed
 
 
-REAL_CELLS: Final = (int(Cell.EWMA), int(Cell.LATENCY_SUM), int(Cell.DURATION_SUM))
+GAUGES: Final = tuple(
+    map(int, (Cell.IN_FLIGHT, Cell.WAITING_SINCE, Cell.TUNNELS, Cell.QUEUED, Cell.GENERATION, Cell.SHOWN_AT)),
+)
+"""The cells that say how it is now; they die with their worker, counters outlive it."""
+
+REAL_CELLS: Final = (int(Cell.WAITING_SINCE), int(Cell.LATENCY_SUM), int(Cell.DURATION_SUM), int(Cell.SHOWN_AT))
+
+
+@unique
+class Shared(IntEnum):
+    """The cells of the row that all workers share; zero is what they hold at first."""
+
+    KNOWN = 0  # 1 as soon as a worker has written what it knows
+    HEALTH = 1  # see health.STATES
+    BREAKER = 2  # see breaker.STATES
+    BREAKER_UNTIL = 3  # seconds, double: while it is not closed, when the next probe may begin
+    BREAKER_TRIPS = 4  # failed rounds since it was last closed
+    BREAKER_TICKETS = 5  # the number of the last probe
+    BREAKER_PROBE = 6  # the number of the probe under way
+    BREAKER_STREAK = 7  # failures in a row
+    BREAKER_TICK = 8  # when it last opened, in parts of its window: what is older no longer counts
+    EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
+    EWMA_AT = 10  # seconds, double: when that was
+    WILL = 11  # see backend.WILLS
+    WEIGHT = 12  # the operator's, instead of the file's; 0 for the file's
+    IN_SERVICE_SINCE = 13  # seconds, double: when it came, or came back; slow start counts from here
+    CHECK_AT = 14  # seconds, double: when the latest probe ended; 0.0 for none
+    CHECK_TOOK = 15  # seconds, double
+    CHECK_OK = 16
+    CHECK_STATUS = 17  # 0 without an HTTP answer
+    EPOCH = 18  # the edge's own row: another number whenever the candidates may be others
+    DRAINING = 19  # the edge's own row: 1 while it is a lame duck
+    HEALTH_STREAK = 20  # probes in a row that contradict HEALTH
+    NUDGED = 21  # changes whenever traffic wants it to be probed soon
+    FAILED_UNTIL = 22  # seconds, double: when a failure may be forgotten (it asked for time until then); 0.0 without one
+    CAP = 23  # double: the adaptive cap of requests in flight; 0.0 before it has moved
+    CAP_BASE = 24  # seconds, double: the latency without a queue; 0.0 if unknown
+    CAP_BASE_AT = 25  # seconds, double: when that was measured
+    CAP_LOOKS_UNTIL = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
+    EWMA_BEFORE = 27  # seconds, double: the mean before that failure
+
+
+CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 17)
+"""The shared cells that hold the latest probe's one line for people: 128 bytes of UTF-8, filled up with NUL."""
+
+WINDOW_PARTS: Final = 10
+"""The breaker's window moves in steps of a tenth."""
 
 CODE_LABELS: Final = (*(str(int(status)) for status in HTTPStatus), "1xx", "2xx", "3xx", "4xx", "5xx")
 """The codes that have a cell, in the order of the cells; "4xx" is any of 400..499 without one of its own."""
@@ -45,11 +103,16 @@ DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.7
 """The bounds that Prometheus' own clients use by default."""
 
 _CODES = len(Cell)
-_LATENCY = _CODES + len(CODE_LABELS)
+WINDOW_TICK: Final = _CODES + len(CODE_LABELS)
+WINDOW_REQUESTS: Final = WINDOW_TICK + 1
+WINDOW_FAILURES: Final = WINDOW_REQUESTS + WINDOW_PARTS
+"""The breaker's window: its newest part's number, then requests and failures in each part."""
+
+_LATENCY = WINDOW_FAILURES + WINDOW_PARTS
 _DURATION = _LATENCY + len(LATENCY_BOUNDS_S) + 1
 ROW_CELLS: Final = _DURATION + len(DURATION_BOUNDS_S) + 1
 
-CODE_CELLS: Final = slice(_CODES, _LATENCY)
+CODE_CELLS: Final = slice(_CODES, WINDOW_TICK)
 LATENCY_CELLS: Final = slice(_LATENCY, _DURATION)
 DURATION_CELLS: Final = slice(_DURATION, ROW_CELLS)
 """Where a row's codes and histograms are; the last cell of a histogram is what lies above its last bound."""
@@ -58,11 +121,23 @@ LAYOUT: Final = ",".join(
     (
         *(cell.name for cell in Cell),
         *CODE_LABELS,
+        f"window {WINDOW_PARTS}",
         *(f"latency {bound:g}" for bound in (*LATENCY_BOUNDS_S, float("inf"))),
         *(f"duration {bound:g}" for bound in (*DURATION_BOUNDS_S, float("inf"))),
+        *(f"shared {cell.name}" for cell in Shared),
     )
 )
 """The layout's name: two rows with equal names can be added up."""
+
+
+Row = tuple["memoryview[int]", "memoryview[float]"]
+"""A row's cells, as integers and as doubles over the same bytes."""
+
+
+def private_row() -> Row:
+    """Return a row of zeros that nobody else sees."""
+    row = memoryview(bytearray(ROW_CELLS * 8))
+    return row.cast("q"), row.cast("d")
 
 
 def _cells_of_codes() -> tuple[int, ...]:

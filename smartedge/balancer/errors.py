@@ -42,12 +42,18 @@ class NoBackend(EdgeError):
     title = "No backend available"
 
 
+class AllFull(NoBackend):
+    """Those that could take it have as many requests open as they may; one that ends makes room."""
+
+    title = "All backends are full"
+
+
 class BackendError(EdgeError):
     """The backend's fault; `sent` is True unless nothing of the request can have reached it."""
 
     status = 502
     title = "Bad gateway"
-    blame = "backend"
+    blame: Blame = "backend"
     sent = True
 
 
@@ -111,6 +117,13 @@ class HeadersTooLarge(ClientError):
 
     status = 431
     title = "Request header fields too large"
+
+
+class TooManyRequests(ClientError):
+    """The client asks more often than it may (RFC 6585 section 4)."""
+
+    status = 429
+    title = "Too many requests"
 
 
 class MethodRefused(ClientError):

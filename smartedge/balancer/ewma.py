@@ -8,48 +8,101 @@ from __future__ import annotations
 
 from math import exp
 
+from smartedge.balancer.cells import Row, Shared, private_row
+
 TAU_S = 10.0
 """Time in which a mean that nothing confirms falls to 1/e of itself."""
 
 FAILURE_S = 5.0
 """The least that a failure counts as: a backend that fails fast must not look fast."""
 
+MAX_DOUBLINGS = 30
+"""From a nanosecond to a second."""
+
 RETRY_AFTER_MAX_S = 300.0
 """The most that a backend's own Retry-After can count as."""
 
 
+EWMA = int(Shared.EWMA)
+EWMA_AT = int(Shared.EWMA_AT)
+EWMA_BEFORE = int(Shared.EWMA_BEFORE)
+FAILED_UNTIL = int(Shared.FAILED_UNTIL)
+
+
 class PeakEwma:
-    """The decaying mean of one backend's latency; 0.0 while nothing is known, or nothing any more."""
+    """The decaying mean of one backend's latency; 0.0 while nothing is known, or nothing any more.
 
-    __slots__ = ("_stamp", "mean_s", "tau_s")
+    shared: the row that holds it, so that all workers of an edge have one mean (its two cells are not written
+    at once: a mean with the stamp of another is off by a few milliseconds of decay).
+    """
 
-    def __init__(self, tau_s: float = TAU_S) -> None:
+    __slots__ = ("reals", "tau_s")
+
+    def __init__(self, tau_s: float = TAU_S, shared: Row | None = None) -> None:
         self.tau_s = tau_s
-        self.mean_s = 0.0
-        self._stamp = 0.0
+        self.reals = (shared or private_row())[1]
+
+    @property
+    def mean_s(self) -> float:
+        """The mean when it was last stored."""
+        return self.reals[EWMA]
+
+    @property
+    def at(self) -> float:
+        """When it was last stored: by an answer, a failure, or a try that was outrun."""
+        return self.reals[EWMA_AT]
 
     def read(self, now: float) -> float:
         """Return the mean as it has decayed until now; reading stores nothing."""
-        mean = self.mean_s
-        if mean and now > self._stamp:
-            mean *= exp((self._stamp - now) / self.tau_s)
+        reals = self.reals
+        mean = reals[EWMA]
+        if mean and now > (at := reals[EWMA_AT]):
+            mean *= exp((at - now) / self.tau_s)
         return mean
 
     def observe(self, now: float, latency_s: float) -> None:
         """Take in a latency: above the decayed mean it replaces it, below it blends in."""
+        reals = self.reals
         weight = 1.0
-        if now > self._stamp:
-            weight = exp((self._stamp - now) / self.tau_s)
-            self._stamp = now
-        mean = self.mean_s * weight
-        self.mean_s = latency_s if latency_s >= mean else mean + latency_s * (1.0 - weight)
+        if now > (at := reals[EWMA_AT]):
+            weight = exp((at - now) / self.tau_s)
+            reals[EWMA_AT] = now
+        mean = reals[EWMA] * weight
+        reals[EWMA] = latency_s if latency_s >= mean else mean + latency_s * (1.0 - weight)
+
+    def exceed(self, now: float, waited_s: float, streak: int = 1) -> None:
+        """Take in that a latency would have been longer than this, which says nothing if it was expected anyway.
+
+        streak: so often in a row was it not seen to the end, this time included; each time counts twice as
+        much as the one before, but no more than a failure.
+        """
+        doubled_s = min(waited_s * 2.0 ** min(streak - 1, MAX_DOUBLINGS), FAILURE_S)
+        lowest_s = max(waited_s, doubled_s)
+        if lowest_s > self.read(now):
+            self.observe(now, lowest_s)
 
     def fail(self, now: float, retry_after_s: float | None = None) -> None:
         """Take in a failure: the largest of 5 s, what Retry-After asked for (up to 300 s), and the mean."""
-        asked = min(retry_after_s, RETRY_AFTER_MAX_S) if retry_after_s else 0.0
-        self.observe(now, max(FAILURE_S, asked, self.read(now)))
+        reals = self.reals
+        asked = min(retry_after_s, RETRY_AFTER_MAX_S) if retry_after_s and retry_after_s > 0.0 else 0.0
+        mean = self.read(now)
+        if not reals[FAILED_UNTIL]:
+            reals[EWMA_BEFORE] = mean
+        reals[FAILED_UNTIL] = max(reals[FAILED_UNTIL], now + asked)
+        self.observe(now, max(FAILURE_S, asked, mean))
+
+    def forgive(self, now: float) -> None:
+        """Take in that a probe was good: what was before the last failures is right again, if it asked for no more time.
+
+        5 s take a minute to decay below the milliseconds of the others, and meanwhile a backend gets no request
+        with which it could show that it is back. If it is not, the next one fails, and is tried elsewhere.
+        """
+        until = self.reals[FAILED_UNTIL]
+        if until and now > until:
+            self.seed(now, self.reals[EWMA_BEFORE])
 
     def seed(self, now: float, mean_s: float) -> None:
         """Start a newcomer at the mean of its peers: at zero it would get all traffic until it answers."""
-        self.mean_s = mean_s
-        self._stamp = now
+        self.reals[EWMA] = mean_s
+        self.reals[EWMA_AT] = now
+        self.reals[FAILED_UNTIL] = 0.0

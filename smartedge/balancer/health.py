@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from smartedge.balancer.cells import Row, Shared, private_row
+
 HealthState = Literal["unknown", "healthy", "unhealthy"]
 HealthChange = Literal["up", "down"]
 
@@ -47,16 +49,34 @@ TRANSITIONS: Final[dict[tuple[HealthState, bool], Transition]] = {
 }
 
 
+STATES: Final[tuple[HealthState, ...]] = ("unknown", "healthy", "unhealthy")
+"""What the shared cell's numbers mean."""
+
+HEALTH = int(Shared.HEALTH)
+HEALTH_STREAK = int(Shared.HEALTH_STREAK)
+
+
 class Health:
-    """One backend's health. The policy may be replaced at any time: state and count stay."""
+    """One backend's health. The policy may be replaced at any time: state and count stay.
 
-    __slots__ = ("policy", "state", "streak")
+    shared: the row that holds the state; one worker probes, all of them read.
+    """
 
-    def __init__(self, policy: HealthPolicy) -> None:
+    __slots__ = ("ints", "policy")
+
+    def __init__(self, policy: HealthPolicy, shared: Row | None = None) -> None:
         self.policy = policy
-        self.state: HealthState = "unknown"
-        self.streak = 0
-        """Probes in a row that contradict the state."""
+        self.ints = (shared or private_row())[0]
+
+    @property
+    def streak(self) -> int:
+        """Probes in a row that contradict the state; another worker may go on with them when the leader dies."""
+        return self.ints[HEALTH_STREAK]
+
+    @property
+    def state(self) -> HealthState:
+        """What the probes say."""
+        return STATES[self.ints[HEALTH]]
 
     @property
     def changing(self) -> bool:
@@ -67,11 +87,11 @@ class Health:
         """Take in a probe's result; return the change, for the caller to announce."""
         transition = TRANSITIONS.get((self.state, ok))
         if transition is None:
-            self.streak = 0
+            self.ints[HEALTH_STREAK] = 0
             return None
-        self.streak += 1
+        self.ints[HEALTH_STREAK] += 1
         if self.streak < transition.after(self.policy):
             return None
-        self.state = transition.state
-        self.streak = 0
+        self.ints[HEALTH] = STATES.index(transition.state)
+        self.ints[HEALTH_STREAK] = 0
         return transition.change

@@ -7,27 +7,27 @@ return value, announced by the caller. Times are seconds of a monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from math import inf
 from random import Random
 from threading import Lock
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from smartedge.balancer.backend import Backend, Cell
-from smartedge.balancer.breaker import BreakerChange
+from smartedge.balancer.backend import WILLS, Backend, Cell, Learned, Shared, Will
+from smartedge.balancer.breaker import TAKEN, BreakerChange
+from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, no_backend, untried
 from smartedge.balancer.cells import latency_cell
-from smartedge.balancer.errors import NoBackend
+from smartedge.balancer.decision import Trace
+from smartedge.balancer.errors import AllFull
+from smartedge.balancer.silence import silent
 from smartedge.balancer.strategies import Strategy
 
 Outcome = Literal["ok", "failed", "abandoned"]
-Panic = Literal["all", "fail"]
-
-PANIC_RATIO: Final = 0.5
-"""With a smaller share available these would only be overrun, so the ejected ones have to help again."""
-
-RETRY_AFTER_S: Final = 1.0
-"""What a client is told when nothing tells when a backend will be back."""
 
 TOO_MANY_REQUESTS: Final = 429
+
+WARM_UP_STEPS: Final = 20
+"""Weights of backends that start slowly are worked out so often in that time."""
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
@@ -35,20 +35,28 @@ LEASES: Final = int(Cell.LEASES)
 OK: Final = int(Cell.OK)
 FAILED: Final = int(Cell.FAILED)
 ABANDONED: Final = int(Cell.ABANDONED)
-EWMA: Final = int(Cell.EWMA)
 LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
+EJECTED: Final = int(Cell.EJECTED)
+OBSERVED: Final = int(Cell.OBSERVED)
+EPOCH: Final = int(Shared.EPOCH)
+WILL: Final = int(Shared.WILL)
+WEIGHT: Final = int(Shared.WEIGHT)
 
 
 class Lease:
-    """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down."""
+    """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down.
 
-    __slots__ = ("_closed", "_pool", "_ticket", "backend", "latency_s", "opened_at", "sent_at")
+    holder: whoever took it may put himself here, to be found while it waits for its answer; nobody looks at it here.
+    """
+
+    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "opened_at", "sent_at")
 
     def __init__(self, pool: Pool, backend: Backend, now: float, ticket: int) -> None:
         self.backend = backend
         self.opened_at = now
         self.sent_at = now
         self.latency_s: float | None = None
+        self.holder: Any = None
         self._pool = pool
         self._ticket = ticket
         self._closed = False
@@ -76,9 +84,9 @@ class Lease:
         learned.waiting.pop(self, None)
         learned.ewma.observe(now, latency_s)
         learned.cells[latency_cell(latency_s)] += 1
-        reals = learned.reals
-        reals[LATENCY_SUM] += latency_s
-        reals[EWMA] = learned.ewma.mean_s
+        learned.reals[LATENCY_SUM] += latency_s
+        if learned.adapts:
+            learned.adaptive_cap.observe(now, latency_s, learned.in_flight())
         return latency_s
 
     def proved(self, now: float) -> BreakerChange | None:
@@ -87,8 +95,8 @@ class Lease:
             ticket, self._ticket = self._ticket, 0
             if not ticket or self._closed:
                 return None
-            self._pool.forget_candidates()
-            return self.backend.learned.breaker.succeeded(now, ticket)
+            change = self.backend.learned.breaker.succeeded(now, ticket)
+            return self._pool.changed(self.backend, change, now)
 
     def finish(self, now: float, code: int) -> BreakerChange | None:
         """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
@@ -104,6 +112,29 @@ class Lease:
         """
         with self._pool.lock:
             return self._close(now, outcome, retry_after_s, code)
+
+    def outrun(self, now: float) -> BreakerChange | None:
+        """End the lease without an answer because a try that was begun after it has one; return the breaker's change.
+
+        That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
+        backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
+        in a row, with no answer between, counts twice as much as the one before, and as many as would eject
+        it if they were failures do so.
+        """
+        with self._pool.lock:
+            if self._closed:
+                return None
+            learned = self.backend.learned
+            waited_s = max(0.0, now - self.sent_at)
+            learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
+            learned.cells[latency_cell(waited_s)] += 1
+            learned.reals[LATENCY_SUM] += waited_s
+            ticket, self._ticket = self._ticket, 0
+            change = self._pool.breaker_outrun(self.backend, now, ticket)
+            if change:
+                self._pool.changed(self.backend, change, now)
+            self._close(now, "abandoned", None, 0)
+            return change
 
     def _close(self, now: float, outcome: Outcome, retry_after_s: float | None, code: int) -> BreakerChange | None:
         pool = self._pool
@@ -124,14 +155,15 @@ class Lease:
         elif outcome == "failed":
             cells[FAILED] += 1
             learned.ewma.fail(now, retry_after_s)
-            learned.reals[EWMA] = learned.ewma.mean_s
+            if retry_after_s:
+                pool.forget_candidates()
             pool.strategy.failed(self.backend)
             change = pool.breaker_failed(self.backend, now, self._ticket)
         else:
             cells[ABANDONED] += 1
             learned.breaker.abandoned(now, self._ticket)
         if change or self._ticket:
-            pool.forget_candidates()
+            pool.changed(self.backend, change, now)
         return change
 
 
@@ -139,113 +171,204 @@ class Pool:
     """The backends of one service and the strategy that picks among them.
 
     backends: replaced whole, so that readers need no lock. panic: with fewer than half of the backends
-    available, "all" uses those again that the breakers ejected, "fail" does without them.
+    available, "all" uses those again that the breakers ejected, "fail" does without them. edge: what the
+    workers share beside the backends' rows; its epoch becomes another number whenever the candidates may be
+    others, so that a change in one worker is in force at the next pick of every other one.
     """
 
-    def __init__(self, backends: Sequence[Backend], strategy: Strategy, rng: Random, panic: Panic = "all") -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        strategy: Strategy,
+        rng: Random,
+        panic: Panic = "all",
+        edge: Learned | None = None,
+    ) -> None:
         self.lock = Lock()
         self.strategy = strategy
+        self._edge = edge or Learned()
         self._rng = rng
+        self.silent: tuple[Backend, ...] = ()
+        self._told_silent: set[str] = set()
+        self.backends: tuple[Backend, ...] = ()
         self.apply(backends, strategy, panic)
 
     def apply(self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None) -> None:
         """Swap in another configuration; a strategy of the same name is kept, with its cursor."""
         with self.lock:
+            before = {backend.key: backend.spec for backend in self.backends}
             self.backends = tuple(backends)
             self.panic: Panic = panic or self.panic
             if strategy.name != self.strategy.name:
                 self.strategy = strategy
             self.strategy.keep(self.backends)
             self._limited = any(backend.spec.max_in_flight is not None for backend in self.backends)
+            self._by_id = {backend.id: backend for backend in self.backends}
             for backend in self.backends:
-                backend.learned.follow(backend.spec)
+                backend.learned.follow(backend.spec, before.get(backend.key))
             self._candidates: tuple[Backend, ...] = ()
-            self.forget_candidates()
+            self._weights: list[float] = []
+            self._seen = 0
+            self._valid_until = -inf
 
     def touch(self) -> None:
-        """Say that a backend's health or draining has changed."""
+        """Say that a backend's health or the operator's will has changed."""
         with self.lock:
             self.forget_candidates()
 
     def candidates(self, now: float) -> tuple[Backend, ...]:
         """Return the backends that are picked from now, full ones among them; empty when none can serve."""
         with self.lock:
-            if now >= self._valid_until:
+            if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
                 self._refresh(now)
             return self._candidates
 
-    def lease(self, now: float, tried: Collection[Backend] = ()) -> Lease:
-        """Pick a backend, not one that this request has tried, and count its use. Raises NoBackend."""
+    def lease(
+        self,
+        now: float,
+        tried: Collection[Backend] = (),
+        key: bytes = b"",
+        prefer: str | None = None,
+        trace: Trace | None = None,
+    ) -> Lease:
+        """Pick a backend, not one that this request has tried, and count its use. Raises NoBackend.
+
+        key: what the request is known by, for strategies that send like to like. prefer: the id of the backend
+        that its sticky session is with, which serves it if it can, also while it drains. trace: hears what the
+        pick was made of.
+        """
         with self.lock:
-            if now >= self._valid_until:
+            if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
                 self._refresh(now)
             candidates: Sequence[Backend] = self._candidates
             if tried or self._limited:
-                candidates = _untried(candidates, tried)
-            if candidates:
-                backend = self.strategy.pick(candidates, now, self._rng)
+                candidates = untried(candidates, tried)
+            backend = None if prefer is None else self._preferred(prefer, now, tried)
+            while backend is not None or candidates:
+                if backend is None:
+                    backend = self.strategy.pick(candidates, now, self._rng, key)
                 learned = backend.learned
                 ticket = learned.breaker.begin(now)
                 if ticket:
                     self.forget_candidates()
+                    if ticket == TAKEN:
+                        candidates = [other for other in candidates if other is not backend]
+                        backend = None
+                        continue
+                if trace is not None:
+                    trace.seen(self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=bool(ticket))
                 cells = learned.cells
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
                 lease = Lease(self, backend, now, ticket)
                 learned.waiting[lease] = now
+                if trace is not None:
+                    trace.took(lease)
                 return lease
+            if trace is not None:
+                trace.none_left(self.backends, tried, now)
+            keys = {other.key for other in tried}
+            if any(other.full() for other in self._candidates if other.key not in keys):
+                raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
         raise no_backend(self.backends, now, tried)
 
+    def set_will(self, backend_id: str, will: Will) -> None:
+        """Let the operator take a backend out, or have it back. Raises KeyError if there is none of that id."""
+        with self.lock:
+            self._by_id[backend_id].learned.shared[WILL] = WILLS.index(will)
+            self.forget_candidates()
+
+    def set_weight(self, backend_id: str, weight: int | None) -> None:
+        """Let the operator weigh a backend anew, None for what its file says. Raises KeyError if there is none of that id."""
+        with self.lock:
+            self._by_id[backend_id].learned.shared[WEIGHT] = weight or 0
+            self.forget_candidates()
+
+    def eject(self, backend: Backend, now: float, max_ejected_ratio: float) -> BreakerChange | None:
+        """Open a backend's breaker for what an outlier detector has found, unless too many are out; return the change."""
+        with self.lock:
+            if self._must_stay(backend, now, max_ejected_ratio):
+                return None
+            return self.changed(backend, backend.learned.breaker.eject(now, self._rng), now)
+
+    def eject_silent(self, now: float) -> list[tuple[Backend, BreakerChange]]:
+        """Open the breakers of backends that answer nothing any more; return what has changed. Called often.
+
+        Afterwards `silent` has those of them whose breakers are not closed, whoever has opened them.
+        """
+        with self.lock:
+            changes = []
+            found = list(silent(self.backends, now))
+            for backend in found:
+                breaker = backend.learned.breaker
+                told = backend.spec.breaker.observe and backend.key in self._told_silent  # once is enough
+                if breaker.state != "closed" or told or self._must_stay(backend, now):
+                    continue
+                if change := breaker.eject(now, self._rng):
+                    self.changed(backend, change, now)
+                    changes.append((backend, change))
+            self._told_silent = {backend.key for backend in found}
+            self.silent = tuple(backend for backend in found if backend.learned.breaker.state != "closed")
+            return changes
+
     def breaker_failed(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
-        """Tell the breaker of a failure, and whether its backend is the last. Called under the lock."""
-        last = not any(other.available(now) for other in self.backends if other.learned is not backend.learned)
-        return backend.learned.breaker.failed(now, self._rng, ticket, ratio_only=ratio_only, last=last)
+        """Tell the breaker of a failure. Called under the lock."""
+        breaker = backend.learned.breaker
+        return breaker.failed(now, self._rng, ticket, ratio_only=ratio_only, must_stay=partial(self._must_stay, backend, now))
+
+    def breaker_outrun(self, backend: Backend, now: float, ticket: int) -> BreakerChange | None:
+        """Tell the breaker that a try was outrun. Called under the lock."""
+        return backend.learned.breaker.outrun(now, self._rng, ticket, must_stay=partial(self._must_stay, backend, now))
+
+    def changed(self, backend: Backend, change: BreakerChange | None, now: float) -> BreakerChange | None:
+        """Count what a breaker did, and have the candidates worked out again; return it. Called under the lock."""
+        if change == "opened":
+            backend.learned.cells[EJECTED] += 1
+        elif change == "observed":
+            backend.learned.cells[OBSERVED] += 1
+        elif change == "closed":
+            backend.learned.returned(now)
+        self.forget_candidates()
+        return change
 
     def forget_candidates(self) -> None:
-        """Have them worked out again when they are next needed. Called under the lock."""
+        """Have them worked out again when they are next needed, in every worker. Called under the lock."""
         self._valid_until = -inf
+        self._edge.shared[EPOCH] = self._rng.getrandbits(62)
+
+    def _must_stay(self, backend: Backend, now: float, max_ejected_ratio: float | None = None) -> bool:
+        """Whether a backend may not be ejected: it is the last available one, or too many are out already.
+
+        max_ejected_ratio: None for the backend's own breaker's.
+        """
+        if max_ejected_ratio is None:
+            max_ejected_ratio = backend.spec.breaker.max_ejected_ratio
+        others = [other for other in self.backends if other.learned is not backend.learned]
+        out = sum(not other.learned.breaker.admits(now) for other in others) + 1
+        return out > max_ejected_ratio * len(self.backends) or not any(other.available(now) for other in others)
+
+    def _preferred(self, backend_id: str, now: float, tried: Collection[Backend]) -> Backend | None:
+        """Return the backend of a sticky session, if it may serve."""
+        backend = self._by_id.get(backend_id)
+        if backend is None or backend.key in {other.key for other in tried}:
+            return None
+        reason = backend.why_not(now)
+        if reason == "draining":
+            learned = backend.learned
+            return backend if learned.health.state == "healthy" and learned.breaker.admits(now) and not backend.full() else None
+        return None if reason else backend
 
     def _refresh(self, now: float) -> None:
+        self._seen = self._edge.shared[EPOCH]  # first: what changes meanwhile is another epoch
+        valid_until = inf
+        for backend in self.backends:
+            backend.weight = backend.weight_at(now)
+            if backend.weight < backend.full_weight:
+                valid_until = min(valid_until, now + backend.spec.slow_start_s / WARM_UP_STEPS)
+            valid_until = min(valid_until, backend.learned.breaker.next_change_at(now), backend.rests_until(now) or inf)
+        self._valid_until = valid_until
         candidates = candidates_of(self.backends, now, self.panic)
-        if candidates != self._candidates:
-            self._candidates = candidates
+        weights = [backend.weight for backend in candidates]
+        if candidates != self._candidates or weights != self._weights:
+            self._candidates, self._weights = candidates, weights
             self.strategy.prepare(candidates)
-        self._valid_until = min((backend.learned.breaker.next_change_at(now) for backend in self.backends), default=inf)
-
-
-def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tuple[Backend, ...]:
-    """Return those that may be picked: the available ones, or what has to do when those are too few.
-
-    Too few among the backends that the operator has not taken out himself means panic: then the ejected ones
-    serve too. One that was never probed serves when nothing else can; one that its probes call unhealthy,
-    never. Full ones are left in, for they are full only for a moment.
-    """
-    wanted = [backend for backend in backends if not backend.draining]
-    reasons = [backend.why_not(now) for backend in wanted]
-    serving = {None, "full"}
-    if panic == "all" and sum(reason in serving for reason in reasons) < PANIC_RATIO * len(wanted):
-        serving.add("breaker_open")
-    if serving.isdisjoint(reasons):
-        serving = {"unprobed"}
-    return tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason in serving)
-
-
-def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backend] = ()) -> NoBackend:
-    """Return the error that says why none of them can serve, and when it makes sense to come back."""
-    counts: dict[str, int] = {}
-    waits = []
-    for backend in backends:
-        reason = backend.why_not(now) or ("tried" if tried else "available")
-        counts[reason] = counts.get(reason, 0) + 1
-        if reason == "unhealthy":
-            waits.append(backend.spec.health.interval_s)
-        elif reason == "breaker_open":
-            waits.append(backend.learned.breaker.next_change_at(now) - now)
-    detail = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return NoBackend(detail or "there are no backends", retry_after_s=min(waits, default=RETRY_AFTER_S))
-
-
-def _untried(candidates: Sequence[Backend], tried: Collection[Backend]) -> list[Backend]:
-    """Leave out what is full, and what was tried: by key, for a reload may have replaced the objects."""
-    keys = {backend.key for backend in tried}
-    return [backend for backend in candidates if backend.key not in keys and not backend.full()]

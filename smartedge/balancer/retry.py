@@ -2,12 +2,13 @@
 
 A retry hides one bad backend, but a sick pool that is sent every request three times gets no better. So
 retries are paid from a budget that the requests themselves fill (Finagle's `RetryBudget`; RFC 9110 section
-9.2.2 for what may be repeated).
+9.2.2 for what may be repeated), and hedges, which are tries that did not wait for a failure, from the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """The methods, as on the wire, that may be repeated with the effect of one (RFC 9110 section 9.2.2)."""
@@ -19,32 +20,46 @@ RETRY = 1000
 """The price of a retry, in a currency without fractions: fifty times 0.2 is a little less than ten."""
 
 
+DEADLINE_S = 60.0
+"""For all tries together, unless the operator says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When a request is tried again, as the operator wrote it.
 
     statuses: answers that count as failures of the backend. attempts: tries in all, the first one included.
-    deadline_s: after it no new try begins. body_bytes: up to this size a request's body is kept, to be sent
-    again.
+    deadline_s: for all tries together; after it no new one begins. body_bytes: up to this size a request's
+    body is kept, to be sent again. hedge: ask another backend, too, when the first is slower than
+    `hedge_percentile` of the recent answers. budget_ratio, budget_per_s: see RetryBudget.
     """
 
     statuses: frozenset[int] = frozenset({502, 503, 504})
     attempts: int = 3
-    deadline_s: float = 60.0
+    deadline_s: float = DEADLINE_S
     body_bytes: int = 65_536
+    hedge: bool = False
+    hedge_percentile: float = 0.95
+    budget_ratio: float = 0.2
+    budget_per_s: float = 10.0
 
 
 class RetryBudget:
     """In a window, retries may be `ratio` of its requests, plus `per_second` for each of its seconds."""
 
-    __slots__ = ("_deposit", "_parts", "_reserve", "_tick", "_ticks_per_s")
+    __slots__ = ("_deposit", "_parts", "_reserve", "_tick", "_ticks_per_s", "_window_s")
 
     def __init__(self, ratio: float = 0.2, per_second: float = 10.0, window_s: float = 10.0) -> None:
-        self._deposit = round(ratio * RETRY)
-        self._reserve = round(per_second * window_s * RETRY)
+        self._window_s = window_s
         self._ticks_per_s = PARTS / window_s
         self._parts = [0] * PARTS  # what came in less what was spent, for each tenth of the window
         self._tick = 0
+        self.apply(ratio, per_second)
+
+    def apply(self, ratio: float, per_second: float) -> None:
+        """Go on with other rates; what was paid in and spent stays."""
+        self._deposit = round(ratio * RETRY)
+        self._reserve = round(per_second * self._window_s * RETRY)
 
     def deposit(self, now: float) -> None:
         """Count a client's request; its retries are not requests."""
@@ -58,6 +73,15 @@ class RetryBudget:
         self._parts[part] -= RETRY
         return True
 
+    def left(self, now: float) -> int:
+        """Return how many retries may be made now."""
+        self._part(now)
+        return max(0, (sum(self._parts) + self._reserve) // RETRY)
+
+    def refund(self, now: float) -> None:
+        """Take back the price of a retry that could not be made after all."""
+        self._parts[self._part(now)] += RETRY
+
     def _part(self, now: float) -> int:
         """Return the index of the current tenth, having emptied those that have left the window."""
         tick = int(now * self._ticks_per_s)
@@ -66,3 +90,58 @@ class RetryBudget:
                 self._parts[gone % PARTS] = 0
             self._tick = tick
         return tick % PARTS
+
+
+class Tries:
+    """One request's tries, and whether there may be another. It decides; whoever asks picks, sends and waits.
+
+    The first try has been begun when this is made, which can wait until it matters: most requests need none.
+    count: tries begun, hedges among them. tried: the backends that got them; the next one leaves them out.
+    """
+
+    __slots__ = ("_budget", "_idempotent", "_paid", "_policy", "count", "deadline", "tried")
+
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget, started: float, idempotent: bool, first: Any) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._idempotent = idempotent
+        self._paid = False
+        self.deadline = started + policy.deadline_s
+        self.count = 1
+        self.tried = [first]
+
+    def again(self, now: float, *, sent: bool) -> bool:
+        """Ask for another try after one has failed; True when it may be made, and then it is paid for.
+
+        sent: the backend may have acted on the request. Where it can't have, nothing is repeated and nothing
+        is stormed: every backend may be tried, at no charge.
+        """
+        self._paid = False
+        if now > self.deadline:
+            return False
+        return not sent or self._pay(now)
+
+    def may_follow(self, now: float) -> bool:
+        """Whether another try would be made if this one failed now, if there is a budget; asking changes nothing."""
+        return self._idempotent and now <= self.deadline and self.count < self._policy.attempts
+
+    def hedge(self, now: float) -> bool:
+        """Ask for another try beside those under way; True when it may be made, and then it is paid for."""
+        self._paid = False
+        return now < self.deadline and self._pay(now)
+
+    def begun(self, backend: Any) -> None:
+        """Take note of the backend that got the try which was asked for."""
+        self._paid = False
+        self.count += 1
+        self.tried.append(backend)
+
+    def in_vain(self, now: float) -> None:
+        """Give back the try that was asked for: no backend could have it."""
+        if self._paid:
+            self._paid = False
+            self._budget.refund(now)
+
+    def _pay(self, now: float) -> bool:
+        self._paid = self._idempotent and self.count < self._policy.attempts and self._budget.withdraw(now)
+        return self._paid

@@ -7,45 +7,31 @@ problem+json (RFC 9457).
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import socket
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from smartedge.balancer.errors import ClientError, EdgeError, PayloadTooLarge
+from smartedge.balancer.errors import EdgeError
 from smartedge.config import ConfigError
 from smartedge.control.access import Refusal, may_administer
+from smartedge.control.decision_pages import decision_pages
+from smartedge.control.drain_pages import drain_pages
 from smartedge.control.metrics import exposition, make_registry
-from smartedge.control.status import Edge, health_document, snapshot, status_document
+from smartedge.control.operate import OperatedEdge
+from smartedge.control.operator_pages import operator_pages
+from smartedge.control.pages import READ, WRITE, Page, answer, problem, read_json
+from smartedge.control.status import health_document, snapshot, status_document
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 
-BODY_TYPES: Final = frozenset(("", "application/json", "application/x-www-form-urlencoded"))
-"""What a configuration may come as; the last is what `curl -d` says unless it is told otherwise."""
-
-READ: Final = ("GET", "HEAD")
-WRITE: Final = ("POST",)
-
-
-class Page(NamedTuple):
-    """A path, the methods it knows, whether everybody may see it, and what makes the answer."""
-
-    path: str
-    methods: tuple[str, ...]
-    public: bool
-    view: Callable[[], Response]
-
-
-def make_admin(edge: Edge) -> Blueprint:
+def make_admin(edge: OperatedEdge) -> Blueprint:
     """Return the Blueprint, to be registered on the app that answers the admin pages."""
     registry = make_registry(lambda: snapshot(edge))
     names = (socket.gethostname().lower(),)
@@ -55,9 +41,7 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(status, document)
 
     def reload() -> Response:
-        body = _body()
-        if body and request.mimetype not in BODY_TYPES:
-            return refuse(415, "Unsupported media type", "Send the configuration as application/json.")
+        body = read_json("the configuration")
         result = edge.reload(body or None, request.headers.get("If-Match"))
         return answer(result.status, result.document, ETag=etag())
 
@@ -74,10 +58,10 @@ def make_admin(edge: Edge) -> Blueprint:
     def refuse(status: int, title: str, detail: str, errors: object = None, **headers: str) -> Response:
         return problem(status, title, detail, edge.request_id(request.environ), errors, headers)
 
-    def guarded(page: Page) -> Callable[[], Response]:
+    def guarded(page: Page) -> Callable[..., Response]:
         """Let a request through to the view only if it may ask this, and in this way."""
 
-        def view() -> Response:
+        def view(**parts: str) -> Response:
             if not page.public and (refusal := _refusal(edge, names)):
                 title, headers = "Not allowed", {}
                 if refusal.status == 401:
@@ -86,7 +70,7 @@ def make_admin(edge: Edge) -> Blueprint:
             if request.method not in page.methods:
                 allowed = ", ".join(page.methods)
                 return refuse(405, "Method not allowed", f"Use {allowed} here.", Allow=allowed)
-            return page.view()
+            return page.view(**parts)
 
         return view
 
@@ -114,6 +98,9 @@ def make_admin(edge: Edge) -> Blueprint:
         Page("/api/reload", WRITE, False, reload),
         Page("/api/status", READ, False, status),
         Page("/metrics", READ, False, metrics),
+        *operator_pages(edge),
+        *decision_pages(edge),
+        *drain_pages(edge),
     )
     blueprint = Blueprint("admin", __name__)
 
@@ -131,25 +118,7 @@ def make_admin(edge: Edge) -> Blueprint:
     return blueprint
 
 
-def answer(status: int, document: Mapping[str, Any], content_type: str = "application/json", **headers: str) -> Response:
-    """Return a document as JSON for people and programs: indented, its letters as they are, never cached."""
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, from somebody's JSON, goes back as its escape
-    return Response(body, status, {"Cache-Control": "no-store"} | headers, content_type=content_type)
-
-
-def problem(
-    status: int, title: str, detail: str, request_id: str, errors: object = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an error as problem+json (RFC 9457); errors: an extension member that lists each single one."""
-    document: dict[str, Any] = {"type": "about:blank", "status": status, "title": title}
-    document |= {"detail": detail, "request_id": request_id}
-    if errors is not None:
-        document["errors"] = errors
-    return answer(status, document, "application/problem+json", **(headers or {}))
-
-
-def _refusal(edge: Edge, names: tuple[str, ...]) -> Refusal | None:
+def _refusal(edge: OperatedEdge, names: tuple[str, ...]) -> Refusal | None:
     return may_administer(
         request.environ.get("REMOTE_ADDR", ""),
         {name.lower(): value for name, value in request.headers},
@@ -157,17 +126,3 @@ def _refusal(edge: Edge, names: tuple[str, ...]) -> Refusal | None:
         networks=edge.config.admin_allow,
         names=names,
     )
-
-
-def _body() -> bytes:
-    """Read the request's body, whatever its type. Werkzeug's own limit would cut a body without a length, and say nothing."""
-    length = request.content_length
-    if length is None and "Transfer-Encoding" not in request.headers:
-        return b""
-    stream = request.environ["wsgi.input"]
-    body: bytes = b"" if (length or 0) > MAX_BODY_BYTES else stream.read(MAX_BODY_BYTES + 1 if length is None else length)
-    if len(body) > MAX_BODY_BYTES or (length or 0) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"A configuration has at most {MAX_BODY_BYTES // 1024**2} MiB.")
-    if len(body) < (length or 0):
-        raise ClientError("The body broke off.")
-    return body

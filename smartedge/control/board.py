@@ -1,7 +1,8 @@
 """The board: one memory-mapped table of 64-bit cells that all workers of an edge share.
 
 A row belongs to one (worker slot, row index) and is written by that worker only, so that adding to a cell
-needs no lock and no system call; anyone reads every row. What a cell means is the caller's affair: the board
+needs no lock and no system call; anyone reads every row. The last slot is no worker's: its rows hold what all
+of them share, and any may write. What a cell means is the caller's affair: the board
 knows how many there are in a row, and the name of their layout, so that it never gives one layout's cells to
 another.
 
@@ -87,8 +88,8 @@ class Board:
 
     @classmethod
     def private(cls, rows: int, row_cells: int) -> Board:
-        """Return a board of one slot in memory that no other process sees."""
-        return cls(mmap.mmap(-1, _size(1, rows, row_cells)), None, 1, rows, row_cells)
+        """Return a board in memory that no other process sees: one worker's slot, and the shared one."""
+        return cls(mmap.mmap(-1, _size(2, rows, row_cells)), None, 2, rows, row_cells)
 
     def row(self, slot: int, index: int) -> Row:
         """Return one row, its memory reserved; it starts as zeros. Raises BoardError if memory runs out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -46,3 +47,17 @@ def when_serving(begin: Callable[[], None]) -> None:
     loop. With `--preload` the import happens in the arbiter, which runs no loop; its workers inherit the waiting call.
     """
     gevent.get_hub().loop.run_callback(lambda: gevent.spawn(begin))
+
+
+def spawned_by_hup() -> bool:
+    """Say whether gunicorn's arbiter started this worker because of a SIGHUP, and not in place of one that died.
+
+    The arbiter tells no worker. But a worker is forked in the middle of what its arbiter does, so that it can be read from
+    the worker's own stack, below the worker's own frames (also in a greenlet: the main one's stack is that).
+    """
+    for frame in (sys._getframe(), gevent.get_hub().parent.gr_frame):
+        while frame is not None:
+            if frame.f_code.co_name == "reload" and frame.f_globals.get("__name__") == "gunicorn.arbiter":
+                return True
+            frame = frame.f_back
+    return False

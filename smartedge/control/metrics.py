@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from smartedge.balancer.backend import WILLS, Will
 from smartedge.balancer.breaker import BreakerState
 from smartedge.balancer.cells import (
     CODE_CELLS,
@@ -45,11 +46,14 @@ class BackendReading:
     """One backend at the moment of the scrape. last_probe_at: Unix time, None before the first probe has ended."""
 
     id: str
-    weight: int
+    weight: float
+    ewma_s: float
     healthy: bool
+    will: Will
     breaker: BreakerState
     last_probe_at: float | None
     cells: Cells
+    max_in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +144,22 @@ def _breakers(snapshot: Snapshot) -> Samples:
             yield (backend.id, state), float(backend.breaker == state)
 
 
+def _wills(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        for will in WILLS:
+            yield (backend.id, will), float(backend.will == will)
+
+
 def _probes(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         if backend.last_probe_at is not None:
             yield (backend.id,), backend.last_probe_at
+
+
+def _caps(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        if backend.max_in_flight is not None:
+            yield (backend.id,), backend.max_in_flight
 
 
 def _build(snapshot: Snapshot) -> Samples:
@@ -162,23 +178,38 @@ TABLE: Final = (
     Line("smartedge_received_bytes_total", C, "Bytes of request bodies from clients.", B, every(Cell.BYTES_IN)),
     Line("smartedge_sent_bytes_total", C, "Bytes of answer bodies to clients.", B, every(Cell.BYTES_OUT)),
     Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(Cell.RETRIES)),
+    Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(Cell.HEDGES)),
+    Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(Cell.HEDGES_WON)),
+    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full.", (),
+         edge(lambda s: s.edge[Cell.QUEUED])),
+    Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", (),
+         edge(lambda s: s.edge[Cell.QUEUE_REFUSED])),
+    Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", (),
+         edge(lambda s: s.edge[Cell.RATE_LIMITED])),
+    Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", (),
+         edge(lambda s: s.edge[Cell.STRATEGY_FALLBACKS])),
     Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
          B, _latencies),
     Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),
     Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(Cell.IN_FLIGHT)),
+    Line("smartedge_backend_max_in_flight", G, "Most leases at once, where there is a cap; an adaptive one moves.", B, _caps),
     Line("smartedge_tunnels_total", C, "Connections switched to another protocol, such as WebSocket.", B, _tunnels),
     Line("smartedge_backend_open_tunnels", G, "Such connections open now, in all workers; in_flight counts them too.",
          B, backend(Cell.TUNNELS)),
     Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(Cell.LEASES)),
     Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault.",
          B, backend(Cell.FAILED)),
-    Line("smartedge_backend_abandoned_total", C, "Leases that ended because the client left.",
+    Line("smartedge_backend_abandoned_total", C, "Leases that ended because the client left, or another try was quicker.",
          B, backend(Cell.ABANDONED)),
     Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(Cell.CONNECTS)),
-    Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, backend(Cell.EWMA)),
-    Line("smartedge_backend_weight", G, "Weight in the configuration.", B, each(lambda b: b.weight)),
+    Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
+    Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
     Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
          ("backend", "state"), _breakers),
+    Line("smartedge_backend_will", G, "1 for what the operator wants of the backend.", ("backend", "will"), _wills),
+    Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(Cell.EJECTED)),
+    Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
+         B, backend(Cell.OBSERVED)),
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
     Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: s.workers)),

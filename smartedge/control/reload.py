@@ -1,24 +1,25 @@
-"""A new configuration, from text to use: parse, persist, apply; all of it or nothing, one writer at a time.
+"""A new configuration, from text to use: parse, persist, publish, apply; all of it or nothing, one writer at a time.
 
-Nothing is logged or printed here: `Applied` says what happened, an error says why nothing did.
+With several workers there is one writer among all of them, and the others follow (control/generations.py). Nothing is
+logged or printed here: `Applied` says what happened, an error says why nothing did.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from smartedge.balancer.errors import EdgeError
+from smartedge.control.applied import Applied, report, settings_of
+from smartedge.control.generations import CONFIRM_S, Alone, Fleet, Generation
+from smartedge.control.workers import StateError
 
 if TYPE_CHECKING:
     from smartedge.config import Config
-
-# What a process cannot change about itself while it runs: its listeners and the place of its counters.
-RESTART_KEYS = ("bind", "admin_bind", "state_dir")
 
 
 class Source(Protocol):
@@ -65,65 +66,20 @@ class NotPersisted(ReloadError):
     title = "Configuration not persisted"
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a reload did.
+class NotShared(ReloadError):
+    """The other workers could not be told, or are being told of another one, so this one was not applied either."""
 
-    generation: number of the configuration in use. changed: False when it was in use already; the number stays then.
-    added, removed, changed_backends: ids. settings_changed: the top-level keys that differ, without `backends`.
-    restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
-    certificate_renewed: whether new connections of clients are shown another certificate than before.
-    persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
-    and how many of them have it.
-    """
-
-    generation: int
-    changed: bool
-    etag: str
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed_backends: tuple[str, ...]
-    settings_changed: tuple[str, ...]
-    restart_needed: tuple[str, ...]
-    took_s: float
-    persisted: bool
-    live: int = 1
-    applied: int = 1
-    certificate_renewed: bool = False
-
-    @property
-    def message(self) -> str:
-        """One line for people."""
-        if not self.changed:
-            parts = [f"unchanged: generation {self.generation} has been in use"]
-        else:
-            counts = {"added": self.added, "removed": self.removed, "changed": self.changed_backends}
-            parts = [f"generation {self.generation} applied by {self.applied}/{self.live} workers in {self.took_s * 1000:.0f} ms"]
-            parts += [f"{what} {', '.join(ids)}" for what, ids in counts.items() if ids]
-            if self.settings_changed:
-                parts.append(f"settings changed: {', '.join(self.settings_changed)}")
-        if self.certificate_renewed:
-            parts.append("certificate renewed")
-        if self.restart_needed:
-            parts.append(f"only after a restart: {', '.join(self.restart_needed)}")
-        if not self.persisted:
-            parts.append("not persisted, for there is no file")
-        return "; ".join(parts)
-
-    def to_json(self) -> dict[str, Any]:
-        """The body of the answer to POST /api/reload."""
-        document = asdict(self)
-        workers = {"applied": document.pop("applied"), "live": document.pop("live")}
-        return document | {"workers": workers, "message": self.message}
+    status = 503
+    title = "Configuration not shared"
 
 
 class Reloader:
     """Holds the configuration in use, and is the only way to another one.
 
     source: None when there is no file. config: what is in use now, as generation 1.
-    load: makes a Config of text, with flags and variables laid over it; raises ConfigError.
-    live: gives the number of live workers.
-    apply: builds everything that the Config needs, then swaps it in; raises before it has changed anything.
+    load: makes a Config of text, with flags and variables laid over it; raises ConfigError. exact: the same of a canonical
+    text, over which nothing is laid.
+    prepare: builds everything that the Config needs; raises, or gives what swaps it in, which fails no more.
     renew: reads the certificate that clients are shown, which may be another one though the Config is the same; raises
     ConfigError, or gives what swaps it in and says whether it is another one.
     """
@@ -133,47 +89,121 @@ class Reloader:
         source: Source | None,
         config: Config,
         load: Callable[[bytes], Config],
-        apply: Callable[[Config], None],
+        prepare: Callable[[Config], Callable[[], None]],
         now: Callable[[], float] = time.monotonic,
-        live: Callable[[], int] = lambda: 1,
         renew: Callable[[Config], Callable[[], bool]] = lambda _: lambda: False,
+        exact: Callable[[str], Config] | None = None,
     ) -> None:
         self.config = config
         self.etag = config.etag
         self.generation = 1
         self._source = source
         self._load = load
-        self._apply = apply
+        self._exact = exact or (lambda text: load(text.encode()))
+        self._prepare = prepare
         self._now = now
-        self._live = live
         self._renew = renew
-        self._at_start = _settings(config)
+        self._at_start = settings_of(config)
         self._lock = Lock()
+        self._fleet: Fleet = Alone()
+        self._followed: object = None
 
-    def reload(self, body: bytes | None = None, *, if_match: str | None = None) -> Applied:
+    def join(self, fleet: Fleet) -> None:
+        """Be one of several workers from here on: start from the newest generation, or publish the first.
+
+        Raises StateError, or what `prepare` raises when the newest generation can't be applied here.
+        """
+        with self._lock:
+            self._fleet = fleet
+            with fleet.writing():
+                if fleet.newest() is None:
+                    fleet.publish(Generation(self.generation, self.config.to_json()))
+                    self._in_use(self.config, self.generation, fleet.mark())
+                else:
+                    self._catch_up()
+
+    def follow(self) -> bool:
+        """Apply what another worker has published since; whether there was something. Raises what `prepare` raises."""
+        if self._fleet.mark() == self._followed:
+            return False
+        with self._lock:
+            return self._catch_up()
+
+    def reload(self, body: bytes | None = None, *, if_match: str | None = None, wait: bool = True) -> Applied:
         """Use the configuration in `body` and persist it; without a body, use what the file says now.
+
+        wait: for the other workers to have it too.
 
         if_match: the value of an If-Match header, which guards against overwriting somebody else's change.
         A body that means what is in use already is persisted too: how the file is written is the operator's choice,
         and a value that a flag or a variable hides now counts after a restart without them.
         """
-        with self._lock:
-            started = self._now()
-            if if_match is not None and not _matches(if_match, self.etag):
-                raise PreconditionFailed(self.etag)
+        started = self._now()
+        with self._lock, self._alone_among_workers():
+            old, number = self._newest()
+            if if_match is not None and not _matches(if_match, old.etag):
+                raise PreconditionFailed(old.etag)
             config = self._load(self._read() if body is None else body)
             use_certificate = self._renew(config)
+            changed = config.etag != old.etag
+            use = self._prepare(config) if config.etag != self.etag else _nothing
             undo = _nothing if body is None else self._persist(body)
-            old, changed = self.config, config.etag != self.etag
-            if changed:
-                try:
-                    self._apply(config)
-                except BaseException as error:  # also when the request's greenlet is killed
-                    _undo(undo, error)
-                    raise
-                self.config, self.etag = config, config.etag
-                self.generation += 1
-            return self._report(old, changed=changed, renewed=use_certificate(), took_s=self._now() - started)
+            try:
+                renewed = use_certificate()
+                if changed or renewed:
+                    number += 1
+                    self._fleet.publish(Generation(number, config.to_json()))
+            except BaseException as error:  # also when the request's greenlet is killed
+                _undo(undo, error)
+                raise
+            use()
+            self._in_use(config, number, self._fleet.mark())
+        # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
+        confirmed = self._fleet.wait(number, CONFIRM_S if wait else 0.0)
+        return report(
+            old,
+            config,
+            self._at_start,
+            number,
+            confirmed,
+            changed=changed,
+            renewed=renewed,
+            persisted=self._source is not None,
+            took_s=self._now() - started,
+        )
+
+    @contextlib.contextmanager
+    def _alone_among_workers(self) -> Iterator[None]:
+        """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
+        try:
+            with self._fleet.writing():
+                yield
+        except StateError as error:
+            raise NotShared(f"{error}; nothing changed") from error
+
+    def _newest(self) -> tuple[Config, int]:
+        """Return the edge's newest configuration and its number, which may not be in use here yet; called under the lock."""
+        if self._fleet.mark() == self._followed or (newest := self._fleet.newest()) is None:
+            return self.config, self.generation
+        return self._exact(newest.config), newest.number
+
+    def _catch_up(self) -> bool:
+        """Apply the newest generation, unless it is in use; called under the lock."""
+        mark = self._fleet.mark()  # first: what comes after it is news again
+        if mark == self._followed or (newest := self._fleet.newest()) is None:
+            return False
+        config = self._exact(newest.config)
+        use_certificate = self._renew(config)
+        use = self._prepare(config) if config.etag != self.etag else _nothing
+        use_certificate()
+        use()
+        self._in_use(config, newest.number, mark)
+        return True
+
+    def _in_use(self, config: Config, number: int, mark: object) -> None:
+        """Say that this generation is in use here. mark: of the file that it was read from or written to."""
+        self.config, self.etag, self.generation, self._followed = config, config.etag, number, mark
+        self._fleet.confirm(number)
 
     def _read(self) -> bytes:
         if self._source is None:
@@ -203,43 +233,6 @@ class Reloader:
         if old is None:
             return lambda: os.unlink(os.path.realpath(source.path))
         return lambda: source.write(old)
-
-    def _report(self, old: Config, *, changed: bool, renewed: bool, took_s: float) -> Applied:
-        before, after = _backends(old), _backends(self.config)
-        settings = _settings(self.config)
-        return Applied(
-            generation=self.generation,
-            changed=changed,
-            etag=self.etag,
-            added=tuple(label for label in after if label not in before),
-            removed=tuple(label for label in before if label not in after),
-            changed_backends=tuple(label for label in after if label in before and after[label] != before[label]),
-            settings_changed=_differing(_settings(old), settings),
-            restart_needed=tuple(key for key in _differing(self._at_start, settings) if self._needs_restart(key, settings)),
-            took_s=took_s,
-            persisted=self._source is not None,
-            live=self._live(),
-            certificate_renewed=renewed,
-        )
-
-    def _needs_restart(self, key: str, settings: dict[str, Any]) -> bool:
-        """Whether another value of this key waits for a restart: a listener stays, and whether it speaks TLS."""
-        if key == "certfile":
-            return (self._at_start[key] is None) != (settings[key] is None)
-        return key in RESTART_KEYS
-
-
-def _backends(config: Config) -> dict[str, Any]:
-    """Each backend as it is written out, by id. (Models are equal too when a default was written and when it was not.)"""
-    return {backend.id: backend.model_dump(mode="json") for backend in config.backends}
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"backends"})
-
-
-def _differing(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(key for key in after if after[key] != before[key])
 
 
 def _matches(if_match: str, etag: str) -> bool:

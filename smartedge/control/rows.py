@@ -104,8 +104,22 @@ class Rows:
                     del book[key]
             self._store(book)
 
+    def mark(self) -> object:
+        """Return something that is another thing once the book is; costs next to nothing."""
+        try:
+            return None if self._path is None else os.stat(self._path).st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Free the rows that only dead workers used, but for those of these backends: counts outlive a restart."""
+        with self._lock():
+            book = self._load()
+            self._drop_unused(book, keep)
+            self._store(book)
+
     def _drop_unused(self, book: Book, keep: Collection[str]) -> None:
-        """Drop backends that only dead workers used; only if rows run short: counts outlive a restart."""
+        """Drop backends that only dead workers used."""
         live = set(self._live())
         for key in [key for key, entry in book.items() if key not in keep and not live.intersection(entry["slots"])]:
             del book[key]

@@ -42,6 +42,15 @@ class Schedule:
         self._heap: list[tuple[float, int, Entry]] = []
         self._tickets = itertools.count(1)
 
+    def resume(self, backends: Sequence[Backend], now: float) -> None:
+        """Begin where another worker stopped: each is due an interval after its last probe."""
+        self._entries = {}
+        self._heap.clear()
+        for backend in backends:
+            self._entries[backend.key] = entry = Entry(backend)
+            check = backend.learned.last_check
+            self._put(entry, now if check is None else max(now, check.at + self._interval(backend)))
+
     def sync(self, backends: Sequence[Backend], now: float) -> None:
         """Take over the members: what is new or probed in another way is due at once, what is gone is out."""
         known, self._entries = self._entries, {}
@@ -53,6 +62,10 @@ class Schedule:
             else:
                 self._entries[backend.key] = fresh = Entry(backend)
                 self._put(fresh, now)
+
+    def backends(self) -> Sequence[Backend]:
+        """The members."""
+        return [entry.backend for entry in self._entries.values()]
 
     def knows(self, entry: Entry) -> bool:
         """Whether a probe's result still counts: the backend is there, and would be asked the same."""
@@ -81,11 +94,7 @@ class Schedule:
 
         Intervals count from the start of one probe to the start of the next.
         """
-        backend = entry.backend
-        interval = backend.spec.health.interval_s
-        if backend.learned.health.changing:
-            interval = min(interval, CHANGING_S)
-        interval *= self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
+        interval = self._interval(entry.backend)
         if entry.nudged:
             interval = min(interval, NUDGE_S)
         self._put(entry, max(now, entry.started + interval))
@@ -102,6 +111,12 @@ class Schedule:
             return False
         self._put(entry, soon)
         return True
+
+    def _interval(self, backend: Backend) -> float:
+        interval = backend.spec.health.interval_s
+        if backend.learned.health.changing:
+            interval = min(interval, CHANGING_S)
+        return interval * self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
 
     def _put(self, entry: Entry, due: float) -> None:
         entry.due = due

@@ -102,6 +102,10 @@ class Edge(Protocol):
         """Return the time in seconds of a monotonic clock."""
         ...
 
+    def meet_workers(self) -> None:
+        """Notice who has come, so that what is added up is the whole edge's."""
+        ...
+
     def workers(self) -> Sequence[Mapping[str, Any]]:
         """Return what is known of every live worker, at least `slot` and `pid`."""
         ...
@@ -149,6 +153,7 @@ class Recent:
 
 def snapshot(edge: Edge) -> Snapshot:
     """Read everything that the metrics show."""
+    edge.meet_workers()
     return Snapshot(
         backends=[_reading(edge, backend) for backend in edge.pool.backends],
         edge=edge.own.totals(),
@@ -171,7 +176,9 @@ def health_document(edge: Edge) -> tuple[int, Document]:
 
 def status_document(edge: Edge) -> Document:
     """Return the whole status: the edge, its workers, and every backend with its share of the requests."""
+    edge.meet_workers()
     now, config = edge.now(), edge.config
+    edge.pool.candidates(now)  # brings the effective weights up to date
     zones = {backend.id: backend.zone for backend in config.backends}
     backends = edge.pool.backends
     rows = [backend.learned.totals() for backend in backends]
@@ -207,13 +214,18 @@ def _backend(edge: Edge, backend: Backend, row: Sequence[float], now: float, *, 
     return {
         "id": backend.id,
         "url": backend.url,
-        "weight": backend.weight,
+        "weight": backend.full_weight,
+        "effective_weight": round(backend.weight_at(now), 3),
+        "will": backend.will,
         "zone": zone,
+        "labels": dict(backend.labels),
         "health": backend.learned.health.state,
         "breaker": backend.learned.breaker.state,
         "available": why_not is None,
         "why_not": why_not,
+        "rests_s": round(backend.rests_until(now) - now, 3) if backend.rests_until(now) else None,
         "in_flight": int(row[Cell.IN_FLIGHT]),
+        "max_in_flight": backend.cap(),
         "tunnels": int(row[Cell.TUNNELS]),
         "requests": _requests(row),
         "share_ratio": share,
@@ -221,10 +233,11 @@ def _backend(edge: Edge, backend: Backend, row: Sequence[float], now: float, *, 
         "failed": int(row[Cell.FAILED]),
         "abandoned": int(row[Cell.ABANDONED]),
         "retries": int(row[Cell.RETRIES]),
+        "hedges": int(row[Cell.HEDGES]),
         "connections": int(row[Cell.CONNECTS]),
         "received_bytes": int(row[Cell.BYTES_IN]),
         "sent_bytes": int(row[Cell.BYTES_OUT]),
-        "ewma_s": round(row[Cell.EWMA], 6),
+        "ewma_s": round(backend.learned.ewma.mean_s, 6),
         "p50_s": _rounded(quantile(0.5, recent)),
         "p99_s": _rounded(quantile(0.99, recent)),
         "last_check": None if check is None else asdict(replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))),
@@ -235,11 +248,14 @@ def _reading(edge: Edge, backend: Backend) -> BackendReading:
     check = edge.last_check(backend)
     return BackendReading(
         id=backend.id,
-        weight=backend.weight,
+        weight=backend.full_weight,
+        ewma_s=backend.learned.ewma.mean_s,
         healthy=backend.learned.health.state == "healthy",
+        will=backend.will,
         breaker=backend.learned.breaker.state,
         last_probe_at=None if check is None else check.at,
         cells=backend.learned.totals(),
+        max_in_flight=backend.cap(),
     )
 
 

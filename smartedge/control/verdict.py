@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import httptools
 
@@ -28,13 +27,6 @@ class ProbeResult:
     took_s: float
 
 
-class Readable(Protocol):
-    """The part of a socket that is needed here."""
-
-    def recv(self, size: int, /) -> bytes:
-        """Wait for bytes, at most `size`; none at the end."""
-
-
 def judge(status: int, policy: HealthPolicy, took_s: float) -> ProbeResult:
     """Whether this is a status that the operator expects."""
     ok = status in policy.statuses
@@ -42,11 +34,14 @@ def judge(status: int, policy: HealthPolicy, took_s: float) -> ProbeResult:
     return ProbeResult(ok, status, f"status {status}{expectation}", took_s)
 
 
-def read_status(sock: Readable) -> int:
-    """Read the head of an answer, and interim ones before it, for its status; ProbeError if there is none."""
+def read_status(recv: Callable[[int], bytes]) -> int:
+    """Read the head of an answer, and interim ones before it, for its status; ProbeError if there is none.
+
+    recv: waits for bytes, at most as many as it is told; none at the end.
+    """
     head, size = _Head(), 0
     while True:
-        data = sock.recv(min(HEAD_BYTES - size, 8192))
+        data = recv(min(HEAD_BYTES - size, 8192))
         if not data:
             raise ProbeError("connection closed " + ("in mid-answer" if size else "without an answer"))
         size += len(data)

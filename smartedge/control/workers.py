@@ -1,8 +1,9 @@
-"""Several processes as one edge: which edge this process belongs to, its slot, and who leads.
+"""Several processes as one edge: where they meet, the slot of each, and who leads.
 
 One running edge has one directory, `<base>/smartedge-<uid>/<identity>`, private to its user. Everything in it
 rests on `flock`, which the kernel lets go of when a process dies, however it dies: a locked `slot-N.lock` is
-a live worker, a locked `leader.lock` is the leader, a directory in which nothing is locked is a leftover.
+a live worker, a locked `leader.lock` is the leader, a directory in which nothing is locked is a leftover (or the arbiter
+that it is named after is about to start new workers).
 Joining, leaving and sweeping take a lock on the parent directory first, so that none of them ever sees
 another half done.
 
@@ -17,17 +18,18 @@ import fcntl
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from posix import close  # not os.close: gevent's waits for the event loop where a directory is closed, and so would its lock
+
+from smartedge.control.identity import lives
 
 MAX_SLOTS = 64
 LOCK_WAIT_S = 5.0
-UNDER_GUNICORN = "gunicorn-"  # how the identity of an edge starts that may have more than one process
 
 _LOCK_RETRY_S = 0.01
 _OPEN_FILE = os.O_RDWR | os.O_CREAT
@@ -39,42 +41,8 @@ class StateError(Exception):
     """The state directory cannot be used; the text says which one, why, and what to do."""
 
 
-def edge_identity(env: Mapping[str, str] = os.environ) -> str:
-    """Return a name that all processes of one running edge share, and no other edge on this machine has.
-
-    Call it in the process that serves: with gunicorn's `--preload` the application is made in the arbiter.
-    Workers of gunicorn are one edge by their arbiter, our own server is one by itself. The start time tells a
-    process from a later one with the same number, the PID namespace from one with the same number in another
-    container.
-    """
-    parent = os.getppid()
-    forked_by_gunicorn = env.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and "gunicorn.arbiter" in sys.modules
-    if forked_by_gunicorn and _is_arbiter(parent):
-        return f"{UNDER_GUNICORN}{parent}-{_started(parent)}-{_pid_namespace()}"
-    return f"edge-{os.getpid()}-{_started(os.getpid())}-{_pid_namespace()}"
-
-
-def _is_arbiter(pid: int) -> bool:
-    """Say whether our parent is the arbiter; process 1 may be, in a container, or have adopted an orphan."""
-    if pid != 1:
-        return True
-    with contextlib.suppress(OSError):
-        command = Path("/proc/1/cmdline").read_bytes()
-        return b"gunicorn" in command or b"smartedge" in command
-    return False
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot (proc(5), stat, field 22); "0" if unknown."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return "0"
-
-
-def _pid_namespace() -> int:
-    with contextlib.suppress(OSError):
-        return os.stat("/proc/self/ns/pid").st_ino
-    return 0
+class Busy(StateError):
+    """It cannot be used now, for another process holds a lock in it: later it can."""
 
 
 @dataclass(slots=True)
@@ -88,7 +56,7 @@ class FileLock:
     def release(self) -> None:
         """Let go; a second time does nothing."""
         if self.fd is not None:
-            os.close(self.fd)
+            close(self.fd)
             self.fd = None
 
 
@@ -111,6 +79,12 @@ class StateDir:
         _make_private(home / identity)
         return cls(home / identity)
 
+    @classmethod
+    def existing(cls, identity: str, env: Mapping[str, str] = os.environ) -> StateDir | None:
+        """Return the directory of the edge called `identity`, if there is one."""
+        path = _base(env) / f"smartedge-{os.geteuid()}" / identity
+        return cls.find(identity, env) if path.is_dir() else None
+
     @property
     def home(self) -> Path:
         """The parent of all the directories of this user's edges."""
@@ -121,22 +95,41 @@ class StateDir:
         return held(self.home, _OPEN_DIRECTORY)
 
     def take_slot(self, max_slots: int = MAX_SLOTS) -> FileLock:
-        """Take the first free slot and write our process number into it."""
+        """Take the first free slot, and write into it our process number and since when (monotonic clock)."""
         with self.guarded():
             _make_private(self.path)  # it may have been swept since it was found: nobody was in it yet
             for index in range(max_slots):
-                path = self.path / f"slot-{index}.lock"
-                if (fd := _try_lock(path)) is not None:
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                    return FileLock(path, index, fd)
+                if lock := self._take(f"slot-{index}", index):
+                    return lock
         raise StateError(f"all {max_slots} worker slots in {self.path} are taken: start fewer workers")
 
     def leader_lock(self) -> FileLock | None:
         """Become the leader and hold it, or return None because another worker is."""
+        return self._take("leader")
+
+    def leader_pid(self) -> int | None:
+        """Return the leader's process number; None while there is none."""
         path = self.path / "leader.lock"
-        fd = _try_lock(path)
-        return None if fd is None else FileLock(path, 0, fd)
+        return _written_in(path)[0] if path.exists() and _is_locked(path) else None
+
+    def slot_lock(self, slot: int) -> FileLock | None:
+        """Keep everybody out of a dead worker's slot, until `release`; None when it has been taken."""
+        path = self.path / f"slot-{slot}.lock"
+        fd = try_lock(path)
+        return None if fd is None else FileLock(path, slot, fd)
+
+    def last_in(self, slot: int) -> tuple[int, float]:
+        """Return process number and time of the start of the worker that took a slot last."""
+        return _written_in(self.path / f"slot-{slot}.lock")
+
+    def _take(self, name: str, index: int = 0) -> FileLock | None:
+        """Take a lock and write into its file who holds it, and since when; None when another worker does."""
+        path = self.path / f"{name}.lock"
+        if (fd := try_lock(path)) is None:
+            return None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()} {time.monotonic():.3f}\n".encode(), 0)
+        return FileLock(path, index, fd)
 
     def used_slots(self) -> list[int]:
         """Return the slots that were ever taken in this edge, in order."""
@@ -144,19 +137,24 @@ class StateDir:
 
     def live_slots(self) -> dict[int, int]:
         """Return the process number of every live worker by its slot (0 if it has not written it yet)."""
-        paths = {index: self.path / f"slot-{index}.lock" for index in self.used_slots()}
-        return {index: _pid_in(path) for index, path in paths.items() if _is_locked(path)}
+        return {index: pid for index, (pid, _) in self.live_since().items()}
 
-    def leave(self, slot: FileLock) -> None:
-        """Give the slot back; whoever leaves last removes the directory."""
+    def live_since(self) -> dict[int, tuple[int, float]]:
+        """Return process number and time of the start (monotonic clock) of every live worker by its slot."""
+        paths = {index: self.path / f"slot-{index}.lock" for index in self.used_slots()}
+        return {index: _written_in(path) for index, path in paths.items() if _is_locked(path)}
+
+    def leave(self, slot: FileLock, *, others_may_come: bool = False) -> None:
+        """Give the slot back; whoever leaves last removes the directory, unless other workers may come."""
         with self.guarded():
             slot.release()
-            _remove_if_abandoned(self.path)
+            if not others_may_come:
+                _remove_if_abandoned(self.path)
 
     def sweep(self) -> list[str]:
-        """Remove what killed edges of this user left behind; return their names."""
+        """Remove what ended edges of this user left behind; return their names."""
         with self.guarded():
-            siblings = [path for path in self.home.iterdir() if path != self.path]
+            siblings = [path for path in self.home.iterdir() if path != self.path and not lives(path.name)]
             return [path.name for path in siblings if _remove_if_abandoned(path)]
 
 
@@ -168,17 +166,17 @@ def held(path: Path, flags: int = _OPEN_FILE, wait_s: float = LOCK_WAIT_S) -> It
     than `wait_s`.
     """
     deadline = time.monotonic() + wait_s
-    while (fd := _try_lock(path, flags)) is None:
+    while (fd := try_lock(path, flags)) is None:
         if time.monotonic() > deadline:
-            raise StateError(f"another process has held the lock on {path} for more than {wait_s:g} s")
+            raise Busy(f"another process has held the lock on {path} for more than {wait_s:g} s")
         time.sleep(_LOCK_RETRY_S)
     try:
         yield
     finally:
-        os.close(fd)
+        close(fd)
 
 
-def _try_lock(path: Path, flags: int = _OPEN_FILE, kind: int = fcntl.LOCK_EX) -> int | None:
+def try_lock(path: Path, flags: int = _OPEN_FILE, kind: int = fcntl.LOCK_EX) -> int | None:
     """Return the descriptor of the file, now locked, or None if another one holds the lock."""
     fd = None
     try:
@@ -186,7 +184,7 @@ def _try_lock(path: Path, flags: int = _OPEN_FILE, kind: int = fcntl.LOCK_EX) ->
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except OSError as error:
         if fd is not None:
-            os.close(fd)
+            close(fd)
         if isinstance(error, BlockingIOError):
             return None
         raise StateError(f"cannot lock {path}: {error.strerror}") from error
@@ -195,15 +193,19 @@ def _try_lock(path: Path, flags: int = _OPEN_FILE, kind: int = fcntl.LOCK_EX) ->
 
 def _is_locked(path: Path) -> bool:
     """Say whether somebody holds the lock; a shared lock is tried, so that two who ask do not meet."""
-    fd = _try_lock(path, os.O_RDONLY, fcntl.LOCK_SH)
+    fd = try_lock(path, os.O_RDONLY, fcntl.LOCK_SH)
     if fd is not None:
-        os.close(fd)
+        close(fd)
     return fd is None
 
 
-def _pid_in(path: Path) -> int:
-    text = path.read_text().strip()
-    return int(text) if text.isdecimal() else 0
+def _written_in(path: Path) -> tuple[int, float]:
+    """Read a slot's file, which its worker may be about to write."""
+    try:
+        pid, since = path.read_text().split()
+        return int(pid), float(since)
+    except ValueError:
+        return 0, time.monotonic()
 
 
 def _remove_if_abandoned(path: Path) -> bool:

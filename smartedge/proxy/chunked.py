@@ -22,11 +22,14 @@ class ChunkedDecoder:
 
     feed(data) gives the decoded pieces; after the end `complete` is True, `rest` holds what came behind the body and
     `trailers` the trailer fields as (name, value) pairs.
+    padded_sizes: take blanks between a chunk's size and the end of its line. RFC 9112 section 7.1 has none there, but old servers
+    write sizes of a fixed width, and nginx, HAProxy and Go take them. The body goes on in chunks of our own, so nobody behind us
+    reads the line in another way.
     """
 
     __slots__ = ("_body", "_chunks", "_overhead", "_parser", "_tail", "complete", "rest", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, *, padded_sizes: bool = False) -> None:
         self.complete = False
         self.rest = b""
         self.trailers: list[tuple[bytes, bytes]] = []
@@ -36,6 +39,8 @@ class ChunkedDecoder:
         self._tail = b""
         # llhttp decodes chunks only behind a head, so it gets one of ours.
         self._parser = httptools.HttpRequestParser(self)
+        if padded_sizes:
+            self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         self._parser.feed_data(_HEAD)
         self.trailers.clear()
 

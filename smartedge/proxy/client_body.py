@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, PayloadTooLarge
@@ -17,6 +18,8 @@ CONTINUE_WAIT_S = 1.0
 
 class ClientBody:
     """What both kinds of body share: reading on from the connection, the limit, the expectation."""
+
+    trailers: Sequence[tuple[bytes, bytes]] = ()
 
     __slots__ = ("_handler", "_limit_bytes", "complete", "length", "received_bytes")
 
@@ -95,6 +98,11 @@ class ChunkedBody(ClientBody):
     """A chunked body (RFC 9112 section 7.1), decoded on the way."""
 
     __slots__ = ("_decoder", "_pieces")
+
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:  # type: ignore[override]
+        """The fields behind it, once it is complete."""
+        return self._decoder.trailers
 
     def __init__(self, handler: RequestReader, limit_bytes: int) -> None:
         super().__init__(handler, None, limit_bytes)

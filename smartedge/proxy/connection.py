@@ -11,8 +11,8 @@ from typing import Any
 import httptools
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.proxy.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk
-from smartedge.proxy.headers import AnswerFields
+from smartedge.proxy.chunked import ChunkedDecoder, ChunkedError, chunk
+from smartedge.proxy.headers import AnswerFields, last_chunk
 from smartedge.proxy.request import Body
 from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
 
@@ -20,6 +20,16 @@ _REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
 """RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
+
+Head = tuple[int, bytes, int, AnswerFields]
+"""What an answer's head says: status, its line from the code on, version (10 or 11), fields."""
+
+_known_heads: dict[bytes, Head] = {}
+"""The heads of the last answers, whoever gave them: within a second the very same one often comes again."""
+
+KNOWN_HEADS = 64
+KNOWN_HEAD_BYTES = 2048
+"""So many are known at most, and none that is longer."""
 
 
 class Connection:
@@ -30,7 +40,6 @@ class Connection:
 
     __slots__ = (
         "_chunked",
-        "_known_head",
         "_left",
         "_pieces",
         "_rest",
@@ -39,6 +48,7 @@ class Connection:
         "failure",
         "fields",
         "head_bytes",
+        "idle_since",
         "reused",
         "status",
         "status_line",
@@ -51,7 +61,7 @@ class Connection:
         self.wire = wire
         self.reused = False
         self.failure: EdgeError | None = None
-        self._known_head = b""
+        self.idle_since = 0.0
         self._upload: Upload | None = None
         self._rest = b""
 
@@ -75,7 +85,7 @@ class Connection:
             whole = body.buffered()
             if whole is not None:
                 if body.length is None:
-                    whole = (chunk(whole) if whole else b"") + LAST_CHUNK
+                    whole = (chunk(whole) if whole else b"") + last_chunk(body.trailers)
                 self.wire.send(head + whole, send_s)
                 return
             self.wire.send(head, send_s)
@@ -162,27 +172,8 @@ class Connection:
         return more
 
     def _parse_head(self, head: bytes) -> None:
-        if head == self._known_head:
-            return  # The very same head again, as often happens within a second: what it says is known.
-        if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[9:12].isdigit():
-            raise BadAnswer("The backend's answer is not HTTP/1.1.")
-        try:
-            # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
-            httptools.HttpResponseParser(None).feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
-        self.status = int(head[9:12])
-        if self.status < 100:
-            raise BadAnswer("The backend's status code has no meaning.")
-        line_end = head.index(b"\r\n")
-        if not _REASON.fullmatch(head, 12, line_end):
-            raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
-        self.status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
-        self.version = 11 if head[7:8] == b"1" else 10
-        self.fields = AnswerFields(head[line_end + 2 : -2])
-        self._known_head = head
+        known = _known_heads.get(head) or _learn(head)
+        self.status, self.status_line, self.version, self.fields = known
 
     def _frame(self, bodiless: bool, rest: bytes) -> None:
         """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
@@ -202,7 +193,7 @@ class Connection:
         if fields.chunked is not None:
             if fields.chunked.strip(b" \t") != b"chunked" or self.version == 10:
                 raise BadAnswer("The backend's answer has a transfer coding that is not understood.")
-            self._chunked = ChunkedDecoder()
+            self._chunked = ChunkedDecoder(padded_sizes=True)
             self.complete = False
             if rest:
                 self._take(rest)
@@ -334,7 +325,7 @@ class Upload:
             while piece := body.read():
                 wire.send(piece if body.length is not None else chunk(piece), self._send_s)
             if body.length is None:
-                wire.send(LAST_CHUNK, self._send_s)
+                wire.send(last_chunk(body.trailers), self._send_s)
             self.done = True
             if self._on_sent is not None:
                 self._on_sent()
@@ -352,3 +343,29 @@ class Upload:
     def _fail(self, error: EdgeError) -> None:
         self._connection.failure = error
         self._connection.wire.close()
+
+
+def _learn(head: bytes) -> Head:
+    """Find out what an answer's head says, and know it from now on; raises BadAnswer."""
+    if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[9:12].isdigit():
+        raise BadAnswer("The backend's answer is not HTTP/1.1.")
+    try:
+        # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
+        httptools.HttpResponseParser(None).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
+    status = int(head[9:12])
+    if status < 100:
+        raise BadAnswer("The backend's status code has no meaning.")
+    line_end = head.index(b"\r\n")
+    if not _REASON.fullmatch(head, 12, line_end):
+        raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
+    status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
+    known = status, status_line, 11 if head[7:8] == b"1" else 10, AnswerFields(head[line_end + 2 : -2])
+    if len(head) <= KNOWN_HEAD_BYTES:
+        if len(_known_heads) >= KNOWN_HEADS:
+            _known_heads.clear()
+        _known_heads[head] = known
+    return known

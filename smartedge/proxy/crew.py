@@ -11,6 +11,7 @@ from typing import Any
 
 import gevent
 from gevent import get_hub, getcurrent
+from gevent.lock import Semaphore
 
 MOST_IDLE = 256
 """So many greenlets wait for work at most."""
@@ -47,6 +48,37 @@ class Crew:
                 if me in self._idle:
                     self._idle.remove(me)
             function, args = self._work.pop(me)
+
+
+class LimitedCrew(Crew):
+    """A crew in place of a gevent `Pool`: no more than `size` functions run at a time. A server accepts nothing while it is full.
+
+    It has what gevent's servers and gunicorn ask of a pool, and no more.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self._semaphore = Semaphore(size)  # gevent's server waits on this one to accept again
+
+    def full(self) -> bool:
+        """Whether another function would have to wait."""
+        return self._semaphore.counter <= 0  # type: ignore[no-any-return]
+
+    def free_count(self) -> int:
+        """How many more can run."""
+        return self._semaphore.counter  # type: ignore[no-any-return]
+
+    def spawn(self, function: Callable[..., None], *args: Any) -> None:
+        """Run `function(*args)` soon, or when another one has ended."""
+        self._semaphore.acquire()
+        super().spawn(self._counted, function, args)
+
+    def _counted(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            function(*args)
+        finally:
+            self._semaphore.release()
 
 
 def _nothing() -> None:

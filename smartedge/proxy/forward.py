@@ -9,15 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from smartedge.balancer.backend import Backend, Cell, Learned
+from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.decision import Trace
 from smartedge.balancer.errors import EdgeError
-from smartedge.balancer.pool import Pool
+from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
+from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.hedge import Hedges
+from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.queue import Queue
 from smartedge.proxy.request import Request
 from smartedge.proxy.tunnel import Tunnels
 
-_RETRIES = int(Cell.RETRIES)
+MOST_TOLD = 1000
+"""Bytes of the field that says what was decided."""
 
 
 class Events(Protocol):
@@ -30,13 +36,44 @@ class Events(Protocol):
         """Tell that a backend could not be connected to, so that it is probed soon."""
 
 
+class Explain(Protocol):
+    """Who keeps what was decided about requests. left: ordinary requests until the next one that is to be kept."""
+
+    left: int
+
+    def begin(self, request: Request) -> Trace | None:
+        """Give what a request's decisions are written to, if they are to be kept, because of `left` or its own wish."""
+
+    def late(self, why: str, lease: Lease | None = None) -> Trace | None:
+        """Give the same for a request that has only now become worth keeping; lease: its try under way."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Keep a request that has ended, if it has a trace or an error of ours."""
+
+
+class NothingExplained:
+    """Keeps nothing."""
+
+    left = 1 << 62
+
+    def begin(self, request: Request) -> None:
+        """Give none."""
+
+    def late(self, why: str, lease: Lease | None = None) -> None:
+        """Give none."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a request's way needs of the configuration, worked out at reload.
 
     is_trusted: whether a peer (its address as text) is one of `trusted_proxies`; None when there are none.
     forwarded_header: send RFC 7239's Forwarded too.
-    idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels.
+    idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels. affinity: what requests are known by, None for nothing.
+    queue, queue_s: see LimitsConfig. client_of: what the rate limit tells clients apart by.
     """
 
     retry: RetryPolicy
@@ -44,6 +81,10 @@ class Plan:
     forwarded_header: bool = False
     idle_s: float = 60.0
     tunnel_idle_s: float = 3600.0
+    affinity: Affinity | None = None
+    queue: int = 0
+    queue_s: float = 1.0
+    client_of: Callable[[Request], bytes] = lambda request: request.peer
 
 
 class Forwarder:
@@ -51,22 +92,48 @@ class Forwarder:
 
     edge: the row for the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
     exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
+    limiter: keeps clients to their rates, if there are any. queue: has those wait, in `queued`, who find all backends full.
+    hedges: who waits for an answer that may be late; None when nothing is hedged.
     """
 
     def __init__(self, pool: Pool, plan: Plan, edge: Learned, events: Events, next_id: Callable[[], str]) -> None:
         self.pool = pool
-        self.plan = plan
         self.edge = edge
         self.events = events
         self.next_id = next_id
         self.budget = RetryBudget()
+        self.hedges: Hedges | None = None
+        self.queue = Queue(edge)
+        self.queued = self.queue.places
+        self.limiter: ClientLimiter | None = None
+        self.explain: Explain = NothingExplained()
         self.log: Callable[[Exchange], None] | None = None
         self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
         self.tunnels = Tunnels()
+        self.apply(plan)
+
+    def apply(self, plan: Plan) -> None:
+        """Go on with another plan; what is under way keeps what it has taken of the old one."""
+        self.plan = plan
+        self.budget.apply(plan.retry.budget_ratio, plan.retry.budget_per_s)
+        self.queue.size, self.queue.wait_s = plan.queue, plan.queue_s
+        self.hedges = (self.hedges or Hedges()) if plan.retry.hedge else None
+
+    def cut_off(self, backend: Backend, now: float) -> None:
+        """Have requests that wait on a backend tried elsewhere, the oldest first, as far as the retry budget goes."""
+        left = self.budget.left(now)
+        for lease in list(backend.learned.waiting):
+            if left and lease.holder is not None and lease.holder.cut_off(lease):
+                left -= 1
 
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
         exchange = Exchange(self, request) if request.fields.upgrade is None else self.exchange_for(self, request)
+        explain = self.explain
+        trace = None
+        explain.left -= 1
+        if explain.left < 0 or request.fields.explain is not None:
+            trace = exchange.trace = explain.begin(request)
         try:
             exchange.run()
         except EdgeError as error:
@@ -74,4 +141,16 @@ class Forwarder:
         except BaseException:
             exchange.close()
             raise
+        if trace is not None and trace.asked:
+            _tell(exchange, trace)
         return exchange
+
+
+def _tell(exchange: Exchange, trace: Trace) -> None:
+    """Have the answer say what was decided, in a field of one line; trace: of a request whose client asked, and may."""
+    text = f"{exchange.request_id}; {trace.summary()}"
+    line = "".join(c if " " <= c <= "~" else "?" for c in text)[:MOST_TOLD]
+    if exchange.answer is not None:
+        exchange.answer.via += b"X-SmartEdge-Decision: %b\r\n" % line.encode("ascii")
+    elif exchange.own_answer is not None:
+        exchange.own_answer[1].append(("X-SmartEdge-Decision", line))

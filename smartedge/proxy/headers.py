@@ -13,8 +13,8 @@ VIA = b"Via: 1.1 smartedge\r\n"
 VIA_10 = b"Via: 1.0 smartedge\r\n"
 """RFC 9110 section 7.6.3; a pseudonym instead of a host name."""
 
-HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
-"""RFC 9110 section 7.6.1, with the deprecated ones that are still seen."""
+HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))
+"""RFC 9110 section 7.6.1, with the deprecated ones that are still seen. Trailers go on, and `Trailer` that announces them."""
 
 FORWARDED = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server x-forwarded-prefix"
@@ -25,8 +25,17 @@ FORWARDED = frozenset(
 _PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
 """What `Connection` can't have removed, and what no spelling with `_` can stand for."""
 
-_FOR_US = frozenset((b"expect", b"proxy-authorization"))
+_FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain"))
 """Expect is answered here; Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
+
+_NOT_IN_TRAILERS = (
+    _PROTECTED
+    | HOP_BY_HOP
+    | _FOR_US
+    | frozenset(
+        b"authorization cookie set-cookie cache-control max-forwards range trailer location vary www-authenticate".split()
+    )
+)
 
 _PLAIN_CONNECTION = frozenset((b"", b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade", b"te", b"te, close"))
 
@@ -37,8 +46,7 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST = re.compile(rb"\n(%b):" % _either_spelling(_PROTECTED - {b"via"} | HOP_BY_HOP | _FOR_US))
-_ENDS_IN_ANSWER = HOP_BY_HOP - {b"trailer"}  # trailers go on, and so does the word that announces them
-_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*_ENDS_IN_ANSWER, b"content-length", b"date"}))
+_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*HOP_BY_HOP, b"content-length", b"date"}))
 _ONLY_HOST = [b"host"]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
@@ -62,6 +70,7 @@ class RequestFields:
         "connection",
         "content_length",
         "expect",
+        "explain",
         "forwarded",
         "host",
         "hosts",
@@ -74,6 +83,7 @@ class RequestFields:
     connection: bytes | None
     content_length: bytes | None
     expect: bytes | None
+    explain: bytes | None
     forwarded: list[tuple[bytes, bytes]] | None
     host: bytes | None
     request_id: bytes | None
@@ -82,7 +92,7 @@ class RequestFields:
 
     def __init__(self, block: bytes) -> None:
         self.connection = self.content_length = self.transfer_encoding = self.forwarded = None
-        self.expect = self.upgrade = self.request_id = None
+        self.expect = self.explain = self.upgrade = self.request_id = None
         low = b"\n" + block.lower()
         if _SPECIAL_IN_REQUEST.findall(low) == _ONLY_HOST:
             # The usual GET: nothing to take out.
@@ -125,6 +135,8 @@ class RequestFields:
                 self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
             elif low == b"expect":
                 self.expect = value
+            elif low == b"x-smartedge-explain":
+                self.explain = value
             return False
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
@@ -132,7 +144,12 @@ class RequestFields:
 
     def without_host(self) -> bytes:
         """Give the block without Host."""
-        return b"".join(line for line in self.block.splitlines(True) if line[:5].lower() != b"host:")
+        return self.without(b"host")
+
+    def without(self, name: bytes) -> bytes:
+        """Give the block without the fields of a name, in lower case."""
+        start = name + b":"
+        return b"".join(line for line in self.block.splitlines(True) if line[: len(start)].lower() != start)
 
     def replace_host(self, authority: bytes) -> None:
         """Take the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
@@ -175,7 +192,7 @@ class AnswerFields:
             start = low.index(b"\nconnection:")
             block = block[:start] + block[low.index(b"\n", start + 1) :]
         elif ending:
-            lines = [line for line in block.splitlines(True) if line[: line.index(b":")].lower() not in _ENDS_IN_ANSWER]
+            lines = [line for line in block.splitlines(True) if line[: line.index(b":")].lower() not in HOP_BY_HOP]
             if connection is not None and connection not in _PLAIN_CONNECTION:
                 lines = without_nominated(lines, connection)
             block = b"".join(lines)
@@ -202,9 +219,23 @@ def without_nominated(lines: list[bytes], connection: bytes) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
 
 
-def trailer_section(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write an answer's trailer fields on, but none that would change what was said already (RFC 9110 section 6.5.1)."""
-    return b"".join(b"%b: %b\r\n" % pair for pair in pairs if pair[0].lower() not in _PROTECTED | HOP_BY_HOP)
+def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """End a chunked body, with those of its trailer fields that may go on.
+
+    None that would change framing, routing, trust, conditions or what the body is: whoever reads them into the header section
+    would be deceived (RFC 9110 section 6.5.1).
+    """
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_trail(name.lower().replace(b"_", b"-"))]
+    return b"0\r\n%b\r\n" % b"".join(lines)
+
+
+def _may_trail(name: bytes) -> bool:
+    return name not in _NOT_IN_TRAILERS and not name.startswith((b"content-", b"if-"))
+
+
+def without_length(block: bytes) -> bytes:
+    """Give a block without Content-Length, which a 1xx or a 204 has not (RFC 9110 section 8.6)."""
+    return b"".join(line for line in block.splitlines(True) if line[:15].lower() != b"content-length:")
 
 
 def tokens(value: bytes | None) -> set[bytes]:

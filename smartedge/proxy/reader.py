@@ -18,6 +18,9 @@ from smartedge.proxy.request import Request, checked, origin_form
 from smartedge.proxy.wire import Wire, WireTimeout
 
 _KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
+FRESH_S = 1.0
+"""Time that a server which stops gives a client to send the request for which it has just connected."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -45,14 +48,18 @@ class RequestReader:
     """One client connection as far as requests come from it; `server.EdgeHandler` adds the answers.
 
     peer: the client's address as text. secure: the connection has TLS. idle: it waits for a request of which nothing has come.
+    fresh: it has had none yet, so that its client does not expect to see it closed.
     buffer: bytes read behind what has been used. keep_alive: another request may follow.
     """
 
     idle = True
+    fresh = True
     buffer = b""
     keep_alive = True
     request: Request | None = None
     client_body: ClientBody | None = None
+    wants_no_body = False
+    """Whether it was a HEAD that was refused: the answer to one ends with its head (RFC 9110 section 9.3.2)."""
     known_block: bytes | None = None
     known_fields: RequestFields
 
@@ -75,17 +82,26 @@ class RequestReader:
         """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
         limits = self.limits
         data = self.buffer
+        hasty = bool(data)
         if not data:
             self.idle = True
-            if self.stopping:
+            if self.stopping and not self.fresh:
                 return None
             try:
-                data = self.wire.recv(limits.keepalive_s)
+                data = self.wire.recv(FRESH_S if self.stopping else limits.keepalive_s)
             except WireTimeout:
                 return None
             self.idle = False
             if not data:
                 return None
+        try:
+            return self._read_head(data, hasty)
+        except ClientError:
+            self.wants_no_body = data.lstrip(b"\r\n")[:5] == b"HEAD "
+            raise
+
+    def _read_head(self, data: bytes, hasty: bool) -> Request | None:
+        limits = self.limits
         end = data.find(b"\r\n\r\n")
         if end < 0 or data[:2] == b"\r\n":
             data, end = self._read_slowly(data)
@@ -100,7 +116,9 @@ class RequestReader:
             head = data[:end]
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        return self._parse(head)
+        request = self._parse(head)
+        request.hasty = hasty
+        return request
 
     def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
         """Read on until the head is complete, within head_s and head_bytes; (b"", 0) when the client gave up."""
@@ -176,6 +194,7 @@ class RequestReader:
                     fields.replace_host(authority)
         request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
         self.request = request
+        self.fresh = False
         connection = fields.connection
         if connection is None:
             self.keep_alive = http11

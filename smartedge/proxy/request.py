@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.balancer.errors import ClientError
-from smartedge.proxy.headers import HOST, RequestFields, pairs_of
+from smartedge.proxy.headers import HOST, RequestFields, pairs_of, without_length
 
-PIECE_BYTES = 65536
+PIECE_BYTES = 131072
 """The most that one read takes from a foreign server."""
 
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
@@ -28,6 +28,7 @@ class Body(Protocol):
     """A request body that arrives while it is read.
 
     length: bytes in all, or None when it is chunked. complete: nothing is left to read. received_bytes: read so far.
+    trailers: the fields behind a chunked one, once it is complete.
     """
 
     @property
@@ -36,6 +37,8 @@ class Body(Protocol):
     def complete(self) -> bool: ...  # noqa: D102
     @property
     def received_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]: ...  # noqa: D102
 
     def buffered(self) -> bytes | None:
         """Give what has arrived already if that is the whole body, else None (nothing is taken then)."""
@@ -50,6 +53,7 @@ class Request:
     method, target: as they came, the target in origin-form or `*`. version: 10 or 11. peer: the client's address as text.
     secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
     can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
+    hasty: it came together with the one before, so the event loop has not run between the two.
     """
 
     __slots__ = (
@@ -57,6 +61,7 @@ class Request:
         "body",
         "expects_continue",
         "fields",
+        "hasty",
         "interim",
         "method",
         "on_gone",
@@ -78,6 +83,7 @@ class Request:
         self.secure = secure
         self.body: Body | None = None
         self.expects_continue = False
+        self.hasty = False
         self.interim: Callable[[int, bytes, bytes], None] | None = None
         self.on_gone: Callable[[], None] | None = None
 
@@ -135,6 +141,11 @@ class Replay:
         """How much the client has sent so far."""
         return self.body.received_bytes
 
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:
+        """The fields behind it, once it is complete."""
+        return self.body.trailers
+
     def buffered(self) -> bytes | None:
         """Give the whole body if it is here."""
         if self._position or self._kept is None:
@@ -173,6 +184,19 @@ class Replay:
                 self._position += 1
         return piece
 
+    @property
+    def spent(self) -> bool:
+        """Whether it was too large to be kept, or broke off: it can be sent no second time."""
+        return self._kept is None
+
+    def twin(self) -> Replay | None:
+        """Give the same body from its first byte, for another try at the same time; None unless it is all here and kept."""
+        if self._kept is None or not self.body.complete:
+            return None
+        twin = Replay(self.body, self._cap_bytes)
+        twin._kept = self._kept
+        return twin
+
     def rewind(self) -> bool:
         """Go back to the first byte; False when that is no longer possible."""
         if self._kept is None:
@@ -182,9 +206,11 @@ class Replay:
 
 
 class WsgiBody:
-    """The body of a request that a foreign WSGI server read: `wsgi.input`, in pieces."""
+    """The body of a request that a foreign WSGI server read: `wsgi.input`, in pieces; WSGI has no trailers."""
 
     __slots__ = ("_input", "complete", "length", "received_bytes")
+
+    trailers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, stream: Any, length: int | None) -> None:
         self._input = stream
@@ -216,13 +242,25 @@ class WsgiBody:
         return piece
 
     def _take(self, wanted: int) -> bytes:
-        """Read what has arrived, at least a byte: WSGI's `read` waits for all of it, the reader under gunicorn's does not."""
+        """Read what has arrived, at least a byte: WSGI's `read` waits for all of it, the readers under gunicorn's need not."""
         reader = getattr(self._input, "reader", None)
         if reader is None:
             return self._input.read(wanted)  # type: ignore[no-any-return]
+        if hasattr(reader, "length") and hasattr(reader.unreader, "max_body_chunk"):
+            return _take_whole(reader, wanted)
         piece: bytes = reader.read(1)
         waiting = getattr(reader, "buf", None) or reader.unreader.buf
         return piece + reader.read(min(waiting.tell(), wanted - 1)) if piece else b""
+
+
+def _take_whole(reader: Any, wanted: int) -> bytes:
+    """Read past the reader, from what gunicorn holds or from the socket: going through it copies each byte four times."""
+    piece: bytes = reader.unreader.read(None, wanted)
+    if len(piece) > wanted:  # held already, and the next request behind it
+        reader.unreader.unread(piece[wanted:])
+        piece = piece[:wanted]
+    reader.length -= len(piece)
+    return piece
 
 
 def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
@@ -270,7 +308,8 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
         environ.get("wsgi.url_scheme") == "https",
     )
     if "wsgi.early_hints" in environ:
-        request.interim = lambda status, _, hints: environ["wsgi.early_hints"](pairs_of(hints)) if status == 103 else None
+        tell = environ["wsgi.early_hints"]
+        request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None
     if fields.transfer_encoding is not None:
         request.body = WsgiBody(environ["wsgi.input"], None)
     elif fields.content_length is not None and fields.content_length != b"0":

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from gevent import sleep
+from gevent import sleep, spawn_later
+from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from smartedge.balancer.errors import (
@@ -21,12 +22,13 @@ from smartedge.balancer.errors import (
     EdgeError,
 )
 from smartedge.proxy import problem
-from smartedge.proxy.chunked import LAST_CHUNK, chunk
-from smartedge.proxy.crew import Crew
+from smartedge.proxy.chunked import chunk
+from smartedge.proxy.crew import Crew, LimitedCrew
 from smartedge.proxy.date import http_date
-from smartedge.proxy.headers import trailer_section
-from smartedge.proxy.reader import RequestReader, ServerLimits
+from smartedge.proxy.headers import last_chunk, without_length
+from smartedge.proxy.reader import FRESH_S, RequestReader, ServerLimits
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ
+from smartedge.proxy.sockets import Socket
 from smartedge.proxy.tlswire import NotTls, TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
 
@@ -236,7 +238,7 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         head, self.head = self.head, None
         tail = b""
         if self.chunking:
-            tail = LAST_CHUNK if not self.trailers else b"0\r\n%b\r\n" % trailer_section(self.trailers)
+            tail = last_chunk(self.trailers)
             self.trailers = ()
         if head is not None:
             self.headers_sent = True
@@ -255,7 +257,7 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
             if not request.expects_continue:
                 return
             request.expects_continue = False
-        self.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, block), self.limits.idle_s)
+        self.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, without_length(block)), self.limits.idle_s)
 
     def take_over(self) -> Wire:
         """Hand the connection to a tunnel: from here on its bytes are not HTTP."""
@@ -287,6 +289,8 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         status, fields, body = problem.answer(error, request_id)
         self.server.on_refused(self, error, request_id)
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+        if self.wants_no_body:
+            body = b""
         try:
             self.wire.send(
                 b"HTTP/1.1 %d %b\r\n%bDate: %b\r\nConnection: close\r\n\r\n%b"
@@ -341,7 +345,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         self.handlers: set[EdgeHandler] = set()
         self.stopping = False
         kwargs.setdefault("log", None)
-        kwargs.setdefault("spawn", Crew().spawn)
+        kwargs["spawn"] = _crew(kwargs.get("spawn"))
         super().__init__(listener, application, **kwargs)
 
     @property
@@ -366,6 +370,15 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         if self.socket.family != stdlib_socket.AF_UNIX:
             self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
 
+    def do_read(self) -> tuple[Socket, Any] | None:
+        """Accept a connection; None when there is none."""
+        listener = self.socket
+        try:
+            fileno, address = listener._accept()
+        except BlockingIOError:
+            return None
+        return Socket(listener.family, fileno), address
+
     def update_environ(self) -> None:
         """Fill in the server's name and port without asking the DNS, as the stock one does."""
         address = self.address
@@ -373,15 +386,26 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         self.environ.setdefault("SERVER_PORT", str(address[1]) if isinstance(address, tuple) else "")
 
     def close(self) -> None:
-        """Stop accepting, and close the connections on which no request is under way."""
+        """Stop accepting, and close the connections on which no request is under way; fresh ones have a moment to send one."""
         tell = getattr(getattr(self, "application", None), "on_stopping", None)
         if tell is not None and not self.stopping:
             tell()
         self.stopping = True
+        while self.started and not self.full() and (accepted := self.do_read()) is not None:
+            self.do_handle(*accepted)  # the system has accepted it already, and would reset it
         super().close()
+        self._close_idle(fresh=False)
+        spawn_later(FRESH_S, self._close_idle, fresh=True)
+
+    def _close_idle(self, *, fresh: bool) -> None:
+        """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
         for handler in list(self.handlers):
-            if handler.idle and handler.wire.peer_is_quiet():
+            if handler.idle and (fresh or not handler.fresh) and handler.wire.peer_is_quiet():
                 handler.wire.close()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
+        self.stop_gracefully(self.stop_timeout if timeout is None else timeout)
 
     def stop_gracefully(self, grace_s: float) -> bool:
         """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did."""
@@ -396,6 +420,14 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         while self.handlers and monotonic() < deadline:
             sleep(0.01)  # They give their leases back, count and log.
         return done
+
+
+def _crew(spawn: Any) -> Any:
+    """Give what runs the connections: greenlets that are used again, as many at a time as the pool allows that was given."""
+    if spawn is None or spawn == "default":
+        return Crew().spawn
+    size = spawn if isinstance(spawn, int) else spawn.size if isinstance(spawn, Pool) else None
+    return spawn if size is None else LimitedCrew(size)
 
 
 _DEFAULT_LIMITS = ServerLimits()

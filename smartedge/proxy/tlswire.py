@@ -29,7 +29,7 @@ class NotTls(ConnectionError):
 class TlsWire(Wire):
     """A TLS connection, used by at most one reader and one writer greenlet at a time; begins with `handshake`.
 
-    sock: a connected gevent socket without TLS. server_name: asked for and checked, by clients.
+    sock: a connected socket without TLS. server_name: asked for and checked, by clients.
     Only writers send. What OpenSSL wants to say while it reads (the answer to a key update) goes out before the next data,
     which RFC 8446 section 4.6.3 leaves time for; else reader and writer could get into each other's records.
     """
@@ -73,7 +73,8 @@ class TlsWire(Wire):
     def without_tls(self) -> Wire:
         """Give the socket back as a plain wire, to tell a client that does not speak TLS; this one is of no use then."""
         self._sweep.discard(self)
-        self._io.stop()
+        if self._armed:
+            self._io.stop()
         return Wire(self.sock)
 
     # ---- reading ----

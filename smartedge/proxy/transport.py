@@ -18,13 +18,14 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from smartedge.balancer.backend import TlsSpec
-from smartedge.balancer.errors import BackendClosed, ConnectFailed
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
 from smartedge.proxy.request import Replay
+from smartedge.proxy.sockets import connect, resolve
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.tlswire import TlsWire
-from smartedge.proxy.wire import Wire, WireTimeout, connect, resolve
+from smartedge.proxy.wire import Wire, WireTimeout
 
 RESOLVE_S = 10.0
 """How long a looked-up address is used, in seconds; the health loop looks it up anew (`EdgeAdapter.refresh`)."""
@@ -53,10 +54,11 @@ class Outbound:
 
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
     on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
-    connection: the one it went out on, once it did.
+    connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
+    hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
     """
 
-    __slots__ = ("body", "connection", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
+    __slots__ = ("body", "connection", "deadline", "hasty", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
 
     def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
         self.method = method
@@ -66,6 +68,8 @@ class Outbound:
         self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
         self.connection: Connection | None = None
         self.on_sent: Callable[[], None] | None = None
+        self.deadline: float | None = None
+        self.hasty = False
         self.upgrade = False
 
 
@@ -162,6 +166,22 @@ class EdgeAdapter(BaseAdapter):
     url: `scheme://host:port`. tls: for https backends. on_connect: called for every new connection (for the counters).
     """
 
+    # Slots keep what each request needs on one line of the processor's cache; with hundreds of backends it is a cold one.
+    __slots__ = (
+        "_addresses",
+        "_closed",
+        "_idle",
+        "_on_connect",
+        "_resolved_at",
+        "_server_name",
+        "_tls",
+        "host",
+        "limits",
+        "netloc",
+        "port",
+        "url",
+    )
+
     def __init__(self, url: str, limits: Limits, tls: TlsSpec | None, on_connect: Callable[[], None] | None = None) -> None:
         super().__init__()
         parts = urlsplit(url)
@@ -173,7 +193,7 @@ class EdgeAdapter(BaseAdapter):
         self._tls = context_for(tls) if parts.scheme == "https" else None
         self._server_name = (tls.server_name if tls else None) or self.host
         self._on_connect = on_connect
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[Connection] = []
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved_at = 0.0
         self._closed = False
@@ -196,17 +216,23 @@ class EdgeAdapter(BaseAdapter):
         BackendTimeout) or, when the client's upload failed, ClientError.
         """
         limits = self.limits
+        first_byte_s = limits.first_byte_s
         while True:
-            connection = request.connection = self._take(request.repeatable)
+            connection = request.connection = self._take(request)
+            if request.deadline is not None:
+                first_byte_s = max(0.0, min(limits.first_byte_s, request.deadline - monotonic()))
             try:
-                connection.send(request.head, request.body, limits.idle_s, limits.first_byte_s, request.on_sent)
+                connection.send(request.head, request.body, limits.idle_s, first_byte_s, request.on_sent)
                 connection.receive(
                     request.method == b"HEAD",
-                    limits.first_byte_s,
+                    first_byte_s,
                     limits.answer_head_bytes,
                     request.on_interim,
                     request.upgrade,
                 )
+                # Whoever waited for 1xx waits no more. Kept, they and this request would hold each other, and every request
+                # would be left to the garbage collector.
+                request.on_interim = request.on_sent = None
                 return Answer(self, connection)
             except BackendClosed:
                 connection.close()
@@ -214,6 +240,12 @@ class EdgeAdapter(BaseAdapter):
                 if not (connection.reused and request.repeatable and (request.body is None or request.body.rewind())):
                     raise
                 self.drop_idle()
+            except BackendTimeout as error:
+                connection.close()
+                if first_byte_s < limits.first_byte_s:
+                    error.blame = "edge"  # It had less time than others have: the tries before it used up the rest.
+                    error.detail = "No backend answered before the deadline of all tries (retry.deadline_s)."
+                raise
             except BaseException:
                 connection.close()
                 raise
@@ -228,19 +260,22 @@ class EdgeAdapter(BaseAdapter):
     def drop_idle(self) -> None:
         """Close every idle connection."""
         while self._idle:
-            self._idle.pop()[0].close()
+            self._idle.pop().close()
 
-    def _take(self, repeatable: bool) -> Connection:
+    def _take(self, request: Outbound) -> Connection:
         """Give an idle connection, the one used last, or a new one."""
         idle = self._idle
         while idle:
-            connection, since = idle.pop()
+            connection = idle.pop()
             wire = connection.wire
             wire.on_idle = None
             if wire.readable or wire.closed:
                 connection.close()
                 continue
-            if not repeatable and (monotonic() - since > FRESH_S or not wire.peer_is_quiet()):
+            if not request.repeatable and monotonic() - connection.idle_since > FRESH_S:
+                connection.close()
+                continue
+            if (request.hasty or not request.repeatable) and not wire.peer_is_quiet():
                 connection.close()
                 continue
             connection.reused = True
@@ -257,16 +292,16 @@ class EdgeAdapter(BaseAdapter):
             said = keep_alive_s(connection.fields.keep_alive)
             if said is not None:
                 idle_s = min(idle_s, said - 1 if said > 1 else said / 2)
-        now = monotonic()
-        connection.wire.watch(idle_s)
-        connection.wire.on_idle = connection.close
-        self._idle.append((connection, now))
+        wire = connection.wire
+        connection.idle_since = wire.watch(idle_s)
+        wire.on_idle = connection.close
+        self._idle.append(connection)
 
     def _open(self) -> Connection:
         deadline = monotonic() + self.limits.connect_s
         try:
             sock = connect(self.addresses(), self.limits.connect_s)
-        except WireTimeout as error:
+        except TimeoutError as error:
             raise ConnectFailed(f"Connecting to {self.url} took more than {self.limits.connect_s:g} s.") from error
         except OSError as error:
             self._resolved_at = 0.0
@@ -304,6 +339,8 @@ class EdgeSession(requests.Session):
 
     `send` hands a request straight to the adapter: the stock one follows redirects, runs hooks, stores cookies and keeps time.
     """
+
+    __slots__ = ("adapter", "netloc")
 
     def __init__(self, adapter: EdgeAdapter) -> None:
         super().__init__()

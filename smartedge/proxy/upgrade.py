@@ -11,7 +11,6 @@ from typing import Any
 
 from smartedge.balancer.backend import Backend, Cell
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
-from smartedge.balancer.pool import Lease
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.headers import tokens
@@ -78,19 +77,16 @@ class UpgradeExchange(Exchange):
                 answer.close()
                 raise BadAnswer("The backend switched to a protocol that it was not offered.")
 
-    def _outbound(self, backend: Backend) -> Outbound:
-        outbound = super()._outbound(backend)
-        if not outbound.upgrade:
-            outbound.upgrade = True
-            outbound.repeatable = False
-            outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (outbound.head[:-2], self._offered)
+    def make_outbound(self, backend: Backend) -> Outbound:
+        """Make the request for this backend, with the offer."""
+        outbound = super().make_outbound(backend)
+        outbound.upgrade = True
+        outbound.repeatable = False
+        outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (outbound.head[:-2], self._offered)
         return outbound
 
-    def _may_retry(self, error: EdgeError) -> bool:
-        return not error.sent and super()._may_retry(error)
-
-    def _lease_for_retry(self, tried: list[Backend]) -> Lease | None:
-        return None  # A backend may have begun a session.
+    def _repeatable(self) -> bool:
+        return False  # A backend may have begun a session.
 
     # ---- to the client ----
 
@@ -123,7 +119,7 @@ class UpgradeExchange(Exchange):
         forwarder, connection = self._forwarder, answer.connection
         self.request.on_gone = None
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
-        head = (answer.status_line, block, answer.via, connection.switched_to)
+        head = (answer.status_line, block, self.added(answer), connection.switched_to)
         try:
             client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, forwarder.plan.idle_s)
         except (OSError, WireTimeout):
@@ -173,6 +169,8 @@ class UpgradeExchange(Exchange):
         if self.answer is not None:
             self.answer.close()
         if self.lease is not None:
-            self._end_lease(self.lease, "ok", self.answer)
+            self.end_lease(self.lease, "ok", self.answer)
+        if self.trace is not None:
+            self._forwarder.explain.record(self)
         if self._forwarder.log is not None:
             self._forwarder.log(self)

@@ -15,13 +15,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
-import gevent.socket
 from gevent import get_hub, getcurrent
 
 SWEEP_S = 0.1
 """How often deadlines are looked at, in seconds."""
 
-RECV_BYTES = 65536
+RECV_BYTES = 131072
 """The most that one read takes from the kernel."""
 
 
@@ -66,7 +65,7 @@ class Sweep:
 class Wire:
     """A plain TCP connection, used by at most one reader and one writer greenlet at a time.
 
-    sock: a connected gevent socket; the wire owns it from here on.
+    sock: a connected socket, ours (proxy/sockets.py) or gevent's; the wire owns it from here on.
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
     """
@@ -98,7 +97,7 @@ class Wire:
         self.on_idle: Callable[[], None] | None = None
         self._recv = sock._sock.recv
         self._send = sock._sock.send
-        self._io = sock._read_event
+        self._io: Any = None
         self._armed = False
         self._tried = False
         self._reader: Any = None
@@ -137,8 +136,7 @@ class Wire:
         if self.closed:
             raise WireClosed("the connection is closed")
         if not self._armed:
-            self._armed = True
-            self._io.start(self._on_readable)
+            self._arm()
         self._reader = getcurrent()
         self.read_deadline = monotonic() + timeout_s
         try:
@@ -164,16 +162,24 @@ class Wire:
         if self._reader is not None:
             self.read_deadline = monotonic() + timeout_s
 
-    def watch(self, idle_s: float) -> None:
-        """Watch an idle connection: `on_idle` is called when the peer closes or sends, or after `idle_s` seconds."""
-        self.read_deadline = monotonic() + idle_s
-        self.attend()
+    def watch(self, idle_s: float) -> float:
+        """Have `on_idle` called when the peer closes or sends while nobody reads, or after `idle_s` seconds; return the time."""
+        now = monotonic()
+        self.read_deadline = now + idle_s
+        if not self._armed:
+            self.attend()
+        return now
 
     def attend(self) -> None:
         """Arm the watcher for somebody who set `on_idle` (called by the sweep: a quick answer does without a watcher)."""
         if not self._armed and not self.readable:
-            self._armed = True
-            self._io.start(self._on_readable)
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._io is None:
+            self._io = self.sock._read_event
+        self._armed = True
+        self._io.start(self._on_readable)
 
     def peer_is_quiet(self) -> bool:
         """Ask the kernel whether the peer has neither sent nor closed (one system call)."""
@@ -255,7 +261,8 @@ class Wire:
         self.closed = True
         self._sweep.discard(self)
         self.on_idle = None
-        self._io.stop()
+        if self._armed:
+            self._io.stop()
         if self._reader is not None or self._writer is not None:
             self._hub.loop.run_callback(self._wake)
         self._recv = self._send = _refuse
@@ -274,42 +281,3 @@ def _refuse(*_args: object) -> Any:
 def spawn(function: Callable[[], None]) -> Any:
     """Run `function` in a greenlet of its own."""
     return gevent.spawn(function)
-
-
-def connect(addresses: list[tuple[Any, ...]], timeout_s: float) -> Any:
-    """Open a TCP connection to the first of `addresses` that accepts.
-
-    addresses: (family, sockaddr) pairs as `resolve` gives them. timeout_s: for all of them together.
-    Returns a gevent socket with TCP_NODELAY set; raises OSError (the last one) or WireTimeout.
-    """
-    error: OSError | None = None
-    deadline = monotonic() + timeout_s
-    for left, (family, sockaddr) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        sock = gevent.socket.socket(family, stdlib_socket.SOCK_STREAM)
-        try:
-            sock.settimeout(max(0.001, deadline - monotonic()) / left)  # a dead address must not use up all of it
-            sock.connect(sockaddr)
-            sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
-        except TimeoutError as timeout:
-            sock.close()
-            if left == 1:
-                raise WireTimeout(f"no connection within {timeout_s:g} s") from timeout
-        except OSError as refused:
-            sock.close()
-            error = refused
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            sock.settimeout(None)
-            return sock
-    raise error or OSError("no address to connect to")
-
-
-def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
-    """Look a host name up: (family, sockaddr) pairs, in the resolver's order; raises OSError when there is none.
-
-    The look-up runs in gevent's thread pool and holds up this greenlet only.
-    """
-    found = gevent.socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_STREAM)
-    return [(family, sockaddr) for family, _type, _proto, _name, sockaddr in found]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from smartedge.balancer.backend import Backend, BackendSpec, Learned
-from smartedge.balancer.pool import Panic, Pool
+from smartedge.balancer.backend import WILLS, Backend, BackendSpec, Learned, Shared, Will
+from smartedge.balancer.candidates import Panic
+from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies import RoundRobin, Strategy
 
 
@@ -33,3 +34,8 @@ def pool(members: Sequence[Backend], strategy: Strategy | None = None, panic: Pa
 def names(members: Sequence[Backend]) -> str:
     """The backends' names in one string."""
     return " ".join(member.id for member in members)
+
+
+def will(one: Backend, wanted: Will) -> None:
+    """What the operator wants of a backend, said without a pool."""
+    one.learned.shared[Shared.WILL] = WILLS.index(wanted)

@@ -17,7 +17,7 @@ from smartedge.balancer.backend import (
 )
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
-from tests.balancer.makers import backend
+from tests.balancer.makers import backend, will
 
 Row = tuple["memoryview[int]", "memoryview[float]"]
 
@@ -54,11 +54,13 @@ def test_a_healthy_backend_is_available() -> None:
 
 def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None:
     one = backend("a", probed=None, max_in_flight=1)
-    one.draining = True
+    will(one, "disabled")
     eject(one, 1000.0)
     one.learned.cells[Cell.IN_FLIGHT] = 1
+    assert one.why_not(1000.0) == "disabled"
+    will(one, "draining")
     assert one.why_not(1000.0) == "draining"
-    one.draining = False
+    will(one, "enabled")
     assert one.why_not(1000.0) == "unprobed"
     one.learned.health.probed(False)
     assert one.why_not(1000.0) == "unhealthy"
@@ -128,13 +130,13 @@ def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
     learned = Learned()
     learned.count(200, 0.25, 3, 4)
     learned.add(Cell.IN_FLIGHT, 2)
-    learned.reals[Cell.EWMA] = 0.5
+    learned.reals[Cell.LATENCY_SUM] = 0.5
     private = learned.cells
     ints, reals = a_row()
     learned.attach(ints, reals, (ints,))
     learned.count(200, 0.25, 3, 4)
     totals = learned.totals()
-    assert (totals[Cell.BYTES_IN], totals[Cell.IN_FLIGHT], totals[Cell.EWMA]) == (6, 2, 0.5)
+    assert (totals[Cell.BYTES_IN], totals[Cell.IN_FLIGHT], totals[Cell.LATENCY_SUM]) == (6, 2, 0.5)
     assert totals[Cell.DURATION_SUM] == 0.5
     assert ints[Cell.BYTES_IN] == 6
     assert not any(private)
@@ -167,15 +169,13 @@ def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:
     assert learned.totals()[Cell.DURATION_SUM] == 0.75
 
 
-def test_totals_add_up_all_workers_and_average_the_ewma_of_those_that_have_one() -> None:
+def test_totals_add_up_all_workers() -> None:
     rows = [a_row() for _ in range(3)]
     workers = [Learned() for _ in rows]
-    for number, (worker, row) in enumerate(zip(workers, rows, strict=True)):
+    for worker, row in zip(workers, rows, strict=True):
         worker.attach(*row, tuple(ints for ints, _ in rows))
         worker.count(503, 0.5, 1, 0)
-        worker.reals[Cell.EWMA] = number * 0.2
     totals = workers[0].totals()
     assert totals == workers[2].totals()
     assert totals[Cell.BYTES_IN] == 3
     assert totals[Cell.DURATION_SUM] == 1.5
-    assert totals[Cell.EWMA] == pytest.approx(0.3)

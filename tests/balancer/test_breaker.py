@@ -142,7 +142,7 @@ def test_too_many_requests_neither_add_to_a_row_nor_break_it() -> None:
 def test_the_last_one_is_never_ejected_but_its_failures_are_remembered() -> None:
     breaker = Breaker(BreakerPolicy())
     for _ in range(50):
-        assert breaker.failed(1000.0, LONGEST, last=True) is None
+        assert breaker.failed(1000.0, LONGEST, must_stay=lambda: True) is None
     assert breaker.admits(1000.0)
     assert breaker.failed(1000.0, LONGEST) == "opened"
 
@@ -150,7 +150,7 @@ def test_the_last_one_is_never_ejected_but_its_failures_are_remembered() -> None
 def test_too_many_requests_do_not_eject_for_a_row_that_was_let_pass() -> None:
     breaker = Breaker(BreakerPolicy())
     for _ in range(9):
-        breaker.failed(1000.0, LONGEST, last=True)
+        breaker.failed(1000.0, LONGEST, must_stay=lambda: True)
     assert breaker.failed(1000.0, LONGEST, ratio_only=True) is None
 
 
@@ -328,3 +328,40 @@ def test_two_probes_never_run_within_one_deadline(steps: list[tuple[str, float, 
                 breaker.abandoned(clock(), ticket)
         if breaker.state != "half_open":
             running.clear()
+
+
+def test_being_outrun_again_and_again_with_no_answer_between_opens_it() -> None:
+    clock = FakeClock()
+    breaker = Breaker(BreakerPolicy())
+    for _ in range(4):
+        assert breaker.outrun(clock(), LONGEST) is None
+    assert breaker.streak == 4
+    breaker.succeeded(clock())
+    assert breaker.streak == 0
+    changes = [breaker.outrun(clock(), LONGEST) for _ in range(5)]
+    assert changes == [None, None, None, None, "opened"]
+
+
+def test_being_outrun_says_nothing_about_the_ratio() -> None:
+    clock = FakeClock()
+    breaker = Breaker(BreakerPolicy(failures=1000, min_requests=10))
+    for _ in range(500):
+        assert breaker.outrun(clock(), LONGEST) is None
+    assert breaker.counted(clock()) == (0, 0)
+
+
+def test_it_takes_five_at_least_and_never_the_last_backend() -> None:
+    clock = FakeClock()
+    eager = Breaker(BreakerPolicy(failures=1))
+    assert [eager.outrun(clock(), LONGEST) for _ in range(5)][-2:] == [None, "opened"]
+    last = Breaker(BreakerPolicy())
+    assert [last.outrun(clock(), LONGEST, must_stay=lambda: True) for _ in range(9)] == [None] * 9
+
+
+def test_a_probe_that_is_outrun_has_failed_and_others_say_nothing_new() -> None:
+    clock = FakeClock()
+    breaker, ticket = half_opened(clock)
+    assert breaker.outrun(clock(), LONGEST) is None
+    assert breaker.state == "half_open"
+    assert breaker.outrun(clock(), LONGEST, ticket) == "opened"
+    assert breaker.outrun(clock(), LONGEST, ticket) is None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.balancer.cells import (
+    CHECK_DETAIL,
     CODE_CELLS,
     CODE_LABELS,
     DURATION_BOUNDS_S,
@@ -17,7 +18,12 @@ from smartedge.balancer.cells import (
     LAYOUT,
     REAL_CELLS,
     ROW_CELLS,
+    WINDOW_FAILURES,
+    WINDOW_PARTS,
+    WINDOW_REQUESTS,
+    WINDOW_TICK,
     Cell,
+    Shared,
     code_cell,
     duration_cell,
     latency_cell,
@@ -31,16 +37,18 @@ def label(code: int) -> str:
 
 def test_every_cell_of_a_row_has_one_meaning_and_a_name_in_the_layout() -> None:
     row = list(range(ROW_CELLS))
-    parts = [list(Cell), row[CODE_CELLS], row[LATENCY_CELLS], row[DURATION_CELLS]]
+    window = [WINDOW_TICK, *(first + part for first in (WINDOW_REQUESTS, WINDOW_FAILURES) for part in range(WINDOW_PARTS))]
+    parts = [list(Cell), row[CODE_CELLS], window, row[LATENCY_CELLS], row[DURATION_CELLS]]
     assert [int(cell) for part in parts for cell in part] == row
-    assert len(set(LAYOUT.split(","))) == ROW_CELLS
+    assert len(set(LAYOUT.split(","))) == ROW_CELLS - len(window) + 1 + len(Shared)
+    assert max(Shared) < CHECK_DETAIL.start < CHECK_DETAIL.stop <= ROW_CELLS
     assert len(row[CODE_CELLS]) == len(CODE_LABELS)
     assert len(row[LATENCY_CELLS]) == len(LATENCY_BOUNDS_S) + 1
     assert len(row[DURATION_CELLS]) == len(DURATION_BOUNDS_S) + 1
 
 
 def test_seconds_are_kept_as_doubles() -> None:
-    assert [Cell(cell).name for cell in REAL_CELLS] == ["EWMA", "LATENCY_SUM", "DURATION_SUM"]
+    assert [Cell(cell).name for cell in REAL_CELLS] == ["WAITING_SINCE", "LATENCY_SUM", "DURATION_SUM", "SHOWN_AT"]
 
 
 def test_every_standard_status_code_has_a_cell_of_its_own() -> None:

@@ -82,6 +82,40 @@ def test_a_failure_counts_as_the_largest_of_five_seconds_retry_after_and_the_mea
     assert ewma.read(100.0) == counts_as
 
 
+def test_a_good_probe_after_a_failure_brings_back_what_was_before_it() -> None:
+    ewma = PeakEwma()
+    ewma.observe(100.0, 0.02)
+    for now in (101.0, 102.0):
+        ewma.fail(now)
+    assert ewma.read(102.0) == 5.0
+    ewma.forgive(103.0)
+    assert ewma.read(103.0) == pytest.approx(0.02 * exp(-0.1))
+    ewma.observe(103.0, 2.0)
+    ewma.forgive(104.0)  # there is nothing to forgive
+    assert ewma.read(103.0) == 2.0
+    ewma.fail(104.0)
+    ewma.forgive(105.0)
+    assert ewma.read(105.0) == pytest.approx(2.0 * exp(-0.1))
+
+
+def test_a_failure_that_asked_for_time_is_not_forgiven_before_it_is_over() -> None:
+    ewma = PeakEwma()
+    ewma.fail(100.0, 60.0)
+    ewma.fail(101.0)
+    ewma.forgive(160.0)
+    assert ewma.read(101.0) == pytest.approx(60.0 * exp(-0.1))
+    ewma.forgive(160.1)
+    assert ewma.read(160.1) == 0.0
+
+
+@pytest.mark.parametrize("retry_after_s", [-1.0, float("nan"), float("-inf")])
+def test_a_backend_that_asks_for_less_than_no_time_gets_none(retry_after_s: float) -> None:
+    ewma = PeakEwma()
+    ewma.fail(100.0, retry_after_s)
+    ewma.forgive(100.1)
+    assert ewma.read(100.1) == 0.0
+
+
 def test_a_failure_is_compared_with_the_decayed_mean() -> None:
     ewma = PeakEwma()
     ewma.observe(100.0, 12.0)
@@ -114,3 +148,31 @@ def test_the_mean_never_leaves_the_range_of_what_was_observed(samples: list[tupl
         assert ewma.read(now) >= latency_s or ewma.read(now) == pytest.approx(latency_s)
         assert ewma.read(now) <= max(before, latency_s) * (1 + 1e-12)
     assert 0.0 <= ewma.read(now + later) <= ewma.read(now)
+
+
+def test_a_lower_bound_counts_when_it_is_above_what_was_expected() -> None:
+    ewma = PeakEwma()
+    ewma.observe(100.0, 0.05)
+    ewma.exceed(100.0, 0.03)
+    assert ewma.read(100.0) == 0.05
+    ewma.exceed(100.0, 0.08)
+    assert ewma.read(100.0) == 0.08
+
+
+def test_lower_bounds_in_a_row_count_double_up_to_a_failure() -> None:
+    found = []
+    for streak in (1, 2, 3, 8, 1000):
+        ewma = PeakEwma()
+        ewma.exceed(100.0, 0.03, streak)
+        found.append(ewma.read(100.0))
+    assert found == [0.03, 0.06, 0.12, 3.84, 5.0]
+    ewma = PeakEwma()
+    ewma.exceed(100.0, 9.0, 3)
+    assert ewma.read(100.0) == 9.0
+
+
+def test_the_stamp_tells_when_there_was_a_sign_of_life() -> None:
+    ewma = PeakEwma()
+    ewma.observe(100.0, 0.05)
+    ewma.observe(99.0, 0.05)
+    assert ewma.at == 100.0

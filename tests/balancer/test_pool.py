@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.backend import LATENCY_CELLS, Backend, BackendSpec, Cell, Learned
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.errors import NoBackend
+from smartedge.balancer.candidates import Panic, candidates_of
+from smartedge.balancer.errors import AllFull, NoBackend
 from smartedge.balancer.health import HealthPolicy
-from smartedge.balancer.pool import Lease, Outcome, Panic, Pool, candidates_of
+from smartedge.balancer.pool import Lease, Outcome, Pool
 from smartedge.balancer.strategies import STRATEGIES, PeakEwmaStrategy, RoundRobin
-from tests.balancer.makers import backend, backends, names, pool
+from tests.balancer.makers import backend, backends, names, pool, will
 from tests.fakes import FakeClock
 
 NOW = 1000.0
@@ -67,7 +68,7 @@ def test_each_outcome_is_counted_once_however_often_it_is_closed(outcome: Outcom
     (one,) = members = backends(1)
     lease = pool(members).lease(NOW)
     assert [lease.close(NOW, outcome), lease.close(NOW, "failed"), lease.close(NOW, "ok")] == [None] * 3
-    assert {name: n for name, n in cells(one).items() if name != "EWMA"} == {"LEASES": 1, counted: 1}
+    assert cells(one) == {"LEASES": 1, counted: 1}
     assert not one.learned.waiting
 
 
@@ -81,7 +82,7 @@ def test_the_first_byte_records_the_latency_once() -> None:
     assert lease.latency_s == 0.25
     assert not one.learned.waiting
     totals = one.learned.totals()
-    assert (totals[Cell.LATENCY_SUM], totals[Cell.EWMA]) == (0.25, 0.25)
+    assert totals[Cell.LATENCY_SUM] == 0.25
     assert sum(totals[LATENCY_CELLS]) == 1
     assert one.learned.ewma.read(NOW + 0.25) == 0.25
 
@@ -127,7 +128,7 @@ def test_a_failure_raises_the_ewma_for_all_to_see() -> None:
     lease.answered(NOW + 0.001)
     lease.close(NOW + 0.001, "failed", retry_after_s=60.0, code=503)
     assert one.learned.ewma.read(NOW + 0.001) == 60.0
-    assert cells(one)["EWMA"] == 60.0
+    assert one.learned.ewma.mean_s == 60.0
 
 
 def test_a_failure_takes_weight_off_in_round_robin() -> None:
@@ -174,7 +175,7 @@ def test_too_many_429_eject_but_do_not_count_as_failed() -> None:
         lease = target.lease(NOW)
         changes.append(lease.close(NOW, "ok", code=429 if lease.backend is a else 200))
     assert changes.count(None) == 38
-    assert cells(a) == {"LEASES": 20, "OK": 20}
+    assert cells(a) == {"LEASES": 20, "OK": 20, "EJECTED": 1}
     assert a.learned.ewma.mean_s == 0.0
 
 
@@ -188,7 +189,7 @@ def test_the_last_available_backend_is_never_ejected() -> None:
 
 def test_one_that_is_draining_does_not_make_another_expendable() -> None:
     a, b = members = backends(1, 1)
-    b.draining = True
+    will(b, "draining")
     target = pool(members)
     assert set(fail(target, a, 50)) == {None}
 
@@ -248,7 +249,7 @@ def test_proving_a_lease_that_is_no_probe_changes_nothing() -> None:
 def test_only_the_available_are_picked() -> None:
     members = backends(1, 1, 1, 1)
     target = pool(members)
-    members[0].draining = True
+    will(members[0], "draining")
     for _ in range(3):
         members[1].learned.health.probed(False)
     target.touch()
@@ -290,10 +291,11 @@ def test_what_the_operator_drains_is_no_reason_for_panic_and_never_used_in_one()
     a, b, c, d = members = backends(1, 1, 1, 1)
     target = pool(members)
     fail(target, a, 5)
-    c.draining = d.draining = True
+    will(c, "draining")
+    will(d, "disabled")
     target.touch()
     assert served(target) == "b"  # one of two
-    b.draining = True
+    will(b, "draining")
     target.touch()
     assert served(target) == "a"  # none of one
 
@@ -318,7 +320,7 @@ def test_no_backend_says_when_a_breaker_will_try_again() -> None:
     a, b = members = backends(1, 1)
     target = pool(members, panic="fail")
     fail(target, a, 5)
-    b.draining = True
+    will(b, "draining")
     target.touch()
     with pytest.raises(NoBackend) as caught:
         target.lease(NOW)
@@ -462,12 +464,10 @@ def test_whatever_happens_the_pool_keeps_its_word(
             if one.learned.health.probed(pause > 1.0):
                 target.touch()
         elif action == "drain":
-            one.draining = not one.draining
+            will(one, "draining" if one.will == "enabled" else "enabled")
             target.touch()
         elif action == "reload":
             replaced = [Backend(each.spec, each.learned) for each in target.backends]
-            for new, old in zip(replaced, target.backends, strict=True):
-                new.draining = old.draining
             target.apply(replaced, STRATEGIES[name]())
         elif action == "again":
             if closed:
@@ -557,3 +557,117 @@ def test_a_board_row_is_all_that_another_worker_needs_to_see() -> None:
     target = pool(members, PeakEwmaStrategy())
     assert [target.lease(NOW).backend.id for _ in range(5)] == ["b"] * 5
     assert a.learned.breaker.next_change_at(NOW) == inf
+
+
+def outrun(target: Pool, one: Backend, times: int, now: float = NOW) -> list[str | None]:
+    """Have leases of this backend be outrun after 20 ms, and all others be given back."""
+    changes: list[str | None] = []
+    while len(changes) < times:
+        lease = target.lease(now)
+        if lease.backend is one:
+            changes.append(lease.outrun(now + 0.02))
+        else:
+            lease.close(now, "abandoned")
+    return changes
+
+
+def test_a_try_that_was_outrun_is_no_failure_and_its_time_a_lower_bound() -> None:
+    members = backends(1, 1)
+    target = pool(members)
+    lease = target.lease(NOW)
+    assert lease.outrun(NOW + 0.5) is None
+    assert lease.outrun(NOW + 9.0) is None
+    assert cells(lease.backend) == {"LEASES": 1, "ABANDONED": 1, "LATENCY_SUM": 0.5}
+    assert sum(lease.backend.learned.totals()[LATENCY_CELLS]) == 1
+    assert lease.backend.latency_s(NOW + 0.5) == 0.5
+
+
+def test_each_time_in_a_row_counts_double_and_five_eject() -> None:
+    members = backends(1, 1, 1)
+    target = pool(members)
+    costs = []
+    for _ in range(4):
+        assert outrun(target, members[0], 1) == [None]
+        costs.append(round(members[0].latency_s(NOW + 0.02), 4))
+    assert costs == [0.02, 0.04, 0.08, 0.16]
+    assert outrun(target, members[0], 1) == ["opened"]
+    assert served(target) == "b c"
+    assert cells(members[0])["EJECTED"] == 1
+
+
+def test_an_answer_between_ends_the_row() -> None:
+    members = backends(1, 1)
+    target = pool(members)
+    for _ in range(10):
+        assert outrun(target, members[0], 4) == [None] * 4
+        while (lease := target.lease(NOW)).backend is not members[0]:
+            lease.close(NOW, "ok")
+        lease.finish(NOW, 200)
+
+
+def test_the_probe_of_a_breaker_fails_when_it_is_outrun() -> None:
+    clock = FakeClock(NOW)
+    members = backends(1, 1)
+    target = pool(members)
+    fail(target, members[0], 5)
+    clock.advance(6.0)
+    while (probe := target.lease(clock())).backend is not members[0]:
+        probe.close(clock(), "ok")
+    assert members[0].learned.breaker.state == "half_open"
+    assert probe.outrun(clock.advance(0.02)) == "opened"
+
+
+def test_full_ones_that_were_not_tried_are_told_apart_from_none_at_all() -> None:
+    members = (backend("a", max_in_flight=1), backend("b", max_in_flight=1), backend("c", probed=False))
+    target = pool(members)
+    one, two = target.lease(NOW), target.lease(NOW)
+    with pytest.raises(AllFull, match="2 full, 1 unhealthy"):
+        target.lease(NOW)
+    with pytest.raises(AllFull):
+        target.lease(NOW, [members[0]])
+    with pytest.raises(NoBackend) as none:
+        target.lease(NOW, members)
+    assert not isinstance(none.value, AllFull)
+    two.close(NOW, "ok")
+    assert target.lease(NOW).backend is two.backend
+    one.close(NOW, "ok")
+
+
+# Retry-After.
+
+
+def test_a_backend_that_asks_for_time_gets_it_under_every_strategy() -> None:
+    for strategy in STRATEGIES.values():
+        members = backends(1, 1, 1)
+        target = pool(members, strategy())
+        while (lease := target.lease(NOW)).backend is not members[1]:
+            lease.close(NOW, "abandoned")
+        lease.close(NOW, "failed", retry_after_s=30.0)
+        assert "b" not in served(target, now=NOW + 29.0)
+    target = pool(members)
+    assert served(target, now=NOW + 30.1) == "a b c"
+
+
+def test_a_backend_that_asks_for_years_is_left_alone_for_minutes() -> None:
+    members = backends(1, 1)
+    target = pool(members)
+    lease = target.lease(NOW)
+    lease.close(NOW, "failed", retry_after_s=1e12)
+    assert len(served(target, now=NOW + 299.0)) == 1
+    assert served(target, now=NOW + 301.0) == "a b"
+
+
+@pytest.mark.parametrize("nonsense", [0.0, -5.0])
+def test_a_time_that_is_none_is_passed_over(nonsense: float) -> None:
+    members = backends(1, 1)
+    target = pool(members)
+    target.lease(NOW).close(NOW, "failed", retry_after_s=nonsense)
+    assert served(target) == "a b"
+
+
+def test_when_more_than_half_ask_for_time_nobody_gets_it() -> None:
+    members = backends(1, 1, 1)
+    target = pool(members)
+    for _ in range(2):
+        target.lease(NOW).close(NOW, "failed", retry_after_s=60.0)
+    assert served(target) == "a b c"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.balancer.retry import IDEMPOTENT, RetryBudget, RetryPolicy
+from smartedge.balancer.retry import IDEMPOTENT, RetryBudget, RetryPolicy, Tries
 
 
 def spend(budget: RetryBudget, now: float) -> int:
@@ -85,3 +87,116 @@ def test_a_retry_is_paid_by_the_requests_and_seconds_of_the_window(steps: list[t
         assert budget.withdraw(now) == (balance >= 1.0)
         if balance >= 1.0:
             history.append((int(now), -1.0))
+
+
+def test_a_refund_is_as_good_as_a_retry_that_was_never_asked_for() -> None:
+    budget = RetryBudget(per_second=0.1)
+    assert budget.withdraw(5000.0)
+    assert not budget.withdraw(5000.0)
+    budget.refund(5000.0)
+    assert budget.withdraw(5000.0)
+
+
+def test_other_rates_hold_from_the_next_request_on_and_what_was_paid_in_stays() -> None:
+    budget = RetryBudget(ratio=0.5, per_second=0.0)
+    for _ in range(10):
+        budget.deposit(5000.0)
+    budget.apply(0.0, 0.2)
+    budget.deposit(5000.0)
+    assert spend(budget, 5000.0) == 5 + 2
+
+
+def tries(budget: RetryBudget | None = None, *, idempotent: bool = True, **policy: Any) -> Tries:
+    """The tries of a request that began at 5000.0, with backend a."""
+    return Tries(RetryPolicy(**policy), budget or RetryBudget(), 5000.0, idempotent, "a")
+
+
+def test_what_was_sent_is_tried_again_only_if_the_method_allows_it() -> None:
+    assert tries().again(5000.0, sent=True)
+    assert not tries(idempotent=False).again(5000.0, sent=True)
+    assert tries(idempotent=False).again(5000.0, sent=False)
+
+
+def test_there_are_so_many_attempts_and_hedges_are_among_them() -> None:
+    request = tries(attempts=3)
+    assert request.hedge(5000.0)
+    request.begun("b")
+    assert request.again(5000.0, sent=True)
+    request.begun("c")
+    assert not request.hedge(5000.0)
+    assert not request.again(5000.0, sent=True)
+    assert (request.count, request.tried) == (3, ["a", "b", "c"])
+
+
+def test_what_no_backend_has_seen_is_tried_on_every_one_for_nothing() -> None:
+    request = tries(RetryBudget(0.0, 0.0), attempts=2)
+    for name in "bcdef":
+        assert request.again(5000.0, sent=False)
+        request.begun(name)
+    assert not request.again(5000.0, sent=True)
+
+
+def test_after_the_deadline_nothing_begins() -> None:
+    request = tries(deadline_s=2.0)
+    assert request.deadline == 5002.0
+    assert request.again(5002.0, sent=True)
+    assert not request.hedge(5002.0)
+    assert not request.again(5002.1, sent=False)
+    assert not request.hedge(5002.1)
+
+
+def test_only_an_idempotent_request_is_hedged() -> None:
+    assert tries().hedge(5000.0)
+    assert not tries(idempotent=False).hedge(5000.0)
+
+
+def test_retries_and_hedges_are_paid_from_one_budget() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=0.2)
+    assert tries(budget).hedge(5000.0)
+    assert tries(budget).again(5000.0, sent=True)
+    assert not tries(budget).hedge(5000.0)
+    assert not tries(budget).again(5000.0, sent=True)
+
+
+def test_a_try_that_no_backend_could_have_costs_nothing() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=0.1)
+    for _ in range(3):
+        request = tries(budget)
+        assert request.again(5000.0, sent=True)
+        request.in_vain(5000.0)
+        request.in_vain(5000.0)
+    assert spend(budget, 5000.0) == 1
+
+
+def test_what_was_free_or_has_begun_is_not_given_back() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=0.1)
+    request = tries(budget)
+    assert request.again(5000.0, sent=False)
+    request.in_vain(5000.0)
+    assert request.again(5000.0, sent=True)
+    request.begun("b")
+    request.in_vain(5000.0)
+    assert spend(budget, 5000.0) == 0
+
+
+def test_what_is_left_of_a_budget_is_what_can_be_withdrawn() -> None:
+    budget = RetryBudget(ratio=0.5, per_second=0.2)
+    for _ in range(7):
+        budget.deposit(5000.0)
+    assert budget.left(5000.0) == 5
+    assert spend(budget, 5000.0) == 5
+    assert budget.left(5000.0) == 0
+    budget.apply(0.0, 0.0)
+    assert budget.left(5000.0) == 0
+    assert budget.left(6000.0) == 0
+
+
+def test_asking_whether_another_try_may_follow_changes_nothing() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=0.1)
+    request = tries(budget, attempts=2, deadline_s=2.0)
+    assert request.may_follow(5002.0)
+    assert not request.may_follow(5002.1)
+    assert not tries(budget, idempotent=False).may_follow(5000.0)
+    assert spend(budget, 5000.0) == 1
+    request.begun("b")
+    assert not request.may_follow(5000.0)

@@ -21,7 +21,8 @@ from smartedge.balancer.errors import EdgeError, NoBackend
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies import STRATEGIES
 from smartedge.config import Config, ConfigError, Problem, parse
-from smartedge.control.admin import MAX_BODY_BYTES, make_admin
+from smartedge.control.admin import make_admin
+from smartedge.control.pages import MAX_BODY_BYTES
 from smartedge.control.reload import PreconditionFailed
 from smartedge.control.status import LastCheck, Recent
 
@@ -51,6 +52,9 @@ class SmallEdge:
     def now(self) -> float:
         return self.clock
 
+    def meet_workers(self) -> None:
+        pass
+
     def workers(self) -> Sequence[Mapping[str, Any]]:
         return [{"slot": 0, "pid": 4711}]
 
@@ -70,6 +74,9 @@ class SmallEdge:
         changed, self.config = config != self.config, config
         self.generation += changed
         return Result(document={"generation": self.generation, "changed": changed})
+
+    def drain(self, draining: bool) -> None:
+        self.draining = draining
 
     def backend(self, id_: str) -> Backend:
         return next(backend for backend in self.pool.backends if backend.id == id_)
@@ -145,6 +152,24 @@ def test_health_is_503_when_no_backend_can_serve(edge: SmallEdge, client: FlaskC
     edge.pool.touch()
     answer = client.get("/health")
     assert (answer.status_code, answer.get_json()["status"]) == (503, "no_backend")
+
+
+def test_the_whole_edge_is_drained_and_enabled_again(edge: SmallEdge, client: FlaskClient) -> None:
+    drained = client.post("/smartedge/drain")
+    assert (drained.status_code, drained.get_json()["draining"]) == (200, True)
+    assert client.get("/health").status_code == 503
+    assert client.get("/api/status").get_json()["draining"] is True
+    enabled = client.post("/smartedge/enable")
+    assert (enabled.status_code, enabled.get_json()["draining"]) == (200, False)
+    assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/smartedge/drain", "/smartedge/enable"])
+def test_draining_the_edge_is_for_those_who_may_and_who_mean_it(edge: SmallEdge, client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 405
+    edge.token = "secret"
+    assert client.post(path).status_code == 401
+    assert not edge.draining
 
 
 def test_health_is_503_while_the_edge_is_draining(edge: SmallEdge, client: FlaskClient) -> None:
@@ -373,12 +398,17 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "id": "b1",
         "url": "http://localhost:8081",
         "weight": 1,
+        "effective_weight": 1,
+        "will": "enabled",
         "zone": "eu",
+        "labels": {},
         "health": "unknown",
         "breaker": "closed",
         "available": False,
         "why_not": "unprobed",
+        "rests_s": None,
         "in_flight": 0,
+        "max_in_flight": None,
         "tunnels": 0,
         "requests": 0,
         "share_ratio": 0.0,
@@ -386,6 +416,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "failed": 0,
         "abandoned": 0,
         "retries": 0,
+        "hedges": 0,
         "connections": 0,
         "received_bytes": 0,
         "sent_bytes": 0,

@@ -172,12 +172,12 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         opened(tmp_path / "nowhere" / "board")
 
 
-def test_a_private_board_has_one_slot_and_no_file() -> None:
+def test_a_private_board_has_one_workers_slot_the_shared_one_and_no_file() -> None:
     board = Board.private(ROWS, CELLS)
     board.row(0, 7)[1][CELLS - 1] = 0.5
     assert board.row(0, 7)[1].tolist() == [0.0] * (CELLS - 1) + [0.5]
     board.zero(0, 7)
     assert board.row(0, 7)[0].tolist() == [0] * CELLS
     with pytest.raises(IndexError):
-        board.row(1, 0)
+        board.row(2, 0)
     board.close()

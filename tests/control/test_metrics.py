@@ -15,7 +15,7 @@ from smartedge.control.metrics import TABLE, BackendReading, Snapshot, expositio
 
 
 def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> BackendReading:
-    fields = {"weight": 1, "healthy": True, "breaker": "closed", "last_probe_at": None} | more
+    fields = {"weight": 1, "ewma_s": 0.0, "healthy": True, "will": "enabled", "breaker": "closed", "last_probe_at": None} | more
     return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
 
 
@@ -30,11 +30,25 @@ def busy_edge() -> Snapshot:
     for latency_s in (0.00005, 0.0001, 0.00011, 0.0002, 60.0, 100.0):
         served.add(latency_cell(latency_s))
     served.reals[Cell.LATENCY_SUM] = 160.00046
-    served.reals[Cell.EWMA] = 0.025
-    for cell, amount in ((Cell.IN_FLIGHT, 3), (Cell.FAILED, 2), (Cell.RETRIES, 4), (Cell.CONNECTS, 5), (Cell.TUNNELS, 2)):
+    for cell, amount in (
+        (Cell.IN_FLIGHT, 3),
+        (Cell.FAILED, 2),
+        (Cell.RETRIES, 4),
+        (Cell.CONNECTS, 5),
+        (Cell.TUNNELS, 2),
+        (Cell.EJECTED, 6),
+        (Cell.HEDGES, 8),
+        (Cell.HEDGES_WON, 7),
+    ):
         served.add(cell, amount)
+    for cell, amount in ((Cell.QUEUED, 9), (Cell.QUEUE_REFUSED, 10), (Cell.RATE_LIMITED, 11)):
+        own.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
-    return edge_of(reading("b1", served, weight=2, breaker="open", last_probe_at=1.5e9), reading("b2", healthy=False), own=own)
+    return edge_of(
+        reading("b1", served, weight=2, ewma_s=0.025, breaker="open", last_probe_at=1.5e9, max_in_flight=12),
+        reading("b2", healthy=False, will="draining"),
+        own=own,
+    )
 
 
 def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
@@ -92,7 +106,15 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_up", "b1"), 1),
         (("smartedge_backend_up", "b2"), 0),
         (("smartedge_backend_in_flight", "b1"), 3),
+        (("smartedge_backend_max_in_flight", "b1"), 12),
+        (("smartedge_hedges_total", "b1"), 8),
+        (("smartedge_hedges_won_total", "b1"), 7),
+        (("smartedge_queued_requests",), 9),
+        (("smartedge_queue_refused_total",), 10),
+        (("smartedge_rate_limited_total",), 11),
         (("smartedge_backend_failures_total", "b1"), 2),
+        (("smartedge_backend_ejections_total", "b1"), 6),
+        (("smartedge_backend_observed_ejections_total", "b1"), 0),
         (("smartedge_backend_open_tunnels", "b1"), 2),
         (("smartedge_tunnels_total", "b1"), 0),
         (("smartedge_backend_connections_total", "b1"), 5),
@@ -102,6 +124,9 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_breaker_state", "b1", "closed"), 0),
         (("smartedge_backend_breaker_state", "b2", "closed"), 1),
         (("smartedge_backend_breaker_state", "b2", "half_open"), 0),
+        (("smartedge_backend_will", "b1", "enabled"), 1),
+        (("smartedge_backend_will", "b2", "enabled"), 0),
+        (("smartedge_backend_will", "b2", "draining"), 1),
         (("smartedge_last_probe_timestamp_seconds", "b1"), 1.5e9),
         (("smartedge_generation",), 17),
         (("smartedge_workers",), 1),

@@ -302,3 +302,34 @@ def test_the_board_is_as_large_as_it_says() -> None:
     place = Place(Board.private(MAX_ROWS, CELLS), None, None, [])
     assert place.row_for("b1").all_rows[0].nbytes == CELLS * 8
     place.close()
+
+
+def test_a_table_and_its_secret_are_those_of_all_workers(env: dict[str, str]) -> None:
+    one, two, another = place_in(env), place_in(env), place_in(env, "gunicorn-2")
+    tables = [place.table("clients", 100) for place in (one, two, another)]
+    tables[0].ints[99] = 7
+    tables[0].reals[0] = 0.5
+    assert (tables[1].ints[99], tables[1].reals[0], len(tables[1].ints)) == (7, 0.5, 100)
+    assert (tables[2].ints[99], tables[2].reals[0]) == (0, 0.0)
+    assert tables[0].salt == tables[1].salt != tables[2].salt
+    assert len(tables[0].salt) == 32
+    for place in (one, two, another):
+        place.close()
+
+
+def test_without_a_directory_a_table_is_the_processs_own(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    place = open_place("one", CELLS, "cells", {"SMARTEDGE_STATE_DIR": str(tmp_path / "file")}, log)
+    assert place.state is None
+    table = place.table("clients", 10)
+    assert (len(table.ints), len(table.salt), sum(table.ints)) == (10, 32, 0)
+    place.close()
+
+
+def test_a_table_for_which_there_is_no_room_is_an_error_that_says_so(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    (place.state.path / "clients").write_text("something else")
+    with pytest.raises(StateError, match="clients"):
+        place.table("clients", 10)
+    place.close()

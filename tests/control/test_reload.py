@@ -16,14 +16,17 @@ import pytest
 from smartedge import config
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError, Problem
+from smartedge.control.applied import Applied
+from smartedge.control.generations import Alone, Generation
 from smartedge.control.reload import (
-    Applied,
     NotPersisted,
     NotReadable,
+    NotShared,
     PreconditionFailed,
     Reloader,
     ReloadError,
 )
+from smartedge.control.workers import StateError
 from smartedge.discovery.file import FileSource
 from tests.fakes import FakeClock
 
@@ -45,15 +48,15 @@ class Edge:
             FileSource(path),
             config.parse(text or ONE, overrides=overrides),
             lambda data: config.parse(data, overrides=overrides),
-            self.apply,
+            self.prepare,
             self.clock,
         )
 
-    def apply(self, new: Config) -> None:
+    def prepare(self, new: Config) -> Callable[[], None]:
         self.clock.advance(0.25)
         if self.refuse is not None:
             raise self.refuse
-        self.applied.append(new)
+        return lambda: self.applied.append(new)
 
     def reload(self, body: bytes | None = None, **options: Any) -> Applied:
         return self.reloader.reload(body, **options)
@@ -239,18 +242,40 @@ def test_a_file_that_was_not_there_before_a_failed_application_is_not_there_afte
     assert path.read_bytes() == TWO
 
 
+class Unreachable(Alone):
+    """Other workers that cannot be told; what else happens then is `act`'s."""
+
+    def __init__(self, act: Callable[[], object] = lambda: None) -> None:
+        self.act = act
+        self.published = 0
+
+    def publish(self, generation: Generation) -> None:
+        self.published += 1
+        if self.published > 1:
+            self.act()
+            raise StateError("no space left")
+
+
+def test_what_the_other_workers_cannot_be_told_is_not_applied_nor_persisted(edge: Edge) -> None:
+    edge.reloader.join(Unreachable())
+    with pytest.raises(NotShared, match="no space left; nothing changed") as caught:
+        edge.reload(TWO)
+    assert caught.value.status == 503
+    assert edge.path.read_bytes() == ONE
+    assert (edge.reloader.generation, edge.reloader.config, edge.applied) == (1, config.parse(ONE), [])
+
+
 def test_an_old_file_that_cannot_be_put_back_is_mentioned_beside_the_failure(edge: Edge) -> None:
-    def fail_without_directory(_: Config) -> None:
+    def lose_the_directory() -> None:
         edge.path.unlink()
         edge.path.parent.rmdir()
-        raise RuntimeError("cannot build it")
 
-    edge.apply = fail_without_directory  # type: ignore[method-assign]
-    reloader = Reloader(FileSource(edge.path), config.parse(ONE), config.parse, fail_without_directory)
-    with pytest.raises(RuntimeError, match="cannot build it") as caught:
-        reloader.reload(TWO)
-    assert "could not be put back: No such file or directory" in caught.value.__notes__[0]
-    assert reloader.generation == 1
+    edge.reloader.join(Unreachable(lose_the_directory))
+    with pytest.raises(NotShared) as caught:
+        edge.reload(TWO)
+    assert caught.value.__cause__ is not None
+    assert "could not be put back: No such file or directory" in caught.value.__cause__.__notes__[0]
+    assert edge.reloader.generation == 1
 
 
 @contextmanager
@@ -291,7 +316,7 @@ def test_a_missing_file_is_said_and_changes_nothing(edge: Edge) -> None:
 
 def test_without_a_file_a_body_is_applied_and_the_answer_says_that_a_restart_forgets_it() -> None:
     applied: list[Config] = []
-    reloader = Reloader(None, config.parse(ONE), config.parse, applied.append)
+    reloader = Reloader(None, config.parse(ONE), config.parse, lambda new: lambda: applied.append(new))
     with pytest.raises(NotReadable, match="there is no configuration file"):
         reloader.reload()
     result = reloader.reload(TWO)
@@ -333,16 +358,21 @@ def test_concurrent_reloads_are_serialised_and_each_gets_its_own_generation(path
     inside, orders = 0, []
     tangled = threading.Event()
 
-    def apply(new: Config) -> None:
+    def prepare(new: Config) -> Callable[[], None]:
         nonlocal inside
         inside += 1
-        if inside > 1 or path.read_bytes() != new.to_json().encode():
-            tangled.set()
-        tangled.wait(0.005)  # let others in, if they can come in
-        orders.append(new.etag)
-        inside -= 1
 
-    reloader = Reloader(FileSource(path), config.parse(ONE), config.parse, apply)
+        def use() -> None:
+            nonlocal inside
+            if inside > 1 or path.read_bytes() != new.to_json().encode():
+                tangled.set()
+            orders.append(new.etag)
+            inside -= 1
+
+        tangled.wait(0.005)  # let others in, if they can come in
+        return use
+
+    reloader = Reloader(FileSource(path), config.parse(ONE), config.parse, prepare)
     bodies = [config.parse(json.dumps({"backends": [f"http://h{n}:1"]}).encode()).to_json().encode() for n in range(16)]
     results: list[Applied] = []
     start = threading.Barrier(len(bodies))
@@ -426,7 +456,7 @@ class Certificate:
 
 def renewing(edge: Edge) -> tuple[Certificate, Reloader]:
     certificate = Certificate()
-    reloader = Reloader(FileSource(edge.path), config.parse(ONE), config.parse, edge.apply, renew=certificate.renew)
+    reloader = Reloader(FileSource(edge.path), config.parse(ONE), config.parse, edge.prepare, renew=certificate.renew)
     return certificate, reloader
 
 
@@ -436,7 +466,7 @@ def test_the_certificate_is_read_again_although_the_configuration_is_the_same(ed
     certificate.there = "second"
     renewed = reloader.reload()
     assert (renewed.changed, renewed.certificate_renewed) == (False, True)
-    assert renewed.message == "unchanged: generation 1 has been in use; certificate renewed"
+    assert renewed.message == "generation 2 applied by 1/1 workers in 0 ms; certificate renewed"
     assert certificate.used[-1] == "second"
 
 

@@ -113,3 +113,16 @@ def test_the_book_is_replaced_whole_and_only_when_it_has_changed(workers: Worker
     workers(1).claim(["a"])
     assert book.stat().st_ino != before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json", "rows.lock"]
+
+
+def test_what_only_dead_workers_used_is_freed_but_for_backends_that_are_still_there(tmp_path: Path) -> None:
+    live = {0, 1}
+    first, second = (Rows(tmp_path, 8, slot, lambda: live, lambda _: None) for slot in (0, 1))
+    first.claim(["a", "b"])
+    second.claim(["b", "gone", "kept"])
+    live.discard(1)
+    before = first.mark()
+    first.prune(["a", "b", "kept"])
+    assert first.mark() != before
+    assert first.all() == [0, 1, 2, 4]
+    assert first.claim(["new"]) == {"": 0, "new": 3}

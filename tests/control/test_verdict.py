@@ -34,8 +34,8 @@ class Pieces:
     ],
 )
 def test_the_status_of_the_final_answer_is_read_however_the_bytes_arrive(answer: bytes, status: int) -> None:
-    assert read_status(Pieces(answer)) == status
-    assert read_status(Pieces(*(answer[i : i + 1] for i in range(len(answer))))) == status
+    assert read_status(Pieces(answer).recv) == status
+    assert read_status(Pieces(*(answer[i : i + 1] for i in range(len(answer)))).recv) == status
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_status_of_the_final_answer_is_read_however_the_bytes_arrive(answer:
 )
 def test_what_is_no_answer_is_said_in_words(pieces: list[bytes], why: str) -> None:
     with pytest.raises(ProbeError) as caught:
-        read_status(Pieces(*pieces))
+        read_status(Pieces(*pieces).recv)
     assert str(caught.value) == why
 
 
@@ -62,7 +62,7 @@ def test_no_more_than_64_kib_are_ever_read() -> None:
     endless = Pieces(*[b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n" * 1000] * 1000)
     before = sum(map(len, endless.pieces))
     with pytest.raises(ProbeError):
-        read_status(endless)
+        read_status(endless.recv)
     assert before - sum(map(len, endless.pieces)) <= HEAD_BYTES
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -12,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from smartedge.control.workers import StateDir, StateError, _is_arbiter, _started, edge_identity, held
+from smartedge.control.identity import edge_identity
+from smartedge.control.workers import StateDir, StateError, held
 
 CHILD = """
 import sys
-from smartedge.control.workers import StateDir, edge_identity
+from smartedge.control.workers import StateDir
 state = StateDir.find(sys.argv[1], {"SMARTEDGE_STATE_DIR": sys.argv[2]})
 slot = state.take_slot()
 leads = state.leader_lock()
@@ -266,64 +266,43 @@ def test_what_cannot_be_locked_is_named(tmp_path: Path) -> None:
         pass
 
 
-IDENTITY = "import os; from smartedge.control.workers import edge_identity; print(edge_identity() + '\\n', end='')"
-ARBITER = """
-import os, gunicorn.arbiter
-os.environ["SERVER_SOFTWARE"] = "gunicorn/27.0.1"
-if os.fork() and os.fork():
-    os.wait(), os.wait()
-    os._exit(0)
+LEAVE = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, os, sys
+from smartedge.control.workers import StateDir
+gevent.sleep(0)
+state = StateDir.find("edge-1", {"SMARTEDGE_STATE_DIR": sys.argv[1]})
+state.leave(state.take_slot())
+print(state.path.exists(), flush=True)
+with state.guarded():
+    pass
+with state.guarded():  # it would still be locked
+    print("free", flush=True)
 """
 
 
-def identities(code: str) -> list[str]:
-    """The identities that a program's processes print."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    return result.stdout.split()
+def test_a_lock_is_let_go_of_at_once_under_gevent_too(env: dict[str, str]) -> None:
+    """Its `os.close` leaves a directory open until the event loop comes round, which it no more does when a worker ends."""
+    command = [sys.executable, "-c", LEAVE, env["SMARTEDGE_STATE_DIR"]]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == "False\nfree\n"
 
 
-def test_an_edge_of_its_own_is_known_by_its_process() -> None:
-    assert edge_identity({}) == edge_identity({})
-    assert edge_identity({}).startswith(f"edge-{os.getpid()}-")
-    assert len({*identities(IDENTITY), *identities(IDENTITY), edge_identity({})}) == 3
+def test_whoever_leaves_last_leaves_the_directory_to_workers_that_may_come(state: StateDir, env: dict[str, str]) -> None:
+    state.leave(state.take_slot(), others_may_come=True)
+    assert state.path.exists()
+    state.leave(state.take_slot())
+    assert not state.path.exists()
 
 
-def test_workers_of_one_arbiter_are_one_edge_and_those_of_two_are_not() -> None:
-    first, second = identities(ARBITER + IDENTITY), identities(ARBITER + IDENTITY)
-    assert len(first) == len(second) == 2
-    assert first[0] == first[1] != second[0] == second[1]
-    assert first[0].startswith("gunicorn-")
-
-
-def test_a_process_whose_parent_is_the_arbiter_is_known_by_it() -> None:
-    importlib.import_module("gunicorn.arbiter")
-    found = edge_identity({"SERVER_SOFTWARE": "gunicorn/27.0.1"})
-    assert found.startswith(f"gunicorn-{os.getppid()}-") or os.getppid() == 1
-
-
-def test_an_orphan_is_no_child_of_an_arbiter() -> None:
-    """Process 1 adopts those whose arbiter has died; it is an arbiter itself only where its command line says so."""
-    command = Path("/proc/1/cmdline").read_bytes()
-    assert _is_arbiter(1) == (b"gunicorn" in command or b"smartedge" in command)
-    assert _is_arbiter(2)
-
-
-def test_a_process_that_is_gone_has_no_start() -> None:
-    assert _started(2**30) == "0"
-    assert int(_started(os.getpid())) > 0
-
-
-def test_a_program_that_a_gunicorn_worker_started_is_an_edge_of_its_own() -> None:
-    """It inherits SERVER_SOFTWARE; by that alone, two edges started by one worker would share their state."""
-    assert edge_identity({"SERVER_SOFTWARE": "gunicorn/27.0.1"}).startswith("edge-") == ("gunicorn.arbiter" not in sys.modules)
-    assert identities("import os; os.environ['SERVER_SOFTWARE'] = 'gunicorn/27.0.1';" + IDENTITY)[0].startswith("edge-")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace of one's own needs root")
-def test_in_a_container_the_arbiter_may_be_process_1() -> None:
-    code = "# gunicorn\n" + ARBITER + IDENTITY
-    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    first, second = result.stdout.split()
-    assert first == second
-    assert first.startswith("gunicorn-1-")
+def test_a_directory_whose_arbiter_lives_is_swept_by_nobody(env: dict[str, str]) -> None:
+    """Between the end of its last worker and the start of the next one nothing in it is locked."""
+    mine = edge_identity({}).replace("edge-", "gunicorn-")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    gone = mine.replace(str(os.getpid()), str(process.pid))
+    process.wait()
+    for name in (mine, gone):
+        StateDir.find(name, env)
+    state = StateDir.find("edge-1", env)
+    assert state.sweep() == [gone]

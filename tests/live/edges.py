@@ -185,7 +185,9 @@ def start_edge(
         command = [sys.executable, "-m", "smartedge", "run", "--bind", bind, *arguments]
     else:
         kind = "gevent" if server == GEVENT else "smartedge.worker.EdgeWorker"
-        command = [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "1", "-b", bind, *arguments, app]
+        # Not `-m gunicorn`: what that starts again on SIGUSR2 finds gunicorn's own modules in place of Python's.
+        gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+        command = [sys.executable, gunicorn, "-k", kind, "-w", "1", "-b", bind, *arguments, app]
     with running(command, LISTENING, cwd=directory, env=environment) as process:
         port = next(filter(None, process.wait_for(LISTENING).groups()))
         edge = LiveEdge(int(port), process, directory, server)

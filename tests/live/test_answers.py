@@ -144,11 +144,15 @@ def test_hop_by_hop_fields_of_an_answer_end_here(edge: LiveEdge) -> None:
         (says(head(200, [("Transfer-Encoding", "chunked")]) + chunked(b"a", b"b" * 70_000, b"c")), b"a" + b"b" * 70_000 + b"c"),
         (says(head(200, [("Transfer-Encoding", "chunked")]) + chunked()), b""),
         (says(head(200, [("transfer-encoding", "Chunked")]) + b"0003;ext=1\r\nabc\r\n00\r\n\r\n"), b"abc"),
+        (says(head(200, [("Transfer-Encoding", "chunked")]) + b"3  \r\nabc\r\n0  \r\n\r\n"), b"abc"),
         (trailers(("X-Checksum", "abc"), body=b"hello\n"), b"hello\n"),
         (answers(body=b""), b""),
         (answers(body=b"y" * 1_000_000), b"y" * 1_000_000),
     ],
-    ids=["close", "close-empty-10", "close-long-10", "10", "10-keep-alive", "chunked", "empty", "odd", "trailers", "0", "1M"],
+    ids=[
+        *("close", "close-empty-10", "close-long-10", "10", "10-keep-alive"),
+        *("chunked", "empty", "odd", "padded", "trailers", "0", "1M"),
+    ],
 )
 def test_a_body_arrives_whole_whatever_frames_it(edge: LiveEdge, act: Act, body: bytes) -> None:
     with Script(act) as backend, edge.client() as client:

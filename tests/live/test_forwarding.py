@@ -122,9 +122,23 @@ def test_hop_by_hop_fields_of_a_request_end_here(edge: LiveEdge) -> None:
         edge.configure(backend)
         assert edge.ask(headers=hop_by_hop).status == 200
         names = {name.lower() for name, _ in seen(backend).headers}
-        assert names == {b"host", b"x-kept", b"via", b"x-request-id"} | {
+        assert names == {b"host", b"trailer", b"x-kept", b"via", b"x-request-id"} | {
             b"x-forwarded-" + end for end in (b"for", b"host", b"proto")
         }
+
+
+def test_the_trailers_of_a_request_go_on_where_the_server_has_them(edge: LiveEdge) -> None:
+    chunked = b"POST / HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    with Script(echo()) as backend, edge.client() as client:
+        edge.configure(backend)
+        end = b"3\r\ntwo\r\n0\r\nX-Sum: abc\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+        for pieces in ([chunked + end], [chunked + b"3\r\none\r\n", end]):
+            for piece in pieces:
+                client.send(piece)
+            assert client.answer().status == 200
+            assert seen(backend).get(b"trailer") == b"X-Sum"
+            kept = [] if edge.server == GEVENT else [(b"X-Sum", b"abc")]  # gunicorn's parser drops them
+            assert seen(backend).trailers == kept
 
 
 def test_connection_cannot_be_used_to_strip_what_backends_rely_on(edge: LiveEdge) -> None:

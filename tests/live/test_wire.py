@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import random
 import re
 import threading
 
 import pytest
 
 from tests.live.edges import LiveEdge, request
-from tests.live.peers import Call, Script, WireError, answers, echo, head, message, parse_answers, serves
+from tests.live.peers import Call, Script, answers, echo, message, serves
 from tests.live.processes import wait_until
+from tests.live.refusals import assert_refused
 from tests.live.wire import Stream, read_request
 
 HOST = b"Host: edge.test\r\n"
@@ -118,18 +117,6 @@ BAD_CHUNKS: dict[str, bytes] = {
     "a trailer that is folded": b"0\r\nX: a\r\n b\r\n\r\n",
     "a NUL in a trailer": b"0\r\nX: \0\r\n\r\n",
 }
-
-
-def assert_refused(edge: LiveEdge, raw: bytes, status: int = 400) -> None:
-    """The one answer is a problem document with this status, and then the connection ends."""
-    received = edge.raw(raw)
-    (answer,) = parse_answers(received, b"GET")
-    assert answer.status == status
-    assert answer.get(b"connection") == b"close"
-    assert answer.get(b"content-type") == b"application/problem+json"
-    problem = json.loads(answer.body)
-    assert problem["status"] == status
-    assert edge.log(request_id=problem["request_id"])["status"] == status
 
 
 @pytest.fixture(scope="module")
@@ -272,82 +259,6 @@ def test_connect_is_refused(exact: LiveEdge, backend: Script) -> None:
     assert len(backend.requests) == before
 
 
-# Limits.
-
-
-def test_a_target_that_is_too_long_is_414(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, limits={"target_bytes": 1024})
-    assert_refused(exact, request(b"/" + b"x" * 1024), 414)
-    assert_refused(exact, b"GET /" + b"x" * 10_000, 414)  # before its end has come
-    assert exact.ask(b"/" + b"x" * 1023).status == 200
-
-
-def test_a_head_that_is_too_large_is_431(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, limits={"head_bytes": 4096, "headers": 20})
-    assert_refused(exact, request(headers=b"X: " + b"y" * 5000 + b"\r\n"), 431)
-    assert_refused(exact, b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000, 431)
-    assert_refused(exact, request(headers=b"X: y\r\n" * 20), 431)
-    assert exact.ask(headers=b"X: y\r\n" * 19).status == 200
-
-
-def test_a_body_that_is_too_large_is_413(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, limits={"body_bytes": 1000})
-    before = len(backend.requests)
-    assert_refused(exact, request(b"/", b"POST", body=b"x" * 1001), 413)
-    for chunks in (b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\nx\r\n0\r\n\r\n", b"3e9\r\n" + b"x" * 1001):
-        with exact.client() as client:
-            client.send(CHUNKED + chunks)
-            assert client.answer().status == 413
-    assert len(backend.requests) == before
-    assert exact.ask(b"/", b"POST", body=b"x" * 1000).status == 200
-
-
-def test_a_head_that_comes_too_slowly_is_408(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, timeouts={"head_s": 0.4})
-    with exact.client(3) as client:
-        for _ in range(3):
-            client.send(b"GET / HTTP/1.1\r\n"[:3])
-            backend.stopping.wait(0.1)
-        answer = client.answer()
-        assert (answer.status, answer.get(b"connection")) == (408, b"close")
-        assert client.rest() == b""
-
-
-def test_a_body_that_stops_is_408(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, timeouts={"idle_s": 0.4})
-    with exact.client(3) as client:
-        client.send(POST + b"Content-Length: 10\r\n\r\nhalf")
-        assert client.answer().status == 408
-        assert client.rest() == b""
-    exact.settled()
-    assert exact.backends()[0]["failed"] == 0
-
-
-def test_an_idle_connection_is_closed_after_keepalive_s_without_a_word(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend, timeouts={"keepalive_s": 0.4})
-    with exact.client(3) as silent, exact.client(3) as idle:
-        idle.send(request())
-        assert idle.answer().status == 200
-        assert idle.rest() == b""
-        assert silent.rest() == b""
-
-
-def test_an_expectation_that_is_not_understood_is_417(exact: LiveEdge, backend: Script) -> None:
-    exact.configure(backend)
-    assert_refused(exact, POST + b"Content-Length: 4\r\nExpect: 200-maybe\r\n\r\nabcd", 417)
-
-
-def test_a_refused_client_can_read_why_although_it_goes_on_sending(exact: LiveEdge, backend: Script) -> None:
-    """Closing over unread bytes resets the connection, and the reset takes the answer with it."""
-    exact.configure(backend, limits={"body_bytes": 1000})
-    with exact.client() as client:
-        client.send(POST + b"Content-Length: 1000000\r\n\r\n")
-        sender = threading.Thread(target=client.send, args=(b"x" * 1_000_000,))
-        sender.start()
-        assert client.answer().status == 413
-        sender.join(5)
-
-
 def test_a_small_answer_goes_out_in_one_write_and_without_delay(own: LiveEdge) -> None:
     """With Nagle's algorithm on, a keep-alive answer in two writes takes 44 ms."""
     with Script(answers()) as backend, own.client() as client:
@@ -373,75 +284,3 @@ def test_answers_that_are_late_do_not_hold_up_other_clients(exact: LiveEdge) -> 
         assert exact.ask(b"/quick").body == b"/quick"
         go_on.set()
         assert late.answer().body == b"/late"
-
-
-# Whatever comes.
-
-
-def mutations(seed: int) -> bytes:
-    """A few requests with a few bytes changed, left out, doubled or put in."""
-    rng = random.Random(seed)
-    raw = bytearray(
-        request(b"/a?b=c", headers=b"X-One: 1\r\nX-Two: 2\r\n")
-        + request(b"/d", b"POST", body=b"hello")
-        + CHUNKED
-        + b"5\r\nhello\r\n0\r\n\r\n"
-        + request(b"/e", headers=b"Connection: close\r\n")
-    )
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(raw))
-        match rng.randrange(4):
-            case 0:
-                raw[at] = rng.choice(b"\r\n\0 \t:,;/0aZ\x7f\xff")
-            case 1:
-                del raw[at : at + rng.randint(1, 8)]
-            case 2:
-                raw[at:at] = raw[at : at + rng.randint(1, 40)]
-            case _:
-                raw[at:at] = rng.choice([b"\r\n", b"\n", b"\r\n\r\n", b" ", b"\0", b"Host: x\r\n", b"0\r\n\r\n"])
-    return bytes(raw)
-
-
-def test_whatever_comes_the_answer_is_http_or_a_closed_connection(exact: LiveEdge) -> None:
-    with Script(serves(lambda _call, seen: message(body=seen.target)), health=None) as backend:
-        exact.configure(backend, timeouts={"head_s": 0.3, "idle_s": 0.3, "keepalive_s": 0.3})
-        for seed in range(150):
-            raw = mutations(seed)
-            with exact.client(3) as client:
-                client.send(raw)
-                client.half_close()
-                received = client.rest()
-            try:
-                for answer in parse_answers(received):
-                    assert answer.status in (200, 400, 408, 417, 431, 499, 501), (seed, raw, received)
-            except WireError as error:
-                raise AssertionError(f"seed {seed}: {error}\n{raw!r}\n{received!r}") from error
-        exact.settled()
-        # The backend's reader is strict: had anything malformed come through, it would have closed the connection.
-        assert exact.backends()[0]["failed"] == 0
-
-
-def test_whatever_a_backend_says_the_client_gets_http_or_a_cut(exact: LiveEdge) -> None:
-    rng = random.Random(7)
-    good = head(200, [("Content-Length", "5"), ("X", "y")]) + b"hello"
-    chunks = head(200, [("Transfer-Encoding", "chunked")]) + b"5\r\nhello\r\n0\r\n\r\n"
-
-    def act(call: Call) -> None:
-        if call.request():
-            raw = bytearray(rng.choice([good, chunks]))
-            for _ in range(rng.randint(1, 3)):
-                at = rng.randrange(len(raw))
-                raw[at : at + rng.randint(0, 2)] = rng.choice([b"", b"\r\n", b"\n", b"\0", b"x", b":", b" ", b"9"])
-            call.send(bytes(raw))
-
-    with Script(act) as backend:
-        exact.configure(backend, timeouts={"first_byte_s": 0.3, "idle_s": 0.3}, retry={"attempts": 1}, breaker={"failures": 1000})
-        for _ in range(150):
-            with exact.client(3) as client:
-                client.send(request())
-                try:
-                    assert 100 <= client.answer().status <= 999
-                    assert not client.stream.buffer
-                except WireError:
-                    assert client.rest() == b""
-        exact.settled()

@@ -114,6 +114,7 @@ class Pieces:
         self.length = length
         self.received_bytes = 0
         self.here = here
+        self.trailers: list[tuple[bytes, bytes]] = []
 
     @property
     def complete(self) -> bool:

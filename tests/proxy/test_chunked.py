@@ -284,3 +284,19 @@ def test_the_data_of_a_chunk_does_not_count_as_overhead() -> None:
 @pytest.mark.parametrize("name", [b"Content-Length: 5", b"Transfer-Encoding: gzip"])
 def test_framing_does_not_come_in_trailers(name: bytes) -> None:
     assert decode(b"1\r\na\r\n0\r\n" + name + b"\r\n\r\n") is None
+
+
+@pytest.mark.parametrize(
+    "wire", [b"5 \r\nhello\r\n0\r\n\r\n", b"005   \r\nhello\r\n0  \r\n\r\n", b"5 ;a=b\r\nhello\r\n0\r\n\r\n"]
+)
+def test_blanks_behind_a_size_are_taken_from_backends_only(wire: bytes) -> None:
+    decoder = ChunkedDecoder(padded_sizes=True)
+    assert b"".join(decoder.feed(wire)) == b"hello"
+    assert decoder.complete
+    assert decode(wire) is None
+
+
+@pytest.mark.parametrize("size", [b" 5", b"5 5", b"5 x", b"+5", b""])
+def test_nothing_else_is_taken_for_a_padded_size(size: bytes) -> None:
+    with pytest.raises(ChunkedError):
+        ChunkedDecoder(padded_sizes=True).feed(size + b"\r\nhello\r\n0\r\n\r\n")

@@ -216,6 +216,26 @@ def test_a_body_that_is_still_coming_goes_on_piece_by_piece(peer: Peer) -> None:
     assert peer.connection.reusable()
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_the_trailers_of_a_request_go_on(peer: Peer, here: bool) -> None:
+    body = Pieces(b"one", here=here)
+    body.trailers = [(b"X-Sum", b"abc"), (b"Host", b"evil")]
+    peer.connection.send(HEAD, body, 1, 1)
+    assert peer.sock.recv(100_000) + (b"" if here else _rest(peer)) == HEAD + b"3\r\none\r\n0\r\nX-Sum: abc\r\n\r\n"
+
+
+def _rest(peer: Peer) -> bytes:
+    received = b""
+    while not received.endswith(b"\r\n\r\n"):
+        received += peer.sock.recv(100_000)
+    return received
+
+
+def test_chunks_may_be_padded(peer: Peer) -> None:
+    assert peer.ask(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5  \r\nhello\r\n0  \r\n\r\n") == b"hello"
+    assert peer.connection.reusable()
+
+
 def test_an_upload_that_breaks_off_cuts_the_request_and_is_what_the_reader_hears(peer: Peer) -> None:
     peer.connection.send(HEAD, Pieces(b"one", ClientGone("left")), 1, 1)
     with pytest.raises(ClientGone):

@@ -13,8 +13,10 @@ from smartedge.proxy.headers import (
     RequestFields,
     forwarded_lines,
     keep_alive_s,
+    last_chunk,
     pairs_of,
     tokens,
+    without_length,
 )
 
 # ---- the reference ----
@@ -22,7 +24,7 @@ from smartedge.proxy.headers import (
 Lines = list[tuple[str, str, str]]
 """Fields as (name, value, what stands between colon and value)."""
 
-ENDS_HERE = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+ENDS_HERE = {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
 SAYS_OF_ITS_CLIENT = {"forwarded", "x-real-ip"} | {
     f"x-forwarded-{what}" for what in ("for", "host", "proto", "port", "server", "prefix", "ssl", "scheme", "by")
 }
@@ -44,8 +46,7 @@ def goes_on_in_a_request(name: str, lines: Lines) -> bool:
 
 
 def goes_on_in_an_answer(name: str, lines: Lines) -> bool:
-    # An answer's trailers go on, and so does the field that announces them.
-    return name.lower() not in ENDS_HERE - {"trailer"} | nominated(lines)
+    return name.lower() not in ENDS_HERE | nominated(lines)
 
 
 def raw(lines: Lines) -> bytes:
@@ -320,3 +321,24 @@ def test_the_standards_forwarded_is_sent_besides_when_it_is_asked_for(peer: byte
     assert forwarded_lines(fields, peer, b"https", False, True).endswith(b"X-Forwarded-Proto: https\r\n" + ours)
     assert b"Forwarded: for=10.0.0.1\r\n" + ours in forwarded_lines(fields, peer, b"https", True, True)
     assert b"\r\nForwarded:" not in forwarded_lines(fields, peer, b"https", False)
+
+
+def test_trailers_end_a_chunked_body_in_their_order() -> None:
+    assert last_chunk() == b"0\r\n\r\n"
+    assert last_chunk([(b"X-Sum", b"a"), (b"X-Sum", b"b"), (b"Server-Timing", b"c;dur=1")]) == (
+        b"0\r\nX-Sum: a\r\nX-Sum: b\r\nServer-Timing: c;dur=1\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    b"Host Content-Length content_length Transfer-Encoding Connection TE Trailer Content-Type Content-Encoding If-Match Range"
+    b" Authorization Cookie Set-Cookie X-Forwarded-For X_FORWARDED_FOR Forwarded X-Request-Id Via Expect".split(),
+)
+def test_no_trailer_says_what_only_a_header_may(name: bytes) -> None:
+    """A backend that reads trailers into its header fields would believe it (RFC 9110 section 6.5.1)."""
+    assert last_chunk([(name, b"x"), (b"X-Kept", b"1")]) == b"0\r\nX-Kept: 1\r\n\r\n"
+
+
+def test_a_length_is_taken_out_of_a_block_that_may_not_have_one() -> None:
+    assert without_length(b"Link: </a>\r\ncontent-LENGTH: 5\r\nX: y\r\n") == b"Link: </a>\r\nX: y\r\n"

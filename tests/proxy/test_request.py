@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 from typing import Any
 from wsgiref.validate import check_environ
 
@@ -231,6 +232,25 @@ def test_gunicorns_body_is_read_to_its_end(framing: bytes, length: int | None, p
     assert found.body.received_bytes == 11
 
 
+def test_gunicorns_body_is_read_as_it_arrives_and_no_further() -> None:
+    """Through gunicorn's reader each byte was copied four times, and each read made room for all that was still to come."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        config = GunicornConfig()
+        theirs.sendall(b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\nhel")
+        requests = RequestParser(config, ours, ("192.0.2.1", 5))
+        response, environ = gunicorn_wsgi.create(next(requests), None, ("192.0.2.1", 5), ("127.0.0.1", 80), config)
+        body = from_environ(environ, response.start_response).body
+        assert body is not None
+        assert body.read() == b"hel"
+        theirs.sendall(b"lo ")
+        assert body.read() == b"lo "
+        theirs.sendall(b"worldGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert body.read() == b"world"
+        assert body.complete
+        assert next(requests).uri == "/2"
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 11\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz"])
 def test_gunicorns_body_that_is_cut_or_malformed_is_the_clients_fault(framing: bytes) -> None:
     found = from_gunicorn(b"POST / HTTP/1.1\r\nHost: h\r\n" + framing, 1)
@@ -438,3 +458,18 @@ def test_a_replay_that_was_stopped_in_the_middle_of_a_read_is_not_sent_again() -
     assert not replay.rewind()
     assert replay.buffered() is None
     assert replay.read() == b"b"
+
+
+def test_a_twin_is_the_whole_body_from_its_beginning_while_the_other_is_being_sent() -> None:
+    replay = Replay(Pieces(b"ab", b"cd"), 10)
+    assert replay.twin() is None  # the client still sends
+    while replay.read():
+        pass
+    twin = replay.twin()
+    assert twin is not None
+    assert (twin.buffered(), twin.read(), replay.read()) == (b"abcd", b"", b"")
+    assert not replay.spent
+    large = Replay(Pieces(b"x" * 11), 10)
+    large.read()
+    assert large.spent
+    assert large.twin() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -215,6 +216,34 @@ def test_limits_have_their_statuses(limits: ServerLimits, raw: bytes, status: in
     assert (answer.status, answer.get(b"connection")) == (status, b"close")
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"\r\nHEAD /" + b"x" * 10_000,
+        b"HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: magic\r\n\r\n",
+        GET + b"HEAD / HTTP/1.1\r\nHost : h\r\n\r\n",
+    ],
+)
+def test_a_refused_head_request_is_answered_without_a_body(raw: bytes) -> None:
+    with edge_server(App(hello)) as server:
+        received = talk(server, raw)
+    refusal = received[received.index(b"HTTP/1.1 4") :]
+    assert refusal.count(b"\r\n\r\n") == 1
+    assert refusal.endswith(b"\r\n\r\n")
+    assert b"Content-Length: " in refusal  # what a GET would have had
+
+
+def test_a_1xx_has_no_content_length() -> None:
+    def view(environ: Any, start_response: Any) -> list[bytes]:
+        environ["smartedge.request"].interim(103, b"103 Early Hints\r\n", b"Link: </a>\r\nContent-Length: 5\r\n")
+        return hello(environ, start_response)  # type: ignore[no-any-return]
+
+    with edge_server(App(view)) as server:
+        received = talk(server, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert received.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("raws", [[], [b"\r\n"], [GET]])
 def test_an_idle_connection_is_closed_without_a_word(raws: list[bytes]) -> None:
     with edge_server(App(hello, limits=QUICK)) as server:
@@ -254,6 +283,25 @@ def test_a_stop_waits_for_answers_and_not_for_idle_connections() -> None:
             gevent.socket.create_connection(("127.0.0.1", server.server_port))
         busy.close()
         idle.close()
+
+
+def test_a_stop_gives_those_who_have_just_connected_time_to_ask() -> None:
+    """Whoever has had no answer yet does not expect a close, and does not ask again."""
+    with edge_server(App(hello)) as server, gevent.Timeout(5):
+        address = ("127.0.0.1", server.server_port)
+        fresh = gevent.socket.create_connection(address)
+        while not server.handlers:
+            gevent.sleep(0.001)
+        unseen = socket.create_connection(address)  # the system accepts it, and the server has no time to look
+        server.close()
+        stopping = gevent.spawn(server.stop_gracefully, 5)
+        for sock in (fresh, unseen):
+            sock.sendall(GET)
+            gevent.socket.wait_read(sock.fileno())
+            (answer,) = answers_of(sock.recv(65536))
+            assert (answer.body, answer.get(b"connection")) == (b"hello", b"close")
+            sock.close()
+        assert stopping.get() is True
 
 
 def test_a_stop_cuts_what_does_not_end_in_time() -> None:

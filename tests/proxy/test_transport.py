@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -12,8 +13,9 @@ import gevent.socket
 import pytest
 import requests
 
-from smartedge.balancer.errors import BackendClosed, BadAnswer, ClientGone, ConnectFailed
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
 from smartedge.proxy.chunked import ChunkedDecoder
+from smartedge.proxy.connection import KNOWN_HEAD_BYTES, KNOWN_HEADS, _known_heads
 from smartedge.proxy.request import Replay
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits, Outbound
 from tests.proxy.peers import Pieces, backend, head_of, says
@@ -167,7 +169,7 @@ def test_a_close_while_it_is_idle_is_noticed_and_the_connection_dropped() -> Non
     with backend(lambda sock, _: (head_of(sock), sock.sendall(OK))) as url:
         session = session_for(url)
         session.send(get()).close()
-        ((kept, _),) = session.adapter._idle
+        (kept,) = session.adapter._idle
         while not kept.wire.closed:
             gevent.sleep(0.001)
         assert body_of(session.send(get(repeatable=False))) == b"hello"
@@ -200,7 +202,7 @@ def test_an_idle_connection_is_closed_before_the_backend_would_close_it() -> Non
     with backend(says(told, told)) as url:
         session = session_for(url)
         session.send(get()).close()
-        ((kept, _),) = session.adapter._idle
+        (kept,) = session.adapter._idle
         waited = 0.0
         while not kept.wire.closed:
             gevent.sleep(0.02)
@@ -272,3 +274,58 @@ def test_what_is_no_answer_may_have_been_acted_on_and_its_connection_is_closed()
 def test_a_client_that_left_is_not_the_backends_failure() -> None:
     with backend(lambda sock, _: (head_of(sock), sock.recv(65536), sock.recv(65536))) as url, pytest.raises(ClientGone):
         session_for(url).send(get(body=Replay(Pieces(b"one", ClientGone("left")), 100)))
+
+
+def test_a_pipelined_request_uses_no_connection_with_stray_bytes_on_it() -> None:
+    """The event loop has not run since the answer before, so nobody has noticed them: they would be taken for the answer."""
+    answered = gevent.event.Event()
+
+    def play(sock: Any, number: int) -> None:
+        head_of(sock)
+        sock.sendall(OK.replace(b"hello", b"first" if number == 1 else b"fresh"))
+        if number == 1:
+            answered.wait()
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray")
+        head_of(sock)
+
+    with backend(play) as url:
+        session = session_for(url)
+        assert body_of(session.send(get())) == b"first"
+        wire = session.adapter._idle[0].wire
+        wire.on_idle = None
+        answered.set()
+        gevent.sleep(0.01)
+        wire.readable, wire._armed = False, True  # as it is before the event loop has come round
+        pipelined = get()
+        pipelined.hasty = True
+        assert body_of(session.send(pipelined)) == b"fresh"
+
+
+def test_heads_are_remembered_but_not_without_end() -> None:
+    heads = [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: %d\r\n\r\n" % i for i in range(KNOWN_HEADS + 5)]
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: %b\r\n\r\n" % (b"x" * KNOWN_HEAD_BYTES)
+    with backend(says(*heads, heads[-1], long)) as url:
+        session = session_for(url)
+        answers = [session.send(get()) for _ in range(len(heads) + 2)]
+    assert [answer.headers["x"] for answer in answers[:-1]] == [str(i) for i in range(len(heads))] + [str(len(heads) - 1)]
+    assert answers[-2].fields is answers[-3].fields  # found out once
+    assert len(_known_heads) <= KNOWN_HEADS
+    assert long not in _known_heads
+
+
+def stalls(sock: Any, _number: int) -> None:
+    head_of(sock)
+    gevent.sleep(4)
+
+
+def test_a_try_has_until_the_deadline_and_a_backend_that_had_less_than_others_is_not_to_blame() -> None:
+    with backend(stalls) as url:
+        session = session_for(url)
+        for deadline, blame in ((monotonic() + 0.2, "edge"), (monotonic() - 5.0, "edge"), (monotonic() + 60.0, "backend")):
+            request = get()
+            request.deadline = deadline
+            with pytest.raises(BackendTimeout) as timeout:
+                session.send(request)
+            assert timeout.value.blame == blame
+            assert timeout.value.status == 504
+            assert ("retry.deadline_s" in timeout.value.detail) == (blame == "edge")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.app import SmartEdge
-from smartedge.balancer.backend import Cell
+from smartedge.balancer.backend import Cell, Shared
 from smartedge.config import parse
 from smartedge.edge import Edge
 from smartedge.proxy.headers import RequestFields, tokens
@@ -174,7 +174,7 @@ def test_why_it_ended_is_logged_and_nobody_is_blamed() -> None:
 def test_the_one_probe_of_an_open_breaker_readmits_with_the_switch() -> None:
     with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         breaker = edge.backend.learned.breaker
-        breaker.state = "open"
+        edge.backend.learned.shared[Shared.BREAKER] = 1  # open, and its time is over
         edge.edge.pool.touch()
         client.sendall(ASKS)
         head_of(client)

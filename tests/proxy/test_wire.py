@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import gevent.event
 import gevent.socket
 import pytest
 
-from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, connect, resolve
+from smartedge.proxy.wire import Wire, WireClosed, WireTimeout
 from tests.proxy.peers import wire_pair
 
 BIG = b"x" * 4_000_000
@@ -155,20 +154,3 @@ def test_half_a_close_lets_the_peer_answer(pair: tuple[Wire, Any]) -> None:
     assert theirs.recv(10) == b""
     theirs.sendall(b"answer")
     assert ours.recv(1) == b"answer"
-
-
-def test_the_second_address_is_tried_when_the_first_refuses() -> None:
-    with contextlib.closing(gevent.socket.socket()) as listener, contextlib.closing(gevent.socket.socket()) as refusing:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        refusing.bind(("127.0.0.1", 0))
-        first = resolve("127.0.0.1", refusing.getsockname()[1])
-        second = resolve("127.0.0.1", listener.getsockname()[1])
-        sock = connect(first + second, 1)
-        assert sock.getpeername() == listener.getsockname()
-        assert sock.getsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY)
-        sock.close()
-        with pytest.raises(ConnectionRefusedError):
-            connect(first, 1)
-    with pytest.raises(OSError):
-        connect([], 1)

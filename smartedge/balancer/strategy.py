@@ -1,0 +1,45 @@
+"""What a strategy is: it picks one of the candidates, and keeps no more than its own cursor.
+
+A strategy is called under the pool's lock, so it needs none of its own. What it keeps is by backend key, and
+survives a reload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import ClassVar, Protocol
+
+from smartedge.balancer.backend import Backend
+
+
+class Strategy(Protocol):
+    """One method, and hooks that do nothing unless a strategy wants them."""
+
+    name: ClassVar[str]
+
+    reason: str = "its strategy says so"
+    """Half a sentence, for people who ask why the last one was picked; it may be another after every pick."""
+
+    def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
+        """Return one of the candidates, of which there is at least one; each has a weight above zero.
+
+        now: seconds of a monotonic clock. rng: where chance comes from. key: what the request is known by, as
+        the section `hash` has it; empty when nothing is asked for, or the request has no such thing.
+        """
+
+    def score(self, backend: Backend, candidates: Sequence[Backend], now: float) -> float | None:
+        """Return the number that a pick would go by, the lower the better, or None if there is none; asking changes nothing."""
+        return None
+
+    def prepare(self, candidates: tuple[Backend, ...]) -> None:
+        """Hear that this tuple is what is picked from now on, with these weights; any other sequence is a part of it."""
+        return
+
+    def failed(self, backend: Backend) -> None:
+        """Hear that a lease of this backend failed."""
+        return
+
+    def keep(self, backends: Sequence[Backend]) -> None:
+        """Hear that these are now the backends of the pool; forget the others."""
+        return

@@ -1,0 +1,56 @@
+"""The secret that sticky cookies are made with: the operator's, or a random one that all workers of an edge share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+BYTES = 32
+
+
+class Secret:
+    """Where the secret comes from. given: what the environment says, None for nothing."""
+
+    def __init__(self, given: bytes | None) -> None:
+        self._given = given
+        self._own = secrets.token_bytes(BYTES)
+
+    def read(self, file: str | None, directory: Path | None) -> bytes:
+        """Return the given one, else the file's, else the one of the edge with this state directory. Raises OSError.
+
+        Without such a directory there is only this process, and what it made for itself.
+        """
+        if self._given:
+            return self._given
+        if file is not None:
+            return Path(file).read_bytes().strip()
+        return self._own if directory is None else shared(directory)
+
+
+def shared(directory: Path) -> bytes:
+    """Return the secret that is kept in a state directory; whoever asks first makes it. Raises OSError.
+
+    It is written under another name and linked to its own, so that nobody ever reads half of it. It dies with the
+    directory, when the edge's last worker ends.
+    """
+    path = directory / "sticky.secret"
+    with contextlib.suppress(FileNotFoundError):
+        return _read(path)
+    written = directory / f".sticky.secret.{os.getpid()}.{secrets.token_hex(4)}"
+    fd = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(BYTES))
+        with contextlib.suppress(FileExistsError):  # another worker was quicker
+            os.link(written, path)
+    finally:
+        os.unlink(written)
+    return _read(path)
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        return file.read(BYTES)

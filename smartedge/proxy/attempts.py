@@ -1,0 +1,355 @@
+"""The way to a backend that answers: a lease, the request, and when that fails, or takes too long, another try.
+
+Nothing else is decided here: who is picked is the pool's affair, whether there may be another try `balancer.retry`'s, what the
+bytes look like `headers`', how they travel `transport`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.breaker import BreakerChange
+from smartedge.balancer.decision import Trace
+from smartedge.balancer.errors import AllFull, BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.pool import Lease, Outcome
+from smartedge.balancer.retry import IDEMPOTENT, Tries
+from smartedge.proxy.headers import AnswerFields, forwarded_lines, retry_after
+from smartedge.proxy.request import Replay, Request
+from smartedge.proxy.transport import Answer, Outbound
+
+if TYPE_CHECKING:
+    from smartedge.proxy.affinity import Affinity
+    from smartedge.proxy.forward import Forwarder
+    from smartedge.proxy.hedge import Race
+    from smartedge.proxy.queue import Place
+
+_RETRIES, _HEDGES = int(Cell.RETRIES), int(Cell.HEDGES)
+
+
+class Attempts:
+    """One client request's tries, until one of them has an answer.
+
+    lease, backend, outbound, answer: of the try that counts. attempts: how many there were, hedges among them. latency_s: from
+    the last byte of the request to the first of the answer. place: in the queue, while it waits there. affinity: what found the
+    request's key and the id of the backend that its sticky cookie names.
+    """
+
+    # Defaults of the class: setting them on every exchange would cost more than some of its steps.
+    lease: Lease | None = None
+    backend: Backend | None = None
+    answer: Answer | None = None
+    outbound: Outbound | None = None
+    replay: Replay | None = None
+    error: EdgeError | None = None
+    race: Race | None = None
+    place: Place | None = None
+    trace: Trace | None = None
+    affinity: Affinity | None = None
+    key = b""
+    preferred: str | None = None
+    attempts = 0
+    hedges = 0
+    status = 0
+    latency_s: float | None = None
+    _tries: Tries | None = None
+
+    def __init__(self, forwarder: Forwarder, request: Request) -> None:
+        self._forwarder = forwarder
+        self.request = request
+        said = request.fields.request_id
+        self.request_id = said.decode("latin-1") if said is not None else forwarder.next_id()
+        self.started = monotonic()
+
+    # ---- to the backend ----
+
+    def run(self) -> None:
+        """Try backends until one answers; raises the EdgeError that the client is to be told."""
+        forwarder, request = self._forwarder, self.request
+        plan = forwarder.plan
+        policy = plan.retry
+        if forwarder.limiter is not None:
+            forwarder.limiter.admit(request, self.started)
+        if plan.affinity is not None:
+            self.affinity = plan.affinity
+            self.key, self.preferred = plan.affinity.take(request)
+        request.on_gone = self._client_left
+        if request.body is not None:
+            self.replay = Replay(request.body, policy.body_bytes)
+        forwarder.budget.deposit(self.started)
+        if forwarder.queued:
+            lease = self._take(self.started)
+        else:
+            try:  # as `_take` does, without the way there
+                lease = forwarder.pool.lease(self.started, (), self.key, self.preferred, self.trace)
+            except AllFull:
+                lease = forwarder.queue.wait(self, ())
+        self.lease = lease
+        lease.holder = self
+        hedges = forwarder.hedges
+        if hedges is not None and not self._may_hedge():
+            hedges = None
+        while True:
+            self.attempts += 1
+            backend = self.backend = lease.backend
+            outbound = self.outbound = self.make_outbound(backend)
+            try:
+                if hedges is None:
+                    answer: Answer = backend.transport.send(outbound)
+                else:
+                    answer = hedges.race(self, lease, outbound)
+                    lease = self.lease
+                    backend = self.backend = lease.backend
+            except EdgeError as error:
+                lease = self.lease = self._lease_after(error)
+                continue
+            status = answer.status_code
+            if answer.complete and status not in policy.statuses:
+                self.answer, self.status, self.lease = answer, status, None
+                change = lease.finish(monotonic(), status)
+                self.latency_s = lease.latency_s
+                if change:
+                    forwarder.events.breaker_changed(backend, change)
+                if forwarder.queued:
+                    forwarder.queue.serve()
+                return
+            self.latency_s = lease.answered(monotonic())
+            if status in policy.statuses:
+                another = self._lease_instead_of(answer)
+                if another is not None:
+                    answer.close()
+                    self.end_lease(lease, "failed", answer)
+                    lease = self.lease = another
+                    continue
+            self.answer = answer
+            self.status = status
+            return
+
+    def make_outbound(self, backend: Backend) -> Outbound:
+        """Make the request for this backend: its own name may be the Host, so each try gets one of its own."""
+        request = self.request
+        fields = request.fields
+        plan = self._forwarder.plan
+        trust = plan.is_trusted
+        body = request.body
+        tail = b""
+        if body is not None:
+            if body.length is None:
+                tail = b"Transfer-Encoding: chunked\r\n"
+            if request.expects_continue:
+                tail += b"Expect: 100-continue\r\n"
+        block = fields.block
+        if not fields.host or not backend.spec.preserve_host:
+            block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
+        head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b smartedge\r\nX-Request-Id: %b\r\n%b\r\n" % (
+            request.method,
+            request.target,
+            block,
+            forwarded_lines(
+                fields,
+                request.peer,
+                b"https" if request.secure else b"http",
+                trust is not None and trust(request.peer),
+                plan.forwarded_header,
+            ),
+            b"1" if request.version == 11 else b"0",
+            self.request_id.encode("latin-1"),
+            tail,
+        )
+        outbound = Outbound(request.method, head, self.replay, request.method in IDEMPOTENT)
+        if body is not None:
+            outbound.on_sent = self._sent
+        if request.interim is not None:
+            outbound.on_interim = self.interim
+        if self._tries is not None:
+            outbound.deadline = self._tries.deadline
+        outbound.hasty = request.hasty
+        return outbound
+
+    def _sent(self) -> None:
+        """The upload is out: the backend's latency counts from here, a slow client is not its fault."""
+        if self.lease is not None:
+            self.lease.sent(monotonic())
+
+    def interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
+        """Pass a 1xx on to the client."""
+        assert self.request.interim is not None
+        self.request.interim(status, status_line, fields.block)
+
+    # ---- leases ----
+
+    def _take(self, now: float, tried: Sequence[Backend] = ()) -> Lease:
+        """Take a lease; when all that could serve are full, wait in the queue for it. Raises NoBackend."""
+        forwarder = self._forwarder
+        if not forwarder.queued:
+            try:
+                return self.lease_now(now, tried)
+            except AllFull:
+                pass
+        return forwarder.queue.wait(self, tried)
+
+    def lease_now(self, now: float, tried: Sequence[Backend]) -> Lease:
+        """Take a lease, or raise NoBackend at once (AllFull among them)."""
+        trace = self._traced() if tried else self.trace
+        return self._forwarder.pool.lease(now, tried, self.key, self.preferred, trace)
+
+    def is_failure(self, answer: Answer) -> bool:
+        """Whether an answer counts as a failure of its backend."""
+        return answer.status_code in self._forwarder.plan.retry.statuses
+
+    def _traced(self) -> Trace | None:
+        """Give the trace of a request that is tried again: if it was not recorded so far, it is from here on."""
+        if self.trace is None:
+            self.trace = self._forwarder.explain.late("retry" if self.race is None else "hedge", self.lease)
+        return self.trace
+
+    def end_lease(self, lease: Lease, outcome: Outcome, answer: Answer | None = None, error: EdgeError | None = None) -> None:
+        """Close a lease, and have told what its breaker made of it. answer: what the backend answered, if it did."""
+        if self.lease is lease:
+            self.lease = None
+        code = answer.status_code if answer is not None else 0
+        retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
+        now = monotonic()
+        if self.trace is None and outcome == "failed":
+            self.trace = self._forwarder.explain.late("failed", lease)
+        if self.trace is not None:
+            self.trace.ended(lease, now, outcome, code, error)
+        self._lease_ended(lease, lease.close(now, outcome, retry_after_s, code))
+
+    def lease_failed(self, lease: Lease, error: EdgeError) -> None:
+        """Close a lease that ended with an error."""
+        self.end_lease(lease, "failed" if error.blame == "backend" else "abandoned", error=error)
+        if not error.sent and isinstance(error, BackendError):
+            self._forwarder.events.unreachable(lease.backend)
+
+    def outrun(self, lease: Lease) -> None:
+        """Close a lease without an answer because a try that was begun after it has one."""
+        if self.lease is lease:
+            self.lease = None
+        now = monotonic()
+        if self.trace is not None:
+            self.trace.ended(lease, now, "outrun")
+        self._lease_ended(lease, lease.outrun(now))
+
+    def _lease_ended(self, lease: Lease, change: BreakerChange | None) -> None:
+        forwarder = self._forwarder
+        if change:
+            forwarder.events.breaker_changed(lease.backend, change)
+        if forwarder.queued:
+            forwarder.queue.serve()
+
+    # ---- trying again ----
+
+    def _repeatable(self) -> bool:
+        """Whether the request may be sent to another backend although one may have acted on it."""
+        return self.request.method in IDEMPOTENT
+
+    def _may_hedge(self) -> bool:
+        """Whether it may be with two backends at once.
+
+        One who waits for a 100 has one conversation; and a sticky session's backend being late is no reason to leave it.
+        """
+        return self._repeatable() and not self.request.expects_continue and self.preferred is None
+
+    @property
+    def tries(self) -> Tries:
+        """The decision about more tries, made when the first is asked for."""
+        if self._tries is None:
+            forwarder = self._forwarder
+            policy = forwarder.plan.retry
+            self._tries = Tries(policy, forwarder.budget, self.started, self._repeatable(), self.backend)
+        return self._tries
+
+    def _lease_after(self, error: EdgeError) -> Lease:
+        """Take a lease on a backend that was not tried after a try that failed; raises what the client is to hear of."""
+        if self.lease is not None:
+            self.lease_failed(self.lease, error)
+        now = monotonic()
+        tries = self.tries
+        if (
+            error.blame != "backend"
+            or (self.replay is not None and not self.replay.rewind())
+            or not tries.again(now, sent=error.sent)
+        ):
+            raise error
+        try:
+            lease = self._take(now, tries.tried)
+        except NoBackend as none_left:
+            tries.in_vain(now)
+            if error.sent:
+                raise error from None
+            none_left.detail = f"{error.detail} No other backend is available ({none_left.detail})."
+            raise
+        self._begun(lease, _RETRIES)
+        lease.holder = self
+        return lease
+
+    def _lease_instead_of(self, answer: Answer) -> Lease | None:
+        """Take a lease for another try after an answer that counts as a failure; None when the answer has to do."""
+        now = monotonic()
+        tries = self.tries
+        if (self.replay is not None and not self.replay.rewind()) or not tries.again(now, sent=True):
+            return None
+        try:
+            lease = self.lease_now(now, tries.tried)
+        except NoBackend:
+            tries.in_vain(now)
+            return None
+        self._begun(lease, _RETRIES)
+        lease.holder = self
+        return lease
+
+    def lease_for_hedge(self, now: float) -> Lease | None:
+        """Take a lease for a try beside those under way, if there may be one."""
+        tries = self.tries
+        if not tries.hedge(now):
+            return None
+        try:
+            lease = self.lease_now(now, tries.tried)
+        except NoBackend:
+            tries.in_vain(now)
+            return None
+        self.attempts += 1
+        self.hedges += 1
+        self._begun(lease, _HEDGES)
+        return lease
+
+    def _begun(self, lease: Lease, counter: int) -> None:
+        assert self._tries is not None
+        self._tries.begun(lease.backend)
+        lease.backend.learned.add(counter)
+        if self.trace is not None:
+            self.trace.began(lease, "retry" if counter == _RETRIES else "hedge")
+
+    # ---- from outside ----
+
+    def cut_off(self, lease: Lease) -> bool:
+        """End a try as if its time were over, if another may follow: its backend answers nobody. Says whether it did.
+
+        A race looks after itself. What waits for its own connection, or for its client, is not at the backend yet.
+        """
+        connection = self.outbound.connection if self.outbound is not None else None
+        if lease is not self.lease or connection is None or self.race is not None:
+            return False
+        if (self.replay is not None and self.replay.twin() is None) or not self.tries.may_follow(monotonic()):
+            return False
+        connection.failure = BackendTimeout("The backend answers nothing any more.")
+        connection.wire.close()
+        return True
+
+    def _client_left(self) -> None:
+        """The client closed its connection: the backend need not go on (called in the hub, so nothing here may wait)."""
+        self.request.on_gone = None
+        self.error = gone = ClientGone("The client left before its answer was complete.")
+        if self.race is not None:
+            self.race.break_off(gone)
+            return
+        if self.place is not None:
+            self.place.leave(gone)
+            return
+        connection = self.outbound.connection if self.outbound is not None else None
+        if connection is not None and not (self.answer is not None and self.answer.complete):
+            connection.failure = gone
+            connection.wire.close()

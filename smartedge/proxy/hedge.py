@@ -1,0 +1,301 @@
+"""Hedging on a request's way: when the first byte is late, another backend is asked, too, and the first answer wins.
+
+The request's own greenlet sends the first try and waits as it always does; a hedge has a greenlet of its own, and its answer
+is thrown to the one that waits, as gevent throws a timeout. So a request that is not hedged costs a place in a queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import get_hub, getcurrent
+
+from smartedge.balancer.backend import Cell
+from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.hedge import UNKNOWN_S
+from smartedge.balancer.pool import Lease
+from smartedge.proxy.headers import AnswerFields
+from smartedge.proxy.request import Replay
+from smartedge.proxy.transport import Answer, Outbound
+
+if TYPE_CHECKING:
+    from smartedge.proxy.attempts import Attempts
+
+TICK_S = 0.005
+"""How often the requests that wait are looked at, in seconds."""
+
+SENDING_S = 0.1
+"""How often a request whose body is still coming is looked at, in seconds."""
+
+_HEDGES_WON = int(Cell.HEDGES_WON)
+
+
+class Overtaken(Exception):
+    """Another try of the same request has got its answer."""
+
+
+class Hedges:
+    """Everybody who waits for a first byte, in the order in which they will have waited long enough; one timer for all.
+
+    after_s: how long that is (`balancer.hedge.HedgeDelay`); written once a second by whoever knows.
+    """
+
+    def __init__(self) -> None:
+        self.after_s = UNKNOWN_S
+        self._waiting: deque[Race] = deque()
+        self._timer: Any = None
+
+    def race(self, exchange: Attempts, lease: Lease, outbound: Outbound) -> Answer:
+        """Send a request and, if it is late, hedge it; see Race.run."""
+        race = exchange.race = Race(self, exchange, lease, outbound)
+        try:
+            return race.run()
+        finally:
+            exchange.race = None
+
+    def watch(self, race: Race) -> None:
+        """Have `race.late` called when it is due; called in the order of their times, or nearly so."""
+        if not self._waiting:
+            if self._timer is None:
+                self._timer = get_hub().loop.timer(TICK_S, repeat=TICK_S, ref=False)
+            self._timer.again(self._look)
+        self._waiting.append(race)
+
+    def _look(self) -> None:
+        """See who is late (called by the timer, in the hub, so nothing here may wait)."""
+        now = monotonic()
+        waiting = self._waiting
+        while waiting and (waiting[0].over or waiting[0].due <= now):
+            race = waiting.popleft()
+            if not race.over:
+                gevent.spawn(race.late)
+        if not waiting:
+            self._timer.stop()
+
+
+class Runner:
+    """A hedge under way."""
+
+    __slots__ = ("answer", "greenlet", "lease", "outbound")
+
+    def __init__(self, lease: Lease, outbound: Outbound) -> None:
+        self.lease = lease
+        self.outbound = outbound
+        self.greenlet = getcurrent()
+        self.answer: Answer | None = None
+
+
+class Race:
+    """One request's tries beside each other. due: when the next hedge is. over: none may begin any more."""
+
+    __slots__ = (
+        "_error",
+        "_exchange",
+        "_fallback",
+        "_greenlet",
+        "_hedges",
+        "_lease",
+        "_outbound",
+        "_parked",
+        "_runners",
+        "_sending",
+        "_winner",
+        "due",
+        "over",
+    )
+
+    def __init__(self, hedges: Hedges, exchange: Attempts, lease: Lease, outbound: Outbound) -> None:
+        self._hedges = hedges
+        self._exchange = exchange
+        self._lease = lease
+        self._outbound = outbound
+        self._greenlet = getcurrent()
+        self._runners: list[Runner] = []
+        self._winner: Runner | None = None
+        self._fallback: tuple[Lease, Outbound, Answer] | None = None  # an answer that counts as a failure, if there is no other
+        self._error: EdgeError | None = None
+        self._sending = True
+        self._parked = False
+        self.over = False
+        self.due = lease.opened_at + hedges.after_s
+        if outbound.on_interim is not None:
+            outbound.on_interim = self._interim
+        hedges.watch(self)
+
+    # ---- in the request's own greenlet ----
+
+    def run(self) -> Answer:
+        """Give the answer that came first; it is then on the exchange's lease, and all the others have been closed.
+
+        Raises the EdgeError of the last try to fail when all have.
+        """
+        exchange, lease = self._exchange, self._lease
+        try:
+            try:
+                answer: Answer = lease.backend.transport.send(self._outbound)
+            except Overtaken:
+                exchange.outrun(lease)
+            except EdgeError as error:
+                self._sending = False
+                if error.blame != "backend" or self._is_alone():
+                    raise
+                exchange.lease_failed(lease, error)
+                self._error = error
+            else:
+                self._sending = False
+                if self._is_alone() or not exchange.is_failure(answer):
+                    return answer
+                lease.answered(monotonic())
+                self._fall_back(lease, self._outbound, answer)
+            return self._answer_of_a_hedge()
+        finally:
+            self._sending = False
+            self.over = True
+            self._cancel()
+
+    def _is_alone(self) -> bool:
+        return not self._runners and self._winner is None and self._fallback is None
+
+    def _answer_of_a_hedge(self) -> Answer:
+        """Give the answer that a hedge has, or will have: our own try has none that will do."""
+        while self._winner is None and self._runners:
+            self._parked = True
+            try:
+                get_hub().switch()
+            except Overtaken:
+                pass
+            finally:
+                self._parked = False
+        exchange = self._exchange
+        winner, self._winner = self._winner, None
+        if winner is None:
+            fallback, self._fallback = self._fallback, None
+            if fallback is None:
+                assert self._error is not None
+                raise self._error
+            exchange.lease, exchange.outbound, answer = fallback
+            return answer
+        exchange.lease, exchange.outbound = winner.lease, winner.outbound
+        winner.lease.backend.learned.add(_HEDGES_WON)
+        for runner in [runner for runner in self._runners if runner.lease.opened_at < winner.lease.opened_at]:
+            self._runners.remove(runner)
+            runner.greenlet.kill(block=False)
+            exchange.outrun(runner.lease)
+        assert winner.answer is not None
+        return winner.answer
+
+    def _cancel(self) -> None:
+        """End what is still under way: it was begun after the one that won, so nothing speaks against it."""
+        runners, self._runners = self._runners, []
+        for runner in runners:
+            runner.greenlet.kill(block=False)
+            self._exchange.end_lease(runner.lease, "abandoned")
+        winner, self._winner = self._winner, None
+        if winner is not None and winner.answer is not None:  # It came in the same moment as the one that is used.
+            winner.answer.close()
+            self._exchange.end_lease(winner.lease, "ok", winner.answer)
+        self._fall_back(None, None, None)
+
+    def _fall_back(self, lease: Lease | None, outbound: Outbound | None, answer: Answer | None) -> None:
+        """Keep an answer that is better than none, instead of an earlier one of the kind."""
+        before = self._fallback
+        self._fallback = None
+        if lease is not None and outbound is not None and answer is not None:
+            self._fallback = lease, outbound, answer
+        if before is not None:
+            before[2].close()
+            self._exchange.end_lease(before[0], "failed", before[2])
+
+    def _interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
+        """Pass a 1xx on. It says that the backend is at work, so the race is over: from here on the answer is its."""
+        self.over = True
+        self._cancel()
+        self._exchange.interim(status, status_line, fields)
+
+    # ---- in the hub ----
+
+    def break_off(self, error: EdgeError) -> None:
+        """Have `run` end with this error: the client left."""
+        get_hub().loop.run_callback(self._throw, error)
+
+    def _throw(self, error: Exception) -> None:
+        """Throw an exception at the request's own greenlet, if that still waits for an answer.
+
+        Between two of the hub's callbacks that greenlet stands still; what it stands at is in its flags.
+        """
+        if self._sending or self._parked:
+            self._sending = False
+            self._greenlet.throw(error)
+
+    def _wake(self) -> None:
+        if self._winner is not None or self._parked:
+            self._throw(Overtaken())
+
+    # ---- in the greenlet of a hedge ----
+
+    def late(self) -> None:
+        """Ask another backend, too, if the request and the budget allow it, and see it through."""
+        if self.over:
+            return
+        now = monotonic()
+        exchange, hedges = self._exchange, self._hedges
+        body: Replay | None = None
+        if exchange.replay is not None:
+            waited_s = now - self._lease.sent_at
+            body = exchange.replay.twin()
+            if body is None:
+                if not exchange.replay.spent:  # The client still sends.
+                    self._watch(now + max(hedges.after_s, SENDING_S))
+                return
+            if waited_s < hedges.after_s:
+                self._watch(now + hedges.after_s - waited_s)  # It has only just sent all of it.
+                return
+        lease = exchange.lease_for_hedge(now)
+        if lease is None:
+            return
+        self._watch(now + hedges.after_s)  # It may be as slow as the first.
+        outbound = exchange.make_outbound(lease.backend)
+        outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
+        self._follow(Runner(lease, outbound))
+
+    def _watch(self, due: float) -> None:
+        self.due = due
+        self._hedges.watch(self)
+
+    def _follow(self, runner: Runner) -> None:
+        exchange, lease = self._exchange, runner.lease
+        self._runners.append(runner)
+        try:
+            answer = runner.answer = lease.backend.transport.send(runner.outbound)
+        except EdgeError as error:
+            if not self._leaves(runner):
+                return
+            exchange.lease_failed(lease, error)
+            self._error = error
+        except BaseException:
+            if self._leaves(runner):
+                exchange.end_lease(lease, "abandoned")
+            raise
+        else:
+            if not self._leaves(runner):
+                answer.close()
+                return
+            lease.answered(monotonic())
+            if exchange.is_failure(answer):
+                self._fall_back(lease, runner.outbound, answer)
+            elif self._winner is None:
+                self._winner = runner
+            else:
+                answer.close()
+                exchange.end_lease(lease, "ok", answer)
+        get_hub().loop.run_callback(self._wake)
+
+    def _leaves(self, runner: Runner) -> bool:
+        """Take a hedge that has ended off the list; False when it was cancelled, and its lease has been closed."""
+        if runner not in self._runners:
+            return False
+        self._runners.remove(runner)
+        return True

@@ -1,0 +1,99 @@
+"""The event loop in virtual time: the balancer's own pool, breakers, health, EWMA and retries decide, nothing waits.
+
+The network and the machines are modelled (`machine`). Time is a number that goes from one event to the next.
+"""
+
+from __future__ import annotations
+
+import heapq
+from math import inf
+from random import Random
+from typing import Any
+
+from smartedge import config_strategy
+from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.outliers import OutlierDetector
+from smartedge.balancer.pool import Pool
+from smartedge.config import Config
+from smartedge.simulator.draws import arrivals
+from smartedge.simulator.figures import Outcome
+from smartedge.simulator.forwarding import Forwarding
+from smartedge.simulator.machine import Call, Machine
+from smartedge.simulator.probes import Prober
+from smartedge.simulator.scenario import Scenario
+
+START_S = 1_000.0
+"""The monotonic clock at a scenario's second 0: that of a real machine is not 0 either."""
+
+TELL_S = 0.05
+"""How often the edge looks for backends that have fallen silent."""
+
+
+class Run:
+    """One strategy's run of a scenario: everything that one worker has, and the machines."""
+
+    def __init__(self, scenario: Scenario, config: Config) -> None:
+        world = self._world = scenario.world
+        self._heap: list[tuple[float, int, Call, Any]] = []
+        self._count = 0
+        rng = Random(f"{world.seed} edge")
+        backends = [Backend(spec, Learned(spec.health, spec.breaker)) for spec in config.specs()]
+        # A user's own strategy is timed on a clock that stands still: whether it is quick must not change the result.
+        strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
+        self._pool = Pool(backends, strategy, rng, config.panic)
+        self._outcome = Outcome([backend.id for backend in backends])
+        chance = Random(f"{world.seed} tries")
+        from_s = START_S + world.warmup_s
+        self._forwarding = Forwarding(world, config, self._pool, self._at, chance, self._outcome, from_s)
+        machines = {backend.id: self._machine(scenario, backend.id) for backend in backends}
+        self._forwarding.machines = machines
+        self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
+        self._outliers = OutlierDetector()
+        self._outlier_policy = config.outlier_policy
+        self._at(START_S + TELL_S, self._tell, None)
+        self._at(START_S + 1.0, self._tidy, None)
+
+    def run(self) -> Outcome:
+        """Let all requests come and end."""
+        heap, pop, arrive = self._heap, heapq.heappop, self._forwarding.arrive
+        events = 0
+        for arrival in arrivals(self._world.arrivals, self._world.duration_s, Random(f"{self._world.seed} arrivals")):
+            at = START_S + arrival.at
+            while heap[0][0] <= at:
+                now, _, call, what = pop(heap)
+                call(now, what)
+                events += 1
+            arrive(at, arrival)
+            events += 1
+        while any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
+            now, _, call, what = pop(heap)
+            call(now, what)
+            events += 1
+        self._outcome.events = events
+        return self._outcome
+
+    def _at(self, when: float, call: Call, what: Any) -> None:
+        self._count += 1  # events of the same time happen in the order in which they were planned
+        heapq.heappush(self._heap, (when, self._count, call, what))
+
+    def _machine(self, scenario: Scenario, name: str) -> Machine:
+        (_, behaviour), *changes = scenario.machines[name]
+        forwarding = self._forwarding
+        machine = Machine(behaviour, self._world.network.backend_s, self._at, forwarding.answered, forwarding.broke)
+        for at_s, later in changes:
+            self._at(START_S + at_s, machine.change, later)
+        return machine
+
+    def _tell(self, now: float, _: None) -> None:
+        """Look for backends that answer nothing any more, as often as the edge does."""
+        self._pool.eject_silent(now)
+        self._at(now + TELL_S, self._tell, None)
+
+    def _tidy(self, now: float, _: None) -> None:
+        """Do once a second what the edge does then: look at latencies, and for outliers."""
+        pool, policy = self._pool, self._outlier_policy
+        self._forwarding.hedge_delay.tick(backend.learned for backend in pool.backends)
+        for found in self._outliers.look(pool.backends, policy, now):
+            if not policy.observe:
+                pool.eject(found.backend, now, policy.max_ejected_ratio)
+        self._at(now + 1.0, self._tidy, None)

@@ -1,0 +1,77 @@
+"""A worker among the others of its edge: what it keeps up with, and what it does for all of them (docs/workers.md)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from smartedge.balancer.backend import Learned
+from smartedge.balancer.cells import Shared
+from smartedge.balancer.errors import EdgeError
+from smartedge.config import ConfigError
+from smartedge.control.census import census
+from smartedge.control.follower import Follower
+from smartedge.control.generations import Generations
+from smartedge.control.housekeeping import spawned_by_hup
+from smartedge.control.leader import Leadership
+from smartedge.control.place import Place
+from smartedge.control.reload import Reloader
+
+_DRAINING = int(Shared.DRAINING)
+
+
+class Team:
+    """Alone until it has joined. own: the edge's own row; what all workers share of it is theirs after that.
+
+    stopping: this worker takes no more connections. leading: whether it was the one, when it was last asked, that does what
+    one does for all.
+    """
+
+    def __init__(self, own: Learned, reloader: Reloader) -> None:
+        self.stopping = False
+        self.leading = True
+        self._own = own
+        self._reloader = reloader
+        self._follower = Follower(reloader.follow)
+        self._place: Place | None = None
+        self._leadership: Leadership | None = None
+
+    def join(self, place: Place, reread: Callable[[], object]) -> None:
+        """Have the configuration that the other workers have; raises StateError.
+
+        reread: reads the file again, which a worker does that a SIGHUP to gunicorn has started.
+        """
+        self._place = place
+        self._leadership = Leadership(place)
+        if place.directory is None:
+            return
+        try:
+            self._reloader.join(Generations(place.directory, place.confirm, place.confirmed, place.live))
+            if spawned_by_hup():
+                reread()
+        except (ConfigError, EdgeError) as error:
+            print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)
+
+    def leads(self, now: float) -> bool:
+        """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""
+        self.leading = self._leadership is None or self._leadership(now)
+        return self.leading
+
+    def keep_up(self, now: float) -> None:
+        """Apply what another worker has reloaded; asked often."""
+        self._follower(now)
+
+    def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
+        """Return what every live worker is and does."""
+        return [{"slot": 0, "pid": os.getpid()}] if self._place is None else census(self._place, now)
+
+    @property
+    def draining(self) -> bool:
+        """Whether those in front of the edge should send it nothing more: this worker stops, or the operator wants that."""
+        return self.stopping or bool(self._own.shared[_DRAINING])
+
+    def drain(self, draining: bool) -> None:
+        """Let all workers say that they are draining, and serve on; or take it back."""
+        self._own.shared[_DRAINING] = draining

@@ -1,0 +1,130 @@
+"""What gunicorn's signals do to an edge of several workers under load: no request is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.acts import answers
+from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, first_piece, request, start_edge
+from tests.live.peers import Call, Client, Script
+from tests.live.processes import wait_until
+from tests.live.steady import SteadyLoad
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@contextlib.contextmanager
+def many(directory: Path, server: str, backend: Script, workers: int = 2, *arguments: str) -> Iterator[LiveEdge]:
+    """An edge of several workers."""
+    count = ("--workers", str(workers)) if server == OWN else ("-w", str(workers))
+    with start_edge(directory, backend, server=server, arguments=(*count, *arguments)) as edge:
+        wait_until(lambda: len(pids(edge)) == workers, 30, "all workers")
+        yield edge
+
+
+def pids(edge: LiveEdge) -> set[int]:
+    """The workers' process numbers."""
+    return {worker["pid"] for worker in edge.status()["workers"]}
+
+
+@contextlib.contextmanager
+def lossless(edge: LiveEdge) -> Iterator[SteadyLoad]:
+    """A load that fails the test if anything of it does."""
+    with SteadyLoad(edge.port, clients=6) as load:
+        wait_until(lambda: load.answered > 50, 20, "the load")
+        yield load
+        before = load.answered
+        wait_until(lambda: load.answered > before + 50, 20, "the load to go on")
+    assert load.failures == [], f"{load.failures[:5]}\n{edge.process}"
+
+
+@pytest.mark.parametrize("server", [GEVENT, WORKER])
+def test_hup_replaces_the_workers_of_a_bare_gunicorn_with_what_the_file_says_now(tmp_path: Path, server: str) -> None:
+    with Script(answers()) as backend, many(tmp_path, server, backend) as edge, lossless(edge):
+        old = pids(edge)
+        file = tmp_path / "backends.json"
+        document = json.loads(file.read_text())
+        document["backends"][0]["weight"] = 7
+        file.write_text(json.dumps(document))
+        os.kill(edge.process.pid, signal.SIGHUP)
+        wait_until(lambda: len(pids(edge)) == 2 and not pids(edge) & old, 40, "other workers")
+        status = edge.status()
+        assert status["generation"] == 2
+        assert status["backends"][0]["weight"] == 7
+        assert {worker["generation"] for worker in status["workers"]} == {2}
+        assert edge.process.output.count("🔄") == 1
+
+
+@pytest.mark.parametrize("server", [GEVENT, OWN])
+def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path, server: str) -> None:
+    with Script(answers()) as backend, many(tmp_path, server, backend) as edge, lossless(edge):
+        os.kill(edge.process.pid, signal.SIGTTIN)
+        wait_until(lambda: len(pids(edge)) == 3, 30, "a third worker")
+        for _ in range(2):
+            now = len(pids(edge))
+            os.kill(edge.process.pid, signal.SIGTTOU)
+            wait_until(lambda now=now: len(pids(edge)) == now - 1, 30, "one worker less")
+        assert len(pids(edge)) == 1
+
+
+@pytest.mark.parametrize("server", [GEVENT, OWN])
+def test_usr2_starts_a_second_edge_on_the_same_port_and_the_first_one_can_go(tmp_path: Path, server: str) -> None:
+    with Script(answers()) as backend, many(tmp_path, server, backend) as edge, lossless(edge):
+        old = pids(edge)
+        os.kill(edge.process.pid, signal.SIGUSR2)
+        home = tmp_path / "state"
+        wait_until(lambda: len([path for path in home.glob("*/*") if path.is_dir()]) == 2, 40, "the second edge's directory")
+        wait_until(lambda: any(not pids(edge) & old for _ in range(5)), 40, "the second edge to answer")
+        os.kill(edge.process.pid, signal.SIGTERM)
+        assert edge.process.wait(40) == 0
+        wait_until(lambda: len(pids(edge)) == 2 and not pids(edge) & old, 20, "only the second edge")
+        wait_until(lambda: len([path for path in home.glob("*/*") if path.is_dir()]) == 1, 20, "the first edge's directory to go")
+        assert edge.process.output.count("🚀") == (2 if server == OWN else 0)
+
+
+@pytest.mark.parametrize("server", [GEVENT, WORKER, OWN])
+def test_sigterm_lets_requests_end_and_idle_clients_do_not_hold_it_up(tmp_path: Path, server: str) -> None:
+    stopped: list[bool] = []
+
+    def act(call: Call) -> None:
+        while call.request():
+            call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+            wait_until(lambda: stopped, 10)
+            call.send(b"last.")
+
+    with Script(act) as backend, many(tmp_path, server, backend) as edge:
+        idle = [edge.client(), edge.client()]
+        used = edge.client()
+        used.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert used.answer().status == 200
+        with edge.client(20) as busy:
+            busy.send(request())
+            first_piece(busy, b"first")
+            os.kill(edge.process.pid, signal.SIGTERM)
+            wait_until(lambda: not accepts(edge), 10, "the listener to close")
+            began = time.monotonic()
+            stopped.append(True)
+            assert busy.answer().body == b"firstlast."
+        assert edge.process.wait(20) == 0
+        # gunicorn's own loop waits for idle clients as long as its `keepalive`, 2 s unless told otherwise.
+        assert time.monotonic() - began < 8
+        for client in (*idle, used):
+            client.close()
+        assert "Traceback" not in edge.process.output
+
+
+def accepts(edge: LiveEdge) -> bool:
+    """Whether somebody listens."""
+    try:
+        Client(edge.port, timeout=2).close()
+    except OSError:
+        return False
+    return True

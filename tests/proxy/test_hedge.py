@@ -1,0 +1,412 @@
+"""Races between tries, with backends that answer, fail or hang when they are told to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import AsyncResult
+
+from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
+from smartedge.balancer.errors import BackendClosed, BadAnswer
+from smartedge.balancer.pool import Pool
+from smartedge.balancer.retry import RetryPolicy
+from smartedge.balancer.strategies import STRATEGIES
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder, Plan
+from smartedge.proxy.headers import RequestFields
+from smartedge.proxy.request import Request
+from tests.proxy.peers import Pieces
+from tests.proxy.test_forward import FakeAnswer, Told, served
+
+LATE_S = 0.02
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    with gevent.Timeout(5):
+        yield
+
+
+class Asked:
+    """A backend's transport: each request waits for what the test says."""
+
+    netloc = b"asked:80"
+
+    def __init__(self) -> None:
+        self.ends: list[AsyncResult] = []
+        self.bodies: list[bytes] = []
+        self.cut = 0
+
+    def send(self, outbound: Any) -> FakeAnswer:
+        if outbound.body is not None:
+            body = b""
+            while piece := outbound.body.read():
+                body += piece
+            self.bodies.append(body)
+        end = AsyncResult()
+        self.ends.append(end)
+        try:
+            answer: FakeAnswer = end.get()
+        except BaseException as error:
+            if not isinstance(error, BackendClosed | BadAnswer | RuntimeError):
+                self.cut += 1
+            raise
+        return answer
+
+
+class House:
+    """An edge that hedges, with backends a, b, c in this order."""
+
+    def __init__(self, count: int = 3, **policy: Any) -> None:
+        self.transports = [Asked() for _ in range(count)]
+        self.backends = []
+        for name, transport in zip("abc", self.transports, strict=False):
+            learned = Learned()
+            learned.health.probed(True)
+            self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
+        self.told = Told()
+        pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
+        self.forwarder = Forwarder(pool, Plan(RetryPolicy(**({"hedge": True} | policy))), Learned(), self.told, lambda: "id")
+        if self.forwarder.hedges is not None:
+            self.hedges = self.forwarder.hedges
+            self.hedges.after_s = LATE_S
+
+    def ask(self, method: bytes = b"GET", body: Any = None) -> tuple[Any, Request]:
+        block = b"Host: h\r\n"
+        request = Request(method, b"/", 11, block, RequestFields(block), b"1.2.3.4", False)
+        request.body = body
+        return gevent.spawn(self.forwarder, request), request
+
+    def until(self, *asked: int) -> None:
+        """Wait until so many requests have come to a, b, c."""
+        while [len(transport.ends) for transport in self.transports] != list(asked):
+            gevent.sleep(0.001)
+
+    def end(self, name: str, what: FakeAnswer | Exception) -> None:
+        end = self.transports["abc".index(name)].ends[-1]
+        if isinstance(what, Exception):
+            end.set_exception(what)
+        else:
+            end.set(what)
+
+    def counted(self, cell: Cell) -> list[int]:
+        return [backend.learned.cells[cell] for backend in self.backends]
+
+    def settled(self) -> bool:
+        return self.counted(Cell.IN_FLIGHT) == [0] * len(self.backends)
+
+
+def finish(greenlet: Any) -> tuple[Exchange, int, bytes]:
+    exchange: Exchange = greenlet.get()
+    status, body = served(exchange)
+    gevent.sleep(0.01)
+    return exchange, status, body
+
+
+def test_an_answer_in_time_is_not_hedged() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 0, 0)
+    house.end("a", FakeAnswer(200, b"quick"))
+    exchange, status, body = finish(greenlet)
+    gevent.sleep(2 * LATE_S)
+    assert (status, body, exchange.attempts, exchange.hedges) == (200, b"quick", 1, 0)
+    assert [len(transport.ends) for transport in house.transports] == [1, 0, 0]
+
+
+def test_the_hedge_wins_and_what_it_has_beaten_is_cut_off_and_avoided() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    house.end("b", FakeAnswer(200, b"hedge"))
+    exchange, status, body = finish(greenlet)
+    assert (status, body, exchange.attempts, exchange.hedges) == (200, b"hedge", 2, 1)
+    assert exchange.backend is house.backends[1]
+    assert exchange.latency_s is not None
+    assert house.settled()
+    assert house.transports[0].cut == 1
+    assert (house.counted(Cell.ABANDONED), house.counted(Cell.OK)) == ([1, 0, 0], [0, 1, 0])
+    assert (house.counted(Cell.HEDGES), house.counted(Cell.HEDGES_WON)) == ([0, 1, 0], [0, 1, 0])
+    assert house.backends[0].learned.breaker.streak == 1
+    assert house.backends[0].latency_s(0.0) >= LATE_S
+
+
+def test_the_first_wins_and_nothing_speaks_against_the_hedge() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    house.end("a", FakeAnswer(200, b"first"))
+    exchange, status, body = finish(greenlet)
+    assert (status, body, exchange.backend) == (200, b"first", house.backends[0])
+    assert house.settled()
+    assert house.transports[1].cut == 1
+    assert house.backends[1].learned.breaker.streak == 0
+    assert house.counted(Cell.HEDGES_WON) == [0, 0, 0]
+
+
+def test_a_second_hedge_follows_when_both_are_late_and_then_no_more() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 1)
+    gevent.sleep(3 * LATE_S)
+    house.end("c", FakeAnswer(200, b"third"))
+    exchange, status, body = finish(greenlet)
+    assert (status, body, exchange.attempts, exchange.hedges) == (200, b"third", 3, 2)
+    assert [backend.learned.breaker.streak for backend in house.backends] == [1, 1, 0]
+    assert house.settled()
+
+
+def test_two_answers_in_the_same_moment_are_one_answer_and_no_lease_is_lost() -> None:
+    house = House()
+    for winner, loser in ("ab", "ba"):
+        greenlet, _ = house.ask()
+        gevent.sleep(2 * LATE_S)
+        house.end(winner, FakeAnswer(200, b"one", here=False))
+        house.end(loser, FakeAnswer(200, b"two", here=False))
+        _, status, body = finish(greenlet)
+        assert (status, body in (b"one", b"two")) == (200, True)
+        assert house.settled()
+        for transport in house.transports:
+            for end in transport.ends:
+                end.set(FakeAnswer())
+        gevent.sleep(0.01)
+
+
+def test_without_budget_nothing_is_hedged() -> None:
+    house = House(budget_ratio=0.0, budget_per_s=0.0)
+    greenlet, _ = house.ask()
+    gevent.sleep(4 * LATE_S)
+    assert [len(transport.ends) for transport in house.transports] == [1, 0, 0]
+    house.end("a", FakeAnswer(200, b"late"))
+    assert finish(greenlet)[2] == b"late"
+
+
+def test_without_another_backend_nothing_is_hedged_and_nothing_paid() -> None:
+    house = House(1, budget_ratio=0.0, budget_per_s=0.1)
+    greenlet, _ = house.ask()
+    gevent.sleep(4 * LATE_S)
+    house.end("a", FakeAnswer(200, b"late"))
+    assert finish(greenlet)[2] == b"late"
+    assert house.forwarder.budget.withdraw(house.forwarder.budget._tick / house.forwarder.budget._ticks_per_s)
+
+
+def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    house.end("a", BackendClosed("closed"))
+    gevent.sleep(0.005)
+    house.end("b", FakeAnswer(200, b"hedge"))
+    exchange, status, body = finish(greenlet)
+    assert (status, body, exchange.attempts) == (200, b"hedge", 2)
+    assert house.counted(Cell.FAILED) == [1, 0, 0]
+    assert house.settled()
+
+
+def test_when_all_fail_it_goes_on_as_after_any_failure() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    house.end("a", BackendClosed("closed"))
+    house.end("b", BadAnswer("bad"))
+    house.until(1, 1, 1)
+    house.end("c", FakeAnswer(200, b"retry"))
+    exchange, status, body = finish(greenlet)
+    assert (status, body, exchange.attempts, exchange.hedges) == (200, b"retry", 3, 1)
+    assert house.counted(Cell.FAILED) == [1, 1, 0]
+    assert house.counted(Cell.RETRIES) == [0, 0, 1]
+    assert house.settled()
+
+
+def test_when_all_fail_for_good_the_client_hears_of_the_last() -> None:
+    house = House(2)
+    greenlet, _ = house.ask()
+    house.until(1, 1)
+    house.end("a", BackendClosed("closed"))
+    house.end("b", BadAnswer("bad"))
+    exchange, status, _ = finish(greenlet)
+    assert status == 502
+    assert exchange.error is not None
+    assert exchange.error.detail == "bad"
+    assert house.settled()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_answer_that_is_a_failure_waits_for_a_better_one(here: bool) -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    sorry = FakeAnswer(503, b"sorry", here=here)
+    house.end("a", sorry)
+    gevent.sleep(0.005)
+    house.end("b", FakeAnswer(200, b"hedge"))
+    _, status, body = finish(greenlet)
+    assert (status, body, sorry.closed) == (200, b"hedge", True)
+    assert house.counted(Cell.FAILED) == [1, 0, 0]
+    assert house.settled()
+
+
+def test_the_last_failing_answer_is_passed_on_when_no_try_is_left() -> None:
+    house = House(2)
+    greenlet, _ = house.ask()
+    house.until(1, 1)
+    house.end("b", FakeAnswer(503, b"hedge", here=False))
+    gevent.sleep(0.005)
+    house.end("a", FakeAnswer(503, b"first", here=False))
+    exchange, status, body = finish(greenlet)
+    assert (status, body) == (503, b"first")
+    assert house.counted(Cell.FAILED) == [1, 1]
+    assert exchange.lease is None or house.settled()
+    assert house.settled()
+
+
+def test_a_failing_answer_is_better_than_an_error() -> None:
+    house = House(2)
+    greenlet, _ = house.ask()
+    house.until(1, 1)
+    house.end("b", FakeAnswer(503, b"sorry"))
+    gevent.sleep(0.005)
+    house.end("a", BackendClosed("closed"))
+    assert finish(greenlet)[1:] == (503, b"sorry")
+    assert house.counted(Cell.FAILED) == [1, 1]
+    assert house.settled()
+
+
+def test_a_client_that_leaves_ends_every_try() -> None:
+    house = House()
+    greenlet, request = house.ask()
+    house.until(1, 1, 1)
+    assert request.on_gone is not None
+    gevent.get_hub().loop.run_callback(request.on_gone)
+    exchange, status, _ = finish(greenlet)
+    assert (status, exchange.attempts) == (499, 3)
+    assert [transport.cut for transport in house.transports] == [1, 1, 1]
+    assert house.counted(Cell.ABANDONED) == [1, 1, 1]
+    assert house.settled()
+
+
+def test_a_client_that_leaves_while_only_a_hedge_is_left_ends_that() -> None:
+    house = House(2)
+    greenlet, request = house.ask()
+    house.until(1, 1)
+    house.end("a", BackendClosed("closed"))
+    gevent.sleep(0.005)
+    assert request.on_gone is not None
+    gevent.get_hub().loop.run_callback(request.on_gone)
+    assert finish(greenlet)[1] == 499
+    assert house.transports[1].cut == 1
+    assert house.settled()
+
+
+def test_a_request_that_is_killed_leaves_nothing_open() -> None:
+    house = House()
+    greenlet, _ = house.ask()
+    house.until(1, 1, 0)
+    greenlet.kill()
+    gevent.sleep(0.01)
+    assert [transport.cut for transport in house.transports] == [1, 1, 0]
+    assert house.settled()
+
+
+def test_a_bug_in_a_hedge_gives_its_lease_back(capsys: pytest.CaptureFixture[str]) -> None:
+    house = House(2)
+    greenlet, _ = house.ask()
+    house.until(1, 1)
+    house.end("b", RuntimeError("bug"))
+    gevent.sleep(0.005)
+    house.end("a", FakeAnswer(200, b"first"))
+    assert finish(greenlet)[2] == b"first"
+    assert house.settled()
+    assert "bug" in capsys.readouterr().err
+
+
+def test_a_body_goes_to_each_whole() -> None:
+    house = House(2)
+    greenlet, _ = house.ask(b"PUT", Pieces(b"bo", b"dy"))
+    house.until(1, 1)
+    house.end("b", FakeAnswer(200, b"hedge"))
+    assert finish(greenlet)[2] == b"hedge"
+    assert [transport.bodies for transport in house.transports] == [[b"body"], [b"body"]]
+
+
+def test_a_body_that_is_not_kept_goes_to_one() -> None:
+    house = House(2, body_bytes=3)
+    greenlet, _ = house.ask(b"PUT", Pieces(b"bo", b"dy"))
+    gevent.sleep(4 * LATE_S)
+    house.end("a", FakeAnswer(200, b"late"))
+    assert finish(greenlet)[2] == b"late"
+    assert house.transports[1].ends == []
+
+
+def test_the_timer_runs_only_while_somebody_waits() -> None:
+    house = House(1)
+    greenlet, _ = house.ask()
+    house.until(1)
+    timer = house.hedges._timer
+    assert timer.active
+    house.end("a", FakeAnswer(200, b"quick"))
+    finish(greenlet)
+    gevent.sleep(2 * LATE_S)
+    assert not timer.active
+    greenlet, _ = house.ask()
+    house.until(2)
+    assert timer.active
+    house.end("a", FakeAnswer(200, b"quick"))
+    finish(greenlet)
+
+
+# Cut off without a race: the backend has fallen silent.
+
+
+class Wired(Asked):
+    """Gives each request a connection whose closing ends it."""
+
+    def send(self, outbound: Any) -> FakeAnswer:
+        outbound.connection = SimpleNamespace(failure=None, wire=None)
+
+        def close() -> None:
+            self.ends[-1 - self.later].set_exception(outbound.connection.failure)
+
+        outbound.connection.wire = SimpleNamespace(close=close)
+        return super().send(outbound)
+
+    later = 0
+
+
+def test_requests_that_wait_on_a_silent_backend_go_elsewhere_as_far_as_the_budget_goes() -> None:
+    house = House(2, hedge=False, budget_ratio=0.0, budget_per_s=0.1)
+    for index in (0, 1):
+        house.transports[index] = house.backends[index].transport = Wired()
+    greenlets = [house.ask()[0] for _ in range(4)]
+    house.until(2, 2)
+    silent = house.transports[0]
+    assert isinstance(silent, Wired)
+    silent.later = 1
+    house.forwarder.cut_off(house.backends[0], monotonic())
+    house.until(2, 3)  # the older one, and the budget was for one
+    assert house.counted(Cell.FAILED) == [1, 0]
+    for transport in house.transports:
+        for end in transport.ends:
+            if not end.ready():
+                end.set(FakeAnswer(200, b"good"))
+    assert [finish(greenlet)[1] for greenlet in greenlets] == [200] * 4
+    assert house.settled()
+
+
+@pytest.mark.parametrize("method", [b"POST", b"GET"])
+def test_what_may_not_be_repeated_or_has_no_connection_yet_is_left_alone(method: bytes) -> None:
+    house = House(2, hedge=False)
+    if method == b"POST":
+        house.transports[0] = house.backends[0].transport = Wired()
+    greenlet, _ = house.ask(method)
+    house.until(1, 0)
+    house.forwarder.cut_off(house.backends[0], monotonic())
+    gevent.sleep(0.01)
+    house.end("a", FakeAnswer(200, b"good"))
+    assert finish(greenlet)[2] == b"good"
