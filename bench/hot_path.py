@@ -11,13 +11,18 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse  # noqa: E402
+import atexit  # noqa: E402
 import cProfile  # noqa: E402
 import json  # noqa: E402
+import logging  # noqa: E402
 import pstats  # noqa: E402
+import tempfile  # noqa: E402
 from time import perf_counter  # noqa: E402
 
 from smartedge.app import SmartEdge  # noqa: E402
+from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
 from smartedge.config import parse  # noqa: E402
+from smartedge.control.place import open_place  # noqa: E402
 from smartedge.edge import Edge  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
 from smartedge.proxy.server import EdgeHandler, EdgeServer  # noqa: E402
@@ -63,6 +68,19 @@ class FakeWire(transport.Wire):
         pass
 
 
+def share_board(edge: Edge, workers: int) -> None:
+    """Count where several workers do: in the mapped file, with the rows of the others beside ours."""
+    directory = tempfile.TemporaryDirectory(prefix="smartedge-bench-")
+    atexit.register(directory.cleanup)
+    env = {"SMARTEDGE_STATE_DIR": directory.name}
+    places = [open_place("gunicorn-1", ROW_CELLS, LAYOUT, env, logging.getLogger(), GAUGES) for _ in range(workers)]
+    edge.members.join(places[0], edge.pool.backends)
+    for place in places[1:]:
+        place.rows_for(backend.key for backend in edge.pool.backends)
+    edge.meet_workers()
+    assert len(edge.own.rows) == workers
+
+
 def calibrate() -> float:
     """Time a fixed piece of Python, in microseconds: a unit that means the same on a busy machine and an idle one."""
     started = perf_counter()
@@ -76,6 +94,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--strategy", default="round_robin")
     parser.add_argument("--backends", type=int, default=2)
+    parser.add_argument(
+        "--workers", type=int, default=0, help="share a board with so many workers; 0: count in memory of one's own"
+    )
     options = parser.parse_args()
     urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
     edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
@@ -83,6 +104,8 @@ def main() -> None:
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
         backend.transport.adapter._open = lambda: transport.Connection(FakeWire(ANSWER, 1 << 60))
+    if options.workers:
+        share_board(edge, options.workers)
     app = SmartEdge(edge)
     server = EdgeServer(("127.0.0.1", 0), app)
     server.update_environ()

@@ -214,6 +214,11 @@ def smartedge(place: Place, settings: Mapping[str, object] | None = None) -> Com
     return Command([sys.executable, "-m", "smartedge", "run", "--config", str(config), "--bind", bind], env)
 
 
+def _two_workers(place: Place) -> Command:
+    command = smartedge(place)
+    return Command([*command.argv, "--workers", "2"], command.env)
+
+
 def _gunicorn(worker: str) -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
         _, env = edge_env(place)
@@ -240,6 +245,7 @@ PEERS = {
         ),
         Peer("obvious", needs_module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
         Peer("smartedge", needs_file("smartedge/__main__.py"), smartedge, ours=True),
+        Peer("smartedge-2", needs_file("smartedge/fleet.py"), _two_workers, ours=True),
         Peer(
             "smartedge-worker",
             needs_file("smartedge/worker.py"),

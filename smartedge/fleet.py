@@ -18,11 +18,13 @@ from typing import Any
 import gevent
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError
 from smartedge.config_values import address
+from smartedge.control.workers import StateDir
 from smartedge.proxy.server import EdgeServer
 from smartedge.serve import BACKLOG, speak_utf8
 from smartedge.worker import EdgeWorker
@@ -41,8 +43,12 @@ HUNG_S = 60
 
 
 def serve_many(config: Config, workers: int, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
-    """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes; raises OSError when it can't listen."""
+    """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes.
+
+    Raises OSError when it can't listen, StateError when the workers would have no place to meet.
+    """
     speak_utf8()
+    StateDir.check()
 
     def load() -> SmartEdge:
         return create_app(config, path=config_path, overrides=overrides, token=token)
@@ -54,6 +60,8 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
         FleetArbiter(Fleet(config, binds, workers, load)).run()
     except SystemExit as error:  # the arbiter's way to end
         return 2 if error.code else 0
+    except HaltServer:  # a worker could not begin, and has said why
+        return 2
     return 0
 
 

@@ -160,6 +160,9 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     ({"backends": [A], "bind": "a:1", "admin_bind": "A:1"}, "admin_bind", "must differ from bind"),
     ({"backends": [A], "access_log": 1}, "access_log", "must be true, false or the name of a file, not 1"),
     ({"backends": [A], "access_log": ""}, "access_log", "must be a text of one line"),
+    ({"backends": [A], "workers": 0}, "workers", 'must be a whole number from 1 to 64, or "auto", not 0'),
+    ({"backends": [A], "workers": "2"}, "workers", 'must be a whole number from 1 to 64, or "auto", not "2"'),
+    ({"backends": [A], "workers": True}, "workers", 'or "auto", not true'),
     ('{"backends": ["http://a:1"], "health": {"rise": 1, "rise": 2}}', "health.rise", "is written twice"),
 ]  # fmt: skip
 

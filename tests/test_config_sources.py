@@ -37,6 +37,7 @@ def test_every_variable_sets_its_key(file: Path) -> None:
         "SMARTEDGE_ADMIN_BIND": "[::1]:2",
         "SMARTEDGE_CERTFILE": str(file),
         "SMARTEDGE_KEYFILE": str(file),
+        "SMARTEDGE_WORKERS": "3",
         "SMARTEDGE_ACCESS_LOG": "/var/log/edge",
     }
     config = load(file, env)
@@ -44,6 +45,23 @@ def test_every_variable_sets_its_key(file: Path) -> None:
     assert [backend.url for backend in config.backends] == ["http://a:1", "http://b:2"]
     assert (config.strategy, config.bind, config.admin_bind) == ("round_robin", "[::1]:1", "[::1]:2")
     assert (config.certfile, config.keyfile, config.access_log) == (str(file), str(file), "/var/log/edge")
+    assert config.workers == 3
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("64", 64), ("auto", "auto")])
+def test_workers_are_a_number_or_auto(file: Path, text: str, value: int | str) -> None:
+    assert load(file, {"SMARTEDGE_WORKERS": text}).workers == value
+    assert load(file, {"SMARTEDGE_WORKERS": "2"}, {"workers": text}).workers == value
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "2.0", "two", "²", "9" * 30])
+def test_other_workers_are_refused_under_the_name_of_flag_or_variable(file: Path, text: str) -> None:
+    for name, env, flags in (("--workers", {}, {"workers": text}), ("SMARTEDGE_WORKERS", {"SMARTEDGE_WORKERS": text}, {})):
+        with pytest.raises(ConfigError) as caught:
+            load(file, env, flags)
+        (problem,) = caught.value.problems
+        assert problem.path == name
+        assert 'must be a whole number from 1 to 64, or "auto"' in problem.message
 
 
 def test_empty_variables_and_flags_that_were_not_given_change_nothing(file: Path) -> None:

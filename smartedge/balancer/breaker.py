@@ -41,6 +41,9 @@ TAKEN: Final = -1
 LEAST_OUTRUN: Final = 5
 """So often in a row at least is a backend outrun before it is ejected: an operator's `failures: 1` means failures."""
 
+LEAST_OUTRUN_S: Final = 1.0
+"""And for so long at least."""
+
 MAX_DOUBLINGS = 40
 """Beyond any sensible `max_open_s`; a backend that is away for weeks must not overflow a float."""
 
@@ -50,6 +53,7 @@ TRIPS: Final = int(Shared.BREAKER_TRIPS)
 TICKETS: Final = int(Shared.BREAKER_TICKETS)
 PROBE: Final = int(Shared.BREAKER_PROBE)
 STREAK: Final = int(Shared.BREAKER_STREAK)
+OUTRUN_SINCE: Final = int(Shared.OUTRUN_SINCE)
 OPENED_TICK: Final = int(Shared.BREAKER_TICK)
 
 
@@ -170,15 +174,19 @@ class Breaker:
     ) -> BreakerChange | None:
         """Take in that another backend has answered a request that this one had had for longer.
 
-        Once is chance. Return "opened" when it was too often in a row, with no answer between, or a probe.
-        must_stay: as for `failed`.
+        Once is chance. Return "opened" when it was too often in a row, with no answer between for a second, or
+        a probe. (Without that second, a few slow requests that hold all slots of a busy backend would eject it, and
+        what it did would fall to the others: their slots are next.) must_stay: as for `failed`.
         """
         ints = self._ints
         state = ints[STATE]
         if state != CLOSED:
             return self._open(now, rng, state) if ticket and state == HALF_OPEN else None
+        if not ints[STREAK]:
+            self._reals[OUTRUN_SINCE] = now
         ints[STREAK] += 1
-        if ints[STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
+        lasting = now - self._reals[OUTRUN_SINCE] >= LEAST_OUTRUN_S
+        if lasting and ints[STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
             return self._open(now, rng, state)
         return None
 

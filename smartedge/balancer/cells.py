@@ -84,6 +84,7 @@ class Shared(IntEnum):
     CAP_BASE = 24  # seconds, double: the latency without a queue; 0.0 if unknown
     CAP_BASE_AT = 25  # seconds, double: when that was measured
     CAP_LOOKS_UNTIL = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
+    OUTRUN_SINCE = 28  # seconds, double: when the first of the failures in a row was that it was outrun
     EWMA_BEFORE = 27  # seconds, double: the mean before that failure
 
 

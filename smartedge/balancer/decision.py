@@ -19,7 +19,7 @@ Kind = Literal["first", "retry", "hedge"]
 MOST_TRIES: Final = 10
 """A request that a hundred backends refuse is explained by its first tries and its last."""
 
-MOST_SEEN: Final = 64
+MOST_SEEN: Final = 16
 """Backends that are looked at for one pick: a large pool must not be held up by its own explanation."""
 
 MOST_TOLD: Final = 3

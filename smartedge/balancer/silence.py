@@ -2,7 +2,8 @@
 
 A breaker hears of a request at its end, and one that hangs ends when its time is over: until then every strategy
 that does not go by latency sends more after it. Here, waiting counts: as many requests as failures in a row would
-eject a backend have waited for many times as long as the others take, and nobody has got an answer from it since.
+eject a backend (or, when it has been ejected, its one probe) have waited for many times as long as the others
+take, and nobody has got an answer from it since.
 Seconds are those of a monotonic clock.
 """
 
@@ -25,7 +26,9 @@ def silent(backends: Sequence[Backend], now: float) -> Iterator[Backend]:
     """Give the backends that have fallen silent while others answer; it looks at this worker's requests only."""
     for backend in backends:
         learned = backend.learned
-        needed = backend.spec.breaker.failures
+        if not learned.waiting:
+            continue  # as with most of many: nothing else of it needs to be looked at
+        needed = backend.spec.breaker.failures if learned.breaker.state == "closed" else 1  # a probe is enough
         if len(learned.waiting) < needed:
             continue
         heard_at = learned.ewma.at

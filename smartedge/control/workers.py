@@ -80,6 +80,11 @@ class StateDir:
         return cls(home / identity)
 
     @classmethod
+    def check(cls, env: Mapping[str, str] = os.environ) -> None:
+        """Raise StateError if there is no place for the directories of this user's edges."""
+        _make_private(_base(env) / f"smartedge-{os.geteuid()}")
+
+    @classmethod
     def existing(cls, identity: str, env: Mapping[str, str] = os.environ) -> StateDir | None:
         """Return the directory of the edge called `identity`, if there is one."""
         path = _base(env) / f"smartedge-{os.geteuid()}" / identity

@@ -338,8 +338,25 @@ def test_being_outrun_again_and_again_with_no_answer_between_opens_it() -> None:
     assert breaker.streak == 4
     breaker.succeeded(clock())
     assert breaker.streak == 0
-    changes = [breaker.outrun(clock(), LONGEST) for _ in range(5)]
+    changes = []
+    for _ in range(5):
+        changes.append(breaker.outrun(clock(), LONGEST))
+        clock.advance(0.25)
     assert changes == [None, None, None, None, "opened"]
+
+
+def test_a_busy_moment_is_no_reason_to_open_it() -> None:
+    """A few slow requests held all slots of a healthy backend for a while, and hedging ejected one after the other."""
+    clock = FakeClock()
+    breaker = Breaker(BreakerPolicy())
+    for _ in range(9):
+        assert [breaker.outrun(clock(), LONGEST) for _ in range(50)] == [None] * 50
+        clock.advance(0.99)
+        assert breaker.outrun(clock(), LONGEST) is None
+        breaker.succeeded(clock())
+    breaker.outrun(clock(), LONGEST)
+    clock.advance(1.0)
+    assert [breaker.outrun(clock(), LONGEST) for _ in range(4)][-1] == "opened"
 
 
 def test_being_outrun_says_nothing_about_the_ratio() -> None:
@@ -353,8 +370,11 @@ def test_being_outrun_says_nothing_about_the_ratio() -> None:
 def test_it_takes_five_at_least_and_never_the_last_backend() -> None:
     clock = FakeClock()
     eager = Breaker(BreakerPolicy(failures=1))
-    assert [eager.outrun(clock(), LONGEST) for _ in range(5)][-2:] == [None, "opened"]
     last = Breaker(BreakerPolicy())
+    eager.outrun(clock(), LONGEST)
+    last.outrun(clock(), LONGEST)
+    clock.advance(2.0)
+    assert [eager.outrun(clock(), LONGEST) for _ in range(4)][-2:] == [None, "opened"]
     assert [last.outrun(clock(), LONGEST, must_stay=lambda: True) for _ in range(9)] == [None] * 9
 
 

@@ -590,7 +590,8 @@ def test_each_time_in_a_row_counts_double_and_five_eject() -> None:
         assert outrun(target, members[0], 1) == [None]
         costs.append(round(members[0].latency_s(NOW + 0.02), 4))
     assert costs == [0.02, 0.04, 0.08, 0.16]
-    assert outrun(target, members[0], 1) == ["opened"]
+    assert outrun(target, members[0], 1) == [None]
+    assert outrun(target, members[0], 1, NOW + 1.1) == ["opened"]
     assert served(target) == "b c"
     assert cells(members[0])["EJECTED"] == 1
 

@@ -92,6 +92,22 @@ def test_a_silent_backend_is_ejected_once_and_comes_back_by_a_probe() -> None:
     assert probe.finish(NOW + 7.1, 200) == "closed"
 
 
+def test_a_probe_that_gets_no_answer_either_is_known_as_soon() -> None:
+    members = backends(1, 1)
+    target = pool(members)
+    leases = hang(target, members[0])
+    answer(target, members[1], NOW + 1.0)
+    target.eject_silent(NOW + 1.1)
+    for lease in leases:
+        lease.close(NOW + 1.1, "failed")
+    assert list(silent(members, NOW + 2.0)) == []
+    probe = take(target, members[0], NOW + 7.0)
+    answer(target, members[1], NOW + 8.0)
+    assert target.eject_silent(NOW + 8.1) == []
+    assert target.silent == (members[0],)
+    assert probe.close(NOW + 8.1, "failed") == "opened"
+
+
 def test_the_last_one_stays() -> None:
     members = (backend("a"), backend("b"), backend("c", probed=False))
     target = pool(members)

@@ -55,11 +55,11 @@ class SecureEdge:
 
 
 @contextlib.contextmanager
-def secure_edge(directory: Path, *backends: Script, **settings: object) -> Iterator[SecureEdge]:
+def secure_edge(directory: Path, *backends: Script, workers: int = 1, **settings: object) -> Iterator[SecureEdge]:
     certificate = directory / "edge.pem"
     shutil.copy(LOCALHOST, certificate)
     admin = free_port()
-    arguments = ("--certfile", str(certificate), "--admin-bind", f"127.0.0.1:{admin}")
+    arguments = ("--certfile", str(certificate), "--admin-bind", f"127.0.0.1:{admin}", "--workers", str(workers))
     with start_edge(directory, *backends, arguments=arguments, probed=False, **settings) as edge:
         edge.url = f"http://127.0.0.1:{admin}"
         edge.wait_probed()
@@ -269,6 +269,28 @@ def test_a_new_certificate_is_shown_after_a_reload_and_open_connections_go_on(tm
         old.send(request())
         assert old.answer().status == 200
         assert secure.reload()[1]["certificate_renewed"] is False
+
+
+def test_a_new_certificate_is_shown_by_all_workers_when_one_has_reloaded_it(tmp_path: Path, other_certificate: Path) -> None:
+    def shown() -> set[str]:
+        found = set()
+        for _ in range(16):
+            with secure.client(tls=trusting_both) as client:
+                found.add(serial(client))
+        return found
+
+    with Script() as backend, secure_edge(tmp_path, backend, workers=3) as secure:
+        wait_until(lambda: len(secure.edge.status()["workers"]) == 3, 30, "all workers")
+        trusting_both = trusting()
+        trusting_both.load_verify_locations(str(other_certificate))
+        first = shown()
+        assert len(first) == 1
+        secure.certificate.write_bytes(other_certificate.read_bytes())
+        status, told = secure.reload()
+        assert (status, told["certificate_renewed"], told["generation"]) == (200, True, 2)
+        assert told["workers"] == {"applied": 3, "live": 3}
+        assert len(shown()) == 1
+        assert shown() != first
 
 
 @pytest.mark.parametrize("broken", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None])
