@@ -1,4 +1,4 @@
-"""Little memory whatever the size. `SMARTEDGE_TEST_BYTES=1073741824 pytest tests/live/test_large_bodies.py` sends a gigabyte."""
+"""Little memory whatever the size. `LARGE_BODY_BYTES=1073741824 pytest tests/live/test_large_bodies.py` sends a gigabyte."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.live.edges import GEVENT, LiveEdge, first_piece, request
 from tests.live.peers import Call, Script, head, message
 from tests.live.processes import wait_until
 
-BIG = int(os.environ.get("SMARTEDGE_TEST_BYTES", 200 * 1024 * 1024)) // 65536 * 65536
+BIG = int(os.environ.get("LARGE_BODY_BYTES", 200 * 1024 * 1024)) // 65536 * 65536
 """How much goes through, each way."""
 
 PIECE = b"0123456789abcdef" * 4096  # 64 KiB

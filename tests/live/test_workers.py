@@ -87,6 +87,26 @@ def test_a_worker_that_replaces_a_dead_one_has_the_generation_not_the_file(tmp_p
         assert edge.admin("/api/reload", "POST").status == 400
 
 
+def test_preloaded_workers_are_one_edge_too(tmp_path: Path) -> None:
+    """Their app was made in the arbiter, from the file as it was then."""
+    with (
+        Script(answers(body=b"old")) as old,
+        Script(answers(body=b"new")) as new,
+        many(tmp_path, GEVENT, old, arguments=("--preload",)) as edge,
+    ):
+        edge.admin("/api/reload", "POST", body=json.dumps(document_of(tmp_path, new)))
+        victim = workers(edge)[0]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len({w["pid"] for w in workers(edge)} - {victim}) == WORKERS, 30, "another worker")
+        wait_until(lambda: {worker["generation"] for worker in workers(edge)} == {2}, 10, "it to begin")
+        assert {edge.ask().body for _ in range(30)} == {b"new"}
+        before = {worker["pid"] for worker in workers(edge)}
+        (tmp_path / "backends.json").write_text(json.dumps(document_of(tmp_path, old)))
+        os.kill(edge.process.pid, signal.SIGHUP)
+        wait_until(lambda: len({w["pid"] for w in workers(edge)} - before) == WORKERS == len(workers(edge)), 30, "others")
+        assert {edge.ask().body for _ in range(30)} == {b"old"}
+
+
 @pytest.mark.parametrize("server", [GEVENT, OWN])
 def test_a_worker_that_was_stopped_is_named_and_catches_up(tmp_path: Path, server: str) -> None:
     with Script(answers()) as backend, many(tmp_path, server, backend) as edge:
@@ -198,7 +218,8 @@ def test_any_worker_counts_for_the_whole_edge(tmp_path: Path, server: str) -> No
     with Script(answers()) as first, Script(answers()) as second, many(tmp_path, server, first, second) as edge:
         for _ in range(100):
             assert edge.ask().status == 200
-        edge.settled()
+        # A request is counted when its last byte has gone, which its client may know first.
+        wait_until(lambda: edge.status()["totals"]["requests"] == 100, 5, "the last one to be counted")
         for status in everybody_says(edge, edge.status):
             assert status["totals"]["requests"] == 100
             assert sum(worker["requests"] for worker in status["workers"]) == 100
