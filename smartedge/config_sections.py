@@ -312,7 +312,7 @@ class LimitsConfig(Section):
 class RateLimitConfig(Section):
     """How often one client may ask."""
 
-    per_s: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    per_s: Annotated[float, Field(ge=0.0001, le=1_000_000)] | None = None
     """Requests a second, on average; beyond it 429. null sets no limit."""
     burst: Count | None = None
     """Requests at once; null is as many as `per_s`, at least 1."""

@@ -28,7 +28,7 @@ FLOORS = [
     "config_strategy",
     "balancer.pool config control.checks control.probe proxy.transport",
     "control.decisions control.follower control.status proxy.attempts proxy.hedge proxy.limiter proxy.queue simulator.scenario",
-    "control.operate proxy.exchange",
+    "control.operate proxy.exchange proxy.handler",
     "control.decision_pages control.drain_pages control.operator_pages",
     "control.admin proxy.forward proxy.server simulator.draws simulator.report",
     "proxy.upgrade settings simulator.chart simulator.machine",
@@ -64,7 +64,8 @@ LIBRARIES = {
     "werkzeug": "app control.admin",
     "requests": "proxy.transport",
     "gevent": "__main__ control.checks control.housekeeping control.probe fleet serve"
-    " proxy.crew proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel proxy.wire",
+    " proxy.crew proxy.handler proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
+    " proxy.wire",
     "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
     "prometheus_client": "control.metrics",
     "pydantic": "config config_problems config_sections simulator.scenario",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from random import Random
 from typing import Any, Final, Literal
 
@@ -19,6 +20,9 @@ SLOW_S: Final = 0.01
 SLOW_IN_ROW: Final = 3
 PAUSE_S: Final = 30.0
 """After three slow picks in a row the strategy is left alone for half a minute; then one more slow pick is enough."""
+
+_FAILURES: Final = (Exception, SystemExit)
+"""What a user's code may raise: `sys.exit()` is meant for a script, and must not end the edge."""
 
 _FELL_BACK: Final = "next in turn: the strategy failed"
 
@@ -65,7 +69,7 @@ class Guarded(Strategy):
             return self._fallback.pick(candidates, now, rng, key)
         try:
             picked = self.strategy.pick(candidates, now, rng, key)
-        except Exception as error:
+        except _FAILURES as error:
             self._time(started, self._clock())
             self._note("raised", f"pick raised {_described(error)}")
         else:
@@ -78,12 +82,13 @@ class Guarded(Strategy):
         return self._fallback.pick(candidates, now, rng, key)
 
     def score(self, backend: Backend, candidates: Sequence[Backend], now: float) -> float | None:
-        """Return what the strategy says, if it has a `score`."""
+        """Return what the strategy says, if it has a `score` and that gives a number: infinity and NaN are none in JSON."""
         try:
             score = getattr(self.strategy, "score", None)
-            return None if score is None else float(score(backend, candidates, now))
-        except Exception:
+            number = None if score is None else float(score(backend, candidates, now))
+        except _FAILURES:
             return None
+        return number if number is not None and isfinite(number) else None
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Tell both."""
@@ -112,7 +117,7 @@ class Guarded(Strategy):
             call = getattr(self.strategy, hook, None)
             if call is not None:
                 call(what)
-        except Exception as error:
+        except _FAILURES as error:
             self._note("raised", f"{hook} raised {_described(error)}", picks=0)
 
     def _time(self, started: float, ended: float) -> None:
@@ -132,7 +137,7 @@ class Guarded(Strategy):
         self._troubles[kind] = replace(known, picks=known.picks + picks)
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """An error in one line, with the place it comes from."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
@@ -144,7 +149,7 @@ def _described(error: Exception) -> str:
 def _shown(value: object) -> str:
     """A value as one short line; a user's class may not even have a proper repr."""
     try:
-        text = str(value) if isinstance(value, Exception) else repr(value)
+        text = str(value) if isinstance(value, BaseException) else repr(value)
     except Exception:
         text = f"a {type(value).__name__}"
     return " ".join(text.split())[:200]

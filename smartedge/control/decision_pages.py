@@ -71,6 +71,6 @@ def decision_pages(edge: OperatedEdge) -> tuple[Page, ...]:
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= RECORDS:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= RECORDS:
         raise ClientError(f"limit must be a whole number from 1 to {RECORDS}.")
     return int(text)

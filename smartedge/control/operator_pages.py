@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, request
 
@@ -55,17 +55,22 @@ def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
     )
 
 
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+
 def _wanted(action: str) -> dict[str, Any]:
     """Read what the request says: the body, a JSON object that may be missing, and ?persist=true. Raises ClientError."""
     body = read_json("the wish")
     try:
         said = json.loads(body) if body.strip() else {}
+    except RecursionError:
+        raise ClientError("The body is nested too deeply.") from None
     except ValueError as error:
         raise ClientError(f"The body is not JSON: {error}.") from error
     allowed = {"persist", "weight"} if action == "weight" else {"persist"}
     if not isinstance(said, dict) or not said.keys() <= allowed:
         raise ClientError(f"The body is an object with at most {' and '.join(sorted(allowed))}.")
-    persist = said.get("persist", request.args.get("persist", "false") in ("true", "1"))
+    persist = said.get("persist", _FLAGS.get(request.args.get("persist", "false")))
     if not isinstance(persist, bool):
         raise ClientError("persist must be true or false.")
     if action != "weight":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -97,6 +98,28 @@ def test_one_that_raises_is_round_robin_and_the_place_is_named() -> None:
     assert "test_guard.py:" in trouble.detail
     assert trouble.detail.endswith(": 'price'")
     assert strategy.troubles() == []
+
+
+def test_one_that_wants_the_process_to_end_is_round_robin_too() -> None:
+    class Leaves(User):
+        def prepare(self, candidates: Any) -> None:
+            sys.exit("no candidates")
+
+    strategy = guarded(Leaves(lambda *_: sys.exit(3)))
+    assert [pick(strategy) for _ in range(3)] == ["a", "b", "c"]
+    (trouble,) = strategy.troubles()
+    assert (trouble.kind, trouble.picks) == ("raised", 3)
+    assert trouble.detail.startswith("prepare raised SystemExit at ")
+    assert trouble.detail.endswith(": no candidates")
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), "nan"])
+def test_a_score_that_json_has_no_word_for_is_none(number: Any) -> None:
+    class Endless(User):
+        def score(self, *_: Any) -> Any:
+            return number
+
+    assert guarded(Endless()).score(MEMBERS[0], MEMBERS, 1000.0) is None
 
 
 class Everything:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
 
 import gevent
@@ -180,6 +181,69 @@ def test_nudging_and_waking_a_loop_that_does_not_run_is_harmless() -> None:
     edge.loop.wake()
     edge.loop.stop()
     assert edge.changes == []
+
+
+def test_only_the_one_that_leads_probes_and_whoever_takes_over_goes_on() -> None:
+    backend, leader, asked = member(health=HealthPolicy(interval_s=0.3)), [0], ([], [])  # type: ignore[var-annotated]
+
+    def worker(number: int) -> HealthLoop:
+        def probe(_: Backend) -> ProbeResult:
+            asked[number].append(time.monotonic())
+            return GOOD
+
+        leads = lambda _: leader[0] == number  # noqa: E731
+        return HealthLoop(lambda: [backend], probe, lambda *_: None, random.Random(1), leads=leads)
+
+    loops = [worker(0), worker(1)]
+    for loop in loops:
+        loop.start()
+    until(lambda: len(asked[0]) >= 3)
+    assert asked[1] == []
+    leader[0] = 1
+    until(lambda: len(asked[1]) >= 2)
+    assert asked[1][0] - asked[0][-1] >= 0.3 * 0.85, "due an interval after the last probe, whoever made it"
+    assert [loop.leading for loop in loops] == [False, True]
+    for loop in loops:
+        loop.stop()
+
+
+def test_a_nudge_by_one_that_does_not_lead_reaches_the_one_that_does() -> None:
+    backend, asked = member(health=RARELY), []
+
+    def probe(_: Backend) -> ProbeResult:
+        asked.append(1)
+        return GOOD
+
+    leading = HealthLoop(lambda: [backend], probe, lambda *_: None, random.Random(1))
+    other = HealthLoop(lambda: [backend], probe, lambda *_: None, random.Random(1), leads=lambda _: False)
+    leading.start()
+    other.start()
+    until(lambda: asked)
+    other.nudge(backend)
+    until(lambda: len(asked) == 2)
+    leading.stop()
+    other.stop()
+
+
+def test_a_probe_during_which_this_process_was_stopped_says_nothing() -> None:
+    """Its deadline ran while nobody was there to read the answer."""
+    clock, asked = [100.0], []
+
+    def probe(_: Backend) -> ProbeResult:
+        asked.append(1)
+        if len(asked) > 1:
+            return GOOD
+        clock[0] += 60.0
+        return BAD
+
+    backend, changes = member(health=HealthPolicy(interval_s=0.02)), []
+    loop = HealthLoop(lambda: [backend], probe, lambda _, change, __: changes.append(change), random.Random(1), lambda: clock[0])
+    loop.start()
+    until(lambda: asked)
+    clock[0] += 1.0  # the next one is due
+    until(lambda: changes)
+    assert changes == ["up"]
+    loop.stop()
 
 
 def test_a_stopped_loop_probes_no_more_and_can_be_started_again() -> None:

@@ -84,7 +84,10 @@ def test_one_request_is_told_in_full_and_its_id_may_hold_slashes(good: Script) -
     app.edge.stop()
 
 
-@pytest.mark.parametrize("query", ["?limit=0", "?limit=1001", "?limit=x", "?limit=-1", "?limit=", "?limit=²", "?outcome=bad"])
+@pytest.mark.parametrize(
+    "query",
+    ["?limit=0", "?limit=1001", "?limit=x", "?limit=-1", "?limit=", "?limit=²", "?limit=000000001" + "0" * 5000, "?outcome=bad"],
+)
 def test_wrong_filters_are_refused(good: Script, query: str) -> None:
     app = app_for(good)
     answer = app.test_client().get(f"/smartedge/decisions{query}")

@@ -190,6 +190,7 @@ def test_other_methods_are_405_and_change_nothing(app: SmartEdge, method: str) -
         ("weight", {"wieght": 2}, "an object with at most persist and weight"),
         ("drain", {"weight": 2}, "an object with at most persist"),
         ("drain", [1], "an object with at most persist"),
+        ("drain?persist=maybe", {}, "persist must be true or false"),
     ],
 )
 def test_a_wrong_body_is_refused_and_changes_nothing(app: SmartEdge, what: str, body: Any, said: str) -> None:
@@ -201,6 +202,7 @@ def test_a_body_that_is_not_json_is_refused(app: SmartEdge) -> None:
     client = app.test_client()
     assert "not JSON" in refused(client.post("/smartedge/backends/b2/drain", data="{", content_type="application/json"), 400)
     assert "application/json" in refused(client.post("/smartedge/backends/b2/drain", data="x", content_type="text/plain"), 415)
+    assert "nested too deeply" in refused(client.post("/smartedge/backends/b2/drain", data="[" * 100_000), 400)
 
 
 def test_an_unknown_action_is_told_with_those_that_there_are(app: SmartEdge) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import multiprocessing
 import os
@@ -315,6 +316,24 @@ def test_a_table_and_its_secret_are_those_of_all_workers(env: dict[str, str]) ->
     assert len(tables[0].salt) == 32
     for place in (one, two, another):
         place.close()
+
+
+def test_what_a_killed_worker_had_of_backends_that_are_gone_is_freed(env: dict[str, str]) -> None:
+    place = place_in(env)
+    place.row_for("b1")
+    with worker(env) as other:
+        place.rows_for(["stays"])
+        other.kill()
+        other.wait()
+    place.release("b1")
+    assert place.state is not None
+    book = place.state.path / "rows.json"
+    place.prune()
+    assert json.loads(book.read_text()).keys() == {"stays"}
+    before = book.stat().st_mtime_ns
+    place.prune()
+    assert book.stat().st_mtime_ns == before, "what has not changed is left alone"
+    place.close()
 
 
 def test_without_a_directory_a_table_is_the_processs_own(tmp_path: Path) -> None:

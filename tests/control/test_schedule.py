@@ -9,6 +9,7 @@ import pytest
 from smartedge.balancer.backend import Backend, BackendSpec, Learned, TlsSpec
 from smartedge.balancer.health import HealthPolicy
 from smartedge.control.schedule import Entry, Schedule
+from smartedge.control.verdict import ProbeResult
 
 POLICY = HealthPolicy(interval_s=10.0)
 
@@ -186,3 +187,14 @@ def test_each_backend_follows_its_own_interval(schedule: Schedule) -> None:
         schedule.done(entry, now)
     assert 91 <= counts["quick"] <= 111
     assert 10 <= counts["slow"] <= 12
+
+
+def test_whoever_takes_over_goes_on_where_the_other_one_stopped(schedule: Schedule) -> None:
+    lately, long_ago, never = member("lately"), member("long_ago"), member("never")
+    for backend, at in ((lately, 95.0), (long_ago, 20.0)):
+        backend.learned.checked(at, ProbeResult(True, 200, "status 200", 0.001))
+    schedule.sync([lately], 0.0)  # it may have led before
+    schedule.resume([lately, long_ago, never], 100.0)
+    assert sorted(taken(schedule, 100.0)) == ["long_ago", "never"]
+    assert 104.0 <= schedule.next_due() <= 106.0
+    assert [backend.id for backend in schedule.backends()] == ["lately", "long_ago", "never"]
