@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -37,7 +36,7 @@ from smartedge.control.probe import HttpProbe
 from smartedge.control.reload import Reloader
 from smartedge.control.secret import Secret
 from smartedge.control.status import LastCheck, Recent
-from smartedge.control.workers import Busy, StateError
+from smartedge.control.workers import StateError
 from smartedge.discovery.file import FileSource
 from smartedge.explain import may_ask
 from smartedge.members import Members
@@ -48,7 +47,7 @@ from smartedge.proxy.tls import ServerTls
 from smartedge.proxy.upgrade import exchange_for
 from smartedge.requestlog import RequestLog
 from smartedge.strategist import Strategist
-from smartedge.team import Team
+from smartedge.team import Team, give_up
 
 log = logging.getLogger("smartedge")
 
@@ -224,10 +223,7 @@ class Edge:
             self._log_to(self.config)()
             self.team.join(self._place, lambda: self.reload(None, wait=False))
         except (StateError, ConfigError) as error:
-            # Serving on would tell half truths. A greenlet's exception ends nothing, so the process does: 3 tells gunicorn
-            # that a worker can't boot, and that trying again is no use.
-            print(f"smartedge: {error}", file=sys.stderr, flush=True)
-            os._exit(1 if isinstance(error, Busy) else 3)
+            give_up(error, self._env)
         self._health.start()
         self._housekeeping.start()
         self._telling.start()

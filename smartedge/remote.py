@@ -57,12 +57,18 @@ def status_text(answer: dict[str, Any], *, as_json: bool = False) -> str:
     """Lay the status out as a table, one line for each backend, or as JSON."""
     if as_json:
         return json.dumps(answer, indent=2)
-    backends = [entry for entry in answer.get("backends") or [] if isinstance(entry, dict)]
+    backends = [_with_will(entry) for entry in answer.get("backends") or [] if isinstance(entry, dict)]
     rows = [[escaped(show(entry.get(key))) for _, key, show in _COLUMNS] for entry in backends]
     table = [[title for title, _, _ in _COLUMNS], *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     head = f"strategy {answer.get('strategy', '?')}, generation {answer.get('generation', '?')}"
     return "\n".join([escaped(head), *(_row(cells, widths) for cells in table)])
+
+
+def _with_will(entry: dict[str, Any]) -> dict[str, Any]:
+    """Have the health of a backend that the operator took out say so, too: it alone explains why it gets nothing."""
+    will = entry.get("will", "enabled")
+    return entry if will == "enabled" else entry | {"health": f"{_word(entry.get('health'))}, {will}"}
 
 
 def _exchange(method: str, url: str, path: str, headers: dict[str, str], body: object) -> tuple[int, bytes]:

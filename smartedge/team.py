@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from smartedge.balancer.backend import Learned
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import LAYOUT, ROW_CELLS, Shared
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import ConfigError
 from smartedge.control.census import census
 from smartedge.control.follower import Follower
 from smartedge.control.generations import Generations
-from smartedge.control.housekeeping import spawned_by_hup
+from smartedge.control.housekeeping import spawned_by_hup, stand_still
+from smartedge.control.identity import edge_identity
 from smartedge.control.leader import Leadership
-from smartedge.control.place import Place
+from smartedge.control.place import Place, serves_already
 from smartedge.control.reload import Reloader
+from smartedge.control.workers import Busy
+
+AGAIN_S = 1.0
+"""How long a worker that can't join an edge which serves holds up the next try."""
 
 _DRAINING = int(Shared.DRAINING)
 
@@ -37,6 +43,7 @@ class Team:
         self._follower = Follower(reloader.follow)
         self._place: Place | None = None
         self._leadership: Leadership | None = None
+        self._lost = False
 
     def join(self, place: Place, reread: Callable[[], object]) -> None:
         """Have the configuration that the other workers have; raises StateError.
@@ -56,12 +63,26 @@ class Team:
 
     def leads(self, now: float) -> bool:
         """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""
-        self.leading = self._leadership is None or self._leadership(now)
+        self.leading = self._leadership is None or (not self._lost and self._leadership(now))
         return self.leading
 
     def keep_up(self, now: float) -> None:
-        """Apply what another worker has reloaded; asked often."""
-        self._follower(now)
+        """Apply what another worker has reloaded; asked often.
+
+        Where the state directory has been removed nobody can be kept up with: the worker ends gently, as all of them do,
+        and those that the arbiter starts instead meet in a new one.
+        """
+        if self._place is None or not self._place.lost:
+            self._follower(now)
+        elif not self._lost:
+            self._lost = self.stopping = True
+            where = self._place.directory
+            print(
+                f"smartedge: somebody has removed the state directory {where}: the workers begin anew",
+                file=sys.stderr,
+                flush=True,
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker is and does."""
@@ -75,3 +96,18 @@ class Team:
     def drain(self, draining: bool) -> None:
         """Let all workers say that they are draining, and serve on; or take it back."""
         self._own.shared[_DRAINING] = draining
+
+
+def give_up(error: Exception, env: Mapping[str, str]) -> NoReturn:
+    """End this worker, which cannot begin: to serve on would tell half truths. (A greenlet's exception ends nothing.)
+
+    3 tells gunicorn that its workers can't boot, and to end. Where others serve, or it is a matter of time, another worker
+    tries again, but not in a hurry; nothing is accepted meanwhile.
+    """
+    print(f"smartedge: {error}", file=sys.stderr, flush=True)
+    if isinstance(error, Busy):
+        os._exit(1)
+    if serves_already(edge_identity(env), ROW_CELLS, LAYOUT, env):
+        stand_still(AGAIN_S)
+        os._exit(1)
+    os._exit(3)

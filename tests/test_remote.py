@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -178,6 +179,14 @@ def test_the_status_is_a_table_with_words_to_the_left_and_numbers_to_the_right()
         "a        http://a:1  healthy  closed           3    12,345  75.0%       0  12.3 ms  10.0 ms  1,500.0 ms",
         "longer   http://b:2  unknown  open             -         -      -       -        -        -           -",
     ]
+
+
+@pytest.mark.parametrize(
+    ("will", "shown"), [("enabled", "healthy"), ("draining", "healthy, draining"), ("disabled", "healthy, disabled")]
+)
+def test_a_backend_that_the_operator_took_out_is_shown_so(will: str, shown: str) -> None:
+    text = status_text({"backends": [{"id": "a", "url": "http://a:1", "health": "healthy", "will": will, "breaker": "closed"}]})
+    assert re.split(" {2,}", text.splitlines()[2])[2] == shown
 
 
 def test_a_status_without_backends_has_only_its_head() -> None:

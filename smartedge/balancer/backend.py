@@ -83,6 +83,7 @@ KNOWN: Final = int(Shared.KNOWN)
 WILL: Final = int(Shared.WILL)
 WEIGHT: Final = int(Shared.WEIGHT)
 IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
+HEARD_AT: Final = int(Shared.HEARD_AT)
 CHECK_AT: Final = int(Shared.CHECK_AT)
 NUDGED: Final = int(Shared.NUDGED)
 CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
@@ -277,6 +278,11 @@ class Learned:
             if row is not self.cells and row[WAITING_SINCE]:  # no bit is set in 0.0
                 waited_s = max(waited_s, now - row[WAITING_SINCE : WAITING_SINCE + 1].cast("B").cast("d")[0])
         self._others_waited_s = waited_s
+
+    @property
+    def heard_at(self) -> float:
+        """When an answer last began, in whichever worker; 0.0 for none yet."""
+        return self.shared_reals[HEARD_AT]
 
     def returned(self, now: float) -> None:
         """Say that the backend has come into service, or come back: slow start begins."""

@@ -85,6 +85,7 @@ class Shared(IntEnum):
     CAP_BASE_AT = 25  # seconds, double: when that was measured
     CAP_LOOKS_UNTIL = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
     OUTRUN_SINCE = 28  # seconds, double: when the first of the failures in a row was that it was outrun
+    HEARD_AT = 29  # seconds, double: when an answer last began; 0.0 for none yet
     EWMA_BEFORE = 27  # seconds, double: the mean before that failure
 
 

@@ -186,6 +186,7 @@ class Trace:
     def none_left(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
         """Note that no backend could be picked, and why each could not."""
         vain = Try(now, None)
+        vain.kind = "retry" if tried else "first"
         vain.recorded = True
         vain.outcome = "no backend"
         vain.left_out, vain.unseen = _left_out(backends, tried, now)

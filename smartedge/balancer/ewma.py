@@ -47,11 +47,6 @@ class PeakEwma:
         """The mean when it was last stored."""
         return self.reals[EWMA]
 
-    @property
-    def at(self) -> float:
-        """When it was last stored: by an answer, a failure, or a try that was outrun."""
-        return self.reals[EWMA_AT]
-
     def read(self, now: float) -> float:
         """Return the mean as it has decayed until now; reading stores nothing."""
         reals = self.reals

@@ -38,6 +38,7 @@ ABANDONED: Final = int(Cell.ABANDONED)
 LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
 EJECTED: Final = int(Cell.EJECTED)
 OBSERVED: Final = int(Cell.OBSERVED)
+HEARD_AT: Final = int(Shared.HEARD_AT)
 EPOCH: Final = int(Shared.EPOCH)
 WILL: Final = int(Shared.WILL)
 WEIGHT: Final = int(Shared.WEIGHT)
@@ -83,6 +84,7 @@ class Lease:
         learned = self.backend.learned
         learned.waiting.pop(self, None)
         learned.ewma.observe(now, latency_s)
+        learned.shared_reals[HEARD_AT] = now
         learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
         if learned.adapts:

@@ -31,7 +31,7 @@ def silent(backends: Sequence[Backend], now: float) -> Iterator[Backend]:
         needed = backend.spec.breaker.failures if learned.breaker.state == "closed" else 1  # a probe is enough
         if len(learned.waiting) < needed:
             continue
-        heard_at = learned.ewma.at
+        heard_at = learned.heard_at
         unheard = [since for since in list(learned.waiting.values()) if since > heard_at]
         if len(unheard) < needed:
             continue
@@ -39,6 +39,6 @@ def silent(backends: Sequence[Backend], now: float) -> Iterator[Backend]:
         if waited_s < LEAST_S:
             continue
         since = unheard[0]
-        others = [other for other in backends if other.learned is not learned and other.learned.ewma.at > since]
+        others = [other for other in backends if other.learned is not learned and other.learned.heard_at > since]
         if others and waited_s > TIMES * median(other.learned.ewma.read(now) for other in others):
             yield backend

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.monkey import get_original
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,11 @@ def when_serving(begin: Callable[[], None]) -> None:
     loop. With `--preload` the import happens in the arbiter, which runs no loop; its workers inherit the waiting call.
     """
     gevent.get_hub().loop.run_callback(lambda: gevent.spawn(begin))
+
+
+def stand_still(seconds: float) -> None:
+    """Wait, and let nothing else of this process run: no connection is accepted meanwhile."""
+    get_original("time", "sleep")(seconds)
 
 
 def spawned_by_hup() -> bool:

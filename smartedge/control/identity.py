@@ -24,7 +24,8 @@ def edge_identity(env: Mapping[str, str] = os.environ) -> str:
     """
     parent = os.getppid()
     forked_by_gunicorn = env.get("SERVER_SOFTWARE", "").startswith("gunicorn/") and "gunicorn.arbiter" in sys.modules
-    if forked_by_gunicorn and _is_arbiter(parent):
+    upgrades_parent = env.get("GUNICORN_PID") == str(parent)  # SIGUSR2: we are the next arbiter, not one of its workers
+    if forked_by_gunicorn and not upgrades_parent and _is_arbiter(parent):
         return f"{UNDER_GUNICORN}{parent}-{_started(parent)}-{_pid_namespace()}"
     return f"edge-{os.getpid()}-{_started(os.getpid())}-{_pid_namespace()}"
 

@@ -28,6 +28,9 @@ MAX_ROWS = 1024
 GENERATION = int(Cell.GENERATION)
 SHOWN_AT = int(Cell.SHOWN_AT)
 
+STARTING_S = 5.0
+"""Workers that are younger than that may have been started together with this one."""
+
 SALT_CELLS = 4
 """A table's first cells hold its secret."""
 
@@ -141,6 +144,11 @@ class Place:
     def directory(self) -> Path | None:
         """Where the workers of this edge meet; None when there can be no others."""
         return self.state.path if self.state is not None and self.state.path.name.startswith(UNDER_GUNICORN) else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has removed the directory that the workers of this edge meet in."""
+        return self.directory is not None and self._lock is not None and not self._lock.in_place
 
     def confirm(self, generation: int) -> None:
         """Say which configuration this worker has applied, by its number."""
@@ -271,7 +279,7 @@ def open_place(
     """
     try:
         return _join(_name(identity, row_cells, layout), row_cells, layout, env, log, gauges)
-    except (StateError, BoardError, OSError) as error:
+    except (StateError, BoardError) as error:
         if identity.startswith(UNDER_GUNICORN):
             kind = Busy if isinstance(error, Busy) else StateError
             raise kind(f"{error} (workers of one edge must share a state directory)") from error
@@ -285,12 +293,29 @@ def running_edge(identity: str, row_cells: int, layout: str, env: Mapping[str, s
     return None if state is None else state.path
 
 
+def serves_already(identity: str, row_cells: int, layout: str, env: Mapping[str, str]) -> bool:
+    """Say whether the edge called `identity` has workers that have been there for some time."""
+    with contextlib.suppress(StateError, OSError):
+        state = StateDir.existing(_name(identity, row_cells, layout), env)
+        now = time.monotonic()
+        return state is not None and any(now - since > STARTING_S for _, since in state.live_since().values())
+    return False
+
+
 def _name(identity: str, row_cells: int, layout: str) -> str:
     return f"{identity}-{layout_crc(f'{row_cells}:{layout}'):08x}"
 
 
 def _join(name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]) -> Place:
     state = StateDir.find(name, env)
+    try:
+        return _take_place(state, row_cells, layout, log, gauges)
+    except OSError as error:
+        what = f"cannot use the state directory {state.path}: {error.strerror}"
+        raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
+
+
+def _take_place(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Place:
     lock = state.take_slot(MAX_SLOTS)
     try:
         if swept := state.sweep():

@@ -67,9 +67,8 @@ class Rows:
             return [EDGE_ROW, *(entry["row"] for entry in book.values())]
 
     def all(self) -> list[int]:
-        """Return every row that is in use."""
-        with self._lock():
-            return [EDGE_ROW, *(entry["row"] for entry in self._load().values())]
+        """Return every row that is in use; without the lock, for the book is replaced whole, and a stopped worker may hold it."""
+        return [EDGE_ROW, *(entry["row"] for entry in self._load().values())]
 
     def claim(self, keys: Iterable[str]) -> dict[str, int]:
         """Return each backend's row, a zeroed one if it had none. Raises RowsError if there are too many."""

@@ -53,6 +53,14 @@ class FileLock:
     index: int
     fd: int | None
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is still where others look for it."""
+        try:
+            return self.fd is not None and os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Let go; a second time does nothing."""
         if self.fd is not None:
@@ -132,8 +140,12 @@ class StateDir:
         path = self.path / f"{name}.lock"
         if (fd := try_lock(path)) is None:
             return None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {time.monotonic():.3f}\n".encode(), 0)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {time.monotonic():.3f}\n".encode(), 0)
+        except OSError:
+            close(fd)
+            raise
         return FileLock(path, index, fd)
 
     def used_slots(self) -> list[int]:

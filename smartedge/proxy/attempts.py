@@ -33,7 +33,8 @@ class Attempts:
     """One client request's tries, until one of them has an answer.
 
     lease, backend, outbound, answer: of the try that counts. attempts: how many there were, hedges among them. latency_s: from
-    the last byte of the request to the first of the answer. place: in the queue, while it waits there. affinity: what found the
+    the last byte of the request to the first of the answer. place: in the queue, while it waits there. queued: whether it was
+    there. affinity: what found the
     request's key and the id of the backend that its sticky cookie names.
     """
 
@@ -46,6 +47,7 @@ class Attempts:
     error: EdgeError | None = None
     race: Race | None = None
     place: Place | None = None
+    queued = False
     trace: Trace | None = None
     affinity: Affinity | None = None
     key = b""
@@ -163,10 +165,15 @@ class Attempts:
             outbound.on_sent = self._sent
         if request.interim is not None:
             outbound.on_interim = self.interim
-        if self._tries is not None:
-            outbound.deadline = self._tries.deadline
+        if self._tries is not None or self.queued:
+            outbound.deadline = self.deadline
         outbound.hasty = request.hasty
         return outbound
+
+    @property
+    def deadline(self) -> float:
+        """When the last answer has to begin, of all tries and the time in the queue together; not of a first try at once."""
+        return self.started + self._forwarder.plan.retry.deadline_s
 
     def _sent(self) -> None:
         """The upload is out: the backend's latency counts from here, a slow client is not its fault."""

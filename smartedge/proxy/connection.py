@@ -31,6 +31,9 @@ KNOWN_HEADS = 64
 KNOWN_HEAD_BYTES = 2048
 """So many are known at most, and none that is longer."""
 
+MOST_INTERIMS = 100
+"""Each 1xx is a sign of life that lets the wait begin anew; a backend with no more to say than that is broken."""
+
 
 class Connection:
     """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112).
@@ -117,7 +120,7 @@ class Connection:
         data = self._rest
         self._rest = b""
         started = monotonic()
-        scanned = 0
+        scanned = interims = 0
         while True:
             end = data.find(b"\r\n\r\n", scanned)
             if end < 0:
@@ -145,6 +148,9 @@ class Connection:
                     raise BadAnswer("The backend switched protocols before it had the whole request.")
                 self.switched_to = b", ".join(_UPGRADE.findall(data, 0, end))
                 break
+            interims += 1
+            if interims > MOST_INTERIMS:
+                raise BadAnswer(f"The backend sent more than {MOST_INTERIMS} interim answers and no final one.")
             if on_interim is not None:
                 on_interim(self.status, self.status_line, self.fields)
             data = data[end:]

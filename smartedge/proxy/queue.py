@@ -94,7 +94,8 @@ class Queue:
             edge.add(_QUEUE_REFUSED)
             detail = f"All backends are full, and {waiting} requests wait for them." if waiting else "All backends are full."
             raise AllFull(detail, retry_after_s=RETRY_AFTER_S)
-        place = request.place = Place(request, tried, monotonic() + self.wait_s)
+        request.queued = True
+        place = request.place = Place(request, tried, min(monotonic() + self.wait_s, request.deadline))
         if not self.places:
             self._look_often()
         self.places.append(place)

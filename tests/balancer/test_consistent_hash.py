@@ -119,7 +119,7 @@ def test_none_gets_more_than_its_bounded_share_however_hot_its_keys_are(
     for number, key in enumerate(keys, start=1):
         picked = strategy.pick(members, 1000.0, Random(number), b"hot %d" % key)
         hold(picked, picked.in_flight() + 1)
-        assert picked.in_flight() <= ceil(ratio * number * picked.weight / sum(weights))
+        assert picked.in_flight() <= ceil(ratio * number * picked.weight / sum(weights) + 1e-9)  # 7.0000000001 leases are 7
 
 
 def test_without_a_bound_a_hot_key_stays_with_its_owner() -> None:

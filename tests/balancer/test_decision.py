@@ -257,6 +257,7 @@ def test_no_backend_is_told_with_every_reason() -> None:
     later = Trace("sampled")
     later.missed(pool(backends(1)).lease(NOW))
     later.none_left([down], [down], NOW)
+    assert [one.kind for one in (*trace.tries, *later.tries)] == ["first", "first", "retry"]
     assert later.summary() == "a was picked (not recorded); then no backend was left; down left out: tried"
 
 

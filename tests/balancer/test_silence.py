@@ -49,6 +49,19 @@ def test_one_answer_breaks_the_silence() -> None:
     assert list(silent(members, NOW + 3.1)) == [members[0]]
 
 
+def test_what_becomes_of_the_first_that_hang_is_no_answer_to_the_others() -> None:
+    """What one worker cut off moved the stamp by which the others knew of answers: theirs hung until they timed out."""
+    members = backends(1, 1)
+    target = pool(members)
+    leases = hang(target, members[0], 10)
+    answer(target, members[1], NOW + 1.0)
+    for lease in leases[:5]:
+        lease.close(NOW + 1.0, "failed")
+    members[0].learned.breaker.succeeded(NOW + 1.0)
+    members[0].learned.probed(NOW + 1.1, True)
+    assert list(silent(members, NOW + 1.2)) == [members[0]]
+
+
 def test_few_requests_are_no_silence() -> None:
     members = backends(1, 1)
     target = pool(members)

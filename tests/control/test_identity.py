@@ -113,3 +113,10 @@ def test_the_sockets_of_a_process_are_those_that_it_shares_with_its_children() -
             child.stdin.close()
     assert name not in (sockets_of(os.getpid()) or ())
     assert sockets_of(2**30) == frozenset()
+
+
+def test_an_arbiter_that_sigusr2_started_is_no_worker_of_the_one_before_it() -> None:
+    """With `--preload` it makes the application itself, and must not begin with what the old edge has."""
+    importlib.import_module("gunicorn.arbiter")
+    env = {"SERVER_SOFTWARE": "gunicorn/27.0.1", "GUNICORN_PID": str(os.getppid())}
+    assert edge_identity(env).startswith(f"edge-{os.getpid()}-")

@@ -5,9 +5,11 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.control.board import Board
-from smartedge.control.place import MAX_ROWS, Place, open_place
+from smartedge.control.place import MAX_ROWS, STARTING_S, Place, open_place, serves_already
 from smartedge.control.workers import StateError
 
 CELLS = 6
@@ -352,3 +354,48 @@ def test_a_table_for_which_there_is_no_room_is_an_error_that_says_so(env: dict[s
     with pytest.raises(StateError, match="clients"):
         place.table("clients", 10)
     place.close()
+
+
+def test_a_place_is_lost_when_somebody_removes_its_directory_or_makes_another_one(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    assert not place.lost
+    shutil.rmtree(place.state.path)
+    assert place.lost
+    again = place_in(env)
+    assert place.lost
+    assert not again.lost
+    again.close()
+    place.close()
+    alone = place_in(env, "edge-1")
+    assert alone.state is not None
+    shutil.rmtree(alone.state.path)
+    assert not alone.lost  # there is nobody to lose
+    alone.close()
+
+
+def test_a_directory_that_cannot_be_written_to_is_named_with_what_to_do(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    (place.state.path / "rows.json").unlink(missing_ok=True)
+    (place.state.path / "rows.json").mkdir()
+    with pytest.raises(
+        StateError, match=r"cannot use the state directory .*gunicorn-1.*; make room there or set SMARTEDGE_STATE_DIR"
+    ):
+        place_in(env)
+    assert list(place.state.live_slots()) == [0]
+    place.close()
+
+
+def test_an_edge_serves_already_when_a_worker_has_been_there_for_some_time(env: dict[str, str]) -> None:
+    def serves() -> bool:
+        return serves_already("gunicorn-1", CELLS, "cells", env)
+
+    assert not serves()
+    place = place_in(env)
+    assert not serves()
+    assert place.state is not None
+    (place.state.path / "slot-0.lock").write_text(f"{os.getpid()} {time.monotonic() - STARTING_S - 1:.3f}\n")
+    assert serves()
+    place.close()
+    assert not serves()

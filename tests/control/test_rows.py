@@ -126,3 +126,11 @@ def test_what_only_dead_workers_used_is_freed_but_for_backends_that_are_still_th
     assert first.mark() != before
     assert first.all() == [0, 1, 2, 4]
     assert first.claim(["new"]) == {"": 0, "new": 3}
+
+
+def test_what_is_in_use_can_be_read_while_somebody_holds_the_lock(workers: Workers, tmp_path: Path) -> None:
+    """A worker may be stopped there, and the others still say what they count."""
+    rows = workers(0)
+    rows.claim(["b1"])
+    with held(tmp_path / "rows.lock"):
+        assert rows.all() == [0, 1]

@@ -79,6 +79,15 @@ def test_who_has_waited_long_enough_gets_503(edge: LiveEdge) -> None:
         assert sorted(answer.status for answer in found) == [503, 503, 504]
 
 
+def test_the_time_in_the_queue_is_part_of_the_time_for_all_tries(edge: LiveEdge) -> None:
+    """Each had waited for the one before it to time out, and then as long again."""
+    with Script(never_answers()) as backend:
+        limits, retry = {"in_flight_per_backend": 1, "queue_s": 20}, {"deadline_s": 1}
+        edge.configure(backend, limits=limits, retry=retry, timeouts={"first_byte_s": 1.5})
+        found = together(edge, 3)
+        assert sorted(answer.status for answer in found) == [503, 503, 504]
+
+
 def test_a_backends_own_number_goes_before_the_common_one(own: LiveEdge) -> None:
     acts = [Counting(), Counting()]
     with Script(acts[0]) as one, Script(acts[1]) as two:

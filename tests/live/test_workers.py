@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from smartedge.control.place import STARTING_S
 from tests.live.acts import answers, says
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Script, message, refused_port
@@ -385,3 +387,38 @@ def test_without_a_usable_state_directory_several_workers_do_not_start(tmp_path:
         ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert ended.returncode == 3
     assert f"cannot make SMARTEDGE_STATE_DIR {tmp_path / 'state'}" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_whose_state_directory_was_removed_meet_in_a_new_one(tmp_path: Path, kind: str) -> None:
+    """Whoever tidies up a temporary directory must not leave an edge of which every worker tells another story."""
+    with Script(answers()) as backend, many(tmp_path, kind, backend) as edge:
+        before = {worker["pid"] for worker in workers(edge)}
+        with SteadyLoad(edge.port, clients=4) as load:
+            (home,) = (tmp_path / "state").iterdir()
+            shutil.rmtree(home)
+            wait_until(lambda: {worker["pid"] for worker in workers(edge)}.isdisjoint(before), 30, "other workers")
+            wait_until(lambda: len(workers(edge)) == WORKERS, 30, "all of them")
+        assert load.failures == []
+        assert edge.admin("/api/reload", "POST").json()["workers"] == {"applied": WORKERS, "live": WORKERS}
+        assert leader(edge)
+        assert "somebody has removed the state directory" in edge.process.output
+        assert "Traceback" not in edge.process.output
+
+
+@pytest.mark.parametrize("kind", [OWN, GEVENT])
+def test_a_worker_that_cannot_join_does_not_end_those_who_serve(tmp_path: Path, kind: str) -> None:
+    """A full state directory, when one dies: the others go on, and it is replaced once there is room."""
+    with Script(answers()) as backend, many(tmp_path, kind, backend) as edge:
+        wait_until(lambda: all(worker["uptime_s"] > STARTING_S for worker in workers(edge)), 30, "workers of some age")
+        (book,) = (tmp_path / "state").glob("*/*/rows.json")
+        kept = book.read_bytes()
+        book.unlink()
+        book.mkdir()
+        os.kill(workers(edge)[0]["pid"], signal.SIGKILL)
+        wait_until(lambda: edge.process.output.count("cannot use the state directory") >= 2, 30, "two tries")
+        assert {edge.ask().status for _ in range(10)} == {200}
+        assert len(workers(edge)) >= WORKERS - 1
+        book.rmdir()
+        book.write_bytes(kept)
+        wait_until(lambda: len(workers(edge)) == WORKERS, 30, "another worker")

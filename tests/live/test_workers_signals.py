@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.acts import answers
-from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, first_piece, request, start_edge
+from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Client, Script
 from tests.live.processes import wait_until
 from tests.live.steady import SteadyLoad
@@ -73,6 +73,18 @@ def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path, server: str) ->
             os.kill(edge.process.pid, signal.SIGTTOU)
             wait_until(lambda now=now: len(pids(edge)) == now - 1, 30, "one worker less")
         assert len(pids(edge)) == 1
+
+
+def test_usr2_starts_from_the_file_also_with_preload(tmp_path: Path) -> None:
+    with Script(answers()) as old, Script(answers()) as new, many(tmp_path, WORKER, old, 2, "--preload") as edge:
+        before = pids(edge)
+        (tmp_path / "backends.json").write_text(json.dumps(document_of(tmp_path, new)))
+        os.kill(edge.process.pid, signal.SIGUSR2)
+        wait_until(lambda: any(not pids(edge) & before for _ in range(5)), 40, "the second edge to answer")
+        os.kill(edge.process.pid, signal.SIGTERM)
+        assert edge.process.wait(40) == 0
+        wait_until(lambda: len(pids(edge)) == 2 and not pids(edge) & before, 20, "only the second edge")
+        assert [backend["url"] for backend in edge.status()["backends"]] == [new.url]
 
 
 @pytest.mark.parametrize("server", [GEVENT, OWN])

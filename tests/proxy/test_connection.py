@@ -106,6 +106,12 @@ def test_interim_answers_are_told_and_are_not_the_answer(peer: Peer) -> None:
     assert peer.interim == [(100, b""), (103, b"Link: </a>\r\n"), (103, b"Link: </a>\r\n")] * 3
 
 
+def test_a_backend_that_has_only_interim_answers_is_broken(peer: Peer) -> None:
+    """Each one let the wait begin anew, and so did the next, for ever."""
+    with pytest.raises(BadAnswer, match="100 interim answers"):
+        peer.ask(b"HTTP/1.1 102 Processing\r\n\r\n" * 101 + OK)
+
+
 def test_a_101_that_was_asked_for_leaves_the_rest_to_the_new_protocol(peer: Peer) -> None:
     peer.connection.send(HEAD, None, 0.2, 0.2)
     peer.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nfirst")
