@@ -87,6 +87,8 @@ class Run:
     def _tell(self, now: float, _: None) -> None:
         """Look for backends that answer nothing any more, as often as the edge does."""
         self._pool.eject_silent(now)
+        for backend in self._pool.silent:
+            self._forwarding.cut_off(now, backend)
         self._at(now + TELL_S, self._tell, None)
 
     def _tidy(self, now: float, _: None) -> None:

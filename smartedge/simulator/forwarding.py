@@ -65,6 +65,7 @@ class Try:
         self.luck = luck
         self.key = request.arrival.key
         self.over = False
+        lease.holder = self
 
 
 class Forwarding:
@@ -128,6 +129,17 @@ class Forwarding:
                     return
                 self._broken(now, attempt, KEEP_SILENT)
             waiting.popleft()
+
+    def cut_off(self, now: float, backend: Backend) -> None:
+        """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
+        if self._policy.hedge:
+            return  # they look after themselves
+        left = self._budget.left(now)
+        for lease in list(backend.learned.waiting):
+            attempt: Try = lease.holder
+            if left and self._tries(attempt.request, backend).may_follow(now):
+                left -= 1
+                self._broken(now, attempt, KEEP_SILENT)
 
     # ---- from the backend ----
 
