@@ -43,7 +43,7 @@ class Team:
         self._follower = Follower(reloader.follow)
         self._place: Place | None = None
         self._leadership: Leadership | None = None
-        self._lost = False
+        self._said_lost = False
 
     def join(self, place: Place, reread: Callable[[], object]) -> None:
         """Have the configuration that the other workers have; raises StateError.
@@ -63,7 +63,7 @@ class Team:
 
     def leads(self, now: float) -> bool:
         """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""
-        self.leading = self._leadership is None or (not self._lost and self._leadership(now))
+        self.leading = self._leadership is None or (not self._is_lost() and self._leadership(now))
         return self.leading
 
     def keep_up(self, now: float) -> None:
@@ -72,17 +72,20 @@ class Team:
         Where the state directory has been removed nobody can be kept up with: the worker ends gently, as all of them do,
         and those that the arbiter starts instead meet in a new one.
         """
-        if self._place is None or not self._place.lost:
+        if not self._is_lost():
             self._follower(now)
-        elif not self._lost:
-            self._lost = self.stopping = True
-            where = self._place.directory
+        elif not self._said_lost:
+            self._said_lost = self.stopping = True
+            where = self._place.directory if self._place is not None else None
             print(
                 f"smartedge: somebody has removed the state directory {where}: the workers begin anew",
                 file=sys.stderr,
                 flush=True,
             )
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _is_lost(self) -> bool:
+        return self._place is not None and self._place.lost
 
     def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker is and does."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -396,14 +395,15 @@ def test_workers_whose_state_directory_was_removed_meet_in_a_new_one(tmp_path: P
         before = {worker["pid"] for worker in workers(edge)}
         with SteadyLoad(edge.port, clients=4) as load:
             (home,) = (tmp_path / "state").iterdir()
-            shutil.rmtree(home)
+            home.rename(tmp_path / "elsewhere")
+            wait_until(
+                lambda: edge.process.output.count("somebody has removed the state directory") == WORKERS, 10, "all to notice"
+            )
             wait_until(lambda: {worker["pid"] for worker in workers(edge)}.isdisjoint(before), 30, "other workers")
             wait_until(lambda: len(workers(edge)) == WORKERS, 30, "all of them")
         assert load.failures == []
         assert edge.admin("/api/reload", "POST").json()["workers"] == {"applied": WORKERS, "live": WORKERS}
         assert leader(edge)
-        assert "somebody has removed the state directory" in edge.process.output
-        assert "Traceback" not in edge.process.output
 
 
 @pytest.mark.parametrize("kind", [OWN, GEVENT])
@@ -411,14 +411,12 @@ def test_a_worker_that_cannot_join_does_not_end_those_who_serve(tmp_path: Path, 
     """A full state directory, when one dies: the others go on, and it is replaced once there is room."""
     with Script(answers()) as backend, many(tmp_path, kind, backend) as edge:
         wait_until(lambda: all(worker["uptime_s"] > STARTING_S for worker in workers(edge)), 30, "workers of some age")
-        (book,) = (tmp_path / "state").glob("*/*/rows.json")
-        kept = book.read_bytes()
-        book.unlink()
-        book.mkdir()
+        (directory,) = (tmp_path / "state").glob("*/*")
+        in_the_way = directory / "rows.new"  # what is written before it replaces rows.json
+        in_the_way.mkdir()
         os.kill(workers(edge)[0]["pid"], signal.SIGKILL)
         wait_until(lambda: edge.process.output.count("cannot use the state directory") >= 2, 30, "two tries")
         assert {edge.ask().status for _ in range(10)} == {200}
         assert len(workers(edge)) >= WORKERS - 1
-        book.rmdir()
-        book.write_bytes(kept)
+        in_the_way.rmdir()
         wait_until(lambda: len(workers(edge)) == WORKERS, 30, "another worker")
