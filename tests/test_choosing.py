@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from smartedge.balancer.strategies import STRATEGIES
 from smartedge.simulator.scenario import load
+from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "choosing-a-strategy.md"
@@ -19,12 +19,7 @@ SCENARIOS = sorted((ROOT / "docs" / "scenarios").glob("*.json"))
 
 @pytest.fixture(scope="module")
 def maker() -> Any:
-    spec = spec_from_file_location("make_choosing", ROOT / "docs" / "make_choosing.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("make_choosing")
 
 
 def test_the_reference_of_a_scenarios_keys_is_made_of_the_schema_of_today(maker: Any) -> None:

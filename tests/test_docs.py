@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -17,6 +15,7 @@ from smartedge.app import CATCH_ALL, create_app
 from smartedge.cli import program
 from smartedge.config import Config, parse
 from smartedge.control.metrics import TABLE
+from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.pt-BR.md"]
@@ -48,17 +47,8 @@ def configurations(page: Path) -> Iterator[str]:
     yield from re.findall(r"-d '(\{\"backends\".*?\})'", commands(page))
 
 
-def make_configuration() -> Any:
-    spec = spec_from_file_location("make_configuration", ROOT / "docs" / "make_configuration.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_reference_table_is_made_of_the_schema_of_today() -> None:
-    module = make_configuration()
+    module = docs_script("make_configuration")
 
     assert module.page() == text(module.PAGE), "run: python docs/make_configuration.py"
 
@@ -156,7 +146,7 @@ def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
         assert file.exists(), target
         if fragment:
             titles = re.findall(r"^#+ (.*)$", text(file), re.MULTILINE)
-            anchor = make_configuration().anchor
+            anchor = docs_script("make_configuration").anchor
             assert fragment in {anchor(title) for title in titles}, target
 
 

@@ -120,8 +120,8 @@ class Lease:
 
         That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
         backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
-        in a row, with no answer between, counts twice as much as the one before, and as many as would eject
-        it if they were failures do so.
+        in a row, with no answer between, counts twice as much as the one before, and when it has gone on for a
+        second, as many as would eject it if they were failures do so (`Breaker.outrun`).
         """
         with self._pool.lock:
             if self._closed:

@@ -290,7 +290,6 @@ class Attempts:
             none_left.detail = f"{error.detail} No other backend is available ({none_left.detail})."
             raise
         self._begun(lease, _RETRIES)
-        lease.holder = self
         return lease
 
     def _lease_instead_of(self, answer: Answer) -> Lease | None:
@@ -305,7 +304,6 @@ class Attempts:
             tries.in_vain(now)
             return None
         self._begun(lease, _RETRIES)
-        lease.holder = self
         return lease
 
     def lease_for_hedge(self, now: float) -> Lease | None:
@@ -325,6 +323,7 @@ class Attempts:
 
     def _begun(self, lease: Lease, counter: int) -> None:
         assert self._tries is not None
+        lease.holder = self
         self._tries.begun(lease.backend)
         lease.backend.learned.add(counter)
         if self.trace is not None:
