@@ -17,7 +17,7 @@ from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.balancer.errors import ClientError
 from smartedge.config import Config, ConfigError, admin_token, config_path, load
-from smartedge.control.admin import make_admin
+from smartedge.control.admin import SOCKET, make_admin
 from smartedge.control.follower import running_config
 from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
@@ -109,7 +109,7 @@ class SmartEdge(flask.Flask):
             return self.edge.forwarder(request)(environ, start_response)
         complete_environ(environ)
         if self.is_reserved(request, environ):
-            environ[REQUEST_ID] = self.edge.request_id_of(request)
+            environ[REQUEST_ID], environ[SOCKET] = self.edge.request_id_of(request), request.sock
             start_response = self._logged(environ, request, start_response)
         return super().wsgi_app(environ, start_response)
 

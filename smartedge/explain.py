@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection
+from functools import partial
 
 from smartedge.control.access import may_administer
+from smartedge.control.peer_owner import owned_by_us
 from smartedge.proxy.headers import pairs_of
 from smartedge.proxy.request import Request
 
@@ -24,7 +26,9 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
         headers["authorization"] = said
     elif said != "1":
         return False
-    if may_administer(request.peer.decode("latin-1"), headers, token=token, networks=networks, names=_NAMES):
+    peer = request.peer.decode("latin-1")
+    ours = partial(owned_by_us, request.sock)
+    if may_administer(peer, headers, is_ours=ours, token=token, networks=networks, names=_NAMES):
         return False
     if token and said == "1":
         request.fields.block = request.fields.without(b"authorization")

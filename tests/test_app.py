@@ -14,6 +14,7 @@ import pytest
 from smartedge.app import CATCH_ALL, SmartEdge, create_app
 from smartedge.config import ConfigError, parse
 from smartedge.proxy.request import KEY
+from tests.fakes import local_client
 from tests.live.peers import Script, answers, bodiless, parse_answers, serves
 from tests.live.peers import message as answer_of
 from tests.proxy.peers import edge_server, talk
@@ -62,7 +63,7 @@ def backend() -> Iterator[Script]:
 @WAYS
 def test_an_answer_comes_through_with_nothing_added(backend: Script, way: Any) -> None:
     app = way(app_for(backend))
-    answer = app.test_client().get("/")
+    answer = local_client(app).get("/")
     assert (answer.status, answer.data) == ("200 OK", b"hello\n")
     assert answer.headers.to_wsgi_list() == [
         ("X-From", "backend"),
@@ -94,7 +95,7 @@ def test_a_websocket_request_is_forwarded(backend: Script, way: Any) -> None:
     """Flask has rules of their own for those, and answers 400."""
     app = way(app_for(backend))
     fields = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
-    assert app.test_client().get("/", headers=fields).status_code == 200
+    assert local_client(app).get("/", headers=fields).status_code == 200
     app.edge.stop()
 
 
@@ -102,7 +103,7 @@ def test_a_websocket_request_is_forwarded(backend: Script, way: Any) -> None:
 def test_a_body_goes_through_both_ways(way: Any) -> None:
     with Script(serves(lambda _call, request: answer_of(body=request.body[::-1]))) as backend:
         app = way(app_for(backend))
-        assert app.test_client().post("/", data=b"x" * 100_000 + b"end").data == b"dne" + b"x" * 100_000
+        assert local_client(app).post("/", data=b"x" * 100_000 + b"end").data == b"dne" + b"x" * 100_000
         app.edge.stop()
 
 
@@ -113,7 +114,7 @@ def test_an_answer_without_a_body_gives_its_lease_back(way: Any, status: int, me
     with Script(bodiless(status)) as backend:
         app = way(app_for(backend))
         for _ in range(3):
-            assert app.test_client().open("/", method=method).status_code == status
+            assert local_client(app).open("/", method=method).status_code == status
         assert in_flight(app) == 0
         assert backend.connections == 1
         app.edge.stop()
@@ -123,7 +124,7 @@ def test_an_answer_without_a_body_gives_its_lease_back(way: Any, status: int, me
 def test_an_answer_that_is_dropped_half_way_gives_its_lease_back(way: Any) -> None:
     with Script(answers(body=b"x" * 5_000_000)) as backend:
         app = way(app_for(backend))
-        answer = app.test_client().get("/", buffered=False)
+        answer = local_client(app).get("/", buffered=False)
         assert in_flight(app) == 1
         next(iter(answer.response))
         answer.close()
@@ -135,7 +136,7 @@ def test_an_answer_that_is_dropped_half_way_gives_its_lease_back(way: Any) -> No
 def test_our_own_errors_are_problems(way: Any) -> None:
     with Script(health=answers(500)) as backend:
         app = way(app_for(backend))
-        client = app.test_client()
+        client = local_client(app)
         client.get("/")
         while app.edge.pool.backends[0].learned.health.state == "unknown":
             gevent.sleep(0.01)
@@ -149,7 +150,7 @@ def test_our_own_errors_are_problems(way: Any) -> None:
 @WAYS
 def test_a_request_that_another_server_let_through_is_refused(backend: Script, way: Any) -> None:
     app = way(app_for(backend))
-    answer = app.test_client().get("/", headers={"Host": "a/b"})
+    answer = local_client(app).get("/", headers={"Host": "a/b"})
     assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
     assert backend.requests == []
     app.edge.stop()
@@ -165,7 +166,7 @@ def test_a_hook_may_answer_instead(backend: Script) -> None:
     def deny() -> Any:
         return ("no", 403) if flask.request.path.startswith("/private") else None
 
-    client = app.test_client()
+    client = local_client(app)
     assert (client.get("/private/x").status_code, client.get("/public").status_code) == (403, 200)
     assert len(backend.requests) == 1
     app.edge.stop()
@@ -184,7 +185,7 @@ def test_hooks_see_every_request_and_may_change_answers(backend: Script) -> None
     def done(_error: BaseException | None) -> None:
         seen.append(flask.request.full_path)
 
-    client = app.test_client()
+    client = local_client(app)
     assert client.get("/a?b=c").headers["X-Marked"] == "1"
     assert client.get("/metrics").headers["X-Marked"] == "1"
     assert seen == ["/a?b=c", "/metrics?"]
@@ -245,7 +246,7 @@ def test_middleware_around_wsgi_app_sees_a_complete_environ_and_may_change_the_h
         (answer,) = parse_answers(received)
         assert (answer.status, answer.body, answer.get(b"x-marked")) == (200, b"hello\n", b"1")
     else:
-        plain = app.test_client().get("/a b", headers={"X-One": "1"})
+        plain = local_client(app).get("/a b", headers={"X-One": "1"})
         assert (plain.status_code, plain.data, plain.headers["X-Marked"]) == (200, b"hello\n", "1")
         app.edge.stop()
     assert seen == [("GET", "/a b", "1")]
@@ -254,7 +255,7 @@ def test_middleware_around_wsgi_app_sees_a_complete_environ_and_may_change_the_h
 def test_a_catch_all_of_somebody_elses_is_used(backend: Script) -> None:
     app = app_for(backend)
     app.view_functions[CATCH_ALL] = lambda path: f"mine: {flask.request.environ[KEY].target.decode()}"
-    assert app.test_client().get("/a%2Fb").text == "mine: /a%2Fb"
+    assert local_client(app).get("/a%2Fb").text == "mine: /a%2Fb"
     assert backend.requests == []
 
 
@@ -265,7 +266,7 @@ def test_a_route_of_somebody_elses_goes_before_the_catch_all_with_a_blueprint(ba
     def route() -> Any:
         return "mine" if flask.request.path == "/mine" else None
 
-    assert app.test_client().get("/mine").text == "mine"
+    assert local_client(app).get("/mine").text == "mine"
     app.edge.stop()
 
 
@@ -275,7 +276,7 @@ def test_a_route_of_somebody_elses_goes_before_the_catch_all_with_a_blueprint(ba
 @WAYS
 def test_the_reserved_paths_are_answered_here(backend: Script, way: Any) -> None:
     app = way(app_for(backend))
-    client = app.test_client()
+    client = local_client(app)
     for path in ("/health", "/api/status", "/metrics"):
         assert client.get(path).status_code in (200, 503)
     assert client.get("/smartedge/nothing").status_code == 404
@@ -290,7 +291,7 @@ def test_the_reserved_paths_are_answered_here(backend: Script, way: Any) -> None
 @WAYS
 def test_with_an_admin_listener_the_traffic_port_reserves_nothing(backend: Script, way: Any) -> None:
     app = way(app_for(backend, admin_bind="127.0.0.1:9"))
-    client = app.test_client()
+    client = local_client(app)
     for path in ("/health?x", "/api/status", "/metrics", "/smartedge/x"):
         assert client.get(path).data == b"hello\n"
     assert client.get("/api/status", environ_overrides={"smartedge.admin": True}).is_json
@@ -327,7 +328,7 @@ def test_create_app_reads_the_file_that_the_environment_names(tmp_path: Path, mo
 
 def test_a_stopped_edge_has_left_its_place(backend: Script, state: Path) -> None:
     app = app_for(backend)
-    app.test_client().get("/")
+    local_client(app).get("/")
     assert list(state.rglob("slot-*"))
     app.edge.stop()
     assert list(state.rglob("slot-*")) == []

@@ -15,8 +15,8 @@ FLOORS = [
     "control.identity",
     "balancer.cells balancer.decision balancer.errors balancer.ratelimit balancer.retry cli_stop config_values"
     " control.access control.accesslog control.board control.housekeeping control.leader control.ring control.rows"
-    " control.schedule control.secret control.workers discovery.file proxy.chunked proxy.cookies proxy.crew proxy.date"
-    " proxy.headers proxy.sockets proxy.wire simulator.figures",
+    " control.peer_owner control.schedule control.secret control.workers discovery.file proxy.chunked proxy.cookies"
+    " proxy.crew proxy.date proxy.headers proxy.sockets proxy.wire simulator.figures",
     "balancer.breaker balancer.concurrency balancer.ewma balancer.health balancer.hedge control.pages proxy.sticky",
     "balancer.backend config_problems config_sections control.generations control.place control.verdict proxy.client_body"
     " proxy.problem proxy.request proxy.tlswire remote",

@@ -1,15 +1,16 @@
 """Who may reload, and read status and metrics: one pure function.
 
-A peer on this machine, or in a network that the operator named, may; but a web page that the peer's browser
-shows may not, and neither may a client behind a proxy on this machine. Hence what a browser or a proxy adds
-to a request is looked at too: Host (DNS rebinding), Origin and Sec-Fetch-Site (cross-site requests),
-Forwarded and its kin. With a token set, only the token counts.
+A process of our own user or of root on this machine may, and a peer in a network that the operator named; but a web
+page that the peer's browser shows may not, and neither may a client behind a proxy on this machine. Not every proxy says
+that it is one (nginx with a bare `proxy_pass` does not), so whose process the peer is counts, besides what a browser or a
+proxy adds to a request: Host (DNS rebinding), Origin and Sec-Fetch-Site (cross-site requests), Forwarded and its kin. With
+a token set, only the token counts.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ def may_administer(
     peer: str,
     headers: Mapping[str, str],
     *,
+    is_ours: Callable[[], bool],
     token: str | None = None,
     networks: Collection[str] = (),
     names: Collection[str] = (),
@@ -39,6 +41,7 @@ def may_administer(
     """Return None if the request may administer the edge, else why not.
 
     peer: the address of the connection's other end, never one from a header. headers: by lower-case name.
+    is_ours: whether the process there is our own user's or root's; asked of peers on this machine only, and last.
     token: the secret, or None when there is none. networks: CIDR ranges of `admin_allow`. names: this
     machine's own host names, which a peer from `networks` may call it by (addresses and "localhost" are
     always fine).
@@ -61,17 +64,27 @@ def may_administer(
             return Refusal(403, "The request comes from another site's page.")
     if headers.get("sec-fetch-site", "none") not in _SAME_SITE:
         return Refusal(403, "The request comes from another site's page.")
+    if not allowed and not is_ours():
+        return Refusal(
+            403,
+            "The peer is a process of another user, such as a proxy. Ask as the edge's own user or as root,"
+            " or set SMARTEDGE_ADMIN_TOKEN.",
+        )
     return None
+
+
+def holds_token(authorization: str, token: str) -> bool:
+    """Whether the value of an Authorization field is our token (RFC 6750 section 2.1); compared in constant time."""
+    scheme, _, given = authorization.strip().partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
 
 
 def _check_token(authorization: str, token: str) -> Refusal | None:
-    """Check `Authorization: Bearer ...` (RFC 6750 section 2.1) in constant time."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    if holds_token(authorization, token):
+        return None
+    if authorization[:7].lower() != "bearer ":
         return Refusal(401, "A bearer token is needed: send Authorization: Bearer with SMARTEDGE_ADMIN_TOKEN.")
-    if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()):
-        return Refusal(401, "The bearer token is wrong.")
-    return None
+    return Refusal(401, "The bearer token is wrong.")
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -26,9 +26,13 @@ from smartedge.control.metrics import exposition, make_registry
 from smartedge.control.operate import OperatedEdge
 from smartedge.control.operator_pages import operator_pages
 from smartedge.control.pages import READ, WRITE, Page, answer, problem, read_json
+from smartedge.control.peer_owner import owned_by_us
 from smartedge.control.status import health_document, snapshot, status_document
 
 log = logging.getLogger(__name__)
+
+SOCKET = "smartedge.socket"
+"""The environ key of our end of the client's connection."""
 
 
 def make_admin(edge: OperatedEdge) -> Blueprint:
@@ -122,6 +126,7 @@ def _refusal(edge: OperatedEdge, names: tuple[str, ...]) -> Refusal | None:
     return may_administer(
         request.environ.get("REMOTE_ADDR", ""),
         {name.lower(): value for name, value in request.headers},
+        is_ours=lambda: owned_by_us(request.environ.get(SOCKET)),
         token=edge.token,
         networks=edge.config.admin_allow,
         names=names,

@@ -105,7 +105,7 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         """Have the app answer one request and send what it says."""
         environ: dict[str, Any] = {KEY: request, HANDLER: self}
         app = self.server.application
-        request.interim = self.send_interim
+        request.interim, request.sock = self.send_interim, self.socket
         if not self.lean:
             complete_environ(environ)
         self.headers_sent = False

@@ -53,7 +53,8 @@ class Request:
     method, target: as they came, the target in origin-form or `*`. version: 10 or 11. peer: the client's address as text.
     secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
     can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
-    hasty: it came together with the one before, so the event loop has not run between the two.
+    hasty: it came together with the one before, so the event loop has not run between the two. sock: our end of the client's
+    connection, for whoever must know who is at the other; None where the server does not tell.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Request:
         "on_gone",
         "peer",
         "secure",
+        "sock",
         "target",
         "version",
     )
@@ -85,6 +87,7 @@ class Request:
         self.expects_continue = False
         self.hasty = False
         self.interim: Callable[[int, bytes, bytes], None] | None = None
+        self.sock: Any = None
         self.on_gone: Callable[[], None] | None = None
 
 
@@ -307,6 +310,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
         (environ.get("REMOTE_ADDR") or "unix").encode("latin-1"),
         environ.get("wsgi.url_scheme") == "https",
     )
+    request.sock = environ.get("gunicorn.socket")
     if "wsgi.early_hints" in environ:
         tell = environ["wsgi.early_hints"]
         request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None

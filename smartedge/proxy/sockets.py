@@ -67,6 +67,10 @@ class Socket:
             get_hub().wait(self._write_event)
         return self._sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR)
 
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when it is closed."""
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Close; a second call does nothing. Whoever waits here is the `Wire`'s to wake."""
         for watcher in (self._reads, self._writes):

@@ -7,8 +7,9 @@ from smartedge.control.access import may_administer
 LOCAL = {"host": "localhost:8080"}
 
 
-def status(peer: str = "127.0.0.1", headers: dict[str, str] | None = None, **rules: object) -> int | None:
-    refusal = may_administer(peer, LOCAL if headers is None else headers, **rules)  # type: ignore[arg-type]
+def status(peer: str = "127.0.0.1", headers: dict[str, str] | None = None, *, ours: bool = True, **rules: object) -> int | None:
+    """What the request is refused with, if it is; ours: the peer's process is our own user's or root's."""
+    refusal = may_administer(peer, LOCAL if headers is None else headers, is_ours=lambda: ours, **rules)  # type: ignore[arg-type]
     return refusal and refusal.status
 
 
@@ -22,6 +23,23 @@ def test_this_machine_may(peer: str) -> None:
 )
 def test_another_machine_may_not(peer: str) -> None:
     assert status(peer) == 403
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "", "unix"])
+def test_a_process_of_another_user_may_not_though_nothing_in_the_request_gives_it_away(peer: str) -> None:
+    """nginx with a bare `proxy_pass http://127.0.0.1:8080` sends Host: 127.0.0.1:8080 and no X-Forwarded-For: an outside
+    client replaced the backends, and the file."""
+    assert status(peer, {"host": "127.0.0.1:8080", "connection": "close"}, ours=False) == 403
+    assert status(peer, {"host": "127.0.0.1:8080", "connection": "close"}, ours=True) is None
+
+
+def test_whose_process_it_is_is_not_asked_of_those_who_have_the_token_or_a_network_of_their_own() -> None:
+    def nobody_asks() -> bool:
+        raise AssertionError("asked")
+
+    assert may_administer("127.0.0.1", {"authorization": "Bearer t"}, is_ours=nobody_asks, token="t") is None
+    assert may_administer("127.0.0.1", LOCAL, is_ours=nobody_asks, networks=["127.0.0.0/8"]) is None
+    assert may_administer("10.0.0.1", LOCAL, is_ours=nobody_asks) is not None
 
 
 @pytest.mark.parametrize(
@@ -135,6 +153,6 @@ def test_without_a_token_none_is_believed() -> None:
 
 
 def test_no_refusal_tells_the_token() -> None:
-    refusal = may_administer("10.0.0.1", {"authorization": "Bearer x"}, token="s3cret")
+    refusal = may_administer("10.0.0.1", {"authorization": "Bearer x"}, is_ours=lambda: True, token="s3cret")
     assert refusal is not None
     assert "s3cret" not in refusal.detail

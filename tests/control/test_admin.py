@@ -25,6 +25,7 @@ from smartedge.control.admin import make_admin
 from smartedge.control.pages import MAX_BODY_BYTES
 from smartedge.control.reload import PreconditionFailed
 from smartedge.control.status import LastCheck, Recent
+from tests.fakes import local_client
 
 TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
 PAGES = ["/health", "/api/reload", "/api/status", "/metrics"]
@@ -115,7 +116,7 @@ def client_of(edge: SmallEdge) -> FlaskClient:
     app.register_blueprint(make_admin(edge))
     app.url_map.add(Rule("/<any:path>", endpoint="forward", methods=None))
     app.view_functions["forward"] = forwarded
-    return app.test_client()
+    return local_client(app)
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from smartedge.app import SmartEdge, create_app
 from smartedge.config import parse
 from smartedge.control.decision_pages import LISTED
+from tests.fakes import local_client
 from tests.live.peers import Script, answers, echo
 
 
@@ -37,7 +38,7 @@ def app_for(*backends: Script, ratio: float = 1.0, **settings: Any) -> SmartEdge
 
 def ask(app: SmartEdge, request_id: str, path: str = "/", **headers: str) -> TestResponse:
     """Have a request forwarded, to its last byte: then it is recorded."""
-    return app.test_client().get(path, headers={"X-Request-Id": request_id, **headers}, buffered=True)
+    return local_client(app).get(path, headers={"X-Request-Id": request_id, **headers}, buffered=True)
 
 
 def probed(app: SmartEdge) -> SmartEdge:
@@ -49,7 +50,7 @@ def probed(app: SmartEdge) -> SmartEdge:
 
 
 def listed(app: SmartEdge, query: str = "") -> list[dict[str, Any]]:
-    answer = app.test_client().get(f"/smartedge/decisions{query}")
+    answer = local_client(app).get(f"/smartedge/decisions{query}")
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.get_json()["decisions"]
     return found
@@ -57,7 +58,7 @@ def listed(app: SmartEdge, query: str = "") -> list[dict[str, Any]]:
 
 def test_the_list_is_newest_first_and_can_be_narrowed(good: Script) -> None:
     app = app_for(good)
-    client = app.test_client()
+    client = local_client(app)
     for number in range(5):
         ask(app, f"r-{number}", f"/{number}")
     found = listed(app)
@@ -75,7 +76,7 @@ def test_the_list_is_newest_first_and_can_be_narrowed(good: Script) -> None:
 
 def test_one_request_is_told_in_full_and_its_id_may_hold_slashes(good: Script) -> None:
     app = app_for(good)
-    client = app.test_client()
+    client = local_client(app)
     ask(app, "a/b==")
     for path in ("a/b==", "a%2Fb%3D%3D"):
         found = client.get(f"/smartedge/decisions/{path}").get_json()
@@ -90,7 +91,7 @@ def test_one_request_is_told_in_full_and_its_id_may_hold_slashes(good: Script) -
 )
 def test_wrong_filters_are_refused(good: Script, query: str) -> None:
     app = app_for(good)
-    answer = app.test_client().get(f"/smartedge/decisions{query}")
+    answer = local_client(app).get(f"/smartedge/decisions{query}")
     assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
     app.edge.stop()
 
@@ -98,7 +99,7 @@ def test_wrong_filters_are_refused(good: Script, query: str) -> None:
 def test_an_unknown_request_is_told_what_is_kept(good: Script) -> None:
     app = app_for(good, ratio=0.0)
     ask(app, "r-1")
-    answer = app.test_client().get("/smartedge/decisions/r-1")
+    answer = local_client(app).get("/smartedge/decisions/r-1")
     assert answer.status_code == 404
     assert "explain.sample_ratio" in answer.get_json(force=True)["detail"]
     app.edge.stop()
@@ -106,7 +107,7 @@ def test_an_unknown_request_is_told_what_is_kept(good: Script) -> None:
 
 def test_other_methods_and_strangers_are_refused(good: Script) -> None:
     app = app_for(good)
-    client = app.test_client()
+    client = local_client(app)
     for page in ("/smartedge/decisions", "/smartedge/decisions/r-1"):
         assert client.post(page).status_code == 405
         assert client.get(page, environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code == 403
@@ -117,7 +118,7 @@ def test_an_answer_of_ours_is_always_kept() -> None:
     with Script(answers(), health=answers(500)) as down:
         app = probed(app_for(down, ratio=0.0))
         assert ask(app, "r-1").status_code == 503
-        found = app.test_client().get("/smartedge/decisions/r-1").get_json()
+        found = local_client(app).get("/smartedge/decisions/r-1").get_json()
         assert (found["why"], found["status"], found["blame"]) == (["error"], 503, "edge")
         app.edge.stop()
 
@@ -125,7 +126,7 @@ def test_an_answer_of_ours_is_always_kept() -> None:
 def test_a_failure_that_is_passed_on_is_always_kept() -> None:
     with Script(answers(503)) as bad:
         app = probed(app_for(bad, ratio=0.0))
-        client = app.test_client()
+        client = local_client(app)
         assert client.post("/", headers={"X-Request-Id": "r-1"}, buffered=True).status_code == 503
         found = client.get("/smartedge/decisions/r-1").get_json()
         assert (found["why"], found["status"], found["outcome"]) == (["failed"], 503, "failed")
@@ -141,7 +142,7 @@ def test_a_failure_that_is_passed_on_is_always_kept() -> None:
 def test_a_retry_is_always_kept_with_what_is_known_of_the_first_try(good: Script) -> None:
     with Script(answers(503)) as bad:
         app = probed(app_for(bad, good, ratio=0.0))
-        client = app.test_client()
+        client = local_client(app)
         ids = [f"r-{number}" for number in range(2)]
         for id_ in ids:
             assert ask(app, id_).status_code == 200
@@ -161,7 +162,7 @@ def test_one_who_may_ask_is_told_in_the_answer(good: Script) -> None:
     app = probed(app_for(good, ratio=0.0))
     told = ask(app, "r-1", **{"X-SmartEdge-Explain": "1"}).headers["X-SmartEdge-Decision"]
     assert told == "r-1; b1 was picked: next in turn, the only candidate"
-    assert app.test_client().get("/smartedge/decisions/r-1").get_json()["why"] == ["asked"]
+    assert local_client(app).get("/smartedge/decisions/r-1").get_json()["why"] == ["asked"]
     app.edge.stop()
 
 
@@ -192,7 +193,7 @@ def test_others_are_not_told_and_their_wish_goes_no_further(said: str, more: dic
         assert answer.status_code == 200
         assert "X-SmartEdge-Decision" not in answer.headers
         assert b"explain" not in answer.data.lower()
-        assert app.test_client().get("/smartedge/decisions/r-1").status_code == 404
+        assert local_client(app).get("/smartedge/decisions/r-1").status_code == 404
         app.edge.stop()
 
 

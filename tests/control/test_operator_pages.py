@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from smartedge.app import SmartEdge, create_app
 from smartedge.config import load
 from smartedge.control.operate import edited
+from tests.fakes import local_client
 
 FILE = {
     "backends": [
@@ -43,7 +44,7 @@ def app(path: Path) -> Iterator[SmartEdge]:
 
 
 def post(app: SmartEdge, what: str, body: Any = None, **more: Any) -> TestResponse:
-    return app.test_client().post(f"/smartedge/backends/{what}", json=body, **more)
+    return local_client(app).post(f"/smartedge/backends/{what}", json=body, **more)
 
 
 def done(answer: TestResponse) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def refused(answer: TestResponse, status: int) -> str:
 
 def shown(app: SmartEdge, id_: str) -> tuple[str, int, float, str | None]:
     """What the status says of a backend: will, weight, effective weight, why not."""
-    status = app.test_client().get("/api/status").get_json()
+    status = local_client(app).get("/api/status").get_json()
     one = next(one for one in status["backends"] if one["id"] == id_)
     return one["will"], one["weight"], one["effective_weight"], one["why_not"]
 
@@ -110,7 +111,7 @@ def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> 
 
 
 def test_open_leases_are_told_so_that_one_sees_when_it_is_drained(app: SmartEdge) -> None:
-    app.test_client().get("/health")  # it serves from here on
+    local_client(app).get("/health")  # it serves from here on
     backend = app.edge.pool.backends[1]
     backend.learned.cells[0] += 2
     assert done(post(app, "b2/drain"))["in_flight"] == 2
@@ -122,21 +123,21 @@ def test_taking_out_the_last_one_is_done_and_warned_of(app: SmartEdge) -> None:
         assert done(post(app, f"{id_}/disable"))["warning"] is None
     warning = done(post(app, f"{IDS[0]}/drain"))["warning"]
     assert warning == "No backend is left that may be picked: requests are answered with 503."
-    assert app.test_client().get("/health").status_code == 503
+    assert local_client(app).get("/health").status_code == 503
 
 
 def test_the_will_outlives_a_reload_of_something_else(app: SmartEdge, path: Path) -> None:
     done(post(app, "b2/drain"))
     done(post(app, "b2/weight", {"weight": 9}))
     path.write_text(json.dumps(FILE | {"strategy": "ewma"}))
-    assert app.test_client().post("/api/reload").get_json()["changed"] is True
+    assert local_client(app).post("/api/reload").get_json()["changed"] is True
     assert shown(app, "b2") == ("draining", 9, 9, "draining")
 
 
 def test_a_backend_of_another_url_is_another_backend(app: SmartEdge, path: Path) -> None:
     done(post(app, "b2/drain"))
     path.write_text(json.dumps({"backends": [{"url": "http://127.0.0.1:9", "id": "b2"}]}))
-    app.test_client().post("/api/reload")
+    local_client(app).post("/api/reload")
     assert shown(app, "b2")[0] == "enabled"
 
 
@@ -145,7 +146,7 @@ def test_a_backend_of_another_url_is_another_backend(app: SmartEdge, path: Path)
 
 def test_the_list_and_one_backend_are_as_in_the_status(app: SmartEdge) -> None:
     done(post(app, "b2/drain"))
-    client = app.test_client()
+    client = local_client(app)
     listed = client.get("/smartedge/backends").get_json()
     assert [one["id"] for one in listed["backends"]] == IDS
     one = client.get("/smartedge/backends/b2").get_json()
@@ -161,7 +162,7 @@ def test_an_unknown_backend_is_told_with_those_that_there_are(app: SmartEdge, wh
     detail = refused(post(app, what), 404)
     assert detail.startswith("There is no backend")
     assert detail.endswith(f"There are: {', '.join(IDS)}.")
-    assert refused(app.test_client().get("/smartedge/backends/nobody"), 404).endswith(f"{IDS[-1]}.")
+    assert refused(local_client(app).get("/smartedge/backends/nobody"), 404).endswith(f"{IDS[-1]}.")
 
 
 def test_ids_may_be_percent_encoded(app: SmartEdge) -> None:
@@ -170,9 +171,9 @@ def test_ids_may_be_percent_encoded(app: SmartEdge) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_405_and_change_nothing(app: SmartEdge, method: str) -> None:
-    answer = app.test_client().open("/smartedge/backends/b2/drain", method=method)
+    answer = local_client(app).open("/smartedge/backends/b2/drain", method=method)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
-    assert app.test_client().post("/smartedge/backends/b2").status_code == 405
+    assert local_client(app).post("/smartedge/backends/b2").status_code == 405
     assert shown(app, "b2")[0] == "enabled"
 
 
@@ -199,7 +200,7 @@ def test_a_wrong_body_is_refused_and_changes_nothing(app: SmartEdge, what: str, 
 
 
 def test_a_body_that_is_not_json_is_refused(app: SmartEdge) -> None:
-    client = app.test_client()
+    client = local_client(app)
     assert "not JSON" in refused(client.post("/smartedge/backends/b2/drain", data="{", content_type="application/json"), 400)
     assert "application/json" in refused(client.post("/smartedge/backends/b2/drain", data="x", content_type="text/plain"), 415)
     assert "nested too deeply" in refused(client.post("/smartedge/backends/b2/drain", data="[" * 100_000), 400)
@@ -213,7 +214,7 @@ def test_strangers_may_do_nothing(app: SmartEdge) -> None:
     for what in ("b2/drain", "b2/weight"):
         refused(post(app, what, environ_base={"REMOTE_ADDR": "192.0.2.1"}), 403)
     for page in ("/smartedge/backends", "/smartedge/backends/b2"):
-        refused(app.test_client().get(page, environ_base={"REMOTE_ADDR": "192.0.2.1"}), 403)
+        refused(local_client(app).get(page, environ_base={"REMOTE_ADDR": "192.0.2.1"}), 403)
     assert shown(app, "b2")[0] == "enabled"
 
 
@@ -256,7 +257,7 @@ def test_if_match_guards_against_overwriting(app: SmartEdge, path: Path) -> None
 
 
 def test_changes_in_the_file_that_are_not_in_use_are_not_put_to_use_on_the_way(app: SmartEdge, path: Path) -> None:
-    app.test_client().get("/health")
+    local_client(app).get("/health")
     path.write_text(json.dumps(FILE | {"strategy": "ewma"}))
     assert "reload it first" in refused(post(app, "b2/drain", {"persist": True}), 409)
     assert shown(app, "b2")[0] == "enabled"
@@ -276,7 +277,7 @@ def test_without_a_file_or_with_one_that_cannot_be_read_nothing_is_persisted(app
     nowhere = create_app(load(path))
     assert "no configuration file" in refused(post(nowhere, "b2/drain", {"persist": True}), 409)
     nowhere.edge.stop()
-    app.test_client().get("/health")
+    local_client(app).get("/health")
     path.unlink()
     assert "cannot be read" in refused(post(app, "b2/drain", {"persist": True}), 409)
 
@@ -291,7 +292,7 @@ def test_taking_a_weight_back_for_good_changes_no_file(app: SmartEdge, path: Pat
 def test_after_persisting_the_next_edit_of_the_file_counts(app: SmartEdge, path: Path) -> None:
     done(post(app, "b2/weight", {"weight": 3, "persist": True}))  # what the file says already
     path.write_text(path.read_text().replace('"weight": 3', '"weight": 4'))
-    app.test_client().post("/api/reload")
+    local_client(app).post("/api/reload")
     assert shown(app, "b2")[1] == 4
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -168,6 +170,35 @@ STRANGE = {
 @pytest.mark.parametrize("path", [b"GET /api/status", b"GET /metrics", b"POST /api/reload"])
 def test_what_is_not_from_here_is_refused_although_its_peer_is(edge: LiveEdge, path: bytes, fields: bytes) -> None:
     assert asked_from(edge, path + b" HTTP/1.1\r\n" + fields + b"Content-Length: 0\r\n\r\n") == 403
+
+
+def asked_by(uid: int, edge: LiveEdge, raw: bytes) -> int:
+    """The status that a process of another user gets; a fork, for such a user may not be able to read our Python."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 0
+        with contextlib.suppress(BaseException):
+            os.setuid(uid)
+            status = asked_from(edge, raw)
+        os.write(writing, str(status).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as told:
+        status = int(told.read() or 0)
+    os.waitpid(child, 0)
+    return status
+
+
+@pytest.mark.parametrize("path", [b"GET /api/status", b"POST /api/reload", b"POST /smartedge/drain"])
+def test_a_process_of_another_user_here_may_not_though_its_request_is_as_ours(edge: LiveEdge, path: bytes) -> None:
+    """An nginx with a bare `proxy_pass` sends no X-Forwarded-For and our own address as Host: its client could reload."""
+    raw = b"%b HTTP/1.0\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % (path, edge.port)
+    if os.geteuid() == 0:
+        assert asked_by(65534, edge, raw) == 403
+        assert asked_by(65534, edge, raw.replace(path, b"GET /health")) in (200, 503)
+    if path != b"POST /smartedge/drain":
+        assert asked_by(os.geteuid(), edge, raw) == 200
 
 
 def own_address() -> str:
