@@ -89,7 +89,6 @@ NUDGED: Final = int(Shared.NUDGED)
 CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
 CHECK_OK: Final = int(Shared.CHECK_OK)
 CHECK_STATUS: Final = int(Shared.CHECK_STATUS)
-FAILED_UNTIL: Final = int(Shared.FAILED_UNTIL)
 WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 
@@ -392,11 +391,6 @@ class Backend:
         if not self.learned.breaker.admits(now):
             return "breaker_open"
         return "full" if self.full() else None
-
-    def rests_until(self, now: float) -> float:
-        """Return until when it has asked to be left alone (Retry-After); 0.0 if it has not, or no more."""
-        until = self.learned.shared_reals[FAILED_UNTIL]
-        return until if until > now else 0.0
 
     def available(self, now: float) -> bool:
         """Whether a lease may be taken now."""

@@ -22,8 +22,7 @@ def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tupl
 
     Too few among the backends that the operator has not taken out himself means panic: then the ejected ones
     serve too. One that was never probed serves when nothing else can; one that its probes call unhealthy,
-    never. Full ones are left in, for they are full only for a moment. Those that have asked for a rest get it,
-    unless more than half of them have.
+    never. Full ones are left in, for they are full only for a moment.
     """
     wanted = [backend for backend in backends if backend.will == "enabled"]
     reasons = [backend.why_not(now) for backend in wanted]
@@ -32,9 +31,7 @@ def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tupl
         serving.add("breaker_open")
     if serving.isdisjoint(reasons):
         serving = {"unprobed"}
-    candidates = tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason in serving)
-    awake = tuple(backend for backend in candidates if not backend.rests_until(now))
-    return awake if len(awake) >= PANIC_RATIO * len(candidates) else candidates
+    return tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason in serving)
 
 
 def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backend] = ()) -> NoBackend:

@@ -79,14 +79,14 @@ class Shared(IntEnum):
     DRAINING = 19  # the edge's own row: 1 while it is a lame duck
     HEALTH_STREAK = 20  # probes in a row that contradict HEALTH
     NUDGED = 21  # changes whenever traffic wants it to be probed soon
-    FAILED_UNTIL = 22  # seconds, double: when a failure may be forgotten (it asked for time until then); 0.0 without one
+    FAILED_AT = 22  # seconds, double: when it last failed, until that is forgiven; 0.0 without one
     CAP = 23  # double: the adaptive cap of requests in flight; 0.0 before it has moved
     CAP_BASE = 24  # seconds, double: the latency without a queue; 0.0 if unknown
     CAP_BASE_AT = 25  # seconds, double: when that was measured
     CAP_LOOKS_UNTIL = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
     OUTRUN_SINCE = 28  # seconds, double: when the first of the failures in a row was that it was outrun
     HEARD_AT = 29  # seconds, double: when an answer last began; 0.0 for none yet
-    EWMA_BEFORE = 27  # seconds, double: the mean before that failure
+    EWMA_BEFORE = 27  # seconds, double: the mean before it failed
 
 
 CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 17)

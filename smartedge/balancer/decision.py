@@ -33,8 +33,8 @@ CANDIDATE: Final = ("id", "weight", "effective_weight", "in_flight", "ewma_s", "
 the next answer. cost: the strategy's own figure, the least is best; None if it has none."""
 
 LEFT_OUT: Final = ("id", "reason", "for_s")
-"""What is noted of the others. for_s: in how many seconds the breaker lets one through, or the rest is over that it has asked
-for; None if time alone changes nothing."""
+"""What is noted of the others. for_s: in how many seconds the breaker lets one through; None if time alone
+changes nothing."""
 
 
 class Try:
@@ -294,10 +294,8 @@ def _left_out(others: Sequence[Backend], tried: Collection[Backend], now: float)
     keys = {backend.key for backend in tried}
     rows: list[list[Any]] = []
     for backend in others[:MOST_SEEN]:
-        rests_until = backend.rests_until(now)
-        reason: str = "tried" if backend.key in keys else backend.why_not(now) or ("resting" if rests_until else "passed over")
-        until = backend.learned.breaker.next_change_at(now) if reason == "breaker_open" else rests_until
-        for_s = until - now if reason in ("breaker_open", "resting") else None
+        reason: str = "tried" if backend.key in keys else backend.why_not(now) or "passed over"
+        for_s = backend.learned.breaker.next_change_at(now) - now if reason == "breaker_open" else None
         rows.append([backend.id, reason, _rounded(for_s)])
     return rows, len(others) - len(rows)
 

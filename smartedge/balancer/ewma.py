@@ -26,7 +26,7 @@ RETRY_AFTER_MAX_S = 300.0
 EWMA = int(Shared.EWMA)
 EWMA_AT = int(Shared.EWMA_AT)
 EWMA_BEFORE = int(Shared.EWMA_BEFORE)
-FAILED_UNTIL = int(Shared.FAILED_UNTIL)
+FAILED_AT = int(Shared.FAILED_AT)
 
 
 class PeakEwma:
@@ -81,23 +81,24 @@ class PeakEwma:
         reals = self.reals
         asked = min(retry_after_s, RETRY_AFTER_MAX_S) if retry_after_s and retry_after_s > 0.0 else 0.0
         mean = self.read(now)
-        if not reals[FAILED_UNTIL]:
+        if not reals[FAILED_AT]:
             reals[EWMA_BEFORE] = mean
-        reals[FAILED_UNTIL] = max(reals[FAILED_UNTIL], now + asked)
+        reals[FAILED_AT] = now
         self.observe(now, max(FAILURE_S, asked, mean))
 
     def forgive(self, now: float) -> None:
-        """Take in that a probe was good: what was before the last failures is right again, if it asked for no more time.
+        """Take in that a probe was good, or that all fail alike: what was before the last failures is right again.
 
         5 s take a minute to decay below the milliseconds of the others, and meanwhile a backend gets no request
-        with which it could show that it is back. If it is not, the next one fails, and is tried elsewhere.
+        with which it could show that it is back. If it is not, the next one fails, and is tried elsewhere. What
+        an answer's Retry-After asked for is forgiven, too: it was said of one request, and a sound backend must not be
+        talked out of service by whoever can provoke such an answer.
         """
-        until = self.reals[FAILED_UNTIL]
-        if until and now > until:
+        if self.reals[FAILED_AT]:
             self.seed(now, self.reals[EWMA_BEFORE])
 
     def seed(self, now: float, mean_s: float) -> None:
         """Start a newcomer at the mean of its peers: at zero it would get all traffic until it answers."""
         self.reals[EWMA] = mean_s
         self.reals[EWMA_AT] = now
-        self.reals[FAILED_UNTIL] = 0.0
+        self.reals[FAILED_AT] = 0.0

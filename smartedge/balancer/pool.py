@@ -157,8 +157,6 @@ class Lease:
         elif outcome == "failed":
             cells[FAILED] += 1
             learned.ewma.fail(now, retry_after_s)
-            if retry_after_s:
-                pool.forget_candidates()
             pool.strategy.failed(self.backend)
             change = pool.breaker_failed(self.backend, now, self._ticket)
         else:
@@ -367,7 +365,7 @@ class Pool:
             backend.weight = backend.weight_at(now)
             if backend.weight < backend.full_weight:
                 valid_until = min(valid_until, now + backend.spec.slow_start_s / WARM_UP_STEPS)
-            valid_until = min(valid_until, backend.learned.breaker.next_change_at(now), backend.rests_until(now) or inf)
+            valid_until = min(valid_until, backend.learned.breaker.next_change_at(now))
         self._valid_until = valid_until
         candidates = candidates_of(self.backends, now, self.panic)
         weights = [backend.weight for backend in candidates]

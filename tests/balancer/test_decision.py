@@ -98,15 +98,6 @@ def test_those_who_were_left_out_are_noted_with_the_reason_and_the_time() -> Non
     )
 
 
-def test_one_that_rests_is_told_with_the_time() -> None:
-    members = pool(backends(1, 1, 1))
-    lease = members.lease(NOW)
-    lease.close(NOW, "failed", retry_after_s=20.0)
-    trace, _ = traced(members)
-    assert trace.tries[0].left_out == [[lease.backend.id, "resting", 20.0]]
-    assert trace.summary().endswith(f"; {lease.backend.id} left out: resting for 20.0 s")
-
-
 def test_one_that_was_passed_over_for_no_reason_of_its_own_is_told_so() -> None:
     """Another worker has begun the probe of its breaker in the same moment, so the strategy was asked again without it."""
     trace = Trace("sampled")

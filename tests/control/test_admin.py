@@ -407,7 +407,6 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "breaker": "closed",
         "available": False,
         "why_not": "unprobed",
-        "rests_s": None,
         "in_flight": 0,
         "max_in_flight": None,
         "tunnels": 0,

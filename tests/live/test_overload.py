@@ -213,20 +213,8 @@ def test_a_deadline_below_the_first_byte_time_is_the_time_for_one_try(edge: Live
 # What backends say.
 
 
-@pytest.mark.parametrize("strategy", ["round_robin", "ewma"])
-def test_a_backend_that_asks_for_time_is_left_alone(own: LiveEdge, strategy: str) -> None:
-    with (
-        Script(answers(503, [("Retry-After", "60")], b"later")) as tired,
-        Script(answers(body=b"good")) as good,
-        Script(answers(body=b"good")) as other,
-    ):
-        own.configure(tired, good, other, strategy=strategy)
-        assert {own.ask().body for _ in range(40)} == {b"good"}
-        assert len(tired.requests) <= 1
-
-
-@pytest.mark.parametrize("said", ["-1", "1e9", "soon", "0", "99999999999999999999", "NaN"])
-def test_nonsense_in_retry_after_changes_nothing(own: LiveEdge, said: str) -> None:
+@pytest.mark.parametrize("said", ["60", "-1", "1e9", "soon", "99999999999999999999"])
+def test_what_one_answer_asks_for_is_no_law_for_other_requests(own: LiveEdge, said: str) -> None:
     with Script(answers(503, [("Retry-After", said)], b"later")) as odd, Script(answers(body=b"good")) as good:
         own.configure(odd, good, breaker={"failures": 1000, "min_requests": 1000})
         assert {own.ask().body for _ in range(10)} == {b"good"}
