@@ -89,6 +89,8 @@ def check(config: str | None) -> None:
         raise Stop(str(error)) from error
     count = len(loaded.backends)
     click.echo(f"ok: {count} {'backend' if count == 1 else 'backends'}, strategy {loaded.strategy}")
+    if not any(backend.weight and backend.state == "enabled" for backend in loaded.backends):
+        click.echo("warning: no backend takes new requests, as each has weight 0 or is not enabled: clients get 503", err=True)
 
 
 @program.command()

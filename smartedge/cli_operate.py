@@ -56,7 +56,7 @@ def disable(backend: str, url: str, persist: bool) -> None:
 @url_option
 @_persist
 def weight(backend: str, weight: str, url: str, persist: bool) -> None:
-    """Give a backend another weight, 1 to 1000, or `default` for that of the file."""
+    """Give a backend another weight, 0 to 1000, or `default` for that of the file."""
     if weight != "default" and not (weight.isascii() and weight.isdigit()):
         raise click.UsageError(f"the weight is a whole number or default, not {escaped(weight)}")
     _operate(url, backend, "weight", {"weight": None if weight == "default" else int(weight), "persist": persist})

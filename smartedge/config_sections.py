@@ -130,8 +130,8 @@ class BackendConfig(Section):
     """`http://` or `https://`, a host, perhaps a port; nothing else."""
     id: Label = ""
     """Name in status, metrics and logs; by default host and port, `localhost-8081`."""
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Share of the requests, 1 to 1000."""
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Share of the requests, 1 to 1000; with 0 it takes none but those of sticky sessions."""
     state: Literal["enabled", "draining", "disabled"] = "enabled"
     """`draining` takes no requests but those of sticky sessions, `disabled` none; the admin endpoints change it, too."""
     zone: Label | None = None
@@ -254,12 +254,39 @@ class StickyConfig(Section):
     max_age_s: Annotated[int, Field(ge=1, le=34_560_000)] | None = None
     """How long a client keeps the cookie from when it was given, up to 400 days; null until it closes."""
 
-    @field_validator("secret_file", "max_age_s")
+    path: Annotated[str, AfterValidator(values.cookie_path)] | None = None
+    """Requests below this path bring the cookie back; null is `/`, all of them."""
+    domain: Annotated[str, AfterValidator(values.cookie_domain)] | None = None
+    """Name below which all hosts get the cookie; null is the host that the client asked, alone."""
+    same_site: Literal["lax", "strict", "none"] | None = None
+    """Whether other sites' pages bring the cookie along: `none` always does, `strict` never; null is `lax`, links alone."""
+    secure: bool | None = None
+    """Whether the cookie comes back by https alone; null is yes for clients that came so, and wherever browsers ask for it."""
+
+    @field_validator("secret_file", "max_age_s", "path", "domain", "same_site", "secure")
     @classmethod
     def _with_cookie(cls, value: object, info: ValidationInfo) -> object:
         if value is not None and info.data.get("cookie", "wrong in itself") is None:
             raise ValueError("needs a cookie beside it")
         return value
+
+    @field_validator("path", "domain")
+    @classmethod
+    def _host_alone(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """RFC 6265bis section 4.1.3.2: browsers refuse it otherwise."""
+        if (info.data.get("cookie") or "").lower().startswith("__host-") and value not in (None, "/"):
+            raise ValueError('must not be set for a cookie whose name begins with "__Host-"')
+        return value
+
+    @field_validator("secure")
+    @classmethod
+    def _as_browsers_ask(cls, secure: bool | None, info: ValidationInfo) -> bool | None:
+        """Refuse a cookie that browsers refuse (RFC 6265bis section 5.7)."""
+        if secure is False and info.data.get("same_site") == "none":
+            raise ValueError('must not be false with same_site "none": browsers refuse that')
+        if secure is False and values.must_be_secure(info.data.get("cookie")):
+            raise ValueError("must not be false for a cookie of that name: browsers refuse that")
+        return secure
 
 
 class ExplainConfig(Section):

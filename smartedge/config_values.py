@@ -74,6 +74,26 @@ def field_name(text: str) -> str:
     return text
 
 
+def cookie_path(text: str) -> str:
+    """The path of a cookie (RFC 6265 section 4.1.1): it starts with a slash, and ends no attribute."""
+    if not text.startswith("/") or any(not "!" <= c <= "~" or c == ";" for c in text):
+        raise ValueError(f'must be a path such as "/app", in plain ASCII without spaces and semicolons, not {shown(text)}')
+    return text
+
+
+def cookie_domain(text: str) -> str:
+    """The domain of a cookie (RFC 6265 section 4.1.2.3): a host name in lower case; a dot before it says nothing."""
+    name = text.removeprefix(".").lower()
+    if len(name) > 253 or not _HOST.fullmatch(name) or name.endswith(".") or re.fullmatch(r"[0-9.]+", name):
+        raise ValueError(f'must be a host name such as "example.com", not {shown(text)}')
+    return name
+
+
+def must_be_secure(cookie: str | None) -> bool:
+    """Whether browsers take a cookie of this name by https only (RFC 6265bis section 4.1.3)."""
+    return (cookie or "").lower().startswith(("__secure-", "__host-"))
+
+
 def hash_by(text: str) -> str:
     """What a request is known by: `client`, `path`, `header:NAME` or `cookie:NAME`."""
     kind, separator, name = text.partition(":")

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from smartedge.balancer.strategies import STRATEGIES, ConsistentHash
 from smartedge.config import Config
+from smartedge.config_values import must_be_secure
 from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
 from smartedge.proxy.forward import Plan
 from smartedge.proxy.limiter import client_reader
@@ -43,14 +44,31 @@ def plan(config: Config, sticky_secret: bytes = b"") -> Plan:
 
 def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter."""
-    strategy, cookie = config.strategy, config.sticky.cookie
+    strategy = config.strategy
     key_of = sticky = None
     if strategy == ConsistentHash.name or strategy not in STRATEGIES:  # the user's own may want a key
         key_of = key_reader(config.hash.by, is_trusted)
-    if cookie is not None:
+    if config.sticky.cookie is not None:
         assert sticky_secret
-        sticky = Sticky(cookie, sticky_secret, [backend.id for backend in config.backends], config.sticky.max_age_s)
+        sticky = make_sticky(config, sticky_secret)
     return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
+
+
+def make_sticky(config: Config, secret: bytes) -> Sticky:
+    """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
+    said = config.sticky
+    assert said.cookie is not None
+    secure = True if said.same_site == "none" or must_be_secure(said.cookie) else said.secure
+    return Sticky(
+        said.cookie,
+        secret,
+        [backend.id for backend in config.backends],
+        said.max_age_s,
+        said.path or "/",
+        said.domain,
+        said.same_site or "lax",
+        secure,
+    )
 
 
 def backend_limits(config: Config) -> Limits:

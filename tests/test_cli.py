@@ -112,6 +112,13 @@ def test_check_says_what_it_has_found(directory: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "ok: 1 backend, strategy ewma\n"
 
 
+def test_check_warns_when_nobody_would_take_a_request(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = '{"url": "http://a:1", "weight": 0}, {"url": "http://b:2", "state": "draining"}'
+    (directory / "one.json").write_text('{"backends": [' + entries + "]}")
+    assert cli.main(["check", "--config", "one.json"]) == 0
+    assert capsys.readouterr().err.startswith("warning: no backend takes new requests")
+
+
 def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "backends.json").write_text('{"backends": ["a", {"url": "http://a", "wieght": 1}]}')
     assert cli.main(["check"]) == 2

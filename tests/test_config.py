@@ -40,7 +40,15 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         ],
         "strategy": "round_robin",
         "hash": {"by": "client", "bounded_load_ratio": 1.25},
-        "sticky": {"cookie": None, "secret_file": None, "max_age_s": None},
+        "sticky": {
+            "cookie": None,
+            "secret_file": None,
+            "max_age_s": None,
+            "path": None,
+            "domain": None,
+            "same_site": None,
+            "secure": None,
+        },
         "health": {
             "path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": ["200-299"]
         },

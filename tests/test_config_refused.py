@@ -58,7 +58,7 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     ({"backends": [A, B, "http://A:1/"]}, "backends[2]", '"http://A:1/" is already the url of backends[0]'),
     ({"backends": ["http://a", {"url": "http://a:80"}]}, "backends[1].url", "is already the url of backends[0]"),
     ({"backends": [{"url": A, "id": "x"}, {"url": B, "id": "x"}]}, "backends[1].id", '"x" is already the id of'),
-    (entry(weight=0), "backends[0].weight", "must be at least 1, not 0"),
+    (entry(weight=-1), "backends[0].weight", "must be at least 0, not -1"),
     (entry(state="drain"), "backends[0].state", 'must be "enabled", "draining" or "disabled", not "drain"'),
     ({"backends": [A], "explain": {"sample_ratio": 1.5}}, "explain.sample_ratio", "must be at most 1, not 1.5"),
     ({"backends": [A], "explain": {"sample_ratio": -0.1}}, "explain.sample_ratio", "must be at least 0, not -0.1"),
@@ -94,6 +94,19 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     ({"backends": [A], "sticky": {"max_age_s": 60}}, "sticky.max_age_s", "needs a cookie beside it"),
     ({"backends": [A], "sticky": {"cookie": "a", "max_age_s": 0}}, "sticky.max_age_s", "must be at least 1, not 0"),
     ({"backends": [A], "sticky": {"cookie": "a", "secret_file": "/nowhere"}}, "sticky.secret_file", "which is no file here"),
+    *(({"backends": [A], "sticky": {key: value}}, f"sticky.{key}", "needs a cookie beside it")
+      for key, value in {"path": "/", "domain": "a.b", "same_site": "lax", "secure": False}.items()),
+    *(({"backends": [A], "sticky": {"cookie": "a", "path": path}}, "sticky.path", 'must be a path such as "/app"')
+      for path in ("", "app", "/a b", "/a;Domain=b", "/a\r\nX: y", "/\u00fc")),
+    *(({"backends": [A], "sticky": {"cookie": "a", "domain": domain}}, "sticky.domain", "must be a host name")
+      for domain in ("", ".", "a b", "a;b", "a.b:80", "10.0.0.1", "a.b.", "..a", "http://a")),
+    ({"backends": [A], "sticky": {"cookie": "a", "same_site": "Laxx"}}, "sticky.same_site", "must be"),
+    ({"backends": [A], "sticky": {"cookie": "a", "same_site": "none", "secure": False}}, "sticky.secure",
+     'must not be false with same_site "none"'),
+    ({"backends": [A], "sticky": {"cookie": "__Secure-a", "secure": False}}, "sticky.secure", "cookie of that name"),
+    ({"backends": [A], "sticky": {"cookie": "__Host-a", "secure": False}}, "sticky.secure", "cookie of that name"),
+    ({"backends": [A], "sticky": {"cookie": "__Host-a", "path": "/app"}}, "sticky.path", "must not be set"),
+    ({"backends": [A], "sticky": {"cookie": "__Host-a", "domain": "a.b"}}, "sticky.domain", "must not be set"),
     (entry(labels=[]), "backends[0].labels", "must be an object, not a list"),
     (entry(labels={"a b": "1"}), "backends[0].labels", "must have names of 1 to 64 of the characters"),
     (entry(labels={"a": 1}), "backends[0].labels", "must have texts of one line, up to 256 characters, as values, not 1"),

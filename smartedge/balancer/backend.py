@@ -63,7 +63,7 @@ __all__ = [
     "quantile",
 ]
 
-WhyNot = Literal["disabled", "draining", "unhealthy", "unprobed", "breaker_open", "full"]
+WhyNot = Literal["disabled", "draining", "zero_weight", "unhealthy", "unprobed", "breaker_open", "full"]
 Will = Literal["enabled", "draining", "disabled"]
 
 WILLS: Final[tuple[Will, ...]] = ("enabled", "draining", "disabled")
@@ -105,7 +105,7 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One backend as the operator wrote it; weight is 1..1000, slow_start_s 0.0 for none."""
+    """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none."""
 
     id: str
     url: str
@@ -366,7 +366,8 @@ class Backend:
     @property
     def full_weight(self) -> int:
         """The weight that the operator wants: the last one he set, else the file's."""
-        return self.learned.shared[WEIGHT] or self.spec.weight
+        said = self.learned.shared[WEIGHT]
+        return max(said, 0) if said else self.spec.weight
 
     def warmth(self, now: float) -> float:
         """Return how much of its weight counts, 0.1 to 1.0: a backend that comes back starts slowly (HAProxy's `slowstart`)."""
@@ -385,6 +386,8 @@ class Backend:
         will = self.learned.shared[WILL]
         if will:
             return "draining" if WILLS[will] == "draining" else "disabled"
+        if not self.full_weight:
+            return "zero_weight"
         state = self.learned.health.state
         if state != "healthy":
             return "unhealthy" if state == "unhealthy" else "unprobed"

@@ -69,7 +69,7 @@ class Shared(IntEnum):
     EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
     EWMA_AT = 10  # seconds, double: when that was
     WILL = 11  # see backend.WILLS
-    WEIGHT = 12  # the operator's, instead of the file's; 0 for the file's
+    WEIGHT = 12  # the operator's, instead of the file's; 0 for the file's, and -1 for a weight of 0
     IN_SERVICE_SINCE = 13  # seconds, double: when it came, or came back; slow start counts from here
     CHECK_AT = 14  # seconds, double: when the latest probe ended; 0.0 for none
     CHECK_TOOK = 15  # seconds, double

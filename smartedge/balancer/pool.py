@@ -281,7 +281,7 @@ class Pool:
     def set_weight(self, backend_id: str, weight: int | None) -> None:
         """Let the operator weigh a backend anew, None for what its file says. Raises KeyError if there is none of that id."""
         with self.lock:
-            self._by_id[backend_id].learned.shared[WEIGHT] = weight or 0
+            self._by_id[backend_id].learned.shared[WEIGHT] = (weight or -1) if weight is not None else 0
             self.forget_candidates()
 
     def eject(self, backend: Backend, now: float, max_ejected_ratio: float) -> BreakerChange | None:
@@ -353,7 +353,7 @@ class Pool:
         if backend is None or backend.key in {other.key for other in tried}:
             return None
         reason = backend.why_not(now)
-        if reason == "draining":
+        if reason in ("draining", "zero_weight"):  # no new clients; what is with it stays
             learned = backend.learned
             return backend if learned.health.state == "healthy" and learned.breaker.admits(now) and not backend.full() else None
         return None if reason else backend

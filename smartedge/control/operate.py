@@ -92,7 +92,8 @@ def weigh(
         _write(edge, backend_id, {"weight": weight}, if_match)
     edge.pool.set_weight(backend_id, weight)
     weight = backend_of(edge, backend_id).full_weight
-    return _report(edge, backend_id, before, f"has weight {weight}", persisted=persist)
+    words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
+    return _report(edge, backend_id, before, words, persisted=persist)
 
 
 def edited(text: bytes, index: int, changes: Mapping[str, Any]) -> bytes:

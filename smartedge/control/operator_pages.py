@@ -78,6 +78,6 @@ def _wanted(action: str) -> dict[str, Any]:
     if "weight" not in said:
         raise ClientError('The body must say the weight, as {"weight": 3}, or {"weight": null} for that of the file.')
     weight = said["weight"]
-    if weight is not None and (type(weight) is not int or not 1 <= weight <= MOST_WEIGHT):
-        raise ClientError(f"weight must be a whole number from 1 to {MOST_WEIGHT}, or null for that of the file.")
+    if weight is not None and (type(weight) is not int or not 0 <= weight <= MOST_WEIGHT):
+        raise ClientError(f"weight must be a whole number from 0 to {MOST_WEIGHT}, or null for that of the file.")
     return {"persist": persist, "weight": weight}

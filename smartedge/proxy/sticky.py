@@ -25,13 +25,31 @@ _SELECTOR: Final = 16
 class Sticky:
     """The cookies of the backends with these ids.
 
-    name: of the cookie. max_age_s: how long the client keeps it, None for its session.
+    name: of the cookie. max_age_s: how long the client keeps it, None for its session. path, domain, same_site ("lax",
+    "strict" or "none"): which requests bring it back, None for the host that was asked alone. secure: whether it comes back
+    by https alone, None for what the client came by.
     """
 
-    def __init__(self, name: str, secret: bytes, backend_ids: Iterable[str], max_age_s: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        secret: bytes,
+        backend_ids: Iterable[str],
+        max_age_s: int | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        same_site: str = "lax",
+        secure: bool | None = None,
+    ) -> None:
         self._name = name.encode()
         self._secret = secret
-        self._max_age = b"" if max_age_s is None else b"; Max-Age=%d" % max_age_s
+        attributes = f"Path={path}"
+        if domain is not None:
+            attributes += f"; Domain={domain}"
+        if max_age_s is not None:
+            attributes += f"; Max-Age={max_age_s}"
+        self._attributes = f"{attributes}; HttpOnly; SameSite={same_site.capitalize()}".encode()
+        self._secure = secure
         self._cookie_of = {backend_id: _cookie(secret, backend_id) for backend_id in backend_ids}
         self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for backend_id, cookie in self._cookie_of.items()}
 
@@ -46,12 +64,15 @@ class Sticky:
     def line(self, backend_id: str, *, secure: bool) -> bytes:
         """Return the field that gives the client a backend's cookie. secure: it came by https, and is to come back so only.
 
-        Not for scripts, and not sent along from other sites' forms and frames (RFC 6265bis section 4.1.2).
+        Not for scripts, and, unless the operator wants that, not sent along from other sites' forms and frames (RFC 6265bis
+        section 4.1.2).
         """
-        return b"Set-Cookie: %b=%b; Path=/%b; HttpOnly; SameSite=Lax%b\r\n" % (
+        if self._secure is not None:
+            secure = self._secure
+        return b"Set-Cookie: %b=%b; %b%b\r\n" % (
             self._name,
             self._cookie_of.get(backend_id) or _cookie(self._secret, backend_id),  # it may have come by a reload meanwhile
-            self._max_age,
+            self._attributes,
             b"; Secure" if secure else b"",
         )
 

@@ -14,6 +14,7 @@ from smartedge.balancer.backend import (
     BackendSpec,
     Cell,
     Learned,
+    Shared,
 )
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
@@ -61,6 +62,9 @@ def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None
     will(one, "draining")
     assert one.why_not(1000.0) == "draining"
     will(one, "enabled")
+    one.learned.shared[Shared.WEIGHT] = -1
+    assert (one.why_not(1000.0), one.full_weight) == ("zero_weight", 0)
+    one.learned.shared[Shared.WEIGHT] = 0
     assert one.why_not(1000.0) == "unprobed"
     one.learned.health.probed(False)
     assert one.why_not(1000.0) == "unhealthy"

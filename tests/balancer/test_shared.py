@@ -306,6 +306,24 @@ def test_a_session_stays_with_its_backend_while_that_can_serve() -> None:
     assert preferred(pool, "b") != "b"
 
 
+def test_a_backend_without_weight_keeps_its_sessions_and_gets_no_others_in_every_worker() -> None:
+    """HAProxy's `weight 0`: a way to have a server run empty."""
+    one, other = workers(2, "a", "b")
+    one.set_weight("b", 0)
+    assert other.backends[1].why_not(NOW) == "zero_weight"
+    assert {other.lease(NOW).backend.id for _ in range(6)} == {"a"}
+    assert preferred(other, "b") == "b"
+    for _ in range(3):
+        one.backends[1].learned.health.probed(False)
+    assert preferred(other, "b") == "a"
+    one.set_weight("a", 0)
+    with pytest.raises(NoBackend) as caught:
+        other.lease(NOW)
+    assert (caught.value.status, caught.value.detail) == (503, "2 zero_weight")
+    one.set_weight("a", None)
+    assert other.lease(NOW).backend.id == "a"
+
+
 def test_a_session_moves_when_its_backend_is_gone_down_full_or_was_tried() -> None:
     (pool,) = workers(1, "a", "b", max_in_flight=1)
     assert preferred(pool, "z") in "ab"

@@ -55,6 +55,18 @@ def test_its_name_is_its_key(name: str) -> None:
 
 
 @every_strategy
+@pytest.mark.parametrize("count", [2, 20])
+def test_whoever_has_weight_0_is_never_asked_but_by_his_sessions(name: str, count: int) -> None:
+    members = (backend("nil", 0), *backends(*[1] * count))
+    one = pool(members, MAKERS[name]())
+    for number in range(4 * count):
+        lease = one.lease(float(number), key=b"%d" % number)
+        assert lease.backend is not members[0]
+        lease.close(float(number), "ok")
+    assert one.lease(0.0, prefer="nil").backend is members[0]
+
+
+@every_strategy
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 40, 70])
 def test_it_picks_one_of_the_candidates_and_leaves_none_out(name: str, count: int) -> None:
     members = backends(*[1] * count)

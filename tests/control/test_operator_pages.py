@@ -110,6 +110,15 @@ def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> 
     assert (back["before"]["weight"], back["after"]["weight"]) == (7, 3)
 
 
+def test_a_weight_of_0_lets_a_backend_run_empty(app: SmartEdge) -> None:
+    answer = done(post(app, "b2/weight", {"weight": 0}))
+    assert answer["after"] == {"will": "enabled", "weight": 0, "effective_weight": 0}
+    assert answer["message"] == "b2 has weight 0: no new requests but those of sticky sessions; 0 in flight"
+    assert shown(app, "b2") == ("enabled", 0, 0, "zero_weight")
+    done(post(app, "b2/weight", {"weight": None}))
+    assert shown(app, "b2")[1] == 3
+
+
 def test_open_leases_are_told_so_that_one_sees_when_it_is_drained(app: SmartEdge) -> None:
     local_client(app).get("/health")  # it serves from here on
     backend = app.edge.pool.backends[1]
@@ -182,11 +191,11 @@ def test_other_methods_are_405_and_change_nothing(app: SmartEdge, method: str) -
     [
         ("weight", None, 'must say the weight, as {"weight": 3}'),
         ("weight", {}, "must say the weight"),
-        ("weight", {"weight": 0}, "weight must be a whole number from 1 to 1000, or null"),
-        ("weight", {"weight": 1001}, "from 1 to 1000"),
-        ("weight", {"weight": 2.0}, "from 1 to 1000"),
-        ("weight", {"weight": True}, "from 1 to 1000"),
-        ("weight", {"weight": "2"}, "from 1 to 1000"),
+        ("weight", {"weight": -1}, "weight must be a whole number from 0 to 1000, or null"),
+        ("weight", {"weight": 1001}, "from 0 to 1000"),
+        ("weight", {"weight": 2.0}, "from 0 to 1000"),
+        ("weight", {"weight": True}, "from 0 to 1000"),
+        ("weight", {"weight": "2"}, "from 0 to 1000"),
         ("weight", {"weight": 2, "persist": "yes"}, "persist must be true or false"),
         ("weight", {"wieght": 2}, "an object with at most persist and weight"),
         ("drain", {"weight": 2}, "an object with at most persist"),

@@ -196,7 +196,7 @@ def test_a_value_that_a_flag_hides_is_kept_for_the_restart_without_it(path: Path
         (b"\xff\xfe", 400, [""]),
         (b'{"backends": ["http://a"], "strategi": "ewma"}', 422, ["strategi"]),
         (
-            b'{"backends": ["ftp://a", {"url": "http://b", "weight": 0}]}',
+            b'{"backends": ["ftp://a", {"url": "http://b", "weight": -1}]}',
             422,
             ["backends[0]", "backends[1].weight"],
         ),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from smartedge.config import parse
 from smartedge.proxy.headers import RequestFields
 from smartedge.proxy.sticky import Sticky
+from smartedge.settings import make_sticky
 
 SECRET = b"a secret of thirty-two bytes ...."
 
@@ -36,6 +40,30 @@ def test_the_line_is_for_browsers_and_nobody_else() -> None:
     assert sticky(max_age_s=60).line("b1", secure=True) == (
         b"Set-Cookie: SRV=%b; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure\r\n" % value
     )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "came_by_https", "said"),
+    [
+        ({"path": "/shop"}, False, b"Path=/shop; HttpOnly; SameSite=Lax"),
+        ({"domain": "example.com"}, True, b"Path=/; Domain=example.com; HttpOnly; SameSite=Lax; Secure"),
+        ({"same_site": "strict"}, False, b"Path=/; HttpOnly; SameSite=Strict"),
+        ({"same_site": "none"}, False, b"Path=/; HttpOnly; SameSite=None; Secure"),
+        ({"same_site": "none", "secure": True}, False, b"Path=/; HttpOnly; SameSite=None; Secure"),
+        ({"secure": True}, False, b"Path=/; HttpOnly; SameSite=Lax; Secure"),
+        ({"secure": False}, True, b"Path=/; HttpOnly; SameSite=Lax"),
+        ({"max_age_s": 60, "path": "/a", "domain": ".A.b"}, False, b"Path=/a; Domain=a.b; Max-Age=60; HttpOnly; SameSite=Lax"),
+        ({"cookie": "__Host-S"}, False, b"Path=/; HttpOnly; SameSite=Lax; Secure"),
+        ({"cookie": "__secure-S", "path": "/x"}, False, b"Path=/x; HttpOnly; SameSite=Lax; Secure"),
+    ],
+)
+def test_the_attributes_are_what_the_operator_says_and_browsers_take(
+    attributes: dict[str, Any], came_by_https: bool, said: bytes
+) -> None:
+    """`SameSite=None` without `Secure`, and `__Host-` names without it, are cookies that browsers throw away."""
+    config = parse(json.dumps({"backends": ["http://b"], "sticky": {"cookie": "S"} | attributes}))
+    one = make_sticky(config, SECRET)
+    assert one.line("b-80", secure=came_by_https).partition(b"; ")[2] == said + b"\r\n"
 
 
 def test_the_cookie_is_256_bits_that_tell_nothing_of_the_backend() -> None:
