@@ -12,6 +12,9 @@ KEEPALIVE ?=
 STATUS    ?=
 ARGS      ?=
 
+# Tests run in as many processes as there are processors; in one, for a debugger: make test ARGS="-n 0 --pdb"
+PYTEST    := -m pytest -n auto --durations=25
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help run test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
@@ -26,16 +29,16 @@ load-test: python ## drive ab against the running balancer, then show how it sha
 	@exec $(PYTHON) deploy/load_test.py -n "$(N)" -c "$(C)" $(if $(KEEPALIVE),--keep-alive) $(if $(STATUS),--status "$(STATUS)") "$(URL)"
 
 test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
-	@$(PY) -m pytest tests --ignore tests/live $(ARGS)
+	@$(PY) $(PYTEST) --dist worksteal tests --ignore tests/live $(ARGS)
 
 test-live: venv-dev ## run the tests that start real servers and a real `make run`: ports 8080-8082 must be free
-	@$(PY) -m pytest tests/live $(ARGS)
+	@$(PY) $(PYTEST) --dist loadfile tests/live $(ARGS)
 
 check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest tests --ignore tests/live $(ARGS)
+	@$(MAKE) test
 
 fix: venv-dev ## format the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .

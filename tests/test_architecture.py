@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,8 +82,10 @@ def modules() -> dict[str, Path]:
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The full names that a module imports when it runs, wherever in it; what only type checkers read does not count."""
+    found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text())]
     while pending:
         node = pending.pop()
@@ -91,20 +93,21 @@ def imports(path: Path) -> Iterator[str]:
             pending += node.orelse
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         pending += ast.iter_child_nodes(node)
+    return frozenset(found)
 
 
 def ours(path: Path) -> set[str]:
     """The modules of ours that a module imports."""
-    known, found = modules(), set()
+    found = set()
     for name in imports(path):
         below = name.removeprefix("smartedge.")
         if below != name:
-            found |= {candidate for candidate in (below, below.rpartition(".")[0]) if candidate in known}
+            found |= {candidate for candidate in (below, below.rpartition(".")[0]) if candidate in MODULES}
     return found
 
 

@@ -258,7 +258,7 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(KEYS, DOCUMENTS, max_size=6) | DOCUMENTS, st.booleans())
 def test_any_json_is_a_configuration_or_a_clear_error(document: object, with_backend: bool) -> None:
     if with_backend and isinstance(document, dict):

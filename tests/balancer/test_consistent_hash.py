@@ -18,7 +18,7 @@ from smartedge.balancer.strategies import ConsistentHash
 from tests.balancer.makers import backends
 from tests.balancer.picking import hold
 
-KEYS = [b"key %d" % number for number in range(2000)]
+KEYS = [b"key %d" % number for number in range(500)]
 
 
 def prepared(members: tuple[Backend, ...], bounded_load_ratio: float = 1.25) -> ConsistentHash:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,18 +100,19 @@ def test_who_shares_a_place_with_whom_is_a_secret() -> None:
 
 def test_the_one_whose_bucket_has_been_full_for_longest_gives_way() -> None:
     target = limiter(per_s=1.0, burst=1)
-    clients = [b"%d" % number for number in range(200_000)]
+    first = b"first"
     memory = target._ints
-    target.take(clients[0], 1000.0)
+    target.take(first, 1000.0)
     home = next(at for at, cell in enumerate(memory.tolist()) if cell) // (WAYS * 2)
-    neighbours = [client for client in clients[1:] if target._find(client, 0.0, 1.0)[0] // (WAYS * 2) == home][: WAYS + 1]
+    others = (b"%d" % number for number in range(100 * SETS))
+    neighbours = list(islice((one for one in others if target._find(one, 0.0, 1.0)[0] // (WAYS * 2) == home), WAYS))
     fresh = limiter(per_s=1.0, burst=1)
-    assert fresh.take(clients[0], 1000.0) == 0.0
+    assert fresh.take(first, 1000.0) == 0.0
     for index, client in enumerate(neighbours[: WAYS - 1]):
         assert fresh.take(client, 1000.1 + index / 100) == 0.0
     assert fresh.take(neighbours[WAYS - 1], 1000.3) == 0.0  # the ninth of a set of eight
     assert fresh.take(neighbours[0], 1000.3) > 0  # still known
-    assert fresh.take(clients[0], 1000.4) == 0.0  # forgotten, so it has a full bucket
+    assert fresh.take(first, 1000.4) == 0.0  # forgotten, so it has a full bucket
 
 
 @given(

@@ -10,7 +10,7 @@ import gevent
 from smartedge.balancer.backend import Backend, BackendSpec, Learned
 from smartedge.balancer.health import HealthPolicy
 
-OFTEN = HealthPolicy(interval_s=0.02, timeout_s=0.5)
+OFTEN = HealthPolicy(interval_s=0.02, timeout_s=5.0)
 
 
 def member(url: str = "http://a", label: str = "a", **spec: Any) -> Backend:

@@ -330,7 +330,7 @@ def test_hostile_answers_change_nothing_but_their_own_backends_standing() -> Non
     good = Script()
     try:
         members = [member(server.url, f"bad{i}", health=quick) for i, server in enumerate(servers)]
-        with Edge(member(good.url, "good", health=quick), *members, probe=HttpProbe()) as edge:
+        with Edge(member(good.url, "good"), *members, probe=HttpProbe()) as edge:
             until(lambda: len(edge.changes) == 7)
             seen = good.probes
             until(lambda: good.probes > seen + 5)

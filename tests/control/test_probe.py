@@ -59,7 +59,7 @@ def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable
     probe = HttpProbe()
     first, second = probe(backend), probe(backend)
     assert (first.ok, first.status, first.detail) == (True, 200, "status 200")
-    assert 0 < first.took_s < 1
+    assert 0 < first.took_s < 5
     assert second.ok
     assert server.connections == 2
     assert server.requests[0] == (
@@ -90,9 +90,10 @@ def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable
 )
 def test_every_answer_gets_its_verdict(serve: Callable[..., Script], act: Act, ok: bool, status: int | None, detail: str) -> None:
     server = serve(act)
-    result = HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=0.3)))
+    timeout_s = 0.3 if "timed out" in detail else 5.0  # a busy machine may take its time, and is not what is asked about here
+    result = HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=timeout_s)))
     assert (result.ok, result.status, result.detail) == (ok, status, detail)
-    assert result.took_s < 0.6
+    assert result.took_s < timeout_s + 2
     until(lambda: not server.open_connections)
 
 

@@ -264,13 +264,16 @@ def test_a_stop_waits_for_answers_and_not_for_idle_connections() -> None:
     go_on = gevent.event.Event()
 
     def view(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        go_on.wait()
+        if _environ["PATH_INFO"] == "/busy":
+            go_on.wait()
         return hello(_environ, start_response)
 
     with edge_server(App(view)) as server, gevent.Timeout(5):
         busy, idle = (gevent.socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(2))
-        busy.sendall(GET)
-        while not any(not handler.idle for handler in server.handlers):
+        idle.sendall(GET)
+        assert idle.recv(65536).endswith(b"hello")  # one that has had no answer yet is given a second
+        busy.sendall(GET.replace(b"/", b"/busy", 1))
+        while all(handler.idle for handler in server.handlers):
             gevent.sleep(0.001)
         stopping = gevent.spawn(server.stop_gracefully, 5)
         assert idle.recv(1) == b""
@@ -305,8 +308,10 @@ def test_a_stop_gives_those_who_have_just_connected_time_to_ask() -> None:
 
 
 def test_a_stop_cuts_what_does_not_end_in_time() -> None:
+    over = gevent.event.Event()
+
     def view(_environ: dict[str, Any], _start_response: Any) -> list[bytes]:
-        gevent.sleep(10)
+        over.wait()
         return []
 
     with edge_server(App(view)) as server, gevent.Timeout(5):
@@ -318,6 +323,7 @@ def test_a_stop_cuts_what_does_not_end_in_time() -> None:
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(10) == b""
         sock.close()
+        over.set()
 
 
 # Whatever comes.

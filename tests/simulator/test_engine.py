@@ -16,7 +16,7 @@ RETRY = {"statuses": [500, 502, 503, 504]}
 def test_one_slot_with_exponential_work_waits_as_long_as_queueing_theory_says() -> None:
     """M/M/1: the mean time of a request is 1 / (service rate - arrival rate); p99 is ln(100) times that."""
     world = {
-        "duration_s": 2_000,
+        "duration_s": 1_000,
         "arrivals": {"per_s": 50},
         "backend": {"service": {"kind": "exponential", "mean_s": 0.01}, "slots": 1, "probes": "good"},
     }

@@ -99,8 +99,12 @@ def test_the_chart_is_xml_with_a_line_and_a_bar_for_each_strategy() -> None:
 @pytest.mark.parametrize("duration_s", [0.01, 1, 10, 600, 86_400])
 def test_a_chart_can_be_drawn_of_any_length_of_time(duration_s: float) -> None:
     made = scenario({"duration_s": duration_s, "arrivals": {"per_s": 50 / duration_s, "kind": "constant"}})
+    outcome = Outcome(["a", "b"])  # made up: to simulate a day takes seconds
+    outcome.at = array("d", [duration_s * number / 50 for number in range(50)])
+    outcome.took_s, outcome.status, outcome.backend = array("d", [0.01] * 50), array("H", [200] * 50), array("h", [0] * 50)
+    drawn = ElementTree.fromstring(chart.svg(made, [figures("round_robin", outcome, 0.0, duration_s)]))
 
-    ElementTree.fromstring(chart.svg(made, compare(made)))
+    assert drawn.tag.endswith("svg")
 
 
 def test_a_scenario_in_which_nobody_asks_is_reported_too() -> None:
