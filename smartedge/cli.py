@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from smartedge import __version__
-from smartedge.cli_ask import ask_balancer, url_option
 from smartedge.cli_operate import COMMANDS
 from smartedge.cli_simulate import simulate
 from smartedge.cli_stop import Stop
@@ -20,20 +19,19 @@ from smartedge.config_values import address, escaped
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
 from smartedge.control.workers import StateError
-from smartedge.remote import reload_text, status_text
 
 _STRATEGY_HELP = "How a backend is chosen: round_robin, ewma, least_requests, random, consistent_hash or module:Class."
 _CONFIG_HELP = "The configuration file; backends.json unless given."
 
 
 @click.group()
-@click.version_option(__version__, prog_name="smartedge")
+@click.version_option(__version__, "-V", "--version", prog_name="smartedge")
 def program() -> None:
     """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
 
 
 @program.command()
-@click.option("--config", metavar="FILE", help=_CONFIG_HELP)
+@click.option("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
 @click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
@@ -93,21 +91,6 @@ def check(config: str | None) -> None:
         click.echo("warning: no backend takes new requests, as each has weight 0 or is not enabled: clients get 503", err=True)
 
 
-@program.command()
-@url_option
-def reload(url: str) -> None:
-    """Have the running balancer read its configuration again."""
-    click.echo(reload_text(ask_balancer("POST", url, "/api/reload")))
-
-
-@program.command()
-@url_option
-@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
-def status(url: str, as_json: bool) -> None:
-    """Show the backends of the running balancer, and how requests were shared out."""
-    click.echo(status_text(ask_balancer("GET", url, "/api/status"), as_json=as_json))
-
-
 for command in (*COMMANDS, simulate):
     program.add_command(command)
 
@@ -139,7 +122,7 @@ def _check_certificate(config: Config) -> None:
 def _cannot_listen(config: Config) -> str | None:
     """Find the address that cannot be listened on, by trying; None when all of them are free."""
     for text, flag in ((config.bind, "--bind"), (config.admin_bind, "--admin-bind")):
-        if text is None:
+        if text is None or text.startswith("unix:"):  # of such a socket the error itself names the file
             continue
         host, port = address(text)
         try:

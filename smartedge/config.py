@@ -87,6 +87,7 @@ _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WO
 Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
+AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
 Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
 AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_ACCESS_LOG_SCHEMA)]
 
@@ -136,8 +137,8 @@ class Config(Section):
     """Time to end requests in flight on a removed backend."""
     bind: Address = "127.0.0.1:8080"
     """Address that clients connect to."""
-    admin_bind: Address | None = None
-    """Address for health, reload, status and metrics alone; null has them on `bind`."""
+    admin_bind: AdminAddress | None = None
+    """Address for the admin pages alone: `HOST:PORT`, or `unix:/PATH` (mode 0600); null has them on `bind`."""
     workers: Workers = 1
     """Processes that serve; `auto` is one for each processor."""
     certfile: File | None = None

@@ -15,6 +15,9 @@ from typing import NamedTuple
 LEAST_SECRET_BYTES = 16
 """A shorter secret could be guessed."""
 
+MOST_SOCKET_PATH = 107
+"""What a unix socket's address has room for (unix(7)), with a zero behind it."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
@@ -187,6 +190,23 @@ def bind_text(text: str) -> str:
     """`address` in normal form, as text."""
     host, port = address(text)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def admin_address(text: str) -> str:
+    """`bind_text`, or unix:/PATH, in normal form."""
+    kind, separator, path = text.partition(":")
+    if kind != "unix" or not separator:
+        return bind_text(text)
+    if not path.startswith("/") or not path.isprintable() or path.endswith("/"):
+        raise ValueError(f'{shown(text)} has no absolute path; a socket looks like "unix:/run/smartedge/admin.sock"')
+    if len(path.encode()) > MOST_SOCKET_PATH:
+        raise ValueError(f"{shown(text)} is too long: the path of a socket has at most {MOST_SOCKET_PATH} bytes")
+    return text
+
+
+def listen_name(text: str) -> str | tuple[str, int]:
+    """Return what to listen on for the text of `admin_address`: the path of a unix socket, or host and port."""
+    return text.removeprefix("unix:") if text.startswith("unix:") else address(text)
 
 
 def network(text: str) -> str:

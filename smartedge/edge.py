@@ -48,6 +48,7 @@ from smartedge.proxy.upgrade import exchange_for
 from smartedge.requestlog import RequestLog
 from smartedge.strategist import Strategist
 from smartedge.team import Team, give_up
+from smartedge.whereabouts import where_it_is, write_down
 
 log = logging.getLogger("smartedge")
 
@@ -71,7 +72,8 @@ class Edge:
     """Everything that one worker runs.
 
     config_path: where the configuration is kept, None when flags named the backends. overrides: flags, laid over every new
-    configuration too. token: SMARTEDGE_ADMIN_TOKEN. Nothing is opened or probed before `begin`.
+    configuration too. token: SMARTEDGE_ADMIN_TOKEN. listeners: the names of the sockets that clients connect to, the admin
+    pages' last, where the server tells. Nothing is opened or probed before `begin`.
     """
 
     version = __version__
@@ -92,6 +94,7 @@ class Edge:
         self.own = Learned()
         self.started_at = monotonic()
         self._env = dict(env)
+        self.listeners: Sequence[Any] = ()
         self._place: Place | None = None
         self._built = False
         self._clients: Table | None = None
@@ -102,6 +105,7 @@ class Edge:
         self._secret = Secret(sticky_secret(self._env))
         self._outliers = OutlierDetector()
         self._hedge_delay = HedgeDelay()
+        self._config_path = config_path
         self._source = FileSource(config_path) if config_path is not None else None
         self._origin = config_path or "the request body"
         self._overrides = overrides
@@ -222,6 +226,7 @@ class Edge:
             self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
             self._log_to(self.config)()
             self.team.join(self._place, lambda: self.reload(None, wait=False))
+            write_down(self._place.state, where_it_is(self.config, self._config_path, self.listeners))
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
         self._health.start()

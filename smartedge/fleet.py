@@ -23,9 +23,10 @@ from gunicorn.errors import HaltServer
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError
-from smartedge.config_values import address
+from smartedge.config_values import listen_name
 from smartedge.control.workers import StateDir
 from smartedge.proxy.server import EdgeServer
+from smartedge.proxy.unix_listener import listen_unix
 from smartedge.serve import BACKLOG, speak_utf8
 from smartedge.worker import EdgeWorker
 
@@ -96,7 +97,10 @@ class Fleet(BaseApplication):  # type: ignore[misc]
 
 def _listener(bind: str) -> int:
     """Listen there, and return the descriptor; raises OSError."""
-    host, port = address(bind)
+    name = listen_name(bind)
+    if isinstance(name, str):
+        return listen_unix(name, removed_at_exit=False).detach()  # the arbiter removes it
+    host, port = name
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
@@ -168,6 +172,7 @@ class FleetWorker(EdgeWorker):
     def run(self) -> None:
         """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
         app: SmartEdge = self.wsgi
+        app.edge.listeners = [sock.getsockname() for sock in self.sockets]
         servers = [self._serve(sock, app, is_admin=number > 0) for number, sock in enumerate(self.sockets)]
         app.edge.begin()
         try:

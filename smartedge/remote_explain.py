@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +10,8 @@ from smartedge.config_values import escaped
 Row = list[str]
 
 
-def explained_text(answer: dict[str, Any], *, as_json: bool = False) -> str:
-    """Tell one request: a sentence, then each try with its candidates, or JSON."""
-    if as_json:
-        return json.dumps(answer, indent=2)
+def explained_text(answer: dict[str, Any]) -> str:
+    """Tell one request: a sentence, then each try with its candidates."""
     head = (
         f"{answer.get('method', '?')} {answer.get('path', '?')}: status {answer.get('status', '?')}, {answer.get('outcome', '?')}"
     )
@@ -33,10 +30,8 @@ def explained_text(answer: dict[str, Any], *, as_json: bool = False) -> str:
     return "\n".join(map(escaped, lines))
 
 
-def list_text(answer: dict[str, Any], *, as_json: bool = False) -> str:
-    """Tell many requests, one line for each, or JSON."""
-    if as_json:
-        return json.dumps(answer, indent=2)
+def list_text(answer: dict[str, Any]) -> str:
+    """Tell many requests, one line for each."""
     rows = [
         [
             str(one.get("request_id")),

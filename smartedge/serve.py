@@ -14,8 +14,9 @@ from gevent.event import Event
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError
-from smartedge.config_values import address
+from smartedge.config_values import listen_name
 from smartedge.proxy.server import EdgeServer
+from smartedge.proxy.unix_listener import listen_unix
 
 BACKLOG = 2048
 
@@ -30,6 +31,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     servers = [_listen(config.bind, app, ssl_context=app.edge.tls)]
     if config.admin_bind is not None:
         servers.append(_listen(config.admin_bind, app, environ={"smartedge.admin": True}))
+    app.edge.listeners = [server.socket.getsockname() for server in servers]
     stop = Event()
     handlers = [
         gevent.signal_handler(signal.SIGTERM, stop.set),
@@ -60,7 +62,8 @@ def speak_utf8() -> None:
 
 
 def _listen(bind: str, app: SmartEdge, **options: Any) -> EdgeServer:
-    server = EdgeServer(address(bind), app, backlog=BACKLOG, **options)
+    name = listen_name(bind)
+    server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, app, backlog=BACKLOG, **options)
     server.start()
     return server
 

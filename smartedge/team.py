@@ -14,7 +14,7 @@ from smartedge.balancer.errors import EdgeError
 from smartedge.config import ConfigError
 from smartedge.control.census import census
 from smartedge.control.follower import Follower
-from smartedge.control.generations import Generations
+from smartedge.control.generations import Alone, Generations
 from smartedge.control.housekeeping import spawned_by_hup, stand_still
 from smartedge.control.identity import edge_identity
 from smartedge.control.leader import Leadership
@@ -53,6 +53,7 @@ class Team:
         self._place = place
         self._leadership = Leadership(place)
         if place.directory is None:
+            self._reloader.join(Alone(place.confirm))
             return
         try:
             self._reloader.join(Generations(place.directory, place.confirm, place.confirmed, place.live))

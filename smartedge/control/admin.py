@@ -17,8 +17,9 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config import ConfigError
+from smartedge.control import hello
 from smartedge.control.access import Refusal, may_administer
 from smartedge.control.decision_pages import decision_pages
 from smartedge.control.drain_pages import drain_pages
@@ -55,6 +56,12 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
     def metrics() -> Response:
         text, content_type = exposition(registry, request.headers.get("Accept", ""))
         return Response(text, headers={"Cache-Control": "no-store"}, content_type=content_type)
+
+    def say_hello() -> Response:
+        try:
+            return answer(200, hello.reply(request.headers.get(hello.FIELD, ""), edge.token, edge.version))
+        except ValueError as error:
+            raise ClientError(str(error)) from None
 
     def etag() -> str:
         return f'"{edge.config.etag}"'
@@ -102,6 +109,7 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
         Page("/api/reload", WRITE, False, reload),
         Page("/api/status", READ, False, status),
         Page("/metrics", READ, False, metrics),
+        Page(hello.PATH, READ, True, say_hello),
         *operator_pages(edge),
         *decision_pages(edge),
         *drain_pages(edge),

@@ -66,7 +66,10 @@ class Fleet(Protocol):
 
 
 class Alone:
-    """An edge of one process: there is nobody to tell."""
+    """An edge of one process: there is nobody to tell, but for whoever asks for its status (confirm)."""
+
+    def __init__(self, confirm: Callable[[int], None] = lambda _: None) -> None:
+        self._confirm = confirm
 
     def writing(self) -> AbstractContextManager[None]:
         """Nobody else writes."""
@@ -84,7 +87,8 @@ class Alone:
         """Nobody would read it."""
 
     def confirm(self, number: int) -> None:
-        """Nobody asks."""
+        """Say that it is applied."""
+        self._confirm(number)
 
     def wait(self, number: int, wait_s: float) -> Confirmed:
         """Nobody is waited for."""

@@ -116,7 +116,7 @@ class Reloader:
         with self._lock:
             self._fleet = fleet
             with fleet.writing():
-                if fleet.newest() is None:
+                if fleet.newest() is None:  # also alone: then nothing is published
                     fleet.publish(Generation(self.generation, self.config.to_json()))
                     self._in_use(self.config, self.generation, fleet.mark())
                 else:

@@ -35,6 +35,8 @@ _LOCK_RETRY_S = 0.01
 _OPEN_FILE = os.O_RDWR | os.O_CREAT
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _SHARED_MEMORY = Path("/dev/shm")
+_SERVICE = Path("/run/smartedge")
+"""The run-time directory of deploy/smartedge.service."""
 
 
 class StateError(Exception):
@@ -231,6 +233,21 @@ def _remove_if_abandoned(path: Path) -> bool:
         return False
     shutil.rmtree(path, ignore_errors=True)
     return not path.exists()
+
+
+def bases(env: Mapping[str, str]) -> list[Path]:
+    """Return where an edge that was started with other variables than ours may keep its directory: the places that there are."""
+    if chosen := env.get("SMARTEDGE_STATE_DIR"):
+        return [Path(chosen).absolute()]
+    places = (_SHARED_MEMORY, Path(env.get("XDG_RUNTIME_DIR") or _SHARED_MEMORY), Path(tempfile.gettempdir()), _SERVICE)
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def is_alive(path: Path) -> bool:
+    """Say whether an edge with this directory runs: whether a worker of it does. One that we may not read counts as dead."""
+    with contextlib.suppress(StateError, OSError):
+        return any(map(_is_locked, path.glob("slot-*.lock")))
+    return False
 
 
 def _base(env: Mapping[str, str]) -> Path:

@@ -42,7 +42,10 @@ class Explain(Protocol):
     left: int
 
     def begin(self, request: Request) -> Trace | None:
-        """Give what a request's decisions are written to, if they are to be kept, because of `left` or its own wish."""
+        """Give what a request's decisions are written to, if they are to be kept, because of `left` or its own wish.
+
+        Raises an EdgeError for one that must not go on: it carries a secret of ours.
+        """
 
     def late(self, why: str, lease: Lease | None = None) -> Trace | None:
         """Give the same for a request that has only now become worth keeping; lease: its try under way."""
@@ -132,9 +135,9 @@ class Forwarder:
         explain = self.explain
         trace = None
         explain.left -= 1
-        if explain.left < 0 or request.fields.explain is not None:
-            trace = exchange.trace = explain.begin(request)
         try:
+            if explain.left < 0 or request.fields.for_edge:
+                trace = exchange.trace = explain.begin(request)
             exchange.run()
         except EdgeError as error:
             exchange.fail(error)

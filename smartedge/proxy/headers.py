@@ -25,8 +25,8 @@ FORWARDED = frozenset(
 _PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
 """What `Connection` can't have removed, and what no spelling with `_` can stand for."""
 
-_FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain"))
-"""Expect is answered here; Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
+_FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain", b"x-smartedge-hello"))
+"""What ends here. X-SmartEdge-Hello holds what only the edge may know (control/hello.py); Expect is answered here; Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
 
 _NOT_IN_TRAILERS = (
     _PROTECTED
@@ -45,9 +45,10 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
-_SPECIAL_IN_REQUEST = re.compile(rb"\n(%b):" % _either_spelling(_PROTECTED - {b"via"} | HOP_BY_HOP | _FOR_US))
+_SPECIAL_IN_REQUEST = re.compile(rb"\n(%b):" % _either_spelling({*_PROTECTED - {b"via"}, *HOP_BY_HOP, *_FOR_US, b"authorization"}))
 _SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*HOP_BY_HOP, b"content-length", b"date"}))
 _ONLY_HOST = [b"host"]
+_HOST_AND_AUTHORIZATION = [b"authorization", b"host"]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
@@ -62,7 +63,8 @@ class RequestFields:
 
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
-    whether the peer is believed. The rest: the values that the edge acts on, None when absent.
+    whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
+    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest: the values that the edge acts on, None when absent.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class RequestFields:
         "content_length",
         "expect",
         "explain",
+        "for_edge",
         "forwarded",
         "host",
         "hosts",
@@ -84,6 +87,7 @@ class RequestFields:
     content_length: bytes | None
     expect: bytes | None
     explain: bytes | None
+    for_edge: bool
     forwarded: list[tuple[bytes, bytes]] | None
     host: bytes | None
     request_id: bytes | None
@@ -94,7 +98,9 @@ class RequestFields:
         self.connection = self.content_length = self.transfer_encoding = self.forwarded = None
         self.expect = self.explain = self.upgrade = self.request_id = None
         low = b"\n" + block.lower()
-        if _SPECIAL_IN_REQUEST.findall(low) == _ONLY_HOST:
+        special = _SPECIAL_IN_REQUEST.findall(low)
+        self.for_edge = b"authorization" in special
+        if special == _ONLY_HOST or (self.for_edge and sorted(special) == _HOST_AND_AUTHORIZATION):
             # The usual GET: nothing to take out.
             start = low.index(b"\nhost:")
             self.host = block[start + 5 : low.index(b"\r", start)].strip()
@@ -136,7 +142,7 @@ class RequestFields:
             elif low == b"expect":
                 self.expect = value
             elif low == b"x-smartedge-explain":
-                self.explain = value
+                self.explain, self.for_edge = value, True
             return False
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
