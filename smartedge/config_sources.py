@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +12,8 @@ from smartedge import config_values as values
 from smartedge.config_problems import MAX_BYTES, ConfigError, Problem, Step, path_text
 
 DEFAULT_PATH = "backends.json"
+
+_KUBERNETES = re.compile(r"SMARTEDGE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)")
 
 _VARIABLES = {
     "backends": "SMARTEDGE_BACKENDS",
@@ -21,6 +25,11 @@ _VARIABLES = {
     "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
 }
+OTHER_VARIABLES = frozenset(
+    ("SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR", "SMARTEDGE_STICKY_SECRET", "SMARTEDGE_URL")
+)
+"""Those of ours that are no setting of the file."""
+
 _SWITCH = {
     "1": True,
     "true": True,
@@ -71,6 +80,20 @@ class Overlay:
             value = int(value[:9])
         self.settings[key] = value
         self._names[key] = name
+
+
+def misspelled(env: Mapping[str, str]) -> list[str]:
+    """Say of each SMARTEDGE_* variable that nobody reads that it is none of ours, and which was meant.
+
+    Kubernetes sets SMARTEDGE_PORT, SMARTEDGE_SERVICE_HOST and the like where a service is called smartedge.
+    """
+    known = {*_VARIABLES.values(), *OTHER_VARIABLES}
+    found = []
+    for name in sorted(env):
+        if name.startswith("SMARTEDGE_") and name not in known and not _KUBERNETES.fullmatch(name):
+            close = difflib.get_close_matches(name, known, 1)
+            found.append(f"{values.printable(name)} is no variable of ours" + (f"; did you mean {close[0]}?" if close else ""))
+    return found
 
 
 def config_path(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> str:

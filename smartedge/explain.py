@@ -1,4 +1,4 @@
-"""Who may have a request explained in its answer: whoever may see the admin pages, asking with `X-SmartEdge-Explain`."""
+"""Fields of forwarded requests that are for the edge: who may have a request explained, and the token, which goes no further."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket
 from collections.abc import Collection
 from functools import partial
 
-from smartedge.control.access import may_administer
+from smartedge.balancer.errors import ClientError
+from smartedge.control.access import holds_token, may_administer
 from smartedge.control.peer_owner import owned_by_us
 from smartedge.proxy.headers import pairs_of
 from smartedge.proxy.request import Request
@@ -14,22 +15,40 @@ from smartedge.proxy.request import Request
 _NAMES = (socket.gethostname().lower(),)
 
 
+class Misdirected(ClientError):
+    """A request for the admin pages that would have gone to a backend (RFC 9110 section 15.5.20)."""
+
+    status = 421
+    title = "Misdirected request"
+
+
 def may_ask(request: Request, token: str | None, networks: Collection[str]) -> bool:
-    """Whether a request that is forwarded, and has the field, may hear what was decided about it.
+    """Whether a request that is forwarded asks for what was decided about it, and may hear that.
 
     The field says `1`, or `Bearer` and the token; what it says goes to no backend. A token in Authorization counts
-    too, and then that field ends here as well: the secret of the admin pages is no backend's business.
+    too, and then that field ends here as well: the secret of the admin pages is no backend's business. So whoever sends
+    it and asks for nothing is told that it has come to the wrong place: raises Misdirected.
     """
+    pairs = pairs_of(request.block)
+    has_token = token is not None and any(name.lower() == "authorization" and holds_token(text, token) for name, text in pairs)
+    if not _may_ask(request, dict(pairs), token, networks):
+        if has_token:
+            raise Misdirected(
+                "The request carries the token of the admin pages, and this is none of them: it goes to no backend."
+            )
+        return False
+    if has_token:
+        request.fields.block = request.fields.without(b"authorization")
+    return True
+
+
+def _may_ask(request: Request, fields: dict[str, str], token: str | None, networks: Collection[str]) -> bool:
     said = (request.fields.explain or b"").decode("latin-1")
-    headers = {name.lower(): value for name, value in pairs_of(request.block)}
+    headers = {name.lower(): value for name, value in fields.items()}
     if said[:7].lower() == "bearer ":
         headers["authorization"] = said
     elif said != "1":
         return False
-    peer = request.peer.decode("latin-1")
     ours = partial(owned_by_us, request.sock)
-    if may_administer(peer, headers, is_ours=ours, token=token, networks=networks, names=_NAMES):
-        return False
-    if token and said == "1":
-        request.fields.block = request.fields.without(b"authorization")
-    return True
+    peer = request.peer.decode("latin-1")
+    return may_administer(peer, headers, is_ours=ours, token=token, networks=networks, names=_NAMES) is None

@@ -75,7 +75,9 @@ def ask(method: str, target: Target, path: str, *, token: str | None, body: obje
     except ssl.SSLError as error:
         raise UnreachableError(f"no TLS with {target.shown}: {error.reason or error}; name another address with --url") from None
     except PermissionError:
-        raise UnreachableError(f"{target.shown} is not this user's to connect to; ask as the balancer's user or as root") from None
+        raise UnreachableError(
+            f"{target.shown} is not this user's to connect to; ask as the balancer's user or as root"
+        ) from None
     except (OSError, http.client.HTTPException):
         start = "start one with: make run (or name it with --url)"
         raise UnreachableError(f"no balancer answers at {target.shown}; {start}") from None

@@ -32,7 +32,7 @@ _NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where an edge answers. config: its file, absolute, that there may not be. certificate: the PEM file that clients are shown."""
+    """Where an edge answers. config: its file, absolute, that there may not be. certificate: its PEM file."""
 
     url: str
     config: str | None = None

@@ -13,9 +13,10 @@ import pytest
 
 from smartedge.app import CATCH_ALL, SmartEdge, create_app
 from smartedge.config import ConfigError, parse
+from smartedge.control import hello
 from smartedge.proxy.request import KEY
 from tests.fakes import local_client
-from tests.live.peers import Script, answers, bodiless, parse_answers, serves
+from tests.live.peers import Script, answers, bodiless, echo, parse_answers, serves
 from tests.live.peers import message as answer_of
 from tests.proxy.peers import edge_server, talk
 
@@ -332,3 +333,65 @@ def test_a_stopped_edge_has_left_its_place(backend: Script, state: Path) -> None
     assert list(state.rglob("slot-*"))
     app.edge.stop()
     assert list(state.rglob("slot-*")) == []
+
+
+# What is the edge's own in a request that is forwarded.
+
+
+@WAYS
+def test_the_admin_token_goes_to_no_backend_and_other_authorization_does(way: Any) -> None:
+    """`curl -H "Authorization: Bearer $TOKEN"` to the traffic port: a backend had the token of the admin pages."""
+    with Script(echo()) as backend:
+        app = app_for(backend)
+        app.edge.token = "s3cret"
+        client = local_client(way(app))
+        for path, said in (("/api/reload/", "Bearer s3cret"), ("/", "bearer  s3cret "), ("/metrics.txt", "BEARER s3cret")):
+            answer = client.post(path, headers={"Authorization": said})
+            assert (answer.status_code, answer.get_json(force=True)["title"]) == (421, "Misdirected request")
+            assert "s3cret" not in answer.text
+        assert backend.requests == []
+        for said in ("Bearer s3cret2", "Bearer other", "Basic s3cret", "s3cret"):
+            assert f"Authorization: {said}\r\n" in client.get("/", headers={"Authorization": said}).text
+        app.edge.token = None
+        assert "Authorization: Bearer s3cret\r\n" in client.get("/", headers={"Authorization": "Bearer s3cret"}).text
+        app.edge.stop()
+
+
+def test_the_token_is_found_again_and_again_on_one_connection() -> None:
+    """The fields of a connection's requests are looked at once, when they are the same."""
+    with Script(echo()) as backend:
+        app = app_for(backend)
+        app.edge.token = "s3cret"
+        get = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n"
+        last = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer s3cret\r\n\r\n"
+        with edge_server(app) as server:
+            texts = parse_answers(talk(server, get % b"s3cret" + get % b"s3cret" + get % b"mine" + get % b"s3cret" + last))
+        assert [answer.status for answer in texts] == [421, 421, 200, 421, 421]
+        assert len(backend.requests) == 1
+        app.edge.stop()
+
+
+@WAYS
+def test_what_proves_to_a_command_that_an_edge_answers_is_seen_by_no_backend(way: Any) -> None:
+    with Script(echo()) as backend:
+        app = app_for(backend)
+        app.edge.admin_apart = True  # the traffic port forwards every path
+        nonce = hello.new_nonce()
+        answer = local_client(way(app)).get(hello.PATH, headers={hello.FIELD: nonce, "x_smartedge_hello": nonce})
+        assert answer.status_code == 200
+        assert nonce not in answer.text
+        app.edge.stop()
+
+
+def test_the_edge_says_hello_to_everybody_and_proves_itself_to_who_has_the_token() -> None:
+    app = app_for("http://127.0.0.1:1")
+    app.edge.token = "s3cret"
+    nonce = hello.new_nonce()
+    anybody = {"REMOTE_ADDR": "203.0.113.2"}
+    said = {hello.FIELD: hello.question(nonce, "s3cret")}
+    document = app.test_client().get(hello.PATH, headers=said, environ_base=anybody).get_json()
+    assert hello.is_edge(document, nonce)
+    assert hello.has_token(document, nonce, "s3cret")
+    assert "proof" not in app.test_client().get(hello.PATH, headers={hello.FIELD: nonce}, environ_base=anybody).get_json()
+    assert app.test_client().get(hello.PATH).status_code == 400
+    app.edge.stop()

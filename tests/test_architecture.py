@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1] / "smartedge"
 
 FLOORS = [
     # The ground: what imports nothing of ours. Each floor imports from those above it in this list, never from its own.
-    "control.identity",
+    "control.hello control.identity",
     "balancer.cells balancer.decision balancer.errors balancer.ratelimit balancer.retry cli_stop config_values"
     " control.access control.accesslog control.board control.housekeeping control.leader control.ring control.rows"
     " control.peer_owner control.schedule control.secret control.workers discovery.file proxy.chunked proxy.cookies"
-    " proxy.crew proxy.date proxy.headers proxy.sockets proxy.wire simulator.figures",
+    " proxy.crew proxy.date proxy.headers proxy.sockets proxy.unix_listener proxy.wire simulator.figures",
     "balancer.breaker balancer.concurrency balancer.ewma balancer.health balancer.hedge control.pages proxy.sticky",
     "balancer.backend config_problems config_sections control.generations control.place control.verdict proxy.client_body"
-    " proxy.problem proxy.request proxy.tlswire remote",
+    " proxy.problem proxy.request proxy.tlswire remote remote_status",
     "balancer.candidates balancer.draw balancer.outliers balancer.silence balancer.strategy config_sources control.applied"
     " control.census control.metrics proxy.affinity proxy.connection proxy.reader proxy.tls proxy.tunnel",
     "balancer.least_requests balancer.peak_ewma balancer.round_robin balancer.two_choices control.reload",
@@ -32,13 +32,14 @@ FLOORS = [
     "control.decision_pages control.drain_pages control.operator_pages",
     "control.admin proxy.forward proxy.server simulator.draws simulator.report",
     "proxy.upgrade settings simulator.chart simulator.machine",
-    "explain members requestlog strategist team",
+    "explain members requestlog strategist team whereabouts",
     "edge simulator.probes simulator.queue worker",
     "app simulator.forwarding",
     "serve simulator.engine",
     "fleet",
     "simulator.compare",
-    "cli_ask cli_simulate remote_explain",
+    "cli_find cli_simulate remote_explain",
+    "cli_ask",
     "cli_operate",
     "cli",
     "__main__",
@@ -65,7 +66,7 @@ LIBRARIES = {
     "requests": "proxy.transport",
     "gevent": "__main__ control.checks control.housekeeping control.probe fleet serve"
     " proxy.crew proxy.handler proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
-    " proxy.wire",
+    " proxy.wire whereabouts",
     "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
     "prometheus_client": "control.metrics",
     "pydantic": "config config_problems config_sections simulator.scenario",

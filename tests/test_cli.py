@@ -17,9 +17,8 @@ from smartedge.config import Config, ConfigError, Problem
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
 from smartedge.control.workers import StateError
-from tests.test_remote import Balancer, balancer, nobody
-
-__all__ = ["balancer", "nobody"]
+from tests.small_balancer import SmallBalancer
+from tests.small_balancer import serving as balancing
 
 ROOT = Path(__file__).parent.parent
 Served = dict[str, Any]
@@ -30,9 +29,22 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a directory of its own with a right file, and no variable of ours is set."""
     for name in [name for name in os.environ if name.startswith("SMARTEDGE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))  # whatever else runs here is not found
     monkeypatch.chdir(tmp_path)
     (tmp_path / "backends.json").write_text('{"backends": ["http://a:1", "http://b:2"]}')
     return tmp_path
+
+
+@pytest.fixture
+def balancer() -> Iterator[SmallBalancer]:
+    with balancing(SmallBalancer()) as server:
+        yield server
+
+
+@pytest.fixture
+def nobody() -> str:
+    with SmallBalancer() as server:
+        return server.url
 
 
 @pytest.fixture
@@ -212,8 +224,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_reload_asks_the_balancer_and_tells_what_changed(
-    balancer: Balancer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    balancer: SmallBalancer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    balancer.token = "t0ken"
     balancer.answer(200, {"message": "generation 5: added c"})
     monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "t0ken")
 
@@ -222,7 +235,7 @@ def test_reload_asks_the_balancer_and_tells_what_changed(
     assert balancer.asked == [("POST", "/api/reload", "Bearer t0ken")]
 
 
-def test_status_prints_a_table_or_json(balancer: Balancer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_prints_a_table_or_json(balancer: SmallBalancer, capsys: pytest.CaptureFixture[str]) -> None:
     balancer.answer(200, {"generation": 5, "strategy": "ewma", "backends": []})
 
     assert cli.main(["status", "--url", balancer.url]) == 0
@@ -232,7 +245,7 @@ def test_status_prints_a_table_or_json(balancer: Balancer, capsys: pytest.Captur
     assert balancer.asked == [("GET", "/api/status", None)] * 2
 
 
-def test_a_balancer_that_says_no_is_exit_status_1(balancer: Balancer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_balancer_that_says_no_is_exit_status_1(balancer: SmallBalancer, capsys: pytest.CaptureFixture[str]) -> None:
     balancer.answer(422, {"title": "Refused", "errors": [{"path": "bind", "detail": "is wrong"}]})
     assert cli.main(["reload", "--url", balancer.url]) == 1
     assert capsys.readouterr().err == "smartedge: refused with status 422: Refused\n  bind: is wrong\n"

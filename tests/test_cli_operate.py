@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 from smartedge import cli
+from tests.small_balancer import SmallBalancer, serving
 
-Asked = list[tuple[str, str, Any]]
-
-
-class Balancer(HTTPServer):
-    """Answers in turn what it was given, the last for ever; notes method, path and JSON body."""
-
-    def __init__(self, *answers: tuple[int, Any]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers = list(answers)
-        self.asked: Asked = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Balancer
-
-    def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        body = json.loads(self.rfile.read(length)) if length else None
-        self.server.asked.append((self.command, self.path, body))
-        status, document = self.server.answers[0] if len(self.server.answers) == 1 else self.server.answers.pop(0)
-        data = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
+Start = Callable[..., SmallBalancer]
 
 
 @pytest.fixture(autouse=True)
@@ -56,20 +23,14 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def balancer() -> Iterator[Callable[..., Balancer]]:
-    servers = []
+def balancer() -> Iterator[Callable[..., SmallBalancer]]:
+    with contextlib.ExitStack() as running:
 
-    def start(*answers: Any) -> Balancer:
-        given = [answer if isinstance(answer, tuple) else (200, answer) for answer in answers]
-        server = Balancer(*given)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return server
+        def start(*answers: Any) -> SmallBalancer:
+            given = [answer if isinstance(answer, tuple) else (200, answer) for answer in answers]
+            return running.enter_context(serving(SmallBalancer(*given)))
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.mark.parametrize(
@@ -83,48 +44,44 @@ def balancer() -> Iterator[Callable[..., Balancer]]:
     ],
 )
 def test_a_command_is_a_request_and_its_answer_one_line(
-    balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str], words: list[str], path: str, body: Any
+    balancer: Start, capsys: pytest.CaptureFixture[str], words: list[str], path: str, body: Any
 ) -> None:
     server = balancer({"message": "b2 is so\x1b[2J; 3 in flight", "warning": None})
     assert cli.main([*words, "--url", server.url]) == 0
-    assert server.asked == [("POST", f"/smartedge/backends/{path}", body)]
+    assert (server.asked, server.bodies) == ([("POST", f"/smartedge/backends/{path}", None)], [body])
     said = capsys.readouterr()
     assert (said.out, said.err) == ("b2 is so\\u001b[2J; 3 in flight\n", "")
 
 
-def test_a_warning_is_told_on_standard_error(balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_told_on_standard_error(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"message": "done", "warning": "No backend is left."})
     assert cli.main(["drain", "b2", "--url", server.url]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("done\n", "smartedge: No backend is left.\n")
 
 
-def test_drain_waits_until_the_last_request_has_ended(
-    balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_drain_waits_until_the_last_request_has_ended(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"message": "draining"}, {"in_flight": 2}, {"in_flight": 1}, {"in_flight": 0})
     assert cli.main(["drain", "b2", "--wait", "--url", server.url]) == 0
     assert [asked[:2] for asked in server.asked[1:]] == [("GET", "/smartedge/backends/b2")] * 3
     assert capsys.readouterr().out == "draining\nb2 is drained\n"
 
 
-def test_drain_does_not_wait_for_ever(balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]) -> None:
+def test_drain_does_not_wait_for_ever(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"message": "draining"}, {"in_flight": 2})
     assert cli.main(["drain", "b2", "--wait", "--timeout", "0", "--url", server.url]) == 1
     assert capsys.readouterr().err == "smartedge: after 0 s b2 still has 2 in flight\n"
 
 
 @pytest.mark.parametrize("words", [["drain", "b9"], ["weight", "b9", "2"], ["explain", "r-9"]])
-def test_a_refusal_is_exit_status_1(
-    balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_a_refusal_is_exit_status_1(balancer: Start, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     server = balancer((404, {"title": "Unknown backend", "detail": "There are: b1, b2."}))
     assert cli.main([*words, "--url", server.url]) == 1
     assert capsys.readouterr().err == "smartedge: refused with status 404: Unknown backend: There are: b1, b2.\n"
 
 
 @pytest.mark.parametrize("words", [["weight", "b2", "much"], ["weight", "b2"], ["drain"], ["weight", "b2", "²"]])
-def test_wrong_words_are_exit_status_2_and_ask_nobody(balancer: Callable[..., Balancer], words: list[str]) -> None:
+def test_wrong_words_are_exit_status_2_and_ask_nobody(balancer: Start, words: list[str]) -> None:
     server = balancer({})
     assert cli.main([*words, "--url", server.url]) == 2
     assert server.asked == []
@@ -172,9 +129,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_request_is_explained_as_a_sentence_and_tables(
-    balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_request_is_explained_as_a_sentence_and_tables(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer(RECORD)
     assert cli.main(["explain", "r/1", "--url", server.url]) == 0
     assert server.asked == [("GET", "/smartedge/decisions/r%2F1", None)]
@@ -202,13 +157,13 @@ def test_a_request_is_explained_as_a_sentence_and_tables(
     ]
 
 
-def test_an_error_is_told_with_who_is_to_blame(balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_told_with_who_is_to_blame(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"error": "2 unhealthy\x07", "blame": "edge"})
     assert cli.main(["explain", "r-1", "--url", server.url]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "error: 2 unhealthy\\u0007 (blame: edge)"
 
 
-def test_without_an_id_the_last_ones_are_listed(balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_id_the_last_ones_are_listed(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"decisions": [RECORD | {"summary": "b2 was picked"}, "not one"]})
     assert cli.main(["explain", "--backend", "b 2", "--outcome", "ok", "--limit", "5", "--url", server.url]) == 0
     assert server.asked == [("GET", "/smartedge/decisions?backend=b%202&outcome=ok&limit=5", None)]
@@ -219,9 +174,7 @@ def test_without_an_id_the_last_ones_are_listed(balancer: Callable[..., Balancer
 
 
 @pytest.mark.parametrize("words", [["explain"], ["explain", "r-1"]])
-def test_the_whole_answer_may_be_had_as_json(
-    balancer: Callable[..., Balancer], capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_the_whole_answer_may_be_had_as_json(balancer: Start, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     server = balancer(RECORD)
     assert cli.main([*words, "--json", "--url", server.url]) == 0
     assert json.loads(capsys.readouterr().out) == RECORD

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.pt-BR.md"]
 PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OTHER_VARIABLES = {"SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR", "SMARTEDGE_STICKY_SECRET"}
+OTHER_VARIABLES = config_sources.OTHER_VARIABLES
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 every_readme = pytest.mark.parametrize("readme", READMES, ids=lambda page: page.name)

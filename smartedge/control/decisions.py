@@ -52,7 +52,7 @@ class Decisions:
     """Says which requests are recorded, keeps the records of this worker, and reads those of all.
 
     left: ordinary requests until the next one that is sampled; whoever forwards counts it down. ratio: of ordinary
-    requests to be recorded. may_ask: whether a request that asks for its decision may hear it.
+    requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class Decisions:
     # ---- on a request's way ----
 
     def begin(self, request: Any) -> Trace | None:
-        """Give the trace of a request that `left` has come to, or that asks to be explained and may."""
+        """Give the trace of a request that `left` has come to, or that asks to be explained and may. Raises as `may_ask`."""
         sampled = self.left < 0
         if sampled:
             self.left = self._gap()
-        if request.fields.explain is not None and self._may_ask(request):
+        if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
         return Trace("sampled") if sampled else None
 

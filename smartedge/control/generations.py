@@ -68,7 +68,9 @@ class Fleet(Protocol):
 class Alone:
     """An edge of one process: there is nobody to tell, but for whoever asks for its status (confirm)."""
 
-    def __init__(self, confirm: Callable[[int], None] = lambda _: None) -> None:
+    _confirm: Callable[[int], None] | None = None
+
+    def __init__(self, confirm: Callable[[int], None] | None = None) -> None:
         self._confirm = confirm
 
     def writing(self) -> AbstractContextManager[None]:
@@ -88,7 +90,8 @@ class Alone:
 
     def confirm(self, number: int) -> None:
         """Say that it is applied."""
-        self._confirm(number)
+        if self._confirm is not None:
+            self._confirm(number)
 
     def wait(self, number: int, wait_s: float) -> Confirmed:
         """Nobody is waited for."""

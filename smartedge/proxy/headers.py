@@ -26,7 +26,8 @@ _PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"vi
 """What `Connection` can't have removed, and what no spelling with `_` can stand for."""
 
 _FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain", b"x-smartedge-hello"))
-"""What ends here. X-SmartEdge-Hello holds what only the edge may know (control/hello.py); Expect is answered here; Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
+"""What ends here. X-SmartEdge-Hello holds what only the edge may know (control/hello.py); Expect is answered here;
+Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
 
 _NOT_IN_TRAILERS = (
     _PROTECTED
@@ -45,7 +46,9 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
-_SPECIAL_IN_REQUEST = re.compile(rb"\n(%b):" % _either_spelling({*_PROTECTED - {b"via"}, *HOP_BY_HOP, *_FOR_US, b"authorization"}))
+_SPECIAL_IN_REQUEST = re.compile(
+    rb"\n(%b):" % _either_spelling({*_PROTECTED - {b"via"}, *HOP_BY_HOP, *_FOR_US, b"authorization"})
+)
 _SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*HOP_BY_HOP, b"content-length", b"date"}))
 _ONLY_HOST = [b"host"]
 _HOST_AND_AUTHORIZATION = [b"authorization", b"host"]
@@ -64,7 +67,8 @@ class RequestFields:
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest: the values that the edge acts on, None when absent.
+    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest:
+    the values that the edge acts on, None when absent.
     """
 
     __slots__ = (
