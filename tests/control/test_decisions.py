@@ -38,7 +38,8 @@ def make(clock: Clock, ratio: float = 1.0, *, may_ask: bool = False) -> Decision
 
 
 def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> Any:
-    return SimpleNamespace(peer=b"192.0.2.1", method=b"GET", target=target, fields=SimpleNamespace(explain=explain))
+    fields = SimpleNamespace(explain=explain, for_edge=explain is not None)
+    return SimpleNamespace(peer=b"192.0.2.1", method=b"GET", target=target, fields=fields)
 
 
 def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:
