@@ -103,7 +103,8 @@ def main() -> None:
     edge.began = True
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
-        backend.transport.adapter._open = lambda: transport.Connection(FakeWire(ANSWER, 1 << 60))
+        adapter = backend.transport.adapter
+        adapter._open = lambda adapter=adapter: transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._way)
     if options.workers:
         share_board(edge, options.workers)
     app = SmartEdge(edge)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -192,6 +193,7 @@ class Config(Section):
             tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
             slow_start_s=self.slow_start_s,
             labels=backend.labels,
+            base=values.origin(backend.url).base.encode(),
         )
 
     @property
@@ -301,9 +303,10 @@ def _duplicates(document: object) -> Iterator[Finding]:
 
 
 def _id_of(url: str, *, alone: bool = True) -> str:
-    """A label made of host and port; a digest keeps labels apart that would be equal or too long."""
+    """A label made of host, port and path; a digest keeps labels apart that would be equal or too long."""
     origin = values.origin(url)
-    name = f"{origin.host.replace(':', '-')}-{origin.port}"
-    if alone and len(name) <= 64:
+    name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
+    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
+    if alone and len(name) <= 64 and name != "none":
         return name
     return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

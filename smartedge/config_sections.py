@@ -127,9 +127,9 @@ class BackendConfig(Section):
     """One backend: in the file an object, or only its URL."""
 
     url: Annotated[str, AfterValidator(values.backend_url)]
-    """`http://` or `https://`, a host, perhaps a port; nothing else."""
+    """`http://` or `https://`, a host, perhaps a port and a path; or a socket, `unix:/run/app.sock`."""
     id: Label = ""
-    """Name in status, metrics and logs; by default host and port, `localhost-8081`."""
+    """Name in status, metrics and logs; by default host, port and path, `localhost-8081`."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 1
     """Share of the requests, 1 to 1000; with 0 it takes none but those of sticky sessions."""
     state: Literal["enabled", "draining", "disabled"] = "enabled"
@@ -150,7 +150,7 @@ class BackendConfig(Section):
     @field_validator("tls")
     @classmethod
     def _only_https(cls, tls: TlsConfig | None, info: ValidationInfo) -> TlsConfig | None:
-        if tls and info.data.get("url", "").startswith("http://"):
+        if tls and not info.data.get("url", "https://").startswith("https://"):
             raise ValueError("is for an https:// URL only")
         return tls
 

@@ -23,16 +23,22 @@ _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHOWN_CHARACTERS = 80
+_SOCKET_PATH_BYTES = 107
+"""sun_path of unix(7), without its last byte."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Origin(NamedTuple):
-    """What a backend URL points to: scheme, host in lower case without brackets, the port really used."""
+    """What a backend URL points to: scheme, host in lower case without brackets, the port really used, the base path or "".
+
+    Of a unix socket, host is its path, and port 0.
+    """
 
     scheme: str
     host: str
     port: int
+    base: str = ""
 
 
 def shown(value: object) -> str:
@@ -141,35 +147,68 @@ def line(text: str) -> str:
 def backend_url(text: str) -> str:
     """A backend's URL in normal form: scheme and host in lower case, the port as written, no last slash.
 
-    http or https, a host, perhaps a port, nothing else: paths are the client's, secrets have no place here.
+    `http://` or `https://`, a host, perhaps a port, perhaps a path that goes before every request's; or `unix:/run/app.sock`,
+    perhaps with such a path behind a colon. No user, no query: secrets have no place here.
     """
     if any(not "!" <= c <= "~" for c in text):
         raise ValueError(f"{shown(text)} may hold only printable ASCII characters{_ascii_form(text)}")
+    if text[:5].lower() == "unix:":
+        return _socket_url(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise ValueError(f'{shown(text)} has no scheme; a backend looks like "http://localhost:8081"')
     scheme = scheme.lower()
     if scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"{shown(text)} must start with http:// or https://")
-    if "@" in rest:
+        raise ValueError(f"{shown(text)} must start with http:// or https://, or with unix: for a socket")
+    authority, _, path = rest.partition("/")
+    if "@" in authority:
         raise ValueError(f"{shown(text)} must not hold a user name or password")
     if "?" in rest or "#" in rest:
         raise ValueError(f"{shown(text)} must not have a query or a fragment")
-    authority, _, path = rest.partition("/")
-    if path:
-        raise ValueError(f"{shown(text)} must not have a path; the client's path is sent as it is")
+    if authority.lower() == "unix:":  # as nginx writes it
+        raise ValueError(f'{shown(text)} is no URL of a socket; write "unix:/{printable(path)}"')
     host, port = _host_and_port(authority, text)
     if port == 0:
         raise ValueError(f"{shown(text)} has port 0, where nothing can be reached")
     host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
+    base = _base_path(f"/{path}", text)
+    return f"{scheme}://{host}{base}" if port is None else f"{scheme}://{host}:{port}{base}"
 
 
 def origin(url: str) -> Origin:
     """Take a URL that `backend_url` gave apart; two URLs with the same origin are the same backend."""
-    scheme, _, authority = url.partition("://")
+    if url.startswith("unix:"):
+        path, _, base = url[5:].partition(":")
+        return Origin("unix", path, 0, base)
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
     host, port = _host_and_port(authority, url)
-    return Origin(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port)
+    return Origin(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port, slash + path)
+
+
+def _socket_url(text: str) -> str:
+    """A socket's URL in normal form: `unix:` and an absolute path, then perhaps a colon and a base path, as in nginx."""
+    if "?" in text or "#" in text or "@" in text:
+        raise ValueError(f"{shown(text)} must not hold any of the characters ? # @")
+    path, colon, base = text[5:].partition(":")
+    path = path[2:] if path.startswith("///") else path
+    if not path.startswith("/") or path.startswith("//") or path.endswith("/"):
+        raise ValueError(f'{shown(text)} needs the whole path of a socket, such as "unix:/run/app.sock"')
+    if len(path) > _SOCKET_PATH_BYTES:
+        raise ValueError(f"{shown(text)} is longer than the {_SOCKET_PATH_BYTES} bytes that the system allows a socket's path")
+    if colon and not base.startswith("/"):
+        raise ValueError(f'{shown(text)} needs a path after the colon, such as "unix:/run/app.sock:/app"')
+    base = _base_path(base or "/", text)
+    return f"unix:{path}:{base}" if base else f"unix:{path}"
+
+
+def _base_path(path: str, whole: str) -> str:
+    """The path before every request's, without its last slash: it is put there as it is, so there is nothing to resolve in it."""
+    path = path.removesuffix("/")
+    segments = path.split("/")[1:]
+    if not re.fullmatch(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*", path) or "." in segments or ".." in segments:
+        raise ValueError(f"{shown(whole)} has a path that is not like /app or /app/v1 (no empty segments, no . and ..)")
+    return path
 
 
 def address(text: str) -> tuple[str, int]:

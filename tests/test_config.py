@@ -12,7 +12,7 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.ratelimit import RatePolicy
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.config import Config, json_schema, load, parse
+from smartedge.config import Config, ConfigError, json_schema, load, parse
 
 ROOT = Path(__file__).parent.parent
 A, B = "http://a:1", "http://b:2"
@@ -278,3 +278,32 @@ def test_the_schema_knows_both_ways_to_write_a_backend() -> None:
     assert {"type": "string"} in kinds
     assert {"$ref": "#/$defs/BackendConfig"} in kinds
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("http://localhost:8081", "localhost-8081"),
+        ("http://localhost:8081/app/v1", "localhost-8081-app-v1"),
+        ("unix:/run/app.sock", "run-app.sock"),
+        ("unix:/run/app.sock:/app", "run-app.sock-app"),
+        ("http://a/~user=1", "a-80-user-1"),
+    ],
+)
+def test_a_backend_without_an_id_is_called_what_it_is(url: str, label: str) -> None:
+    (spec,) = parse(json.dumps({"backends": [url]})).specs()
+    assert (spec.id, spec.url) == (label, url)
+
+
+def test_backends_below_different_paths_of_one_server_are_different_backends() -> None:
+    urls = ["http://a/x", "http://a/y", "http://a", "unix:/a/x:/y", "unix:/a/x", "unix:/a-x"]
+    loaded = parse(json.dumps({"backends": urls}))
+    assert [backend.url for backend in loaded.backends] == urls
+    assert len({backend.id for backend in loaded.backends}) == len(urls)
+    with pytest.raises(ConfigError, match="already the url"):
+        parse(json.dumps({"backends": ["http://a/x", "http://A:80/x/"]}))
+
+
+def test_a_socket_speaks_no_tls() -> None:
+    with pytest.raises(ConfigError, match="is for an https:// URL only"):
+        parse(json.dumps({"backends": [{"url": "unix:/run/a.sock", "tls": {"verify": False}}]}))

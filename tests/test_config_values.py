@@ -19,6 +19,14 @@ from smartedge import config_values as values
         ("http://[::1]:8081", "http://[::1]:8081"),
         ("http://[FE80::1]", "http://[fe80::1]"),
         ("http://my_service.default.svc.", "http://my_service.default.svc."),
+        ("http://A/App", "http://a/App"),
+        ("https://a:8443/app/v1/", "https://a:8443/app/v1"),
+        ("http://a/~u/%41;x=1,@:", "http://a/~u/%41;x=1,@:"),
+        ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("UNIX:///run/app.sock", "unix:/run/app.sock"),
+        ("unix:/run/App.sock:/app/", "unix:/run/App.sock:/app"),
+        ("unix:/run/app.sock:/", "unix:/run/app.sock"),
+        (f"unix:/{'a' * 106}", f"unix:/{'a' * 106}"),
     ],
 )
 def test_a_backend_url_is_brought_into_normal_form(written: str, normal: str) -> None:
@@ -35,8 +43,28 @@ def test_a_backend_url_is_brought_into_normal_form(written: str, normal: str) ->
         ("://a", "must start with http:// or https://"),
         ("http://", "has no host"),
         ("http://:80", "has no host"),
-        ("http:///x", "must not have a path"),
-        ("http://a/x", "must not have a path"),
+        ("http:///x", "has no host"),
+        ("http://a//", "has a path that is not like /app"),
+        ("http://a//x", "has a path that is not like /app"),
+        ("http://a/x//y", "has a path that is not like /app"),
+        ("http://a/x/../y", "has a path that is not like /app"),
+        ("http://a/.", "has a path that is not like /app"),
+        ("http://a/%zz", "has a path that is not like /app"),
+        ("http://a/x<y", "has a path that is not like /app"),
+        ("http://u:p@a/x", "user name or password"),
+        ("http://a/x?y", "query or a fragment"),
+        ("http://unix:/run/app.sock", 'write "unix:/run/app.sock"'),
+        ("unix:", "needs the whole path of a socket"),
+        ("unix:run/app.sock", "needs the whole path of a socket"),
+        ("unix:/", "needs the whole path of a socket"),
+        ("unix:/run/", "needs the whole path of a socket"),
+        ("unix://run/app.sock", "needs the whole path of a socket"),
+        ("unix:/run/app.sock:", "needs a path after the colon"),
+        ("unix:/run/app.sock:app", "needs a path after the colon"),
+        ("unix:/run/app.sock:/a//b", "has a path that is not like /app"),
+        ("unix:/run/app.sock?x", "must not hold any of the characters ? # @"),
+        ("unix:/run/a b", "printable ASCII"),
+        (f"unix:/{'a' * 107}", "longer than the 107 bytes"),
         ("http://a?x", "query or a fragment"),
         ("http://a/#x", "query or a fragment"),
         ("http://u@a", "user name or password"),
@@ -80,23 +108,26 @@ def accepted(text: str) -> str | None:
 
 @given(st.text())
 def test_any_text_is_a_backend_url_or_a_value_error(text: str) -> None:
-    for written in (text, f"http://{text}", f"https://a:{text}", f"http://[{text}]"):
+    for written in (text, f"http://{text}", f"unix:/{text}", f"http://a/{text}", f"https://a:{text}", f"http://[{text}]"):
         normal = accepted(written)
         if normal is not None:
             assert values.backend_url(normal) == normal
-            assert values.origin(normal).port in range(1, 65536)
+            assert values.origin(normal).port in range(1, 65536) or normal.startswith("unix:/")
 
 
 @pytest.mark.parametrize(
     ("url", "origin"),
     [
-        ("http://a", ("http", "a", 80)),
-        ("https://a", ("https", "a", 443)),
-        ("https://a:80", ("https", "a", 80)),
-        ("http://[::1]:1", ("http", "::1", 1)),
+        ("http://a", ("http", "a", 80, "")),
+        ("https://a", ("https", "a", 443, "")),
+        ("https://a:80", ("https", "a", 80, "")),
+        ("http://[::1]:1", ("http", "::1", 1, "")),
+        ("http://a/app/v1", ("http", "a", 80, "/app/v1")),
+        ("unix:/run/app.sock", ("unix", "/run/app.sock", 0, "")),
+        ("unix:/run/app.sock:/app", ("unix", "/run/app.sock", 0, "/app")),
     ],
 )
-def test_an_origin_has_the_port_that_is_really_used(url: str, origin: tuple[str, str, int]) -> None:
+def test_an_origin_has_the_port_that_is_really_used(url: str, origin: tuple[str, str, int, str]) -> None:
     assert values.origin(url) == origin
 
 

@@ -105,7 +105,11 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none."""
+    """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none.
+
+    addresses: where its host name leads to, as IP addresses; empty when the URL says that itself, or nobody knows yet.
+    base: the URL's path, which goes before that of every request.
+    """
 
     id: str
     url: str
@@ -118,6 +122,13 @@ class BackendSpec:
     slow_start_s: float = 0.0
     labels: tuple[tuple[str, str], ...] = ()
     state: Will = "enabled"
+    addresses: tuple[str, ...] = ()
+    base: bytes = b""
+
+    @property
+    def entry(self) -> tuple[str, str]:
+        """The id and URL as written: a name with several addresses has a backend for each, `b1/10.0.0.5`."""
+        return self.id.partition("/")[0], self.url
 
     @property
     def key(self) -> str:

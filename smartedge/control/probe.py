@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket as stdlib_socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import socket
 
 from smartedge.control.verdict import ProbeError, ProbeResult, judge, read_status
-from smartedge.proxy.sockets import connect
+from smartedge.proxy.sockets import Address, Destination, address_of, connect, destination
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.tlswire import TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
@@ -67,13 +65,15 @@ class HttpProbe:
         return ProbeResult(False, None, detail, self._now() - started)
 
     def _ask(self, spec: BackendSpec, deadline: float) -> int:
-        question = question_of(spec.url, spec.health.path)
-        addresses = question.addresses or self._addresses(question.host, question.port, deadline)
+        to = destination(spec.url)
+        addresses: Sequence[Address] = to.fixed or [address_of(ip, to.port) for ip in spec.addresses]
+        if not addresses:
+            addresses = self._addresses(to.name, to.port, deadline)
         opened: Any = connect(addresses, self._left(deadline))
         try:
-            if question.secure:
+            if to.secure:
                 name = spec.tls.server_name if spec.tls else None
-                opened = TlsWire(opened, self._tls_context(spec.tls), server_name=name or question.host)
+                opened = TlsWire(opened, self._tls_context(spec.tls), server_name=name or to.host)
                 try:
                     opened.handshake(self._left(deadline))
                 except ConnectionError as error:
@@ -81,7 +81,7 @@ class HttpProbe:
             else:
                 opened = Wire(opened)
             wire: Wire = opened
-            wire.send(question.request, self._left(deadline))
+            wire.send(question_of(to, spec.health.path), self._left(deadline))
             return read_status(lambda size: wire.recv(self._left(deadline), size))
         finally:
             opened.close()
@@ -92,7 +92,7 @@ class HttpProbe:
             raise TimeoutError
         return left
 
-    def _addresses(self, host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
+    def _addresses(self, host: str, port: int, deadline: float) -> list[Address]:
         """Resolve a name through gevent's resolver.
 
         A name is looked up once at a time, however many probes gave up waiting for it: gevent resolves in ten
@@ -110,7 +110,7 @@ class HttpProbe:
             raise ProbeError(f"cannot resolve {host}: {(found.strerror or str(found)).lower()}")
         if not found:
             raise ProbeError(f"{host} has no address")
-        return [(family, address) for family, _, _, _, address in found]
+        return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
 
     def _look_up(self, host: str, port: int) -> Sequence[Any] | OSError:
         """Return an error instead of raising it: it is for those who wait, and there may be none left."""
@@ -122,30 +122,10 @@ class HttpProbe:
             del self._lookups[host, port]
 
 
-class Question(NamedTuple):
-    """What one backend is asked, and where; addresses: empty where the host is a name."""
-
-    secure: bool
-    host: str
-    port: int
-    addresses: list[tuple[Any, ...]]
-    request: bytes
-
-
 @lru_cache(8192)
-def question_of(url: str, path: str) -> Question:
-    """Work out what to ask, once for each backend."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    addresses: list[tuple[Any, ...]] = []
-    for family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6):
-        try:
-            stdlib_socket.inet_pton(family, host)
-        except OSError:
-            continue
-        addresses = [(family, (host, port))]
-    return Question(secure, host, port, addresses, REQUEST % (path.encode(), parts.netloc.encode()))
+def question_of(to: Destination, path: str) -> bytes:
+    """Work out what to ask a backend, once for each; its base path goes before the health path, as before every request's."""
+    return REQUEST % (to.base + path.encode(), to.authority)
 
 
 def _resolve(host: str, port: int) -> Sequence[Any]:

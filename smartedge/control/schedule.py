@@ -126,4 +126,4 @@ class Schedule:
 
 def _question(backend: Backend) -> object:
     """All that a probe's answer depends on, besides the backend itself."""
-    return backend.spec.health, backend.spec.tls
+    return backend.spec.health, backend.spec.tls, backend.spec.addresses

@@ -145,9 +145,12 @@ class Attempts:
         block = fields.block
         if not fields.host or not backend.spec.preserve_host:
             block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
+        target = request.target
+        if backend.spec.base and target != b"*":
+            target = backend.spec.base + target
         head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b smartedge\r\nX-Request-Id: %b\r\n%b\r\n" % (
             request.method,
-            request.target,
+            target,
             block,
             forwarded_lines(
                 fields,

@@ -47,6 +47,7 @@ class Connection:
         "_pieces",
         "_rest",
         "_upload",
+        "address",
         "complete",
         "failure",
         "fields",
@@ -57,11 +58,14 @@ class Connection:
         "status_line",
         "switched_to",
         "version",
+        "way",
         "wire",
     )
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, way: Any = None, address: Any = None) -> None:
         self.wire = wire
+        self.way = way
+        self.address = address
         self.reused = False
         self.failure: EdgeError | None = None
         self.idle_since = 0.0

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -22,13 +21,10 @@ from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFail
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
 from smartedge.proxy.request import Replay
-from smartedge.proxy.sockets import connect, resolve
+from smartedge.proxy.sockets import Address, address_of, connect, destination, resolve
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.tlswire import TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
-
-RESOLVE_S = 10.0
-"""How long a looked-up address is used, in seconds; the health loop looks it up anew (`EdgeAdapter.refresh`)."""
 
 FRESH_S = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
@@ -47,6 +43,19 @@ class Limits:
     idle_pool_s: float = 60.0
     idle_connections: int = 128
     answer_head_bytes: int = 65536
+
+
+class Way:
+    """How new connections to a backend are made; another one takes its place when something of it changes.
+
+    addresses: where to, the preferred one first; none while its name has not been looked up. tls: the context, None for plain.
+    """
+
+    __slots__ = ("addresses", "tls")
+
+    def __init__(self, addresses: Sequence[Address], tls: Any) -> None:
+        self.addresses = tuple(addresses)
+        self.tls = tls
 
 
 class Outbound:
@@ -163,39 +172,48 @@ class Answer(requests.Response):
 class EdgeAdapter(BaseAdapter):
     """Sends requests to one backend over connections that are kept and used again.
 
-    url: `scheme://host:port`. tls: for https backends. on_connect: called for every new connection (for the counters).
+    url: as `config_values.backend_url` writes it. tls: for https backends. on_connect: called for every new connection (for the
+    counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a host name that nobody
+    has looked up yet.
+
+    Connections belong to a `Way`: when it is replaced (`use`), those to an address that is gone, or with TLS settings of
+    before, take no more requests.
     """
 
     # Slots keep what each request needs on one line of the processor's cache; with hundreds of backends it is a cold one.
     __slots__ = (
-        "_addresses",
         "_closed",
         "_idle",
+        "_look_up",
         "_on_connect",
-        "_resolved_at",
         "_server_name",
-        "_tls",
-        "host",
+        "_way",
         "limits",
-        "netloc",
-        "port",
+        "to",
         "url",
     )
 
-    def __init__(self, url: str, limits: Limits, tls: TlsSpec | None, on_connect: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        limits: Limits,
+        tls: TlsSpec | None,
+        on_connect: Callable[[], None] | None = None,
+        *,
+        context: Any = None,
+        look_up: Callable[[str, int], Sequence[Address]] = resolve,
+    ) -> None:
         super().__init__()
-        parts = urlsplit(url)
         self.url = url
-        self.netloc = parts.netloc.encode("ascii")
-        self.host = parts.hostname or ""
-        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.to = destination(url)
         self.limits = limits
-        self._tls = context_for(tls) if parts.scheme == "https" else None
-        self._server_name = (tls.server_name if tls else None) or self.host
+        if self.to.secure and context is None:
+            context = context_for(tls)
+        self._server_name = (tls.server_name if tls else None) or self.to.host
         self._on_connect = on_connect
+        self._look_up = look_up
         self._idle: list[Connection] = []
-        self._addresses: list[tuple[Any, ...]] = []
-        self._resolved_at = 0.0
+        self._way = Way(self.to.fixed, context)
         self._closed = False
 
     # ---- requests' adapter interface ----
@@ -255,6 +273,36 @@ class EdgeAdapter(BaseAdapter):
         self._closed = True
         self.drop_idle()
 
+    # ---- the way there ----
+
+    def use(self, ips: Sequence[str], context: Any) -> bool:
+        """Go to these IP addresses and with these TLS settings from here on; whether another server is there than before.
+
+        ips: of the backend's name; none where it has none, or they are not known.
+        """
+        before = self._way
+        addresses = self.to.fixed or tuple(address_of(ip, self.to.port) for ip in ips) or before.addresses
+        if set(addresses) == set(before.addresses) and context is before.tls:
+            return False
+        self._way = Way(addresses, context)
+        kept = []
+        for connection in self._idle:
+            if self._fits(connection):
+                kept.append(connection)
+            else:
+                connection.wire.on_idle = None
+                connection.close()
+        self._idle[:] = kept
+        return bool(before.addresses) and set(addresses).isdisjoint(before.addresses)
+
+    def _fits(self, connection: Connection) -> bool:
+        """Whether a connection of an earlier way would be the same if it were made now."""
+        way = self._way
+        if connection.way.tls is not way.tls or connection.address not in way.addresses:
+            return False
+        connection.way = way
+        return True
+
     # ---- connections ----
 
     def drop_idle(self) -> None:
@@ -284,7 +332,12 @@ class EdgeAdapter(BaseAdapter):
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer is complete for the next request, if both sides allow it."""
-        if self._closed or len(self._idle) >= self.limits.idle_connections or not connection.reusable():
+        if (
+            self._closed
+            or len(self._idle) >= self.limits.idle_connections
+            or not connection.reusable()
+            or (connection.way is not self._way and not self._fits(connection))
+        ):
             connection.close()
             return
         idle_s = self.limits.idle_pool_s
@@ -299,20 +352,24 @@ class EdgeAdapter(BaseAdapter):
 
     def _open(self) -> Connection:
         deadline = monotonic() + self.limits.connect_s
+        way = self._way
         try:
-            sock = connect(self.addresses(), self.limits.connect_s)
+            sock = connect(way.addresses or self._first_addresses(), max(0.001, deadline - monotonic()))
         except TimeoutError as error:
             raise ConnectFailed(f"Connecting to {self.url} took more than {self.limits.connect_s:g} s.") from error
         except OSError as error:
-            self._resolved_at = 0.0
             raise ConnectFailed(f"Connecting to {self.url} failed: {error.strerror or error}.") from error
         if self._on_connect is not None:
             self._on_connect()
-        if self._tls is None:
-            return Connection(Wire(sock))
+        address = sock.address
+        if len(way.addresses) > 1 and address != way.addresses[0] and way is self._way:
+            # The next one begins with what has worked (RFC 8305 section 4), and need not wait for the other.
+            self._way = Way(sorted(way.addresses, key=lambda one: one != address), way.tls)
+        if way.tls is None:
+            return Connection(Wire(sock), way, address)
         opened: Any = sock
         try:
-            opened = wire = TlsWire(sock, self._tls, server_name=self._server_name)
+            opened = wire = TlsWire(sock, way.tls, server_name=self._server_name)
             wire.handshake(max(0.001, deadline - monotonic()))
         except (OSError, ValueError, WireTimeout) as error:
             opened.close()
@@ -320,18 +377,14 @@ class EdgeAdapter(BaseAdapter):
         except BaseException:
             opened.close()
             raise
-        return Connection(wire)
+        return Connection(wire, way, address)
 
-    def addresses(self) -> list[tuple[Any, ...]]:
-        """Give the backend's addresses, looked up at most every RESOLVE_S seconds; raises OSError when there are none."""
-        if not self._addresses or monotonic() - self._resolved_at > RESOLVE_S:
-            try:
-                self._addresses = resolve(self.host, self.port)
-            except OSError:
-                if not self._addresses:
-                    raise
-            self._resolved_at = monotonic()
-        return self._addresses
+    def _first_addresses(self) -> Sequence[Address]:
+        """Look the name up for a request that comes before anybody else has done so; raises OSError."""
+        found = self._look_up(self.to.name, self.to.port)
+        if not self._way.addresses:
+            self._way = Way(found, self._way.tls)
+        return found
 
 
 class EdgeSession(requests.Session):
@@ -350,7 +403,7 @@ class EdgeSession(requests.Session):
         self.mount("http://", adapter)
         self.mount("https://", adapter)
         self.adapter = adapter
-        self.netloc = adapter.netloc
+        self.netloc = adapter.to.authority
 
     def send(self, request: Outbound, **kwargs: object) -> Answer:  # type: ignore[override]
         """Send one request to the backend; see EdgeAdapter.send."""

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent.socket
 import pytest
 from gevent.event import Event
+from gevent.server import StreamServer
 
 from smartedge.balancer.backend import TlsSpec
 from smartedge.balancer.health import HealthPolicy
@@ -249,3 +251,41 @@ def test_the_app_may_give_probes_the_tls_settings_of_traffic(serve: Callable[...
 
     assert HttpProbe(contexts)(member(server.url)).ok
     assert asked == [None]
+
+
+def test_a_backend_below_a_path_is_probed_below_it(serve: Callable[..., Script]) -> None:
+    """Its base path goes before every request, and before the probe's."""
+    server = serve(answers())
+    assert HttpProbe()(member(f"{server.url}/app", health=HealthPolicy(path="/up?deep=1"))).ok
+    assert server.requests[0].startswith(b"GET /app/up?deep=1 HTTP/1.1\r\n")
+
+
+def test_a_backend_on_a_unix_socket_is_probed_there(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    def hear(sock: Any, _address: object) -> None:
+        heard.append(sock.recv(1000))
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        sock.close()
+
+    path = str(tmp_path / "app.sock")
+    with contextlib.closing(gevent.socket.socket(gevent.socket.AF_UNIX)) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        server = StreamServer(listener, hear)
+        server.start()
+        assert HttpProbe()(member(f"unix:{path}:/app")).ok
+        server.stop(timeout=0)
+    assert heard[0].startswith(b"GET /app/health HTTP/1.1\r\nHost: localhost\r\n")
+    assert HttpProbe()(member(f"unix:{path}")).detail == "connection refused"
+
+
+def test_a_backend_of_a_name_is_probed_where_the_name_leads_to(serve: Callable[..., Script]) -> None:
+    """Probes asked the name's new address while traffic went to the old one."""
+
+    def resolve(host: str, port: int) -> list[Any]:
+        raise AssertionError("a probe looked up")
+
+    server = serve(echo())
+    port = server.url.rpartition(":")[2]
+    assert HttpProbe(resolve=resolve)(member(f"http://nowhere.test:{port}", addresses=("127.0.0.1",))).ok

@@ -161,6 +161,17 @@ def test_the_bytes_that_go_out() -> None:
     assert head.count(b"\r\n\r\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "sent"), [(b"/", b"/app/"), (b"/a%2F//b?", b"/app/a%2F//b?"), (b"//x", b"/app//x"), (b"*", b"*")]
+)
+def test_a_backends_path_goes_before_every_target_as_it_is(target: bytes, sent: bytes) -> None:
+    """Each try has its own backend's, and `OPTIONS *` is about the server as a whole."""
+    house = House([ConnectFailed("no")], [FakeAnswer()], base=b"/app")
+    house.ask(b"OPTIONS", target=target).close()
+    for transport in house.transports:
+        assert transport.sent[0].head.startswith(b"OPTIONS %b HTTP/1.1\r\n" % sent)
+
+
 def test_preserve_host_false_sends_the_backends_own() -> None:
     house = House([ConnectFailed("no")], [FakeAnswer()], preserve_host=False)
     house.ask().close()

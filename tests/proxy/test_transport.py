@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -12,11 +13,13 @@ import gevent.event
 import gevent.socket
 import pytest
 import requests
+from gevent.server import StreamServer
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
 from smartedge.proxy.chunked import ChunkedDecoder
 from smartedge.proxy.connection import KNOWN_HEAD_BYTES, KNOWN_HEADS, _known_heads
 from smartedge.proxy.request import Replay
+from smartedge.proxy.sockets import Address, address_of
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits, Outbound
 from tests.proxy.peers import Pieces, backend, head_of, says
 
@@ -329,3 +332,124 @@ def test_a_try_has_until_the_deadline_and_a_backend_that_had_less_than_others_is
             assert timeout.value.blame == blame
             assert timeout.value.status == 504
             assert ("retry.deadline_s" in timeout.value.detail) == (blame == "edge")
+
+
+# ---- the way there ----
+
+
+@contextlib.contextmanager
+def servers(*ips: str) -> Iterator[tuple[int, list[str]]]:
+    """Servers on one port of several addresses of this machine; gives the port, and which of them were asked."""
+    asked: list[str] = []
+
+    def playing(ip: str) -> Any:
+        def handle(sock: Any, _address: object) -> None:
+            with contextlib.suppress(OSError):
+                while head_of(sock):
+                    asked.append(ip)
+                    sock.sendall(OK)
+            sock.close()
+
+        return handle
+
+    first = StreamServer((ips[0], 0), playing(ips[0]))
+    first.start()
+    others = [StreamServer((ip, first.server_port), playing(ip)) for ip in ips[1:]]
+    for server in others:
+        server.start()
+    try:
+        yield first.server_port, asked
+    finally:
+        for server in (first, *others):
+            server.stop(timeout=0)
+
+
+def test_connections_to_an_address_that_is_gone_take_no_more_requests() -> None:
+    """All traffic stayed on the old server for ever, as long as it answered, while the name had long pointed to another."""
+    with servers("127.0.0.2", "127.0.0.3") as (port, asked):
+        session = session_for(f"http://app.test:{port}")
+        assert not session.adapter.use(["127.0.0.2"], None)
+        first, second = session.send(get()), session.send(get())
+        under_way = session.send(Outbound(b"HEAD", GET, None, True))
+        for answer in (first, second, under_way):
+            body_of(answer)
+        assert session.adapter.use(["127.0.0.3"], None)
+        assert session.adapter._idle == []
+        body_of(session.send(get()))
+        assert asked == ["127.0.0.2"] * 3 + ["127.0.0.3"]
+
+
+def test_a_request_under_way_ends_where_it_began_and_its_connection_with_it() -> None:
+    with servers("127.0.0.2", "127.0.0.3") as (port, asked):
+        session = session_for(f"http://app.test:{port}")
+        session.adapter.use(["127.0.0.2"], None)
+        connection = session.adapter._take(get())
+        session.adapter.use(["127.0.0.3"], None)
+        connection.send(GET, None, 1, 1)
+        connection.receive(False, 1, 1000, None, False)
+        session.adapter.give_back(connection)
+        assert connection.wire.closed
+        assert asked == ["127.0.0.2"]
+
+
+def test_connections_to_an_address_that_stays_go_on() -> None:
+    opened: list[int] = []
+    with servers("127.0.0.2", "127.0.0.3") as (port, asked):
+        session = session_for(f"http://app.test:{port}", on_connect=lambda: opened.append(1))
+        session.adapter.use(["127.0.0.2", "::1"], None)
+        body_of(session.send(get()))
+        under_way = session.adapter._take(get())
+        assert not session.adapter.use(["::1", "127.0.0.2"], None)  # a resolver that shuffles has said nothing new
+        assert not session.adapter.use(["127.0.0.2", "127.0.0.3"], None)
+        session.adapter.give_back(under_way)
+        assert not session.adapter.use([], None)  # nobody knows: the last ones are good
+        body_of(session.send(get()))
+    assert asked == ["127.0.0.2"] * 2
+    assert len(opened) == 1
+
+
+def test_the_address_that_has_worked_is_the_first_one_next_time() -> None:
+    """RFC 8305 section 4: a machine without IPv6 would lose a quarter of a second with every connection."""
+    with servers("127.0.0.2") as (port, _):
+        session = session_for(f"http://app.test:{port}")
+        session.adapter.use(["::1", "127.0.0.2"], None)
+        body_of(session.send(get()))
+        assert session.adapter._way.addresses[0].sockaddr[0] == "127.0.0.2"
+        assert not session.adapter.use(["::1", "127.0.0.2"], None)
+        body_of(session.send(get()))
+        assert len(session.adapter._idle) == 1
+
+
+def test_a_name_that_nobody_has_looked_up_is_looked_up_for_the_first_request_only() -> None:
+    looked_up: list[str] = []
+
+    def look_up(name: str, port: int) -> list[Address]:
+        looked_up.append(name)
+        return [address_of("127.0.0.2", port)]
+
+    with servers("127.0.0.2") as (port, _):
+        session = session_for(f"http://app.test:{port}", look_up=look_up)
+        for _ in range(2):
+            body_of(session.send(get()))
+            session.adapter.drop_idle()
+    assert looked_up == ["app.test"]
+
+
+def test_a_unix_socket_is_a_backend_like_any_other(tmp_path: Path) -> None:
+    listener = gevent.socket.socket(gevent.socket.AF_UNIX)
+    listener.bind(str(tmp_path / "app.sock"))
+    listener.listen(1)
+
+    def serve(sock: Any, _address: object) -> None:
+        while head_of(sock):
+            sock.sendall(OK)
+
+    server = StreamServer(listener, serve)
+    server.start()
+    session = session_for(f"unix:{tmp_path}/app.sock:/app")
+    assert session.netloc == b"localhost"
+    assert [body_of(session.send(get())) for _ in range(2)] == [b"hello"] * 2
+    server.stop(timeout=0)
+    with pytest.raises(ConnectFailed, match="none"):
+        session_for(f"unix:{tmp_path}/none.sock").send(get())
+    session.adapter.close()
