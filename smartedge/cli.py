@@ -20,7 +20,7 @@ from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
 from smartedge.control.workers import StateError
 
-_STRATEGY_HELP = "How a backend is chosen: round_robin, ewma, least_requests, random, consistent_hash or module:Class."
+_STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_requests, random, consistent_hash or module:Class."
 _CONFIG_HELP = "The configuration file; backends.json unless given."
 
 

@@ -98,8 +98,9 @@ class Config(Section):
 
     backends: Annotated[tuple[Entry, ...], Listed]
     """The servers that requests are shared out to: URLs, or objects."""
-    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "round_robin"
-    """How one is chosen: `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash`, or `package.module:Class`."""
+    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
+    """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
+    own, `package.module:Class`."""
     hash: HashConfig = HashConfig()
     """What a request is known by."""
     sticky: StickyConfig = StickyConfig()

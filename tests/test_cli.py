@@ -117,7 +117,7 @@ def test_a_missing_file_is_one_line_and_exit_status_2(command: str, capsys: pyte
 
 def test_check_says_what_it_has_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check"]) == 0
-    assert capsys.readouterr().out == "ok: 2 backends, strategy round_robin\n"
+    assert capsys.readouterr().out == "ok: 2 backends, strategy adaptive\n"
 
     (directory / "one.json").write_text('{"backends": ["http://a:1"], "strategy": "ewma"}')
     assert cli.main(["check", "--config", "one.json"]) == 0
@@ -268,7 +268,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_module_is_the_program() -> None:
     done = python("-m", "smartedge", "check")
-    assert (done.stdout, done.stderr, done.returncode) == ("ok: 2 backends, strategy round_robin\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("ok: 2 backends, strategy adaptive\n", "", 0)
 
 
 def test_everything_is_patched_before_anything_is_imported_and_control_c_leaves_no_traceback() -> None:

@@ -38,7 +38,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
                 "state": "enabled",
             }
         ],
-        "strategy": "round_robin",
+        "strategy": "adaptive",
         "hash": {"by": "client", "bounded_load_ratio": 1.25},
         "sticky": {
             "cookie": None,
@@ -236,7 +236,7 @@ def test_the_canonical_text_makes_an_equal_configuration() -> None:
 
 def test_the_etag_changes_with_the_meaning_and_not_with_the_writing() -> None:
     one = parse('{"backends": ["http://a:1"], "bind": "localhost:1"}')
-    same = parse('{"bind":"LOCALHOST:1","strategy":"round_robin","backends":[{"url":"http://A:1/","weight":1}]}')
+    same = parse('{"bind":"LOCALHOST:1","strategy":"adaptive","backends":[{"url":"http://A:1/","weight":1}]}')
     other = parse('{"backends": [{"url": "http://a:1", "weight": 2}], "bind": "localhost:1"}')
 
     assert one.etag == same.etag != other.etag

@@ -78,8 +78,8 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     (entry(tls={"server_name": " "}), "backends[0].tls.server_name", "must be a text of one line"),
     (entry(url=A, tls={}), "backends[0].tls", "is for an https:// URL only"),
     ({"backends": [A], "strategy": "ewm"}, "strategy",
-     'must be "round_robin", "ewma", "least_requests", "random", "consistent_hash" or a class such as "package.module:Class", '
-     'not "ewm"; did you mean "ewma"?'),
+     'must be "adaptive", "round_robin", "ewma", "least_requests", "random", "consistent_hash" or a class such as '
+     '"package.module:Class", not "ewm"; did you mean "ewma"?'),
     ({"backends": [A], "strategy": 1}, "strategy", "must be a string, not 1"),
     ({"backends": [A], "strategy": "nowhere.at_all:Class"}, "strategy",
      '"nowhere.at_all:Class" cannot be imported: ModuleNotFoundError: No module named \'nowhere\''),

@@ -133,7 +133,7 @@ def test_what_names_nothing_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         checked(text)
     message = str(caught.value)
-    assert 'must be "round_robin", "ewma", "least_requests", "random", "consistent_hash"' in message
+    assert 'must be "adaptive", "round_robin", "ewma", "least_requests", "random", "consistent_hash"' in message
     assert len(message) < 300
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from smartedge.balancer.backend import Cell, Learned
 from smartedge.balancer.guard import Guarded
-from smartedge.balancer.strategies import ConsistentHash, LeastRequests, RoundRobin
+from smartedge.balancer.strategies import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config import Config, ConfigError, parse
 from smartedge.strategist import Strategist
 from tests.balancer.makers import backends
@@ -39,7 +39,7 @@ def config(**keys: Any) -> Config:
 def test_a_strategy_goes_on_until_the_configuration_names_another() -> None:
     strategist = Strategist(Learned(), float)
     first = strategist.make(config())
-    assert isinstance(first, RoundRobin)
+    assert isinstance(first, Adaptive)
     assert strategist.make(config(), first) is first
     assert isinstance(strategist.make(config(strategy="least_requests"), first), LeastRequests)
 
@@ -80,5 +80,5 @@ def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog:
         "strategy failed: tests.test_strategist:Broken: pick returned None, which is none of the candidates"
         " (3 picks by round robin)"
     ] * 2
-    strategist.tell(RoundRobin(), 300.0)
+    strategist.tell(Adaptive(), 300.0)
     assert own.cells[Cell.STRATEGY_FALLBACKS] == 12

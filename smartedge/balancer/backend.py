@@ -35,6 +35,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.concurrency import AdaptiveCap
 from smartedge.balancer.ewma import PeakEwma
 from smartedge.balancer.health import Health, HealthChange, HealthPolicy
+from smartedge.balancer.pace import Pace
 
 __all__ = [
     "CODE_CELLS",
@@ -176,6 +177,7 @@ class Learned:
         "cells",
         "ewma",
         "health",
+        "pace",
         "reals",
         "rows",
         "shared",
@@ -187,6 +189,7 @@ class Learned:
         self.breaker = Breaker(breaker or BreakerPolicy())
         self.health = Health(health or HealthPolicy())
         self.ewma = PeakEwma()
+        self.pace = Pace()
         self.adaptive_cap = AdaptiveCap()
         self.adapts = False
         self.waiting: dict[Any, float] = {}
@@ -243,6 +246,7 @@ class Learned:
         self.shared, self.shared_reals = shared
         self.health.ints = shared[0]
         self.ewma.reals = self.adaptive_cap.reals = shared[1]
+        self.pace.use(shared)
         self.breaker.use(shared, self.cells, self.rows)
 
     def add(self, cell: int, amount: int = 1) -> None:
@@ -278,6 +282,13 @@ class Learned:
                 latency_s = age_s
         return latency_s if latency_s > self._others_waited_s else self._others_waited_s
 
+    def waited_s(self, now: float) -> float:
+        """Return the age of the oldest lease without an answer, in any worker; 0.0 if there is none."""
+        if not self.waiting:
+            return self._others_waited_s
+        age_s = now - next(iter(self.waiting.values()))
+        return age_s if age_s > self._others_waited_s else self._others_waited_s
+
     def tell_waiting(self, now: float) -> None:
         """Let the other workers know how long our leases have waited, and hear of theirs; done often."""
         oldest = next(iter(self.waiting.values()), 0.0)
@@ -304,6 +315,7 @@ class Learned:
         if change == "up":
             # What it was like before it went down is no longer known: it starts at the mean of the others again.
             self.ewma.seed(now, 0.0)
+            self.pace.forget()
             self.returned(now)
         elif ok:
             self.ewma.forgive(now)

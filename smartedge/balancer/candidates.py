@@ -49,7 +49,11 @@ def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backen
     return NoBackend(detail or "there are no backends", retry_after_s=min(waits, default=RETRY_AFTER_S))
 
 
-def untried(candidates: Sequence[Backend], tried: Collection[Backend]) -> list[Backend]:
-    """Leave out what is full, and what was tried: by key, for a reload may have replaced the objects."""
+def untried(candidates: Sequence[Backend], tried: Collection[Backend]) -> Sequence[Backend]:
+    """Leave out what is full, and what was tried: by key, for a reload may have replaced the objects.
+
+    What is given back is the very same sequence when nothing is left out: a strategy knows it (`Strategy.prepare`).
+    """
     keys = {backend.key for backend in tried}
-    return [backend for backend in candidates if backend.key not in keys and not backend.full()]
+    left = [backend for backend in candidates if backend.key not in keys and not backend.full()]
+    return candidates if len(left) == len(candidates) else left

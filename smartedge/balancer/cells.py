@@ -87,6 +87,11 @@ class Shared(IntEnum):
     OUTRUN_SINCE = 28  # seconds, double: when the first of the failures in a row was that it was outrun
     HEARD_AT = 29  # seconds, double: when an answer last began; 0.0 for none yet
     EWMA_BEFORE = 27  # seconds, double: the mean before it failed
+    PACE = 30  # double: the mean of the latencies' logarithms (`pace`)
+    PACE_VARIANCE = 31  # double: their variance
+    PACE_WEIGHT = 32  # double: how many answers that mean was worth at PACE_AT
+    PACE_AT = 33  # seconds, double: when an answer was last merged into it
+    PACE_SEEN = 34  # answers since it was last forgotten
 
 
 CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 17)

@@ -171,7 +171,7 @@ class Trace:
         if picked not in shown:
             shown.append(picked)
         costs = {} if sticky else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
-        pick.cost = costs.get(picked.key)
+        pick.cost = costs.get(picked.key) if strategy.scored else None
         pick.count = len(keys | {picked.key})
         pick.candidates = [_candidate(backend, now, costs.get(backend.key)) for backend in shown]
         others = [backend for backend in backends if backend.key not in keys and backend is not picked]

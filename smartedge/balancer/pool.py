@@ -84,6 +84,7 @@ class Lease:
         learned = self.backend.learned
         learned.waiting.pop(self, None)
         learned.ewma.observe(now, latency_s)
+        learned.pace.add(latency_s)
         learned.shared_reals[HEARD_AT] = now
         learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
@@ -129,6 +130,7 @@ class Lease:
             learned = self.backend.learned
             waited_s = max(0.0, now - self.sent_at)
             learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
+            learned.pace.add(waited_s)
             learned.cells[latency_cell(waited_s)] += 1
             learned.reals[LATENCY_SUM] += waited_s
             ticket, self._ticket = self._ticket, 0
@@ -157,6 +159,7 @@ class Lease:
         elif outcome == "failed":
             cells[FAILED] += 1
             learned.ewma.fail(now, retry_after_s)
+            learned.pace.fail()
             pool.strategy.failed(self.backend)
             change = pool.breaker_failed(self.backend, now, self._ticket)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from smartedge.balancer.adaptive import Adaptive
 from smartedge.balancer.consistent_hash import ConsistentHash
 from smartedge.balancer.least_requests import LeastRequests
 from smartedge.balancer.peak_ewma import PeakEwmaStrategy
@@ -13,6 +14,7 @@ from smartedge.balancer.two_choices import TwoChoices
 
 __all__ = [
     "STRATEGIES",
+    "Adaptive",
     "ConsistentHash",
     "LeastRequests",
     "PeakEwmaStrategy",
@@ -22,5 +24,5 @@ __all__ = [
 ]
 
 STRATEGIES: Final[dict[str, type[Strategy]]] = {
-    strategy.name: strategy for strategy in (RoundRobin, PeakEwmaStrategy, LeastRequests, TwoChoices, ConsistentHash)
+    strategy.name: strategy for strategy in (Adaptive, RoundRobin, PeakEwmaStrategy, LeastRequests, TwoChoices, ConsistentHash)
 }

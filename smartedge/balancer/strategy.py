@@ -21,6 +21,9 @@ class Strategy(Protocol):
     reason: str = "its strategy says so"
     """Half a sentence, for people who ask why the last one was picked; it may be another after every pick."""
 
+    scored: bool = True
+    """Whether the last pick went by the score, as far as there is one."""
+
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return one of the candidates, of which there is at least one; each has a weight above zero.
 

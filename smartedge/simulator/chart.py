@@ -27,6 +27,7 @@ MINUTES = tuple(60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30, 60, 120, 180
 TIME_STEPS = (*(10.0**power * step for power in range(-6, 1) for step in (1, 2, 5)), 10.0, 20.0, 30.0, *MINUTES)
 INK, FAINT, RULE = "#1c2733", "#5c6b7a", "#e3e8ee"
 COLOURS = {
+    "adaptive": "#1f2d99",
     "round_robin": "#68788a",
     "ewma": "#d9480f",
     "least_requests": "#0072b2",

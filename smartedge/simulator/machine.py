@@ -51,6 +51,7 @@ class Machine:
         self._busy: dict[Asked, int] = {}  # and the status that it will have
         self._queue: deque[tuple[float, Asked]] = deque()
         self._hanging: list[Asked] = []
+        self._held: list[tuple[Asked, int]] = []  # answers that wait until it is no longer stopped
         self._cache: OrderedDict[int, None] = OrderedDict()
         self._state = behaviour.state
         self.change(0.0, behaviour)
@@ -63,8 +64,12 @@ class Machine:
         self._slots = behaviour.slots
         if behaviour.state == "down" and before != "down":
             self._go_down(now)
-        else:
-            self._next(now)
+            return
+        if before == "stopped" and behaviour.state != "stopped":
+            held, self._held = self._held, []
+            for asked, status in held:
+                self._at(now, self._answer, (asked, status))
+        self._next(now)
 
     def take(self, now: float, asked: Asked) -> None:
         """Take a request that the edge sends now."""
@@ -75,7 +80,7 @@ class Machine:
             self._hanging.append(asked)
         elif asked.luck < self.behaviour.fail_ratio and self.behaviour.fail_s is not None:
             self._at(ready + self.behaviour.fail_s, self._turn_away, asked)
-        elif len(self._busy) < self._slots and not self._queue:
+        elif self._state != "stopped" and len(self._busy) < self._slots and not self._queue:
             self._begin(ready, asked)
         else:
             self._queue.append((ready, asked))
@@ -85,6 +90,8 @@ class Machine:
         behaviour = self.behaviour
         if self._state in ("leaving", "down"):
             return False
+        if self._state == "stopped":
+            return None
         if behaviour.probes != "same":
             return behaviour.probes == "good"
         if self._state == "hang":
@@ -107,7 +114,14 @@ class Machine:
             self._next(now)
         if self._state == "hang":
             self._hanging.append(asked)
+        elif self._state == "stopped":
+            self._held.append((asked, status))
         elif not asked.over:
+            self._answered(now, asked, status)
+
+    def _answer(self, now: float, what: tuple[Asked, int]) -> None:
+        asked, status = what
+        if not asked.over:
             self._answered(now, asked, status)
 
     def _next(self, now: float) -> None:
@@ -116,10 +130,12 @@ class Machine:
             self._begin(max(now, ready), asked)
 
     def _go_down(self, now: float) -> None:
-        lost = [*self._busy, *(asked for _, asked in self._queue), *self._hanging]
+        held = (asked for asked, _ in self._held)
+        lost = [*self._busy, *(asked for _, asked in self._queue), *self._hanging, *held]
         self._busy.clear()
         self._queue.clear()
         self._hanging.clear()
+        self._held.clear()
         self._cache.clear()
         for asked in lost:
             self._at(now, self._cut, asked)

@@ -27,7 +27,7 @@ NOT_SIMULATED = frozenset({"certfile", "keyfile", "access_log"})
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=1_000_000)]
-State = Literal["up", "leaving", "down", "hang"]
+State = Literal["up", "leaving", "down", "hang", "stopped"]
 
 
 class ServiceConfig(Section):
@@ -64,7 +64,8 @@ class BehaviourConfig(Section):
     slowness: Factor = 1.0
     """Factor on all its times."""
     state: State = "up"
-    """`leaving` refuses connections and ends what it has begun; `down` cuts that too; `hang` accepts and never answers."""
+    """`leaving` refuses connections and ends what it has begun; `down` cuts that too; `hang` accepts and never answers;
+    `stopped` does nothing for a while, as a process that collects garbage: what would have been answered is when that is over."""
     fail_ratio: Ratio = 0.0
     """Share of the requests that it fails."""
     fail_status: Annotated[int, Field(ge=400, le=599)] = 500

@@ -386,7 +386,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
     assert answer.headers["Cache-Control"] == "no-store"
     backends = document.pop("backends")
     assert document == {
-        "strategy": "round_robin",
+        "strategy": "adaptive",
         "generation": 17,
         "etag": edge.config.etag,
         "version": "0.1.0",

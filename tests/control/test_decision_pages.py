@@ -12,6 +12,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from smartedge.app import SmartEdge, create_app
+from smartedge.balancer.strategies import LeastRequests
 from smartedge.config import parse
 from smartedge.control.decision_pages import LISTED
 from tests.fakes import local_client
@@ -221,6 +222,7 @@ def test_with_a_token_only_the_token_counts_and_it_goes_to_no_backend(headers: d
 def test_what_is_told_is_one_plain_line(good: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason may be a user's own text."""
     app = probed(app_for(good, ratio=0.0))
+    app.edge.pool.strategy = LeastRequests()
     app.edge.pool.strategy.reason = "because\r\nSet-Cookie: a=1; é" + "x" * 5000
     answer = ask(app, "r-1", **{"X-SmartEdge-Explain": "1"})
     assert "Set-Cookie" not in answer.headers

@@ -172,7 +172,7 @@ def test_an_unchanged_configuration_is_a_no_op_that_says_so(edge: Edge) -> None:
 
 
 def test_a_body_that_only_writes_the_same_in_another_way_is_persisted_but_not_applied(edge: Edge) -> None:
-    body = b'{"strategy": "round_robin", "backends": ["http://localhost:8081"]}'
+    body = b'{"strategy": "adaptive", "backends": ["http://localhost:8081"]}'
     applied = edge.reload(body)
     assert (applied.changed, applied.generation) == (False, 1)
     assert edge.path.read_bytes() == body

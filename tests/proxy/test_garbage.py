@@ -16,7 +16,7 @@ from smartedge.config import parse
 from smartedge.edge import Edge
 from tests.proxy.peers import backend, edge_server, head_of
 
-REQUESTS = 50
+REQUESTS = 200
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"

@@ -47,7 +47,7 @@ def test_problems_of_both_parts_are_told_at_once_with_their_paths() -> None:
     ("simulate", "path", "words"),
     [
         ({"bakend": {}}, "simulate.bakend", 'did you mean "backend"?'),
-        ({"backend": {"state": "gone"}}, "simulate.backend.state", 'must be "up", "leaving", "down" or "hang"'),
+        ({"backend": {"state": "gone"}}, "simulate.backend.state", 'must be "up", "leaving", "down", "hang" or "stopped"'),
         ({"backend": {"service": {"kind": "pareto"}}}, "simulate.backend.service.kind", '"exponential" or "lognormal"'),
         ({"backend": {"service": {"mean": 1}}}, "simulate.backend.service.mean", 'did you mean "mean_s"?'),
         ({"backend": {"slots": 0}}, "simulate.backend.slots", "must be at least 1, not 0"),

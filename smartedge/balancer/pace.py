@@ -1,0 +1,126 @@
+"""Pace: how long a backend usually takes, with how far that can be trusted, so that chance is told from a difference.
+
+The peak-EWMA (`ewma`) jumps at every slow answer: right for turning away at once, but equal backends then look unequal
+all the time. Here is the mean of the logarithms of the latest latencies, some 64 of them, with their variance. Logarithms,
+because latencies vary by factors: one answer of 4 s among quick ones does not make a slow backend. Seconds throughout.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+from typing import Final
+
+from smartedge.balancer.cells import Row, Shared, private_row
+from smartedge.balancer.ewma import FAILURE_S
+
+KEPT: Final = 63 / 64
+"""What one more answer, or one turn passed, leaves of the weight of those before it."""
+
+TRUSTED_S: Final = 30.0
+"""Time in which evidence that nothing renews falls to 1/e of its weight."""
+
+FLOOR_S: Final = 1e-4
+"""Latencies below are alike."""
+
+LEAST_SEEN: Final = 4
+"""Of fewer answers nothing is concluded."""
+
+LEAST_VARIANCE: Final = 0.05
+"""However alike a few answers were, the next may differ by a quarter."""
+
+MEAN: Final = int(Shared.PACE)
+VARIANCE: Final = int(Shared.PACE_VARIANCE)
+WEIGHT: Final = int(Shared.PACE_WEIGHT)
+AT: Final = int(Shared.PACE_AT)
+SEEN: Final = int(Shared.PACE_SEEN)
+
+_LOG_FAILURE: Final = log(FAILURE_S)
+
+
+class Pace:
+    """One backend's pace, kept by `Learned`; leases add to it, and a strategy that goes by it settles it now and then.
+
+    What a worker adds stays its own until `settle` merges it into the row that all workers share (two that do so in the same
+    moment lose some answers of one of them, no more). passed: turns that a strategy has let pass since the last answer:
+    whoever is asked seldom would else be judged by answers from long ago.
+    """
+
+    __slots__ = ("_count", "_squares", "_sum", "ints", "passed", "reals")
+
+    def __init__(self, shared: Row | None = None) -> None:
+        self.use(shared or private_row())
+        self.passed = 0
+        self._count = 0
+        self._sum = self._squares = 0.0
+
+    def use(self, shared: Row) -> None:
+        """Go on with what this shared row says."""
+        self.ints, self.reals = shared
+
+    def add(self, latency_s: float) -> None:
+        """Take in a latency."""
+        value = log(latency_s) if latency_s > FLOOR_S else _LOG_FLOOR
+        self._count += 1
+        self._sum += value
+        self._squares += value * value
+
+    def fail(self) -> None:
+        """Take in a failure, which counts as five seconds: who fails fast must not look fast."""
+        self._count += 1
+        self._sum += _LOG_FAILURE
+        self._squares += _LOG_FAILURE * _LOG_FAILURE
+
+    def settle(self, now: float) -> None:
+        """Merge what was added since the last time (West, "Updating mean and variance estimates", CACM 22, 1979)."""
+        count = self._count
+        if not count:
+            return
+        mean = self._sum / count
+        variance = max(self._squares / count - mean * mean, 0.0)
+        before = self.weight(now) * KEPT ** (count + self.passed)
+        self._count = self.passed = 0
+        self._sum = self._squares = 0.0
+        ints, reals = self.ints, self.reals
+        after = before + count
+        fresh = count / after
+        step = mean - reals[MEAN]
+        reals[VARIANCE] = (1.0 - fresh) * (reals[VARIANCE] + fresh * step * step) + fresh * variance
+        reals[MEAN] += fresh * step
+        reals[WEIGHT] = after
+        reals[AT] = now
+        ints[SEEN] += count
+
+    def forget(self) -> None:
+        """Begin anew: another process answers from here on."""
+        self._count = self.passed = 0
+        self._sum = self._squares = 0.0
+        self.ints[SEEN] = 0
+        self.reals[WEIGHT] = self.reals[MEAN] = self.reals[VARIANCE] = self.reals[AT] = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether enough answers came to conclude anything."""
+        return self.ints[SEEN] >= LEAST_SEEN
+
+    @property
+    def log_mean(self) -> float:
+        """The mean of the logarithms."""
+        return self.reals[MEAN]
+
+    @property
+    def variance(self) -> float:
+        """The variance of the logarithms."""
+        return max(self.reals[VARIANCE], LEAST_VARIANCE)
+
+    @property
+    def at(self) -> float:
+        """When an answer was last merged."""
+        return self.reals[AT]
+
+    def weight(self, now: float) -> float:
+        """How many answers the mean is worth now."""
+        reals = self.reals
+        return reals[WEIGHT] * exp(min(reals[AT] - now, 0.0) / TRUSTED_S)
+
+
+_LOG_FLOOR: Final = log(FLOOR_S)
