@@ -186,6 +186,8 @@ class RetryConfig(Section):
     """Most tries of one request, the first included; 1 never repeats."""
     deadline_s: Seconds | None = None
     """Time for all tries together; null is 60, or `timeouts.first_byte_s` if that is more."""
+    wait_s: Grace = 1.0
+    """Longest that a request waits for a backend that is being restarted, when no other can serve; 0 has none wait."""
     body_bytes: Annotated[int, Field(ge=0, le=1 << 30)] = 65_536
     """Bytes of a request body kept to be sent again; a longer one is sent only once."""
     budget_ratio: Annotated[float, Field(ge=0, le=10)] = 0.2

@@ -343,7 +343,10 @@ class Edge:
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
         self.pool.touch()
-        print(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline", flush=True)
+        if change == "closed":
+            self.breaker_changed(backend, change)
+            return
+        print(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline\n   {backend.fault()}", flush=True)
 
     def _tell(self) -> None:
         """Keep up with the other workers, and with backends that answer nothing: what nobody would be told of otherwise."""

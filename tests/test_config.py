@@ -54,7 +54,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         },
         "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
         "retry": {
-            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": None, "body_bytes": 65536,
+            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": None, "wait_s": 1, "body_bytes": 65536,
             "budget_ratio": 0.2, "budget_per_s": 10, "hedge": False, "hedge_percentile": 0.95,
         },
         "breaker": {

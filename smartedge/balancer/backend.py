@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
-from smartedge.balancer.breaker import Breaker, BreakerPolicy
+from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
 from smartedge.balancer.cells import (
     CHECK_DETAIL,
     CODE_CELLS,
@@ -90,6 +90,7 @@ NUDGED: Final = int(Shared.NUDGED)
 CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
 CHECK_OK: Final = int(Shared.CHECK_OK)
 CHECK_STATUS: Final = int(Shared.CHECK_STATUS)
+DOWN_SINCE: Final = int(Shared.DOWN_SINCE)
 WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 
@@ -305,21 +306,34 @@ class Learned:
         """When an answer last began, in whichever worker; 0.0 for none yet."""
         return self.shared_reals[HEARD_AT]
 
+    @property
+    def down_since(self) -> float:
+        """When its probes last called it unhealthy; 0.0 if they never did."""
+        return self.shared_reals[DOWN_SINCE]
+
     def returned(self, now: float) -> None:
         """Say that the backend has come into service, or come back: slow start begins."""
         self.shared_reals[IN_SERVICE_SINCE] = now
 
-    def probed(self, now: float, ok: bool) -> HealthChange | None:
-        """Take in a probe's result; return the change of health, for the caller to announce."""
+    def probed(self, now: float, ok: bool) -> tuple[HealthChange | BreakerChange, ...]:
+        """Take in a probe's result; return what has changed, health and breaker, for the caller to announce.
+
+        One that turns good after bad ones closes the breaker: the process that failed is gone, or sound again.
+        """
+        readmitted = self.breaker.replaced(now) if ok and self.health.doubted else None
         change = self.health.probed(ok)
         if change == "up":
             # What it was like before it went down is no longer known: it starts at the mean of the others again.
             self.ewma.seed(now, 0.0)
             self.pace.forget()
-            self.returned(now)
+            self.breaker.forgive()
         elif ok:
             self.ewma.forgive(now)
-        return change
+        if change == "up" or readmitted:
+            self.returned(now)
+        if change == "down":
+            self.shared_reals[DOWN_SINCE] = now
+        return tuple(one for one in (change, readmitted) if one is not None)
 
     def checked(self, now: float, check: Check) -> None:
         """Keep what the latest probe has found."""
@@ -417,6 +431,11 @@ class Backend:
         if not self.learned.breaker.admits(now):
             return "breaker_open"
         return "full" if self.full() else None
+
+    def fault(self) -> str:
+        """Return what is wrong with it by its latest probe, in one line for people; "" when nothing is, or nothing is known."""
+        check = self.learned.last_check
+        return "" if check is None or check.ok else f"{self.spec.health.question}: {check.detail}"
 
     def available(self, now: float) -> bool:
         """Whether a lease may be taken now."""

@@ -3,6 +3,11 @@
     closed --- 5 failures in a row, or half of at least 20 requests in 10 s ---> open
     open --- after 5 s, doubling up to 300 s, with equal jitter: the next lease is the probe ---> half_open
     half_open --- the probe succeeds ---> closed, or fails ---> open
+    open, half_open --- a health check is good again after bad ones, or an answer is good when nobody else is left ---> closed
+
+Each time it opens it stays so for twice as long. A doubling is forgotten for every `window_s` that it was closed, and all are
+when the backend was unhealthy and is healthy again: another process does not serve its predecessor's term (Envoy's outlier
+detection has both, as `successful_active_health_check_uneject_host` and as a multiplier that goes down with time).
 
 Seconds are those of a monotonic clock, the same one in all workers. Equal jitter is half of the time plus a
 random part of the other half ("Exponential Backoff And Jitter", AWS Architecture Blog). What was begun before
@@ -37,6 +42,9 @@ CLOSED, OPEN, HALF_OPEN = range(3)
 
 TAKEN: Final = -1
 """What `begin` says when another worker has begun the probe in the same moment."""
+
+EARLY: Final = -2
+"""The ticket of a lease before its time, for nobody else can serve: its failure says nothing new, its success closes it."""
 
 LEAST_OUTRUN: Final = 5
 """So often in a row at least is a backend outrun before it is ejected: an operator's `failures: 1` means failures."""
@@ -106,15 +114,18 @@ class Breaker:
         """Return when `admits` will change by time alone; infinite when it will not."""
         return inf if self.admits(now) else self._reals[UNTIL]
 
-    def begin(self, now: float) -> int:
-        """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe, or TAKEN.
+    def begin(self, now: float, early: bool = False) -> int:
+        """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe, or TAKEN, or EARLY.
 
+        early: nobody else can serve, so that a good answer is one too many for a breaker that is open.
         A probe has as long as the breaker was last open for; after that another may begin, and its silence
         has doubled the time.
         """
         ints = self._ints
-        if ints[STATE] == CLOSED or now < self._reals[UNTIL]:
+        if ints[STATE] == CLOSED:
             return 0
+        if now < self._reals[UNTIL]:
+            return EARLY if early else 0
         with self.alone() as alone:
             if not alone or now < self._reals[UNTIL]:
                 return TAKEN
@@ -134,9 +145,25 @@ class Breaker:
             if ints[STREAK]:
                 ints[STREAK] = 0
             return None
-        if not ticket or state == OPEN:
+        if not ticket or (state == OPEN and ticket != EARLY):
             return None
-        ints[PROBE] = ints[TRIPS] = ints[STREAK] = 0
+        return self._close(now)
+
+    def replaced(self, now: float) -> BreakerChange | None:
+        """Hear that probably another process has taken the backend's place: what was counted of its predecessor says nothing."""
+        ints = self._ints
+        ints[STREAK] = 0
+        ints[OPENED_TICK] = self._tick(now)
+        return None if ints[STATE] == CLOSED else self._close(now)
+
+    def forgive(self) -> None:
+        """Forget how often it has opened: the backend was gone, and is back."""
+        self._ints[TRIPS] = 0
+
+    def _close(self, now: float) -> BreakerChange:
+        ints = self._ints
+        ints[PROBE] = ints[STREAK] = 0
+        self._reals[UNTIL] = now
         ints[STATE] = CLOSED
         return "closed"
 
@@ -158,7 +185,7 @@ class Breaker:
         ints = self._ints
         state = ints[STATE]
         if state != CLOSED:
-            return self._open(now, rng, state) if ticket and state == HALF_OPEN else None
+            return self._open(now, rng, state) if ticket > 0 and state == HALF_OPEN else None
         part = self._part(now)
         self._own[WINDOW_REQUESTS + part] += 1
         self._own[WINDOW_FAILURES + part] += 1
@@ -181,7 +208,7 @@ class Breaker:
         ints = self._ints
         state = ints[STATE]
         if state != CLOSED:
-            return self._open(now, rng, state) if ticket and state == HALF_OPEN else None
+            return self._open(now, rng, state) if ticket > 0 and state == HALF_OPEN else None
         if not ints[STREAK]:
             self._reals[OUTRUN_SINCE] = now
         ints[STREAK] += 1
@@ -236,6 +263,8 @@ class Breaker:
                 ints[PROBE] = ints[TRIPS] = ints[STATE] = 0
                 return "observed"
             ints[PROBE] = 0
+            if before == CLOSED:
+                ints[TRIPS] = max(0, ints[TRIPS] - int((now - self._reals[UNTIL]) / self.policy.window_s))
             ints[TRIPS] += 1
             half = self._pause_s() / 2
             self._reals[UNTIL] = now + half + rng.random() * half

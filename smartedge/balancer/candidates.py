@@ -13,6 +13,15 @@ Panic = Literal["all", "fail"]
 PANIC_RATIO: Final = 0.5
 """With a smaller share available these would only be overrun, so the ejected ones have to help again."""
 
+RESTART_S: Final = 60.0
+"""One that has been unhealthy for longer is not being restarted: its clients need not wait to hear that."""
+
+MOST_FAULTS: Final = 2
+"""So many different reasons of unhealthy backends does a client hear."""
+
+MOST_ASKED: Final = 8
+"""Of so many unhealthy backends are they looked up: of hundreds they would cost more than the request."""
+
 RETRY_AFTER_S: Final = 1.0
 """What a client is told when nothing tells when a backend will be back."""
 
@@ -36,17 +45,62 @@ def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tupl
 
 def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backend] = ()) -> NoBackend:
     """Return the error that says why none of them can serve, and when it makes sense to come back."""
+    keys = {backend.key for backend in tried}
     counts: dict[str, int] = {}
+    faults: dict[str, None] = {}
     waits = []
     for backend in backends:
-        reason = backend.why_not(now) or ("tried" if tried else "available")
+        reason = "tried" if backend.key in keys else backend.why_not(now) or "available"
         counts[reason] = counts.get(reason, 0) + 1
         if reason == "unhealthy":
             waits.append(backend.spec.health.interval_s)
+            if counts[reason] <= MOST_ASKED:
+                faults[backend.fault()] = None
         elif reason == "breaker_open":
             waits.append(backend.learned.breaker.next_change_at(now) - now)
-    detail = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return NoBackend(detail or "there are no backends", retry_after_s=min(waits, default=RETRY_AFTER_S))
+    told = "; ".join(list(filter(None, faults))[:MOST_FAULTS])
+    parts = [f"{count} {reason}{f' ({told})' if told and reason == 'unhealthy' else ''}" for reason, count in counts.items()]
+    return NoBackend(", ".join(parts) or "there are no backends", retry_after_s=min(waits, default=RETRY_AFTER_S))
+
+
+def last_resort(
+    backends: Sequence[Backend], candidates: Sequence[Backend], now: float, tried: Collection[Backend], panic: Panic
+) -> Backend | None:
+    """Return who is tried when nobody else is left, before the client is told 503; None when there is nobody.
+
+    Nor is there when a candidate that was not tried is only full: it will soon have room.
+
+    It may be ejected (with panic "fail" the operator does without those), never probed, or on its way back from
+    being unhealthy: a refused connection costs nothing, and a good answer is one. Not what the operator has taken out, nor
+    what its probes call unhealthy. The least busy of them, for its weight.
+    """
+    keys = {backend.key for backend in tried}
+    if any(backend.full() for backend in candidates if backend.key not in keys):
+        return None
+    left = [backend for backend in backends if backend.key not in keys and _may_try(backend, now, panic)]
+    return min(left, key=lambda backend: backend.in_flight() / backend.full_weight, default=None)
+
+
+def _may_try(backend: Backend, now: float, panic: Panic) -> bool:
+    reason = backend.why_not(now)
+    if reason == "breaker_open":
+        return panic == "all" and not backend.full()
+    if reason == "unhealthy":
+        return backend.learned.health.rising and backend.learned.breaker.admits(now) and not backend.full()
+    return reason is None or reason == "unprobed"
+
+
+def may_return(backends: Sequence[Backend], now: float, within_s: float) -> bool:
+    """Whether it makes sense to wait for one of those that cannot serve: it may be one that is being restarted."""
+    for backend in backends:
+        reason = backend.why_not(now)
+        if reason == "unprobed":
+            return True
+        if reason == "unhealthy" and now < backend.learned.down_since + RESTART_S:
+            return True
+        if reason == "breaker_open" and backend.learned.breaker.next_change_at(now) < now + within_s:
+            return True
+    return False
 
 
 def untried(candidates: Sequence[Backend], tried: Collection[Backend]) -> Sequence[Backend]:

@@ -60,8 +60,8 @@ class Shared(IntEnum):
     KNOWN = 0  # 1 as soon as a worker has written what it knows
     HEALTH = 1  # see health.STATES
     BREAKER = 2  # see breaker.STATES
-    BREAKER_UNTIL = 3  # seconds, double: while it is not closed, when the next probe may begin
-    BREAKER_TRIPS = 4  # failed rounds since it was last closed
+    BREAKER_UNTIL = 3  # seconds, double: when the next probe may begin; while it is closed, since when
+    BREAKER_TRIPS = 4  # times that it opened which are not forgotten yet
     BREAKER_TICKETS = 5  # the number of the last probe
     BREAKER_PROBE = 6  # the number of the probe under way
     BREAKER_STREAK = 7  # failures in a row
@@ -92,6 +92,7 @@ class Shared(IntEnum):
     PACE_WEIGHT = 32  # double: how many answers that mean was worth at PACE_AT
     PACE_AT = 33  # seconds, double: when an answer was last merged into it
     PACE_SEEN = 34  # answers since it was last forgotten
+    DOWN_SINCE = 35  # seconds, double: when its probes last called it unhealthy
 
 
 CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 17)

@@ -153,24 +153,26 @@ class Trace:
         prefer: str | None,
         *,
         probe: bool,
+        why: str = "",
     ) -> None:
         """Note a pick: after it was made, so that what the strategy has learned by it counts, and before its lease does.
 
         prefer: the id of the backend that its session is with; if that was picked the strategy was not asked. probe:
-        it is the one that an open breaker lets through. Called under the pool's lock.
+        it is the one that an open breaker lets through. why: it was picked for, if that was not the strategy's doing. Called
+        under the pool's lock.
         """
         sticky = picked.id == prefer
         pick = Try(now, picked.id)
         pick.recorded = True
         pick.strategy = strategy.name
-        pick.reason = "its session is with it" if sticky else strategy.reason[:MOST_TEXT]
+        pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
         if probe:
             pick.reason += ", as the probe of its breaker"
         keys = {backend.key for backend in candidates}
         shown = list(candidates[:MOST_SEEN])
         if picked not in shown:
             shown.append(picked)
-        costs = {} if sticky else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
+        costs = {} if sticky or why else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
         pick.cost = costs.get(picked.key) if strategy.scored else None
         pick.count = len(keys | {picked.key})
         pick.candidates = [_candidate(backend, now, costs.get(backend.key)) for backend in shown]

@@ -48,6 +48,10 @@ class AllFull(NoBackend):
     title = "All backends are full"
 
 
+class SessionFull(AllFull):
+    """The backend of a sticky session is; others may have room, but a session is not moved for a moment's sake."""
+
+
 class BackendError(EdgeError):
     """The backend's fault; `sent` is True unless nothing of the request can have reached it."""
 

@@ -30,6 +30,11 @@ class HealthPolicy:
     rise: int = 2
     statuses: frozenset[int] = OK_STATUSES
 
+    @property
+    def question(self) -> str:
+        """What is asked, as people write it."""
+        return f"GET {self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:
@@ -82,6 +87,16 @@ class Health:
     def changing(self) -> bool:
         """Whether the state is in doubt, so that the next probe should come sooner than the interval."""
         return self.streak > 0 or self.state == "unknown"
+
+    @property
+    def rising(self) -> bool:
+        """Whether an unhealthy backend's latest probe was good, so that it will soon be healthy again."""
+        return self.streak > 0 and self.state == "unhealthy"
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the latest probe was bad."""
+        return self.state == "unhealthy" if self.streak == 0 else self.state == "healthy"
 
     def probed(self, ok: bool) -> HealthChange | None:
         """Take in a probe's result; return the change, for the caller to announce."""

@@ -14,11 +14,11 @@ from threading import Lock
 from typing import Any, Final, Literal
 
 from smartedge.balancer.backend import WILLS, Backend, Cell, Learned, Shared, Will
-from smartedge.balancer.breaker import TAKEN, BreakerChange
-from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, no_backend, untried
+from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
+from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, no_backend, untried
 from smartedge.balancer.cells import latency_cell
 from smartedge.balancer.decision import Trace
-from smartedge.balancer.errors import AllFull
+from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.silence import silent
 from smartedge.balancer.strategies import Strategy
 
@@ -165,7 +165,7 @@ class Lease:
         else:
             cells[ABANDONED] += 1
             learned.breaker.abandoned(now, self._ticket)
-        if change or self._ticket:
+        if change or self._ticket > 0:
             pool.changed(self.backend, change, now)
         return change
 
@@ -211,6 +211,7 @@ class Pool:
                 backend.learned.follow(backend.spec, before.get(backend.key))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []
+            self._early = False
             self._seen = 0
             self._valid_until = -inf
 
@@ -233,12 +234,15 @@ class Pool:
         key: bytes = b"",
         prefer: str | None = None,
         trace: Trace | None = None,
+        *,
+        must: bool = True,
     ) -> Lease:
         """Pick a backend, not one that this request has tried, and count its use. Raises NoBackend.
 
         key: what the request is known by, for strategies that send like to like. prefer: the id of the backend
         that its sticky session is with, which serves it if it can, also while it drains. trace: hears what the
-        pick was made of.
+        pick was made of. must: the client is told 503 if there is none, so that whoever may still do is tried; False
+        for a hedge, which is no such need.
         """
         with self.lock:
             if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
@@ -247,19 +251,24 @@ class Pool:
             if tried or self._limited:
                 candidates = untried(candidates, tried)
             backend = None if prefer is None else self._preferred(prefer, now, tried)
+            last = False
+            if must and backend is None and not candidates:
+                backend = last_resort(self.backends, self._candidates, now, tried, self.panic)
+                last = backend is not None
             while backend is not None or candidates:
                 if backend is None:
                     backend = self.strategy.pick(candidates, now, self._rng, key)
                 learned = backend.learned
-                ticket = learned.breaker.begin(now)
-                if ticket:
+                ticket = learned.breaker.begin(now, self._early)
+                if ticket and ticket != EARLY:
                     self.forget_candidates()
                     if ticket == TAKEN:
                         candidates = [other for other in candidates if other is not backend]
                         backend = None
                         continue
                 if trace is not None:
-                    trace.seen(self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=bool(ticket))
+                    why = "the last resort" if last else ""
+                    trace.seen(self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=ticket > 0, why=why)
                 cells = learned.cells
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
@@ -348,17 +357,21 @@ class Pool:
             max_ejected_ratio = backend.spec.breaker.max_ejected_ratio
         others = [other for other in self.backends if other.learned is not backend.learned]
         out = sum(not other.learned.breaker.admits(now) for other in others) + 1
-        return out > max_ejected_ratio * len(self.backends) or not any(other.available(now) for other in others)
+        return out > max(1.0, max_ejected_ratio * len(self.backends)) or not any(other.available(now) for other in others)
 
     def _preferred(self, backend_id: str, now: float, tried: Collection[Backend]) -> Backend | None:
-        """Return the backend of a sticky session, if it may serve."""
+        """Return a sticky session's backend, if it may serve. Raises SessionFull if it may in a moment, and none was tried."""
         backend = self._by_id.get(backend_id)
         if backend is None or backend.key in {other.key for other in tried}:
             return None
         reason = backend.why_not(now)
         if reason in ("draining", "zero_weight"):  # no new clients; what is with it stays
             learned = backend.learned
-            return backend if learned.health.state == "healthy" and learned.breaker.admits(now) and not backend.full() else None
+            if learned.health.state != "healthy" or not learned.breaker.admits(now):
+                return None
+            reason = "full" if backend.full() else None
+        if reason == "full" and not tried:
+            raise SessionFull("The backend of this session is full.", retry_after_s=RETRY_AFTER_S)
         return None if reason else backend
 
     def _refresh(self, now: float) -> None:
@@ -371,6 +384,7 @@ class Pool:
             valid_until = min(valid_until, backend.learned.breaker.next_change_at(now))
         self._valid_until = valid_until
         candidates = candidates_of(self.backends, now, self.panic)
+        self._early = bool(candidates) and not any(backend.learned.breaker.admits(now) for backend in candidates)
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:
             self._candidates, self._weights = candidates, weights

@@ -29,9 +29,9 @@ class RetryPolicy:
     """When a request is tried again, as the operator wrote it.
 
     statuses: answers that count as failures of the backend. attempts: tries in all, the first one included.
-    deadline_s: for all tries together; after it no new one begins. body_bytes: up to this size a request's
-    body is kept, to be sent again. hedge: ask another backend, too, when the first is slower than
-    `hedge_percentile` of the recent answers. budget_ratio, budget_per_s: see RetryBudget.
+    deadline_s: for all tries together; after it no new one begins. wait_s: for a backend that may be restarting, when there
+    is no other. body_bytes: up to this size a request's body is kept, to be sent again. hedge: ask another backend, too, when
+    the first is slower than `hedge_percentile` of the recent answers. budget_ratio, budget_per_s: see RetryBudget.
     """
 
     statuses: frozenset[int] = frozenset({502, 503, 504})
@@ -42,6 +42,7 @@ class RetryPolicy:
     hedge_percentile: float = 0.95
     budget_ratio: float = 0.2
     budget_per_s: float = 10.0
+    wait_s: float = 1.0
 
 
 class RetryBudget:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
-from gevent.pool import Pool
+from gevent.pool import Group
 
+from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.health import HealthChange
 from smartedge.control.schedule import Entry, Schedule
 from smartedge.control.verdict import ProbeResult
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONCURRENT_PROBES = 64
+BEGUN_AT_ONCE = 64  # of thousands that are due; between two such lots the event loop looks after requests
 GATHER_S = 0.05  # probes that come due meanwhile begin together: to wake up for each of hundreds costs as much as the probe
 LOOK_S = 0.25  # how often we look whether we lead, and whether other workers want a probe
 STOPPED_S = 1.0  # a probe that ends so long after its deadline says that this process was stopped meanwhile
@@ -38,18 +39,18 @@ class HealthLoop:
 
     backends: gives the current members; asked at the start and after `wake()`.
     probe: asks one backend, within a deadline of its own.
-    on_change: called with (backend, "up" or "down", result) once for each flip and for the first result; no
-    lock is held.
+    on_change: called with (backend, "up" or "down", result) once for each flip and for the first result, and with "closed"
+    when a probe has closed its breaker; no lock is held.
     leads: says whether this worker is the one that probes; asked all the time. It goes on where another one stopped.
     leading: what it said last.
-    last_run: when the loop last came round, on the clock of `now`; it does so at least every LOOK_S, unless all probes are slow.
+    last_run: when the loop last came round, on the clock of `now`; it does so at least every LOOK_S.
     """
 
     def __init__(
         self,
         backends: Callable[[], Sequence[Backend]],
         probe: Callable[[Backend], ProbeResult],
-        on_change: Callable[[Backend, HealthChange, ProbeResult], None],
+        on_change: Callable[[Backend, HealthChange | BreakerChange, ProbeResult], None],
         rng: random.Random,
         now: Callable[[], float] = time.monotonic,
         leads: Callable[[float], bool] = lambda _: True,
@@ -63,7 +64,7 @@ class HealthLoop:
         self._on_change = on_change
         self._now = now
         self._schedule = Schedule(rng)
-        self._probes = Pool(CONCURRENT_PROBES)
+        self._probes = Group()  # at most one for each backend, however long it takes: nobody waits for another's answer
         self._wakeup = Event()
         self._stale = True
         self._runner: Any = None
@@ -112,11 +113,14 @@ class HealthLoop:
             if not self._lead(now):
                 self._wakeup.wait(LOOK_S)
                 continue
-            self._probes.wait_available()
-            if entry := self._schedule.take(self._now()):
+            begun = 0
+            while begun < BEGUN_AT_ONCE and (entry := self._schedule.take(now)):
                 self._probes.spawn(self._check, entry)
-            else:
+                begun += 1
+            if begun < BEGUN_AT_ONCE:
                 self._wakeup.wait(min(max(self._schedule.next_due() - now, GATHER_S), LOOK_S))
+            else:
+                gevent.sleep(0.001)  # not 0, which comes before the sockets that have something to read
 
     def _lead(self, now: float) -> bool:
         """Say whether we probe, and keep up with the members and with what the other workers ask for."""
@@ -156,5 +160,5 @@ class HealthLoop:
         learned = backend.learned
         now = self._now()
         learned.checked(now, result)
-        if change := learned.probed(now, result.ok):
+        for change in learned.probed(now, result.ok):
             self._on_change(backend, change, result)

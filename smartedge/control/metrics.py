@@ -180,7 +180,7 @@ TABLE: Final = (
     Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(Cell.RETRIES)),
     Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(Cell.HEDGES)),
     Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(Cell.HEDGES_WON)),
-    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full.", (),
+    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", (),
          edge(lambda s: s.edge[Cell.QUEUED])),
     Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", (),
          edge(lambda s: s.edge[Cell.QUEUE_REFUSED])),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from smartedge.balancer.backend import Backend, Cell
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.decision import Trace
-from smartedge.balancer.errors import AllFull, BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.errors import BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, Tries
 from smartedge.proxy.headers import AnswerFields, forwarded_lines, retry_after
@@ -34,7 +34,7 @@ class Attempts:
 
     lease, backend, outbound, answer: of the try that counts. attempts: how many there were, hedges among them. latency_s: from
     the last byte of the request to the first of the answer. place: in the queue, while it waits there. queued: whether it was
-    there. affinity: what found the
+    there. back_until: how long it waits for a backend that may come back. affinity: what found the
     request's key and the id of the backend that its sticky cookie names.
     """
 
@@ -48,6 +48,7 @@ class Attempts:
     race: Race | None = None
     place: Place | None = None
     queued = False
+    back_until: float | None = None
     trace: Trace | None = None
     affinity: Affinity | None = None
     key = b""
@@ -86,8 +87,8 @@ class Attempts:
         else:
             try:  # as `_take` does, without the way there
                 lease = forwarder.pool.lease(self.started, (), self.key, self.preferred, self.trace)
-            except AllFull:
-                lease = forwarder.queue.wait(self, ())
+            except NoBackend as none:
+                lease = forwarder.queue.wait(self, (), none)
         self.lease = lease
         lease.holder = self
         hedges = forwarder.hedges
@@ -190,20 +191,28 @@ class Attempts:
 
     # ---- leases ----
 
-    def _take(self, now: float, tried: Sequence[Backend] = ()) -> Lease:
-        """Take a lease; when all that could serve are full, wait in the queue for it. Raises NoBackend."""
+    def _take(self, now: float, tried: Sequence[Backend] = (), failed: EdgeError | None = None) -> Lease:
+        """Take a lease; wait in the queue when all that could serve are full, or may soon be back. Raises NoBackend.
+
+        failed: the try before it.
+        """
         forwarder = self._forwarder
+        why = None
         if not forwarder.queued:
             try:
                 return self.lease_now(now, tried)
-            except AllFull:
-                pass
-        return forwarder.queue.wait(self, tried)
+            except NoBackend as none:
+                why = none
+        return forwarder.queue.wait(self, tried, why, failed)
 
-    def lease_now(self, now: float, tried: Sequence[Backend]) -> Lease:
-        """Take a lease, or raise NoBackend at once (AllFull among them)."""
+    def nudge(self, backend: Backend) -> None:
+        """Have a backend probed soon that this request could use."""
+        self._forwarder.events.unreachable(backend)
+
+    def lease_now(self, now: float, tried: Sequence[Backend], *, must: bool = True) -> Lease:
+        """Take a lease, or raise NoBackend at once (AllFull among them). must: see `Pool.lease`."""
         trace = self._traced() if tried else self.trace
-        return self._forwarder.pool.lease(now, tried, self.key, self.preferred, trace)
+        return self._forwarder.pool.lease(now, tried, self.key, self.preferred, trace, must=must)
 
     def is_failure(self, answer: Answer) -> bool:
         """Whether an answer counts as a failure of its backend."""
@@ -285,7 +294,7 @@ class Attempts:
         ):
             raise error
         try:
-            lease = self._take(now, tries.tried)
+            lease = self._take(now, tries.tried, error)
         except NoBackend as none_left:
             tries.in_vain(now)
             if error.sent:
@@ -315,7 +324,7 @@ class Attempts:
         if not tries.hedge(now):
             return None
         try:
-            lease = self.lease_now(now, tries.tried)
+            lease = self.lease_now(now, tries.tried, must=False)
         except NoBackend:
             tries.in_vain(now)
             return None

@@ -106,7 +106,7 @@ class Forwarder:
         self.next_id = next_id
         self.budget = RetryBudget()
         self.hedges: Hedges | None = None
-        self.queue = Queue(edge)
+        self.queue = Queue(edge, pool)
         self.queued = self.queue.places
         self.limiter: ClientLimiter | None = None
         self.explain: Explain = NothingExplained()
@@ -119,7 +119,7 @@ class Forwarder:
         """Go on with another plan; what is under way keeps what it has taken of the old one."""
         self.plan = plan
         self.budget.apply(plan.retry.budget_ratio, plan.retry.budget_per_s)
-        self.queue.size, self.queue.wait_s = plan.queue, plan.queue_s
+        self.queue.size, self.queue.wait_s, self.queue.back_s = plan.queue, plan.queue_s, plan.retry.wait_s
         self.hedges = (self.hedges or Hedges()) if plan.retry.hedge else None
 
     def cut_off(self, backend: Backend, now: float) -> None:

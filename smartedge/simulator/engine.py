@@ -65,7 +65,8 @@ class Run:
                 events += 1
             arrive(at, arrival)
             events += 1
-        while any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
+        queue = self._forwarding.queue
+        while queue.places or any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
             now, _, call, what = pop(heap)
             call(now, what)
             events += 1

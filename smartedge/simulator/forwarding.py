@@ -38,16 +38,17 @@ class Request:
 
     open: its tries that are under way, oldest first. race: number of the latest one that was not a hedge, after
     the first. fallback: a lease whose answer is a failure, and its status, if there will be no better one.
-    error: of the last try to break.
+    error: of the last try to break. since: when the first one did, and a backend that may come back is waited for.
     """
 
-    __slots__ = ("arrival", "at", "error", "fallback", "open", "race", "tries")
+    __slots__ = ("arrival", "at", "error", "fallback", "open", "race", "since", "tries")
 
     def __init__(self, arrival: Arrival, at: float) -> None:
         self.arrival = arrival
         self.at = at
         self.open: list[Try] = []
         self.race = 0
+        self.since: float | None = None
         self.tries: Tries | None = None
         self.fallback: tuple[Lease, int] | None = None
         self.error: EdgeError = KEEP_SILENT
@@ -82,7 +83,7 @@ class Forwarding:
         self._policy = policy = config.retry_policy
         self._budget = RetryBudget(policy.budget_ratio, policy.budget_per_s)
         self.hedge_delay = HedgeDelay(policy.hedge_percentile)
-        self._queue = Queue(pool, config.limits.queue, config.limits.queue_s, at)
+        self.queue = Queue(pool, config.limits.queue, config.limits.queue_s, policy.wait_s, at, self._nudge)
         self._first_byte_s = config.timeouts.first_byte_s
         self._client_s = world.network.client_s
         self._keys = [b"%d" % key for key in range(world.arrivals.keys)]
@@ -95,7 +96,7 @@ class Forwarding:
         """Take a client's request."""
         self._budget.deposit(now)
         request = Request(arrival, now)
-        self._queue.take(now, (), self._keys[arrival.key], partial(self._admit, request))
+        self.queue.take(now, (), self._keys[arrival.key], partial(self._admit, request))
 
     def _admit(self, request: Request, now: float, got: Lease | NoBackend) -> None:
         if isinstance(got, NoBackend):
@@ -162,9 +163,13 @@ class Forwarding:
 
     def broke(self, now: float, attempt: Try, failure: Failure) -> None:
         """Take in that a connection broke, or that there was none."""
-        if failure == "refused" and self.prober is not None:
-            self.prober.nudge(now, attempt.lease.backend)
+        if failure == "refused":
+            self._nudge(now, attempt.lease.backend)
         self._broken(now, attempt, REFUSED if failure == "refused" else CUT)
+
+    def _nudge(self, now: float, backend: Backend) -> None:
+        if self.prober is not None:
+            self.prober.nudge(now, backend)
 
     def _broken(self, now: float, attempt: Try, error: EdgeError) -> None:
         attempt.over = True
@@ -199,8 +204,8 @@ class Forwarding:
 
     def _serve(self, now: float) -> None:
         """Let the queue know that a lease has ended."""
-        if self._queue.places:
-            self._queue.serve(now)
+        if self.queue.places:
+            self.queue.serve(now)
 
     # ---- other tries ----
 
@@ -213,7 +218,10 @@ class Forwarding:
             tries, error = request.tries, request.error
             assert tries is not None
             if tries.again(now, sent=error.sent):
-                self._queue.take(now, tuple(tries.tried), self._keys[request.arrival.key], partial(self._retry, request, tries))
+                if request.since is None:
+                    request.since = now
+                key, then = self._keys[request.arrival.key], partial(self._retry, request, tries)
+                self.queue.take(now, tuple(tries.tried), key, then, error, request.since)
             else:
                 self._record(request, now, error.status, None)
             return

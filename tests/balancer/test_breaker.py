@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.balancer.breaker import Breaker, BreakerPolicy
+from smartedge.balancer.breaker import EARLY, Breaker, BreakerPolicy
 from tests.fakes import FakeClock
 
 
@@ -187,7 +187,50 @@ def test_the_probes_success_closes_it_with_a_clean_record() -> None:
     assert breaker.state == "closed"
     assert [breaker.failed(clock(), LONGEST) for _ in range(4)] == [None] * 4
     assert breaker.failed(clock(), LONGEST) == "opened"
-    assert breaker.next_change_at(clock()) == clock() + 5.0
+
+
+@pytest.mark.parametrize(("good_s", "term_s"), [(0.0, 40.0), (9.9, 40.0), (10.1, 20.0), (20.1, 10.0), (30.1, 5.0), (1e9, 5.0)])
+def test_a_doubling_is_forgotten_for_every_window_of_good_time(good_s: float, term_s: float) -> None:
+    """One that fails again and again, with a good answer in between, was out for 5 s each time, however often."""
+    clock = FakeClock()
+    breaker = opened(clock)
+    for _ in range(2):
+        clock.now = breaker.next_change_at(clock())
+        assert breaker.failed(clock(), LONGEST, breaker.begin(clock())) == "opened"
+    clock.now = breaker.next_change_at(clock())
+    assert breaker.succeeded(clock(), breaker.begin(clock())) == "closed"
+    clock.advance(good_s)
+    assert [breaker.failed(clock(), LONGEST) for _ in range(5)][-1] == "opened"
+    assert breaker.next_change_at(clock()) == clock() + term_s
+
+
+def test_what_was_counted_of_a_process_that_was_replaced_says_nothing_of_the_next() -> None:
+    clock = FakeClock()
+    breaker = Breaker(BreakerPolicy())
+    for _ in range(9):
+        breaker.succeeded(clock())
+        breaker.failed(clock(), LONGEST)
+    assert breaker.replaced(clock()) is None
+    clock.advance(1.1)
+    for _ in range(4):
+        assert breaker.failed(clock(), LONGEST) is None
+    assert breaker.failed(clock(), LONGEST) == "opened"
+    assert breaker.replaced(clock()) == "closed"
+    assert breaker.admits(clock())
+
+
+def test_a_lease_before_its_time_closes_it_by_a_good_answer_and_does_nothing_by_a_bad_one() -> None:
+    clock = FakeClock()
+    breaker = opened(clock)
+    until = breaker.next_change_at(clock())
+    assert breaker.begin(clock()) == 0
+    early = breaker.begin(clock(), True)
+    assert early == EARLY
+    assert breaker.failed(clock(), LONGEST, early) is None
+    assert breaker.outrun(clock(), LONGEST, early) is None
+    breaker.abandoned(clock(), early)
+    assert (breaker.state, breaker.next_change_at(clock())) == ("open", until)
+    assert breaker.succeeded(clock(), early) == "closed"
 
 
 def test_each_failed_probe_doubles_the_time_up_to_the_limit() -> None:

@@ -11,7 +11,7 @@ import pytest
 from smartedge.balancer.backend import Backend, BackendSpec, Cell, Check, Learned, Shared
 from smartedge.balancer.breaker import TAKEN, BreakerPolicy
 from smartedge.balancer.cells import Row, private_row
-from smartedge.balancer.errors import NoBackend
+from smartedge.balancer.errors import NoBackend, SessionFull
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.round_robin import RoundRobin
 from tests.balancer.makers import names
@@ -243,12 +243,12 @@ def test_a_good_probe_forgives_a_failure_and_a_backend_that_comes_up_starts_anew
     learned = pool.backends[0].learned
     learned.ewma.observe(NOW, 0.02)
     fail(pool, "a")
-    assert learned.probed(NOW + 1.0, False) is None
+    assert learned.probed(NOW + 1.0, False) == ()
     assert learned.latency_s(NOW + 1.0) > 4.0
-    assert learned.probed(NOW + 2.0, True) is None
+    assert learned.probed(NOW + 2.0, True) == ()
     assert learned.latency_s(NOW + 2.0) == 0.02
-    assert [learned.probed(NOW + 3.0, False) for _ in range(3)] == [None, None, "down"]
-    assert [learned.probed(NOW + 4.0, True) for _ in range(2)] == [None, "up"]
+    assert [learned.probed(NOW + 3.0, False) for _ in range(3)] == [(), (), ("down",)]
+    assert [learned.probed(NOW + 4.0, True) for _ in range(2)] == [(), ("up",)]
     assert learned.latency_s(NOW + 4.0) == 0.0
     assert learned.shared_reals[Shared.IN_SERVICE_SINCE] == NOW + 4.0
 
@@ -324,7 +324,7 @@ def test_a_backend_without_weight_keeps_its_sessions_and_gets_no_others_in_every
     assert other.lease(NOW).backend.id == "a"
 
 
-def test_a_session_moves_when_its_backend_is_gone_down_full_or_was_tried() -> None:
+def test_a_session_moves_when_its_backend_is_gone_down_or_was_tried_and_waits_while_it_is_full() -> None:
     (pool,) = workers(1, "a", "b", max_in_flight=1)
     assert preferred(pool, "z") in "ab"
     b = pool.backends[1]
@@ -332,9 +332,11 @@ def test_a_session_moves_when_its_backend_is_gone_down_full_or_was_tried() -> No
     held = pool.lease(NOW, prefer="b")
     assert held.backend is b
     pool.backends[0].learned.cells[0] = 0
-    assert preferred(pool, "b") == "a"
+    with pytest.raises(SessionFull):
+        pool.lease(NOW, prefer="b")
     pool.set_will("b", "draining")
-    assert preferred(pool, "b") == "a"
+    with pytest.raises(SessionFull):
+        pool.lease(NOW, prefer="b")
     held.close(NOW, "ok")
     assert preferred(pool, "b") == "b"
     for _ in range(3):

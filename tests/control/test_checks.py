@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.health import HealthPolicy
-from smartedge.control.checks import CONCURRENT_PROBES, HealthLoop
+from smartedge.control.checks import BEGUN_AT_ONCE, HealthLoop
 from smartedge.control.probe import HttpProbe
 from smartedge.control.verdict import ProbeResult
 from tests.control.members import member, until
@@ -66,22 +66,49 @@ def test_all_backends_are_probed_at_the_start_at_the_same_time() -> None:
     assert {change for _, change, _ in edge.changes} == {"up"}
 
 
-def test_hundreds_of_backends_are_all_probed_but_only_so_many_at_once() -> None:
-    members = [member(f"http://{i}", str(i), health=RARELY) for i in range(500)]
-    running: list[str] = []
-    most = 0
+def test_hundreds_of_mute_backends_hold_up_nobody_elses_probes() -> None:
+    """64 probes at a time were waited for: with 320 mute backends the death of a sound one was noticed after 8.4 s."""
+    members = [member(f"http://{i}", str(i), health=RARELY) for i in range(320)]
+    sound = member("http://sound", "sound", health=HealthPolicy(interval_s=0.02))
+    mute: set[str] = set()
+    asked = 0
 
     def probe(backend: Backend) -> ProbeResult:
-        nonlocal most
-        running.append(backend.id)
-        most = max(most, len(running))
-        gevent.sleep(0)
-        running.remove(backend.id)
+        nonlocal asked
+        if backend is sound:
+            asked += 1
+            return GOOD
+        mute.add(backend.id)
+        gevent.sleep(3600)
+        return BAD
+
+    with Edge(*members, sound, probe=probe):
+        until(lambda: len(mute) == 320)
+        before = asked
+        until(lambda: asked > before + 5)
+
+
+def test_when_thousands_are_due_the_event_loop_comes_round_in_between() -> None:
+    members = [member(f"http://{i}", str(i), health=RARELY) for i in range(1000)]
+    lots: list[int] = []
+    round_of = 0
+
+    def probe(_: Backend) -> ProbeResult:
+        lots.append(round_of)
         return GOOD
 
-    with Edge(*members, probe=probe) as edge:
-        until(lambda: len(edge.changes) == 500)
-    assert most == CONCURRENT_PROBES
+    def count() -> None:
+        nonlocal round_of
+        round_of += 1
+
+    watch = gevent.get_hub().loop.check()
+    watch.start(count)
+    try:
+        with Edge(*members, probe=probe) as edge:
+            until(lambda: len(edge.changes) == 1000)
+    finally:
+        watch.stop()
+    assert max(map(lots.count, set(lots))) <= 4 * BEGUN_AT_ONCE  # a lot may be begun in one round and run in the next
 
 
 def test_a_change_is_announced_once_and_the_latest_result_is_kept() -> None:

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
 
-from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
-from smartedge.balancer.errors import AllFull, ConnectFailed, NoBackend
+from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned, Shared
+from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.strategies import STRATEGIES
+from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.headers import RequestFields
 from smartedge.proxy.request import Request
+from smartedge.proxy.sticky import Sticky
+from tests.control.members import until
 from tests.proxy.test_forward import FakeAnswer, Told, served
 
 
 class Held:
     """A backend's transport: each request waits until it is let go."""
 
-    netloc = b"held:80"
-
     def __init__(self, name: str, *, refuses: int = 0) -> None:
         self.name = name
+        self.netloc = b"%s:80" % name.encode()
         self.refuses = refuses
+        self.refused: list[bytes] = []
+        self.error: Callable[[], EdgeError] = lambda: ConnectFailed("refused")
         self.targets: list[bytes] = []
         self.gates: list[Event] = []
 
     def send(self, outbound: Any) -> FakeAnswer:
         if self.refuses:
             self.refuses -= 1
-            raise ConnectFailed("refused")
+            self.refused.append(outbound.head.split()[1])
+            raise self.error()
         self.targets.append(outbound.head.split()[1])
         gate = Event()
         self.gates.append(gate)
@@ -47,29 +54,36 @@ class Held:
 class House:
     """An edge whose backends take one request at a time."""
 
-    def __init__(self, *transports: Held, size: int = 10, wait_s: float = 5.0) -> None:
+    def __init__(self, *transports: Held, size: int = 10, wait_s: float = 5.0, back_s: float = 5.0, cap: int | None = 1) -> None:
         self.transports = transports
         self.backends = []
         for transport in transports:
             learned = Learned()
             learned.health.probed(True)
-            spec = BackendSpec(transport.name, f"http://{transport.name}:80", max_in_flight=1)
+            spec = BackendSpec(transport.name, f"http://{transport.name}:80", max_in_flight=cap)
             self.backends.append(Backend(spec, learned, transport))
         self.edge = Learned()
         self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        plan = Plan(RetryPolicy(), queue=size, queue_s=wait_s)
-        self.forwarder = Forwarder(self.pool, plan, self.edge, Told(), lambda: "id")
+        self.told = Told()
+        self.plan = Plan(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
+        self.forwarder = Forwarder(self.pool, self.plan, self.edge, self.told, lambda: "id")
         self.requests: list[Request] = []
 
-    def ask(self, target: bytes) -> Any:
+    def ask(self, target: bytes, method: bytes = b"GET", fields: bytes = b"") -> Any:
         """Begin a request; the greenlet gives its exchange."""
-        block = b"Host: h\r\n"
-        request = Request(b"GET", target, 11, block, RequestFields(block), b"1.2.3.4", False)
+        block = b"Host: h\r\n" + fields
+        request = Request(method, target, 11, block, RequestFields(block), b"1.2.3.4", False)
         self.requests.append(request)
         greenlet = gevent.spawn(self.forwarder, request)
         gevent.sleep(0)
         gevent.sleep(0)
         return greenlet
+
+    def go_down(self) -> None:
+        """Have probes call the first backend unhealthy."""
+        for _ in range(3):
+            self.backends[0].learned.probed(monotonic(), False)
+        self.pool.touch()
 
     def counted(self, cell: Cell) -> int:
         return self.edge.cells[cell]
@@ -272,3 +286,176 @@ def test_a_killed_request_leaves_nothing_behind(one: tuple[House, Held]) -> None
     assert held.targets == [b"/1", b"/3"]
     let_go(held)
     assert [done(first).status, done(third).status] == [200, 200]
+
+
+# --- a session waits for its own backend ---
+
+
+def sticky_house(*transports: Held, **options: Any) -> tuple[House, Callable[[str], bytes]]:
+    """A house with sticky sessions, and what makes the cookie of one."""
+    house = House(*transports, **options)
+    names = [transport.name for transport in transports]
+    sticky = Sticky("edge", b"a secret of the tests", names, None)
+    house.forwarder.apply(replace(house.plan, affinity=Affinity(None, sticky, None)))
+    return house, lambda name: b"Cookie: " + sticky.line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
+
+
+def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None:
+    """It was moved, with a new cookie, as soon as its backend had one request too many for a moment."""
+    a, b = Held("a"), Held("b")
+    house, cookie = sticky_house(a, b)
+    first = house.ask(b"/1", fields=cookie("a"))
+    second = house.ask(b"/2", fields=cookie("a"))
+    assert (a.targets, b.targets) == ([b"/1"], [])
+    assert house.counted(Cell.QUEUED) == 1
+    let_go(a)
+    assert (a.targets, b.targets) == ([b"/1", b"/2"], [])
+    let_go(a)
+    assert [done(greenlet).backend.id for greenlet in (first, second)] == ["a", "a"]  # type: ignore[union-attr]
+
+
+def test_those_who_need_another_backend_pass_by_a_session_that_waits() -> None:
+    a, b = Held("a"), Held("b")
+    house, cookie = sticky_house(a, b)
+    first, waiting = house.ask(b"/1", fields=cookie("a")), house.ask(b"/2", fields=cookie("a"))
+    passing = house.ask(b"/3")
+    gevent.sleep(0)
+    assert (a.targets, b.targets) == ([b"/1"], [b"/3"])
+    other = house.ask(b"/4", fields=cookie("b"))
+    let_go(b)
+    assert (a.targets, b.targets) == ([b"/1"], [b"/3", b"/4"])
+    for _ in range(2):
+        let_go(a)
+    let_go(b)
+    assert [done(greenlet).status for greenlet in (first, waiting, passing, other)] == [200] * 4
+
+
+def test_a_session_moves_when_its_backend_stays_full_or_nobody_may_wait() -> None:
+    for options in ({"wait_s": 0.05}, {"size": 0}):
+        a, b = Held("a"), Held("b")
+        house, cookie = sticky_house(a, b, **options)
+        first, moved = house.ask(b"/1", fields=cookie("a")), house.ask(b"/2", fields=cookie("a"))
+        until(lambda b=b: b.targets == [b"/2"])  # type: ignore[misc]
+        let_go(b)
+        let_go(a)
+        exchange = done(moved)
+        assert exchange.preferred is None, "it gets a new cookie"
+        assert [done(first).status, exchange.status] == [200, 200]
+
+
+# --- a backend that is being restarted is waited for ---
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_lone_backend_that_refuses_is_waited_for(method: bytes) -> None:
+    """With one backend, a restart of a tenth of a second was 503 for everybody at once."""
+    held = Held("a", refuses=4)
+    house = House(held, cap=None)
+    asked = house.ask(b"/1", method)
+    until(lambda: held.targets)
+    let_go(held)
+    exchange = done(asked)
+    assert (exchange.status, exchange.attempts) == (200, 5)
+    assert house.counted(Cell.QUEUED) == 0
+    assert house.backends[0].in_flight() == 0
+    assert house.told.unreachables == ["a"] * 4
+
+
+def test_of_all_who_wait_one_asks_until_there_is_an_answer_and_then_the_rest_follow() -> None:
+    """A hundred clients who each try again every moment would be what greets a server that has just come up."""
+    held = Held("a", refuses=1_000_000)
+    house = House(held, size=100, cap=None)
+    asked = [house.ask(b"/%d" % number) for number in range(50)]
+    refused = len(held.refused)
+    gevent.sleep(0.2)
+    assert refused + 2 <= len(held.refused) <= refused + 12
+    assert len(set(held.refused[refused:])) == 1, "always the same one"
+    held.refuses = 0
+    until(lambda: len(held.targets) == 1)
+    held.gates[0].set()
+    until(lambda: len(held.targets) == 50)
+    for gate in held.gates:
+        gate.set()
+    assert {done(greenlet).status for greenlet in asked} == {200}
+
+
+def test_a_connection_is_enough_for_the_rest_to_follow() -> None:
+    """The first answer of a cold application may take longer than anybody waits."""
+    held = Held("a", refuses=2)
+    house = House(held, cap=None)
+    learned = house.backends[0].learned
+    asked = [house.ask(b"/%d" % number) for number in range(3)]
+    until(lambda: len(held.targets) == 1)
+    learned.add(Cell.CONNECTS)
+    until(lambda: len(held.targets) == 3)
+    for gate in held.gates:
+        gate.set()
+    assert {done(greenlet).status for greenlet in asked} == {200}
+
+
+def test_whoever_its_probes_call_unhealthy_is_waited_for_and_probed_soon() -> None:
+    held = Held("a")
+    house = House(held, cap=None)
+    house.go_down()
+    asked = house.ask(b"/1")
+    assert house.counted(Cell.QUEUED) == 1
+    assert house.told.unreachables == ["a"]
+    gevent.sleep(0.05)
+    assert held.targets == []
+    house.backends[0].learned.probed(monotonic(), True)  # one good probe is enough when there is nobody else
+    until(lambda: held.targets)
+    let_go(held)
+    assert done(asked).status == 200
+
+
+def test_who_waits_in_vain_hears_why_and_for_how_long() -> None:
+    house = House(Held("a", refuses=1_000), back_s=0.1, cap=None)
+    refused = done(house.ask(b"/1"))
+    assert refused.error is not None
+    assert refused.status == 503
+    assert "refused" in refused.error.detail
+    house.go_down()
+    began = monotonic()
+    unhealthy = done(house.ask(b"/2"))
+    assert unhealthy.error is not None
+    assert unhealthy.error.detail.endswith("; waited for 0.1 s")
+    assert monotonic() - began < 1.0
+    assert (house.counted(Cell.QUEUED), house.counted(Cell.QUEUE_REFUSED)) == (0, 1)
+
+
+@pytest.mark.parametrize(("error", "status"), [(BackendTimeout("slow"), 504), (BackendClosed("cut"), 502)])
+def test_who_is_slow_or_breaks_it_off_is_not_asked_for_the_same_again(error: EdgeError, status: int) -> None:
+    """It accepts connections, so it is not being restarted; and the request may be what it died of."""
+    held = Held("a", refuses=1)
+    held.error = lambda: error
+    exchange = done(House(held, cap=None).ask(b"/1"))
+    assert (exchange.attempts, exchange.status) == (1, status)
+
+
+def test_there_is_no_wait_where_it_is_of_no_use() -> None:
+    """The operator has taken it out, or wants no wait, or there is no place, or it has been away for long."""
+
+    def told_at_once(house: House) -> bool:
+        began = monotonic()
+        return done(house.ask(b"/1")).status == 503 and monotonic() - began < 0.5
+
+    house = House(Held("a"))
+    house.pool.set_will("a", "disabled")
+    assert told_at_once(house)
+    assert told_at_once(House(Held("a", refuses=100), back_s=0.0))
+    assert told_at_once(House(Held("a", refuses=100), size=0))
+    house = House(Held("a"))
+    house.go_down()
+    house.backends[0].learned.shared_reals[Shared.DOWN_SINCE] -= 61.0
+    assert told_at_once(house)
+
+
+def test_the_second_of_two_is_tried_before_anybody_waits() -> None:
+    a, b = Held("a", refuses=100), Held("b")
+    house = House(a, b, cap=None)
+    asked = [house.ask(b"/%d" % number) for number in range(4)]
+    assert len(b.targets) == 4
+    assert house.counted(Cell.QUEUED) == 0
+    for gate in b.gates:
+        gate.set()
+    assert {done(greenlet).status for greenlet in asked} == {200}

@@ -293,3 +293,28 @@ def test_a_backend_that_falls_silent_is_asked_no_more_long_before_the_time_out()
 
     assert found.statuses == {200: found.requests}
     assert all(value is None or value < 3 for value in found.over_time), "who waits there is asked elsewhere"
+
+
+@pytest.mark.parametrize("state", ["leaving", "down"])
+def test_two_backends_that_restart_one_after_the_other_cost_nobody_anything(state: str) -> None:
+    """a is away for a second, b half a second after it: 96 of 432 requests got 503 although one was up at every moment."""
+    machines = [
+        {"id": name, "changes": [{"at_s": at_s, "state": state}, {"at_s": at_s + 1.0, "state": "up"}]}
+        for name, at_s in (("a", 2.0), ("b", 3.5))
+    ]
+    assert set(outcome({"backends": machines, "arrivals": {"per_s": 80}}).status) == {200}
+
+
+def test_a_lone_backend_that_restarts_is_waited_for() -> None:
+    changes = [{"at_s": 2.0, "state": "leaving"}, {"at_s": 2.8, "state": "up"}]
+    result = outcome({"backends": [{"id": "a", "changes": changes}]}, count=1)
+    assert set(result.status) == {200}
+    assert 0.7 < max(result.took_s) < 0.85
+    for options in ({"retry": {"wait_s": 0}}, {"limits": {"queue": 0}}):
+        assert 503 in outcome({"backends": [{"id": "a", "changes": changes}]}, count=1, **options).status
+
+
+def test_who_waits_for_a_backend_that_stays_away_gets_503_after_that_time() -> None:
+    result = outcome({"backends": [{"id": "a", "changes": [{"at_s": 9.5, "state": "leaving"}]}]}, count=1)
+    assert result.status.count(503) == sum(at >= 9.5 for at in result.at) > 20
+    assert 1.0 <= max(result.took_s) < 1.05
