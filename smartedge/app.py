@@ -69,7 +69,7 @@ class SmartEdge(flask.Flask):
 
     def next_request_id(self) -> str:
         """Make a request id."""
-        return self.edge.next_request_id()
+        return self.edge.ids.next()
 
     def on_refused(self, peer: bytes, error: ClientError, request_id: str) -> None:
         """Take note of a request that never came here."""
@@ -109,7 +109,7 @@ class SmartEdge(flask.Flask):
             return self.edge.forwarder(request)(environ, start_response)
         complete_environ(environ)
         if self.is_reserved(request, environ):
-            environ[REQUEST_ID], environ[SOCKET] = self.edge.request_id_of(request), request.sock
+            environ[REQUEST_ID], environ[SOCKET] = self.edge.ids.of(request), request.sock
             start_response = self._logged(environ, request, start_response)
         return super().wsgi_app(environ, start_response)
 

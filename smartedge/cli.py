@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from smartedge import __version__
+from smartedge.cli_check import check
 from smartedge.cli_operate import COMMANDS
 from smartedge.cli_simulate import simulate
 from smartedge.cli_stop import Stop
-from smartedge.config import Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.config import Config, ConfigError, admin_token, config_path, load
 from smartedge.config_values import address, escaped
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
@@ -76,22 +77,7 @@ def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | No
     return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
 
 
-@program.command()
-@click.option("--config", metavar="FILE", help=_CONFIG_HELP)
-def check(config: str | None) -> None:
-    """Say whether the configuration is right, and all that is wrong with it."""
-    try:
-        loaded, _ = load(config, os.environ), admin_token(os.environ)
-        _check_certificate(loaded)
-    except ConfigError as error:
-        raise Stop(str(error)) from error
-    count = len(loaded.backends)
-    click.echo(f"ok: {count} {'backend' if count == 1 else 'backends'}, strategy {loaded.strategy}")
-    if not any(backend.weight and backend.state == "enabled" for backend in loaded.backends):
-        click.echo("warning: no backend takes new requests, as each has weight 0 or is not enabled: clients get 503", err=True)
-
-
-for command in (*COMMANDS, simulate):
+for command in (check, *COMMANDS, simulate):
     program.add_command(command)
 
 
@@ -105,18 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130
     return int(result or 0)
-
-
-def _check_certificate(config: Config) -> None:
-    """Raise ConfigError when the certificate for clients can't be used."""
-    if config.certfile is None:
-        return
-    from smartedge.proxy.tls import server_context  # late: only those who have one need OpenSSL for this
-
-    try:
-        server_context(config.certfile, config.keyfile)
-    except (OSError, ValueError) as error:
-        raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error
 
 
 def _cannot_listen(config: Config) -> str | None:

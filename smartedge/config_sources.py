@@ -13,6 +13,7 @@ from smartedge.config_problems import MAX_BYTES, ConfigError, Problem, Step, pat
 
 DEFAULT_PATH = "backends.json"
 
+_PREFIX = "SMARTEDGE_"
 _KUBERNETES = re.compile(r"SMARTEDGE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)")
 
 _VARIABLES = {
@@ -90,9 +91,10 @@ def misspelled(env: Mapping[str, str]) -> list[str]:
     known = {*_VARIABLES.values(), *OTHER_VARIABLES}
     found = []
     for name in sorted(env):
-        if name.startswith("SMARTEDGE_") and name not in known and not _KUBERNETES.fullmatch(name):
-            close = difflib.get_close_matches(name, known, 1)
-            found.append(f"{values.printable(name)} is no variable of ours" + (f"; did you mean {close[0]}?" if close else ""))
+        if name.startswith(_PREFIX) and name not in known and not _KUBERNETES.fullmatch(name):
+            close = difflib.get_close_matches(name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1)
+            meant = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
+            found.append(f"{values.printable(name)} is no variable of ours{meant}")
     return found
 
 

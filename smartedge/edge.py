@@ -6,13 +6,10 @@ The parts do not know each other; this is where one's event becomes another's ca
 from __future__ import annotations
 
 import gc
-import itertools
 import logging
 import os
 import random
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from time import monotonic, time
 from typing import Any
@@ -24,6 +21,7 @@ from smartedge.balancer.hedge import HedgeDelay
 from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.ratelimit import TABLE_CELLS, RateLimiter
+from smartedge.cautions import ProxyWatch, cautions, say
 from smartedge.config import Config, ConfigError, Problem, parse
 from smartedge.config_sources import sticky_secret
 from smartedge.control.checks import HealthLoop
@@ -33,18 +31,21 @@ from smartedge.control.housekeeping import Housekeeping
 from smartedge.control.identity import edge_identity
 from smartedge.control.place import Place, Table, open_place
 from smartedge.control.probe import HttpProbe
+from smartedge.control.recent import Recent
 from smartedge.control.reload import Reloader
 from smartedge.control.secret import Secret
-from smartedge.control.status import LastCheck, Recent
+from smartedge.control.status import LastCheck, Reloaded
 from smartedge.control.workers import StateError
 from smartedge.discovery.file import FileSource
 from smartedge.explain import may_ask
 from smartedge.members import Members
+from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.request import Request
 from smartedge.proxy.tls import ServerTls
 from smartedge.proxy.upgrade import exchange_for
+from smartedge.request_ids import RequestIds
 from smartedge.requestlog import RequestLog
 from smartedge.strategist import Strategist
 from smartedge.team import Team, give_up
@@ -58,14 +59,6 @@ TELL_S = 0.05
 _OBSERVED = int(Cell.OBSERVED)
 
 BREAKER_WORDS = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """What the reload's caller is told: status and body of the answer."""
-
-    status: int
-    document: Mapping[str, Any]
 
 
 class Edge:
@@ -91,6 +84,7 @@ class Edge:
         self.began = False
         self._beginning = Lock()
         self.recent = Recent()
+        self.ids = RequestIds()
         self.own = Learned()
         self.started_at = monotonic()
         self._env = dict(env)
@@ -100,7 +94,7 @@ class Edge:
         self._clients: Table | None = None
         self._rng = random.Random()
         self.members = Members(self.own)
-        self.request_log = RequestLog()
+        self.request_log = RequestLog(self._client_of)
         self._strategist = Strategist(self.own, monotonic)
         self._secret = Secret(sticky_secret(self._env))
         self._outliers = OutlierDetector()
@@ -109,12 +103,16 @@ class Edge:
         self._source = FileSource(config_path) if config_path is not None else None
         self._origin = config_path or "the request body"
         self._overrides = overrides
-        self.decisions = Decisions(config.explain.sample_ratio, self._rng, self._may_ask)
-        self._ids = itertools.count(1)
-        self._id_prefix = f"{secrets.token_hex(6)}-"
+        self.decisions = Decisions(
+            config.explain.sample_ratio,
+            self._rng,
+            self._may_ask,
+            client_of=self._client_of,
+            on_sampled=ProxyWatch(lambda: not self.admin_apart and self.token is None),
+        )
         backends = self.members.build(config)
         self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.own)
-        self.forwarder = Forwarder(self.pool, self._plan(config), self.own, self, self.next_request_id)
+        self.forwarder = Forwarder(self.pool, self._plan(config), self.own, self, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
         self.server_limits = settings.server_limits(config)
@@ -176,18 +174,9 @@ class Edge:
             return None
         return LastCheck(time() - (monotonic() - check.at), check.ok, check.status, check.detail, check.took_s)
 
-    def next_request_id(self) -> str:
-        """Make a request id, unique over workers and restarts."""
-        return "%s%x" % (self._id_prefix, next(self._ids))  # noqa: UP031 (half the time of an f-string's format call)
-
     def request_id(self, environ: Mapping[str, Any]) -> str:
         """Return the id that an admin request is known by; the app puts it there."""
         return str(environ["smartedge.request_id"])
-
-    def request_id_of(self, request: Request) -> str:
-        """Return the id that a request brought along, or a new one."""
-        said = request.fields.request_id
-        return said.decode("latin-1") if said is not None else self.next_request_id()
 
     def reload(self, body: bytes | None, if_match: str | None = None, *, wait: bool = True) -> Reloaded:
         """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing."""
@@ -206,6 +195,9 @@ class Edge:
 
     def _may_ask(self, request: Request) -> bool:
         return may_ask(request, self.token, self.config.admin_allow)
+
+    def _client_of(self, request: Request) -> bytes:
+        return client_address(request, self.forwarder.plan.is_trusted)
 
     # ---- life ----
 
@@ -226,7 +218,9 @@ class Edge:
             self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
             self._log_to(self.config)()
             self.team.join(self._place, lambda: self.reload(None, wait=False))
-            write_down(self._place.state, where_it_is(self.config, self._config_path, self.listeners))
+            self.be_found(self.listeners)
+            if self._place.slot == 0:  # one worker says it for all
+                say(cautions(self.config, self._env, has_token=self.token is not None))
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
         self._health.start()
@@ -235,6 +229,12 @@ class Edge:
         # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
         gc.collect()
         gc.freeze()
+
+    def be_found(self, listeners: Sequence[Any]) -> None:
+        """Write down where the admin pages are, so that commands find them. listeners: as above."""
+        self.listeners = listeners
+        if self._place is not None:
+            write_down(self._place.state, where_it_is(self.config, self._config_path, listeners))
 
     def on_stopping(self) -> None:
         """Give open tunnels `shutdown_grace_s`; requests are waited for by the server, which knows nothing of tunnels."""

@@ -13,9 +13,13 @@ from smartedge.proxy.request import Request
 
 
 class RequestLog:
-    """The access log of one worker; where it goes may change with every configuration."""
+    """The access log of one worker; where it goes may change with every configuration.
 
-    def __init__(self) -> None:
+    client_of: gives the address of the client, which is not the peer behind a proxy that is believed.
+    """
+
+    def __init__(self, client_of: Callable[[Request], bytes] = lambda request: request.peer) -> None:
+        self._client_of = client_of
         self._log: AccessLog | None = None
         self._target: bool | str = False
 
@@ -56,7 +60,7 @@ class RequestLog:
 
     def admin(self, request: Request, request_id: str, status: int) -> None:
         """Log an answer of the admin pages."""
-        self._line(request_id=request_id, status=status, **_request_fields(request))
+        self._line(request_id=request_id, status=status, **self._request_fields(request))
 
     def exchange(self, exchange: Exchange) -> None:
         """Log a request that has been forwarded, or could not be."""
@@ -69,9 +73,17 @@ class RequestLog:
             latency_s=_rounded(exchange.latency_s),
             duration_s=_rounded(exchange.duration_s),
             bytes_out=exchange.bytes_out,
-            **(_request_fields(exchange.request) | {"bytes_in": exchange.bytes_in}),
+            **(self._request_fields(exchange.request) | {"bytes_in": exchange.bytes_in}),
             **({"error": exchange.error.detail} if exchange.error is not None else {}),
         )
+
+    def _request_fields(self, request: Request) -> dict[str, Any]:
+        return {
+            "client": self._client_of(request).decode("latin-1"),
+            "method": request.method.decode("latin-1"),
+            "path": request.target.partition(b"?")[0].decode("latin-1"),
+            "bytes_in": request.body.received_bytes if request.body is not None else 0,
+        }
 
     def _line(self, **fields: Any) -> None:
         if self._log is not None:
@@ -93,15 +105,6 @@ _NO_FIELDS: dict[str, Any] = {
     "bytes_out": 0,
 }
 """An access log line has all of these, in this order."""
-
-
-def _request_fields(request: Request) -> dict[str, Any]:
-    return {
-        "client": request.peer.decode("latin-1"),
-        "method": request.method.decode("latin-1"),
-        "path": request.target.partition(b"?")[0].decode("latin-1"),
-        "bytes_in": request.body.received_bytes if request.body is not None else 0,
-    }
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -57,6 +57,8 @@ def where_it_is(config: Config, path: str | None, listeners: Sequence[Any]) -> W
     certificate = config.certfile if config.admin_bind is None else None
     if not listeners and (worker := _gunicorn_worker()) is not None:
         listeners, certificate = [sock.getsockname() for sock in worker.sockets], worker.cfg.certfile
+        if config.admin_bind is not None:
+            return None  # gunicorn knows nothing of it: admin_door.py opens it, and says so
     if not listeners:
         return None
     return Whereabouts(

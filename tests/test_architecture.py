@@ -34,7 +34,7 @@ LIBRARIES = {
     "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
     "prometheus_client": "control.metrics",
     "pydantic": "config config_problems config_sections simulator.scenario",
-    "click": "cli cli_ask cli_operate cli_simulate cli_stop",
+    "click": "cli cli_ask cli_check cli_operate cli_simulate cli_stop",
     "gunicorn": "app fleet worker",
 }
 NOT_IN_THE_DOMAIN = {"asyncio", "datetime", "http", "logging", "os", "socket", "ssl", "subprocess", "sys", "time"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -131,6 +132,38 @@ def test_check_warns_when_nobody_would_take_a_request(directory: Path, capsys: p
     assert capsys.readouterr().err.startswith("warning: no backend takes new requests")
 
 
+def test_check_takes_the_file_as_an_argument_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "one.json").write_text('{"backends": ["http://a:1"], "trusted_proxies": ["10.0.0.0/8"]}')
+    for words in (["one.json"], ["-c", "one.json"], ["one.json", "--config", "one.json"]):
+        assert cli.main(["check", *words]) == 0
+        said = capsys.readouterr()
+        assert said.out == "ok: 1 backend, strategy round_robin\n"
+        assert said.err.startswith("warning: trusted_proxies: a proxy is in front of the port that has the admin pages, too")
+    assert cli.main(["check", "one.json", "-c", "backends.json"]) == 2
+
+
+def test_check_names_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SMARTEDGE_STRATGEY", "ewma")
+    assert cli.main(["check"]) == 0
+    said = capsys.readouterr().err
+    assert said == "warning: SMARTEDGE_STRATGEY is no variable of ours; did you mean SMARTEDGE_STRATEGY?\n"
+
+
+def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "ok": True, "file": "backends.json", "backends": 2, "strategy": "round_robin", "problems": [], "warnings": [],
+    }  # fmt: skip
+    (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
+    assert cli.main(["check", "--json"]) == 2
+    said = capsys.readouterr()
+    broken = json.loads(said.out)
+    assert (broken.keys(), broken["ok"]) == (document.keys(), False)
+    assert [problem["path"] for problem in broken["problems"]] == ["backends[0]", "strategy"]
+    assert said.err.startswith("smartedge: 2 problems")
+
+
 def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "backends.json").write_text('{"backends": ["a", {"url": "http://a", "wieght": 1}]}')
     assert cli.main(["check"]) == 2
@@ -218,9 +251,40 @@ def test_a_wrong_command_line_is_exit_status_2(arguments: list[str], capsys: pyt
     assert "Error: Error" not in capsys.readouterr().err
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_told(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([flag]) == 0
     assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in cli.program.commands if name not in ("run", "simulate")])
+def test_every_command_knows_the_same_flags(name: str) -> None:
+    """`run` answers nothing that could be JSON, and `simulate` has a scenario of its own."""
+    flags = {flag for parameter in cli.program.commands[name].params for flag in parameter.opts}
+    assert {"-c", "--config", "--json"} <= flags
+    if name != "check":
+        assert {"--url", "--cacert"} <= flags
+
+
+@pytest.mark.parametrize(
+    "words", [["reload"], ["status"], ["drain", "b"], ["enable", "b"], ["disable", "b"], ["weight", "b", "2"], ["explain"]]
+)
+def test_every_answer_can_be_had_as_json_a_refusal_too(
+    words: list[str], balancer: SmallBalancer, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    balancer.answer(200, {"message": "done", "generation": 5})
+    assert cli.main([*words, "--json", "--url", balancer.url]) == 0
+    assert json.loads(capsys.readouterr().out) == {"message": "done", "generation": 5}
+
+    problem = {"status": 404, "title": "Unknown", "detail": "There is none."}
+    balancer.answer(404, problem)
+    assert cli.main([*words, "--json", "--url", balancer.url]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"error": problem}
+    assert said.err == "smartedge: refused with status 404: Unknown: There is none.\n"
+
+    assert cli.main([*words, "--json", "--url", nobody]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["title"] == "Not asked"
 
 
 def test_reload_asks_the_balancer_and_tells_what_changed(

@@ -67,6 +67,12 @@ def test_drain_waits_until_the_last_request_has_ended(balancer: Start, capsys: p
     assert capsys.readouterr().out == "draining\nb2 is drained\n"
 
 
+def test_drain_with_json_prints_one_document_when_all_is_done(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    server = balancer({"message": "draining", "in_flight": 2}, {"in_flight": 2}, {"in_flight": 0})
+    assert cli.main(["drain", "b2", "--wait", "--json", "--url", server.url]) == 0
+    assert json.loads(capsys.readouterr().out) == {"message": "draining", "in_flight": 0}
+
+
 def test_drain_does_not_wait_for_ever(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:
     server = balancer({"message": "draining"}, {"in_flight": 2})
     assert cli.main(["drain", "b2", "--wait", "--timeout", "0", "--url", server.url]) == 1

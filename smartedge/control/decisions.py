@@ -53,6 +53,7 @@ class Decisions:
 
     left: ordinary requests until the next one that is sampled; whoever forwards counts it down. ratio: of ordinary
     requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
+    client_of: gives the address of a request's client. on_sampled: told of each ordinary request that is sampled.
     """
 
     def __init__(
@@ -62,9 +63,13 @@ class Decisions:
         may_ask: Callable[[Any], bool],
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
+        client_of: Callable[[Any], bytes] = lambda request: request.peer,
+        on_sampled: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self._rng = rng
         self._may_ask = may_ask
+        self._client_of = client_of
+        self._on_sampled = on_sampled
         self._clock = clock
         self._wall = wall
         self._second = 0
@@ -98,6 +103,7 @@ class Decisions:
         sampled = self.left < 0
         if sampled:
             self.left = self._gap()
+            self._on_sampled(request)
         if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
         return Trace("sampled") if sampled else None
@@ -139,7 +145,7 @@ class Decisions:
             "at": round(self._wall() - (now - exchange.started), 6),
             "slot": self._slot,
             "why": trace.why,
-            "client": request.peer.decode("latin-1"),
+            "client": self._client_of(request).decode("latin-1"),
             "method": request.method.decode("latin-1")[:MOST_PATH],
             "path": request.target.partition(b"?")[0].decode("latin-1")[:MOST_PATH],
             "status": exchange.status,

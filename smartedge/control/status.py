@@ -7,22 +7,19 @@ nothing.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from smartedge.balancer.backend import Backend, Learned
-from smartedge.balancer.cells import CODE_CELLS, LATENCY_CELLS, Cell, quantile
+from smartedge.balancer.cells import CODE_CELLS, Cell, quantile
 from smartedge.balancer.pool import Pool
 from smartedge.config import Config
 from smartedge.control.metrics import BackendReading, Snapshot
+from smartedge.control.recent import Counted, Recent
 
 Document = dict[str, Any]
 """What becomes JSON."""
-
-TICK_S = 10.0
-WINDOW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +33,12 @@ class LastCheck:
     took_s: float
 
 
-class ReloadResult(Protocol):
-    """What a reload has done."""
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload has done. status: 200, or 202 when a worker has not confirmed in time. document: the answer."""
 
-    @property
-    def status(self) -> int:
-        """200, or 202 when a worker has not confirmed in time."""
-        ...
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The answer: generation, changes, workers."""
-        ...
+    status: int
+    document: Mapping[str, Any]
 
 
 class Edge(Protocol):
@@ -90,7 +81,7 @@ class Edge(Protocol):
 
     @property
     def recent(self) -> Recent:
-        """The latencies of the last minute."""
+        """What was counted in the last minute."""
         ...
 
     @property
@@ -118,37 +109,12 @@ class Edge(Protocol):
         """Return the id of a request, the same one that the log has."""
         ...
 
-    def reload(self, body: bytes | None, if_match: str | None) -> ReloadResult:
+    def reload(self, body: bytes | None, if_match: str | None) -> Reloaded:
         """Apply a configuration, the file's if there is no body.
 
         if_match: the value of an If-Match field. Raises ConfigError or an EdgeError (412 for If-Match), and has changed nothing.
         """
         ...
-
-
-class Recent:
-    """Latencies of about the last minute: what the buckets have gained since they were last written down that long ago."""
-
-    def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
-        self._tick_s = tick_s
-        self._window_s = window_s
-        self._kept: deque[tuple[float, dict[str, list[float]]]] = deque()
-
-    def tick(self, now: float, backends: Sequence[Backend]) -> None:
-        """Write the buckets down, if it is time; call it when serving begins, and then as often as you like."""
-        if self._kept and now - self._kept[-1][0] < self._tick_s:
-            return
-        self._kept.append((now, {backend.key: backend.learned.totals()[LATENCY_CELLS] for backend in backends}))
-        while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
-            self._kept.popleft()
-
-    def gained(self, key: str, buckets: Sequence[float]) -> Sequence[float]:
-        """Return how much was counted in each bucket lately; all of it when nothing was written down yet."""
-        before = self._kept[0][1].get(key) if self._kept else None
-        if before is None:
-            return buckets
-        gained = [count - old for count, old in zip(buckets, before, strict=True)]
-        return buckets if min(gained) < 0 else gained  # less than before: the row belongs to another life of the backend
 
 
 def snapshot(edge: Edge) -> Snapshot:
@@ -184,6 +150,10 @@ def status_document(edge: Edge) -> Document:
     rows = [backend.learned.totals() for backend in backends]
     own = edge.own.totals()
     requests = [_requests(row) for row in rows]
+    lately = [edge.recent.gained(backend.key, row) for backend, row in zip(backends, rows, strict=True)]
+    since = edge.recent.since()
+    window_s = now - (edge.started_at if since is None else since)
+    answered = sum(one.requests for one in lately)
     return {
         "strategy": config.strategy,
         "generation": edge.generation,
@@ -200,16 +170,32 @@ def status_document(edge: Edge) -> Document:
             "received_bytes": sum(int(row[Cell.BYTES_IN]) for row in (*rows, own)),
             "sent_bytes": sum(int(row[Cell.BYTES_OUT]) for row in (*rows, own)),
         },
+        "recent": {
+            "window_s": round(window_s, 3),
+            "requests_per_s": _rate(answered, window_s),
+            "failed_per_s": _rate(sum(one.failed for one in lately), window_s),
+        },
         "backends": [
-            _backend(edge, backend, row, now, zone=zones.get(backend.id), share=_ratio(count, sum(requests)))
-            for backend, row, count in zip(backends, rows, requests, strict=True)
+            _backend(edge, backend, row, now, zone=zones.get(backend.id), share=_ratio(count, sum(requests)), recent=recent)
+            | {"recent": _recent(recent, window_s, answered)}
+            for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
         ],
     }
 
 
-def _backend(edge: Edge, backend: Backend, row: Sequence[float], now: float, *, zone: str | None, share: float) -> Document:
+def _recent(counts: Counted, window_s: float, answered: float) -> Document:
+    """What a backend did in the last minute; answered: the requests of all backends in it."""
+    return {
+        "requests_per_s": _rate(counts.requests, window_s),
+        "failed_per_s": _rate(counts.failed, window_s),
+        "share_ratio": _ratio(counts.requests, answered),
+    }
+
+
+def _backend(
+    edge: Edge, backend: Backend, row: Sequence[float], now: float, *, zone: str | None, share: float, recent: Counted
+) -> Document:
     why_not = backend.why_not(now)
-    recent = edge.recent.gained(backend.key, row[LATENCY_CELLS])
     check = edge.last_check(backend)
     return {
         "id": backend.id,
@@ -223,6 +209,7 @@ def _backend(edge: Edge, backend: Backend, row: Sequence[float], now: float, *, 
         "breaker": backend.learned.breaker.state,
         "available": why_not is None,
         "why_not": why_not,
+        "ejected_s": round(backend.learned.breaker.next_change_at(now) - now, 3) if why_not == "breaker_open" else None,
         "in_flight": int(row[Cell.IN_FLIGHT]),
         "max_in_flight": backend.cap(),
         "tunnels": int(row[Cell.TUNNELS]),
@@ -237,8 +224,8 @@ def _backend(edge: Edge, backend: Backend, row: Sequence[float], now: float, *, 
         "received_bytes": int(row[Cell.BYTES_IN]),
         "sent_bytes": int(row[Cell.BYTES_OUT]),
         "ewma_s": round(backend.learned.ewma.mean_s, 6),
-        "p50_s": _rounded(quantile(0.5, recent)),
-        "p99_s": _rounded(quantile(0.99, recent)),
+        "p50_s": _rounded(quantile(0.5, recent.latencies)),
+        "p99_s": _rounded(quantile(0.99, recent.latencies)),
         "last_check": None if check is None else asdict(replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))),
     }
 
@@ -265,6 +252,10 @@ def _requests(row: Sequence[float]) -> int:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+def _rate(count: float, window_s: float) -> float:
+    return round(count / window_s, 3) if window_s > 0 else 0.0
 
 
 def _rounded(seconds: float | None) -> float | None:

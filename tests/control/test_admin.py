@@ -23,8 +23,9 @@ from smartedge.balancer.strategies import STRATEGIES
 from smartedge.config import Config, ConfigError, Problem, parse
 from smartedge.control.admin import make_admin
 from smartedge.control.pages import MAX_BODY_BYTES
+from smartedge.control.recent import Recent
 from smartedge.control.reload import PreconditionFailed
-from smartedge.control.status import LastCheck, Recent
+from smartedge.control.status import LastCheck
 from tests.fakes import local_client
 
 TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
@@ -393,6 +394,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "draining": False,
         "uptime_s": 60.0,
         "workers": [{"slot": 0, "pid": 4711}],
+        "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
         "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
     }
     assert backends[0] == {
@@ -407,6 +409,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "breaker": "closed",
         "available": False,
         "why_not": "unprobed",
+        "ejected_s": None,
         "in_flight": 0,
         "max_in_flight": None,
         "tunnels": 0,
@@ -424,6 +427,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "p50_s": None,
         "p99_s": None,
         "last_check": {"at": 1.75e9, "ok": True, "status": 200, "detail": "status 200", "took_s": 0.002},
+        "recent": {"requests_per_s": 0.0, "failed_per_s": 0.0, "share_ratio": 0.0},
     }
     assert (backends[1]["zone"], backends[1]["last_check"]) == (None, None)
 
@@ -468,7 +472,9 @@ def test_asking_changes_nothing(edge: SmallEdge, client: FlaskClient) -> None:
         client.get(path)
     assert client.get("/api/status").get_json()["backends"][0]["breaker"] == "open"
     edge.clock = 1002.0
-    assert client.get("/api/status").get_json()["backends"][0]["why_not"] == "breaker_open"
+    shown = client.get("/api/status").get_json()["backends"][0]
+    assert shown["why_not"] == "breaker_open"
+    assert 0 < shown["ejected_s"] <= 5
 
 
 def test_quantiles_are_those_of_about_the_last_minute(edge: SmallEdge, client: FlaskClient) -> None:
@@ -491,6 +497,22 @@ def test_quantiles_are_those_of_about_the_last_minute(edge: SmallEdge, client: F
     for now in range(1121, 1131, 1):
         edge.recent.tick(float(now), backends)
     assert quantiles() == (None, None)
+
+
+def test_rates_and_shares_are_those_of_the_last_minute_and_not_since_the_start(edge: SmallEdge, client: FlaskClient) -> None:
+    """A backend that had come back an hour ago, and took half of the requests, was shown with 3% of them."""
+    serve(edge.backend("b1"), 100_000)
+    edge.recent.tick(1060.0, edge.pool.backends)
+    serve(edge.backend("b1"), 90)
+    serve(edge.backend("b2"), 30)
+    edge.backend("b2").learned.add(Cell.FAILED)
+    edge.clock = 1090.0
+    document = client.get("/api/status").get_json()
+    assert document["recent"] == {"window_s": 30.0, "requests_per_s": 4.0, "failed_per_s": 0.033}
+    assert [backend["recent"] for backend in document["backends"]] == [
+        {"requests_per_s": 3.0, "failed_per_s": 0.0, "share_ratio": 0.75},
+        {"requests_per_s": 1.0, "failed_per_s": 0.033, "share_ratio": 0.25},
+    ]
 
 
 def test_a_backend_that_came_since_the_last_tick_is_counted_from_its_start(edge: SmallEdge, client: FlaskClient) -> None:
