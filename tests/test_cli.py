@@ -137,7 +137,7 @@ def test_check_takes_the_file_as_an_argument_too(directory: Path, capsys: pytest
     for words in (["one.json"], ["-c", "one.json"], ["one.json", "--config", "one.json"]):
         assert cli.main(["check", *words]) == 0
         said = capsys.readouterr()
-        assert said.out == "ok: 1 backend, strategy round_robin\n"
+        assert said.out == "ok: 1 backend, strategy adaptive\n"
         assert said.err.startswith("warning: trusted_proxies: a proxy is in front of the port that has the admin pages, too")
     assert cli.main(["check", "one.json", "-c", "backends.json"]) == 2
 
@@ -153,7 +153,7 @@ def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys
     assert cli.main(["check", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {
-        "ok": True, "file": "backends.json", "backends": 2, "strategy": "round_robin", "problems": [], "warnings": [],
+        "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive", "problems": [], "warnings": [],
     }  # fmt: skip
     (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
     assert cli.main(["check", "--json"]) == 2
