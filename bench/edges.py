@@ -14,6 +14,7 @@ from pathlib import Path
 from peers import Command, Peer, Place, caddy, edge_env, haproxy, needs, needs_file, nginx, smartedge
 
 ANSWER_S = 5
+# `smartedge` is what a list of backends alone gives.
 EWMA = {"strategy": "ewma", "retry": {"statuses": [500, 502, 503, 504], "hedge": True}}
 ROUND_ROBIN = {"strategy": "round_robin", "retry": {"statuses": [500, 502, 503, 504]}}
 
@@ -85,6 +86,7 @@ EDGES = {
         Peer("nginx", needs("nginx", "nginx"), _nginx),
         Peer("haproxy", needs("haproxy", "haproxy"), _haproxy),
         Peer("caddy", needs("caddy", "caddy"), _caddy),
+        Peer("smartedge", needs_file("smartedge/__main__.py"), ours({}), ours=True),
         Peer("smartedge-ewma", needs_file("smartedge/__main__.py"), ours(EWMA), ours=True),
         Peer("smartedge-rr", needs_file("smartedge/__main__.py"), ours(ROUND_ROBIN), ours=True),
     )

@@ -48,8 +48,10 @@ class Backend:
         self._before = 0  # requests that came to processes that have ended
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
+    def start(self, behaviour: Behaviour | None = None) -> None:
         argv = [str(built(SLOTS)), f"127.0.0.1:{self.port}", self.name, str(self._seed + len(self._processes))]
+        if behaviour is not None:
+            argv.append(json.dumps(asdict(behaviour)))
         self._processes.append(start(argv, {}, self.log))
 
     def await_answer(self) -> None:
@@ -60,6 +62,9 @@ class Backend:
 
     def leave(self, name: str) -> None:
         self._before += self._control("GET")
+        self._processes[-1].send_signal(signal.Signals[name])
+
+    def send(self, name: str) -> None:
         self._processes[-1].send_signal(signal.Signals[name])
 
     def arrived(self) -> int:
@@ -84,16 +89,16 @@ class Backend:
 class Site:
     """An edge, its backends and its load."""
 
-    def __init__(self, edge: Peer, directory: Path, seed: int) -> None:
+    def __init__(self, edge: Peer, directory: Path, seed: int, count: int) -> None:
         self.edge = edge
         self.directory = directory / edge.name
         self.directory.mkdir(parents=True)
         self.port = free_port()
-        self.backends = [Backend(self.directory, f"b{index}", seed + 10 * index) for index in range(BACKENDS)]
+        self.backends = [Backend(self.directory, f"b{index}", seed + 10 * index) for index in range(count)]
         self.log = self.directory / "edge.log"
         self.lines = self.directory / "requests"
         self._load: subprocess.Popen[bytes] | None = None
-        self._baseline = [0] * BACKENDS
+        self._baseline = [0] * count
         self._pid = 0
         self._cpu_s = 0.0
 
@@ -116,7 +121,8 @@ class Site:
 
     def load(self, at: float, settings: Settings, seed: int) -> None:
         """Have the load begin at this Unix time."""
-        argv = [str(built(POISSON)), "-rate", str(settings.rate), "-seconds", str(settings.warmup_s + settings.seconds)]
+        rate = settings.rate * len(self.backends) / BACKENDS
+        argv = [str(built(POISSON)), "-rate", str(rate), "-seconds", str(settings.warmup_s + settings.seconds)]
         argv += ["-at", f"{at:.6f}", "-seed", str(seed), "-timeout", f"{PATIENCE_S}s", f"127.0.0.1:{self.port}"]
         self._load = start(argv, {}, self.lines)
 
@@ -148,7 +154,7 @@ def trial(scenario: Scenario, edges: Sequence[Peer], settings: Settings, directo
     with contextlib.ExitStack() as stack:
         sites = []
         for edge in edges:
-            site = Site(edge, directory, seed)
+            site = Site(edge, directory, seed, scenario.backends)
             try:
                 sites.append(stack.enter_context(site.open()))
             except (NotStartedError, subprocess.CalledProcessError) as error:
@@ -180,11 +186,17 @@ def timeline(scenario: Scenario, sites: Sequence[Site], settings: Settings) -> l
         for act in scenario.acts:
             at = settings.warmup_s + act.at * settings.seconds if act.at else 0.0
             for backend in (site.backends[index] for index in act.backends):
-                if act.signal is None:
+                back = at + act.away * settings.seconds
+                if act.pause_s:
+                    add(at, partial(backend.send, "SIGSTOP"))
+                    add(at + act.pause_s, partial(backend.send, "SIGCONT"))
+                elif act.signal is None:
                     add(at, partial(backend.behave, act.behaviour))
                 else:
                     add(at, partial(backend.leave, act.signal))
-                    add(at + act.away * settings.seconds, backend.start)
+                    add(back, partial(backend.start, act.behaviour))
+                    if act.cold_s:
+                        add(back + act.cold_s, partial(backend.behave, Behaviour()))
     return events
 
 

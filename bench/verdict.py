@@ -13,7 +13,6 @@ from report import aligned
 from scenarios import SCENARIOS, Scenario
 from svg import Bar, Panel, write_panels
 
-EVEN = "even"
 CUT = 6.0  # a bar of full length is this many times the least even p99; longer ones are cut short
 RIGHT = 290  # room for the figures
 
@@ -65,10 +64,11 @@ def rows(rounds: Sequence[Round], scenario: str) -> list[Row]:
 
 def _row(rounds: Sequence[Round], scenario: str, edge: str) -> Row:
     seen = [done[scenario][edge] for done in rounds if edge in done.get(scenario, {})]
+    even = SCENARIOS[scenario].even
     ratios = [
-        done[scenario][edge].p99_ms / done[EVEN][edge].p99_ms
+        done[scenario][edge].p99_ms / done[even][edge].p99_ms
         for done in rounds
-        if edge in done.get(scenario, {}) and edge in done.get(EVEN, {})
+        if edge in done.get(scenario, {}) and edge in done.get(even, {})
     ]
     errors: dict[str, int] = {}
     for figures in seen:
@@ -136,14 +136,13 @@ def summary(rounds: Sequence[Round], names: Sequence[str]) -> str:
 
 
 def verdicts(rounds: Sequence[Round], names: Sequence[str]) -> list[Verdict]:
-    """What `smartedge-ewma` was to reach, and that `smartedge-rr` answered everything."""
+    """What the edges with bars of their own were to reach, and that `smartedge-rr` answered everything."""
     found = []
     for name in names:
-        bar = SCENARIOS[name].bar
         by_edge = {row.edge: row for row in rows(rounds, name)}
-        if bar is None:
-            continue
-        if (row := by_edge.get("smartedge-ewma")) is not None:
+        for edge, bar in SCENARIOS[name].bars.items():
+            if (row := by_edge.get(edge)) is None:
+                continue
             if row.ratio is not None and row.ratio_range is not None:
                 seen = "{:.2f} x ({:.2f}-{:.2f})".format(row.ratio, *row.ratio_range)
                 found.append(Verdict(row.edge, name, f"p99 <= {bar.p99_ratio} x even", seen, row.ratio <= bar.p99_ratio))
@@ -152,7 +151,7 @@ def verdicts(rounds: Sequence[Round], names: Sequence[str]) -> list[Verdict]:
                 found.append(Verdict(row.edge, name, wanted, f"{row.worst_ms:.0f} ms", row.worst_ms < bar.worst_ms))
             if bar.errors is not None:
                 found.append(_errors_verdict(row, name, bar.errors))
-        if (row := by_edge.get("smartedge-rr")) is not None:
+        if SCENARIOS[name].bars and (row := by_edge.get("smartedge-rr")) is not None:
             found.append(_errors_verdict(row, name, 0))
     return found
 
@@ -181,9 +180,9 @@ def as_json(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, object]:
 
 def write_chart(path: Path, rounds: Sequence[Round], names: Sequence[str], caption: str) -> None:
     """A panel for each scenario, a bar for each edge's p99; the dashed line is the least p99 with all backends even."""
-    even = min((row.p99_ms for row in rows(rounds, EVEN)), default=None)
     panels = []
     for name in names:
+        even = min((row.p99_ms for row in rows(rounds, SCENARIOS[name].even)), default=None)
         found = rows(rounds, name)
         bars = [Bar(row.edge, row.p99_ms, _figure(row), row.edge not in EDGES or EDGES[row.edge].ours) for row in found]
         # One scale for all, so that panels can be compared; but not where every bar would be cut.
