@@ -395,3 +395,13 @@ def test_the_edge_says_hello_to_everybody_and_proves_itself_to_who_has_the_token
     assert "proof" not in app.test_client().get(hello.PATH, headers={hello.FIELD: nonce}, environ_base=anybody).get_json()
     assert app.test_client().get(hello.PATH).status_code == 400
     app.edge.stop()
+
+
+def test_the_admin_pages_know_whose_connection_they_are_asked_on() -> None:
+    """Not with a test client, which has none: a socket of ours without a descriptor made every admin page a 500."""
+    app = app_for("http://127.0.0.1:1")
+    with edge_server(app) as server:
+        get = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        (answer,) = parse_answers(talk(server, get))
+    assert answer.status == 200
+    app.edge.stop()

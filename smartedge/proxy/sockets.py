@@ -147,6 +147,10 @@ class Socket:
             return False
         return True
 
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when it is closed; control/peer_owner.py asks the kernel by it who is at the other end."""
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Close; a second call does nothing. Whoever waits here is the `Wire`'s to wake."""
         for watcher in (self._reads, self._writes):
