@@ -10,7 +10,6 @@ import logging
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
 from time import monotonic, time
 from typing import Any
 
@@ -27,7 +26,7 @@ from smartedge.config_sources import sticky_secret
 from smartedge.control.checks import HealthLoop
 from smartedge.control.decisions import Decisions
 from smartedge.control.follower import parse_exact
-from smartedge.control.housekeeping import Housekeeping
+from smartedge.control.housekeeping import Housekeeping, LateLock
 from smartedge.control.identity import edge_identity
 from smartedge.control.place import Place, Table, open_place
 from smartedge.control.probe import HttpProbe
@@ -82,7 +81,7 @@ class Edge:
     ) -> None:
         self.token = token
         self.began = False
-        self._beginning = Lock()
+        self._beginning = LateLock()
         self.recent = Recent()
         self.ids = RequestIds()
         self.own = Learned()

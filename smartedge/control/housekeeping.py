@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,24 @@ class Housekeeping:
             except Exception:
                 log.exception("housekeeping failed and is tried again in %g s", self._interval_s)
             gevent.sleep(self._interval_s)
+
+
+class LateLock:
+    """A lock that is made when it is first taken, for what holds one while it waits or writes.
+
+    With gunicorn's `--preload` the app is made in the arbiter, before gevent has patched `threading`. A lock from then stops the
+    whole worker when a second greenlet wants it, and with it the one that would give it back: for ever, seen in one start of 12.
+    """
+
+    def __enter__(self) -> None:
+        self._lock().acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock().release()
+
+    def _lock(self) -> threading.Lock:
+        lock: threading.Lock = self.__dict__.setdefault("lock", threading.Lock())  # one for all, though several come at once
+        return lock
 
 
 def when_serving(begin: Callable[[], None]) -> None:

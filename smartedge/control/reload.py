@@ -10,12 +10,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from smartedge.balancer.errors import EdgeError
 from smartedge.control.applied import Applied, report, settings_of
 from smartedge.control.generations import CONFIRM_S, Alone, Fleet, Generation
+from smartedge.control.housekeeping import LateLock
 from smartedge.control.workers import StateError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Reloader:
         self._now = now
         self._renew = renew
         self._at_start = settings_of(config)
-        self._lock = Lock()
+        self._lock = LateLock()
         self._fleet: Fleet = Alone()
         self._followed: object = None
 
