@@ -15,12 +15,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.live.peers import Answer, Client, Script, exchange, read_answer
 from tests.live.processes import ROOT, Running, ask, listens, running, wait_until
 from tests.live.processes import Answer as Plain
 
 OWN, WORKER, GEVENT = "own", "worker", "gevent"
 """Our own server; our server in a gunicorn worker; gunicorn's own loop and parser."""
+
+on_our_own_server = pytest.mark.parametrize("edge", [OWN], indirect=True)
+"""For a test of the fixture `edge` that no server has a part in: what it shows is the same under all of them."""
 
 COMMON: dict[str, Any] = {
     "health": {"interval_s": 0.5, "timeout_s": 0.5, "fall": 2, "rise": 1},

@@ -47,6 +47,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a list of one package: what `make venv` does with the project's own list takes a minute."""
+    directory = tmp_path_factory.mktemp("small")
+    pin = next(line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith("iniconfig=="))
+    (directory / "requirements.txt").write_text(f"{pin}\n")
+    return directory
+
+
 @pytest.fixture
 def config(tree: Path) -> Iterator[Path]:
     """The copy's backends.json, put back as it was afterwards."""
@@ -65,6 +74,13 @@ def make_run(tree: Path) -> Iterator[Running]:
         yield edge
 
 
+@pytest.fixture(scope="class")
+def started(tree: Path) -> Iterator[Running]:
+    """A `make run` for the experiments, each of which puts back what it changes."""
+    with make_run(tree) as edge:
+        yield edge
+
+
 def refuse_busy_ports() -> None:
     busy = [port for port in (8080, 8081, 8082) if listens(port)]
     assert not busy, f"these tests need the ports 8080-8082, and {busy} are in use by something else"
@@ -76,6 +92,17 @@ def make(tree: Path, *arguments: str, env: dict[str, str] | None = None) -> subp
     return subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
     )
+
+
+def environment(directory: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """What `make venv` runs, for another environment and list of packages."""
+    command = [
+        shutil.which("python3") or "python3",
+        ROOT / "deploy" / "environment.py",
+        directory / "v",
+        directory / "requirements.txt",
+    ]
+    return subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=240)
 
 
 def said(result: subprocess.CompletedProcess[str]) -> list[str]:
@@ -100,20 +127,6 @@ def test_make_alone_lists_the_targets() -> None:
     assert listed.returncode == 0
     for target in ("run", "test", "test-live", "check", "fix", "load-test", "bench", "clean"):
         assert re.search(rf"^  make {target} +\w", listed.stdout, re.MULTILINE)
-
-
-def test_make_run_starts_all_three_and_curl_alternates_between_the_servers(tree: Path) -> None:
-    with make_run(tree) as edge:
-        assert "🚀 SmartEdge iniciado na porta 8080" in edge.lines
-        answers = [server_of(ask("http://localhost:8080/").text) for _ in range(6)]
-        assert sorted(answers[:2]) == ["server1", "server2"]
-        assert answers == answers[:2] * 3
-
-
-def test_a_second_make_run_installs_nothing(tree: Path) -> None:
-    with make_run(tree) as edge:
-        assert "installing" not in edge.output
-        assert "making" not in edge.output
 
 
 def test_ctrl_c_stops_all_three_quietly_and_leaves_no_process(tree: Path) -> None:
@@ -178,7 +191,7 @@ def test_a_busy_port_is_one_clear_line_and_status_2(tree: Path, port: int, name:
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [(None, "backends.json"), ("{", "backends.json"), ('{"backends": ["ftp://x"], "colour": 1}', "colour")],
+    [(None, "backends.json"), ('{"backends": ["ftp://x"], "colour": 1}', "colour")],
 )
 def test_a_missing_or_broken_configuration_starts_nothing(config: Path, text: str | None, complaint: str) -> None:
     if text is None:
@@ -192,12 +205,12 @@ def test_a_missing_or_broken_configuration_starts_nothing(config: Path, text: st
     assert "server1 on" not in refused.stdout
 
 
-def test_an_unreachable_package_index_is_one_clear_line_and_the_next_run_mends_it(tree: Path, tmp_path: Path) -> None:
-    refused = make(tree, "venv", f"VENV={tmp_path}/v", env=NO_INDEX)
+def test_an_unreachable_package_index_is_one_clear_line_and_the_next_run_mends_it(small: Path) -> None:
+    refused = environment(small, NO_INDEX)
     assert refused.returncode == 2
     assert len(said(refused)) == 1
     assert said(refused)[0].startswith("cannot reach the package index: check the network or PIP_INDEX_URL")
-    assert make(tree, "venv", f"VENV={tmp_path}/v").returncode == 0
+    assert environment(small).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -221,51 +234,20 @@ def test_a_missing_python3_venv_is_one_clear_line(tree: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("damage", ["no interpreter", "no pip"])
-def test_a_broken_environment_is_made_anew_and_filled_again(tree: Path, damage: str) -> None:
+def test_a_broken_environment_is_made_anew_and_filled_again(small: Path, damage: str) -> None:
     """One that was to be made anew was once taken for full, because the old one had been."""
-    python = tree / ".venv" / "bin" / "python"
+    assert environment(small).returncode == 0
+    python = small / "v" / "bin" / "python"
     if damage == "no interpreter":
         python.unlink()
         python.symlink_to("/no/such/python")
     else:
-        for part in (tree / ".venv").glob("lib/python*/site-packages/pip-*"):
+        for part in (small / "v").glob("lib/python*/site-packages/pip-*"):
             shutil.rmtree(part)
-    mended = make(tree, "venv")
+    mended = environment(small)
     assert mended.returncode == 0, mended.stderr
-    assert "making .venv" in mended.stdout
-    assert subprocess.run([python, "-c", "import gevent, flask, pydantic"]).returncode == 0
-
-
-# The experiments of the README.
-
-
-def test_load_test_shares_evenly_and_nothing_fails(tree: Path) -> None:
-    with make_run(tree):
-        ask(f"{EDGE}/")  # an uneven start, which must not be counted
-        tested = make(tree, "load-test")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert re.search(r"^Failed requests:\s+0$", tested.stdout, re.MULTILINE)
-    shares = re.findall(r"http://localhost:808[12] +(\d+) +([\d.]+)%$", tested.stdout, re.MULTILINE)
-    assert [(int(count), float(share)) for count, share in shares] == [(500, 50.0), (500, 50.0)]
-    assert "1000 of 1000 requests complete, 0 failed, 0 with a status other than 2xx" in tested.stdout
-
-
-def test_load_test_takes_numbers_an_address_and_keep_alive(tree: Path) -> None:
-    with make_run(tree):
-        tested = make(tree, "load-test", "N=60", "C=3", "KEEPALIVE=1", f"URL={EDGE}/some/path")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert "60 of 60 requests complete" in tested.stdout
-    assert re.search(r"^Document Path:\s+/some/path$", tested.stdout, re.MULTILINE)
-    assert re.search(r"^Keep-Alive requests:\s+60$", tested.stdout, re.MULTILINE)
-
-
-def test_load_test_fails_when_answers_are_errors(tree: Path) -> None:
-    with make_run(tree):
-        for port in (8081, 8082):
-            ask(f"http://127.0.0.1:{port}/__control", "POST", body='{"fail_ratio": 1}')
-        tested = make(tree, "load-test", "N=20", "C=1")
-    assert tested.returncode == 2  # make's word for a recipe that failed
-    assert re.search(r"[1-9]\d* with a status other than 2xx", tested.stdout)
+    assert f"making {small / 'v'}" in mended.stdout
+    assert subprocess.run([python, "-c", "import iniconfig"]).returncode == 0
 
 
 def test_load_test_without_a_balancer_says_make_run(tree: Path) -> None:
@@ -282,51 +264,53 @@ def test_load_test_without_ab_says_how_to_install_it(tree: Path, tmp_path: Path)
     assert said(refused) == ["ab is missing; install it with: sudo apt install apache2-utils"]
 
 
-def test_a_killed_server_is_noticed_costs_no_request_and_gets_its_share_when_it_is_back(tree: Path) -> None:
-    with make_run(tree) as edge:
-        seen: list[int] = []
-        stop = threading.Event()
-
-        def client() -> None:
-            while not stop.is_set():
-                seen.append(ask(f"{EDGE}/").status)
-
-        clients = [threading.Thread(target=client) for _ in range(3)]
-        for thread in clients:
-            thread.start()
-        try:
-            wait_until(lambda: len(seen) > 30)
-            os.kill(edge.find("server1.py"), signal.SIGTERM)
-            edge.wait_for(r"^server1\.py stopped \(exit 0\); start it again with: python3 server1\.py &$")
-            edge.wait_for(r"^❌ http://localhost:8081 Offline$", 10)
-            assert {server_of(ask(f"{EDGE}/").text) for _ in range(10)} == {"server2"}
-            with running([shutil.which("python3") or "python3", "server1.py"], 8081, cwd=tree):
-                wait_until(lambda: edge.output.count("✅ http://localhost:8081 OK") == 2, 10, "the return of server1")
-                wait_until(lambda: server_of(ask(f"{EDGE}/").text) == "server1")
-        finally:
-            stop.set()
-            for thread in clients:
-                thread.join()
-        assert set(seen) == {200}
+# The experiments of the README.
 
 
-def test_a_third_backend_serves_after_the_file_is_edited_and_reloaded(tree: Path, config: Path) -> None:
-    port = free_port()
-    third = [shutil.which("python3") or "python3", "server2.py", "--name", "third", "--port", str(port)]
-    with make_run(tree) as edge, running(third, port, cwd=tree):
-        before = distribution()
-        written = json.loads(config.read_text())
-        written["backends"].append(f"http://localhost:{port}")
-        config.write_text(json.dumps(written))
-        answer = ask(f"{EDGE}/api/reload", "POST")
-        assert answer.status == 200, answer.text
-        edge.wait_for(r"^🔄 Backends atualizados via /api/reload$")
-        wait_until(lambda: {server_of(ask(f"{EDGE}/").text) for _ in range(3)} == {"server1", "server2", "third"}, 2)
-        assert all(distribution()[url] >= count for url, count in before.items())
+class TestExperiments:
+    """All with one `make run`; each leaves it as it was, but the last."""
 
+    def test_all_three_are_started_and_nothing_is_installed_again(self, started: Running) -> None:
+        assert "🚀 SmartEdge iniciado na porta 8080" in started.lines
+        assert "installing" not in started.output
+        assert "making" not in started.output
 
-def test_a_broken_file_is_refused_with_every_error_and_changes_nothing(tree: Path, config: Path) -> None:
-    with make_run(tree):
+    def test_curl_alternates_between_the_servers(self, started: Running) -> None:
+        answers = [server_of(ask("http://localhost:8080/").text) for _ in range(6)]
+        assert sorted(answers[:2]) == ["server1", "server2"]
+        assert answers == answers[:2] * 3
+
+    def test_load_test_shares_evenly_and_nothing_fails(self, started: Running, tree: Path) -> None:
+        ask(f"{EDGE}/")  # an uneven start, which must not be counted
+        tested = make(tree, "load-test")
+        assert tested.returncode == 0, tested.stdout + tested.stderr
+        assert re.search(r"^Failed requests:\s+0$", tested.stdout, re.MULTILINE)
+        shares = re.findall(r"http://localhost:808[12] +(\d+) +([\d.]+)%$", tested.stdout, re.MULTILINE)
+        assert [(int(count), float(share)) for count, share in shares] == [(500, 50.0), (500, 50.0)]
+        assert "1000 of 1000 requests complete, 0 failed, 0 with a status other than 2xx" in tested.stdout
+
+    def test_load_test_takes_numbers_an_address_and_keep_alive(self, started: Running, tree: Path) -> None:
+        tested = make(tree, "load-test", "N=60", "C=3", "KEEPALIVE=1", f"URL={EDGE}/some/path")
+        assert tested.returncode == 0, tested.stdout + tested.stderr
+        assert "60 of 60 requests complete" in tested.stdout
+        assert re.search(r"^Document Path:\s+/some/path$", tested.stdout, re.MULTILINE)
+        assert re.search(r"^Keep-Alive requests:\s+60$", tested.stdout, re.MULTILINE)
+
+    def test_a_third_backend_serves_after_the_file_is_edited_and_reloaded(self, started: Running, config: Path) -> None:
+        port = free_port()
+        third = [shutil.which("python3") or "python3", "server2.py", "--name", "third", "--port", str(port)]
+        with running(third, port, cwd=config.parent):
+            before = distribution()
+            written = json.loads(config.read_text())
+            written["backends"].append(f"http://localhost:{port}")
+            config.write_text(json.dumps(written))
+            answer = ask(f"{EDGE}/api/reload", "POST")
+            assert answer.status == 200, answer.text
+            started.wait_for(r"^🔄 Backends atualizados via /api/reload$")
+            wait_until(lambda: {server_of(ask(f"{EDGE}/").text) for _ in range(3)} == {"server1", "server2", "third"}, 5)
+            assert all(distribution()[url] >= count for url, count in before.items())
+
+    def test_a_broken_file_is_refused_with_every_error_and_changes_nothing(self, started: Running, config: Path) -> None:
         before = ask(f"{EDGE}/api/status").json()
         config.write_text('{"backends": ["http://localhost:8081", {"url": "ftp://x", "wieght": 2}]}')
         answer = ask(f"{EDGE}/api/reload", "POST")
@@ -337,3 +321,42 @@ def test_a_broken_file_is_refused_with_every_error_and_changes_nothing(tree: Pat
         assert after["generation"] == before["generation"]
         assert [backend["url"] for backend in after["backends"]] == [backend["url"] for backend in before["backends"]]
         assert {server_of(ask(f"{EDGE}/").text) for _ in range(2)} == {"server1", "server2"}
+
+    def test_load_test_fails_when_answers_are_errors(self, started: Running, tree: Path) -> None:
+        for ratio in (1, 0):
+            for port in (8081, 8082):
+                ask(f"http://127.0.0.1:{port}/__control", "POST", body=json.dumps({"fail_ratio": ratio}))
+            if ratio:
+                tested = make(tree, "load-test", "N=20", "C=1")
+        assert tested.returncode == 2  # make's word for a recipe that failed
+        assert re.search(r"[1-9]\d* with a status other than 2xx", tested.stdout)
+
+    def test_a_killed_server_is_noticed_costs_no_request_and_gets_its_share_when_it_is_back(
+        self, started: Running, tree: Path
+    ) -> None:
+        seen: list[int] = []
+        stop = threading.Event()
+
+        def client() -> None:
+            while not stop.is_set():
+                seen.append(ask(f"{EDGE}/").status)
+
+        wait_until(lambda: {server_of(ask(f"{EDGE}/").text) for _ in range(4)} == {"server1", "server2"}, 15)
+        well = started.output.count("✅ http://localhost:8081 OK")
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        try:
+            wait_until(lambda: len(seen) > 30)
+            os.kill(started.find("server1.py"), signal.SIGTERM)
+            started.wait_for(r"^server1\.py stopped \(exit 0\); start it again with: python3 server1\.py &$")
+            started.wait_for(r"^❌ http://localhost:8081 Offline$", 10)
+            assert {server_of(ask(f"{EDGE}/").text) for _ in range(10)} == {"server2"}
+            with running([shutil.which("python3") or "python3", "server1.py"], 8081, cwd=tree):
+                wait_until(lambda: started.output.count("✅ http://localhost:8081 OK") == well + 1, 10, "the return of server1")
+                wait_until(lambda: server_of(ask(f"{EDGE}/").text) == "server1")
+        finally:
+            stop.set()
+            for thread in clients:
+                thread.join()
+        assert set(seen) == {200}

@@ -24,9 +24,9 @@ from tests.live.processes import ask, free_port, wait_until
 from tests.live.steady import SteadyLoad
 
 WORKERS = 3
-RELOADS = 200
+RELOADS = 100
 KILL_EVERY_S = 1.0
-FLIP_EVERY_S = 6.0
+FLIP_EVERY_S = 3.0
 EXPECTED_FILES = ("board", "generation.json", "rows.json")
 
 HEALTH = {"interval_s": 0.5, "timeout_s": 5, "fall": 2, "rise": 1}

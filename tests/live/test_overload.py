@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.edges import LiveEdge, request, start_edge
+from tests.live.edges import LiveEdge, on_our_own_server, request, start_edge
 from tests.live.peers import Answer, Call, Script, answers, closes_without_answer, garbage, message, never_answers
 from tests.live.processes import wait_until
 
@@ -64,6 +64,7 @@ def test_a_backend_gets_no_more_than_it_may_and_the_others_wait(edge: LiveEdge) 
         assert "smartedge_queued_requests 0.0" in metrics
 
 
+@on_our_own_server
 def test_a_full_queue_answers_503_and_says_when_to_come_back(edge: LiveEdge) -> None:
     with Script(slowly) as backend:
         edge.configure(backend, limits={"in_flight_per_backend": 1, "queue": 2, "queue_s": 10})
@@ -72,6 +73,7 @@ def test_a_full_queue_answers_503_and_says_when_to_come_back(edge: LiveEdge) -> 
         assert {answer.get(b"retry-after") for answer in found if answer.status == 503} == {b"1"}
 
 
+@on_our_own_server
 def test_who_has_waited_long_enough_gets_503(edge: LiveEdge) -> None:
     with Script(never_answers()) as backend:
         edge.configure(backend, limits={"in_flight_per_backend": 1, "queue_s": 0.2}, timeouts={"first_byte_s": 1.5})
@@ -79,13 +81,19 @@ def test_who_has_waited_long_enough_gets_503(edge: LiveEdge) -> None:
         assert sorted(answer.status for answer in found) == [503, 503, 504]
 
 
+@on_our_own_server
 def test_the_time_in_the_queue_is_part_of_the_time_for_all_tries(edge: LiveEdge) -> None:
     """Each had waited for the one before it to time out, and then as long again."""
     with Script(never_answers()) as backend:
         limits, retry = {"in_flight_per_backend": 1, "queue_s": 20}, {"deadline_s": 1}
         edge.configure(backend, limits=limits, retry=retry, timeouts={"first_byte_s": 1.5})
+        started = time.monotonic()
         found = together(edge, 3)
-        assert sorted(answer.status for answer in found) == [503, 503, 504]
+        assert time.monotonic() - started < 2.5  # and not 3 s, or 4.5
+        # One that began a moment after the first one is sent in the last moment of its own time, and gets a 504, too.
+        statuses = [answer.status for answer in found]
+        assert statuses.count(504) >= 1
+        assert set(statuses) <= {503, 504}
 
 
 def test_a_backends_own_number_goes_before_the_common_one(own: LiveEdge) -> None:
@@ -186,6 +194,7 @@ def test_a_reload_to_a_wider_limit_holds_at_once(own: LiveEdge) -> None:
 # Deadlines.
 
 
+@on_our_own_server
 def test_all_tries_together_end_with_the_deadline(edge: LiveEdge) -> None:
     def fails_late(call: Call) -> None:
         call.request()
@@ -202,6 +211,7 @@ def test_all_tries_together_end_with_the_deadline(edge: LiveEdge) -> None:
         assert sum(backend["failed"] for backend in edge.backends()) <= 3
 
 
+@on_our_own_server
 def test_a_deadline_below_the_first_byte_time_is_the_time_for_one_try(edge: LiveEdge) -> None:
     with Script(never_answers()) as hung:
         edge.configure(hung, retry={"deadline_s": 0.5}, timeouts={"first_byte_s": 8})
@@ -221,6 +231,7 @@ def test_what_one_answer_asks_for_is_no_law_for_other_requests(own: LiveEdge, sa
         assert len(odd.requests) >= 4
 
 
+@on_our_own_server
 def test_a_body_that_was_promised_and_never_came_cuts_that_client_and_nobody_else(edge: LiveEdge) -> None:
     lie = garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nnot much")
     with Script(lie) as liar, Script(answers(body=b"good")) as good:
@@ -249,6 +260,7 @@ def test_what_waits_on_a_backend_that_falls_silent_is_tried_elsewhere_long_befor
             client.close()
 
 
+@on_our_own_server
 def test_what_must_not_run_twice_stays_with_a_backend_that_falls_silent(edge: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
         edge.configure(hung, good, timeouts={"first_byte_s": 3}, breaker={"open_s": 60})
@@ -262,6 +274,7 @@ def test_what_must_not_run_twice_stays_with_a_backend_that_falls_silent(edge: Li
             client.close()
 
 
+@on_our_own_server
 def test_refused_connections_are_tried_elsewhere_whatever_the_budget(edge: LiveEdge) -> None:
     with Script(closes_without_answer()) as bad, Script(answers(body=b"good")) as good:
         edge.configure(bad, good, retry={"budget_ratio": 0, "budget_per_s": 0}, breaker={"failures": 1000})

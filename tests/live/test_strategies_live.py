@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, request, start_edge
+from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, on_our_own_server, request, start_edge
 from tests.live.peers import Call, Script, answers, head, message
 from tests.live.processes import ROOT, ask, free_port, running, wait_until
 
@@ -228,6 +228,7 @@ def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones(edge: Liv
         assert jar.ask() == "b"
 
 
+@on_our_own_server
 def test_a_session_is_not_hedged_away_from_a_slow_backend(edge: LiveEdge) -> None:
     def late(call: Call) -> None:
         while call.request():

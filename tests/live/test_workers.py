@@ -17,13 +17,14 @@ import pytest
 
 from smartedge.control.place import STARTING_S
 from tests.live.acts import answers, says
-from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, document_of, first_piece, request, start_edge
+from tests.live.edges import GEVENT, OWN, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Script, message, refused_port
 from tests.live.processes import ROOT, ask, free_port, wait_until
 from tests.live.steady import SteadyLoad
 
 WORKERS = 3
-KINDS = [GEVENT, WORKER, OWN]
+KINDS = [GEVENT, OWN]
+"""Bare gunicorn, and `run`, whose workers are EdgeWorkers under gunicorn's arbiter."""
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -37,6 +38,20 @@ def many(
     with start_edge(directory, *backends, server=server, arguments=(*count, *arguments), **settings) as edge:
         wait_until(lambda: len(workers(edge)) == WORKERS, 30, "all workers")
         yield edge
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEdge]:
+    """An edge for the tests that leave it as it was."""
+    with Script(answers()) as nobody, many(tmp_path_factory.mktemp("many"), request.param, nobody) as edge:
+        yield edge
+
+
+@pytest.fixture
+def edge(started: LiveEdge) -> Iterator[LiveEdge]:
+    """The same; after the test every lease must be back."""
+    yield started
+    started.settled()
 
 
 def workers(edge: LiveEdge) -> list[dict[str, Any]]:
@@ -59,18 +74,19 @@ def everybody_says(edge: LiveEdge, what: Any) -> list[Any]:
 # --- reloads ---
 
 
-@pytest.mark.parametrize("server", KINDS)
-def test_a_reload_by_one_worker_is_in_force_in_all_when_it_is_answered(tmp_path: Path, server: str) -> None:
-    with Script(answers(body=b"old")) as old, Script(answers(body=b"new")) as new, many(tmp_path, server, old) as edge:
+def test_a_reload_by_one_worker_is_in_force_in_all_when_it_is_answered(edge: LiveEdge) -> None:
+    with Script(answers(body=b"old")) as old, Script(answers(body=b"new")) as new:
+        edge.configure(old)
+        generation, said = edge.status()["generation"], edge.process.output.count("🔄")
         assert {edge.ask().body for _ in range(20)} == {b"old"}
-        answer = edge.admin("/api/reload", "POST", body=json.dumps(document_of(tmp_path, new)))
+        answer = edge.admin("/api/reload", "POST", body=json.dumps(document_of(edge.directory, new)))
         assert answer.status == 200, answer.text
         told = answer.json()
         assert told["workers"] == {"applied": WORKERS, "live": WORKERS}
-        assert told["generation"] == 2
+        assert told["generation"] == generation + 1
         assert {edge.ask().body for _ in range(40)} == {b"new"}
-        assert {worker["generation"] for worker in workers(edge)} == {2}
-        assert edge.process.output.count("🔄") == 1
+        assert {worker["generation"] for worker in workers(edge)} == {generation + 1}
+        assert edge.process.output.count("🔄") == said + 1
 
 
 @pytest.mark.parametrize("server", KINDS)
@@ -190,9 +206,9 @@ def test_a_leader_that_is_stopped_is_stood_in_for(tmp_path: Path, server: str) -
         assert edge.process.output.count("❌") == 1
 
 
-@pytest.mark.parametrize("server", KINDS)
-def test_a_flip_is_known_to_all_at_once_and_said_once(tmp_path: Path, server: str) -> None:
-    with Script(answers()) as well, Script(answers()) as ill, many(tmp_path, server, well, ill) as edge:
+def test_a_flip_is_known_to_all_at_once_and_said_once(edge: LiveEdge) -> None:
+    with Script(answers()) as well, Script(answers()) as ill:
+        edge.configure(well, ill)
         ill.health = says(message(503))
         edge.process.wait_for(f"❌ {ill.url} Offline")
         asked = len(ill.requests)
@@ -200,7 +216,7 @@ def test_a_flip_is_known_to_all_at_once_and_said_once(tmp_path: Path, server: st
         assert len(ill.requests) == asked, "no worker sends it anything"
         said = everybody_says(edge, lambda: [b["health"] for b in edge.backends()])
         assert all(one == ["healthy", "unhealthy"] for one in said)
-        assert edge.process.output.count("❌") == 1
+        assert edge.process.output.count(f"❌ {ill.url}") == 1
 
 
 def test_a_worker_that_cannot_connect_has_the_leader_look(tmp_path: Path) -> None:
@@ -214,26 +230,29 @@ def test_a_worker_that_cannot_connect_has_the_leader_look(tmp_path: Path) -> Non
 # --- what they know together ---
 
 
-@pytest.mark.parametrize("server", KINDS)
-def test_any_worker_counts_for_the_whole_edge(tmp_path: Path, server: str) -> None:
-    with Script(answers()) as first, Script(answers()) as second, many(tmp_path, server, first, second) as edge:
+def test_any_worker_counts_for_the_whole_edge(edge: LiveEdge) -> None:
+    with Script(answers()) as first, Script(answers()) as second:
+        edge.configure(first, second)
+        before = edge.status()
+        worked = sum(worker["requests"] for worker in before["workers"])
         for _ in range(100):
             assert edge.ask().status == 200
         # A request is counted when its last byte has gone, which its client may know first.
-        wait_until(lambda: edge.status()["totals"]["requests"] == 100, 5, "the last one to be counted")
+        counted = before["totals"]["requests"] + 100
+        wait_until(lambda: edge.status()["totals"]["requests"] == counted, 5, "the last one to be counted")
         for status in everybody_says(edge, edge.status):
-            assert status["totals"]["requests"] == 100
-            assert sum(worker["requests"] for worker in status["workers"]) == 100
+            assert status["totals"]["requests"] == counted
+            assert sum(worker["requests"] for worker in status["workers"]) - worked == 100
             first_count, second_count = (backend["requests"] for backend in status["backends"])
             assert abs(first_count - second_count) <= 2 * WORKERS
         for text in everybody_says(edge, lambda: edge.admin("/metrics").text):
-            assert total_of(text, "smartedge_requests_total") == 100
+            assert sum(total_of(text, f'smartedge_requests_total{{backend="{b["id"]}"') for b in before["backends"]) == 100
             assert f"smartedge_workers {WORKERS}.0" in text
 
 
 def total_of(text: str, name: str) -> float:
     """All samples of a metric, added up."""
-    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{"))
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith((name + "{", name + ",")))
 
 
 @pytest.mark.parametrize("server", [GEVENT, OWN])
@@ -256,9 +275,9 @@ def test_counters_survive_a_killed_worker_and_go_with_a_removed_backend(tmp_path
         wait_until(lambda: len(json.loads((state / "rows.json").read_text())) == 1, 10, "the row to be freed")
 
 
-@pytest.mark.parametrize("server", KINDS)
-def test_the_whole_edge_is_a_lame_duck_and_serves_on(tmp_path: Path, server: str) -> None:
-    with Script(answers()) as backend, many(tmp_path, server, backend) as edge:
+def test_the_whole_edge_is_a_lame_duck_and_serves_on(edge: LiveEdge) -> None:
+    with Script(answers()) as backend:
+        edge.configure(backend)
         assert edge.admin("/smartedge/drain", "POST").json()["draining"] is True
         assert {answer.status for answer in everybody_says(edge, lambda: edge.admin("/health"))} == {503}
         assert edge.admin("/health").json()["status"] == "draining"
@@ -384,7 +403,7 @@ def test_without_a_usable_state_directory_several_workers_do_not_start(tmp_path:
         command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", "127.0.0.1:0", "smartedge:create_app()"]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "SMARTEDGE_STATE_DIR": str(tmp_path / "state")}
         ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
-        assert ended.returncode == 3
+        assert ended.returncode in (1, 3)  # 1 when a second worker fails while gunicorn deals with the first
     assert f"cannot make SMARTEDGE_STATE_DIR {tmp_path / 'state'}" in ended.stderr
 
 
