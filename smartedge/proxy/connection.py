@@ -39,6 +39,7 @@ class Connection:
     """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112).
 
     llhttp checks every head; bodies are counted, not parsed, and chunked ones have a decoder of their own.
+    doubtful: the last answer had no body by the rules (HEAD, 204, 304), and there are backends that send one all the same.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Connection:
         "_upload",
         "address",
         "complete",
+        "doubtful",
         "failure",
         "fields",
         "head_bytes",
@@ -66,7 +68,7 @@ class Connection:
         self.wire = wire
         self.way = way
         self.address = address
-        self.reused = False
+        self.reused = self.doubtful = False
         self.failure: EdgeError | None = None
         self.idle_since = 0.0
         self._upload: Upload | None = None
@@ -195,7 +197,8 @@ class Connection:
             self._rest = rest
             self.complete = False
             return
-        if bodiless or status in (204, 304):
+        self.doubtful = bodiless or status in (204, 304)
+        if self.doubtful:
             self.complete = True
             if rest:
                 self._spoil()

@@ -36,10 +36,18 @@ class TlsWire(Wire):
 
     __slots__ = ("_early", "_incoming", "_outgoing", "_tls", "_torn", "_until")
 
-    def __init__(self, sock: Any, context: ssl.SSLContext, *, server_side: bool = False, server_name: str | None = None) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_name: str | None = None,
+        urgent: bool = False,
+    ) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
-        super().__init__(sock)
+        super().__init__(sock, urgent=urgent)
         self._early = b""
         self._torn = False
         self._until = inf

@@ -29,6 +29,10 @@ from smartedge.proxy.wire import Wire, WireTimeout
 FRESH_S = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
 
+UNSEEN_S = 0.002
+"""How old the event loop's view of a connection may be for a request to go out on it, in seconds: about as long as bytes are on
+their way anyhow. In a longer round (a scrape, a reload) the kernel is asked about the connection itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -323,7 +327,9 @@ class EdgeAdapter(BaseAdapter):
             if not request.repeatable and monotonic() - connection.idle_since > FRESH_S:
                 connection.close()
                 continue
-            if (request.hasty or not request.repeatable) and not wire.peer_is_quiet():
+            if (
+                request.hasty or connection.doubtful or not request.repeatable or wire.unseen_s() > UNSEEN_S
+            ) and not wire.peer_is_quiet():
                 connection.close()
                 continue
             connection.reused = True
@@ -366,10 +372,10 @@ class EdgeAdapter(BaseAdapter):
             # The next one begins with what has worked (RFC 8305 section 4), and need not wait for the other.
             self._way = Way(sorted(way.addresses, key=lambda one: one != address), way.tls)
         if way.tls is None:
-            return Connection(Wire(sock), way, address)
+            return Connection(Wire(sock, urgent=True), way, address)
         opened: Any = sock
         try:
-            opened = wire = TlsWire(sock, way.tls, server_name=self._server_name)
+            opened = wire = TlsWire(sock, way.tls, server_name=self._server_name, urgent=True)
             wire.handshake(max(0.001, deadline - monotonic()))
         except (OSError, ValueError, WireTimeout) as error:
             opened.close()

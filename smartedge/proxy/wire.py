@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket as stdlib_socket
 from collections.abc import Callable
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -66,6 +66,8 @@ class Wire:
     """A plain TCP connection, used by at most one reader and one writer greenlet at a time.
 
     sock: a connected socket, ours (proxy/sockets.py) or gevent's; the wire owns it from here on.
+    urgent: what happens here is told before what happens elsewhere in the same round of the event loop. The connections to
+        backends are: what one sends unasked is known before a request of the same round could go out on it and get it for its answer.
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
     """
@@ -80,6 +82,7 @@ class Wire:
         "_send",
         "_sweep",
         "_tried",
+        "_urgent",
         "_writer",
         "closed",
         "on_idle",
@@ -89,8 +92,9 @@ class Wire:
         "write_deadline",
     )
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, *, urgent: bool = False) -> None:
         self.sock = sock
+        self._urgent = urgent
         self.closed = False
         self.readable = False
         self.read_deadline = self.write_deadline = inf
@@ -178,8 +182,14 @@ class Wire:
     def _arm(self) -> None:
         if self._io is None:
             self._io = self.sock._read_event
+            if self._urgent:
+                self._io.priority = self._hub.loop.MAXPRI
         self._armed = True
         self._io.start(self._on_readable)
+
+    def unseen_s(self) -> float:
+        """How long ago the event loop last asked the kernel what there is, in seconds: what came since is not known."""
+        return time() - self._hub.loop.now()  # type: ignore[no-any-return]
 
     def peer_is_quiet(self) -> bool:
         """Ask the kernel whether the peer has neither sent nor closed (one system call)."""
