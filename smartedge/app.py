@@ -96,7 +96,7 @@ class SmartEdge(flask.Flask):
             try:
                 request = environ[KEY] = from_environ(environ, start_response)
                 if request.fields.upgrade is not None and not can_take_over(environ):
-                    request.fields.upgrade = None
+                    request.fields = request.fields.without_upgrade()
             except ClientError as error:
                 request_id = self.next_request_id()
                 self.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)

@@ -38,7 +38,7 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
             )
         return False
     if has_token:
-        request.fields.block = request.fields.without(b"authorization")
+        request.fields = request.fields.with_block(request.fields.without(b"authorization"))
     return True
 
 

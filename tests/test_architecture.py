@@ -31,7 +31,7 @@ LIBRARIES = {
     "gevent": "__main__ control.checks control.housekeeping control.probe fleet serve"
     " proxy.crew proxy.handler proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
     " proxy.wire whereabouts",
-    "httptools": "control.verdict proxy.chunked proxy.connection proxy.reader",
+    "httptools": "control.verdict proxy.answer_head proxy.reader",
     "prometheus_client": "control.metrics",
     "pydantic": "config config_problems config_sections simulator.scenario",
     "click": "cli cli_ask cli_check cli_operate cli_simulate cli_stop",

@@ -137,6 +137,13 @@ class MethodRefused(ClientError):
     title = "Not implemented"
 
 
+class CodingRefused(ClientError):
+    """A transfer coding that is not understood (RFC 9112 section 6.1)."""
+
+    status = 501
+    title = "Not implemented"
+
+
 class ClientGone(ClientError):
     """The client left before its answer was complete; 499 is nginx's number for it, used in the log only."""
 

@@ -28,7 +28,10 @@ class Affinity:
     def take(self, request: Request) -> tuple[bytes, str | None]:
         """Return the key (b"" for none) and the id of the backend of the sticky session; take our cookie out of the request."""
         key = b"" if self._key_of is None else self._key_of(request)
-        return key, None if self._sticky is None else self._sticky.take(request.fields)
+        if self._sticky is None:
+            return key, None
+        preferred, request.fields = self._sticky.take(request.fields)
+        return key, preferred
 
     def answer_lines(self, request: Request, backend: Backend, preferred: str | None) -> bytes:
         """Return what the answer of this backend gets besides its own fields: a cookie, unless the client has that one."""

@@ -1,16 +1,24 @@
-"""Chunked bodies (RFC 9112 section 7.1): taken apart by llhttp as they arrive, put together again for the other side."""
+"""Chunked bodies (RFC 9112 section 7.1): taken apart as they arrive, put together again for the other side."""
 
 from __future__ import annotations
 
-import httptools
+import re
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _OVERHEAD_BYTES = 16384
 """What chunk extensions and trailers may cost over the whole body, besides `_PER_CHUNK_BYTES` for each chunk."""
 
 _PER_CHUNK_BYTES = 24
+_MOST_BYTES = (1 << 64) - 1
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
+_PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[\t \x21-\x7e\x80-\xff]*)?")
+_BEGINS_A_SIZE = re.compile(rb"(?:[0-9A-Fa-f]+(?:[ \t;][^\r\n\0]*)?)?\r?")
+_TRAILER = re.compile(rb"(%b):([\t \x21-\x7e\x80-\xff]*)" % _TOKEN)
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class ChunkedError(Exception):
@@ -22,76 +30,93 @@ class ChunkedDecoder:
 
     feed(data) gives the decoded pieces; after the end `complete` is True, `rest` holds what came behind the body and
     `trailers` the trailer fields as (name, value) pairs.
-    padded_sizes: take blanks between a chunk's size and the end of its line. RFC 9112 section 7.1 has none there, but old servers
-    write sizes of a fixed width, and nginx, HAProxy and Go take them. The body goes on in chunks of our own, so nobody behind us
-    reads the line in another way.
+    from_backend: take what old servers write and all others take: blanks between a chunk's size and the end of its line, and
+    framing fields among the trailers, where they mean nothing. The body goes on in chunks of our own, so nobody behind us reads
+    it in another way. From clients neither is taken: who writes that hopes for two readings.
     """
 
-    __slots__ = ("_body", "_chunks", "_overhead", "_parser", "_tail", "complete", "rest", "trailers")
+    __slots__ = ("_between", "_chunks", "_from_backend", "_held", "_last", "_left", "_overhead", "complete", "rest", "trailers")
 
-    def __init__(self, *, padded_sizes: bool = False) -> None:
+    def __init__(self, *, from_backend: bool = False) -> None:
         self.complete = False
         self.rest = b""
         self.trailers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
+        self._from_backend = from_backend
+        self._held = b""  # the beginning of a line
+        self._left = 0  # of the data of the chunk that has begun
+        self._between = False  # that data has ended, the line end behind it is missing
+        self._last = False  # the last chunk has come, and trailers may follow
         self._chunks = 0
         self._overhead = 0
-        self._tail = b""
-        # llhttp decodes chunks only behind a head, so it gets one of ours.
-        self._parser = httptools.HttpRequestParser(self)
-        if padded_sizes:
-            self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
-        self._parser.feed_data(_HEAD)
-        self.trailers.clear()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a trailer field (called by llhttp)."""
-        self.trailers.append((name, value))
-
-    def on_body(self, piece: bytes) -> None:
-        """Take decoded bytes (called by llhttp)."""
-        self._body.append(piece)
-
-    def on_chunk_header(self) -> None:
-        """Count a chunk (called by llhttp)."""
-        self._chunks += 1
-
-    def on_message_complete(self) -> None:
-        """Note the end of the body (called by llhttp)."""
-        self.complete = True
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Decode `data` and give the body pieces in it; raises ChunkedError when it is not a chunked body.
-
-        A body can end at an empty line only, and llhttp can't be asked where it ended: so it is fed up to each empty line in
-        turn, and what lies behind the end stays in `rest` untouched.
-        """
-        position = 0
+        """Decode `data` and give the body pieces in it; raises ChunkedError when it is not a chunked body."""
+        if self._held:
+            self._overhead -= len(self._held)
+            data, self._held = self._held + data, b""
+        decoded: list[bytes] = []
+        body_bytes = position = 0
         while position < len(data) and not self.complete:
-            end = self._next_empty_line(data, position)
-            piece = data if position == 0 and end == len(data) else data[position:end]
-            try:
-                self._parser.feed_data(piece)
-            except httptools.HttpParserError as error:
-                raise ChunkedError(str(error)) from error
-            self._tail = (self._tail + piece[-3:])[-3:]
-            position = end
-        decoded, self._body = self._body, []
-        self._overhead += position - sum(map(len, decoded))
+            if self._left:
+                piece = data[position : position + self._left] if position or len(data) > self._left else data
+                decoded.append(piece)
+                position += len(piece)
+                body_bytes += len(piece)
+                self._left -= len(piece)
+                self._between = not self._left
+            elif (end := data.find(b"\r\n", position)) >= 0:
+                self._line(data[position:end])
+                position = end + 2
+            else:
+                self._hold(data[position:])
+                position = len(data)
+        self._overhead += position - body_bytes
         if self._overhead > _OVERHEAD_BYTES + _PER_CHUNK_BYTES * self._chunks:
             raise ChunkedError("chunk extensions or trailers are too long")
         if self.complete:
             self.rest = data[position:]
         return decoded
 
-    def _next_empty_line(self, data: bytes, position: int) -> int:
-        if position == 0 and self._tail:
-            # The empty line may have begun in the piece before.
-            overlap = (self._tail + data[:3]).find(b"\r\n\r\n")
-            if overlap >= 0 and overlap + 4 > len(self._tail):
-                return overlap + 4 - len(self._tail)
-        found = data.find(b"\r\n\r\n", position)
-        return len(data) if found < 0 else found + 4
+    def _line(self, line: bytes) -> None:
+        """Take a whole line: what ends a chunk's data, the size of the next, or a trailer field."""
+        if self._between:
+            if line:
+                raise ChunkedError("a chunk is longer than its size")
+            self._between = False
+        elif self._last:
+            self._trailer(line)
+        else:
+            found = (_PADDED_SIZE if self._from_backend else _SIZE).fullmatch(line)
+            if found is None:
+                raise ChunkedError("a chunk's size is malformed")
+            self._left = int(found[1], 16)
+            if self._left > _MOST_BYTES:
+                raise ChunkedError("a chunk's size is beyond 64 bits")
+            self._chunks += 1
+            self._last = not self._left
+
+    def _trailer(self, line: bytes) -> None:
+        if not line:
+            self.complete = True
+            return
+        found = _TRAILER.fullmatch(line)
+        if found is None:
+            raise ChunkedError("a trailer field is malformed")
+        if found[1].lower() in _FRAMING and not self._from_backend:
+            raise ChunkedError("a trailer field says where the body ends")
+        self.trailers.append((found[1], found[2].strip(b" \t")))
+
+    def _hold(self, begun: bytes) -> None:
+        """Keep the beginning of a line; what can't be one is refused without waiting for more."""
+        if self._between:
+            may_be = begun == b"\r"
+        elif self._last:
+            may_be = b"\n" not in begun and b"\0" not in begun
+        else:
+            may_be = _BEGINS_A_SIZE.fullmatch(begun) is not None
+        if not may_be:
+            raise ChunkedError("a line does not end with CR LF, or is none of a chunked body")
+        self._held = begun
 
 
 def chunk(piece: bytes) -> bytes:

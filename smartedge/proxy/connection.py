@@ -8,28 +8,14 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-import httptools
-
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
+from smartedge.proxy.answer_head import bare_end, known_heads, learn, with_crlf
 from smartedge.proxy.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.proxy.headers import AnswerFields, last_chunk
 from smartedge.proxy.request import Body
 from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
 
-_REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
-"""RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
-
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
-
-Head = tuple[int, bytes, int, AnswerFields]
-"""What an answer's head says: status, its line from the code on, version (10 or 11), fields."""
-
-_known_heads: dict[bytes, Head] = {}
-"""The heads of the last answers, whoever gave them: within a second the very same one often comes again."""
-
-KNOWN_HEADS = 64
-KNOWN_HEAD_BYTES = 2048
-"""So many are known at most, and none that is longer."""
 
 MOST_INTERIMS = 100
 """Each 1xx is a sign of life that lets the wait begin anew; a backend with no more to say than that is broken."""
@@ -129,10 +115,13 @@ class Connection:
         scanned = interims = 0
         while True:
             end = data.find(b"\r\n\r\n", scanned)
+            if end < 0 and (bare := bare_end(data)):
+                data = with_crlf(data, bare)
+                end = data.index(b"\r\n\r\n")
             if end < 0:
                 if len(data) > limit_bytes:
                     raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-                if data[:7] != b"HTTP/1."[: len(data)] or b"\n\n" in data:
+                if data[:7] != b"HTTP/1."[: len(data)]:
                     raise BadAnswer("The backend's answer is not HTTP/1.1.")
                 scanned = max(0, len(data) - 3)
                 if self._upload is not None and not self._upload.done:
@@ -144,7 +133,15 @@ class Connection:
             end += 4
             if end > limit_bytes:
                 raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-            self._parse_head(data if end == len(data) else data[:end])
+            head = data if end == len(data) else data[:end]
+            known = known_heads.get(head)
+            if known is None:
+                if bare := bare_end(head):
+                    data = with_crlf(data, bare)  # the empty line that was found stands in the body
+                    end = data.index(b"\r\n\r\n") + 4
+                    head = data[:end]
+                known = learn(head)
+            self.status, self.status_line, self.version, self.fields = known
             if self.status >= 200:
                 break
             if self.status == 101:
@@ -183,10 +180,6 @@ class Connection:
             raise BackendClosed("The backend closed the connection without an answer.")
         return more
 
-    def _parse_head(self, head: bytes) -> None:
-        known = _known_heads.get(head) or _learn(head)
-        self.status, self.status_line, self.version, self.fields = known
-
     def _frame(self, bodiless: bool, rest: bytes) -> None:
         """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
         fields, status = self.fields, self.status
@@ -206,7 +199,7 @@ class Connection:
         if fields.chunked is not None:
             if fields.chunked.strip(b" \t") != b"chunked" or self.version == 10:
                 raise BadAnswer("The backend's answer has a transfer coding that is not understood.")
-            self._chunked = ChunkedDecoder(padded_sizes=True)
+            self._chunked = ChunkedDecoder(from_backend=True)
             self.complete = False
             if rest:
                 self._take(rest)
@@ -356,29 +349,3 @@ class Upload:
     def _fail(self, error: EdgeError) -> None:
         self._connection.failure = error
         self._connection.wire.close()
-
-
-def _learn(head: bytes) -> Head:
-    """Find out what an answer's head says, and know it from now on; raises BadAnswer."""
-    if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[9:12].isdigit():
-        raise BadAnswer("The backend's answer is not HTTP/1.1.")
-    try:
-        # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
-        httptools.HttpResponseParser(None).feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError as error:
-        raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
-    status = int(head[9:12])
-    if status < 100:
-        raise BadAnswer("The backend's status code has no meaning.")
-    line_end = head.index(b"\r\n")
-    if not _REASON.fullmatch(head, 12, line_end):
-        raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
-    status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
-    known = status, status_line, 11 if head[7:8] == b"1" else 10, AnswerFields(head[line_end + 2 : -2])
-    if len(head) <= KNOWN_HEAD_BYTES:
-        if len(_known_heads) >= KNOWN_HEADS:
-            _known_heads.clear()
-        _known_heads[head] = known
-    return known

@@ -11,7 +11,7 @@ from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Outcome
 from smartedge.proxy import problem
 from smartedge.proxy.attempts import Attempts
-from smartedge.proxy.headers import pairs_of
+from smartedge.proxy.headers import pairs_of, without_length
 from smartedge.proxy.request import HANDLER
 from smartedge.proxy.transport import Answer
 
@@ -32,6 +32,11 @@ class Exchange(Attempts):
     _foreign_server = False
 
     # ---- to the client ----
+
+    def answer_here(self, own_answer: tuple[int, list[tuple[str, str]], bytes]) -> None:
+        """Let the client have an answer of ours: status, fields, body."""
+        self.status = own_answer[0]
+        self.own_answer = own_answer
 
     def fail(self, error: EdgeError) -> None:
         """Let the client have an error of ours instead of an answer."""
@@ -77,8 +82,9 @@ class Exchange(Attempts):
         fields = answer.fields
         added = answer.via if self.affinity is None else self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
-            lines = fields.block.splitlines(True)
-            return None, b"".join(line for line in lines if line[:15].lower() != b"content-length:") + added
+            return None, without_length(fields.block) + added
+        if fields.announces and (self.request.version == 10 or self._handler is None):
+            return fields.content_length, fields.without_trailer() + added
         return fields.content_length, fields.block + added
 
     def added(self, answer: Answer) -> bytes:

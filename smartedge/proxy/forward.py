@@ -17,6 +17,7 @@ from smartedge.balancer.retry import RetryBudget, RetryPolicy
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.hedge import Hedges
+from smartedge.proxy.hops import LIMITED, pass_on
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.queue import Queue
 from smartedge.proxy.request import Request
@@ -132,6 +133,9 @@ class Forwarder:
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
         exchange = Exchange(self, request) if request.fields.upgrade is None else self.exchange_for(self, request)
+        if request.method in LIMITED and (own_answer := pass_on(request)) is not None:
+            exchange.answer_here(own_answer)
+            return exchange
         explain = self.explain
         trace = None
         explain.left -= 1

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 VIA = b"Via: 1.1 smartedge\r\n"
 VIA_10 = b"Via: 1.0 smartedge\r\n"
 """RFC 9110 section 7.6.3; a pseudonym instead of a host name."""
 
-HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))
-"""RFC 9110 section 7.6.1, with the deprecated ones that are still seen. Trailers go on, and `Trailer` that announces them."""
+HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+"""RFC 9110 section 7.6.1, with the deprecated ones that are still seen. Of TE and Trailer goes on what the edge can keep."""
+
+TE_TRAILERS = b"TE: trailers\r\nConnection: TE\r\n"
+"""How a client that takes trailers is passed on."""
 
 FORWARDED = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server x-forwarded-prefix"
@@ -33,9 +37,7 @@ _NOT_IN_TRAILERS = (
     _PROTECTED
     | HOP_BY_HOP
     | _FOR_US
-    | frozenset(
-        b"authorization cookie set-cookie cache-control max-forwards range trailer location vary www-authenticate".split()
-    )
+    | frozenset(b"authorization cookie set-cookie cache-control max-forwards range location vary www-authenticate".split())
 )
 
 _PLAIN_CONNECTION = frozenset((b"", b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade", b"te", b"te, close"))
@@ -61,16 +63,7 @@ _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNOREC
 MAX_RETRY_AFTER_S = 300.0
 
 
-class RequestFields:
-    """What a request's header fields say.
-
-    block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
-    which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
-    whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest:
-    the values that the edge acts on, None when absent.
-    """
-
+class _SlotsOfRequestFields:
     __slots__ = (
         "block",
         "connection",
@@ -92,13 +85,70 @@ class RequestFields:
     expect: bytes | None
     explain: bytes | None
     for_edge: bool
-    forwarded: list[tuple[bytes, bytes]] | None
+    forwarded: tuple[tuple[bytes, bytes], ...] | None
     host: bytes | None
+    hosts: int
     request_id: bytes | None
     transfer_encoding: bytes | None
     upgrade: bytes | None
 
-    def __init__(self, block: bytes) -> None:
+
+class RequestFields(_SlotsOfRequestFields):
+    """What a request's header fields say. Frozen: the requests of a connection share it as long as they send the same fields.
+
+    block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
+    which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
+    whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
+    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest: the values that the edge acts
+    on, None when absent.
+    Whoever changes what a request says gives it fields of its own: `with_block`, `with_host`, `without_upgrade`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, block: bytes) -> RequestFields:  # noqa: D102
+        made = _RequestFieldsInTheMaking()
+        made.read(block)
+        return _frozen(made)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} of fields that requests share can't be set")
+
+    def with_block(self, block: bytes) -> RequestFields:
+        """Give fields of which other ones go on."""
+        return self._with(block=block)
+
+    def with_host(self, authority: bytes) -> RequestFields:
+        """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
+        return self._with(block=b"Host: %b\r\n%b" % (authority, self.without(b"host")), host=authority)
+
+    def without_upgrade(self) -> RequestFields:
+        """Give fields that offer no other protocol."""
+        return self._with(upgrade=None)
+
+    def _with(self, **changes: bytes | None) -> RequestFields:
+        made = _RequestFieldsInTheMaking()
+        for name in _SlotsOfRequestFields.__slots__:
+            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        return _frozen(made)
+
+    def without_host(self) -> bytes:
+        """Give the block without Host."""
+        return self.without(b"host")
+
+    def without(self, name: bytes) -> bytes:
+        """Give the block without the fields of a name, in lower case."""
+        start = name + b":"
+        return b"".join(line for line in self.block.splitlines(True) if line[: len(start)].lower() != start)
+
+
+class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
+    """The same while it is read off a block; one of these becomes frozen and is never seen."""
+
+    __slots__ = ()
+
+    def read(self, block: bytes) -> None:
+        """Find out what the fields say."""
         self.connection = self.content_length = self.transfer_encoding = self.forwarded = None
         self.expect = self.explain = self.upgrade = self.request_id = None
         low = b"\n" + block.lower()
@@ -113,12 +163,18 @@ class RequestFields:
             return
         self.host = None
         self.hosts = 0
-        lines = [line for line in block.splitlines(True) if self._keeps(line)]
+        given_up = {b"te": b"", b"trailer": b""}
+        lines = [line for line in block.splitlines(True) if self._keeps(line, given_up)]
         if self.connection is not None and self.connection.lower() not in _PLAIN_CONNECTION:
             lines = without_nominated(lines, self.connection)
+        # What the edge can keep of two fields that end here.
+        if b"trailers" in tokens(given_up[b"te"]):  # RFC 9110 section 10.1.4: whoever sends TE names it in Connection
+            lines.append(TE_TRAILERS)
+        if self.transfer_encoding is not None:
+            lines.append(announced_trailers(given_up[b"trailer"]))
         self.block = b"".join(lines)
 
-    def _keeps(self, line: bytes) -> bool:
+    def _keeps(self, line: bytes, given_up: dict[bytes, bytes]) -> bool:
         """Look at one field; False when it ends here."""
         name, _, value = line.partition(b":")
         low, value = name.lower(), value.strip()
@@ -131,9 +187,7 @@ class RequestFields:
             self.request_id = value if REQUEST_ID.fullmatch(value) else None
             return False
         elif low in FORWARDED:
-            if self.forwarded is None:
-                self.forwarded = []
-            self.forwarded.append((low, line))
+            self.forwarded = (*(self.forwarded or ()), (low, line))
             return False
         elif low in HOP_BY_HOP or low in _FOR_US:
             if low == b"connection":
@@ -147,39 +201,34 @@ class RequestFields:
                 self.expect = value
             elif low == b"x-smartedge-explain":
                 self.explain, self.for_edge = value, True
+            elif low in given_up:
+                given_up[low] += b"," + value
             return False
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
         return True
 
-    def without_host(self) -> bytes:
-        """Give the block without Host."""
-        return self.without(b"host")
 
-    def without(self, name: bytes) -> bytes:
-        """Give the block without the fields of a name, in lower case."""
-        start = name + b":"
-        return b"".join(line for line in self.block.splitlines(True) if line[: len(start)].lower() != start)
-
-    def replace_host(self, authority: bytes) -> None:
-        """Take the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
-        self.block = b"Host: %b\r\n%b" % (authority, self.without_host())
-        self.host = authority
+def _frozen(made: _RequestFieldsInTheMaking) -> RequestFields:
+    """Let nobody change it from here on. Both classes have the same slots, and a class costs no more than a flag."""
+    made.__class__ = RequestFields  # type: ignore[assignment]
+    return made  # type: ignore[return-value]
 
 
 class AnswerFields:
-    """What an answer's header fields say: `block` as in RequestFields, Date and Content-Length in it, and the framing."""
+    """What an answer's header fields say: `block` as in RequestFields, Date and Content-Length in it, and the framing.
 
-    __slots__ = ("block", "chunked", "connection", "content_length", "dated", "keep_alive")
+    Answers with the same head share it, so nothing here is ever set again. announces: a Trailer is among them.
+    """
 
-    block: bytes
-    chunked: bytes | None
-    connection: bytes | None
-    content_length: int | None
-    keep_alive: bytes | None
+    __slots__ = ("announces", "block", "chunked", "connection", "content_length", "dated", "keep_alive")
 
-    def __init__(self, block: bytes) -> None:
-        length = chunked = connection = keep_alive = None
+    def __init__(self, block: bytes, status: int = 200) -> None:
+        length: int | None = None
+        chunked: bytes | None = None
+        connection: bytes | None = None
+        keep_alive: bytes | None = None
+        upgrade = trailer = b""
         dated = False
         ending = 0
         low = b"\n" + block.lower()
@@ -202,16 +251,39 @@ class AnswerFields:
             start = low.index(b"\nconnection:")
             block = block[:start] + block[low.index(b"\n", start + 1) :]
         elif ending:
-            lines = [line for line in block.splitlines(True) if line[: line.index(b":")].lower() not in HOP_BY_HOP]
+            lines = []
+            for line in block.splitlines(True):
+                name, _, value = line.partition(b":")
+                name = name.lower()
+                if name == b"upgrade":
+                    upgrade += line
+                elif name == b"trailer":
+                    trailer += b"," + value.strip()
+                elif name not in HOP_BY_HOP:
+                    lines.append(line)
             if connection is not None and connection not in _PLAIN_CONNECTION:
                 lines = without_nominated(lines, connection)
-            block = b"".join(lines)
-        self.block = block
-        self.content_length = length
-        self.chunked = chunked
-        self.connection = connection
-        self.keep_alive = keep_alive
-        self.dated = dated
+            if status == 426:
+                lines.append(upgrade)  # RFC 9110 section 15.5.22: it says what to, and the server adds it to Connection
+            trailer = announced_trailers(trailer) if chunked is not None else b""
+            block = b"".join([*lines, trailer])
+        self.block: Final[bytes] = block
+        self.chunked: Final[bytes | None] = chunked
+        self.connection: Final[bytes | None] = connection
+        self.content_length: Final[int | None] = length
+        self.keep_alive: Final[bytes | None] = keep_alive
+        self.dated: Final[bool] = dated
+        self.announces: Final[bool] = bool(trailer)
+
+    def without_trailer(self) -> bytes:
+        """Give the block for a client that gets no trailers."""
+        return b"".join(line for line in self.block.splitlines(True) if line[:8].lower() != b"trailer:")
+
+
+def announced_trailers(value: bytes) -> bytes:
+    """Write Trailer with those of its names that may go on as trailers (RFC 9110 section 6.6.2), b"" without any."""
+    names = [name for name in (part.strip(b" \t") for part in value.split(b",")) if name and _may_trail(folded(name))]
+    return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
 
 
 def pairs_of(block: bytes) -> list[tuple[str, str]]:
@@ -235,8 +307,13 @@ def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     None that would change framing, routing, trust, conditions or what the body is: whoever reads them into the header section
     would be deceived (RFC 9110 section 6.5.1).
     """
-    lines = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_trail(name.lower().replace(b"_", b"-"))]
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_trail(folded(name))]
     return b"0\r\n%b\r\n" % b"".join(lines)
+
+
+def folded(name: bytes) -> bytes:
+    """Give a field's name as those read it who fold case, and `_` to `-`."""
+    return name.lower().replace(b"_", b"-")
 
 
 def _may_trail(name: bytes) -> bool:

@@ -14,7 +14,7 @@ import httptools
 from smartedge.balancer.errors import ClientError, ClientTimeout, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.proxy.client_body import ChunkedBody, ClientBody, LengthBody
 from smartedge.proxy.headers import RequestFields, tokens
-from smartedge.proxy.request import Request, checked, origin_form
+from smartedge.proxy.request import Request, checked, origin_form, refused_coding
 from smartedge.proxy.wire import Wire, WireTimeout
 
 _KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
@@ -22,6 +22,10 @@ FRESH_S = 1.0
 """Time that a server which stops gives a client to send the request for which it has just connected."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+_LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
+_UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
+"""llhttp's words for a coding behind which the end of the body is not known."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,11 @@ class ExpectationFailed(ClientError):
 
     status = 417
     title = "Expectation failed"
+
+
+def past_empty_lines(data: bytes) -> bytes:
+    """Give what stands behind the empty lines."""
+    return data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]
 
 
 class RequestReader:
@@ -82,13 +91,17 @@ class RequestReader:
         """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
         limits = self.limits
         data = self.buffer
-        hasty = bool(data)
-        if not data:
+        if data[:1] == b"\r":
+            data = past_empty_lines(data)
+        hasty = data not in (b"", b"\r")
+        if not hasty:
             self.idle = True
             if self.stopping and not self.fresh:
                 return None
             try:
-                data = self.wire.recv(FRESH_S if self.stopping else limits.keepalive_s)
+                data += self.wire.recv(FRESH_S if self.stopping else limits.keepalive_s)
+                if data[:1] == b"\r":
+                    data = self._past_empty_lines(data)
             except WireTimeout:
                 return None
             self.idle = False
@@ -99,6 +112,16 @@ class RequestReader:
         except ClientError:
             self.wants_no_body = data.lstrip(b"\r\n")[:5] == b"HEAD "
             raise
+
+    def _past_empty_lines(self, data: bytes) -> bytes:
+        """Read on while nothing but empty lines has come: many a client ends a POST with one (RFC 9112 section 2.2)."""
+        deadline = monotonic() + self.limits.keepalive_s
+        while not (data := past_empty_lines(data)) or data == b"\r":
+            more = self.wire.recv(max(0.001, deadline - monotonic()))
+            if not more:
+                return b""
+            data += more
+        return data
 
     def _read_head(self, data: bytes, hasty: bool) -> Request | None:
         limits = self.limits
@@ -125,8 +148,7 @@ class RequestReader:
         limits = self.limits
         deadline = monotonic() + limits.head_s
         while True:
-            while data[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before the request line is to be ignored
-                data = data[2:]
+            data = past_empty_lines(data)
             end = data.find(b"\r\n\r\n")
             if end >= 0:
                 return data, end
@@ -153,7 +175,11 @@ class RequestReader:
         space = head.find(b" ")
         method, target, version = head[:space], head[space + 1 : line_end - 9], head[line_end - 9 : line_end]
         if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
-            raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
+            if space < 1 or not _LATER_VERSION.fullmatch(version):
+                raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
+            # RFC 9110 section 2.5: a later minor version is served as the last one that is known.
+            version = b" HTTP/1.1"
+            head = head[: line_end - 9] + version + head[line_end:]
         if len(target) > self.limits.target_bytes:
             raise TargetTooLong(f"The request target is longer than {self.limits.target_bytes} bytes.")
         if b" " in target:
@@ -172,6 +198,9 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
+            if str(error) == _UNKNOWN_CODING:
+                coding = RequestFields(head[line_end + 2 : -2]).transfer_encoding or b""
+                raise refused_coding(coding, version == b" HTTP/1.1") from None
             raise ClientError(f"Malformed request: {error}.") from None
         block = head[line_end + 2 : -2]
         if block.count(b"\n") > self.limits.headers:
@@ -188,10 +217,9 @@ class RequestReader:
                 if method != b"OPTIONS":
                     raise ClientError("Only OPTIONS has the target '*'.")
             else:
-                target, authority = origin_form(target)
+                target, authority = origin_form(target, method)
                 if authority is not None:
-                    self.known_block = None
-                    fields.replace_host(authority)
+                    fields = fields.with_host(authority)
         request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
         self.request = request
         self.fresh = False

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
-from smartedge.balancer.errors import ClientError
+from smartedge.balancer.errors import ClientError, CodingRefused, MethodRefused
 from smartedge.proxy.headers import HOST, RequestFields, pairs_of, without_length
 
 PIECE_BYTES = 131072
 """The most that one read takes from a foreign server."""
 
+_CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
 
 KEY = "smartedge.request"
@@ -98,12 +99,22 @@ def checked(fields: RequestFields, http11: bool) -> RequestFields:
     if fields.host and not HOST.fullmatch(fields.host):
         raise ClientError("The Host field is not a host.")
     if fields.transfer_encoding is not None and (fields.transfer_encoding.lower() != b"chunked" or not http11):
-        raise ClientError("The only transfer coding that is understood is a single 'chunked', in HTTP/1.1.")
+        raise refused_coding(fields.transfer_encoding, http11)
     return fields
 
 
-def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+def refused_coding(value: bytes, http11: bool) -> ClientError:
+    """Say what is wrong with a Transfer-Encoding: 501 for a coding that is unknown, 400 where the end of the body is unclear."""
+    codings = [coding.partition(b";")[0].strip(b" \t").lower() for coding in value.split(b",")]
+    if http11 and b"chunked" not in codings[:-1] and all(_CODING.fullmatch(coding) for coding in codings):
+        return CodingRefused("The only transfer coding that is understood is 'chunked'.")
+    return ClientError("The only transfer coding that is understood is a single 'chunked', in HTTP/1.1.")
+
+
+def origin_form(target: bytes, method: bytes = b"GET") -> tuple[bytes, bytes | None]:
     """Turn a request target into origin-form (RFC 9112 section 3.2): the target and, from absolute-form, the authority.
+
+    `OPTIONS http://host` asks about the server, not about its root: its target is `*` (section 3.2.4).
 
     The path and query are not touched: `%2F`, `//`, `/../` and a bare `?` go on byte for byte. Raises ClientError for
     a target that is none.
@@ -119,6 +130,8 @@ def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
     authority, path = rest[:cut], rest[cut:]
     if not HOST.fullmatch(authority):
         raise ClientError("The request target has no valid host.")
+    if not path and method == b"OPTIONS":
+        return b"*", authority
     return path if path[:1] == b"/" else b"/" + path, authority
 
 
@@ -294,17 +307,20 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
     target = raw.encode("latin-1")
     authority = None
     if target != b"*":
-        target, authority = origin_form(target)
+        target, authority = origin_form(target, method)
     protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
-    if protocol not in ("HTTP/1.0", "HTTP/1.1"):
+    if not protocol.startswith("HTTP/1."):
         raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
-    fields = checked(RequestFields(block), protocol == "HTTP/1.1")
+    if method == b"CONNECT":
+        raise MethodRefused("CONNECT is for forward proxies.")
+    http11 = protocol != "HTTP/1.0"  # RFC 9110 section 2.5: a later 1.x is served as the last one that is known
+    fields = checked(RequestFields(block), http11)
     if authority is not None:
-        fields.replace_host(authority)
+        fields = fields.with_host(authority)
     request = Request(
         method,
         target,
-        10 if protocol == "HTTP/1.0" else 11,
+        11 if http11 else 10,
         block,
         fields,
         (environ.get("REMOTE_ADDR") or "unix").encode("latin-1"),
@@ -315,6 +331,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
         tell = environ["wsgi.early_hints"]
         request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None
     if fields.transfer_encoding is not None:
+        request.fields = fields.with_block(fields.without(b"trailer"))  # WSGI has none to send on
         request.body = WsgiBody(environ["wsgi.input"], None)
     elif fields.content_length is not None and fields.content_length != b"0":
         if not fields.content_length.isdigit():

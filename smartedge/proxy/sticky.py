@@ -53,13 +53,13 @@ class Sticky:
         self._cookie_of = {backend_id: _cookie(secret, backend_id) for backend_id in backend_ids}
         self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for backend_id, cookie in self._cookie_of.items()}
 
-    def take(self, fields: RequestFields) -> str | None:
-        """Return the id of the backend that a request's cookie names; the backend itself gets no such cookie to see."""
-        said, fields.block = take_cookie(fields.block, self._name)
-        for cookie in said:
-            if (backend_id := self._backend_id(cookie)) is not None:
-                return backend_id
-        return None
+    def take(self, fields: RequestFields) -> tuple[str | None, RequestFields]:
+        """Return the id of the backend that a request's cookie names, and the fields without it: no backend gets to see one."""
+        said, block = take_cookie(fields.block, self._name)
+        if block is fields.block:
+            return None, fields
+        named = (self._backend_id(cookie) for cookie in said)
+        return next(filter(None, named), None), fields.with_block(block)
 
     def line(self, backend_id: str, *, secure: bool) -> bytes:
         """Return the field that gives the client a backend's cookie. secure: it came by https, and is to come back so only.

@@ -13,7 +13,7 @@ from smartedge.balancer.backend import Backend, Cell
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder
-from smartedge.proxy.headers import tokens
+from smartedge.proxy.headers import TE_TRAILERS, tokens
 from smartedge.proxy.request import Request
 from smartedge.proxy.transport import Outbound
 from smartedge.proxy.tunnel import Side, Tunnel, take_over
@@ -82,7 +82,8 @@ class UpgradeExchange(Exchange):
         outbound = super().make_outbound(backend)
         outbound.upgrade = True
         outbound.repeatable = False
-        outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (outbound.head[:-2], self._offered)
+        head = outbound.head[:-2].replace(TE_TRAILERS, b"")  # one Connection, and it says this
+        outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (head, self._offered)
         return outbound
 
     def _repeatable(self) -> bool:

@@ -67,7 +67,7 @@ class Wire:
 
     sock: a connected socket, ours (proxy/sockets.py) or gevent's; the wire owns it from here on.
     urgent: what happens here is told before what happens elsewhere in the same round of the event loop. The connections to
-        backends are: what one sends unasked is known before a request of the same round could go out on it and get it for its answer.
+        backends are: what one sends unasked is known before a request of that round could go out on it and get it for an answer.
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
     """

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])" % TOKEN)
-STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
+REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[0-9])" % TOKEN)
+STATUS_LINE = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
 HEADER_LINE = re.compile(rb"(%s):[ \t]*([^\x00\r\n]*?)[ \t]*" % TOKEN)
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;[^\x00\r\n]*)?")
 

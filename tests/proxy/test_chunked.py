@@ -10,11 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smartedge.proxy.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk
+from smartedge.proxy.headers import last_chunk
 
 TOKEN_BYTE = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)(;(?:%b|%b|[;=])*)?" % (TOKEN_BYTE, QUOTED))
-"""Section 7.1 has an order in extensions, llhttp hasn't quite; but nobody can differ about where such a line ends."""
+BLANKS = rb"[ \t]*"
+CHUNK_EXT = rb"(?:%b;%b%b+(?:%b=%b(?:%b+|%b))?)*" % (BLANKS, BLANKS, TOKEN_BYTE, BLANKS, BLANKS, TOKEN_BYTE, QUOTED)
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)" + CHUNK_EXT)
 
 TRAILER_LINE = re.compile(rb"(%b+):[ \t]*([\t \x21-\x7e\x80-\xff]*?)[ \t]*" % TOKEN_BYTE)
 
@@ -87,7 +89,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 cuts = st.lists(st.integers(0, 2**16), max_size=8)
 pieces = st.binary(min_size=1, max_size=20) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"0\r\n\r\n", b"\r\n0\r\n\r\n", b"x" * 300])
-extensions = st.sampled_from([b"", b"", b";a", b";a=b", b';a="q \\" q"', b";a=1;b=2"])
+extensions = st.sampled_from([b"", b"", b";a", b";a=b", b';a="q \\" q"', b";a=1;b=2", b"; a=b", b" ;a=b", b'\t; a = "q" ;b'])
 sizes = st.sampled_from([b"%x", b"%X", b"%04x", b"%020x"])
 trailers = st.lists(
     st.sampled_from([b"X: 1\r\n", b"x-y:\tz \r\n", b"Empty:\r\n", b"X: \xff\r\n", b"Checksum: a:b\r\n"]), max_size=3
@@ -282,15 +284,45 @@ def test_the_data_of_a_chunk_does_not_count_as_overhead() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Length: 5", b"Transfer-Encoding: gzip"])
-def test_framing_does_not_come_in_trailers(name: bytes) -> None:
-    assert decode(b"1\r\na\r\n0\r\n" + name + b"\r\n\r\n") is None
+def test_framing_in_trailers_is_refused_from_clients_and_means_nothing_from_backends(name: bytes) -> None:
+    """An answer with a trailer of that name broke off, although it was complete."""
+    wire = b"1\r\na\r\n0\r\n" + name + b"\r\n\r\n"
+    assert decode(wire) is None
+    decoder = ChunkedDecoder(from_backend=True)
+    assert decoder.feed(wire) == [b"a"]
+    assert decoder.complete
+    assert last_chunk(decoder.trailers) == LAST_CHUNK
 
 
-@pytest.mark.parametrize(
-    "wire", [b"5 \r\nhello\r\n0\r\n\r\n", b"005   \r\nhello\r\n0  \r\n\r\n", b"5 ;a=b\r\nhello\r\n0\r\n\r\n"]
-)
+@pytest.mark.parametrize("line", [b"2; a=b", b"2 ;a=b", b"2\t;\ta \t=\t b ; c", b'2 ; a = "x ; y"', b"02;a;b"])
+def test_blanks_around_extensions_are_parsed_from_both_sides(line: bytes) -> None:
+    """RFC 9112 section 7.1.1: bad whitespace, which a recipient MUST parse. They were a 400 and a 502."""
+    wire = line + b"\r\nhi\r\n0" + line.lstrip(b"02") + b"\r\n\r\n"
+    for decoder in (ChunkedDecoder(), ChunkedDecoder(from_backend=True)):
+        assert b"".join(decoder.feed(wire)) == b"hi"
+        assert decoder.complete
+
+
+@pytest.mark.parametrize("line", [b"2;", b"2;;", b"2;a b", b"2;a=", b"2;=b", b"2 a", b'2;a="b', b"2;a=b ", b"2;a\x01", b"2;\x7f"])
+def test_what_is_no_extension_is_refused_from_clients(line: bytes) -> None:
+    assert decode(line + b"\r\nhi\r\n0\r\n\r\n") is None
+
+
+@pytest.mark.parametrize("begun", [b"zz", b"-1", b"3\n", b"\n", b"3;a\n", b"3\r\nabcd", b"3\r\nabc\n", b"0\r\nX: a\n", b" 3"])
+def test_what_can_be_no_beginning_is_refused_without_waiting_for_its_end(begun: bytes) -> None:
+    assert decode(begun) is None
+
+
+def test_blanks_without_end_take_no_time() -> None:
+    """A line of blanks must not be tried in every way there is to split them."""
+    for line in (b"1" + b" " * 16_000, b"1;a" + b" \t" * 8_000, b"1;a=" + b" " * 16_000, b'1;a="' + b"\\" * 16_000):
+        assert decode(line + b"\r\nx") is None
+    assert decode(b"0\r\nX:" + b" " * 16_000 + b"\1\r\n\r\n") is None
+
+
+@pytest.mark.parametrize("wire", [b"5 \r\nhello\r\n0\r\n\r\n", b"005   \r\nhello\r\n0  \r\n\r\n"])
 def test_blanks_behind_a_size_are_taken_from_backends_only(wire: bytes) -> None:
-    decoder = ChunkedDecoder(padded_sizes=True)
+    decoder = ChunkedDecoder(from_backend=True)
     assert b"".join(decoder.feed(wire)) == b"hello"
     assert decoder.complete
     assert decode(wire) is None
@@ -299,4 +331,4 @@ def test_blanks_behind_a_size_are_taken_from_backends_only(wire: bytes) -> None:
 @pytest.mark.parametrize("size", [b" 5", b"5 5", b"5 x", b"+5", b""])
 def test_nothing_else_is_taken_for_a_padded_size(size: bytes) -> None:
     with pytest.raises(ChunkedError):
-        ChunkedDecoder(padded_sizes=True).feed(size + b"\r\nhello\r\n0\r\n\r\n")
+        ChunkedDecoder(from_backend=True).feed(size + b"\r\nhello\r\n0\r\n\r\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import gevent
@@ -32,11 +34,11 @@ class Peer:
         fields = more[-1]
         self.interim.append((status, fields.block if isinstance(fields, AnswerFields) else b""))
 
-    def ask(self, raw: bytes, *, bodiless: bool = False, upgrade: bool = False, limit: int = 65536) -> bytes:
-        """Send a request, have this answered, and give the body."""
+    def ask(self, *pieces: bytes, bodiless: bool = False, upgrade: bool = False, limit: int = 65536) -> bytes:
+        """Send a request, have this answered, each piece alone, and give the body."""
         self.connection.send(HEAD, None, 0.2, 0.2)
         head_of(self.sock)
-        self.sock.sendall(raw)
+        gevent.spawn(self._say, pieces)
         self.connection.receive(bodiless, 0.2, limit, self.on_interim, upgrade)
         body = b""
         while not self.connection.complete or self.connection.at_hand:
@@ -45,6 +47,12 @@ class Peer:
                 break
             body += piece
         return body
+
+    def _say(self, pieces: tuple[bytes, ...]) -> None:
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                self.sock.sendall(piece)
+                gevent.sleep(0)
 
     def close(self) -> None:
         self.connection.close()
@@ -125,7 +133,14 @@ def test_a_101_that_was_asked_for_leaves_the_rest_to_the_new_protocol(peer: Peer
     "raw",
     [
         b"HTTP/2 200 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nX: a\rb\n\n",
+        b"HTTP/1.1 200 OK\nX: a\n b\n\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 3\nContent-Length: 3\n\nabc",
         b"HTTP/1.1 99 No\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 20x OK\r\n\r\n",
@@ -150,6 +165,25 @@ def test_what_is_no_answer_is_a_bad_answer(peer: Peer, raw: bytes) -> None:
     with pytest.raises(BadAnswer):
         peer.ask(raw)
     assert not getattr(peer.connection, "complete", False) or not peer.connection.reusable()
+
+
+@pytest.mark.parametrize("body", [b"hello", b"\r\n\r\nx", b"\n\nabc"])
+def test_a_head_whose_lines_end_with_lf_alone_is_read_as_nginx_haproxy_and_go_read_it(peer: Peer, body: bytes) -> None:
+    """An empty line with CR LF in the body is not the head's end. It was a 502, or a wait for first_byte_s."""
+    early = b"HTTP/1.1 103 Early Hints\nLink: </a>\n\n"
+    raw = early + b"HTTP/1.1 200 OK\nX: y\nContent-Length: 5\n\n" + body
+    for cuts in ((), (1, 30, 60, 61, 62, 85), range(len(raw))):
+        places = [0, *cuts, len(raw)]
+        pieces = [raw[start:end] for start, end in pairwise(places) if start < end]
+        assert peer.ask(*pieces) == body
+        assert (peer.connection.status, peer.connection.fields.block) == (200, b"X: y\r\nContent-Length: 5\r\n")
+        assert peer.connection.reusable()
+
+
+@pytest.mark.parametrize("version", [b"1.2", b"1.9"])
+def test_a_later_minor_version_is_read_as_1_1(peer: Peer, version: bytes) -> None:
+    assert peer.ask(b"HTTP/%b 200 OK\r\nContent-Length: 5\r\n\r\nhello" % version) == b"hello"
+    assert peer.connection.reusable()
 
 
 @pytest.mark.parametrize(

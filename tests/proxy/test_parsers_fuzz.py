@@ -444,7 +444,7 @@ class Liar:
 def with_spaces(raw: bytes) -> bytes:
     """Put the last space into each status line that lacks it, as the edge does."""
     at = 0
-    while found := re.compile(rb"HTTP/1\.[01] ([0-9]{3})( [^\r\n]*)?(\r\n([^\r\n]+\r\n)*\r\n)").match(raw, at):
+    while found := re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})( [^\r\n]*)?(\r\n([^\r\n]+\r\n)*\r\n)").match(raw, at):
         if found[2] is None:
             raw = raw[: found.start(3)] + b" " + raw[found.start(3) :]
         at = found.end() + (found[2] is None)
@@ -453,10 +453,22 @@ def with_spaces(raw: bytes) -> bytes:
     return raw
 
 
+def with_crlf(raw: bytes) -> bytes:
+    """Give heads whose lines end with LF alone, all of them, the CR that belongs there, as the edge does."""
+    at = 0
+    while found := re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})[^\r\n]*\n(?:[^\r\n]+\n)*\n|[^\0]*?\r\n\r\n").match(raw, at):
+        head = found[0] if b"\r" in found[0] else found[0].replace(b"\n", b"\r\n")
+        raw = raw[:at] + head + raw[found.end() :]
+        at += len(head)
+        if not head.startswith(b"HTTP/1.1 1"):
+            break
+    return raw
+
+
 def reference_answer(raw: bytes, method: bytes) -> Answer | None:
     """What the backend's bytes mean when it closes behind them; None when they are no answer, or less than one."""
     try:
-        answer = read_answer(Stream(None, with_spaces(any_case(raw))), method)
+        answer = read_answer(Stream(None, with_spaces(any_case(with_crlf(raw)))), method)
     except (WireError, ValueError):
         return None
     return answer if answer.status != 101 else None

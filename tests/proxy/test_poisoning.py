@@ -53,7 +53,7 @@ class Backends:
 @pytest.mark.parametrize("finish", [False, True], ids=["and stays", "and leaves"])
 @pytest.mark.parametrize("stray", [LATE, WHOLE], ids=["408", "200"])
 def test_forty_clients_ask_in_the_very_round_in_which_their_backends_say_something_unasked(stray: bytes, finish: bool) -> None:
-    """30 of 40 clients got the stray bytes for their answer: the loop told of the client's socket first, and the request went out."""
+    """30 of 40 got the stray bytes for their answer: the loop told of the client's socket first, and the request went out."""
     backends = Backends()
     with backend(backends.play) as url, running(url) as edge, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(contextlib.closing(edge.client())) for _ in range(40)]

@@ -132,7 +132,7 @@ def test_path_and_query_are_what_the_target_says() -> None:
 
 def test_the_host_of_an_absolute_target_is_the_environs_host() -> None:
     made = request(b"Host: old\r\n")
-    made.fields.replace_host(b"new")
+    made.fields = made.fields.with_host(b"new")
     assert environ_of(made)["HTTP_HOST"] == "new"
 
 

@@ -27,7 +27,7 @@ def cookie_of(one: Sticky, backend_id: str) -> bytes:
 
 
 def named_by(cookie: bytes, one: Sticky | None = None) -> str | None:
-    return (one or sticky()).take(RequestFields(b"Host: h\r\nCookie: SRV=%b\r\n" % cookie))
+    return (one or sticky()).take(RequestFields(b"Host: h\r\nCookie: SRV=%b\r\n" % cookie))[0]
 
 
 def test_the_cookie_that_was_given_names_its_backend() -> None:
@@ -107,15 +107,18 @@ def test_the_cookie_of_another_secret_or_of_a_backend_that_left_selects_nobody()
 def test_the_backend_gets_no_such_cookie_to_see_and_all_others() -> None:
     value = cookie_of(sticky(), "b1")
     fields = RequestFields(b"Host: h\r\nCookie: a=1; SRV=forged; SRV=%b; b=2\r\nX: y\r\n" % value)
-    assert sticky().take(fields) == "b1"
-    assert fields.block == b"Host: h\r\nCookie: a=1; b=2\r\nX: y\r\n"
+    before = fields.block
+    backend_id, own = sticky().take(fields)
+    assert backend_id == "b1"
+    assert own.block == b"Host: h\r\nCookie: a=1; b=2\r\nX: y\r\n"
+    assert fields.block == before  # the next request of the connection has the same
 
 
 def test_a_request_without_the_cookie_goes_on_as_it_came() -> None:
     fields = RequestFields(b"Host: h\r\nX-SRV: SRV=1\r\nCookie: a=1\r\n")
-    before = fields.block
-    assert sticky().take(fields) is None
-    assert fields.block == before
+    backend_id, own = sticky().take(fields)
+    assert backend_id is None
+    assert own.block == fields.block
 
 
 def test_a_backend_that_came_by_a_reload_meanwhile_has_a_cookie_too() -> None:

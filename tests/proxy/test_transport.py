@@ -16,8 +16,8 @@ import requests
 from gevent.server import StreamServer
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
+from smartedge.proxy.answer_head import KNOWN_HEAD_BYTES, KNOWN_HEADS, known_heads
 from smartedge.proxy.chunked import ChunkedDecoder
-from smartedge.proxy.connection import KNOWN_HEAD_BYTES, KNOWN_HEADS, _known_heads
 from smartedge.proxy.request import Replay
 from smartedge.proxy.sockets import Address, address_of
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits, Outbound
@@ -312,8 +312,8 @@ def test_heads_are_remembered_but_not_without_end() -> None:
         answers = [session.send(get()) for _ in range(len(heads) + 2)]
     assert [answer.headers["x"] for answer in answers[:-1]] == [str(i) for i in range(len(heads))] + [str(len(heads) - 1)]
     assert answers[-2].fields is answers[-3].fields  # found out once
-    assert len(_known_heads) <= KNOWN_HEADS
-    assert long not in _known_heads
+    assert len(known_heads) <= KNOWN_HEADS
+    assert long not in known_heads
 
 
 def stalls(sock: Any, _number: int) -> None:
