@@ -26,6 +26,7 @@ SECTIONS = (
     ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),
     ("TimeoutsConfig", "timeouts", "How long the edge waits."),
     ("RetryConfig", "retry", "When a request is tried again, on another backend."),
+    ("FailureConfig", "failure", "Which answers are [failures](failures.md) of their backend."),
     ("BreakerConfig", "breaker", "When a backend that fails requests is ejected, and for how long."),
     (
         "OutliersConfig",

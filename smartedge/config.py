@@ -38,6 +38,7 @@ from smartedge.config_sections import (
     BackendConfig,
     BreakerConfig,
     ExplainConfig,
+    FailureConfig,
     File,
     Grace,
     HashConfig,
@@ -111,6 +112,8 @@ class Config(Section):
     """How long the edge waits for what."""
     retry: RetryConfig = RetryConfig()
     """When a request is tried again."""
+    failure: FailureConfig = FailureConfig()
+    """Which answers are failures of their backend."""
     breaker: BreakerConfig = BreakerConfig()
     """When a failing backend is ejected."""
     explain: ExplainConfig = ExplainConfig()
@@ -203,6 +206,11 @@ class Config(Section):
         fields = self.retry.model_dump(exclude={"deadline_s", "statuses"})
         deadline_s = self.retry.deadline_s or max(DEADLINE_S, self.timeouts.first_byte_s)
         return RetryPolicy(statuses=frozenset(self.retry.statuses), deadline_s=deadline_s, **fields)
+
+    @property
+    def failures(self) -> frozenset[int]:
+        """The statuses of answers that are failures of their backend."""
+        return values.status_codes(self.failure.statuses)
 
     @property
     def rate_policy(self) -> RatePolicy | None:

@@ -180,8 +180,8 @@ class TimeoutsConfig(Section):
 class RetryConfig(Section):
     """When a request is tried again, and how often."""
 
-    statuses: Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], Listed, AfterValidator(_sorted)] = (502, 503, 504)
-    """Answers to try again, 400 to 599; idempotent methods only."""
+    statuses: Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], Listed, AfterValidator(_sorted)] = (500, 502, 503, 504)
+    """Answers to try again, 400 to 599; idempotent methods only, of 5xx other than 502-504 only GET, HEAD, OPTIONS, and once."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Most tries of one request, the first included; 1 never repeats."""
     deadline_s: Seconds | None = None
@@ -197,7 +197,7 @@ class RetryConfig(Section):
     hedge: bool = False
     """Ask another backend, too, when the first is late, and use the answer that comes first; idempotent methods only."""
     hedge_percentile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
-    """Late is what takes longer than this share of the recent answers."""
+    """Late is what takes longer than this share of the recent answers to requests of the same kind."""
 
     @field_validator("hedge")
     @classmethod
@@ -207,6 +207,20 @@ class RetryConfig(Section):
         if hedge and info.data.get("budget_ratio") == 0 and info.data.get("budget_per_s") == 0:
             raise ValueError("needs a budget: budget_ratio or budget_per_s must be more than 0")
         return hedge
+
+
+class FailureConfig(Section):
+    """Which answers are failures of their backend; whether one is tried again is another question (`retry.statuses`)."""
+
+    statuses: Annotated[tuple[StatusItem, ...], Listed] = ("500-599",)
+    """Codes, classes ("5xx") or ranges ("500-599"), of 400 to 599; an empty list holds no answer against anybody."""
+
+    @field_validator("statuses")
+    @classmethod
+    def _errors(cls, items: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        if any(code < 400 for code in values.status_codes(items)):
+            raise ValueError('must hold only statuses from 400 to 599, such as 500 or "500-599"')
+        return values.status_ranges(items)
 
 
 class BreakerConfig(Section):

@@ -16,7 +16,6 @@ from typing import Any
 from smartedge import __version__, settings
 from smartedge.balancer.backend import GAUGES, LAYOUT, ROW_CELLS, Backend, Cell, Learned
 from smartedge.balancer.errors import EdgeError
-from smartedge.balancer.hedge import HedgeDelay
 from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.ratelimit import TABLE_CELLS, RateLimiter
@@ -97,7 +96,6 @@ class Edge:
         self._strategist = Strategist(self.own, monotonic)
         self._secret = Secret(sticky_secret(self._env))
         self._outliers = OutlierDetector()
-        self._hedge_delay = HedgeDelay()
         self._config_path = config_path
         self._source = FileSource(config_path) if config_path is not None else None
         self._origin = config_path or "the request body"
@@ -377,10 +375,7 @@ class Edge:
         self.recent.tick(now, self.pool.backends)
         if self.team.leading:
             self._eject_outliers(now)
-        if self.forwarder.hedges is not None:
-            self._hedge_delay.percentile = self.forwarder.plan.retry.hedge_percentile
-            self._hedge_delay.tick(backend.learned for backend in self.pool.backends)
-            self.forwarder.hedges.after_s = self._hedge_delay.after_s
+        self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
         self.request_log.follow()
         self._strategist.tell(self.pool.strategy, now)
         tunnels = self.forwarder.tunnels

@@ -31,6 +31,7 @@ def plan(config: Config, sticky_secret: bytes = b"") -> Plan:
     timeouts = config.timeouts
     return Plan(
         config.retry_policy,
+        config.failures,
         is_trusted if networks else None,
         config.forwarded_header,
         timeouts.idle_s,

@@ -54,9 +54,10 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         },
         "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
         "retry": {
-            "statuses": [502, 503, 504], "attempts": 3, "deadline_s": None, "wait_s": 1, "body_bytes": 65536,
+            "statuses": [500, 502, 503, 504], "attempts": 3, "deadline_s": None, "wait_s": 1, "body_bytes": 65536,
             "budget_ratio": 0.2, "budget_per_s": 10, "hedge": False, "hedge_percentile": 0.95,
         },
+        "failure": {"statuses": ["500-599"]},
         "breaker": {
             "failures": 5, "ratio": 0.5, "window_s": 10, "min_requests": 20, "open_s": 5, "max_open_s": 300,
             "max_ejected_ratio": 1, "observe": False,
@@ -269,7 +270,7 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 13
+    assert len(models(Config)) == 14
 
 
 def test_the_schema_knows_both_ways_to_write_a_backend() -> None:

@@ -167,7 +167,7 @@ class Learned:
 
     cells, reals: our own row (see `cells`), the only one we write alone. rows: this backend's row in every
     worker's slot, ours too. shared: the integers of the row that all workers write. waiting: our leases that
-    have had no answer yet, oldest first, and since when.
+    have had no answer yet, oldest first, and since when. notes: what our answers tell of their kinds (`evidence`).
     """
 
     __slots__ = (
@@ -178,6 +178,8 @@ class Learned:
         "cells",
         "ewma",
         "health",
+        "notes",
+        "notes_room",
         "pace",
         "reals",
         "rows",
@@ -194,6 +196,8 @@ class Learned:
         self.adaptive_cap = AdaptiveCap()
         self.adapts = False
         self.waiting: dict[Any, float] = {}
+        self.notes: list[Any] = []
+        self.notes_room = 1
         self._others_waited_s = 0.0
         self.cells, self.reals = private_row()
         self.rows: tuple[memoryview[int], ...] = (self.cells,)

@@ -43,6 +43,7 @@ class Cell(IntEnum):
     GENERATION = 20  # the edge's own row: number of the configuration that this worker has applied
     SHOWN_AT = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
     STRATEGY_FALLBACKS = 22  # the edge's own row: picks by round robin because a user's strategy failed
+    EXCUSED = 23  # failures that are not held against it: all fail alike, or nobody else was asked
 
 
 GAUGES: Final = tuple(

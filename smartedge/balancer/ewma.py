@@ -55,6 +55,10 @@ class PeakEwma:
             mean *= exp((at - now) / self.tau_s)
         return mean
 
+    def sound(self, now: float) -> float:
+        """Return the mean without what failures count as: what a newcomer can expect to be like."""
+        return self.reals[EWMA_BEFORE] if self.reals[FAILED_AT] else self.read(now)
+
     def observe(self, now: float, latency_s: float) -> None:
         """Take in a latency: above the decayed mean it replaces it, below it blends in."""
         reals = self.reals

@@ -28,8 +28,9 @@ class OutlierPolicy:
 
     latency_factor: its median latency is more than so many times that of the others (the median of their
     medians). failure_ratio: its share of failures is larger than that of the others (their mean) by more than
-    this. None: not looked at. min_requests: in an interval, below which a backend is not judged and not
-    compared with. max_ejected_ratio: of all backends. observe: say so, and do nothing.
+    this; what all fail alike at is left out (`blame`). None: not looked at. min_requests: in an interval, below
+    which a backend is not judged and not compared with. max_ejected_ratio: of all backends. observe: say so, and
+    do nothing.
     """
 
     latency_factor: float | None = None
@@ -88,7 +89,7 @@ class OutlierDetector:
                 if medians[backend] > policy.latency_factor * usual and medians[backend] - usual > NOTICEABLE_S:
                     found.append(Outlier(backend, "latency", medians[backend], usual))
         if policy.failure_ratio is not None:
-            ratios = {backend: row[Cell.FAILED] / _requests(row) for backend, row in gained.items()}
+            ratios = {backend: (row[Cell.FAILED] - row[Cell.EXCUSED]) / _requests(row) for backend, row in gained.items()}
             for backend, others in _others(ratios):
                 if ratios[backend] > mean(others) + policy.failure_ratio:
                     found.append(Outlier(backend, "failures", ratios[backend], mean(others)))

@@ -76,5 +76,5 @@ def _cost(backend: Backend, latency_s: float) -> float:
 
 def _mean_s(candidates: Sequence[Backend], now: float) -> float:
     """Return the mean of those that are known; 0.0 if none is."""
-    known = [mean_s for backend in candidates if (mean_s := backend.learned.ewma.read(now))]
+    known = [mean_s for backend in candidates if (mean_s := backend.learned.ewma.sound(now))]
     return sum(known) / len(known) if known else 0.0

@@ -11,20 +11,19 @@ from functools import partial
 from math import inf
 from random import Random
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Final
 
 from smartedge.balancer.backend import WILLS, Backend, Cell, Learned, Shared, Will
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
 from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, no_backend, untried
-from smartedge.balancer.cells import latency_cell
 from smartedge.balancer.decision import Trace
 from smartedge.balancer.errors import AllFull, SessionFull
+from smartedge.balancer.evidence import Evidence
+from smartedge.balancer.lease import Lease, Outcome
 from smartedge.balancer.silence import silent
 from smartedge.balancer.strategies import Strategy
 
-Outcome = Literal["ok", "failed", "abandoned"]
-
-TOO_MANY_REQUESTS: Final = 429
+__all__ = ["Lease", "Outcome", "Pool"]
 
 WARM_UP_STEPS: Final = 20
 """Weights of backends that start slowly are worked out so often in that time."""
@@ -32,142 +31,11 @@ WARM_UP_STEPS: Final = 20
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
 LEASES: Final = int(Cell.LEASES)
-OK: Final = int(Cell.OK)
-FAILED: Final = int(Cell.FAILED)
-ABANDONED: Final = int(Cell.ABANDONED)
-LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
 EJECTED: Final = int(Cell.EJECTED)
 OBSERVED: Final = int(Cell.OBSERVED)
-HEARD_AT: Final = int(Shared.HEARD_AT)
 EPOCH: Final = int(Shared.EPOCH)
 WILL: Final = int(Shared.WILL)
 WEIGHT: Final = int(Shared.WEIGHT)
-
-
-class Lease:
-    """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down.
-
-    holder: whoever took it may put himself here, to be found while it waits for its answer; nobody looks at it here.
-    """
-
-    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "opened_at", "sent_at")
-
-    def __init__(self, pool: Pool, backend: Backend, now: float, ticket: int) -> None:
-        self.backend = backend
-        self.opened_at = now
-        self.sent_at = now
-        self.latency_s: float | None = None
-        self.holder: Any = None
-        self._pool = pool
-        self._ticket = ticket
-        self._closed = False
-
-    def sent(self, now: float) -> None:
-        """Start the latency anew: only now has the request gone out, for its client was slow to send it."""
-        with self._pool.lock:
-            waiting = self.backend.learned.waiting
-            if waiting.pop(self, None) is not None:
-                self.sent_at = waiting[self] = now  # at the end: `waiting` stays in the order of time
-
-    def answered(self, now: float) -> float:
-        """Record the first byte of the answer, once; return the latency, from `sent` (or the pick) to it."""
-        with self._pool.lock:
-            return self._answered(now)
-
-    def _answered(self, now: float) -> float:
-        if self.latency_s is not None:
-            return self.latency_s
-        latency_s = now - self.sent_at
-        if latency_s < 0.0:
-            latency_s = 0.0
-        self.latency_s = latency_s
-        learned = self.backend.learned
-        learned.waiting.pop(self, None)
-        learned.ewma.observe(now, latency_s)
-        learned.pace.add(latency_s)
-        learned.shared_reals[HEARD_AT] = now
-        learned.cells[latency_cell(latency_s)] += 1
-        learned.reals[LATENCY_SUM] += latency_s
-        if learned.adapts:
-            learned.adaptive_cap.observe(now, latency_s, learned.in_flight())
-        return latency_s
-
-    def proved(self, now: float) -> BreakerChange | None:
-        """Let the breaker's one probe end well although the lease goes on: a tunnel may last for days."""
-        with self._pool.lock:
-            ticket, self._ticket = self._ticket, 0
-            if not ticket or self._closed:
-                return None
-            change = self.backend.learned.breaker.succeeded(now, ticket)
-            return self._pool.changed(self.backend, change, now)
-
-    def finish(self, now: float, code: int) -> BreakerChange | None:
-        """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
-        with self._pool.lock:
-            self._answered(now)
-            return self._close(now, "ok", None, code)
-
-    def close(self, now: float, outcome: Outcome, retry_after_s: float | None = None, code: int = 0) -> BreakerChange | None:
-        """End the lease, once; return the breaker's change, for the caller to announce.
-
-        outcome: "abandoned" means that the client left, which is no evidence. retry_after_s: what a failure's
-        answer asked for. code: of the answer; a 429 is an answer, but counts for the breaker's ratio.
-        """
-        with self._pool.lock:
-            return self._close(now, outcome, retry_after_s, code)
-
-    def outrun(self, now: float) -> BreakerChange | None:
-        """End the lease without an answer because a try that was begun after it has one; return the breaker's change.
-
-        That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
-        backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
-        in a row, with no answer between, counts twice as much as the one before, and when it has gone on for a
-        second, as many as would eject it if they were failures do so (`Breaker.outrun`).
-        """
-        with self._pool.lock:
-            if self._closed:
-                return None
-            learned = self.backend.learned
-            waited_s = max(0.0, now - self.sent_at)
-            learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
-            learned.pace.add(waited_s)
-            learned.cells[latency_cell(waited_s)] += 1
-            learned.reals[LATENCY_SUM] += waited_s
-            ticket, self._ticket = self._ticket, 0
-            change = self._pool.breaker_outrun(self.backend, now, ticket)
-            if change:
-                self._pool.changed(self.backend, change, now)
-            self._close(now, "abandoned", None, 0)
-            return change
-
-    def _close(self, now: float, outcome: Outcome, retry_after_s: float | None, code: int) -> BreakerChange | None:
-        pool = self._pool
-        if self._closed:
-            return None
-        self._closed = True
-        learned = self.backend.learned
-        cells = learned.cells
-        cells[IN_FLIGHT] -= 1
-        learned.waiting.pop(self, None)
-        change: BreakerChange | None = None
-        if outcome == "ok":
-            cells[OK] += 1
-            if code == TOO_MANY_REQUESTS:
-                change = pool.breaker_failed(self.backend, now, self._ticket, ratio_only=True)
-            else:
-                change = learned.breaker.succeeded(now, self._ticket)
-        elif outcome == "failed":
-            cells[FAILED] += 1
-            learned.ewma.fail(now, retry_after_s)
-            learned.pace.fail()
-            pool.strategy.failed(self.backend)
-            change = pool.breaker_failed(self.backend, now, self._ticket)
-        else:
-            cells[ABANDONED] += 1
-            learned.breaker.abandoned(now, self._ticket)
-        if change or self._ticket > 0:
-            pool.changed(self.backend, change, now)
-        return change
 
 
 class Pool:
@@ -194,6 +62,7 @@ class Pool:
         self.silent: tuple[Backend, ...] = ()
         self._told_silent: set[str] = set()
         self.backends: tuple[Backend, ...] = ()
+        self.evidence = Evidence()
         self.apply(backends, strategy, panic)
 
     def apply(self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None) -> None:
@@ -206,6 +75,7 @@ class Pool:
                 self.strategy = strategy
             self.strategy.keep(self.backends)
             self._limited = any(backend.spec.max_in_flight is not None for backend in self.backends)
+            self.evidence.follow(self.backends)
             self._by_id = {backend.id: backend for backend in self.backends}
             for backend in self.backends:
                 backend.learned.follow(backend.spec, before.get(backend.key))
@@ -323,6 +193,12 @@ class Pool:
             self.silent = tuple(backend for backend in found if backend.learned.breaker.state != "closed")
             return changes
 
+    def tidy(self, now: float, hedge_percentile: float) -> None:
+        """Have it worked out what is late for hedging, and forget kinds that nobody asks for. Called once a second."""
+        with self.lock:
+            self.evidence.take_in(self.backends)
+            self.evidence.kinds.tick(now, hedge_percentile if self.evidence.hedging else None)
+
     def breaker_failed(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
         """Tell the breaker of a failure. Called under the lock."""
         breaker = backend.learned.breaker
@@ -340,6 +216,8 @@ class Pool:
             backend.learned.cells[OBSERVED] += 1
         elif change == "closed":
             backend.learned.returned(now)
+        if change in ("opened", "closed"):
+            self.evidence.forget(backend.learned)  # what it did before has been judged
         self.forget_candidates()
         return change
 

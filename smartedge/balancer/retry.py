@@ -7,11 +7,18 @@ retries are paid from a budget that the requests themselves fill (Finagle's `Ret
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """The methods, as on the wire, that may be repeated with the effect of one (RFC 9110 section 9.2.2)."""
+
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Those that ask for nothing to be changed (section 9.2.1), and are sent again even when the application has failed."""
+
+GATEWAY = frozenset({502, 503, 504})
+"""Answers that say that the request was not worked on, or not to its end; any other 5xx is the application's own word."""
 
 PARTS = 10
 """The window moves in steps of a tenth."""
@@ -28,13 +35,13 @@ DEADLINE_S = 60.0
 class RetryPolicy:
     """When a request is tried again, as the operator wrote it.
 
-    statuses: answers that count as failures of the backend. attempts: tries in all, the first one included.
+    statuses: answers after which there may be another try. attempts: tries in all, the first one included.
     deadline_s: for all tries together; after it no new one begins. wait_s: for a backend that may be restarting, when there
     is no other. body_bytes: up to this size a request's body is kept, to be sent again. hedge: ask another backend, too, when
     the first is slower than `hedge_percentile` of the recent answers. budget_ratio, budget_per_s: see RetryBudget.
     """
 
-    statuses: frozenset[int] = frozenset({502, 503, 504})
+    statuses: frozenset[int] = frozenset({500, 502, 503, 504})
     attempts: int = 3
     deadline_s: float = DEADLINE_S
     body_bytes: int = 65_536
@@ -97,15 +104,20 @@ class Tries:
     """One request's tries, and whether there may be another. It decides; whoever asks picks, sends and waits.
 
     The first try has been begun when this is made, which can wait until it matters: most requests need none.
-    count: tries begun, hedges among them. tried: the backends that got them; the next one leaves them out.
+    safe: its method asks for nothing to be changed. count: tries begun, hedges among them. tried: the backends that got
+    them; the next one leaves them out.
     """
 
-    __slots__ = ("_budget", "_idempotent", "_paid", "_policy", "count", "deadline", "tried")
+    __slots__ = ("_budget", "_erred", "_idempotent", "_paid", "_policy", "_safe", "count", "deadline", "tried")
 
-    def __init__(self, policy: RetryPolicy, budget: RetryBudget, started: float, idempotent: bool, first: Any) -> None:
+    def __init__(
+        self, policy: RetryPolicy, budget: RetryBudget, started: float, idempotent: bool, first: Any, *, safe: bool = False
+    ) -> None:
         self._policy = policy
         self._budget = budget
         self._idempotent = idempotent
+        self._safe = safe
+        self._erred = False
         self._paid = False
         self.deadline = started + policy.deadline_s
         self.count = 1
@@ -121,6 +133,22 @@ class Tries:
         if now > self.deadline:
             return False
         return not sent or self._pay(now)
+
+    def again_after(self, now: float, status: int, is_hopeless: Callable[[], bool]) -> bool:
+        """Ask for another try after an answer; True when it may be made, and then it is paid for.
+
+        is_hopeless: says whether the others fail at it, too. An application's own failure (500) is repeated once at most,
+        for methods that change nothing, and not while that only doubles the load of backends that fail alike.
+        """
+        self._paid = False
+        if status not in self._policy.statuses:
+            return False
+        if status < 500 or status in GATEWAY:
+            return self.again(now, sent=True)
+        if self._erred or not self._safe or is_hopeless():
+            return False
+        self._erred = self.again(now, sent=True)
+        return self._erred
 
     def may_follow(self, now: float) -> bool:
         """Whether another try would be made if this one failed now, if there is a budget; asking changes nothing."""

@@ -15,7 +15,7 @@ from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.decision import Trace
 from smartedge.balancer.errors import BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Outcome
-from smartedge.balancer.retry import IDEMPOTENT, Tries
+from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.proxy.headers import AnswerFields, forwarded_lines, retry_after
 from smartedge.proxy.request import Replay, Request
 from smartedge.proxy.transport import Answer, Outbound
@@ -72,7 +72,7 @@ class Attempts:
         """Try backends until one answers; raises the EdgeError that the client is to be told."""
         forwarder, request = self._forwarder, self.request
         plan = forwarder.plan
-        policy = plan.retry
+        policy, remarkable = plan.retry, plan.remarkable
         if forwarder.limiter is not None:
             forwarder.limiter.admit(request, self.started)
         if plan.affinity is not None:
@@ -109,7 +109,7 @@ class Attempts:
                 lease = self.lease = self._lease_after(error)
                 continue
             status = answer.status_code
-            if answer.complete and status not in policy.statuses:
+            if answer.complete and status not in remarkable:
                 self.answer, self.status, self.lease = answer, status, None
                 change = lease.finish(monotonic(), status)
                 self.latency_s = lease.latency_s
@@ -118,12 +118,12 @@ class Attempts:
                 if forwarder.queued:
                     forwarder.queue.serve()
                 return
-            self.latency_s = lease.answered(monotonic())
+            self.latency_s = lease.answered(monotonic(), status)
             if status in policy.statuses:
-                another = self._lease_instead_of(answer)
+                another = self._lease_instead_of(lease, answer)
                 if another is not None:
                     answer.close()
-                    self.end_lease(lease, "failed", answer)
+                    self.end_lease(lease, "failed" if self.is_failure(answer) else "ok", answer)
                     lease = self.lease = another
                     continue
             self.answer = answer
@@ -175,6 +175,11 @@ class Attempts:
         return outbound
 
     @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """What tells which other requests are like this one: its method and target."""
+        return self.request.method, self.request.target
+
+    @property
     def deadline(self) -> float:
         """When the last answer has to begin, of all tries and the time in the queue together; not of a first try at once."""
         return self.started + self._forwarder.plan.retry.deadline_s
@@ -216,7 +221,7 @@ class Attempts:
 
     def is_failure(self, answer: Answer) -> bool:
         """Whether an answer counts as a failure of its backend."""
-        return answer.status_code in self._forwarder.plan.retry.statuses
+        return answer.status_code in self._forwarder.plan.failures
 
     def _traced(self) -> Trace | None:
         """Give the trace of a request that is tried again: if it was not recorded so far, it is from here on."""
@@ -235,7 +240,8 @@ class Attempts:
             self.trace = self._forwarder.explain.late("failed", lease)
         if self.trace is not None:
             self.trace.ended(lease, now, outcome, code, error)
-        self._lease_ended(lease, lease.close(now, outcome, retry_after_s, code))
+        sent = error is None or error.sent
+        self._lease_ended(lease, lease.close(now, outcome, retry_after_s, code, sent=sent))
 
     def lease_failed(self, lease: Lease, error: EdgeError) -> None:
         """Close a lease that ended with an error."""
@@ -278,7 +284,8 @@ class Attempts:
         if self._tries is None:
             forwarder = self._forwarder
             policy = forwarder.plan.retry
-            self._tries = Tries(policy, forwarder.budget, self.started, self._repeatable(), self.backend)
+            safe = self.request.method in SAFE
+            self._tries = Tries(policy, forwarder.budget, self.started, self._repeatable(), self.backend, safe=safe)
         return self._tries
 
     def _lease_after(self, error: EdgeError) -> Lease:
@@ -304,19 +311,21 @@ class Attempts:
         self._begun(lease, _RETRIES)
         return lease
 
-    def _lease_instead_of(self, answer: Answer) -> Lease | None:
-        """Take a lease for another try after an answer that counts as a failure; None when the answer has to do."""
+    def _lease_instead_of(self, lease: Lease, answer: Answer) -> Lease | None:
+        """Take a lease for another try after an answer that may be bettered; None when it has to do."""
         now = monotonic()
         tries = self.tries
-        if (self.replay is not None and not self.replay.rewind()) or not tries.again(now, sent=True):
+        if self.replay is not None and not self.replay.rewind():
+            return None
+        if not tries.again_after(now, answer.status_code, lambda: lease.is_hopeless(now)):
             return None
         try:
-            lease = self.lease_now(now, tries.tried)
+            another = self.lease_now(now, tries.tried)
         except NoBackend:
             tries.in_vain(now)
             return None
-        self._begun(lease, _RETRIES)
-        return lease
+        self._begun(another, _RETRIES)
+        return another
 
     def lease_for_hedge(self, now: float) -> Lease | None:
         """Take a lease for a try beside those under way, if there may be one."""

@@ -163,7 +163,7 @@ class Exchange(Attempts):
             error = self.error
             if error is not None:
                 outcome: Outcome = "failed" if error.blame == "backend" else "abandoned"
-            elif answer is not None and answer.status_code in forwarder.plan.retry.statuses:
+            elif answer is not None and self.is_failure(answer):
                 outcome = "failed"
             else:
                 outcome = "ok"

@@ -6,7 +6,7 @@ Every request gets an `Exchange` of its own (exchange.py); here is what they sha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from smartedge.balancer.backend import Backend, Learned
@@ -77,10 +77,12 @@ class Plan:
     is_trusted: whether a peer (its address as text) is one of `trusted_proxies`; None when there are none.
     forwarded_header: send RFC 7239's Forwarded too.
     idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels. affinity: what requests are known by, None for nothing.
+    failures: the statuses of answers that are failures of their backend.
     queue, queue_s: see LimitsConfig. client_of: what the rate limit tells clients apart by.
     """
 
     retry: RetryPolicy
+    failures: frozenset[int] = frozenset(range(500, 600))
     is_trusted: Callable[[bytes], bool] | None = None
     forwarded_header: bool = False
     idle_s: float = 60.0
@@ -89,6 +91,11 @@ class Plan:
     queue: int = 0
     queue_s: float = 1.0
     client_of: Callable[[Request], bytes] = lambda request: request.peer
+    remarkable: frozenset[int] = field(init=False)
+    """Statuses that are more than an answer: a failure, or a reason for another try."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remarkable", self.failures | self.retry.statuses)
 
 
 class Forwarder:
@@ -121,7 +128,8 @@ class Forwarder:
         self.plan = plan
         self.budget.apply(plan.retry.budget_ratio, plan.retry.budget_per_s)
         self.queue.size, self.queue.wait_s, self.queue.back_s = plan.queue, plan.queue_s, plan.retry.wait_s
-        self.hedges = (self.hedges or Hedges()) if plan.retry.hedge else None
+        self.hedges = (self.hedges or Hedges(self.pool.evidence)) if plan.retry.hedge else None
+        self.pool.evidence.hedging = plan.retry.hedge
 
     def cut_off(self, backend: Backend, now: float) -> None:
         """Have requests that wait on a backend tried elsewhere, the oldest first, as far as the retry budget goes."""

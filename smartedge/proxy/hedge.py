@@ -15,6 +15,7 @@ from gevent import get_hub, getcurrent
 
 from smartedge.balancer.backend import Cell
 from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.hedge import UNKNOWN_S
 from smartedge.balancer.pool import Lease
 from smartedge.proxy.headers import AnswerFields
@@ -40,13 +41,19 @@ class Overtaken(Exception):
 class Hedges:
     """Everybody who waits for a first byte, in the order in which they will have waited long enough; one timer for all.
 
-    after_s: how long that is (`balancer.hedge.HedgeDelay`); written once a second by whoever knows.
+    evidence: knows how long each kind of request takes. Those who wait equally long stand in one queue, so that each queue is
+    in the order of time.
     """
 
-    def __init__(self) -> None:
-        self.after_s = UNKNOWN_S
-        self._waiting: deque[Race] = deque()
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._waiting: dict[float, deque[Race]] = {}
         self._timer: Any = None
+
+    def after_s(self, exchange: Attempts) -> float:
+        """Return how long a request like this one waits."""
+        hedge = self._evidence.kind_of(exchange).hedge
+        return UNKNOWN_S if hedge is None else hedge.after_s
 
     def race(self, exchange: Attempts, lease: Lease, outbound: Outbound) -> Answer:
         """Send a request and, if it is late, hedge it; see Race.run."""
@@ -56,23 +63,28 @@ class Hedges:
         finally:
             exchange.race = None
 
-    def watch(self, race: Race) -> None:
-        """Have `race.late` called when it is due; called in the order of their times, or nearly so."""
+    def watch(self, race: Race, delay_s: float) -> None:
+        """Have `race.late` called when it is due, which is in `delay_s` seconds."""
         if not self._waiting:
             if self._timer is None:
                 self._timer = get_hub().loop.timer(TICK_S, repeat=TICK_S, ref=False)
             self._timer.again(self._look)
-        self._waiting.append(race)
+        queue = self._waiting.get(delay_s)
+        if queue is None:
+            queue = self._waiting[delay_s] = deque()
+        queue.append(race)
 
     def _look(self) -> None:
         """See who is late (called by the timer, in the hub, so nothing here may wait)."""
         now = monotonic()
-        waiting = self._waiting
-        while waiting and (waiting[0].over or waiting[0].due <= now):
-            race = waiting.popleft()
-            if not race.over:
-                gevent.spawn(race.late)
-        if not waiting:
+        for delay_s, queue in list(self._waiting.items()):
+            while queue and (queue[0].over or queue[0].due <= now):
+                race = queue.popleft()
+                if not race.over:
+                    gevent.spawn(race.late)
+            if not queue:
+                del self._waiting[delay_s]
+        if not self._waiting:
             self._timer.stop()
 
 
@@ -92,6 +104,7 @@ class Race:
     """One request's tries beside each other. due: when the next hedge is. over: none may begin any more."""
 
     __slots__ = (
+        "_after_s",
         "_error",
         "_exchange",
         "_fallback",
@@ -120,10 +133,11 @@ class Race:
         self._sending = True
         self._parked = False
         self.over = False
-        self.due = lease.opened_at + hedges.after_s
+        self._after_s = after_s = hedges.after_s(exchange)
+        self.due = lease.opened_at + after_s
         if outbound.on_interim is not None:
             outbound.on_interim = self._interim
-        hedges.watch(self)
+        hedges.watch(self, after_s)
 
     # ---- in the request's own greenlet ----
 
@@ -148,7 +162,7 @@ class Race:
                 self._sending = False
                 if self._is_alone() or not exchange.is_failure(answer):
                     return answer
-                lease.answered(monotonic())
+                lease.answered(monotonic(), answer.status_code)
                 self._fall_back(lease, self._outbound, answer)
             return self._answer_of_a_hedge()
         finally:
@@ -241,29 +255,29 @@ class Race:
         if self.over:
             return
         now = monotonic()
-        exchange, hedges = self._exchange, self._hedges
+        exchange, after_s = self._exchange, self._after_s
         body: Replay | None = None
         if exchange.replay is not None:
             waited_s = now - self._lease.sent_at
             body = exchange.replay.twin()
             if body is None:
                 if not exchange.replay.spent:  # The client still sends.
-                    self._watch(now + max(hedges.after_s, SENDING_S))
+                    self._watch(now, max(after_s, SENDING_S))
                 return
-            if waited_s < hedges.after_s:
-                self._watch(now + hedges.after_s - waited_s)  # It has only just sent all of it.
+            if waited_s < after_s:
+                self._watch(now, after_s - waited_s)  # It has only just sent all of it.
                 return
         lease = exchange.lease_for_hedge(now)
         if lease is None:
             return
-        self._watch(now + hedges.after_s)  # It may be as slow as the first.
+        self._watch(now, after_s)  # It may be as slow as the first.
         outbound = exchange.make_outbound(lease.backend)
         outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
         self._follow(Runner(lease, outbound))
 
-    def _watch(self, due: float) -> None:
-        self.due = due
-        self._hedges.watch(self)
+    def _watch(self, now: float, delay_s: float) -> None:
+        self.due = now + delay_s
+        self._hedges.watch(self, delay_s)
 
     def _follow(self, runner: Runner) -> None:
         exchange, lease = self._exchange, runner.lease
@@ -283,7 +297,7 @@ class Race:
             if not self._leaves(runner):
                 answer.close()
                 return
-            lease.answered(monotonic())
+            lease.answered(monotonic(), answer.status_code)
             if exchange.is_failure(answer):
                 self._fall_back(lease, runner.outbound, answer)
             elif self._winner is None:

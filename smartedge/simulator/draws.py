@@ -36,6 +36,11 @@ class Arrival(NamedTuple):
     work: float
     luck: float
 
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """Its method and target."""
+        return b"GET" if self.idempotent else b"POST", b"/"
+
 
 def arrivals(config: ArrivalsConfig, duration_s: float, rng: Random) -> Iterator[Arrival]:
     """Give the requests in the order of time, from 0 to `duration_s`."""

@@ -50,6 +50,7 @@ class Run:
         self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
         self._outliers = OutlierDetector()
         self._outlier_policy = config.outlier_policy
+        self._percentile = config.retry_policy.hedge_percentile
         self._at(START_S + TELL_S, self._tell, None)
         self._at(START_S + 1.0, self._tidy, None)
 
@@ -95,7 +96,7 @@ class Run:
     def _tidy(self, now: float, _: None) -> None:
         """Do once a second what the edge does then: look at latencies, and for outliers."""
         pool, policy = self._pool, self._outlier_policy
-        self._forwarding.hedge_delay.tick(backend.learned for backend in pool.backends)
+        pool.tidy(now, self._percentile)
         for found in self._outliers.look(pool.backends, policy, now):
             if not policy.observe:
                 pool.eject(found.backend, now, policy.max_ejected_ratio)

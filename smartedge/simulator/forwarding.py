@@ -14,7 +14,7 @@ from random import Random
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
-from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.hedge import UNKNOWN_S
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, Tries
 from smartedge.config import Config
@@ -53,6 +53,11 @@ class Request:
         self.fallback: tuple[Lease, int] | None = None
         self.error: EdgeError = KEEP_SILENT
 
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """What tells which other requests are like this one: its method and target."""
+        return self.arrival.kind
+
 
 class Try:
     """One try of a request: a lease, and what the machine sees (`machine.Asked`)."""
@@ -68,6 +73,11 @@ class Try:
         self.over = False
         lease.holder = self
 
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """Its request's."""
+        return self.request.arrival.kind
+
 
 class Forwarding:
     """Forwards requests to the machines. counted_from: when figures begin. chance: what second tries are like."""
@@ -81,8 +91,10 @@ class Forwarding:
         self._outcome = outcome
         self._counted_from = counted_from
         self._policy = policy = config.retry_policy
+        self._failures = config.failures
+        self._remarkable = config.failures | policy.statuses
         self._budget = RetryBudget(policy.budget_ratio, policy.budget_per_s)
-        self.hedge_delay = HedgeDelay(policy.hedge_percentile)
+        self._pool.evidence.hedging = policy.hedge
         self.queue = Queue(pool, config.limits.queue, config.limits.queue_s, policy.wait_s, at, self._nudge)
         self._first_byte_s = config.timeouts.first_byte_s
         self._client_s = world.network.client_s
@@ -148,9 +160,9 @@ class Forwarding:
         """Take in an answer's first byte, which is its last, too."""
         attempt.over = True
         request, lease = attempt.request, attempt.lease
-        if status in self._policy.statuses:
+        if status in self._remarkable:
             request.open.remove(attempt)
-            lease.answered(now)
+            lease.answered(now, status)
             self._fall_back(now, request, (lease, status))
             self._lost(now, request)
             return
@@ -176,7 +188,7 @@ class Forwarding:
         request = attempt.request
         request.open.remove(attempt)
         request.error = error
-        attempt.lease.close(now, "failed")
+        attempt.lease.close(now, "failed", sent=error.sent)
         self._serve(now)
         self._tries(request, attempt.lease.backend)
         self._lost(now, request)
@@ -199,8 +211,12 @@ class Forwarding:
         before, request.fallback = request.fallback, answer
         if before is not None:
             lease, status = before
-            lease.close(now, "failed", None, status)
-            self._serve(now)
+            self._end(now, lease, status)
+
+    def _end(self, now: float, lease: Lease, status: int) -> None:
+        """Close a lease whose answer was no good."""
+        lease.close(now, "failed" if status in self._failures else "ok", None, status)
+        self._serve(now)
 
     def _serve(self, now: float) -> None:
         """Let the queue know that a lease has ended."""
@@ -227,9 +243,8 @@ class Forwarding:
             return
         lease, status = answer
         tries = self._tries(request, lease.backend)
-        goes_on = tries.again(now, sent=True) and self._begin(now, request, tries)
-        lease.close(now, "failed", None, status)
-        self._serve(now)
+        goes_on = tries.again_after(now, status, lambda: lease.is_hopeless(now)) and self._begin(now, request, tries)
+        self._end(now, lease, status)
         if goes_on:
             self._retried(now, request)
         else:
@@ -252,7 +267,8 @@ class Forwarding:
 
     def _watch(self, now: float, request: Request) -> None:
         if request.arrival.idempotent:
-            due = now + self.hedge_delay.after_s
+            hedge = self._pool.evidence.kind_of(request).hedge
+            due = now + (UNKNOWN_S if hedge is None else hedge.after_s)
             self._at(ceil(due / HEDGE_TICK_S) * HEDGE_TICK_S, self._late, (request, request.race))
 
     def _late(self, now: float, what: tuple[Request, int]) -> None:
@@ -281,7 +297,8 @@ class Forwarding:
     def _tries(self, request: Request, first: Backend) -> Tries:
         """Give the decision about more tries, made when the first is asked for: most requests need none."""
         if request.tries is None:
-            request.tries = Tries(self._policy, self._budget, request.at, request.arrival.idempotent, first)
+            idempotent = request.arrival.idempotent
+            request.tries = Tries(self._policy, self._budget, request.at, idempotent, first, safe=idempotent)
         return request.tries
 
     def _record(self, request: Request, now: float, status: int, backend: Backend | None) -> None:

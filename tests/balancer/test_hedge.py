@@ -4,98 +4,61 @@ import random
 
 import pytest
 
-from smartedge.balancer.backend import Learned
-from smartedge.balancer.cells import latency_cell
-from smartedge.balancer.hedge import FLOOR_S, UNKNOWN_S, HedgeDelay
+from smartedge.balancer.hedge import FEW, FLOOR_S, UNKNOWN_S, HedgeDelay
 
 
-def answered(learned: Learned, *latencies_s: float) -> None:
+def heard(delay: HedgeDelay, *latencies_s: float, percentile: float = 0.95) -> HedgeDelay:
+    """A second in which so many answers came."""
     for latency_s in latencies_s:
-        learned.add(latency_cell(latency_s))
+        delay.observe(latency_s)
+    delay.tick(percentile)
+    return delay
 
 
 def test_nothing_is_known_until_twenty_answers_have_come() -> None:
-    delay, learned = HedgeDelay(), Learned()
-    delay.tick([learned])
-    answered(learned, *[0.02] * 10)
-    delay.tick([learned])
+    delay = heard(HedgeDelay(), *[0.02] * 10)
     assert delay.after_s == UNKNOWN_S
-    answered(learned, *[0.02] * 15)
-    delay.tick([learned])
-    assert delay.after_s == pytest.approx(0.02, rel=0.3)
+    assert heard(delay, *[0.02] * 15).after_s == pytest.approx(0.02, rel=0.3)
 
 
-def test_it_is_the_percentile_over_all_backends_and_all_workers() -> None:
-    one, two = Learned(), Learned()
-    other_worker = Learned()
-    two.rows = (two.cells, other_worker.cells)
-    for percentile, expected_s in ((0.95, 0.5), (0.5, 0.01)):
-        delay = HedgeDelay(percentile)
-        delay.tick([one, two])
-        answered(one, *[0.01] * 60)
-        answered(two, *[0.01] * 20, *[0.5] * 5)
-        answered(other_worker, *[0.01] * 10, *[0.5] * 5)
-        delay.tick([one, two])
-        assert delay.after_s == pytest.approx(expected_s, rel=0.3)
+def test_a_report_that_is_asked_for_now_and_then_is_not_late_when_it_takes_as_long_as_ever() -> None:
+    """With one delay for the whole pool, every report of three seconds was made twice."""
+    delay = heard(HedgeDelay(), 3.0)
+    assert delay.after_s == FEW * 3.0
 
 
-def test_what_was_counted_before_the_first_look_says_nothing() -> None:
-    delay, learned = HedgeDelay(), Learned()
-    answered(learned, *[3.0] * 1000)
-    delay.tick([learned])
-    answered(learned, *[0.02] * 50)
-    delay.tick([learned])
-    assert delay.after_s < 0.03
+def test_it_is_the_percentile() -> None:
+    answers = [0.01] * 90 + [0.5] * 10
+    assert heard(HedgeDelay(), *answers).after_s == pytest.approx(0.5, rel=0.3)
+    assert heard(HedgeDelay(), *answers, percentile=0.5).after_s == pytest.approx(0.01, rel=0.3)
 
 
 def test_old_answers_fade_and_silence_changes_nothing() -> None:
-    delay, learned = HedgeDelay(), Learned()
-    delay.tick([learned])
-    answered(learned, *[0.5] * 200)
-    delay.tick([learned])
+    delay = heard(HedgeDelay(), *[0.5] * 200)
     known_s = delay.after_s
     for _ in range(1000):
-        delay.tick([learned])
+        delay.tick(0.95)
     assert delay.after_s == known_s
     for _ in range(60):
-        answered(learned, *[0.02] * 20)
-        delay.tick([learned])
+        heard(delay, *[0.02] * 20)
     assert delay.after_s < 0.03
 
 
-def test_a_service_with_one_request_a_second_is_known_too() -> None:
-    delay, learned = HedgeDelay(), Learned()
-    delay.tick([learned])
+def test_a_kind_with_one_request_a_second_is_known_too() -> None:
+    delay = HedgeDelay()
     for _ in range(100):
-        answered(learned, 0.05)
-        delay.tick([learned])
+        heard(delay, 0.05)
     assert delay.after_s == pytest.approx(0.05, rel=0.3)
 
 
-def test_a_backend_that_leaves_takes_its_counts_along() -> None:
-    delay, stays, leaves = HedgeDelay(), Learned(), Learned()
-    answered(leaves, *[0.02] * 500)
-    delay.tick([stays, leaves])
-    answered(stays, *[0.1] * 100)
-    delay.tick([stays])
-    assert delay.after_s == pytest.approx(0.1, rel=0.3)
-
-
-def test_there_is_a_least_delay_and_no_backends_are_no_trouble() -> None:
-    delay, learned = HedgeDelay(), Learned()
-    delay.tick([])
-    delay.tick([])
-    delay.tick([learned])
-    answered(learned, *[0.0002] * 100)
-    delay.tick([learned])
-    assert delay.after_s == FLOOR_S
+def test_there_is_a_least_delay() -> None:
+    assert heard(HedgeDelay(), *[0.0002] * 100).after_s == FLOOR_S
 
 
 def test_the_delay_stays_where_it_is_though_every_late_try_is_cut_off() -> None:
     """Counted as they end, without those that a hedge has beaten, each second's percentile would be below the last one's."""
     rng = random.Random(5)
-    delay, learned = HedgeDelay(), Learned()
-    delay.tick([learned])
+    delay = HedgeDelay()
     for _ in range(120):
         hedges = 0
         for _ in range(250):
@@ -103,7 +66,7 @@ def test_the_delay_stays_where_it_is_though_every_late_try_is_cut_off() -> None:
             if latency_s > delay.after_s:
                 hedges += 1
                 latency_s = min(latency_s, delay.after_s + 0.008)  # what the hedge takes
-            answered(learned, latency_s)
-        delay.tick([learned])
+            delay.observe(latency_s)
+        delay.tick(0.95)
     assert 0.012 < delay.after_s < 0.03  # 95 of 100 are within 18.7 ms
     assert hedges < 50

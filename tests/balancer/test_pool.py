@@ -173,10 +173,24 @@ def test_too_many_429_eject_but_do_not_count_as_failed() -> None:
     changes = []
     while "opened" not in changes:
         lease = target.lease(NOW)
-        changes.append(lease.close(NOW, "ok", code=429 if lease.backend is a else 200))
+        changes.append(lease.finish(NOW, 429 if lease.backend is a else 200))
     assert changes.count(None) == 38
-    assert cells(a) == {"LEASES": 20, "OK": 20, "EJECTED": 1}
+    assert cells(a)["OK"] == 20
+    assert "FAILED" not in cells(a)
     assert a.learned.ewma.mean_s == 0.0
+
+
+def test_a_429_that_all_give_or_nobody_else_was_asked_for_ejects_nobody() -> None:
+    """A client that asks too often is told so by whichever backend it is hashed to: no reason to eject that."""
+    for others in (429, None):
+        a, _ = members = backends(1, 1)
+        target = pool(members)
+        for _ in range(60):
+            lease = target.lease(NOW)
+            if lease.backend is a or others:
+                assert lease.finish(NOW, 429) is None
+            else:
+                lease.close(NOW, "abandoned")
 
 
 def test_the_last_available_backend_is_never_ejected() -> None:

@@ -67,7 +67,7 @@ def test_only_methods_of_rfc_9110_section_9_2_2_are_idempotent() -> None:
 
 def test_the_policy_has_the_documented_defaults() -> None:
     policy = RetryPolicy()
-    assert policy.statuses == {502, 503, 504}
+    assert policy.statuses == {500, 502, 503, 504}
     assert (policy.attempts, policy.body_bytes) == (3, 64 * 1024)
 
 
@@ -200,3 +200,31 @@ def test_asking_whether_another_try_may_follow_changes_nothing() -> None:
     assert spend(budget, 5000.0) == 1
     request.begun("b")
     assert not request.may_follow(5000.0)
+
+
+def test_the_applications_own_failure_is_repeated_once_for_what_changes_nothing_and_not_while_all_fail() -> None:
+    """A 500 was passed on although another backend would have answered; repeated without end it would triple a bad URL's load."""
+
+    def asked(times: int, *, safe: bool, hopeless: bool = False, status: int = 500) -> list[bool]:
+        budget = RetryBudget(ratio=0.0, per_second=100.0)
+        one = Tries(RetryPolicy(attempts=9), budget, 5000.0, True, "a", safe=safe)
+        found = []
+        for number in range(times):
+            found.append(one.again_after(5000.0, status, lambda: hopeless))
+            if found[-1]:
+                one.begun(str(number))
+        return found
+
+    assert asked(3, safe=True) == [True, False, False]
+    assert asked(1, safe=False) == [False]
+    assert asked(1, safe=True, hopeless=True) == [False]
+    assert asked(1, safe=True, status=501) == [False]
+    for status in (502, 503, 504):
+        assert asked(3, safe=False, hopeless=True, status=status) == [True] * 3
+
+
+def test_a_refused_retry_after_a_500_is_not_paid_for() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=1.0)
+    before = budget.left(5000.0)
+    Tries(RetryPolicy(), budget, 5000.0, True, "a", safe=True).again_after(5000.0, 500, lambda: True)
+    assert budget.left(5000.0) == before

@@ -190,11 +190,30 @@ def test_when_every_backend_says_503_the_last_answer_is_passed_on(edge: LiveEdge
         assert len(one.requests) + len(two.requests) == 2
 
 
-def test_a_500_is_an_answer_and_not_tried_again(edge: LiveEdge) -> None:
+@pytest.mark.parametrize(("method", "tries"), [(b"GET", 2), (b"HEAD", 2), (b"OPTIONS", 2), (b"PUT", 1), (b"POST", 1)])
+def test_a_500_is_tried_elsewhere_once_when_nothing_was_to_be_changed(edge: LiveEdge, method: bytes, tries: int) -> None:
+    with Script(answers(500)) as one, Script(answers(500)) as two, Script(answers(500)) as three:
+        edge.configure(one, two, three)
+        assert edge.ask(b"/", method).status == 500
+        assert len(one.requests) + len(two.requests) + len(three.requests) == tries
+
+
+def test_on_the_defaults_a_500_reaches_nobody_is_a_failure_everywhere_and_ejects_its_backend(own: LiveEdge) -> None:
+    """Status, metrics and explain knew nothing of it: `healthy closed FAILED 0`."""
+    with Script(answers(500)) as bad, Script(answers(body=b"good")) as good:
+        own.configure(bad, good)
+        assert {own.ask().status for _ in range(30)} == {200}
+        first = own.backends()[0]
+        assert (first["breaker"], first["why_not"], first["failed"]) == ("open", "breaker_open", len(bad.requests))
+        assert first["failed"] <= 7
+
+
+def test_when_all_fail_alike_nobody_is_ejected_and_nothing_is_asked_twice(own: LiveEdge) -> None:
     with Script(answers(500)) as one, Script(answers(500)) as two:
-        edge.configure(one, two)
-        assert edge.ask().status == 500
-        assert len(one.requests) + len(two.requests) == 1
+        own.configure(one, two)
+        assert {own.ask().status for _ in range(30)} == {500}
+        assert [backend["breaker"] for backend in own.backends()] == ["closed", "closed"]
+        assert len(one.requests) + len(two.requests) <= 32
 
 
 def test_a_failing_backend_is_ejected_and_comes_back(own: LiveEdge) -> None:

@@ -14,6 +14,7 @@ from gevent.event import AsyncResult
 
 from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
 from smartedge.balancer.errors import BackendClosed, BadAnswer
+from smartedge.balancer.hedge import HedgeDelay
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.strategies import STRATEGIES
@@ -75,7 +76,9 @@ class House:
         self.forwarder = Forwarder(pool, Plan(RetryPolicy(**({"hedge": True} | policy))), Learned(), self.told, lambda: "id")
         if self.forwarder.hedges is not None:
             self.hedges = self.forwarder.hedges
-            self.hedges.after_s = LATE_S
+            for method in (b"GET", b"PUT"):
+                hedge = pool.evidence.kinds.find(method, b"/", make=True).hedge = HedgeDelay()
+                hedge.after_s = LATE_S
 
     def ask(self, method: bytes = b"GET", body: Any = None) -> tuple[Any, Request]:
         block = b"Host: h\r\n"

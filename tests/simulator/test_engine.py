@@ -111,7 +111,7 @@ def test_a_refused_connection_is_tried_elsewhere_whatever_the_method() -> None:
 
 
 def test_the_budget_bounds_the_retries_of_a_sick_pool() -> None:
-    world = {"backend": {"fail_ratio": 0.9, "probes": "good"}, "arrivals": {"per_s": 1_000}}
+    world = {"backend": {"fail_ratio": 0.9, "fail_status": 503, "probes": "good"}, "arrivals": {"per_s": 1_000}}
     found = outcome_figures(world, retry=RETRY, breaker={"failures": 1_000_000, "ratio": 1, "min_requests": 1_000_000})
 
     assert found.retries == pytest.approx(found.requests * 0.2 + 10 * 20, rel=0.1), "a fifth, and 10 a second over the window"

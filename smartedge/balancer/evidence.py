@@ -1,0 +1,102 @@
+"""Evidence: what the requests of a pool tell of their kinds, taken in after they have been served.
+
+A lease that is answered leaves a note with its backend, and no more: that is all that is on a request's way. Here the
+notes are read, some twenty times a second and before a failure is judged: how long each kind takes, who has answered it,
+whose a failure is. Of a busy backend's answers only the first few between two looks are noted, which is a sample.
+Called under the pool's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.blame import Blame
+from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.kinds import Kind, Kinds
+
+NOTES: Final = 64
+"""So many answers are looked at in one round, of all backends together (one of each at least)."""
+
+MOST_OF_ONE: Final = 16
+
+OUTRUN: Final = -1
+"""Stands for the code of a try that ended without an answer, because another was quicker."""
+
+CLIENTS_FAULT: Final = 400
+SERVERS_FAULT: Final = 500
+
+
+class Evidence:
+    """The kinds of one pool, and what is filed under them. hedging: learn how long is late, too."""
+
+    def __init__(self) -> None:
+        self.kinds = Kinds()
+        self.hedging = False
+
+    def follow(self, backends: Sequence[Backend]) -> None:
+        """Go on with these backends: share the sample out among them, and forget what others did."""
+        self.kinds.keep({backend.learned for backend in backends})
+        share = max(1, min(MOST_OF_ONE, NOTES // max(1, len(backends))))
+        for backend in backends:
+            backend.learned.notes_room = share
+
+    def forget(self, learned: Learned) -> None:
+        """Forget how a backend's requests ended so far."""
+        self.kinds.forget(learned)
+
+    def kind_of(self, holder: Any, *, make: bool = False) -> Kind:
+        """Return the kind of the request that holds a lease; holder: see `Lease`."""
+        method, target = holder.kind if holder is not None else (b"", b"")
+        return self.kinds.find(method, target, make=make)
+
+    def take_in(self, backends: Iterable[Backend]) -> None:
+        """Read the notes that answers have left."""
+        for backend in backends:
+            learned = backend.learned
+            if learned.notes:
+                notes, learned.notes = learned.notes, []
+                for holder, at, took_s, code in notes:
+                    self._file(learned, holder, at, took_s, code)
+
+    def _file(self, learned: Learned, holder: Any, at: float, took_s: float, code: int) -> None:
+        """File one answer. code: 0 if it is not known, which is no failure."""
+        kind = self.kind_of(holder, make=code < CLIENTS_FAULT)
+        kind.used_at = at
+        if code >= SERVERS_FAULT:
+            kind.heard[learned] = at
+            return
+        if code < CLIENTS_FAULT:
+            if code == OUTRUN:
+                self._learn_late(kind, took_s)
+                return
+            kind.learn(at, took_s)
+            self._learn_late(kind, took_s)
+            if took_s <= max(4.0 * kind.usual_s, 0.02):
+                kind.well.append((at - took_s, learned))
+        kind.heard[learned] = at
+        kind.results.note(learned, at, failed=False)
+
+    def _learn_late(self, kind: Kind, took_s: float) -> None:
+        if self.hedging:
+            if kind.hedge is None:
+                kind.hedge = HedgeDelay()
+            kind.hedge.observe(took_s)
+
+    def failed(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> Blame:
+        """Take in that a backend has failed a request; return whose fault it is, by comparison with the others."""
+        self.take_in(backends)
+        kind = self.kind_of(holder, make=True)
+        kind.used_at = now
+        kind.results.note(learned, now, failed=True)
+        blame = kind.results.blame(learned, now)
+        if blame == "shared":  # what was held against the first to fail, before that was known
+            for other in kind.results.sharers():
+                other.ewma.forgive(now)
+        return blame
+
+    def is_hopeless(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> bool:
+        """Whether the other backends fail at this kind of request, too."""
+        self.take_in(backends)
+        return self.kind_of(holder).results.is_hopeless(learned, now)

@@ -1,0 +1,187 @@
+"""The lease: one use of one backend, from the pick to the last byte. The pool hands them out and has the lock."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from smartedge.balancer.backend import Backend, Cell, Shared
+from smartedge.balancer.breaker import BreakerChange
+from smartedge.balancer.cells import latency_cell
+from smartedge.balancer.evidence import OUTRUN
+
+Outcome = Literal["ok", "failed", "abandoned"]
+
+TOO_MANY_REQUESTS: Final = 429
+
+# Plain integers: reading a member of an enum costs more than the addition it is for.
+IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
+OK: Final = int(Cell.OK)
+FAILED: Final = int(Cell.FAILED)
+EXCUSED: Final = int(Cell.EXCUSED)
+ABANDONED: Final = int(Cell.ABANDONED)
+LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
+HEARD_AT: Final = int(Shared.HEARD_AT)
+
+
+class Lease:
+    """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down.
+
+    holder: whoever took it puts himself here, to be found while it waits for its answer; he has a `kind`, the method and
+    the target of the request, by which it is compared with its like.
+    """
+
+    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "opened_at", "sent_at")
+
+    def __init__(self, pool: Any, backend: Backend, now: float, ticket: int) -> None:
+        self.backend = backend
+        self.opened_at = now
+        self.sent_at = now
+        self.latency_s: float | None = None
+        self.holder: Any = None
+        self._pool = pool  # a Pool, which imports this file
+        self._ticket = ticket
+        self._closed = False
+
+    def sent(self, now: float) -> None:
+        """Start the latency anew: only now has the request gone out, for its client was slow to send it."""
+        with self._pool.lock:
+            waiting = self.backend.learned.waiting
+            if waiting.pop(self, None) is not None:
+                self.sent_at = waiting[self] = now  # at the end: `waiting` stays in the order of time
+
+    def answered(self, now: float, code: int = 0) -> float:
+        """Record the first byte of the answer, once; return the latency, from `sent` (or the pick) to it."""
+        with self._pool.lock:
+            return self._answered(now, code)
+
+    def _answered(self, now: float, code: int) -> float:
+        if self.latency_s is not None:
+            return self.latency_s
+        latency_s = now - self.sent_at
+        if latency_s < 0.0:
+            latency_s = 0.0
+        self.latency_s = latency_s
+        learned = self.backend.learned
+        learned.waiting.pop(self, None)
+        learned.ewma.observe(now, latency_s)
+        learned.pace.add(latency_s)
+        learned.shared_reals[HEARD_AT] = now
+        learned.cells[latency_cell(latency_s)] += 1
+        learned.reals[LATENCY_SUM] += latency_s
+        if len(learned.notes) < learned.notes_room:
+            learned.notes.append((self.holder, now, latency_s, code))
+        if learned.adapts:
+            learned.adaptive_cap.observe(now, latency_s, learned.in_flight())
+        return latency_s
+
+    def proved(self, now: float) -> BreakerChange | None:
+        """Let the breaker's one probe end well although the lease goes on: a tunnel may last for days."""
+        with self._pool.lock:
+            ticket, self._ticket = self._ticket, 0
+            if not ticket or self._closed:
+                return None
+            change = self.backend.learned.breaker.succeeded(now, ticket)
+            return self._changed(change, now)
+
+    def finish(self, now: float, code: int) -> BreakerChange | None:
+        """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
+        with self._pool.lock:
+            self._answered(now, code)
+            return self._close(now, "ok", None, code, sent=True)
+
+    def close(
+        self, now: float, outcome: Outcome, retry_after_s: float | None = None, code: int = 0, *, sent: bool = True
+    ) -> BreakerChange | None:
+        """End the lease, once; return the breaker's change, for the caller to announce.
+
+        outcome: "abandoned" means that the client left, which is no evidence. retry_after_s: what a failure's answer asked
+        for. code: of the answer; a 429 is an answer, but counts for the breaker's ratio. sent: the backend may have had
+        the request; where it has not, no request is to blame for a failure.
+        """
+        with self._pool.lock:
+            return self._close(now, outcome, retry_after_s, code, sent)
+
+    def is_hopeless(self, now: float) -> bool:
+        """Whether the other backends fail at requests of this kind, too."""
+        pool = self._pool
+        with pool.lock:
+            return bool(pool.evidence.is_hopeless(pool.backends, self.backend.learned, self.holder, now))
+
+    def outrun(self, now: float) -> BreakerChange | None:
+        """End the lease without an answer because a try that was begun after it has one; return the breaker's change.
+
+        That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
+        backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
+        in a row, with no answer between, counts twice as much as the one before, and when it has gone on for a
+        second, as many as would eject it if they were failures do so (`Breaker.outrun`).
+        """
+        with self._pool.lock:
+            if self._closed:
+                return None
+            learned = self.backend.learned
+            waited_s = max(0.0, now - self.sent_at)
+            learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
+            learned.pace.add(waited_s)
+            learned.cells[latency_cell(waited_s)] += 1
+            learned.reals[LATENCY_SUM] += waited_s
+            if len(learned.notes) < learned.notes_room:
+                learned.notes.append((self.holder, now, waited_s, OUTRUN))
+            ticket, self._ticket = self._ticket, 0
+            change: BreakerChange | None = self._pool.breaker_outrun(self.backend, now, ticket)
+            if change:
+                self._changed(change, now)
+            self._close(now, "abandoned", None, 0, sent=True)
+            return change
+
+    def _close(
+        self, now: float, outcome: Outcome, retry_after_s: float | None, code: int, sent: bool = True
+    ) -> BreakerChange | None:
+        if self._closed:
+            return None
+        self._closed = True
+        learned = self.backend.learned
+        cells = learned.cells
+        cells[IN_FLIGHT] -= 1
+        learned.waiting.pop(self, None)
+        change: BreakerChange | None = None
+        if outcome == "ok":
+            cells[OK] += 1
+            if code == TOO_MANY_REQUESTS and self._is_own_failure(now):
+                change = self._pool.breaker_failed(self.backend, now, self._ticket, ratio_only=True)
+            else:
+                change = learned.breaker.succeeded(now, self._ticket)
+        elif outcome == "failed":
+            cells[FAILED] += 1
+            change = self._failed(now, retry_after_s, code, sent)
+        else:
+            cells[ABANDONED] += 1
+            learned.breaker.abandoned(now, self._ticket)
+        if change or self._ticket > 0:
+            self._changed(change, now)
+        return change
+
+    def _failed(self, now: float, retry_after_s: float | None, code: int, sent: bool) -> BreakerChange | None:
+        """Hold a failure against the backend, as far as it is its own."""
+        pool, learned = self._pool, self.backend.learned
+        blame = pool.evidence.failed(pool.backends, learned, self.holder, now) if sent else "own"
+        if blame == "shared":
+            learned.cells[EXCUSED] += 1
+            learned.breaker.abandoned(now, self._ticket)
+            return None
+        learned.ewma.fail(now, retry_after_s)
+        pool.strategy.failed(self.backend)
+        if blame == "unknown" and code and self._ticket <= 0:
+            # An answer that nobody else has been asked for may be the client's doing: others will tell.
+            learned.cells[EXCUSED] += 1
+            return None
+        learned.pace.fail()
+        change: BreakerChange | None = pool.breaker_failed(self.backend, now, self._ticket)
+        return change
+
+    def _is_own_failure(self, now: float) -> bool:
+        pool = self._pool
+        return bool(pool.evidence.failed(pool.backends, self.backend.learned, self.holder, now) == "own")
+
+    def _changed(self, change: BreakerChange | None, now: float) -> BreakerChange | None:
+        self._pool.changed(self.backend, change, now)
+        return change
