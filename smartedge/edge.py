@@ -15,6 +15,7 @@ from typing import Any
 
 from smartedge import __version__, settings
 from smartedge.balancer.backend import GAUGES, LAYOUT, ROW_CELLS, Backend, Cell, Learned
+from smartedge.balancer.drowning import DrowningDetector, drowning, sentence
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
@@ -96,6 +97,7 @@ class Edge:
         self._strategist = Strategist(self.own, monotonic)
         self._secret = Secret(sticky_secret(self._env))
         self._outliers = OutlierDetector()
+        self._drowning = DrowningDetector(self.own)
         self._config_path = config_path
         self._source = FileSource(config_path) if config_path is not None else None
         self._origin = config_path or "the request body"
@@ -258,7 +260,7 @@ class Edge:
         plan, limits = self._plan(config), settings.server_limits(config)
         self.members.claim(backends)
         limiter = self._limiter(config, plan)
-        use_log = self._log_to(config) if self._place is not None else _nothing
+        use_log = self._log_to(config) if self._place is not None else lambda: None
 
         def use() -> None:
             self.members.enter(backends)
@@ -375,6 +377,8 @@ class Edge:
         self.recent.tick(now, self.pool.backends)
         if self.team.leading:
             self._eject_outliers(now)
+            if self._drowning.look(self.pool.backends, now):
+                log.warning(sentence(drowning(self.own), capped=self.config.limits.in_flight_per_backend is not None))
         self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
         self.request_log.follow()
         self._strategist.tell(self.pool.strategy, now)
@@ -384,7 +388,3 @@ class Edge:
         self.meet_workers()
         if self.team.leading:
             self.members.prune()
-
-
-def _nothing() -> None:
-    """Swap nothing."""

@@ -40,6 +40,10 @@ def _head(answer: Entry) -> list[str]:
     if isinstance(recent, dict):
         rates = f"{_rate(recent, 'requests_per_s')} requests/s, {_rate(recent, 'failed_per_s')} failed/s"
         lines.append(f"in the last {recent.get('window_s', 0):.0f} s: {rates}")
+    drowning = answer.get("drowning")
+    if isinstance(drowning, dict):
+        took = f"{drowning['now_s']:.1f} s, usually {drowning['usual_s'] * 1000:,.1f} ms"
+        lines.append(f"drowning for {_duration(drowning['for_s'])}: answers take {took}; see docs/overload.md")
     if answer.get("draining"):
         lines.append("draining: /health answers 503, so that whoever is in front sends nothing new")
     return lines

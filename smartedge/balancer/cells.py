@@ -93,6 +93,9 @@ class Shared(IntEnum):
     PACE_WEIGHT = 32  # double: how many answers that mean was worth at PACE_AT
     PACE_AT = 33  # seconds, double: when an answer was last merged into it
     PACE_SEEN = 34  # answers since it was last forgotten
+    DROWNING_SINCE = 36  # the edge's own row, seconds, double: since when the pool drowns; 0.0 while it does not
+    DROWNING_USUAL = 37  # the edge's own row, seconds, double: what an answer usually takes
+    DROWNING_NOW = 38  # the edge's own row, seconds, double: what it takes now
     DOWN_SINCE = 35  # seconds, double: when its probes last called it unhealthy
 
 

@@ -66,6 +66,7 @@ class Snapshot:
     workers: int
     started_at: float
     version: str
+    drowning: bool = False
 
     def rows(self) -> Iterator[tuple[str, Cells]]:
         """Every row with its label: the backends', then the edge's own."""
@@ -211,6 +212,8 @@ TABLE: Final = (
     Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
          B, backend(Cell.OBSERVED)),
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
+    Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", (),
+         edge(lambda s: s.drowning)),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
     Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: s.workers)),
     Line("smartedge_start_time_seconds", G, "When this worker started, in Unix time.", (), edge(lambda s: s.started_at)),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from smartedge.balancer.backend import Backend, Learned
 from smartedge.balancer.cells import CODE_CELLS, Cell, quantile
+from smartedge.balancer.drowning import drowning
 from smartedge.balancer.pool import Pool
 from smartedge.config import Config
 from smartedge.control.metrics import BackendReading, Snapshot
@@ -127,6 +128,7 @@ def snapshot(edge: Edge) -> Snapshot:
         workers=len(edge.workers()),
         started_at=time.time() - (edge.now() - edge.started_at),
         version=edge.version,
+        drowning=drowning(edge.own) is not None,
     )
 
 
@@ -160,6 +162,7 @@ def status_document(edge: Edge) -> Document:
         "etag": config.etag,
         "version": edge.version,
         "draining": edge.draining,
+        "drowning": _drowning(edge.own, now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
         "totals": {
@@ -181,6 +184,14 @@ def status_document(edge: Edge) -> Document:
             for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
         ],
     }
+
+
+def _drowning(edge_row: Learned, now: float) -> Document | None:
+    """What the pool is in when it takes in more than it can do; None while all is well."""
+    found = drowning(edge_row)
+    if found is None:
+        return None
+    return {"for_s": round(now - found.since, 3), "usual_s": round(found.usual_s, 6), "now_s": round(found.now_s, 6)}
 
 
 def _recent(counts: Counted, window_s: float, answered: float) -> Document:

@@ -392,6 +392,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "etag": edge.config.etag,
         "version": "0.1.0",
         "draining": False,
+        "drowning": None,
         "uptime_s": 60.0,
         "workers": [{"slot": 0, "pid": 4711}],
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
