@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from smartedge import signals
+
 
 def main() -> int:
     """Patch the standard library for gevent before anything else is imported, then run the command line."""
     try:
+        if sys.argv[1:2] == ["run"]:
+            signals.mind_early()
+
         from gevent import monkey
 
         monkey.patch_all()

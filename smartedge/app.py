@@ -118,7 +118,7 @@ class SmartEdge(flask.Flask):
 
         def start(status: str, *rest: Any) -> Any:
             code = int(status[:3])
-            self.edge.log_admin(request, environ[REQUEST_ID], code)
+            self.edge.request_log.admin(request, environ[REQUEST_ID], code)
             return start_response(f"{code} {problem.reason(code)}", *rest)  # Werkzeug shouts its reasons
 
         return start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +15,12 @@ from smartedge.cli_operate import COMMANDS
 from smartedge.cli_simulate import simulate
 from smartedge.cli_stop import Stop
 from smartedge.config import Config, ConfigError, admin_token, config_path, load
-from smartedge.config_values import address, escaped
+from smartedge.config_values import escaped
 from smartedge.control.board import BoardError
 from smartedge.control.rows import RowsError
 from smartedge.control.workers import StateError
+from smartedge.listening import CannotListen
+from smartedge.preflight import look
 
 _STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_requests, random, consistent_hash or module:Class."
 _CONFIG_HELP = "The configuration file; backends.json unless given."
@@ -47,6 +48,9 @@ def program() -> None:
     help="Write a JSON line for each request to standard output, or to FILE.",
 )
 @click.option("--strategy", metavar="NAME", help=_STRATEGY_HELP)
+@click.option(
+    "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
+)
 def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""
     path, overrides = config_path(config, os.environ), {"backends": list(backend), **flags}
@@ -56,11 +60,12 @@ def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> in
         raise Stop(str(error)) from error
 
     try:
+        look(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
         return _serve(loaded, path, overrides, token)
-    except (ConfigError, BoardError, RowsError, StateError) as error:
+    except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
         raise Stop(str(error)) from error
     except OSError as error:
-        if reason := _cannot_listen(loaded) or _file_trouble(error):
+        if reason := _file_trouble(error):
             raise Stop(reason) from error
         raise
 
@@ -90,29 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return 130
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail again, at the end of all
+        click.echo(f"smartedge: cannot write to standard output: {error.strerror}", err=True)
+        return 2
     return int(result or 0)
-
-
-def _cannot_listen(config: Config) -> str | None:
-    """Find the address that cannot be listened on, by trying; None when all of them are free."""
-    for text, flag in ((config.bind, "--bind"), (config.admin_bind, "--admin-bind")):
-        if text is None or text.startswith("unix:"):  # of such a socket the error itself names the file
-            continue
-        host, port = address(text)
-        try:
-            family, kind, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(place)
-        except socket.gaierror:
-            return f"no host {host} is known here; choose another {flag}"
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"port {port} is in use; stop the other program or choose {flag}"
-            if error.errno == errno.EADDRNOTAVAIL:
-                return f"{host} is no address of this machine; choose another {flag}"
-            return f"cannot listen on {text}: {error.strerror}; choose another {flag}"
-    return None
 
 
 def _file_trouble(error: OSError) -> str | None:

@@ -11,6 +11,7 @@ import click
 from smartedge.cautions import cautions
 from smartedge.cli_stop import Stop
 from smartedge.config import Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.preflight import look
 
 
 @click.command()
@@ -24,7 +25,7 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
     path = config_path(file or config, os.environ)
     try:
         loaded, token = load(path, os.environ), admin_token(os.environ)
-        _check_certificate(loaded)
+        look(loaded, os.environ, {}, path)
     except ConfigError as error:
         if as_json:
             click.echo(_document(path, None, error.problems, ()))
@@ -49,15 +50,3 @@ def _document(path: str, config: Config | None, problems: Sequence[Problem], war
         "warnings": list(warnings),
     }
     return json.dumps(document, indent=2)
-
-
-def _check_certificate(config: Config) -> None:
-    """Raise ConfigError when the certificate for clients can't be used."""
-    if config.certfile is None:
-        return
-    from smartedge.proxy.tls import server_context  # late: only those who have one need OpenSSL for this
-
-    try:
-        server_context(config.certfile, config.keyfile)
-    except (OSError, ValueError) as error:
-        raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error

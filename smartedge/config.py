@@ -152,6 +152,8 @@ class Config(Section):
     """PEM file of its key, when `certfile` does not hold it."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What of itself the edge logs, to standard error: this and what is worse."""
 
     @field_validator("backends")
     @classmethod

@@ -25,6 +25,7 @@ _VARIABLES = {
     "certfile": "SMARTEDGE_CERTFILE",
     "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
+    "log_level": "SMARTEDGE_LOG_LEVEL",
 }
 OTHER_VARIABLES = frozenset(
     ("SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR", "SMARTEDGE_STICKY_SECRET", "SMARTEDGE_URL")
@@ -79,6 +80,8 @@ class Overlay:
             value = _SWITCH.get(value.lower(), value)
         if key == "workers" and isinstance(value, str) and value.isdecimal() and value.isascii():
             value = int(value[:9])
+        if key == "log_level" and isinstance(value, str):
+            value = value.lower()
         self.settings[key] = value
         self._names[key] = name
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 from typing import Any
 
-from smartedge import __version__, settings
+from smartedge import __version__, announce, hosting, settings
 from smartedge.balancer.backend import GAUGES, LAYOUT, ROW_CELLS, Backend, Cell, Learned
 from smartedge.balancer.drowning import DrowningDetector, drowning, sentence
 from smartedge.balancer.errors import EdgeError
@@ -22,7 +22,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.ratelimit import TABLE_CELLS, RateLimiter
 from smartedge.cautions import ProxyWatch, cautions, say
 from smartedge.config import Config, ConfigError, Problem, parse
-from smartedge.config_sources import sticky_secret
+from smartedge.config_sources import Overlay, sticky_secret
 from smartedge.control.checks import HealthLoop
 from smartedge.control.decisions import Decisions
 from smartedge.control.follower import parse_exact
@@ -56,8 +56,6 @@ TELL_S = 0.05
 """How often workers tell each other what is not on the board at once."""
 
 _OBSERVED = int(Cell.OBSERVED)
-
-BREAKER_WORDS = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
 
 
 class Edge:
@@ -180,8 +178,7 @@ class Edge:
     def reload(self, body: bytes | None, if_match: str | None = None, *, wait: bool = True) -> Reloaded:
         """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing."""
         applied = self._reloader.reload(body, if_match=if_match, wait=wait)
-        if applied.changed:
-            print("🔄 Backends atualizados via /api/reload", flush=True)
+        announce.reloaded(applied)
         return Reloaded(202 if applied.late else 200, applied.to_json())
 
     def config_text(self) -> bytes | None:
@@ -207,16 +204,24 @@ class Edge:
                 self._begin()
                 self.began = True
 
-    def _begin(self) -> None:
+    def settle(self) -> None:
+        """Take this worker's place among the others and open what is written to; raises StateError or ConfigError."""
+        if self._place is not None:
+            return
         self._rng.seed()  # with --preload all workers would have the same chance
+        self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
+        self.forwarder.plan = self._plan(self.config)  # a secret of all workers is in the place
+        self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
+        self.members.join(self._place, self.pool.backends)
+        self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
+        self._log_to(self.config)()
+        self.team.join(self._place, lambda: self.reload(None, wait=False))
+
+    def _begin(self) -> None:
+        hosting.begin(self.config.log_level, self.request_log.reopen, self._env)
         try:
-            self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
-            self.forwarder.plan = self._plan(self.config)  # a secret of all workers is in the place
-            self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
-            self.members.join(self._place, self.pool.backends)
-            self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
-            self._log_to(self.config)()
-            self.team.join(self._place, lambda: self.reload(None, wait=False))
+            self.settle()
+            assert self._place is not None
             self.be_found(self.listeners)
             if self._place.slot == 0:  # one worker says it for all
                 say(cautions(self.config, self._env, has_token=self.token is not None))
@@ -263,6 +268,7 @@ class Edge:
         use_log = self._log_to(config) if self._place is not None else lambda: None
 
         def use() -> None:
+            hosting.log_at(config.log_level)
             self.members.enter(backends)
             use_log()
             self.forwarder.apply(plan)
@@ -285,7 +291,7 @@ class Edge:
             if self._clients is None:
                 self._clients = self._place.table("clients", TABLE_CELLS)
         except StateError as error:
-            raise ConfigError([Problem("rate_limit", str(error))], status=422) from error
+            raise self._unusable("rate_limit", str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
         return ClientLimiter(limiter, plan.client_of, self.own)
 
@@ -297,12 +303,15 @@ class Edge:
         try:
             secret = self._secret.read(config.sticky.secret_file, None if state is None else state.path)
         except OSError as error:
-            raise ConfigError([Problem("sticky", f"has no secret: {error}")], status=422) from error
+            raise self._unusable("sticky", f"has no secret: {error}") from error
         return settings.plan(config, secret)
 
     def _log_to(self, config: Config) -> Callable[[], None]:
         """Open the access log; raises ConfigError, or gives what puts it to use."""
-        use = self.request_log.prepare(config.access_log)
+        try:
+            use = self.request_log.prepare(config.access_log)
+        except OSError as error:
+            raise self._unusable("access_log", f"{config.access_log} cannot be written: {error.strerror}") from error
 
         def use_log() -> None:
             use()
@@ -317,15 +326,20 @@ class Edge:
         try:
             use = self.tls.prepare(config.certfile, config.keyfile)
         except (OSError, ValueError) as error:
-            raise ConfigError([Problem("certfile", f"cannot be used: {error}")], status=422) from error
+            raise self._unusable("certfile", f"cannot be used: {error}") from error
         # A port that began without TLS stays so until a restart (as the reload's answer says).
         return use if self.tls() is not None or not self._built else lambda: False
+
+    def _unusable(self, key: str, message: str) -> ConfigError:
+        """Make the error for what is right in itself and can't be used; it names where the value came from."""
+        where = Overlay(self._env, self._overrides or {}).where((key,))
+        return ConfigError([Problem(where, message)], status=422, origin=self._origin)
 
     # ---- events ----
 
     def breaker_changed(self, backend: Backend, change: str) -> None:
         """Announce what a breaker did."""
-        log.warning("backend %s: %s %s", BREAKER_WORDS[change], backend.id, backend.url)
+        announce.breaker_changed(backend, change)
 
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
@@ -336,16 +350,12 @@ class Edge:
         self.own.count(error.status, 0.0, 0, 0)
         self.request_log.refused(request_id, peer, error)
 
-    def log_admin(self, request: Request, request_id: str, status: int) -> None:
-        """Log an answer of the admin pages."""
-        self.request_log.admin(request, request_id, status)
-
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
         self.pool.touch()
         if change == "closed":
             self.breaker_changed(backend, change)
-            return
-        print(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline\n   {backend.fault()}", flush=True)
+        else:
+            announce.health_changed(backend, change)
 
     def _tell(self) -> None:
         """Keep up with the other workers, and with backends that answer nothing: what nobody would be told of otherwise."""
@@ -355,7 +365,6 @@ class Edge:
             for backend in self.pool.backends:
                 backend.learned.tell_waiting(now)
         for backend, change in self.pool.eject_silent(now):
-            log.warning("backend has fallen silent: %s %s", backend.id, backend.url)
             self.breaker_changed(backend, change)
         for backend in self.pool.silent:
             self.forwarder.cut_off(backend, now)
@@ -366,9 +375,8 @@ class Edge:
         for found in self._outliers.look(self.pool.backends, policy, now):
             if policy.observe:
                 found.backend.learned.add(_OBSERVED)
-                log.warning("backend would be ejected as an outlier: %s %s (%s)", found.backend.id, found.backend.url, found)
-            elif change := self.pool.eject(found.backend, now, policy.max_ejected_ratio):
-                log.warning("backend is an outlier: %s %s (%s)", found.backend.id, found.backend.url, found)
+                announce.outlier(found.backend, found)
+            elif change := self.pool.eject(found.backend, now, policy.max_ejected_ratio, f"an outlier: {found}"):
                 self.breaker_changed(found.backend, change)
 
     def _tidy(self) -> None:
@@ -380,7 +388,7 @@ class Edge:
             if self._drowning.look(self.pool.backends, now):
                 log.warning(sentence(drowning(self.own), capped=self.config.limits.in_flight_per_backend is not None))
         self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
-        self.request_log.follow()
+        self.request_log.mind(self.own)
         self._strategist.tell(self.pool.strategy, now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)

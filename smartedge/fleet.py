@@ -1,18 +1,19 @@
 """`smartedge run --workers N`: gunicorn's own arbiter in this process, with workers that serve as one process does.
 
 The arbiter listens, forks, replaces the dead, and hands signals on; everything else is what a worker of ours does anyway
-(docs/workers.md). It differs from a bare gunicorn in three things: SIGHUP has the workers read the configuration again
-instead of replacing them, SIGINT stops as gently as SIGTERM, and `shutdown_grace_s` is the time for that.
+(docs/workers.md). It differs from a bare gunicorn in these: SIGHUP has the workers read the configuration again instead of
+replacing them, SIGINT and SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early,
+and the service manager is told what is true of the workers, by whom the arbiter is told (`Fleet.tell`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
-import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
@@ -20,14 +21,15 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from smartedge import announce, resources, signals
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError
-from smartedge.config_values import listen_name
+from smartedge.control import console
 from smartedge.control.workers import StateDir
+from smartedge.listening import BACKLOG, listeners
 from smartedge.proxy.server import EdgeServer
-from smartedge.proxy.unix_listener import listen_unix
-from smartedge.serve import BACKLOG, speak_utf8
+from smartedge.systemd import Notifier
 from smartedge.worker import EdgeWorker
 
 LOOK_S = 0.1
@@ -42,38 +44,55 @@ LATER_S = 5.0
 HUNG_S = 60
 """A worker whose loop has stood still for so long is replaced."""
 
+MINDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""What a worker must not miss or die of because it is still beginning."""
+
+SERVING, RELOADED, REFUSED = b"s", b"r", b"x"
+"""What a worker tells the arbiter: that it serves, that it has read the configuration again, that it has refused it."""
+
 
 def serve_many(config: Config, workers: int, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
     """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes.
 
-    Raises OSError when it can't listen, StateError when the workers would have no place to meet.
+    Raises CannotListen, ConfigError for what can't be used, StateError when the workers would have no place to meet.
     """
-    speak_utf8()
+    console.install()
+    console.log_at(config.log_level)
+    resources.raise_limit()
     StateDir.check()
 
     def load() -> SmartEdge:
         return create_app(config, path=config_path, overrides=overrides, token=token)
 
-    binds = [bind for bind in (config.bind, config.admin_bind) if bind is not None]
-    if "GUNICORN_FD" not in os.environ:  # after SIGUSR2 the listeners are the old arbiter's
-        binds = [f"fd://{_listener(bind)}" for bind in binds]
+    # After SIGUSR2 the listeners are the old arbiter's, in its order.
+    inherited = "GUNICORN_FD" in os.environ
+    roles = os.environ["SMARTEDGE_ROLES"].split(",") if inherited else []
+    binds = []
+    if not inherited:
+        for descriptor, is_admin in listeners(config, ends_here=False):
+            binds.append(f"fd://{descriptor}")
+            roles.append("admin" if is_admin else "clients")
     try:
-        FleetArbiter(Fleet(config, binds, workers, load)).run()
+        FleetArbiter(Fleet(config, binds or [config.bind], workers, load, [role == "admin" for role in roles])).run()
     except SystemExit as error:  # the arbiter's way to end
         return 2 if error.code else 0
     except HaltServer:  # a worker could not begin, and has said why
         return 2
+    finally:
+        console.flush()
     return 0
 
 
 class Fleet(BaseApplication):  # type: ignore[misc]
-    """What gunicorn needs to know: where it listens, how many workers, and what they serve."""
+    """What gunicorn needs to know: where it listens, how many workers, what they serve. admin: which of them are the admin's."""
 
-    def __init__(self, config: Config, binds: list[str], workers: int, load: Any) -> None:
+    def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], admin: list[bool]) -> None:
         self._config = config
         self._binds = binds
         self._workers = workers
         self.load = load
+        self.admin = admin
+        self._hears, self._tells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__(prog="smartedge")
 
     def load_config(self) -> None:
@@ -94,31 +113,42 @@ class Fleet(BaseApplication):  # type: ignore[misc]
         for key, value in settings.items():
             self.cfg.set(key, value)
 
+    def tell(self, what: bytes, arbiter: int) -> None:
+        """Tell the arbiter, in a worker."""
+        with contextlib.suppress(OSError):
+            os.write(self._tells, what)
+            os.kill(arbiter, signal.SIGCHLD)  # so that it looks
 
-def _listener(bind: str) -> int:
-    """Listen there, and return the descriptor; raises OSError."""
-    name = listen_name(bind)
-    if isinstance(name, str):
-        return listen_unix(name, removed_at_exit=False).detach()  # the arbiter removes it
-    host, port = name
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        return sock.detach()
+    def heard(self) -> bytes:
+        """Give what workers have told, in the arbiter."""
+        try:
+            return os.read(self._hears, 4096)
+        except OSError:
+            return b""
 
 
 def _say_ready(arbiter: Arbiter) -> None:
-    print(f"🚀 SmartEdge iniciado na porta {arbiter.LISTENERS[0].getsockname()[1]}", flush=True)
+    there = arbiter.LISTENERS[0].getsockname()
+    announce.started(there[1] if isinstance(there, tuple) else there)
 
 
 class FleetArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter; see the module's head for what is different."""
 
     def __init__(self, app: Fleet) -> None:
+        self._manager = Notifier()
+        os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
         super().__init__(app)
         self._ending = False
         if sys.argv[0].endswith("__main__.py"):  # how SIGUSR2 starts the next arbiter
             self.START_CTX["args"] = [sys.executable, "-m", "smartedge", *sys.argv[1:]]
+
+    def start(self) -> None:
+        """Begin; what SIGHUP asked for before is done when the workers are there."""
+        super().start()
+        self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join("admin" if admin else "clients" for admin in self.app.admin)
+        if signals.reload_was_asked_for():
+            self.SIG_QUEUE.put_nowait(signal.SIGHUP)
 
     def signal(self, sig: int, frame: Any) -> None:
         """Queue a signal; the second one that ends us ends us at once."""
@@ -131,21 +161,41 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         """Stop as for SIGTERM."""
         raise StopIteration
 
+    def handle_quit(self) -> None:
+        """Stop as for SIGTERM: it is what some containers' images send."""
+        raise StopIteration
+
     def handle_hup(self) -> None:
         """Have the workers read the configuration again: all of them are told, for one may be stopped or about to end."""
+        self._manager.reloading()
         self.kill_workers(signal.SIGHUP)
 
+    def handle_chld(self) -> None:
+        """Reap, and hear what workers have to say."""
+        self._hear()
+        super().handle_chld()
+
+    handle_cld = handle_chld
+
+    def _hear(self) -> None:
+        for what in self.app.heard():
+            if what in SERVING + RELOADED:
+                self._manager.ready()
+            else:
+                self._manager.ready("reload refused, nothing changed; the log says why")
+
     def spawn_worker(self) -> Any:
-        """Start a worker; a SIGHUP that comes too early for it waits until it can be minded."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        """Start a worker; a signal that comes too early for it waits until it can be minded."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, MINDED)
         try:
             return super().spawn_worker()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         """End."""
         self._ending = True
+        self._manager.stopping()
         super().halt(reason, exit_status)
 
 
@@ -158,7 +208,9 @@ class FleetWorker(EdgeWorker):
         self.told_to_reload = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, self._on_hup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        for number in signals.MEANINGLESS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
 
     def _on_hup(self, *_: object) -> None:
         self.told_to_reload = True
@@ -171,16 +223,17 @@ class FleetWorker(EdgeWorker):
 
     def run(self) -> None:
         """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
-        app: SmartEdge = self.wsgi
+        app: Any = self.wsgi
         app.edge.listeners = [sock.getsockname() for sock in self.sockets]
-        servers = [self._serve(sock, app, is_admin=number > 0) for number, sock in enumerate(self.sockets)]
+        servers = [self._serve(sock, app, is_admin) for sock, is_admin in zip(self.sockets, self.app.admin, strict=True)]
         app.edge.begin()
+        self.app.tell(SERVING, self.ppid)
         try:
             while self.alive:
                 self.notify()
                 if self.told_to_reload:
                     self.told_to_reload = False
-                    gevent.spawn(_reload, app)
+                    gevent.spawn(self._reload, app)
                 gevent.sleep(LOOK_S)
             app.edge.team.stopping = True
             grace_s = app.edge.config.shutdown_grace_s
@@ -191,22 +244,24 @@ class FleetWorker(EdgeWorker):
         finally:
             app.edge.stop()
 
-    def _serve(self, sock: Any, app: SmartEdge, *, is_admin: bool) -> EdgeServer:
+    def _serve(self, sock: Any, app: SmartEdge, is_admin: bool) -> EdgeServer:
         sock.setblocking(0)
         environ = {"wsgi.multiprocess": True} | ({"smartedge.admin": True} if is_admin else {})
         server = EdgeServer(sock, app, environ=environ, ssl_context=None if is_admin else app.edge.tls)
         server.start()
         return server
 
-
-def _reload(app: SmartEdge) -> None:
-    """Do what POST /api/reload without a body does: the leader for all, and soon the others, in case that it can't."""
-    if not (leading := app.edge.team.leading):
-        gevent.sleep(LEADER_FIRST_S)
-    try:
-        document = app.edge.reload(None).document
-        if leading or document["changed"] or document["certificate_renewed"]:
-            print(document["message"], flush=True)
-    except (ConfigError, EdgeError) as error:
-        if leading:
-            print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)
+    def _reload(self, app: SmartEdge) -> None:
+        """Do what POST /api/reload without a body does: the leader for all, and soon the others, in case that it can't."""
+        if not (leading := app.edge.team.leading):
+            gevent.sleep(LEADER_FIRST_S)
+        try:
+            document = app.edge.reload(None).document
+        except (ConfigError, EdgeError) as error:
+            if leading:
+                announce.not_reloaded(error)
+                self.app.tell(REFUSED, self.ppid)
+            return
+        if leading and not document["changed"] and not document["certificate_renewed"]:
+            announce.unchanged(document["message"])
+        self.app.tell(RELOADED, self.ppid)

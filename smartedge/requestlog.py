@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from smartedge.balancer.backend import Learned
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import EdgeError
-from smartedge.config import ConfigError, Problem
 from smartedge.control.accesslog import AccessLog
+from smartedge.control.logwriter import LOST
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.request import Request
+
+log = logging.getLogger("smartedge")
+
+_LOG_LINES_LOST = int(Cell.LOG_LINES_LOST)
 
 
 class RequestLog:
@@ -22,15 +29,13 @@ class RequestLog:
         self._client_of = client_of
         self._log: AccessLog | None = None
         self._target: bool | str = False
+        self._counted = 0
 
     def prepare(self, target: bool | str) -> Callable[[], None]:
-        """Open the log, unless it is the one in use; raises ConfigError, or gives what puts it to use."""
+        """Open the log, unless it is the one in use; raises OSError, or gives what puts it to use."""
         if target == self._target:
             return lambda: None
-        try:
-            log = AccessLog(target) if target else None
-        except OSError as error:
-            raise ConfigError([Problem("access_log", f"cannot be written: {error.strerror}")], status=422) from error
+        log = AccessLog(target) if target else None
 
         def use() -> None:
             self.close()
@@ -43,10 +48,22 @@ class RequestLog:
         """Whether anything is written."""
         return self._log is not None
 
-    def follow(self) -> None:
-        """Go on in a new file when the old one was moved away."""
+    def reopen(self) -> None:
+        """Go on in a new file, if the old one was moved away."""
         if self._log is not None:
-            self._log.follow()
+            self._log.reopen()
+
+    def mind(self, own: Learned) -> None:
+        """Log what keeps lines from being written, once, and count those that were lost, here or on the console; done often."""
+        if self._log is not None and (trouble := self._log.trouble()):
+            log.error("%s", trouble)
+        if lost := LOST.total - self._counted:
+            self._counted += lost
+            own.add(_LOG_LINES_LOST, lost)
+
+    def flush(self, wait_s: float) -> bool:
+        """Wait until all is written, for so many seconds at most."""
+        return self._log is None or self._log.flush(wait_s)
 
     def close(self) -> None:
         """Write no more."""

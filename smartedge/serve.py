@@ -4,73 +4,84 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import gevent
+from gevent import socket
 from gevent.event import Event
 
+from smartedge import announce, resources, signals
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import Config, ConfigError
-from smartedge.config_values import listen_name
+from smartedge.control import console
+from smartedge.listening import listeners
 from smartedge.proxy.server import EdgeServer
-from smartedge.proxy.unix_listener import listen_unix
-
-BACKLOG = 2048
+from smartedge.systemd import Notifier
 
 
 def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
-    """Run until SIGTERM or SIGINT, then give requests in flight `shutdown_grace_s`; returns the exit status, 0.
+    """Run until SIGTERM, SIGINT or SIGQUIT, then give requests in flight `shutdown_grace_s`; returns the exit status, 0.
 
-    SIGHUP re-reads the configuration file. A second SIGTERM or SIGINT exits at once. Raises OSError when it can't listen.
+    SIGHUP re-reads the configuration file, SIGUSR1 has the access log opened anew. A second SIGTERM or SIGINT exits at once.
+    Raises CannotListen, ConfigError when something that is configured can't be used, StateError.
     """
-    speak_utf8()
+    console.install()
+    console.log_at(config.log_level)
+    resources.raise_limit()
+    manager = Notifier()
     app = create_app(config, path=config_path, overrides=overrides, token=token)
-    servers = [_listen(config.bind, app, ssl_context=app.edge.tls)]
-    if config.admin_bind is not None:
-        servers.append(_listen(config.admin_bind, app, environ={"smartedge.admin": True}))
-    app.edge.listeners = [server.socket.getsockname() for server in servers]
     stop = Event()
-    handlers = [
-        gevent.signal_handler(signal.SIGTERM, stop.set),
-        gevent.signal_handler(signal.SIGINT, stop.set),
-        gevent.signal_handler(signal.SIGHUP, lambda: gevent.spawn(_reload, app)),
-    ]
-    print(f"🚀 SmartEdge iniciado na porta {servers[0].server_port}", flush=True)
-    app.edge.begin()
+    enders = [gevent.signal_handler(number, stop.set) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)]
+    gevent.signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else gevent.spawn(_reload, app, manager))
+    gevent.signal_handler(signal.SIGUSR1, app.edge.request_log.reopen)
     try:
+        app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
+        servers = _servers(config, app)
+        app.edge.listeners = [server.socket.getsockname() for server in servers]
+        announce.started(servers[0].server_port or servers[0].address)
+        app.edge.begin()
+        manager.ready()
+        if signals.reload_was_asked_for():
+            gevent.spawn(_reload, app, manager)
         stop.wait()
-        for handler in handlers[:2]:
+        for handler in enders:
             handler.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             # Not SIG_DFL: the kernel ignores that for process 1, which this is in a container.
             signal.signal(number, lambda which, _: os._exit(128 + which))
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        manager.stopping()
         app.edge.team.stopping = True
         done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
         gevent.joinall(done)
         return 0
     finally:
         app.edge.stop()
+        console.flush()
 
 
-def speak_utf8() -> None:
-    """Print what we have to say in any locale."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+def _servers(config: Config, app: SmartEdge) -> list[EdgeServer]:
+    """Listen where we are to, or on the sockets that we were given; the first one is for clients."""
+    admin = {"environ": {"smartedge.admin": True}}
+    servers = []
+    for sock, is_admin in listeners(config):
+        options = admin if is_admin else {"ssl_context": app.edge.tls}
+        server = EdgeServer(socket.socket(fileno=sock), app, **options)
+        server.start()
+        servers.append(server)
+    return servers
 
 
-def _listen(bind: str, app: SmartEdge, **options: Any) -> EdgeServer:
-    name = listen_name(bind)
-    server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, app, backlog=BACKLOG, **options)
-    server.start()
-    return server
-
-
-def _reload(app: SmartEdge) -> None:
-    """Do what POST /api/reload without a body does; what is wrong goes to standard error."""
+def _reload(app: SmartEdge, manager: Notifier) -> None:
+    """Do what POST /api/reload without a body does; what is wrong is logged."""
+    manager.reloading()
     try:
-        print(app.edge.reload(None).document["message"], flush=True)
+        document = app.edge.reload(None).document
+        if not document["changed"] and not document["certificate_renewed"]:
+            announce.unchanged(document["message"])
+        manager.ready(document["message"])
     except (ConfigError, EdgeError) as error:
-        print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)
+        announce.not_reloaded(error)
+        manager.ready(f"reload refused, nothing changed: {error}")

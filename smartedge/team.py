@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from smartedge.balancer.backend import Learned
 from smartedge.balancer.cells import LAYOUT, ROW_CELLS, Shared
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import ConfigError
+from smartedge.control import console
 from smartedge.control.census import census
 from smartedge.control.follower import Follower
 from smartedge.control.generations import Alone, Generations
@@ -21,6 +23,8 @@ from smartedge.control.leader import Leadership
 from smartedge.control.place import Place, serves_already
 from smartedge.control.reload import Reloader
 from smartedge.control.workers import Busy
+
+log = logging.getLogger("smartedge")
 
 AGAIN_S = 1.0
 """How long a worker that can't join an edge which serves holds up the next try."""
@@ -60,7 +64,7 @@ class Team:
             if spawned_by_hup():
                 reread()
         except (ConfigError, EdgeError) as error:
-            print(f"smartedge: reload refused, nothing changed: {error}", file=sys.stderr, flush=True)
+            log.error("reload refused, nothing changed: %s", error)
 
     def leads(self, now: float) -> bool:
         """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""
@@ -78,11 +82,7 @@ class Team:
         elif not self._said_lost:
             self._said_lost = self.stopping = True
             where = self._place.directory if self._place is not None else None
-            print(
-                f"smartedge: somebody has removed the state directory {where}: the workers begin anew",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.error("somebody has removed the state directory %s: the workers begin anew", where)
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _is_lost(self) -> bool:
@@ -109,6 +109,7 @@ def give_up(error: Exception, env: Mapping[str, str]) -> NoReturn:
     tries again, but not in a hurry; nothing is accepted meanwhile.
     """
     print(f"smartedge: {error}", file=sys.stderr, flush=True)
+    console.flush()
     if isinstance(error, Busy):
         os._exit(1)
     if serves_already(edge_identity(env), ROW_CELLS, LAYOUT, env):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.proxy.server import EdgeHandler, EdgeServer
@@ -12,3 +16,35 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
 
     server_class = EdgeServer
     wsgi_handler = EdgeHandler
+    wsgi: Any
+
+    def load_wsgi(self) -> None:
+        """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`)."""
+        super().load_wsgi()
+        app: Any = self.wsgi
+        if self.max_requests < sys.maxsize:
+            self.wsgi = Counted(app, self.max_requests, self._had_enough)
+
+    def _had_enough(self) -> None:
+        self.log.info("Autorestarting worker after current request.")
+        self.alive = False
+
+
+class Counted:
+    """An app that says when it has been called so often; for the rest it is the app. (gunicorn counts in its own loop.)"""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], most: int, on_enough: Callable[[], None]) -> None:
+        self._app = app
+        self._left = most
+        self._on_enough = on_enough
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the app has: our server asks it for limits and tells it of refused requests."""
+        return getattr(self._app, name)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request, and count it."""
+        self._left -= 1
+        if not self._left:
+            self._on_enough()
+        return self._app(environ, start_response)

@@ -93,6 +93,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "certfile": None,
         "keyfile": None,
         "access_log": False,
+        "log_level": "info",
     }  # fmt: skip
 
 

@@ -80,6 +80,13 @@ def test_the_access_log_is_switched_by_words(file: Path, text: str, value: bool 
     assert load(file, {}, {"access_log": text}).access_log == value
 
 
+@pytest.mark.parametrize("text", ["debug", "WARNING", " Error "])
+def test_the_log_level_may_be_written_in_capitals_where_variables_are(file: Path, text: str) -> None:
+    assert load(file, {"SMARTEDGE_LOG_LEVEL": text}).log_level == text.strip().lower()
+    with pytest.raises(ConfigError, match="SMARTEDGE_LOG_LEVEL: must be"):
+        load(file, {"SMARTEDGE_LOG_LEVEL": "loud"})
+
+
 def test_a_problem_in_a_flag_or_variable_is_told_by_its_name(file: Path) -> None:
     env = {"SMARTEDGE_BIND": "nonsense", "SMARTEDGE_BACKENDS": "x"}
     flags = {"backends": ("http://a", "http://me:pw@b", "http://A:80"), "admin_bind": "8080", "strategy": "best"}

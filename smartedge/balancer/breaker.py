@@ -52,6 +52,8 @@ LEAST_OUTRUN: Final = 5
 LEAST_OUTRUN_S: Final = 1.0
 """And for so long at least."""
 
+AGAIN: Final = "the request that tried it again failed too"
+
 MAX_DOUBLINGS = 40
 """Beyond any sensible `max_open_s`; a backend that is away for weeks must not overflow a float."""
 
@@ -85,12 +87,16 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """One backend's breaker. The policy may be replaced at any time: state and counts stay."""
+    """One backend's breaker. The policy may be replaced at any time: state and counts stay.
 
-    __slots__ = ("_ints", "_own", "_reals", "_rows", "alone", "policy")
+    why: what opened it last in this process, in words.
+    """
+
+    __slots__ = ("_ints", "_own", "_reals", "_rows", "alone", "policy", "why")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
+        self.why = ""
         self.alone: Alone = lambda: nullcontext(True)
         own, _ = private_row()
         self.use(private_row(), own, (own,))
@@ -185,7 +191,7 @@ class Breaker:
         ints = self._ints
         state = ints[STATE]
         if state != CLOSED:
-            return self._open(now, rng, state) if ticket > 0 and state == HALF_OPEN else None
+            return self._open(now, rng, state, AGAIN) if ticket > 0 and state == HALF_OPEN else None
         part = self._part(now)
         self._own[WINDOW_REQUESTS + part] += 1
         self._own[WINDOW_FAILURES + part] += 1
@@ -193,7 +199,12 @@ class Breaker:
             ints[STREAK] += 1
         one_too_many = not ratio_only and ints[STREAK] >= self.policy.failures
         if (one_too_many or self._ratio_reached(now)) and not must_stay():
-            return self._open(now, rng, state)
+            requests, failures = self.counted(now)
+            row, ratio = (
+                f"{ints[STREAK]} failures in a row",
+                f"{failures} of {requests} requests failed in {self.policy.window_s:g} s",
+            )
+            return self._open(now, rng, state, row if one_too_many else ratio)
         return None
 
     def outrun(
@@ -208,13 +219,13 @@ class Breaker:
         ints = self._ints
         state = ints[STATE]
         if state != CLOSED:
-            return self._open(now, rng, state) if ticket > 0 and state == HALF_OPEN else None
+            return self._open(now, rng, state, AGAIN) if ticket > 0 and state == HALF_OPEN else None
         if not ints[STREAK]:
             self._reals[OUTRUN_SINCE] = now
         ints[STREAK] += 1
         lasting = now - self._reals[OUTRUN_SINCE] >= LEAST_OUTRUN_S
         if lasting and ints[STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
-            return self._open(now, rng, state)
+            return self._open(now, rng, state, f"{ints[STREAK]} requests in a row were answered elsewhere before it did")
         return None
 
     @property
@@ -228,9 +239,9 @@ class Breaker:
             self._ints[PROBE] = 0
             self._reals[UNTIL] = now
 
-    def eject(self, now: float, rng: Random) -> BreakerChange | None:
+    def eject(self, now: float, rng: Random, why: str = "") -> BreakerChange | None:
         """Open it, if it is closed, for what somebody else has found out."""
-        return self._open(now, rng, CLOSED)
+        return self._open(now, rng, CLOSED, why)
 
     def counted(self, now: float) -> tuple[int, int]:
         """Return how many requests and failures all workers have counted in the window, since it last opened."""
@@ -252,11 +263,12 @@ class Breaker:
         requests, failures = self.counted(now)
         return requests >= self.policy.min_requests and failures >= self.policy.ratio * requests
 
-    def _open(self, now: float, rng: Random, before: int) -> BreakerChange | None:
+    def _open(self, now: float, rng: Random, before: int, why: str) -> BreakerChange | None:
         ints = self._ints
         with self.alone() as alone:
             if not alone or ints[STATE] != before:
                 return None
+            self.why = why
             ints[STREAK] = 0
             ints[OPENED_TICK] = self._tick(now)
             if self.policy.observe:

@@ -44,6 +44,7 @@ class Cell(IntEnum):
     SHOWN_AT = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
     STRATEGY_FALLBACKS = 22  # the edge's own row: picks by round robin because a user's strategy failed
     EXCUSED = 23  # failures that are not held against it: all fail alike, or nobody else was asked
+    LOG_LINES_LOST = 24  # the edge's own row: lines of log and console that could not be written
 
 
 GAUGES: Final = tuple(

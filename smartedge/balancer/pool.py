@@ -166,12 +166,12 @@ class Pool:
             self._by_id[backend_id].learned.shared[WEIGHT] = (weight or -1) if weight is not None else 0
             self.forget_candidates()
 
-    def eject(self, backend: Backend, now: float, max_ejected_ratio: float) -> BreakerChange | None:
+    def eject(self, backend: Backend, now: float, max_ejected_ratio: float, why: str = "") -> BreakerChange | None:
         """Open a backend's breaker for what an outlier detector has found, unless too many are out; return the change."""
         with self.lock:
             if self._must_stay(backend, now, max_ejected_ratio):
                 return None
-            return self.changed(backend, backend.learned.breaker.eject(now, self._rng), now)
+            return self.changed(backend, backend.learned.breaker.eject(now, self._rng, why), now)
 
     def eject_silent(self, now: float) -> list[tuple[Backend, BreakerChange]]:
         """Open the breakers of backends that answer nothing any more; return what has changed. Called often.
@@ -186,7 +186,7 @@ class Pool:
                 told = backend.spec.breaker.observe and backend.key in self._told_silent  # once is enough
                 if breaker.state != "closed" or told or self._must_stay(backend, now):
                     continue
-                if change := breaker.eject(now, self._rng):
+                if change := breaker.eject(now, self._rng, "it answers nothing"):
                     self.changed(backend, change, now)
                     changes.append((backend, change))
             self._told_silent = {backend.key for backend in found}

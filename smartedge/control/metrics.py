@@ -189,6 +189,8 @@ TABLE: Final = (
          edge(lambda s: s.edge[Cell.RATE_LIMITED])),
     Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", (),
          edge(lambda s: s.edge[Cell.STRATEGY_FALLBACKS])),
+    Line("smartedge_log_lines_lost_total", C, "Lines of log and console that nobody read, or no disk had room for.",
+         (), edge(lambda s: s.edge[Cell.LOG_LINES_LOST])),
     Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
          B, _latencies),
     Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),

@@ -428,3 +428,22 @@ def test_a_probe_that_is_outrun_has_failed_and_others_say_nothing_new() -> None:
     assert breaker.state == "half_open"
     assert breaker.outrun(clock(), LONGEST, ticket) == "opened"
     assert breaker.outrun(clock(), LONGEST, ticket) is None
+
+
+def test_it_says_why_it_opened() -> None:
+    clock = FakeClock()
+    breaker = opened(clock)
+    assert breaker.why == "5 failures in a row"
+    clock.advance(5.0)
+    breaker.failed(clock(), LONGEST, breaker.begin(clock()))
+    assert breaker.why == "the request that tried it again failed too"
+
+    breaker = Breaker(BreakerPolicy())
+    for _ in range(10):
+        breaker.succeeded(100.0)
+        breaker.failed(100.0, LONGEST)
+    assert breaker.why == "10 of 20 requests failed in 10 s"
+
+    breaker = Breaker(BreakerPolicy())
+    breaker.eject(0.0, LONGEST, "an outlier: 9 of 10")
+    assert breaker.why == "an outlier: 9 of 10"

@@ -16,6 +16,7 @@ def test_each_request_is_one_line_of_json_with_the_time_first(tmp_path: Path) ->
     log = AccessLog(str(tmp_path / "access.log"))
     log.write(request_id="a", path="/ä")
     log.write(request_id="b", path='/"\n')
+    assert log.flush(5)
     log.close()
     first, second = lines(tmp_path / "access.log")
     assert (list(first), first["path"], second["path"]) == (["time", "request_id", "path"], "/ä", '/"\n')
@@ -27,11 +28,13 @@ def test_a_file_that_was_moved_away_is_followed_by_a_new_one(tmp_path: Path) -> 
     path = tmp_path / "access.log"
     log = AccessLog(str(path))
     log.write(request_id="a")
-    log.follow()
     log.write(request_id="b")
+    assert log.flush(5)
     path.rename(tmp_path / "access.log.1")
-    log.follow()
+    log.reopen()
+    assert log.flush(5)
     log.write(request_id="c")
+    assert log.flush(5)
     log.close()
     assert [line["request_id"] for line in lines(tmp_path / "access.log.1")] == ["a", "b"]
     assert [line["request_id"] for line in lines(path)] == ["c"]
@@ -40,7 +43,7 @@ def test_a_file_that_was_moved_away_is_followed_by_a_new_one(tmp_path: Path) -> 
 def test_true_means_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     log = AccessLog(True)
     log.write(request_id="a")
-    log.follow()
+    log.reopen()
     log.close()
     assert json.loads(capsys.readouterr().out)["request_id"] == "a"
 

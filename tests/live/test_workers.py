@@ -161,7 +161,7 @@ def test_sighup_to_the_arbiter_reloads_and_replaces_nobody(tmp_path: Path, serve
         edge.process.wait_for(r"^unchanged: generation 2 has been in use$")
         file.write_text("{")
         os.kill(edge.process.pid, signal.SIGHUP)
-        edge.process.wait_for(r"^smartedge: reload refused, nothing changed: ")
+        edge.process.wait_for(r"Z ERROR reload refused, nothing changed: ")
         assert {worker["pid"] for worker in workers(edge)} == before
         load.stop()
         assert load.failures == []

@@ -1,0 +1,268 @@
+"""Writing that holds nobody up: a bounded buffer, and a thread of its own that empties it into a file, a pipe or a terminal.
+
+Whoever writes to standard output writes at the pace of its reader, and to a file at the pace of its disk: a container's parent
+that does not read, or a full disk, would hold up every client. So a line is put into a buffer, which takes no time and never
+fails, and a real thread (not a greenlet: the event loop can't wait for a file) calls `os.write`. What the buffer cannot hold,
+or the system does not take, is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import stat
+import time
+from _queue import Empty, SimpleQueue  # C's own: gevent replaces the one in `queue` with a greenlets' queue
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakSet
+
+from gevent.monkey import get_original
+
+MOST_BYTES = 1024 * 1024
+"""What waits to be written, at most; as much again may be under way."""
+
+GATHER_S = 0.02
+"""After each write the thread rests so long: lines that come meanwhile are one write."""
+
+LINGER_S = 5.0
+"""A thread that has had nothing to do for so long ends; the next line starts another."""
+
+PIPE_BUF = select.PIPE_BUF
+"""What is written to a pipe at once, at most: another worker's line never comes into the middle of it (pipe(7))."""
+
+FOLLOW_S = 1.0
+"""How often, at most, it is looked whether a file was moved away."""
+
+LAST_WORDS_S = 1.0
+"""How long the end of a process waits for what is still to be written."""
+
+_AGAIN_S = 0.05
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+"""Without waiting: a named pipe that nobody reads would hold up whoever opens it."""
+
+_sleep: Callable[[float], None] = get_original("time", "sleep")
+_start_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
+_make_lock: Callable[[], Any] = get_original("_thread", "RLock")  # a signal's handler may write while its own thread does
+
+
+def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[bytes]:
+    """Join lines to what is written at once; most_bytes: of a piece, if there is more than a line in it; 0 for no end."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and most_bytes and size + len(line) > most_bytes:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)
+
+
+class Lost:
+    """Counts the lines that this process could not write, wherever they were to go."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = _make_lock()
+
+    def add(self, lines: int) -> None:
+        """Count lines, from any thread."""
+        with self._lock:
+            self.total += lines
+
+
+LOST = Lost()
+
+
+class LogWriter:
+    """Writes whole lines to a descriptor, or to the file at a path, which it opens and follows when it is moved away.
+
+    `write` returns at once and raises nothing. Raises OSError when the file can't be opened at first. lost: lines that could not
+    be written. trouble: why not, as long as that lasts.
+    """
+
+    def __init__(self, target: int | str, most_bytes: int = MOST_BYTES) -> None:
+        self._path = target if isinstance(target, str) else None
+        self._fd = os.open(target, _FLAGS, 0o666) if isinstance(target, str) else target
+        self._most_bytes = most_bytes
+        self.lost = 0
+        self.trouble: OSError | None = None
+        self.cannot_follow: OSError | None = None
+        self._piece_bytes = 0 if stat.S_ISREG(os.fstat(self._fd).st_mode) else PIPE_BUF
+        self._torn = False
+        self._followed_at = time.monotonic()
+        self._begin()
+        _WRITERS.add(self)
+
+    def _begin(self) -> None:
+        """Start with an empty buffer; in a forked child too, whose parent writes what it had in its own."""
+        self._lock = _make_lock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._runs = self._idle = self._busy = self._closing = self._reopening = False
+
+    def write(self, line: bytes) -> None:
+        """Have a line written soon, its line break included; or count it as lost."""
+        with self._lock:
+            if self._bytes + len(line) > self._most_bytes or self._closing:
+                self._lose(line)
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._nudge()
+
+    def reopen(self) -> None:
+        """Look now whether the file was moved away, and go on in a new one: what SIGUSR1 asks for."""
+        if self._path is not None:
+            with self._lock:
+                self._reopening = True
+                self._nudge()
+
+    def close(self) -> None:
+        """Write what is there and be done; the file is closed by the thread."""
+        with self._lock:
+            self._closing = True
+            if self._runs or self._lines:
+                self._nudge()
+            elif self._path is not None:
+                self._close_file()
+
+    def flush(self, wait_s: float) -> bool:
+        """Wait until all is written, for `wait_s` seconds at most; holds up the whole thread, so for the end of the process."""
+        deadline = time.monotonic() + wait_s
+        while self._lines or self._busy or self._reopening:
+            if time.monotonic() > deadline:
+                return False
+            _sleep(0.002)
+        return True
+
+    # ---- under the lock ----
+
+    def _nudge(self) -> None:
+        if self._idle:
+            self._idle = False
+            self._wake.put(None)
+        elif not self._runs:
+            self._runs = True
+            # Signals are for the main thread: one that came here instead would leave it waiting.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                _start_thread(self._run, ())
+            except RuntimeError:  # no memory or no more threads now: the next line tries again
+                self._runs = False
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _lose(self, data: bytes) -> None:
+        lines = data.lstrip(b"\n").count(b"\n") or 1
+        self.lost += lines
+        LOST.add(lines)
+
+    # ---- in the thread ----
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                lines, self._lines, self._bytes = self._lines, [], 0
+                self._busy = bool(lines)
+                reopening, self._reopening = self._reopening, False
+                self._idle = not lines and not reopening and not self._closing
+                if self._closing and not lines:
+                    self._runs = False
+                    if self._path is not None:
+                        self._close_file()
+                    return
+            if self._idle:
+                if not self._wait():
+                    return
+                continue
+            if self._path is not None and (reopening or time.monotonic() - self._followed_at > FOLLOW_S):
+                self._follow(self._path)
+            for piece in _pieces(lines, self._piece_bytes):
+                self._put(piece)
+            self._busy = False
+            _sleep(GATHER_S)
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False when this thread is to end."""
+        try:
+            self._wake.get(True, LINGER_S)
+        except Empty:
+            with self._lock:
+                if self._idle:
+                    self._runs = self._idle = False
+                    return False
+        return True
+
+    def _put(self, data: bytes) -> None:
+        """Write all of it, however long that takes, or lose what the system refuses."""
+        if self._torn:
+            data = b"\n" + data  # the last line was cut in the middle: it must not swallow the next one
+        left = memoryview(data)
+        while left:
+            try:
+                written = os.write(self._fd, left)
+            except BlockingIOError:
+                if self._closing and self._path is not None:
+                    self._lose(bytes(left))
+                    return
+                _sleep(_AGAIN_S)
+            except OSError as error:
+                self.trouble = error
+                self._torn = self._torn if len(left) == len(data) else data[len(data) - len(left) - 1] != 10
+                with self._lock:
+                    self._lose(bytes(left))
+                return
+            else:
+                left = left[written:]
+        self._torn = False
+        self.trouble = None
+
+    def _follow(self, path: str) -> None:
+        """Go on in a new file if the path leads to another one, or to none; where that can't be, in the old one."""
+        self._followed_at = time.monotonic()
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(self._fd)):
+                self.cannot_follow = None
+                return
+        except OSError:
+            pass
+        try:
+            fd = os.open(path, _FLAGS, 0o666)
+        except OSError as error:
+            self.cannot_follow = error
+            return
+        old, self._fd = self._fd, fd
+        self._torn = False
+        self.trouble = self.cannot_follow = None
+        os.close(old)
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+_WRITERS: WeakSet[LogWriter] = WeakSet()
+
+
+def flush_all(wait_s: float) -> None:
+    """Have everything written that anybody has in hand, for `wait_s` seconds at most."""
+    deadline = time.monotonic() + wait_s
+    for writer in list(_WRITERS):
+        writer.flush(max(0.0, deadline - time.monotonic()))
+
+
+def _after_fork() -> None:
+    for writer in list(_WRITERS):
+        writer._begin()
+    LOST.__init__()  # type: ignore[misc]
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(flush_all, LAST_WORDS_S)  # gunicorn tells no application that its worker ends

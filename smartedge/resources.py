@@ -1,0 +1,119 @@
+"""What the system has to give, and what it means when it has no more: our own trouble, and nobody else's.
+
+EMFILE when we connect to a backend says nothing about the backend. Who gets such an error blames nobody, closes what is idle
+(`make_room`) and says so in the log, once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable
+from time import monotonic
+from weakref import WeakSet
+
+log = logging.getLogger("smartedge")
+
+OWN_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""No descriptor, no memory, no port of our own is left."""
+
+MOST_DESCRIPTORS = 1 << 20
+"""Linux's own limit (`fs.nr_open`); some containers allow a thousand times as many, which nobody needs."""
+
+QUIET_S = 60.0
+"""The same trouble is said again when it has been so long since it was last seen."""
+
+_seen_at: dict[int, float] = {}
+
+
+def name_of(error: OSError) -> str:
+    """Give the name of an error's number, such as EMFILE."""
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+def is_own(error: BaseException | None) -> bool:
+    """Whether an error is our own trouble; a resolver that has no descriptor left does not say so, and is tested."""
+    if isinstance(error, socket.gaierror):
+        return _descriptors_are_gone()
+    return isinstance(error, OSError) and error.errno in OWN_TROUBLE
+
+
+def raise_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one, and give the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            return soft
+        return wanted
+    return soft if soft != resource.RLIM_INFINITY else MOST_DESCRIPTORS
+
+
+def most_clients(limit: int | None = None) -> int:
+    """Give how many clients may be connected at a time: each may need a connection to a backend besides its own.
+
+    A part is kept for probes, files and the admin pages: an eighth, 16 at least and 128 at most.
+    """
+    if limit is None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            limit = MOST_DESCRIPTORS
+    kept = max(16, min(128, limit // 8)) + _STANDING
+    return max(4, (limit - kept) // 2)
+
+
+_STANDING = 24
+"""About so many descriptors are open as long as the edge runs: loop, listeners, board, locks, logs."""
+
+
+class Holders:
+    """Who has idle connections that can be closed when descriptors run out. Each is asked to close some, and says how many."""
+
+    def __init__(self) -> None:
+        self._holders: WeakSet[object] = WeakSet()
+
+    def add(self, holder: object) -> None:
+        """Have a holder asked; it has a method `close_idle(most)` that says how many it has closed."""
+        self._holders.add(holder)
+
+    def make_room(self, error: BaseException, doing: str, most: int = 16) -> bool:
+        """Have idle connections closed, and say in the log what is short; True when there is room now. doing: for the log."""
+        closed = 0
+        for holder in list(self._holders):
+            close: Callable[[int], int] = holder.close_idle  # type: ignore[attr-defined]
+            closed += close(most)
+        _tell(error, doing)
+        return closed > 0
+
+
+HOLDERS = Holders()
+
+
+def _tell(error: BaseException, doing: str) -> None:
+    number = getattr(error, "errno", None) or 0
+    now = monotonic()
+    before, _seen_at[number] = _seen_at.get(number), now
+    if before is None or now - before > QUIET_S:
+        name = errno.errorcode.get(number, type(error).__name__)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        hint = f"; at most {limit} descriptors may be open (ulimit -n, LimitNOFILE)" if name == "EMFILE" else ""
+        log.error(
+            "the edge itself is short of something while %s: %s (%s)%s; idle connections are closed first",
+            doing,
+            getattr(error, "strerror", None) or error,
+            name,
+            hint,
+        )
+
+
+def _descriptors_are_gone() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in OWN_TROUBLE
+    return False

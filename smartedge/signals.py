@@ -1,0 +1,47 @@
+"""Signals from the first instruction on: what comes before the program can act on it is remembered, or does nothing.
+
+Left to themselves, SIGHUP, SIGUSR1 and SIGUSR2 end a process, which a service manager takes for a clean end, and SIGTTIN and
+SIGTTOU make it stand still. Only the standard library's `signal` is imported here: this runs before gevent patches anything.
+"""
+
+from __future__ import annotations
+
+import signal
+
+MEANINGLESS = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+"""What an arbiter of several workers understands, and a single process does not."""
+
+_came: list[int] = []
+
+
+def mind_early() -> None:
+    """Live through everything that somebody may send who does not know how far we are; SIGTERM and SIGINT end us as ever."""
+    signal.signal(signal.SIGHUP, lambda number, _: _came.append(number))
+    for number in (signal.SIGUSR1, *MEANINGLESS):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def reload_was_asked_for() -> bool:
+    """Say once whether a SIGHUP came while nobody could mind it."""
+    asked = signal.SIGHUP in _came
+    _came.clear()
+    return asked
+
+
+def mind_in_worker(reopen: object) -> None:
+    """In a worker of gunicorn: SIGUSR1 reopens our log besides gunicorn's own, and what would end it does nothing.
+
+    The arbiter minds SIGHUP and the like; but they are also sent to all processes of a name, or of a group.
+    """
+    assert callable(reopen)
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def on_usr1(number: int, frame: object) -> None:
+        reopen()
+        if callable(before):
+            before(number, frame)  # type: ignore[arg-type]
+
+    signal.signal(signal.SIGUSR1, on_usr1)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
