@@ -26,7 +26,7 @@ def reloaded(applied: Applied) -> None:
     """Say that there is another configuration, and on the next line what is different."""
     if applied.changed:
         say("🔄 Backends atualizados via /api/reload")
-    if applied.changed or applied.certificate_renewed:
+    if applied.changed or applied.files_renewed:
         log.info("reload: %s", applied.message)
 
 
@@ -43,7 +43,8 @@ def not_reloaded(error: Exception) -> None:
 def health_changed(backend: Backend, change: str) -> None:
     """Say what probes have found."""
     why = f"\n   {fault}" if (fault := backend.fault()) else ""
-    say(f"✅ {backend.url} OK" if change == "up" else f"❌ {backend.url} Offline{why}")
+    where = backend.url if backend.id == backend.spec.entry[0] else f"{backend.url} ({backend.spec.addresses[0]})"
+    say(f"✅ {where} OK" if change == "up" else f"❌ {where} Offline{why}")
 
 
 def breaker_changed(backend: Backend, change: str) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Field,
     PlainValidator,
     ValidationError,
     ValidationInfo,
@@ -138,6 +139,8 @@ class Config(Section):
     """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
     slow_start_s: Grace = 0.0
     """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
+    resolve_s: Annotated[float, Field(ge=0.1, le=86_400)] = 5.0
+    """How often a backend's host name is looked up; a look-up that fails changes nothing."""
     drain_s: Grace = 60.0
     """Time to end requests in flight on a removed backend."""
     bind: Address = "127.0.0.1:8080"

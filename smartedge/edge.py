@@ -36,7 +36,9 @@ from smartedge.control.secret import Secret
 from smartedge.control.status import LastCheck, Reloaded
 from smartedge.control.workers import StateError
 from smartedge.discovery.file import FileSource
+from smartedge.discovery.names import LookUp, look_up
 from smartedge.explain import may_ask
+from smartedge.files import NamedFiles
 from smartedge.members import Members
 from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder, Plan
@@ -76,6 +78,7 @@ class Edge:
         overrides: Mapping[str, Any] | None = None,
         token: str | None = None,
         env: Mapping[str, str] = os.environ,
+        look_up: LookUp = look_up,
     ) -> None:
         self.token = token
         self.began = False
@@ -87,10 +90,9 @@ class Edge:
         self._env = dict(env)
         self.listeners: Sequence[Any] = ()
         self._place: Place | None = None
-        self._built = False
         self._clients: Table | None = None
         self._rng = random.Random()
-        self.members = Members(self.own)
+        self.members = Members(self.own, self._rng, look_up)
         self.request_log = RequestLog(self._client_of)
         self._strategist = Strategist(self.own, monotonic)
         self._secret = Secret(sticky_secret(self._env))
@@ -107,15 +109,15 @@ class Edge:
             client_of=self._client_of,
             on_sampled=ProxyWatch(lambda: not self.admin_apart and self.token is None),
         )
+        self.tls = ServerTls()
+        self.files = NamedFiles(self.tls, self.members.contexts, self._renewed, self._unusable)
+        self.files.begin(config)
         backends = self.members.build(config)
         self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.own)
-        self.forwarder = Forwarder(self.pool, self._plan(config), self.own, self, self.ids.next)
+        self.forwarder = Forwarder(self.pool, self._plan(config, backends), self.own, self, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
         self.server_limits = settings.server_limits(config)
-        self.tls = ServerTls()
-        if config.certfile is not None:
-            self._certificate(config)()
         self.admin_apart = config.admin_bind is not None
         self._housekeeping = Housekeeping(self._tidy)
         self._telling = Housekeeping(self._tell, TELL_S)
@@ -124,12 +126,13 @@ class Edge:
             config,
             self.parsed,
             self._prepare,
-            renew=self._certificate,
+            renew=self.files.prepare,
             exact=parse_exact,
+            may_lack=Overlay(self._env, overrides or {}).hides("backends"),
         )
         self.team = Team(self.own, self._reloader)
-        self._health = HealthLoop(lambda: self.pool.backends, HttpProbe(), self._flipped, self._rng, leads=self.team.leads)
-        self._built = True
+        probe = HttpProbe(self.members.contexts)
+        self._health = HealthLoop(lambda: self.pool.backends, probe, self._flipped, self._rng, leads=self.team.leads)
 
     # ---- what the admin pages ask ----
 
@@ -210,7 +213,7 @@ class Edge:
             return
         self._rng.seed()  # with --preload all workers would have the same chance
         self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
-        self.forwarder.plan = self._plan(self.config)  # a secret of all workers is in the place
+        self.forwarder.plan = self._plan(self.config, self.pool.backends)  # a secret of all workers is in the place
         self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
         self.members.join(self._place, self.pool.backends)
         self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
@@ -222,6 +225,8 @@ class Edge:
         try:
             self.settle()
             assert self._place is not None
+            if self.members.begin(self.config, lambda: self.team.leading, self._reloader.rebuild):
+                self._reloader.rebuild()
             self.be_found(self.listeners)
             if self._place.slot == 0:  # one worker says it for all
                 say(cautions(self.config, self._env, has_token=self.token is not None))
@@ -262,14 +267,15 @@ class Edge:
         before = self.pool.backends
         backends = self.members.build(config, before)
         strategy = self._strategist.make(config, self.pool.strategy)
-        plan, limits = self._plan(config), settings.server_limits(config)
+        plan, limits = self._plan(config, backends), settings.server_limits(config)
         self.members.claim(backends)
         limiter = self._limiter(config, plan)
         use_log = self._log_to(config) if self._place is not None else lambda: None
 
         def use() -> None:
             hosting.log_at(config.log_level)
-            self.members.enter(backends)
+            self.members.follow(config)
+            self.members.enter(backends, monotonic(), leads=self.team.leading)
             use_log()
             self.forwarder.apply(plan)
             self.forwarder.limiter = limiter
@@ -291,11 +297,11 @@ class Edge:
             if self._clients is None:
                 self._clients = self._place.table("clients", TABLE_CELLS)
         except StateError as error:
-            raise self._unusable("rate_limit", str(error)) from error
+            raise self._unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
         return ClientLimiter(limiter, plan.client_of, self.own)
 
-    def _plan(self, config: Config) -> Plan:
+    def _plan(self, config: Config, backends: Sequence[Backend]) -> Plan:
         """Work out what a request's way needs; raises ConfigError."""
         if config.sticky.cookie is None:
             return settings.plan(config)
@@ -303,15 +309,15 @@ class Edge:
         try:
             secret = self._secret.read(config.sticky.secret_file, None if state is None else state.path)
         except OSError as error:
-            raise self._unusable("sticky", f"has no secret: {error}") from error
-        return settings.plan(config, secret)
+            raise self._unusable(("sticky",), f"has no secret: {error}") from error
+        return settings.plan(config, secret, [backend.id for backend in backends])
 
     def _log_to(self, config: Config) -> Callable[[], None]:
         """Open the access log; raises ConfigError, or gives what puts it to use."""
         try:
             use = self.request_log.prepare(config.access_log)
         except OSError as error:
-            raise self._unusable("access_log", f"{config.access_log} cannot be written: {error.strerror}") from error
+            raise self._unusable(("access_log",), f"{config.access_log} cannot be written: {error.strerror}") from error
 
         def use_log() -> None:
             use()
@@ -319,20 +325,14 @@ class Edge:
 
         return use_log
 
-    def _certificate(self, config: Config) -> Callable[[], bool]:
-        """Read the certificate that clients are shown; raises ConfigError, or gives what puts it to use."""
-        if config.certfile is None:
-            return lambda: False
-        try:
-            use = self.tls.prepare(config.certfile, config.keyfile)
-        except (OSError, ValueError) as error:
-            raise self._unusable("certfile", f"cannot be used: {error}") from error
-        # A port that began without TLS stays so until a restart (as the reload's answer says).
-        return use if self.tls() is not None or not self._built else lambda: False
+    def _renewed(self) -> None:
+        """Go on with files that somebody has replaced: TLS settings towards backends, the secret of sticky cookies."""
+        self.members.renew(self.pool.backends)
+        self.forwarder.plan = self._plan(self.config, self.pool.backends)
 
-    def _unusable(self, key: str, message: str) -> ConfigError:
+    def _unusable(self, steps: tuple[str | int, ...], message: str) -> ConfigError:
         """Make the error for what is right in itself and can't be used; it names where the value came from."""
-        where = Overlay(self._env, self._overrides or {}).where((key,))
+        where = Overlay(self._env, self._overrides or {}).where(steps)
         return ConfigError([Problem(where, message)], status=422, origin=self._origin)
 
     # ---- events ----
@@ -344,6 +344,7 @@ class Edge:
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
         self._health.nudge(backend)
+        self.members.unreachable(backend)
 
     def on_refused(self, peer: bytes, error: EdgeError, request_id: str) -> None:
         """Count and log a request that the server refused before anybody saw it."""
@@ -389,6 +390,7 @@ class Edge:
                 log.warning(sentence(drowning(self.own), capped=self.config.limits.in_flight_per_backend is not None))
         self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
         self.request_log.mind(self.own)
+        self.files.look(self.config)
         self._strategist.tell(self.pool.strategy, now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)

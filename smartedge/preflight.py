@@ -25,21 +25,26 @@ def look(config: Config, env: Mapping[str, str], overrides: Mapping[str, Any], p
     listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.
     """
     where = Overlay(env, overrides).where
-    found = [*_certificate(config), *_access_log(config), *(_circles(config) if listens else ())]
+    found = [*_certificates(config), *_access_log(config), *(_circles(config) if listens else ())]
     if found:
         problems = [Problem(where(steps), message) for steps, message in found]
         raise ConfigError(problems, status=422, origin=path or DEFAULT_PATH)
 
 
-def _certificate(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    if config.certfile is None:
-        return
-    from smartedge.proxy.tls import server_context  # late: only those who have one need OpenSSL for this
+def _certificates(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    from smartedge.proxy.tls import Contexts, server_context  # late: only those who have one need OpenSSL for this
 
-    try:
-        server_context(config.certfile, config.keyfile)
-    except (OSError, ValueError) as error:
-        yield ("certfile",), f"cannot be used: {error}"
+    if config.certfile is not None:
+        try:
+            server_context(config.certfile, config.keyfile)
+        except (OSError, ValueError) as error:
+            yield ("certfile",), f"cannot be used: {error}"
+    for index, spec in enumerate(config.specs()):
+        if spec.tls is not None:
+            try:
+                Contexts()(spec.tls)
+            except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
+                yield ("backends", index, "tls"), f"cannot be used: {error}"
 
 
 def _access_log(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:

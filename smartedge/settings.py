@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
@@ -16,8 +17,11 @@ from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
 
 
-def plan(config: Config, sticky_secret: bytes = b"") -> Plan:
-    """Work out what a request's way needs. sticky_secret: what sticky cookies are made with, if there are any."""
+def plan(config: Config, sticky_secret: bytes = b"", backend_ids: Sequence[str] = ()) -> Plan:
+    """Work out what a request's way needs.
+
+    sticky_secret: what sticky cookies are made with, if there are any. backend_ids: of the backends that they may name.
+    """
     networks = [ip_network(network) for network in config.trusted_proxies]
 
     @lru_cache(maxsize=1024)
@@ -36,14 +40,14 @@ def plan(config: Config, sticky_secret: bytes = b"") -> Plan:
         config.forwarded_header,
         timeouts.idle_s,
         timeouts.tunnel_idle_s,
-        affinity=affinity(config, is_trusted if networks else None, sticky_secret),
+        affinity=affinity(config, is_trusted if networks else None, sticky_secret, backend_ids),
         queue=config.limits.queue,
         queue_s=config.limits.queue_s,
         client_of=client_reader(config.rate_limit.by, is_trusted if networks else None),
     )
 
 
-def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes) -> Affinity | None:
+def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes, backend_ids: Sequence[str] = ()) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter."""
     strategy = config.strategy
     key_of = sticky = None
@@ -51,11 +55,11 @@ def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes) -> Aff
         key_of = key_reader(config.hash.by, is_trusted)
     if config.sticky.cookie is not None:
         assert sticky_secret
-        sticky = make_sticky(config, sticky_secret)
+        sticky = make_sticky(config, sticky_secret, backend_ids)
     return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
 
 
-def make_sticky(config: Config, secret: bytes) -> Sticky:
+def make_sticky(config: Config, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
     """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
     said = config.sticky
     assert said.cookie is not None
@@ -63,7 +67,7 @@ def make_sticky(config: Config, secret: bytes) -> Sticky:
     return Sticky(
         said.cookie,
         secret,
-        [backend.id for backend in config.backends],
+        backend_ids,
         said.max_age_s,
         said.path or "/",
         said.domain,

@@ -28,7 +28,7 @@ LIBRARIES = {
     "flask": "app control.admin control.decision_pages control.drain_pages control.operator_pages control.pages",
     "werkzeug": "app control.admin",
     "requests": "proxy.transport",
-    "gevent": "__main__ control.checks control.housekeeping control.logwriter control.probe fleet serve"
+    "gevent": "__main__ control.checks control.housekeeping control.logwriter control.probe discovery.names fleet serve"
     " proxy.crew proxy.handler proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
     " proxy.wire whereabouts",
     "httptools": "control.verdict proxy.answer_head proxy.reader",

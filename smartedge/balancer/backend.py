@@ -319,6 +319,12 @@ class Learned:
         """Say that the backend has come into service, or come back: slow start begins."""
         self.shared_reals[IN_SERVICE_SINCE] = now
 
+    def forget(self, now: float) -> None:
+        """Say that another server has taken the backend's place: what was learned of the one before says nothing of it."""
+        self.health.forget()
+        self.breaker.forget()
+        self.ewma.seed(now, 0.0)
+
     def probed(self, now: float, ok: bool) -> tuple[HealthChange | BreakerChange, ...]:
         """Take in a probe's result; return what has changed, health and breaker, for the caller to announce.
 

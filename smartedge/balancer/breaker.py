@@ -239,6 +239,13 @@ class Breaker:
             self._ints[PROBE] = 0
             self._reals[UNTIL] = now
 
+    def forget(self) -> None:
+        """Close it, with nothing counted: another server has taken the place of the one that all this was about."""
+        ints = self._ints
+        ints[STATE] = ints[PROBE] = ints[TRIPS] = ints[STREAK] = 0
+        for row in self._rows:
+            row[WINDOW_TICK] = 0
+
     def eject(self, now: float, rng: Random, why: str = "") -> BreakerChange | None:
         """Open it, if it is closed, for what somebody else has found out."""
         return self._open(now, rng, CLOSED, why)

@@ -98,6 +98,10 @@ class Health:
         """Whether the latest probe was bad."""
         return self.state == "unhealthy" if self.streak == 0 else self.state == "healthy"
 
+    def forget(self) -> None:
+        """Be as before the first probe."""
+        self.ints[HEALTH] = self.ints[HEALTH_STREAK] = 0
+
     def probed(self, ok: bool) -> HealthChange | None:
         """Take in a probe's result; return the change, for the caller to announce."""
         transition = TRANSITIONS.get((self.state, ok))

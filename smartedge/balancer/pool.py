@@ -69,6 +69,7 @@ class Pool:
         """Swap in another configuration; a strategy of the same name is kept, with its cursor."""
         with self.lock:
             before = {backend.key: backend.spec for backend in self.backends}
+            entries = {backend.spec.entry: backend.spec for backend in self.backends}
             self.backends = tuple(backends)
             self.panic: Panic = panic or self.panic
             if strategy.name != self.strategy.name:
@@ -77,8 +78,12 @@ class Pool:
             self._limited = any(backend.spec.max_in_flight is not None for backend in self.backends)
             self.evidence.follow(self.backends)
             self._by_id = {backend.id: backend for backend in self.backends}
+            self._named = {backend_id: [backend] for backend_id, backend in self._by_id.items()}
             for backend in self.backends:
-                backend.learned.follow(backend.spec, before.get(backend.key))
+                if backend.id != backend.spec.entry[0]:
+                    self._named.setdefault(backend.spec.entry[0], []).append(backend)
+            for backend in self.backends:
+                backend.learned.follow(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []
             self._early = False
@@ -154,16 +159,22 @@ class Pool:
                 raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
         raise no_backend(self.backends, now, tried)
 
+    def named(self, backend_id: str) -> Sequence[Backend]:
+        """Return the backend of that id, or all that the entry of that id has become: one for each address of its name."""
+        return self._named.get(backend_id, ())
+
     def set_will(self, backend_id: str, will: Will) -> None:
-        """Let the operator take a backend out, or have it back. Raises KeyError if there is none of that id."""
+        """Let the operator take a backend out, or have it back. Raises KeyError if there is none of that id (see `named`)."""
         with self.lock:
-            self._by_id[backend_id].learned.shared[WILL] = WILLS.index(will)
+            for backend in self._named[backend_id]:
+                backend.learned.shared[WILL] = WILLS.index(will)
             self.forget_candidates()
 
     def set_weight(self, backend_id: str, weight: int | None) -> None:
         """Let the operator weigh a backend anew, None for what its file says. Raises KeyError if there is none of that id."""
         with self.lock:
-            self._by_id[backend_id].learned.shared[WEIGHT] = (weight or -1) if weight is not None else 0
+            for backend in self._named[backend_id]:
+                backend.learned.shared[WEIGHT] = (weight or -1) if weight is not None else 0
             self.forget_candidates()
 
     def eject(self, backend: Backend, now: float, max_ejected_ratio: float, why: str = "") -> BreakerChange | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Rule
+from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config import ConfigError
@@ -34,6 +34,13 @@ log = logging.getLogger(__name__)
 
 SOCKET = "smartedge.socket"
 """The environ key of our end of the client's connection."""
+
+
+class IpConverter(BaseConverter):
+    """Matches an IP address, one of those of a backend's name, and no word."""
+
+    regex = r"[0-9A-Fa-f%]*[.:][0-9A-Fa-f.:%]*"
+    weight = 50  # looked at before any text
 
 
 def make_admin(edge: OperatedEdge) -> Blueprint:
@@ -117,6 +124,7 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
     blueprint = Blueprint("admin", __name__)
 
     def add(state: BlueprintSetupState) -> None:
+        state.app.url_map.converters["ip"] = IpConverter
         for page in pages:
             endpoint = f"{blueprint.name}.{page.view.__name__}"
             state.app.view_functions[endpoint] = guarded(page)

@@ -21,7 +21,8 @@ class Applied:
     generation: number of the configuration in use. changed: False when it was in use already; the number stays then, unless
     the certificate was renewed. added, removed, changed_backends: ids. settings_changed: the top-level keys that differ,
     without `backends`. restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
-    certificate_renewed: whether new connections of clients are shown another certificate than before.
+    certificate_renewed: whether new connections of clients are shown another certificate than before. files_renewed: the keys
+    whose files hold something else than before, though the keys are the same.
     persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
     and how many of them have it. late: slot and process number of each of the others.
     """
@@ -39,12 +40,13 @@ class Applied:
     live: int = 1
     applied: int = 1
     certificate_renewed: bool = False
+    files_renewed: tuple[str, ...] = ()
     late: tuple[tuple[int, int], ...] = ()
 
     @property
     def message(self) -> str:
         """One line for people."""
-        if not self.changed and not self.certificate_renewed:
+        if not self.changed and not self.files_renewed:
             parts = [f"unchanged: generation {self.generation} has been in use"]
         else:
             counts = {"added": self.added, "removed": self.removed, "changed": self.changed_backends}
@@ -54,6 +56,8 @@ class Applied:
                 parts.append(f"settings changed: {', '.join(self.settings_changed)}")
         if self.certificate_renewed:
             parts.append("certificate renewed")
+        if others := [key for key in self.files_renewed if key != "certfile"]:
+            parts.append(f"files of {', '.join(others)} renewed")
         if self.late:
             parts.append("late: " + ", ".join(f"slot {slot} (process {pid})" for slot, pid in self.late))
         if self.restart_needed:
@@ -79,7 +83,7 @@ def report(
     confirmed: Confirmed,
     *,
     changed: bool,
-    renewed: bool,
+    renewed: tuple[str, ...],
     persisted: bool,
     took_s: float,
 ) -> Applied:
@@ -99,7 +103,8 @@ def report(
         persisted=persisted,
         live=confirmed.live,
         applied=confirmed.live - len(confirmed.late),
-        certificate_renewed=renewed,
+        certificate_renewed="certfile" in renewed,
+        files_renewed=renewed,
         late=tuple(sorted(confirmed.late.items())),
     )
 

@@ -7,7 +7,7 @@ backend, and is written to the configuration's file only on request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from smartedge.balancer.backend import Backend, Will
@@ -58,12 +58,11 @@ class NotPersisted(EdgeError):
     blame = "client"
 
 
-def backend_of(edge: Edge, backend_id: str) -> Backend:
-    """Return a backend by its id; raises UnknownBackend with the ids that there are."""
+def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
+    """Return the backend of an id, or all addresses of the entry of that id; raises UnknownBackend."""
+    if found := edge.pool.named(backend_id):
+        return found
     backends = edge.pool.backends
-    for backend in backends:
-        if backend.id == backend_id:
-            return backend
     ids = ", ".join(backend.id for backend in backends[:MOST_NAMED])
     more = f" and {len(backends) - MOST_NAMED} more" if len(backends) > MOST_NAMED else ""
     raise UnknownBackend(f'There is no backend "{backend_id[:100]}". There are: {ids}{more}.')
@@ -74,8 +73,7 @@ def direct(edge: OperatedEdge, backend_id: str, will: Will, *, persist: bool = F
 
     Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
     """
-    backend = backend_of(edge, backend_id)
-    before = _standing(backend)
+    before = _standing(backends_of(edge, backend_id))
     if persist:
         _write(edge, backend_id, {"state": will}, if_match)
     edge.pool.set_will(backend_id, will)
@@ -86,12 +84,11 @@ def weigh(
     edge: OperatedEdge, backend_id: str, weight: int | None, *, persist: bool = False, if_match: str | None = None
 ) -> Document:
     """Give a backend another weight, None for the file's; as `direct`."""
-    backend = backend_of(edge, backend_id)
-    before = _standing(backend)
+    before = _standing(backends_of(edge, backend_id))
     if persist and weight is not None:
         _write(edge, backend_id, {"weight": weight}, if_match)
     edge.pool.set_weight(backend_id, weight)
-    weight = backend_of(edge, backend_id).full_weight
+    weight = backends_of(edge, backend_id)[0].full_weight
     words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
     return _report(edge, backend_id, before, words, persisted=persist)
 
@@ -135,7 +132,10 @@ def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_m
     if config.etag != edge.config.etag:
         raise NotPersisted("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
     wanted = config.model_dump(mode="json")
-    index = next(place for place, backend in enumerate(config.backends) if backend.id == backend_id)
+    index = next((place for place, backend in enumerate(config.backends) if backend.id == backend_id), None)
+    if index is None:
+        entry = backend_id.partition("/")[0]
+        raise NotPersisted(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
     wanted["backends"][index] |= changes
     try:
         new = edited(text, index, changes)
@@ -147,26 +147,32 @@ def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_m
     edge.reload(new, if_match or f'"{config.etag}"')
 
 
-def _standing(backend: Backend) -> Document:
-    return {"will": backend.will, "weight": backend.full_weight}
+def _standing(backends: Sequence[Backend]) -> Document:
+    """Return what the operator wants of a backend, or of all addresses of one: null where they differ."""
+    wills, weights = {backend.will for backend in backends}, {backend.full_weight for backend in backends}
+    return {"will": wills.pop() if len(wills) == 1 else None, "weight": weights.pop() if len(weights) == 1 else None}
 
 
 def _report(edge: OperatedEdge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:
     none_left = not edge.pool.candidates(edge.now())  # first: this brings the weights up to date
-    backend = backend_of(edge, backend_id)
-    after = _standing(backend)
-    message = f"{backend.id} {words}; {backend.in_flight()} in flight"
+    backends = backends_of(edge, backend_id)
+    after = _standing(backends)
+    in_flight = sum(backend.in_flight() for backend in backends)
+    message = f"{backend_id} {words}; {in_flight} in flight"
+    if len(backends) > 1:
+        message = f"{backend_id} ({len(backends)} addresses) {words}; {in_flight} in flight"
     if after == before:
         message += "; unchanged"
-    return {
-        "id": backend.id,
-        "url": backend.url,
+    document = {
+        "id": backend_id,
+        "url": backends[0].url,
         "changed": after != before,
         "before": before,
-        "after": after | {"effective_weight": round(backend.weight, 3)},
-        "in_flight": backend.in_flight(),
+        "after": after | {"effective_weight": round(backends[0].weight, 3)},
+        "in_flight": in_flight,
         "persisted": persisted,
         "generation": edge.generation,
         "warning": "No backend is left that may be picked: requests are answered with 503." if none_left else None,
         "message": message,
     }
+    return document if len(backends) == 1 else document | {"backends": [backend.id for backend in backends]}

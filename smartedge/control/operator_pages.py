@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import Response, request
 
 from smartedge.balancer.errors import ClientError, EdgeError
-from smartedge.control.operate import MOST_WEIGHT, WILL_OF, OperatedEdge, backend_of, direct, weigh
+from smartedge.control.operate import MOST_WEIGHT, WILL_OF, OperatedEdge, backends_of, direct, weigh
 from smartedge.control.pages import READ, WRITE, Page, answer, read_json
 from smartedge.control.status import status_document
 
@@ -29,14 +29,17 @@ def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
         return answer(200, {"generation": document["generation"], "backends": document["backends"]}, ETag=etag())
 
     def backend(backend_id: str) -> Response:
-        backend_of(edge, backend_id)
-        found = [one for one in status_document(edge)["backends"] if one["id"] == backend_id]
-        return answer(200, found[0], ETag=etag())
+        ids = [backend.id for backend in backends_of(edge, backend_id)]
+        found = [one for one in status_document(edge)["backends"] if one["id"] in ids]
+        if ids == [backend_id]:
+            return answer(200, found[0], ETag=etag())
+        in_flight = sum(one["in_flight"] for one in found)
+        return answer(200, {"id": backend_id, "in_flight": in_flight, "backends": found}, ETag=etag())
 
     def operate(backend_id: str, action: str) -> Response:
         if action != "weight" and action not in WILL_OF:
             raise UnknownAction(f'A backend can be sent {", ".join(WILL_OF)} or weight, not "{action[:100]}".')
-        backend_of(edge, backend_id)
+        backends_of(edge, backend_id)
         wanted = _wanted(action)
         how = {"persist": wanted["persist"], "if_match": request.headers.get("If-Match")}
         if action == "weight":
@@ -45,13 +48,21 @@ def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
             document = direct(edge, backend_id, WILL_OF[action], **how)
         return answer(200, document, ETag=etag())
 
+    def backend_address(backend_id: str, address: str) -> Response:
+        return backend(f"{backend_id}/{address}")
+
+    def operate_address(backend_id: str, address: str, action: str) -> Response:
+        return operate(f"{backend_id}/{address}", action)
+
     def etag() -> str:
         return f'"{edge.config.etag}"'
 
     return (
         Page("/smartedge/backends", READ, False, backends),
         Page("/smartedge/backends/<backend_id>", READ, False, backend),
+        Page("/smartedge/backends/<backend_id>/<ip:address>", READ, False, backend_address),
         Page("/smartedge/backends/<backend_id>/<action>", WRITE, False, operate),
+        Page("/smartedge/backends/<backend_id>/<ip:address>/<action>", WRITE, False, operate_address),
     )
 
 

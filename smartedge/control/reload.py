@@ -80,8 +80,9 @@ class Reloader:
     load: makes a Config of text, with flags and variables laid over it; raises ConfigError. exact: the same of a canonical
     text, over which nothing is laid.
     prepare: builds everything that the Config needs; raises, or gives what swaps it in, which fails no more.
-    renew: reads the certificate that clients are shown, which may be another one though the Config is the same; raises
-    ConfigError, or gives what swaps it in and says whether it is another one.
+    renew: reads the files that the Config names, which may be others though the Config is the same; raises ConfigError, or
+    gives what puts them to use and says which keys' are others now.
+    may_lack: the file may be missing, for flags or variables say what has to be said.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Reloader:
         load: Callable[[bytes], Config],
         prepare: Callable[[Config], Callable[[], None]],
         now: Callable[[], float] = time.monotonic,
-        renew: Callable[[Config], Callable[[], bool]] = lambda _: lambda: False,
+        renew: Callable[[Config], Callable[[], tuple[str, ...]]] = lambda _: tuple,
         exact: Callable[[str], Config] | None = None,
+        *,
+        may_lack: bool = False,
     ) -> None:
         self.config = config
         self.etag = config.etag
@@ -103,6 +106,7 @@ class Reloader:
         self._prepare = prepare
         self._now = now
         self._renew = renew
+        self._may_lack = may_lack
         self._at_start = settings_of(config)
         self._lock = LateLock()
         self._fleet: Fleet = Alone()
@@ -172,6 +176,11 @@ class Reloader:
             took_s=self._now() - started,
         )
 
+    def rebuild(self) -> None:
+        """Build all anew for the configuration in use, as what it leads to has changed; raises what `prepare` raises."""
+        with self._lock:
+            self._prepare(self.config)()
+
     @contextlib.contextmanager
     def _alone_among_workers(self) -> Iterator[None]:
         """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
@@ -211,6 +220,8 @@ class Reloader:
         try:
             return self._source.read()
         except OSError as error:
+            if self._may_lack and isinstance(error, FileNotFoundError):
+                return b"{}"
             raise NotReadable(f"{self._source.path} cannot be read: {_reason(error)}") from error
 
     def _persist(self, body: bytes) -> Callable[[], None]:

@@ -148,6 +148,7 @@ def status_document(edge: Edge) -> Document:
     now, config = edge.now(), edge.config
     edge.pool.candidates(now)  # brings the effective weights up to date
     zones = {backend.id: backend.zone for backend in config.backends}
+    zone_of = {backend.id: zones.get(backend.spec.entry[0]) for backend in edge.pool.backends}
     backends = edge.pool.backends
     rows = [backend.learned.totals() for backend in backends]
     own = edge.own.totals()
@@ -179,7 +180,7 @@ def status_document(edge: Edge) -> Document:
             "failed_per_s": _rate(sum(one.failed for one in lately), window_s),
         },
         "backends": [
-            _backend(edge, backend, row, now, zone=zones.get(backend.id), share=_ratio(count, sum(requests)), recent=recent)
+            _backend(edge, backend, row, now, zone=zone_of[backend.id], share=_ratio(count, sum(requests)), recent=recent)
             | {"recent": _recent(recent, window_s, answered)}
             for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
         ],

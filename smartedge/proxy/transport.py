@@ -279,6 +279,11 @@ class EdgeAdapter(BaseAdapter):
 
     # ---- the way there ----
 
+    @property
+    def context(self) -> Any:
+        """The TLS settings of new connections, None without TLS."""
+        return self._way.tls
+
     def use(self, ips: Sequence[str], context: Any) -> bool:
         """Go to these IP addresses and with these TLS settings from here on; whether another server is there than before.
 

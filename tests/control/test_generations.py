@@ -79,9 +79,9 @@ class Worker:
             raise self.refuse
         return lambda: self.applied.append(new)
 
-    def renew(self) -> bool:
+    def renew(self) -> tuple[str, ...]:
         self.renewals += 1
-        return self.certificate != "same"
+        return ("certfile",) if self.certificate != "same" else ()
 
     def reload(self, body: bytes | None = None, **options: object) -> Applied:
         return self.reloader.reload(body, **options)  # type: ignore[arg-type]

@@ -431,6 +431,7 @@ def test_the_answer_is_plain_json(edge: Edge) -> None:
         "took_s": 0.25,
         "persisted": True,
         "certificate_renewed": False,
+        "files_renewed": [],
         "workers": {"applied": 1, "live": 1},
         "message": "generation 2 applied by 1/1 workers in 250 ms; added localhost-8082",
     }
@@ -442,15 +443,16 @@ class Certificate:
     def __init__(self) -> None:
         self.there: str | None = "first"
         self.used = ["first"]
+        self.keys: tuple[str, ...] = ("certfile",)
 
-    def renew(self, _: Config) -> Callable[[], bool]:
+    def renew(self, _: Config) -> Callable[[], tuple[str, ...]]:
         read = self.there
         if read is None:
             raise ConfigError([Problem("certfile", "cannot be used")], status=422)
 
-        def use() -> bool:
+        def use() -> tuple[str, ...]:
             self.used.append(read)
-            return self.used[-1] != self.used[-2]
+            return self.keys if self.used[-1] != self.used[-2] else ()
 
         return use
 
@@ -469,6 +471,43 @@ def test_the_certificate_is_read_again_although_the_configuration_is_the_same(ed
     assert (renewed.changed, renewed.certificate_renewed) == (False, True)
     assert re.fullmatch(r"generation 2 applied by 1/1 workers in \d+ ms; certificate renewed", renewed.message)
     assert certificate.used[-1] == "second"
+
+
+def test_the_answer_names_the_other_files_that_hold_something_else(edge: Edge) -> None:
+    certificate, reloader = renewing(edge)
+    certificate.there, certificate.keys = "second", ("backends[0].tls",)
+    renewed = reloader.reload()
+    assert (renewed.changed, renewed.certificate_renewed, renewed.files_renewed) == (False, False, ("backends[0].tls",))
+    assert renewed.message.endswith("; files of backends[0].tls renewed")
+    assert renewed.generation == 2
+
+
+def test_where_flags_name_the_backends_a_reload_without_a_file_reads_the_certificate_again(edge: Edge) -> None:
+    """SIGHUP after certbot said "there is no configuration file" under `run --backend ... --certfile ...`."""
+    certificate = Certificate()
+    flags = {"backends": ["http://localhost:8081"]}
+
+    def load(text: bytes) -> Config:
+        return config.parse(text, overrides=flags)
+
+    edge.path.unlink()
+    reloader = Reloader(FileSource(edge.path), load(b"{}"), load, edge.prepare, renew=certificate.renew, may_lack=True)
+    assert reloader.reload().changed is False
+    certificate.there = "second"
+    assert reloader.reload().certificate_renewed
+    edge.path.write_bytes(b"{")  # one that is there has to be right
+    with pytest.raises(ConfigError):
+        reloader.reload()
+    edge.path.unlink()
+    with pytest.raises(NotReadable):
+        Reloader(FileSource(edge.path), load(b"{}"), load, edge.prepare).reload()
+
+
+def test_to_build_anew_is_to_use_the_same_configuration_again(edge: Edge) -> None:
+    before = len(edge.applied)
+    edge.reloader.rebuild()
+    assert edge.applied[before:] == [edge.reloader.config]
+    assert edge.reloader.generation == 1
 
 
 def test_a_broken_certificate_changes_nothing_not_even_the_file(edge: Edge) -> None:
