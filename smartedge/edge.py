@@ -128,7 +128,7 @@ class Edge:
             self._prepare,
             renew=self.files.prepare,
             exact=parse_exact,
-            may_lack=Overlay(self._env, overrides or {}).hides("backends"),
+            may_lack=Overlay(self._env, overrides or {}).hides("backends") and not os.path.exists(config_path or ""),
         )
         self.team = Team(self.own, self._reloader)
         probe = HttpProbe(self.members.contexts)

@@ -86,6 +86,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "shutdown_grace_s": 10,
         "panic": "all",
         "slow_start_s": 0,
+        "resolve_s": 5,
         "drain_s": 60,
         "bind": "127.0.0.1:8080",
         "admin_bind": None,

@@ -50,7 +50,7 @@ def decision_pages(edge: OperatedEdge) -> tuple[Page, ...]:
             | {name: document[name] for name in LISTED[3:]}
             for document in edge.decisions.newest()
             if (outcome is None or document["outcome"] == outcome)
-            and (backend is None or any(one["backend"] == backend for one in document["tries"]))
+            and (backend is None or any(_is_of(one["backend"], backend) for one in document["tries"]))
         ]
         ratio = edge.config.explain.sample_ratio
         return answer(200, {"sample_ratio": ratio, "found": len(found), "decisions": found[:limit]})
@@ -74,3 +74,8 @@ def _limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= RECORDS:
         raise ClientError(f"limit must be a whole number from 1 to {RECORDS}.")
     return int(text)
+
+
+def _is_of(tried: str | None, wanted: str) -> bool:
+    """Whether a try went to the backend of that id, or to one address of it (`b1/10.0.0.5`)."""
+    return tried is not None and (tried == wanted or tried.startswith(f"{wanted}/"))

@@ -82,7 +82,8 @@ class Reloader:
     prepare: builds everything that the Config needs; raises, or gives what swaps it in, which fails no more.
     renew: reads the files that the Config names, which may be others though the Config is the same; raises ConfigError, or
     gives what puts them to use and says which keys' are others now.
-    may_lack: the file may be missing, for flags or variables say what has to be said.
+    may_lack: there was no file at the start, and need be none, for flags or variables say what has to be said. (One that was
+    there and is gone is an error: its other settings would be lost.)
     """
 
     def __init__(
@@ -218,17 +219,20 @@ class Reloader:
         if self._source is None:
             raise NotReadable("there is no configuration file; send the configuration as the request's body")
         try:
-            return self._source.read()
+            text = self._source.read()
         except OSError as error:
             if self._may_lack and isinstance(error, FileNotFoundError):
                 return b"{}"
             raise NotReadable(f"{self._source.path} cannot be read: {_reason(error)}") from error
+        self._may_lack = False
+        return text
 
     def _persist(self, body: bytes) -> Callable[[], None]:
         """Write the file, unless it is the same; return what puts the old one back."""
         source = self._source
         if source is None:
             return _nothing
+        self._may_lack = False
         try:
             old = source.read()
         except FileNotFoundError:

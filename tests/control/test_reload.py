@@ -499,6 +499,8 @@ def test_where_flags_name_the_backends_a_reload_without_a_file_reads_the_certifi
     with pytest.raises(ConfigError):
         reloader.reload()
     edge.path.unlink()
+    with pytest.raises(NotReadable):  # what else it said would be lost
+        reloader.reload()
     with pytest.raises(NotReadable):
         Reloader(FileSource(edge.path), load(b"{}"), load, edge.prepare).reload()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,3 +173,17 @@ def test_tunnels_go_to_backends_over_tls(edge: LiveEdge) -> None:
         client.send(request(headers=ASKS) + b"early")
         assert client.answer().status == 101
         assert client.stream.exactly(8) == b"hi early"
+
+
+def test_a_replaced_authority_is_trusted_without_a_reload(edge: LiveEdge, tmp_path: Path) -> None:
+    """Probes used the new one, and all traffic was 503 until a restart."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(OWN_CERTIFICATE).read_bytes())
+    with Script(answers(), tls=tls_server()) as backend:
+        edge.configure(https(backend, ca_file=str(ca)), wait=False)
+        wait_until(lambda: health(edge) == "unhealthy", 5, "the probes to fail")
+        fresh = tmp_path / "fresh.pem"
+        fresh.write_bytes(Path(CA).read_bytes())
+        fresh.rename(ca)
+        wait_until(lambda: health(edge) == "healthy", 10, "the new authority to be used")
+        assert edge.ask().status == 200

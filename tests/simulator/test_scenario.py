@@ -7,6 +7,7 @@ import pytest
 
 from smartedge.balancer.strategies import STRATEGIES
 from smartedge.config import ConfigError
+from smartedge.simulator.engine import Run
 from smartedge.simulator.scenario import load
 from tests.simulator.makers import document, scenario
 
@@ -25,6 +26,16 @@ def test_a_real_configuration_with_an_empty_section_is_a_scenario() -> None:
     assert set(made.configs) == set(STRATEGIES)
     assert next(iter(made.configs)) == "ewma", "the configured one comes first"
     assert made.world.duration_s == 60
+
+
+def test_backends_below_a_path_on_a_socket_and_of_weight_0_are_machines_like_others() -> None:
+    backends = [{"url": "http://app/v1"}, {"url": "unix:/run/app.sock:/v1"}, {"url": "http://b", "weight": 0}]
+    made = scenario({"duration_s": 1, "strategies": ["round_robin"]}, backends=backends)
+    (config,) = made.configs.values()
+    found = Run(made, config).run()
+    assert found.backends == ["app-80-v1", "run-app.sock-v1", "b-80"]
+    assert all(found.tries[:2])
+    assert found.tries[2] == 0
 
 
 def test_without_the_section_it_says_which_one_is_missing() -> None:
