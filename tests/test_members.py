@@ -140,9 +140,9 @@ def test_a_name_of_several_addresses_uses_all_of_them_each_for_itself(town: Town
     ask(edge, 6)
     assert town.asked == {A: 3, B: 3}
     status = local_client(SmartEdge(edge)).get("/api/status").get_json()["backends"]
-    assert [(one["id"], one["weight"], one["requests"], one["health"]) for one in status] == [
-        (f"b1/{A}", 3, 3, "healthy"),
-        (f"b1/{B}", 3, 3, "healthy"),
+    assert [(one["id"], one["addresses"], one["weight"], one["requests"], one["health"]) for one in status] == [
+        (f"b1/{A}", [A], 3, 3, "healthy"),
+        (f"b1/{B}", [B], 3, 3, "healthy"),
     ]
     town.servers[1].stop(timeout=0)
     until(lambda: edge.pool.backends[1].learned.health.state == "unhealthy")

@@ -212,6 +212,7 @@ def _backend(
     return {
         "id": backend.id,
         "url": backend.url,
+        "addresses": list(backend.spec.addresses),
         "weight": backend.full_weight,
         "effective_weight": round(backend.weight_at(now), 3),
         "will": backend.will,

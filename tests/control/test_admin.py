@@ -401,6 +401,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
     assert backends[0] == {
         "id": "b1",
         "url": "http://localhost:8081",
+        "addresses": [],
         "weight": 1,
         "effective_weight": 1,
         "will": "enabled",
