@@ -26,7 +26,7 @@ def reloaded(applied: Applied) -> None:
     """Say that there is another configuration, and on the next line what is different."""
     if applied.changed:
         say("🔄 Backends atualizados via /api/reload")
-    if applied.changed or applied.files_renewed:
+    if applied.changed or applied.certificate_renewed or applied.files_renewed:
         log.info("reload: %s", applied.message)
 
 

@@ -46,7 +46,7 @@ class Applied:
     @property
     def message(self) -> str:
         """One line for people."""
-        if not self.changed and not self.files_renewed:
+        if not self.changed and not self.certificate_renewed and not self.files_renewed:
             parts = [f"unchanged: generation {self.generation} has been in use"]
         else:
             counts = {"added": self.added, "removed": self.removed, "changed": self.changed_backends}
