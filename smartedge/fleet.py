@@ -262,6 +262,6 @@ class FleetWorker(EdgeWorker):
                 announce.not_reloaded(error)
                 self.app.tell(REFUSED, self.ppid)
             return
-        if leading and not document["changed"] and not document["certificate_renewed"]:
+        if leading and not document["changed"] and not document["files_renewed"]:
             announce.unchanged(document["message"])
         self.app.tell(RELOADED, self.ppid)

@@ -79,7 +79,7 @@ def _reload(app: SmartEdge, manager: Notifier) -> None:
     manager.reloading()
     try:
         document = app.edge.reload(None).document
-        if not document["changed"] and not document["certificate_renewed"]:
+        if not document["changed"] and not document["files_renewed"]:
             announce.unchanged(document["message"])
         manager.ready(document["message"])
     except (ConfigError, EdgeError) as error:
