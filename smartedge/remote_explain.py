@@ -71,11 +71,11 @@ def _try_lines(one: dict[str, Any]) -> list[str]:
     return lines
 
 
-_TITLES = ("CANDIDATE", "WEIGHT", "EFFECTIVE", "IN FLIGHT", "EWMA", "WAITING", "EXPECTED", "COST")
+_TITLES = ("CANDIDATE", "WEIGHT", "EFFECTIVE", "IN FLIGHT", "EWMA", "PACE", "WAITING", "EXPECTED", "COST", "TURNS")
 
 
 def _candidate(candidate: dict[str, Any]) -> Row:
-    cost = candidate.get("cost")
+    cost, turns = candidate.get("cost"), candidate.get("turns_ratio")
     return [
         "*" if candidate.get("picked") else "",
         str(candidate.get("id")),
@@ -83,8 +83,9 @@ def _candidate(candidate: dict[str, Any]) -> Row:
             f"{candidate[name]:g}" if candidate.get(name) is not None else "-"
             for name in ("weight", "effective_weight", "in_flight")
         ),
-        *(_ms(candidate.get(name)) for name in ("ewma_s", "waiting_s", "latency_s")),
+        *(_ms(candidate.get(name)) for name in ("ewma_s", "pace_s", "waiting_s", "latency_s")),
         "-" if cost is None else f"{cost:.4g}",
+        "-" if turns is None else f"{turns:.0%}" if turns >= 0.1 else f"{turns:.1%}",
     ]
 
 

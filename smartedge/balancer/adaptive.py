@@ -196,6 +196,10 @@ class Adaptive(Strategy):
         """Return when one more request would be answered, in seconds, for a weight of 1."""
         return self._standing(backend).completion_s(now)
 
+    def turns_ratio(self, backend: Backend) -> float:
+        """Return the part of its turns that it takes."""
+        return self._standing(backend).share
+
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Go on with the turns; compare at the next pick."""
         self._turns.prepare(candidates)

@@ -7,6 +7,7 @@ the pool's lock, where the numbers are those that the strategy saw, and read whe
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import exp
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -28,8 +29,20 @@ MOST_TOLD: Final = 3
 MOST_TEXT: Final = 200
 """Characters of an error that are kept."""
 
-CANDIDATE: Final = ("id", "weight", "effective_weight", "in_flight", "ewma_s", "waiting_s", "latency_s", "cost")
-"""What is noted of a candidate. waiting_s: the age of the oldest lease without an answer. latency_s: what is expected of
+CANDIDATE: Final = (
+    "id",
+    "weight",
+    "effective_weight",
+    "in_flight",
+    "ewma_s",
+    "pace_s",
+    "waiting_s",
+    "latency_s",
+    "cost",
+    "turns_ratio",
+)
+"""What is noted of a candidate. pace_s: what it usually takes (`pace`). turns_ratio: of its turns, the part that it takes
+(`adaptive`), None without turns. waiting_s: the age of the oldest lease without an answer. latency_s: what is expected of
 the next answer. cost: the strategy's own figure, the least is best; None if it has none."""
 
 LEFT_OUT: Final = ("id", "reason", "for_s")
@@ -175,7 +188,7 @@ class Trace:
         costs = {} if sticky or why else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
         pick.cost = costs.get(picked.key) if strategy.scored else None
         pick.count = len(keys | {picked.key})
-        pick.candidates = [_candidate(backend, now, costs.get(backend.key)) for backend in shown]
+        pick.candidates = [_candidate(backend, now, costs.get(backend.key), strategy) for backend in shown]
         others = [backend for backend in backends if backend.key not in keys and backend is not picked]
         pick.left_out, pick.unseen = _left_out(others, tried, now)
         pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
@@ -273,8 +286,9 @@ def _costs(strategy: Strategy, wanted: Sequence[Backend], candidates: Sequence[B
     return {key: cost for key, cost in costs.items() if cost is not None}
 
 
-def _candidate(backend: Backend, now: float, cost: float | None) -> list[Any]:
+def _candidate(backend: Backend, now: float, cost: float | None, strategy: Strategy) -> list[Any]:
     learned = backend.learned
+    pace = learned.pace
     ewma_s, latency_s = learned.ewma.read(now), learned.latency_s(now)
     waiting_s = now - next(iter(learned.waiting.values()), now)
     if latency_s > ewma_s:  # then it is the age of a lease, perhaps in another worker
@@ -285,9 +299,11 @@ def _candidate(backend: Backend, now: float, cost: float | None) -> list[Any]:
         round(backend.weight, 3),
         backend.in_flight(),
         _rounded(ewma_s),
+        _rounded(exp(pace.log_mean) if pace.known else None),
         _rounded(waiting_s),
         _rounded(latency_s),
         _rounded(cost),
+        _rounded(strategy.turns_ratio(backend)),
     ]
 
 

@@ -35,6 +35,10 @@ class Strategy(Protocol):
         """Return the number that a pick would go by, the lower the better, or None if there is none; asking changes nothing."""
         return None
 
+    def turns_ratio(self, backend: Backend) -> float | None:
+        """Return which part of its turns a candidate takes, or None where there are no turns; asking changes nothing."""
+        return None
+
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Hear that this tuple is what is picked from now on, with these weights; any other sequence is a part of it."""
         return

@@ -10,6 +10,7 @@ import pytest
 
 from smartedge.balancer.adaptive import LONGEST_S, Adaptive
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.decision import CANDIDATE, Trace
 from smartedge.balancer.pool import Pool
 from tests.balancer.makers import backends, names, pool
 from tests.balancer.picking import hold, picks
@@ -204,3 +205,20 @@ def test_after_a_quiet_night_all_are_alike_again() -> None:
     learn(members[0], 0.08)
     learn(members[1], 0.008)
     assert names(picks_of(target, 4, NOW + 3600.0)) in ("a b a b", "b a b a")
+
+
+def test_an_explanation_shows_pace_and_turns_and_why_it_was_not_its_turn() -> None:
+    target, members = made(1, 1)
+    learn(members[0], 0.08)
+    learn(members[1], 0.008)
+    trace = Trace("asked")
+    for _ in range(2):
+        target.lease(NOW, trace=trace)
+    rows = {row[0]: dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[-1].candidates}
+    assert rows["a"]["pace_s"] == pytest.approx(0.08, rel=0.1)
+    assert (rows["a"]["turns_ratio"], rows["b"]["turns_ratio"]) == (pytest.approx(0.003), 1.0)
+    assert trace.tries[-1].reason == "next in turn"
+    hold(members[1], 20)
+    target.lease(NOW, trace=trace)
+    assert "b was picked: next in turn of 2 candidates" not in trace.summary().split("; then ")[-1]
+    assert "b, next in turn, has more open than its pace allows" in trace.tries[-1].reason

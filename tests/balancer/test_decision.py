@@ -53,7 +53,7 @@ def test_a_pick_is_noted_with_the_numbers_that_the_strategy_saw() -> None:
 
 
 def _row(id_: str, weight: int, **more: float) -> dict[str, Any]:
-    return {"id": id_, "weight": weight, "effective_weight": weight, **more}
+    return {"id": id_, "weight": weight, "effective_weight": weight, "pace_s": None, "turns_ratio": None, **more}
 
 
 def test_the_oldest_wait_may_be_in_another_worker() -> None:

@@ -138,9 +138,11 @@ def test_a_request_is_found_again_in_full(clock: Clock) -> None:
                         "effective_weight": 1,
                         "in_flight": 0,
                         "ewma_s": 0.0,
+                        "pace_s": None,
                         "waiting_s": 0.0,
                         "latency_s": 0.0,
                         "cost": 0.0001,
+                        "turns_ratio": None,
                         "picked": True,
                     }
                 ],
