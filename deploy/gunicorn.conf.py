@@ -8,6 +8,13 @@ import os
 
 bind = os.environ.get("SMARTEDGE_BIND", "127.0.0.1:8080")
 worker_class = "gevent"
+
+# The admin pages on a socket of their own, for this user and root, which no proxy in front leads to; the leading worker opens it.
+# With a token they may as well be on the traffic port; and under systemd the directory is RuntimeDirectory's.
+_runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or os.environ.get("XDG_RUNTIME_DIR")
+if _runtime and not os.environ.get("SMARTEDGE_ADMIN_TOKEN"):
+    os.environ.setdefault("SMARTEDGE_ADMIN_BIND", f"unix:{_runtime}/smartedge-admin.sock")
+
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 worker_connections = 10_000  # clients per worker; an idle keep-alive connection counts
 backlog = 4096

@@ -15,6 +15,7 @@ from typing import Any
 import flask
 from werkzeug.routing import BaseConverter, Rule
 
+from smartedge.admin_door import AdminDoor
 from smartedge.balancer.errors import ClientError
 from smartedge.config import Config, ConfigError, admin_token, config_path, load
 from smartedge.control.admin import SOCKET, make_admin
@@ -229,4 +230,6 @@ def create_app(
             raise
     edge = Edge(config, config_path=path, overrides=overrides, token=token)
     when_serving(edge.begin)
-    return SmartEdge(edge)
+    app = SmartEdge(edge)
+    edge.look_after = AdminDoor(app).look
+    return app

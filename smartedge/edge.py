@@ -65,7 +65,7 @@ class Edge:
 
     config_path: where the configuration is kept, None when flags named the backends. overrides: flags, laid over every new
     configuration too. token: SMARTEDGE_ADMIN_TOKEN. listeners: the names of the sockets that clients connect to, the admin
-    pages' last, where the server tells. Nothing is opened or probed before `begin`.
+    pages' last, where the server tells. look_after: called once a second. Nothing is opened or probed before `begin`.
     """
 
     version = __version__
@@ -89,6 +89,7 @@ class Edge:
         self.started_at = monotonic()
         self._env = dict(env)
         self.listeners: Sequence[Any] = ()
+        self.look_after: Callable[[], None] = _nothing
         self._place: Place | None = None
         self._clients: Table | None = None
         self._rng = random.Random()
@@ -384,6 +385,7 @@ class Edge:
         """Once a second: write latencies down, let removed backends go that are idle, notice other workers."""
         now = monotonic()
         self.recent.tick(now, self.pool.backends)
+        self.look_after()
         if self.team.leading:
             self._eject_outliers(now)
             if self._drowning.look(self.pool.backends, now):

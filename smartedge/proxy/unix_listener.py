@@ -23,6 +23,7 @@ def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
     try:
         sock.bind(path)
         sock.listen(BACKLOG)
+        sock.setblocking(False)  # as our server wants it, whose loop waits
         if removed_at_exit:
             atexit.register(_remove, path, os.stat(path).st_ino, os.getpid())
     except OSError as error:

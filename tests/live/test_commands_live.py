@@ -14,7 +14,7 @@ import pytest
 
 from tests.live.edges import GEVENT, OWN, WORKER, start_edge
 from tests.live.peers import CERTS, Script, answers
-from tests.live.processes import ROOT
+from tests.live.processes import ROOT, wait_until
 
 TOKEN = "s3cret-token"
 
@@ -24,6 +24,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "tls on the traffic port": {"arguments": ("--certfile", "cert.pem")},
     "gunicorn's gevent": {"server": GEVENT},
     "gunicorn with two of our workers": {"server": WORKER, "arguments": ("-w", "2")},
+    "gunicorn's gevent with an admin socket": {"server": GEVENT, "arguments": ("-w", "2"), "admin": "unix:{0}/admin.sock"},
 }
 
 
@@ -43,11 +44,14 @@ def test_a_command_finds_the_edge_without_being_told(tmp_path: Path, way: dict[s
     arguments = tuple(word.format(tmp_path) for word in way.get("arguments", ()))
     server = way.get("server", OWN)
     env = {"SMARTEDGE_ADMIN_TOKEN": TOKEN}
+    if "admin" in way:
+        env["SMARTEDGE_ADMIN_BIND"] = way["admin"].format(tmp_path)
     with (
         Script(answers()) as backend,
         start_edge(tmp_path, backend, server=server, arguments=arguments, env=env, probed=False) as edge,
     ):
         is_apart = edge.admin("/health").text == "hello\n"  # gunicorn listens before its worker serves
+        wait_until(lambda: list(tmp_path.glob("state/*/*/edge.json")), 10, "the edge to say where it is")
         done = smartedge(tmp_path, "status", "--json", token=TOKEN)
         assert done.returncode == 0, done.stderr + str(edge.process)
         document = json.loads(done.stdout)
