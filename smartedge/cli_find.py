@@ -6,6 +6,7 @@ where none of them has this file: one that runs with another state directory, or
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -25,7 +26,7 @@ def find(url: str | None, cacert: str | None, config: str | None, env: Mapping[s
         return Target(named, cacert)
     file = os.path.realpath(config_path(config, env))
     edges = running(env)
-    same = [edge for edge in edges if edge.config == file]
+    same = [edge for edge in edges if edge.config == file and _believed(edge, file)]
     if not same:
         where = _written(config, file, env)
         if where is None and not edges:
@@ -65,6 +66,13 @@ def _refuse_anothers(where: Whereabouts, edges: list[Whereabouts], file: str) ->
         if edge.url == where.url and edge.config != file and os.path.exists(file):
             theirs = escaped(str(edge.config))
             raise Stop(f"the balancer at {where.url} runs with {theirs}, not {escaped(file)}: name that with --config, or --url")
+
+
+def _believed(edge: Whereabouts, file: str) -> bool:
+    """Whether an edge runs with this file as it says: any user could say so, for root to ask his instead of the right one."""
+    with contextlib.suppress(OSError):
+        return edge.uid in (os.geteuid(), os.stat(file).st_uid)
+    return edge.uid == os.geteuid()
 
 
 def _only(edges: list[Whereabouts]) -> Whereabouts:

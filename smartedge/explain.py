@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Collection
 from functools import partial
@@ -11,6 +12,8 @@ from smartedge.control.access import holds_token, may_administer
 from smartedge.control.peer_owner import owned_by_us
 from smartedge.proxy.headers import pairs_of
 from smartedge.proxy.request import Request
+
+_said = re.compile(rb"^authorization:([^\r\n]*)", re.IGNORECASE | re.MULTILINE).findall
 
 _NAMES = (socket.gethostname().lower(),)
 
@@ -29,9 +32,11 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
     too, and then that field ends here as well: the secret of the admin pages is no backend's business. So whoever sends
     it and asks for nothing is told that it has come to the wrong place: raises Misdirected.
     """
-    pairs = pairs_of(request.block)
-    has_token = token is not None and any(name.lower() == "authorization" and holds_token(text, token) for name, text in pairs)
-    if not _may_ask(request, dict(pairs), token, networks):
+    asks = request.fields.explain is not None
+    if token is None and not asks:
+        return False
+    has_token = token is not None and any(holds_token(said.decode("latin-1"), token) for said in _said(request.block))
+    if not (asks and _may_ask(request, token, networks)):
         if has_token:
             raise Misdirected(
                 "The request carries the token of the admin pages, and this is none of them: it goes to no backend."
@@ -42,9 +47,9 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
     return True
 
 
-def _may_ask(request: Request, fields: dict[str, str], token: str | None, networks: Collection[str]) -> bool:
+def _may_ask(request: Request, token: str | None, networks: Collection[str]) -> bool:
     said = (request.fields.explain or b"").decode("latin-1")
-    headers = {name.lower(): value for name, value in fields.items()}
+    headers = {name.lower(): value for name, value in pairs_of(request.block)}
     if said[:7].lower() == "bearer ":
         headers["authorization"] = said
     elif said != "1":

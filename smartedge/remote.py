@@ -94,7 +94,7 @@ def _made_sure(connection: http.client.HTTPConnection, prefix: str, target: Targ
     status, document = _exchange(connection, "GET", prefix + hello.PATH, {hello.FIELD: hello.question(nonce, token)})
     if document is None or not hello.is_edge(document, nonce):
         reason = f"what answers at {target.shown} is not the admin address of a balancer (status {status})"
-        raise UnreachableError(f"{reason}; nothing was asked of it. Name the right one with --url")
+        raise UnreachableError(f"{reason}; nothing was asked of it. Name the right one with --url, or ask as its user or root")
     if not token or hello.has_token(document, nonce, token):
         return token
     if document.get("needs_token") is False:

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,11 +32,15 @@ _NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where an edge answers. config: its file, absolute, that there may not be. certificate: its PEM file."""
+    """Where an edge answers. config: its file, absolute, that there may not be. certificate: its PEM file.
+
+    uid: whose it is, which `running` adds.
+    """
 
     url: str
     config: str | None = None
     certificate: str | None = None
+    uid: int | None = None
 
 
 def url_of(name: object, *, secure: bool = False) -> str:
@@ -85,7 +89,7 @@ def write_down(state: StateDir | None, where: Whereabouts | None) -> None:
         return
     fresh = state.path / f".{FILE}.{os.getpid()}"
     try:
-        fresh.write_text(json.dumps(asdict(where)))
+        fresh.write_text(json.dumps({name: text for name, text in asdict(where).items() if name != "uid"}))
         os.replace(fresh, state.path / FILE)
     except OSError as error:
         log.warning("commands do not find this edge without --url: %s", error)
@@ -98,7 +102,7 @@ def running(env: Mapping[str, str] = os.environ) -> list[Whereabouts]:
         for home in _homes(base):
             for path in _entries(home):
                 if (where := _read(path / FILE)) is not None and is_alive(path):
-                    found[where.url] = where
+                    found[where.url] = replace(where, uid=int(home.name.rpartition("-")[2]))
     return list(found.values())
 
 

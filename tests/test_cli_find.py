@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smartedge.cli_find import find
+from smartedge.cli_find import _believed, find
 from smartedge.cli_stop import Stop
 from smartedge.config import parse
 from smartedge.control.workers import StateDir
@@ -104,6 +104,18 @@ def test_the_edge_of_another_file_is_not_taken_for_ours_because_it_has_our_addre
     machine.runs("http://127.0.0.1:8080", machine.file("other.json"))
     with pytest.raises(Stop, match=r"the balancer at http://127.0.0.1:8080 runs with .*other.json, not .*backends.json"):
         machine.find()
+
+
+def test_another_users_edge_is_ours_to_ask_only_if_the_file_is_his(machine: Machine) -> None:
+    """Root looks into the directories of all users, and any of them may write what he likes into his own."""
+    file = machine.file()
+    us = os.geteuid()
+    assert _believed(Whereabouts("http://127.0.0.1:1", file, uid=us), file)
+    assert _believed(Whereabouts("http://127.0.0.1:1", file, uid=os.stat(file).st_uid), file)
+    assert not _believed(Whereabouts("http://127.0.0.1:1", file, uid=us + 1), file)
+    assert not _believed(Whereabouts("http://127.0.0.1:1", "/none", uid=us + 1), "/none")
+    machine.runs("http://127.0.0.1:1", file)
+    assert [edge.uid for edge in running(machine.env)] == [us]
 
 
 def test_a_broken_file_and_a_port_that_nobody_knows_are_told(machine: Machine) -> None:

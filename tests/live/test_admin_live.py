@@ -23,7 +23,7 @@ ADMIN = ["/api/status", "/metrics"]
 
 def test_the_distribution_in_the_status_is_exact(edge: LiveEdge) -> None:
     with Script(answers(body=b"12345")) as one, Script(answers(404)) as two:
-        edge.configure({"url": one, "weight": 3}, {"url": two})
+        edge.configure({"url": one, "weight": 3}, {"url": two}, strategy="round_robin")
         for _ in range(40):
             edge.ask(b"/", b"POST", body=b"123")
         edge.settled()
@@ -242,8 +242,8 @@ def test_with_a_token_even_loopback_needs_it(tmp_path: Path) -> None:
         assert "s3cret" not in edge.log_text()
         assert "s3cret" not in edge.admin("/api/status", headers={"Authorization": "Bearer s3cret-token"}).text
         forwarded = edge.ask(headers=b"Authorization: Bearer s3cret-token\r\n")
-        assert forwarded.status == 200
-        assert b"Authorization: Bearer s3cret-token\r\n" in backend.requests[-1]  # a backend's affair, not ours
+        assert forwarded.status == 421
+        assert backend.requests == []
 
 
 def test_an_admin_listener_takes_the_pages_off_the_traffic_port(tmp_path: Path) -> None:
