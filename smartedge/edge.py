@@ -89,7 +89,7 @@ class Edge:
         self.started_at = monotonic()
         self._env = dict(env)
         self.listeners: Sequence[Any] = ()
-        self.look_after: Callable[[], None] = _nothing
+        self.look_after: Callable[[], None] = lambda: None
         self._place: Place | None = None
         self._clients: Table | None = None
         self._rng = random.Random()
