@@ -32,6 +32,9 @@ OTHER_VARIABLES = frozenset(
 )
 """Those of ours that are no setting of the file."""
 
+_HANDED_ON = "SMARTEDGE_ROLES"
+"""What one arbiter tells the next (fleet.py); nobody else sets it."""
+
 _SWITCH = {
     "1": True,
     "true": True,
@@ -92,9 +95,10 @@ def misspelled(env: Mapping[str, str]) -> list[str]:
     Kubernetes sets SMARTEDGE_PORT, SMARTEDGE_SERVICE_HOST and the like where a service is called smartedge.
     """
     known = {*_VARIABLES.values(), *OTHER_VARIABLES}
+    others = [name for name in env if name.startswith(_PREFIX) and name not in known and name != _HANDED_ON]
     found = []
-    for name in sorted(env):
-        if name.startswith(_PREFIX) and name not in known and not _KUBERNETES.fullmatch(name):
+    for name in sorted(others):
+        if not _KUBERNETES.fullmatch(name):
             close = difflib.get_close_matches(name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1)
             meant = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
             found.append(f"{values.printable(name)} is no variable of ours{meant}")

@@ -224,7 +224,7 @@ class FleetWorker(EdgeWorker):
     def run(self) -> None:
         """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
         app: Any = self.wsgi
-        app.edge.listeners = [sock.getsockname() for sock in self.sockets]
+        app.edge.be_found([sock.getsockname() for sock in self.sockets])
         servers = [self._serve(sock, app, is_admin) for sock, is_admin in zip(self.sockets, self.app.admin, strict=True)]
         app.edge.begin()
         self.app.tell(SERVING, self.ppid)

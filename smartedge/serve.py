@@ -39,7 +39,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     try:
         app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
         servers = _servers(config, app)
-        app.edge.listeners = [server.socket.getsockname() for server in servers]
+        app.edge.be_found([server.socket.getsockname() for server in servers])
         announce.started(servers[0].server_port or servers[0].address)
         app.edge.begin()
         manager.ready()
