@@ -103,13 +103,9 @@ class Edge:
         self._source = FileSource(config_path) if config_path is not None else None
         self._origin = config_path or "the request body"
         self._overrides = overrides
-        self.decisions = Decisions(
-            config.explain.sample_ratio,
-            self._rng,
-            self._may_ask,
-            client_of=self._client_of,
-            on_sampled=ProxyWatch(lambda: not self.admin_apart and self.token is None),
-        )
+        watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
+        ratio = config.explain.sample_ratio
+        self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
         self.tls = ServerTls()
         self.files = NamedFiles(self.tls, self.members.contexts, self._renewed, self._unusable)
         self.files.begin(config)
