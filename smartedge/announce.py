@@ -9,10 +9,17 @@ import logging
 from typing import Any
 
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.silence import Fallen
 from smartedge.control.applied import Applied
 from smartedge.control.console import say
 
 log = logging.getLogger("smartedge")
+
+SILENCE_WORDS = {
+    "silent": "backend has fallen silent",
+    "heard": "backend is back",
+    "observed": "backend would be called silent",
+}
 
 BREAKER_WORDS = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
 
@@ -51,6 +58,12 @@ def breaker_changed(backend: Backend, change: str) -> None:
     """Say what a breaker did, and why."""
     why = backend.learned.breaker.why if change != "closed" else ""
     log.warning("backend %s: %s %s%s", BREAKER_WORDS[change], backend.id, backend.url, f" ({why})" if why else "")
+
+
+def silence(fallen: Fallen) -> None:
+    """Say that a backend leaves requests unanswered that others answer, or that it no longer does."""
+    level = logging.INFO if fallen.change == "heard" else logging.WARNING
+    log.log(level, "%s: %s", SILENCE_WORDS[fallen.change], fallen)
 
 
 def outlier(backend: Backend, found: Any) -> None:

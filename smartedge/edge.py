@@ -362,10 +362,11 @@ class Edge:
         if len(self.own.rows) > 1:
             for backend in self.pool.backends:
                 backend.learned.tell_waiting(now)
-        for backend, change in self.pool.eject_silent(now):
-            self.breaker_changed(backend, change)
-        for backend in self.pool.silent:
-            self.forwarder.cut_off(backend, now)
+        for fallen in self.pool.look_for_silence(now):
+            announce.silence(fallen)
+        for backend in self.pool.backends:
+            if backend.learned.silent_since and backend.learned.waiting:
+                self.forwarder.move_from(backend, now)
 
     def _eject_outliers(self, now: float) -> None:
         """Eject whoever is much worse than the others, if the operator wants that; the leader does it for all workers."""

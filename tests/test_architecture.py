@@ -29,7 +29,7 @@ LIBRARIES = {
     "werkzeug": "app control.admin",
     "requests": "proxy.transport",
     "gevent": "__main__ control.checks control.housekeeping control.logwriter control.probe discovery.names fleet serve"
-    " proxy.crew proxy.handler proxy.hedge proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
+    " proxy.crew proxy.handler proxy.hedge proxy.left proxy.queue proxy.server proxy.sockets proxy.tls proxy.tlswire proxy.tunnel"
     " proxy.wire whereabouts",
     "httptools": "control.verdict proxy.answer_head proxy.reader",
     "prometheus_client": "control.metrics",

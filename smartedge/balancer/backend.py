@@ -64,7 +64,7 @@ __all__ = [
     "quantile",
 ]
 
-WhyNot = Literal["disabled", "draining", "zero_weight", "unhealthy", "unprobed", "breaker_open", "full"]
+WhyNot = Literal["disabled", "draining", "zero_weight", "unhealthy", "unprobed", "breaker_open", "silent", "full"]
 Will = Literal["enabled", "draining", "disabled"]
 
 WILLS: Final[tuple[Will, ...]] = ("enabled", "draining", "disabled")
@@ -91,6 +91,7 @@ CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
 CHECK_OK: Final = int(Shared.CHECK_OK)
 CHECK_STATUS: Final = int(Shared.CHECK_STATUS)
 DOWN_SINCE: Final = int(Shared.DOWN_SINCE)
+SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 
@@ -311,6 +312,11 @@ class Learned:
         return self.shared_reals[HEARD_AT]
 
     @property
+    def silent_since(self) -> float:
+        """Since when it leaves requests unanswered that others answer (`silence`); 0.0 if it does not."""
+        return self.shared_reals[SILENT_SINCE]
+
+    @property
     def down_since(self) -> float:
         """When its probes last called it unhealthy; 0.0 if they never did."""
         return self.shared_reals[DOWN_SINCE]
@@ -440,6 +446,8 @@ class Backend:
             return "unhealthy" if state == "unhealthy" else "unprobed"
         if not self.learned.breaker.admits(now):
             return "breaker_open"
+        if self.learned.shared_reals[SILENT_SINCE]:
+            return "silent"
         return "full" if self.full() else None
 
     def fault(self) -> str:

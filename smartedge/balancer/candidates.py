@@ -70,7 +70,7 @@ def last_resort(
 
     Nor is there when a candidate that was not tried is only full: it will soon have room.
 
-    It may be ejected (with panic "fail" the operator does without those), never probed, or on its way back from
+    It may be ejected (with panic "fail" the operator does without those), silent, never probed, or on its way back from
     being unhealthy: a refused connection costs nothing, and a good answer is one. Not what the operator has taken out, nor
     what its probes call unhealthy. The least busy of them, for its weight.
     """
@@ -87,7 +87,7 @@ def _may_try(backend: Backend, now: float, panic: Panic) -> bool:
         return panic == "all" and not backend.full()
     if reason == "unhealthy":
         return backend.learned.health.rising and backend.learned.breaker.admits(now) and not backend.full()
-    return reason is None or reason == "unprobed"
+    return reason in (None, "unprobed", "silent")
 
 
 def may_return(backends: Sequence[Backend], now: float, within_s: float) -> bool:

@@ -45,10 +45,11 @@ class Cell(IntEnum):
     STRATEGY_FALLBACKS = 22  # the edge's own row: picks by round robin because a user's strategy failed
     EXCUSED = 23  # failures that are not held against it: all fail alike, or nobody else was asked
     LOG_LINES_LOST = 24  # the edge's own row: lines of log and console that could not be written
+    OVERDUE = 25  # requests now that wait on it for longer than others take
 
 
 GAUGES: Final = tuple(
-    map(int, (Cell.IN_FLIGHT, Cell.WAITING_SINCE, Cell.TUNNELS, Cell.QUEUED, Cell.GENERATION, Cell.SHOWN_AT)),
+    map(int, (Cell.IN_FLIGHT, Cell.WAITING_SINCE, Cell.TUNNELS, Cell.QUEUED, Cell.GENERATION, Cell.SHOWN_AT, Cell.OVERDUE)),
 )
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
@@ -97,6 +98,7 @@ class Shared(IntEnum):
     DROWNING_SINCE = 36  # the edge's own row, seconds, double: since when the pool drowns; 0.0 while it does not
     DROWNING_USUAL = 37  # the edge's own row, seconds, double: what an answer usually takes
     DROWNING_NOW = 38  # the edge's own row, seconds, double: what it takes now
+    SILENT_SINCE = 39  # seconds, double: since when it leaves requests unanswered that others answer; 0.0 if it does not
     DOWN_SINCE = 35  # seconds, double: when its probes last called it unhealthy
 
 

@@ -21,22 +21,26 @@ EXCUSED: Final = int(Cell.EXCUSED)
 ABANDONED: Final = int(Cell.ABANDONED)
 LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
 HEARD_AT: Final = int(Shared.HEARD_AT)
+SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 
 
 class Lease:
     """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down.
 
     holder: whoever took it puts himself here, to be found while it waits for its answer; he has a `kind`, the method and
-    the target of the request, by which it is compared with its like.
+    the target of the request, by which it is compared with its like, and says whether its answer `is_due`. left: its request
+    has gone elsewhere, and only whether an answer comes is of interest. quiet_until: whoever looks for silence need not before.
     """
 
-    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "opened_at", "sent_at")
+    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "left", "opened_at", "quiet_until", "sent_at")
 
     def __init__(self, pool: Any, backend: Backend, now: float, ticket: int) -> None:
         self.backend = backend
         self.opened_at = now
         self.sent_at = now
         self.latency_s: float | None = None
+        self.quiet_until = 0.0
+        self.left = False
         self.holder: Any = None
         self._pool = pool  # a Pool, which imports this file
         self._ticket = ticket
@@ -68,7 +72,9 @@ class Lease:
         learned.shared_reals[HEARD_AT] = now
         learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
-        if len(learned.notes) < learned.notes_room:
+        if learned.shared_reals[SILENT_SINCE]:
+            self._pool.heard(self, now, latency_s)
+        elif len(learned.notes) < learned.notes_room:
             learned.notes.append((self.holder, now, latency_s, code))
         if learned.adapts:
             learned.adaptive_cap.observe(now, latency_s, learned.in_flight())

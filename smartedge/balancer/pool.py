@@ -20,13 +20,16 @@ from smartedge.balancer.decision import Trace
 from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.lease import Lease, Outcome
-from smartedge.balancer.silence import silent
+from smartedge.balancer.silence import LEAST_S, SILENT_SINCE, Fallen, Silence, late
 from smartedge.balancer.strategies import Strategy
 
 __all__ = ["Lease", "Outcome", "Pool"]
 
 WARM_UP_STEPS: Final = 20
 """Weights of backends that start slowly are worked out so often in that time."""
+
+SESSION_S: Final = 3.0
+"""So long is a silent backend asked for its own sessions: its pause is likely to be over by then."""
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
@@ -59,8 +62,7 @@ class Pool:
         self.strategy = strategy
         self._edge = edge or Learned()
         self._rng = rng
-        self.silent: tuple[Backend, ...] = ()
-        self._told_silent: set[str] = set()
+        self._silence = Silence()
         self.backends: tuple[Backend, ...] = ()
         self.evidence = Evidence()
         self.apply(backends, strategy, panic)
@@ -184,25 +186,30 @@ class Pool:
                 return None
             return self.changed(backend, backend.learned.breaker.eject(now, self._rng, why), now)
 
-    def eject_silent(self, now: float) -> list[tuple[Backend, BreakerChange]]:
-        """Open the breakers of backends that answer nothing any more; return what has changed. Called often.
-
-        Afterwards `silent` has those of them whose breakers are not closed, whoever has opened them.
-        """
+    def look_for_silence(self, now: float) -> list[Fallen]:
+        """Find out who leaves unanswered what others answer, and who no longer does; return what is new. Called often."""
         with self.lock:
-            changes = []
-            found = list(silent(self.backends, now))
-            for backend in found:
-                breaker = backend.learned.breaker
-                told = backend.spec.breaker.observe and backend.key in self._told_silent  # once is enough
-                if breaker.state != "closed" or told or self._must_stay(backend, now):
-                    continue
-                if change := breaker.eject(now, self._rng, "it answers nothing"):
-                    self.changed(backend, change, now)
-                    changes.append((backend, change))
-            self._told_silent = {backend.key for backend in found}
-            self.silent = tuple(backend for backend in found if backend.learned.breaker.state != "closed")
+            self.evidence.take_in(self.backends)
+            changes = self._silence.look(self.backends, self.evidence, now)
+            if changes:
+                for fallen in changes:
+                    if fallen.change == "observed":
+                        fallen.backend.learned.cells[OBSERVED] += 1
+                self.forget_candidates()
             return changes
+
+    def late_on(self, backend: Backend, now: float) -> list[Lease]:
+        """Return the leases of this worker that should not wait on a silent backend any longer, the oldest first."""
+        with self.lock:
+            return late(backend, self.evidence, now)
+
+    def heard(self, lease: Lease, now: float, latency_s: float) -> None:
+        """Hear that a silent backend has answered; what was overdue ends its silence. Called under the lock."""
+        learned = lease.backend.learned
+        self.evidence.kind_of(lease.holder).heard[learned] = now
+        if latency_s >= LEAST_S:
+            learned.shared_reals[SILENT_SINCE] = 0.0
+            self.forget_candidates()
 
     def tidy(self, now: float, hedge_percentile: float) -> None:
         """Have it worked out what is late for hedging, and forget kinds that nobody asks for. Called once a second."""
@@ -259,6 +266,8 @@ class Pool:
             if learned.health.state != "healthy" or not learned.breaker.admits(now):
                 return None
             reason = "full" if backend.full() else None
+        if reason == "silent" and now < backend.learned.silent_since + SESSION_S:
+            reason = None  # a pause is no reason to move a session
         if reason == "full" and not tried:
             raise SessionFull("The backend of this session is full.", retry_after_s=RETRY_AFTER_S)
         return None if reason else backend

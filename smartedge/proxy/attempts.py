@@ -17,6 +17,7 @@ from smartedge.balancer.errors import BackendError, BackendTimeout, ClientGone, 
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.proxy.headers import AnswerFields, forwarded_lines, retry_after
+from smartedge.proxy.left import Left
 from smartedge.proxy.request import Replay, Request
 from smartedge.proxy.transport import Answer, Outbound
 
@@ -58,6 +59,7 @@ class Attempts:
     status = 0
     latency_s: float | None = None
     _tries: Tries | None = None
+    _moved_to: Lease | None = None
 
     def __init__(self, forwarder: Forwarder, request: Request) -> None:
         self._forwarder = forwarder
@@ -192,6 +194,8 @@ class Attempts:
     def interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
         """Pass a 1xx on to the client."""
         assert self.request.interim is not None
+        if self.lease is not None:
+            self.lease.sent(monotonic())  # It is at work: from here on it is late anew.
         self.request.interim(status, status_line, fields.block)
 
     # ---- leases ----
@@ -290,6 +294,12 @@ class Attempts:
 
     def _lease_after(self, error: EdgeError) -> Lease:
         """Take a lease on a backend that was not tried after a try that failed; raises what the client is to hear of."""
+        moved_to, self._moved_to = self._moved_to, None
+        if moved_to is not None:
+            if self.error is None and (self.replay is None or self.replay.rewind()):
+                return moved_to
+            self.end_lease(moved_to, "abandoned")
+            raise self.error or error
         if self.lease is not None:
             self.lease_failed(self.lease, error)
         now = monotonic()
@@ -352,19 +362,56 @@ class Attempts:
 
     # ---- from outside ----
 
-    def cut_off(self, lease: Lease) -> bool:
-        """End a try as if its time were over, if another may follow: its backend answers nobody. Says whether it did.
+    @property
+    def is_due(self) -> bool:
+        """Whether the backend owes an answer: it has the whole request, and no conversation goes on about it."""
+        return not self.request.expects_continue and (self.replay is None or self.replay.complete or self.replay.body.complete)
 
-        A race looks after itself. What waits for its own connection, or for its client, is not at the backend yet.
+    def move(self, lease: Lease) -> None:
+        """Go on with another backend, if that may be: this one leaves unanswered what others answer.
+
+        A sticky session stays, and a race looks after itself. What waits for its own connection, or for its client, is not at
+        the backend yet. The try is left waiting (`left`): that it is answered after all shows that its backend is back.
         """
         connection = self.outbound.connection if self.outbound is not None else None
-        if lease is not self.lease or connection is None or self.race is not None:
-            return False
-        if (self.replay is not None and self.replay.twin() is None) or not self.tries.may_follow(monotonic()):
-            return False
-        connection.failure = BackendTimeout("The backend answers nothing any more.")
+        if lease is not self.lease or connection is None or self.race is not None or connection.wire.closed:
+            return
+        if self.preferred == lease.backend.id or (self.replay is not None and self.replay.twin() is None):
+            return
+        now = monotonic()
+        tries = self.tries
+        if not tries.may_follow(now) or not tries.again(now, sent=True):
+            return
+        try:
+            another = self.lease_now(now, tries.tried, must=False)
+        except NoBackend:
+            tries.in_vain(now)
+            return
+        if self.trace is not None:
+            self.trace.ended(lease, now, "overdue")
+        self._begun(another, _RETRIES)
+        self._moved_to = another
+        self.lease = None
+        forwarder = self._forwarder
+        if forwarder.may_leave(lease.backend):
+            lease.left = True
+            Left(
+                lease,
+                connection.wire,
+                lease.sent_at + lease.backend.transport.adapter.limits.first_byte_s - now,
+                self._left_ended,
+            )
+        else:
+            self._lease_ended(lease, lease.close(now, "abandoned"))
+        connection.failure = BackendTimeout("The backend leaves unanswered what others answer.")
         connection.wire.close()
-        return True
+
+    def _left_ended(self, lease: Lease, outcome: Outcome) -> None:
+        now = monotonic()
+        if outcome == "ok":
+            lease.answered(now)
+            outcome = "abandoned"  # nobody reads it
+        self._lease_ended(lease, lease.close(now, outcome))
 
     def _client_left(self) -> None:
         """The client closed its connection: the backend need not go on (called in the hub, so nothing here may wait)."""

@@ -18,6 +18,7 @@ from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.hedge import Hedges
 from smartedge.proxy.hops import LIMITED, pass_on
+from smartedge.proxy.left import MOST as MOST_LEFT
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.queue import Queue
 from smartedge.proxy.request import Request
@@ -131,12 +132,17 @@ class Forwarder:
         self.hedges = (self.hedges or Hedges(self.pool.evidence)) if plan.retry.hedge else None
         self.pool.evidence.hedging = plan.retry.hedge
 
-    def cut_off(self, backend: Backend, now: float) -> None:
-        """Have requests that wait on a backend tried elsewhere, the oldest first, as far as the retry budget goes."""
-        left = self.budget.left(now)
-        for lease in list(backend.learned.waiting):
-            if left and lease.holder is not None and lease.holder.cut_off(lease):
-                left -= 1
+    def move_from(self, backend: Backend, now: float) -> None:
+        """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
+        for lease in self.pool.late_on(backend, now):
+            if not self.budget.left(now):
+                return
+            lease.holder.move(lease)
+
+    def may_leave(self, backend: Backend) -> bool:
+        """Whether one more try may be left waiting there."""
+        left: int = sum(lease.left for lease in backend.learned.waiting)
+        return left < MOST_LEFT
 
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""

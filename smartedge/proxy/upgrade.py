@@ -86,6 +86,11 @@ class UpgradeExchange(Exchange):
         outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (head, self._offered)
         return outbound
 
+    @property
+    def is_due(self) -> bool:
+        """Say no: who offers to switch protocols may wait for whatever the new one is about."""
+        return False
+
     def _repeatable(self) -> bool:
         return False  # A backend may have begun a session.
 

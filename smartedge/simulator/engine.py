@@ -88,9 +88,10 @@ class Run:
 
     def _tell(self, now: float, _: None) -> None:
         """Look for backends that answer nothing any more, as often as the edge does."""
-        self._pool.eject_silent(now)
-        for backend in self._pool.silent:
-            self._forwarding.cut_off(now, backend)
+        self._pool.look_for_silence(now)
+        for backend in self._pool.backends:
+            if backend.learned.silent_since and backend.learned.waiting:
+                self._forwarding.move_from(now, backend)
         self._at(now + TELL_S, self._tell, None)
 
     def _tidy(self, now: float, _: None) -> None:

@@ -78,6 +78,9 @@ class Try:
         """Its request's."""
         return self.request.arrival.kind
 
+    is_due = True
+    """The machine has all of it."""
+
 
 class Forwarding:
     """Forwards requests to the machines. counted_from: when figures begin. chance: what second tries are like."""
@@ -143,16 +146,33 @@ class Forwarding:
                 self._broken(now, attempt, KEEP_SILENT)
             waiting.popleft()
 
-    def cut_off(self, now: float, backend: Backend) -> None:
+    def move_from(self, now: float, backend: Backend) -> None:
         """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
         if self._policy.hedge:
             return  # they look after themselves
-        left = self._budget.left(now)
-        for lease in list(backend.learned.waiting):
-            attempt: Try = lease.holder
-            if left and self._tries(attempt.request, backend).may_follow(now):
-                left -= 1
-                self._broken(now, attempt, KEEP_SILENT)
+        for lease in self._pool.late_on(backend, now):
+            if not self._budget.left(now):
+                return
+            self._move(now, lease.holder)
+
+    def _move(self, now: float, attempt: Try) -> None:
+        """Go on with another backend; the try is left waiting, to show that its backend is back when it is answered after all."""
+        request, lease = attempt.request, attempt.lease
+        tries = self._tries(request, lease.backend)
+        if not tries.may_follow(now) or not tries.again(now, sent=True):
+            return
+        request.open.remove(attempt)
+        if not self._begin(now, request, tries):
+            request.open.append(attempt)
+            return
+        lease.left = True
+        self._outcome.retries += now >= self._counted_from
+
+    def _left(self, now: float, lease: Lease, *, failed: bool) -> None:
+        if not failed:
+            lease.answered(now)
+        lease.close(now, "failed" if failed else "abandoned")
+        self._serve(now)
 
     # ---- from the backend ----
 
@@ -160,6 +180,9 @@ class Forwarding:
         """Take in an answer's first byte, which is its last, too."""
         attempt.over = True
         request, lease = attempt.request, attempt.lease
+        if lease.left:
+            self._left(now, lease, failed=False)
+            return
         if status in self._remarkable:
             request.open.remove(attempt)
             lease.answered(now, status)
@@ -186,6 +209,9 @@ class Forwarding:
     def _broken(self, now: float, attempt: Try, error: EdgeError) -> None:
         attempt.over = True
         request = attempt.request
+        if attempt.lease.left:
+            self._left(now, attempt.lease, failed=True)
+            return
         request.open.remove(attempt)
         request.error = error
         attempt.lease.close(now, "failed", sent=error.sent)

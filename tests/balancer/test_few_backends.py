@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Backend
+from smartedge.balancer.backend import Backend, Cell
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import may_return
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.silence import silent
 from tests.balancer.makers import backend, backends, pool, will
 
 NOW = 1000.0
@@ -178,12 +177,38 @@ def test_one_alone_is_never_silent_and_of_two_the_one_that_the_other_outdoes() -
         members = backends(*[1] * count)
         target = pool(members)
         for one in members:
-            lease(target, one, NOW - 1.0).finish(NOW - 0.99, 200)
+            for _ in range(5):
+                lease(target, one, NOW - 1.0).finish(NOW - 0.99, 200)
+        target.look_for_silence(NOW - 0.5)
         held = [lease(target, members[0], NOW) for _ in range(5)]
         for other in members[1:]:
             lease(target, other, NOW + 0.5).finish(NOW + 0.51, 200)
-        assert len(list(silent(members, NOW + 5.0))) == expected
+        assert [fallen.change for fallen in target.look_for_silence(NOW + 5.0)] == ["silent"] * expected
         assert len(held) == 5
+
+
+@row("blame")
+def test_one_alone_has_nobody_to_be_compared_with_and_of_two_the_other_is_enough() -> None:
+    for count, expected in ((1, 0), (2, 5)):
+        members = backends(*[1] * count)
+        target = pool(members)
+        for _ in range(6):
+            lease(target, members[0]).close(NOW, "failed", code=500)
+            for other in members[1:]:
+                lease(target, other).finish(NOW, 200)
+        assert members[0].learned.cells[Cell.FAILED] == 6
+        assert 6 - members[0].learned.cells[Cell.EXCUSED] == expected
+
+
+@row("retry of a 500")
+def test_of_two_the_other_is_asked_once_unless_it_fails_too() -> None:
+    a, b = members = backends(1, 1)
+    target = pool(members)
+    first = lease(target, a)
+    assert not first.is_hopeless(NOW)
+    first.close(NOW, "failed", code=500)
+    lease(target, b).close(NOW, "failed", code=500)
+    assert lease(target, a).is_hopeless(NOW)
 
 
 @row("outliers")

@@ -1,155 +1,292 @@
+"""Silence, on a pool whose requests are of kinds. Times are those of a service whose pages take 10 ms."""
+
 from __future__ import annotations
 
-from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Backend
+from smartedge.balancer.backend import Backend, Cell, Learned
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.pool import Lease, Pool
-from smartedge.balancer.silence import silent
 from tests.balancer.makers import backend, backends, names, pool
 
 NOW = 1000.0
 
 
-def take(target: Pool, one: Backend, now: float) -> Lease:
-    """A lease of this backend; others that come before are given back."""
-    while (lease := target.lease(now)).backend is not one:
-        lease.close(now, "abandoned")
+class Asking:
+    """A request, as a lease knows it."""
+
+    def __init__(self, target: bytes = b"/", *, is_due: bool = True) -> None:
+        self.kind = (b"GET", target)
+        self.is_due = is_due
+
+
+def take(target: Pool, one: Backend, now: float, path: bytes = b"/", *, is_due: bool = True) -> Lease:
+    """A lease of this backend for a request of this path."""
+    others = [other for other in target.backends if other is not one]
+    lease = target.lease(now, others, prefer=one.id)
+    assert lease.backend is one
+    lease.holder = Asking(path, is_due=is_due)
     return lease
 
 
-def answer(target: Pool, one: Backend, now: float, latency_s: float = 0.01) -> None:
-    take(target, one, now - latency_s).finish(now, 200)
+def answer(target: Pool, one: Backend, now: float, latency_s: float = 0.01, path: bytes = b"/", times: int = 1) -> None:
+    """So many answers that begin now."""
+    for _ in range(times):
+        take(target, one, now - latency_s, path).finish(now, 200)
 
 
-def hang(target: Pool, one: Backend, count: int = 5, now: float = NOW) -> list[Lease]:
-    return [take(target, one, now) for _ in range(count)]
+def known(target: Pool, path: bytes = b"/", latency_s: float = 0.01) -> None:
+    """What a kind takes is known, from all backends."""
+    for one in target.backends:
+        answer(target, one, NOW - 5.0, latency_s, path, 6)
+        target.look_for_silence(NOW - 5.0)
 
 
-def test_a_backend_that_answers_nothing_while_others_do_is_silent_after_a_second() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 0.9)
-    assert list(silent(members, NOW + 0.9)) == []
-    assert list(silent(members, NOW + 1.0)) == [members[0]]
+def two(**spec: Any) -> tuple[Pool, Backend, Backend]:
+    """A pool of two that is known."""
+    a, b = backend("a", **spec), backend("b", **spec)
+    target = pool((a, b))
+    known(target)
+    return target, a, b
 
 
-def test_one_answer_breaks_the_silence() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    leases = hang(target, members[0], 6)
-    answer(target, members[1], NOW + 1.0)
-    leases[0].answered(NOW + 1.5)
-    assert list(silent(members, NOW + 2.0)) == []
-    hang(target, members[0], 5, NOW + 2.0)
-    answer(target, members[1], NOW + 2.5)
-    assert list(silent(members, NOW + 3.1)) == [members[0]]
+def changes(target: Pool, now: float) -> list[tuple[str, str]]:
+    return [(fallen.backend.id, fallen.change) for fallen in target.look_for_silence(now)]
 
 
-def test_what_becomes_of_the_first_that_hang_is_no_answer_to_the_others() -> None:
-    """What one worker cut off moved the stamp by which the others knew of answers: theirs hung until they timed out."""
-    members = backends(1, 1)
-    target = pool(members)
-    leases = hang(target, members[0], 10)
-    answer(target, members[1], NOW + 1.0)
-    for lease in leases[:5]:
-        lease.close(NOW + 1.0, "failed")
-    members[0].learned.breaker.succeeded(NOW + 1.0)
-    members[0].learned.probed(NOW + 1.1, True)
-    assert list(silent(members, NOW + 1.2)) == [members[0]]
+def test_who_leaves_three_unanswered_for_a_tenth_of_a_second_that_another_answers_is_silent() -> None:
+    """It took five requests and a second, and the breaker's term afterwards."""
+    target, a, b = two()
+    for _ in range(3):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.09)
+    assert changes(target, NOW + 0.09) == []
+    assert changes(target, NOW + 0.101) == [("a", "silent")]
+    assert changes(target, NOW + 0.15) == []
+    assert (a.why_not(NOW + 0.15), a.learned.breaker.state) == ("silent", "closed")
+    assert names(target.candidates(NOW + 0.15)) == "b"
 
 
-def test_few_requests_are_no_silence() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    hang(target, members[0], 4)
-    answer(target, members[1], NOW + 30.0)
-    assert list(silent(members, NOW + 30.0)) == []
+def test_the_first_overdue_answer_ends_it_at_once_and_there_is_no_term_to_serve() -> None:
+    """A collector's pause of 400 ms is no crime."""
+    target, a, b = two()
+    leases = [take(target, a, NOW) for _ in range(4)]
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.2) == [("a", "silent")]
+    leases[0].finish(NOW + 0.4, 200)
+    assert names(target.candidates(NOW + 0.4)) == "a b"
+    assert changes(target, NOW + 0.41) == [("a", "heard")]
+    assert a.learned.breaker.streak == 0
 
 
-def test_where_others_take_long_too_silence_takes_ten_times_as_long() -> None:
-    members = backends(1, 1, 1)
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 4.0, latency_s=2.0)
-    answer(target, members[2], NOW + 4.0, latency_s=3.0)
-    assert list(silent(members, NOW + 4.0)) == []
-    answer(target, members[1], NOW + 24.0, latency_s=2.0)
-    answer(target, members[2], NOW + 24.0, latency_s=3.0)
-    assert list(silent(members, NOW + 24.0)) == []
-    assert list(silent(members, NOW + 27.0)) == [members[0]]
+@pytest.mark.parametrize(("count", "silent_after_s"), [(3, 0.1), (2, 0.2), (1, 0.4)])
+def test_fewer_requests_have_to_wait_for_longer(count: int, silent_after_s: float) -> None:
+    """A strategy that avoids whoever is late sends a hung backend one or two requests, and these waited for 30 s."""
+    target, a, b = two()
+    for _ in range(count):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.05, times=3)
+    assert changes(target, NOW + silent_after_s - 0.001) == []
+    assert changes(target, NOW + silent_after_s + 0.001) == [("a", "silent")]
+
+
+def test_long_polls_beside_quick_requests_are_not_overdue() -> None:
+    """Ten of them, answered after 4 s, got a sound backend ejected after a second, and all its clients moved."""
+    target, a, b = two()
+    known(target, b"/poll", 4.0)
+    polls = [take(target, a, NOW, b"/poll") for _ in range(10)]
+    for step in range(80):
+        answer(target, b, NOW + step * 0.05)
+        assert changes(target, NOW + step * 0.05) == []
+    for lease in polls:
+        lease.finish(NOW + 4.0, 200)
+
+
+def test_a_kind_that_nobody_has_seen_is_never_overdue() -> None:
+    target, a, b = two()
+    for _ in range(10):
+        take(target, a, NOW, b"/new-report")
+    answer(target, b, NOW + 29.0, times=8)
+    assert changes(target, NOW + 29.0) == []
+
+
+def test_whose_upload_goes_on_or_who_may_wait_by_agreement_is_not_overdue() -> None:
+    target, a, b = two()
+    for _ in range(10):
+        take(target, a, NOW, is_due=False)
+    answer(target, b, NOW + 29.0, times=8)
+    assert changes(target, NOW + 29.0) == []
 
 
 def test_when_nobody_answers_nobody_is_silent() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    answer(target, members[1], NOW - 1.0)
-    hang(target, members[0])
-    hang(target, members[1])
-    assert list(silent(members, NOW + 60.0)) == []
+    """All wait for the same database."""
+    target, a, b = two()
+    for one in (a, b):
+        for _ in range(5):
+            take(target, one, NOW)
+    assert changes(target, NOW + 20.0) == []
+    answer(target, b, NOW + 20.0, latency_s=20.0)  # it goes on again: what was late is no answer in time
+    assert changes(target, NOW + 20.0) == []
 
 
-def test_a_silent_backend_is_ejected_once_and_comes_back_by_a_probe() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 1.0)
-    assert target.eject_silent(NOW + 1.1) == [(members[0], "opened")]
-    assert target.silent == (members[0],)
-    assert target.eject_silent(NOW + 1.2) == []
-    assert names(target.candidates(NOW + 1.2)) == "b"
-    probe = take(target, members[0], NOW + 7.0)
-    assert probe.finish(NOW + 7.1, 200) == "closed"
-
-
-def test_a_probe_that_gets_no_answer_either_is_known_as_soon() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    leases = hang(target, members[0])
-    answer(target, members[1], NOW + 1.0)
-    target.eject_silent(NOW + 1.1)
-    for lease in leases:
-        lease.close(NOW + 1.1, "failed")
-    assert list(silent(members, NOW + 2.0)) == []
-    probe = take(target, members[0], NOW + 7.0)
-    answer(target, members[1], NOW + 8.0)
-    assert target.eject_silent(NOW + 8.1) == []
-    assert target.silent == (members[0],)
-    assert probe.close(NOW + 8.1, "failed") == "opened"
-
-
-def test_the_last_one_stays() -> None:
-    members = (backend("a"), backend("b"), backend("c", probed=False))
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 1.0)
-    members[1].learned.health.probed(False)
+def test_what_others_had_begun_before_is_no_measure() -> None:
+    target, a, b = two()
     for _ in range(3):
-        members[1].learned.health.probed(False)
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.005)
+    assert changes(target, NOW + 5.0) == []
+
+
+def test_who_answers_others_of_the_kind_is_not_silent_however_long_some_take() -> None:
+    """2% of requests that take 50 times as long, on one backend."""
+    target, a, b = two()
+    for _ in range(5):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.2)
+    answer(target, a, NOW + 0.2)
+    assert changes(target, NOW + 0.21) == []
+
+
+def test_who_answers_one_kind_and_leaves_another_unanswered_is_silent() -> None:
+    """Its pages are files, its /api waits for a lock that nobody gives back."""
+    target, a, b = two()
+    known(target, b"/api")
+    leases = [take(target, a, NOW, b"/api") for _ in range(3)]
+    answer(target, a, NOW + 0.1)
+    answer(target, b, NOW + 0.1, path=b"/api")
+    assert changes(target, NOW + 0.12) == [("a", "silent")]
+    take(target, a, NOW + 0.12).finish(NOW + 0.13, 200)
+    assert changes(target, NOW + 0.15) == [], "a page tells nothing of it"
+    leases[0].finish(NOW + 0.3, 200)
+    assert changes(target, NOW + 0.31) == [("a", "heard")]
+
+
+def test_a_kind_whose_times_differ_by_nature_is_measured_by_its_longest() -> None:
+    target, a, b = two()
+    for number in range(100):
+        answer(target, b, NOW - 1.0, 3.0 if number % 5 == 0 else 0.01)
+        target.look_for_silence(NOW - 1.0)
+    for _ in range(5):
+        take(target, a, NOW)
+    answer(target, b, NOW + 2.9)
+    assert changes(target, NOW + 3.0) == []
+
+
+def test_a_single_request_is_not_overdue_before_the_longest_of_its_kind() -> None:
+    """One rare report hides among quick pages of the same path."""
+    target, a, b = two()
+    answer(target, b, NOW - 1.0, 3.0)
+    take(target, a, NOW)
+    answer(target, b, NOW + 1.0, times=5)
+    assert changes(target, NOW + 3.0) == []
+    assert changes(target, NOW + 3.7) == [("a", "silent")]
+
+
+def test_one_alone_is_never_silent_nor_the_last_that_is_available() -> None:
+    (one,) = backends(1)
+    alone = pool((one,))
+    known(alone)
+    for _ in range(5):
+        take(alone, one, NOW)
+    assert changes(alone, NOW + 20.0) == []
+    target, a, b = two()
+    for _ in range(5):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.1)
+    for _ in range(3):
+        b.learned.health.probed(False)
     target.touch()
-    assert target.eject_silent(NOW + 1.5) == []
+    assert changes(target, NOW + 0.2) == []
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_breaker_that_only_observes_says_so_once(times: int) -> None:
-    observing = BreakerPolicy(observe=True)
-    members = (backend("a", breaker=observing), backend("b", breaker=observing))
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 1.0)
-    changes = [target.eject_silent(NOW + 1.1 + step) for step in range(times)]
-    assert changes == [[(members[0], "observed")], *([[]] * (times - 1))]
-    assert target.silent == ()
-    assert members[0].available(NOW + 2.0)
+def test_when_nothing_is_left_to_be_answered_it_is_asked_again() -> None:
+    target, a, b = two()
+    leases = [take(target, a, NOW) for _ in range(3)]
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.2) == [("a", "silent")]
+    for lease in leases:
+        lease.close(NOW + 0.3, "abandoned")
+    assert changes(target, NOW + 0.35) == [("a", "heard")]
+    assert names(target.candidates(NOW + 0.35)) == "a b"
 
 
-def test_when_another_worker_is_at_it_nothing_is_announced_twice() -> None:
-    members = backends(1, 1)
-    target = pool(members)
-    hang(target, members[0])
-    answer(target, members[1], NOW + 1.0)
-    members[0].learned.breaker.alone = lambda: nullcontext(False)
-    assert target.eject_silent(NOW + 1.1) == []
+def test_who_waits_on_a_silent_backend_should_leave_after_twice_the_usual_time() -> None:
+    target, a, b = two()
+    old = [take(target, a, NOW) for _ in range(3)]
+    report = take(target, a, NOW, b"/report")
+    young = take(target, a, NOW + 0.05)
+    new = take(target, a, NOW + 0.1)
+    answer(target, b, NOW + 0.1)
+    changes(target, NOW + 0.11)
+    assert target.late_on(a, NOW + 0.11) == [*old, young]
+    assert {new, report} <= set(a.learned.waiting)
+
+
+def test_a_session_stays_with_a_silent_backend_for_three_seconds() -> None:
+    target, a, b = two()
+    held = [take(target, a, NOW) for _ in range(3)]
+    answer(target, b, NOW + 0.1)
+    changes(target, NOW + 0.2)
+    assert target.lease(NOW + 3.1, prefer="a").backend is a
+    assert target.lease(NOW + 3.3, prefer="a").backend is b
+    assert len(held) == 3
+
+
+def test_a_silent_backend_is_the_last_resort() -> None:
+    target, a, b = two()
+    held = [take(target, a, NOW) for _ in range(3)]
+    answer(target, b, NOW + 0.1)
+    changes(target, NOW + 0.2)
+    assert target.lease(NOW + 0.2, [b]).backend is a
+    assert len(held) == 3
+
+
+def test_the_probe_of_a_breaker_that_gets_no_answer_either_is_known_at_once() -> None:
+    target, a, b = two(breaker=BreakerPolicy(open_s=1.0))
+    a.learned.breaker.eject(NOW, target._rng)
+    target.touch()
+    probe = take(target, a, NOW + 1.0)
+    answer(target, b, NOW + 1.1)
+    assert changes(target, NOW + 1.12) == [("a", "silent")]
+    assert probe.close(NOW + 1.5, "failed") == "opened"
+
+
+def test_a_breaker_that_only_observes_says_so_once() -> None:
+    target, a, b = two(breaker=BreakerPolicy(observe=True))
+    held = [take(target, a, NOW) for _ in range(3)]
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.2) == [("a", "observed")]
+    assert changes(target, NOW + 0.3) == []
+    assert a.available(NOW + 0.3)
+    assert a.learned.cells[Cell.OBSERVED] == 1
+    assert len(held) == 3
+
+
+def test_the_overdue_requests_of_all_workers_count_together_and_all_know() -> None:
+    """Each of three workers had one or two, and none of them enough."""
+    target, a, b = two()
+    other_worker = Learned()
+    a.learned.meet((a.learned.cells, other_worker.cells))
+    other_worker.add(Cell.OVERDUE, 2)
+    held = take(target, a, NOW)
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.11) == [("a", "silent")]
+    held.close(NOW + 0.2, "abandoned")
+    assert changes(target, NOW + 0.2) == []
+    assert a.learned.silent_since
+    other_worker.add(Cell.OVERDUE, -2)
+    assert changes(target, NOW + 0.3) == [("a", "heard")]
+
+
+def test_what_is_said_of_it_has_the_numbers() -> None:
+    target, a, b = two()
+    held = [take(target, a, NOW) for _ in range(3)]
+    answer(target, b, NOW + 0.1)
+    (fallen,) = target.look_for_silence(NOW + 0.25)
+    assert str(fallen) == "a http://a:80 (3 requests overdue, the oldest for 0.25 s)"
+    for lease in held:
+        lease.finish(NOW + 0.3, 200)
+    (back,) = target.look_for_silence(NOW + 0.31)
+    assert str(back) == "a http://a:80 answers again"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 
 from tests.live.acts import Act, message, serves
-from tests.live.edges import LiveEdge
+from tests.live.edges import LiveEdge, request
 from tests.live.peers import Call, Script, answers
 from tests.live.processes import wait_until
 from tests.live.wire import Request
@@ -36,7 +38,9 @@ def said_of(edge: LiveEdge, backend: Script, words: str) -> list[str]:
 
 def test_a_backend_that_is_much_slower_than_the_others_is_ejected_and_the_log_says_why(edge: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(late(0.05, b"c")) as c:
-        edge.configure(a, b, c, health=QUICK, outliers={"latency_factor": 3, "interval_s": 1, "min_requests": 3})
+        edge.configure(
+            a, b, c, health=QUICK, strategy="round_robin", outliers={"latency_factor": 3, "interval_s": 1, "min_requests": 3}
+        )
         wait_until(lambda: edge.ask().status == 200 and breakers(edge)[2] == "open", 15, "the slow one to be ejected")
         assert breakers(edge) == ["closed", "closed", "open"]
         assert {edge.ask().body for _ in range(6)} == {b"a", b"b"}
@@ -52,7 +56,7 @@ def test_a_backend_that_fails_more_than_the_others_is_ejected_before_its_breaker
 
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(serves(reply)) as c:
         outliers = {"failure_ratio": 0.2, "interval_s": 1, "min_requests": 3}
-        edge.configure(a, b, c, health=QUICK, outliers=outliers, retry={"statuses": [500], "attempts": 1})
+        edge.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers, retry={"statuses": [500], "attempts": 1})
         wait_until(lambda: edge.ask().status and breakers(edge)[2] == "open", 15, "the failing one to be ejected")
         assert breakers(edge) == ["closed", "closed", "open"]
 
@@ -60,7 +64,7 @@ def test_a_backend_that_fails_more_than_the_others_is_ejected_before_its_breaker
 def test_outliers_that_are_only_observed_are_told_and_counted_and_serve_on(edge: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(late(0.05, b"c")) as c:
         outliers = {"latency_factor": 3, "interval_s": 1, "min_requests": 3, "observe": True}
-        edge.configure(a, b, c, health=QUICK, outliers=outliers)
+        edge.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers)
         wait_until(lambda: edge.ask().status == 200 and said_of(edge, c, "would be ejected"), 15, "the slow one to be seen")
         assert breakers(edge) == ["closed"] * 3
         assert {edge.ask().body for _ in range(6)} == {b"a", b"b", b"c"}
@@ -70,9 +74,16 @@ def test_outliers_that_are_only_observed_are_told_and_counted_and_serve_on(edge:
 
 def test_a_breaker_that_only_observes_lets_everything_through(edge: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(500, body=b"b")) as b:
-        edge.configure(a, b, health=QUICK, breaker={"failures": 3, "observe": True}, retry={"statuses": [500], "attempts": 1})
+        edge.configure(
+            a,
+            b,
+            health=QUICK,
+            strategy="round_robin",
+            breaker={"failures": 3, "observe": True},
+            retry={"statuses": [500], "attempts": 1},
+        )
         failed = 0
-        while failed < 6:  # a failing one gets less of its turns, but it gets them
+        while failed < 7:  # the first is nobody else's yet; a failing one gets less of its turns, but it gets them
             failed += edge.ask().status == 500
             assert breakers(edge) == ["closed", "closed"]
         assert len(said_of(edge, b, "only observe")) == 2
@@ -81,7 +92,9 @@ def test_a_breaker_that_only_observes_lets_everything_through(edge: LiveEdge) ->
 def test_no_more_are_ejected_than_the_ceiling_says(edge: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(500)) as b, Script(answers(500)) as c, Script(answers(500)) as d:
         breaker = {"failures": 2, "max_ejected_ratio": 0.5}
-        edge.configure(a, b, c, d, health=QUICK, breaker=breaker, retry={"statuses": [500], "attempts": 1})
+        edge.configure(
+            a, b, c, d, health=QUICK, strategy="round_robin", breaker=breaker, retry={"statuses": [500], "attempts": 1}
+        )
         for _ in range(40):
             edge.ask()
         assert sorted(breakers(edge)) == ["closed", "closed", "open", "open"]
@@ -93,7 +106,7 @@ def test_with_too_few_left_panic_decides_who_serves(edge: LiveEdge) -> None:
     for panic in ("all", "fail"):
         with Script(answers(body=b"a")) as a, Script(answers(500, body=b"b")) as b, Script(answers(500, body=b"c")) as c:
             retry = {"statuses": [500], "attempts": 1}
-            edge.configure(a, b, c, health=QUICK, breaker={"failures": 2}, retry=retry, panic=panic)
+            edge.configure(a, b, c, health=QUICK, strategy="round_robin", breaker={"failures": 2}, retry=retry, panic=panic)
             wait_until(lambda: edge.ask().status and breakers(edge) == ["closed", "open", "open"], 10, "both to be ejected")
             served[panic] = {edge.ask().body for _ in range(9)}
     assert served == {"all": {b"a", b"b", b"c"}, "fail": {b"a"}}
@@ -101,10 +114,64 @@ def test_with_too_few_left_panic_decides_who_serves(edge: LiveEdge) -> None:
 
 def test_a_backend_that_comes_back_starts_slowly(edge: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b"), health=answers(503)) as b:
-        edge.configure(a, b, health=QUICK, slow_start_s=300)
+        edge.configure(a, b, health=QUICK, strategy="round_robin", slow_start_s=300)
         b.health = answers(200)
         wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
         first, second = edge.backends()
         # a too is new since the reload: both grow at the same pace, b from a moment later
         assert 0.1 <= second["effective_weight"] <= first["effective_weight"] < 0.2
         assert (first["weight"], second["weight"]) == (1, 1)
+
+
+def test_a_pause_is_no_crime_and_the_log_tells_of_both_its_ends(own: LiveEdge) -> None:
+    """A collector's pause of 0.4 s cost its backend the breaker's term of 5 s."""
+    paused = threading.Event()
+
+    def reply(call: Call, asked: Request) -> bytes:
+        while paused.is_set() and asked.target != b"/health":
+            call.pause(0.01)
+        return message(body=b"a")
+
+    with Script(serves(reply)) as a, Script(answers(body=b"b")) as b:
+        own.configure(a, b, strategy="round_robin")
+        for _ in range(20):
+            own.ask()
+        paused.set()
+        clients = [own.client() for _ in range(16)]
+        for client in clients:
+            client.send(request())
+        assert {client.answer().status for client in clients} == {200}
+        assert (own.backends()[0]["why_not"], own.backends()[0]["breaker"]) == ("silent", "closed")
+        assert {own.ask().body for _ in range(4)} == {b"b"}
+        paused.clear()
+        wait_until(lambda: own.backends()[0]["available"], 5, "its first overdue answer")
+        assert {own.ask().body for _ in range(4)} == {b"a", b"b"}
+        wait_until(lambda: said_of(own, a, "is back"), 5, "the log")
+        assert "requests overdue" in said_of(own, a, "fallen silent")[0]
+        for client in clients:
+            client.close()
+
+
+def test_ten_long_polls_of_sticky_clients_beside_quick_requests_eject_nobody_and_are_not_moved(own: LiveEdge) -> None:
+    """After a second a sound backend was ejected, and 20 of 20 polls were moved."""
+
+    def reply(call: Call, asked: Request) -> bytes:
+        if asked.target == b"/poll":
+            call.pause(1.5)
+        return message(body=asked.target)
+
+    with Script(serves(reply)) as a, Script(serves(reply)) as b:
+        own.configure(a, b, sticky={"cookie": "SRV"})
+        mine = next(answer for answer in iter(own.ask, None) if a.requests)
+        cookie = (mine.get(b"set-cookie") or b"").partition(b";")[0]
+        pollers = [own.client() for _ in range(10)]
+        for poller in pollers:
+            poller.send(request(b"/poll", headers=b"Cookie: %b\r\n" % cookie))
+        ended = time.monotonic() + 1.4
+        while time.monotonic() < ended:
+            assert own.ask(b"/quick").status == 200
+            assert [backend["why_not"] for backend in own.backends()] == [None, None]
+        assert {poller.answer().body for poller in pollers} == {b"/poll"}
+        assert sum(b"/poll" in seen for seen in [*a.requests, *b.requests]) == 10
+        for poller in pollers:
+            poller.close()

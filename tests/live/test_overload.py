@@ -251,8 +251,8 @@ def test_what_waits_on_a_backend_that_falls_silent_is_tried_elsewhere_long_befor
         for client in clients:
             client.send(request())
         assert {client.answer().body for client in clients} == {b"good"}
-        assert time.monotonic() - started < 10
-        assert edge.backends()[0]["breaker"] == "open"
+        assert time.monotonic() - started < 3
+        assert (edge.backends()[0]["why_not"], edge.backends()[0]["breaker"]) == ("silent", "closed")
         stuck = len(hung.requests)
         assert {edge.ask().body for _ in range(10)} == {b"good"}
         assert len(hung.requests) == stuck

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -365,51 +363,3 @@ def test_the_timer_runs_only_while_somebody_waits() -> None:
 
 
 # Cut off without a race: the backend has fallen silent.
-
-
-class Wired(Asked):
-    """Gives each request a connection whose closing ends it."""
-
-    def send(self, outbound: Any) -> FakeAnswer:
-        outbound.connection = SimpleNamespace(failure=None, wire=None)
-
-        def close() -> None:
-            self.ends[-1 - self.later].set_exception(outbound.connection.failure)
-
-        outbound.connection.wire = SimpleNamespace(close=close)
-        return super().send(outbound)
-
-    later = 0
-
-
-def test_requests_that_wait_on_a_silent_backend_go_elsewhere_as_far_as_the_budget_goes() -> None:
-    house = House(2, hedge=False, budget_ratio=0.0, budget_per_s=0.1)
-    for index in (0, 1):
-        house.transports[index] = house.backends[index].transport = Wired()
-    greenlets = [house.ask()[0] for _ in range(4)]
-    house.until(2, 2)
-    silent = house.transports[0]
-    assert isinstance(silent, Wired)
-    silent.later = 1
-    house.forwarder.cut_off(house.backends[0], monotonic())
-    house.until(2, 3)  # the older one, and the budget was for one
-    assert house.counted(Cell.FAILED) == [1, 0]
-    for transport in house.transports:
-        for end in transport.ends:
-            if not end.ready():
-                end.set(FakeAnswer(200, b"good"))
-    assert [finish(greenlet)[1] for greenlet in greenlets] == [200] * 4
-    assert house.settled()
-
-
-@pytest.mark.parametrize("method", [b"POST", b"GET"])
-def test_what_may_not_be_repeated_or_has_no_connection_yet_is_left_alone(method: bytes) -> None:
-    house = House(2, hedge=False)
-    if method == b"POST":
-        house.transports[0] = house.backends[0].transport = Wired()
-    greenlet, _ = house.ask(method)
-    house.until(1, 0)
-    house.forwarder.cut_off(house.backends[0], monotonic())
-    gevent.sleep(0.01)
-    house.end("a", FakeAnswer(200, b"good"))
-    assert finish(greenlet)[2] == b"good"

@@ -1,0 +1,189 @@
+"""Requests that leave a silent backend, and what becomes of the tries that they leave there. Backends are socket pairs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
+from smartedge.balancer.pool import Pool
+from smartedge.balancer.retry import RetryPolicy
+from smartedge.balancer.silence import SILENT_SINCE
+from smartedge.balancer.strategies import STRATEGIES
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.forward import Forwarder, Plan
+from smartedge.proxy.headers import RequestFields
+from smartedge.proxy.left import MOST
+from smartedge.proxy.request import Request
+from smartedge.proxy.wire import Wire, WireClosed
+from tests.proxy.peers import Pieces
+from tests.proxy.test_forward import FakeAnswer, Told, served
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    with gevent.Timeout(5):
+        yield
+
+
+class Wired:
+    """A backend's transport: each request waits at one end of a socket pair; `peers` has the other ends."""
+
+    netloc = b"wired:80"
+
+    def __init__(self, first_byte_s: float = 30.0) -> None:
+        self.adapter = SimpleNamespace(limits=SimpleNamespace(first_byte_s=first_byte_s))
+        self.peers: list[Any] = []
+
+    def send(self, outbound: Any) -> FakeAnswer:
+        ours, theirs = socket.socketpair()
+        self.peers.append(theirs)
+        connection = outbound.connection = SimpleNamespace(wire=Wire(ours), failure=None)
+        try:
+            connection.wire.recv(5.0)
+        except WireClosed:
+            raise connection.failure from None
+        finally:
+            connection.wire.close()
+        return FakeAnswer(200, b"good")
+
+
+class House:
+    """An edge with two backends: requests come to a and b in turn, and a is silent."""
+
+    def __init__(self, first_byte_s: float = 30.0, **policy: Any) -> None:
+        self.transports = [Wired(first_byte_s), Wired(first_byte_s)]
+        self.backends = []
+        for name, transport in zip("ab", self.transports, strict=True):
+            learned = Learned()
+            learned.health.probed(True)
+            self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
+        self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
+        self.forwarder = Forwarder(self.pool, Plan(RetryPolicy(**policy)), Learned(), Told(), lambda: "id")
+        kind = self.pool.evidence.kinds.find(b"GET", b"/", make=True)
+        for _ in range(9):
+            kind.learn(monotonic(), 0.001)
+
+    def ask(self, count: int = 1, method: bytes = b"GET", body: Any = None) -> list[Any]:
+        block = b"Host: h\r\n"
+        greenlets = []
+        for _ in range(count):
+            request = Request(method, b"/", 11, block, RequestFields(block), b"1.2.3.4", False)
+            request.body = body
+            greenlets.append(gevent.spawn(self.forwarder, request))
+        return greenlets
+
+    def until(self, a: int, b: int) -> None:
+        """Wait until so many requests have come to a and b."""
+        while [len(transport.peers) for transport in self.transports] != [a, b]:
+            gevent.sleep(0.001)
+
+    def falls_silent(self) -> None:
+        """Let what waits on a be late, and have it moved."""
+        gevent.sleep(0.03)
+        self.backends[0].learned.shared_reals[SILENT_SINCE] = monotonic()
+        self.pool.touch()
+        self.forwarder.move_from(self.backends[0], monotonic())
+
+    def answer(self, name: str) -> None:
+        for peer in self.transports["ab".index(name)].peers:
+            peer.send(b"x")
+
+    def cell(self, cell: Cell) -> list[int]:
+        return [backend.learned.cells[cell] for backend in self.backends]
+
+
+def finish(greenlets: list[Any]) -> list[int]:
+    """Wait for the exchanges and read their answers."""
+    exchanges: list[Exchange] = [greenlet.get() for greenlet in greenlets]
+    return [served(exchange)[0] for exchange in exchanges]
+
+
+def test_who_waits_on_a_silent_backend_goes_elsewhere_and_its_try_stays_until_it_is_answered() -> None:
+    house = House()
+    asked = house.ask(4)
+    house.until(2, 2)
+    house.falls_silent()
+    house.until(2, 4)
+    assert house.cell(Cell.IN_FLIGHT) == [2, 4]
+    house.answer("b")
+    assert finish(asked) == [200] * 4
+    assert house.backends[0].why_not(monotonic()) == "silent"
+    gevent.sleep(0.1)
+    house.answer("a")
+    while house.cell(Cell.IN_FLIGHT) != [0, 0]:
+        gevent.sleep(0.001)
+    assert house.backends[0].why_not(monotonic()) is None, "it has answered what was overdue"
+    assert house.cell(Cell.FAILED) == [0, 0]
+    assert house.cell(Cell.RETRIES) == [0, 2]
+
+
+@pytest.mark.parametrize("how", ["breaks", "never answers"])
+def test_a_try_that_was_left_and_comes_to_nothing_is_a_failure(how: str) -> None:
+    house = House(first_byte_s=0.1)
+    asked = house.ask(2)
+    house.until(1, 1)
+    house.falls_silent()
+    house.until(1, 2)
+    if how == "breaks":
+        house.transports[0].peers[0].close()
+    while house.cell(Cell.FAILED) != [1, 0]:
+        gevent.sleep(0.001)
+    house.answer("b")
+    assert finish(asked) == [200] * 2
+    assert house.cell(Cell.IN_FLIGHT) == [0, 0]
+
+
+def test_only_so_many_are_left_and_the_other_connections_are_closed() -> None:
+    house = House()
+    asked = house.ask(2 * MOST + 8)
+    house.until(MOST + 4, MOST + 4)
+    house.falls_silent()
+    house.until(MOST + 4, 2 * MOST + 8)
+    assert house.cell(Cell.IN_FLIGHT)[0] == MOST
+    house.answer("b")
+    assert finish(asked) == [200] * (2 * MOST + 8)
+
+
+def test_it_goes_as_far_as_the_budget_does() -> None:
+    house = House(budget_ratio=0.0, budget_per_s=0.1)
+    asked = house.ask(4)
+    house.until(2, 2)
+    house.falls_silent()
+    house.until(2, 3)  # the oldest, and the budget was for one
+    house.answer("a")
+    house.answer("b")
+    assert finish(asked) == [200] * 4
+
+
+@pytest.mark.parametrize(("method", "body"), [(b"POST", None), (b"PUT", "half")])
+def test_what_may_not_be_repeated_or_still_goes_up_stays(method: bytes, body: str | None) -> None:
+    house = House()
+    upload = Pieces(b"half", length=100) if body else None
+    asked = house.ask(1, method, upload)
+    house.until(1, 0)
+    house.falls_silent()
+    gevent.sleep(0.02)
+    house.until(1, 0)
+    house.answer("a")
+    assert finish(asked) == [200]
+
+
+def test_a_client_that_leaves_in_the_same_moment_leaves_no_lease() -> None:
+    house = House()
+    (asked,) = house.ask()
+    house.until(1, 0)
+    house.falls_silent()
+    exchange = next(iter(house.backends[0].learned.waiting)).holder
+    exchange._client_left()
+    assert finish([asked]) == [499]
+    house.answer("a")
+    while house.cell(Cell.IN_FLIGHT) != [0, 0]:
+        gevent.sleep(0.001)
