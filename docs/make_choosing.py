@@ -24,6 +24,7 @@ SECTIONS = (
     # model, title, what stands before the table
     ("SimulateConfig", "simulate", "The section itself."),
     ("ArrivalsConfig", "simulate.arrivals", "Who asks."),
+    ("KindConfig", "simulate.arrivals.kinds[]", "Some of the requests, which ask for another path and take their own time."),
     ("NetworkConfig", "simulate.network", "Time on the way, there and back."),
     ("MachineConfig", "simulate.backend", "What every backend is like."),
     ("OneMachineConfig", "simulate.backends[]", "A backend where it differs: keys of `simulate.backend`, and:"),

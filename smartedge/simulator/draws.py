@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     """One request: when it comes, and what is in it.
 
     key: number of its client or path. work, luck: between 0 and 1; how much work it is, and whether a machine
-    that fails some requests fails this one.
+    that fails some requests fails this one. path, slowness: of its kind.
     """
 
     at: float
@@ -35,11 +35,13 @@ class Arrival(NamedTuple):
     key: int
     work: float
     luck: float
+    path: bytes = b"/"
+    slowness: float = 1.0
 
     @property
     def kind(self) -> tuple[bytes, bytes]:
         """Its method and target."""
-        return b"GET" if self.idempotent else b"POST", b"/"
+        return b"GET" if self.idempotent else b"POST", self.path
 
 
 def arrivals(config: ArrivalsConfig, duration_s: float, rng: Random) -> Iterator[Arrival]:
@@ -49,6 +51,8 @@ def arrivals(config: ArrivalsConfig, duration_s: float, rng: Random) -> Iterator
     poisson = config.kind == "poisson"
     weights = list(accumulate(rank**-config.skew for rank in range(1, config.keys + 1)))
     even, keys, share = not config.skew, config.keys, config.idempotent_ratio
+    kinds = [(kind.path.encode(), kind.slowness) for kind in config.kinds]
+    kinds_upto = list(accumulate(kind.ratio for kind in config.kinds))
     at = 0.0
     while True:
         at += (-log(1.0 - chance()) if poisson else 1.0) / gap(at)
@@ -56,7 +60,12 @@ def arrivals(config: ArrivalsConfig, duration_s: float, rng: Random) -> Iterator
             return
         spot = chance()
         key = int(spot * keys) if even else _place(weights, spot)
-        yield Arrival(at, chance() < share, key, chance(), chance())
+        if not kinds:
+            yield Arrival(at, chance() < share, key, chance(), chance())
+            continue
+        kind = bisect(kinds_upto, chance())
+        path, slowness = kinds[kind] if kind < len(kinds) else (b"/", 1.0)
+        yield Arrival(at, chance() < share, key, chance(), chance(), path, slowness)
 
 
 def rate_of(config: ArrivalsConfig) -> Callable[[float], float]:

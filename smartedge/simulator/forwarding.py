@@ -62,7 +62,7 @@ class Request:
 class Try:
     """One try of a request: a lease, and what the machine sees (`machine.Asked`)."""
 
-    __slots__ = ("key", "lease", "luck", "over", "request", "work")
+    __slots__ = ("key", "lease", "luck", "over", "request", "slowness", "work")
 
     def __init__(self, request: Request, lease: Lease, work: float, luck: float) -> None:
         self.request = request
@@ -70,6 +70,7 @@ class Try:
         self.work = work
         self.luck = luck
         self.key = request.arrival.key
+        self.slowness = request.arrival.slowness
         self.over = False
         lease.holder = self
 

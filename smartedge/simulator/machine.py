@@ -25,6 +25,7 @@ class Asked(Protocol):
 
     work: float
     luck: float
+    slowness: float
     key: int
     over: bool
     """Nobody waits for its answer any more; the machine does not know, and works on."""
@@ -100,7 +101,7 @@ class Machine:
 
     def _begin(self, ready: float, asked: Asked) -> None:
         behaviour = self.behaviour
-        took_s = self._work(asked.work) * behaviour.slowness
+        took_s = self._work(asked.work) * behaviour.slowness * asked.slowness
         if behaviour.cache is not None and self._cached(asked.key, behaviour.cache.entries):
             took_s *= behaviour.cache.hit_factor
         self._busy[asked] = behaviour.fail_status if asked.luck < behaviour.fail_ratio else 200

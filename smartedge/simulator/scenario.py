@@ -107,6 +107,17 @@ class OneMachineConfig(MachineConfig):
     """The id that it has in `backends`."""
 
 
+class KindConfig(Section):
+    """Some of the requests, which ask for another path and take their own time."""
+
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")]
+    """What they ask for: the edge compares like with like."""
+    ratio: Ratio
+    """Share of all requests; what is left asks for `/`."""
+    slowness: Factor = 1.0
+    """Factor on the time that they take, on any backend."""
+
+
 class ArrivalsConfig(Section):
     """Who asks."""
 
@@ -122,6 +133,15 @@ class ArrivalsConfig(Section):
     """Clients or paths that requests come from or go to: what consistent hashing and caches go by."""
     skew: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Zipf's exponent: 0 asks for all keys alike, 1 for the n-th one n times as seldom as for the first."""
+    kinds: Annotated[tuple[KindConfig, ...], Listed] = ()
+    """Requests that are unlike the others."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _not_too_many(cls, kinds: tuple[KindConfig, ...]) -> tuple[KindConfig, ...]:
+        if sum(kind.ratio for kind in kinds) > 1:
+            raise ValueError("must have ratios that are 1 together, or less")
+        return kinds
 
 
 class NetworkConfig(Section):

@@ -51,6 +51,7 @@ class Asked:
         self.name = name
         self.work = 0.5
         self.luck = luck
+        self.slowness = 1.0
         self.key = key
         self.over = False
 

@@ -54,3 +54,41 @@ def test_half_errors_reach_no_client(strategy: str) -> None:
 def test_an_empty_list_holds_no_answer_against_anybody() -> None:
     found = figures({"backends": [{"id": "a"} | FAILS_FAST]}, "round_robin", failure={"statuses": []}, retry={"statuses": []})
     assert found.errors == found.tries["a"] == pytest.approx(found.requests / 2, rel=0.05)
+
+
+MIXED = {
+    "duration_s": 3_600,
+    "arrivals": {
+        "per_s": 10,
+        "kinds": [
+            {"path": "/poll", "ratio": 0.08, "slowness": 500},
+            {"path": "/reports/7", "ratio": 0.02, "slowness": 300},
+        ],
+    },
+    "backend": {"service": {"kind": "lognormal", "mean_s": 0.008, "sigma": 0.5}, "slots": 64},
+}
+
+
+@pytest.mark.parametrize("strategy", ["adaptive", "round_robin"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_an_hour_of_long_polls_and_slow_reports_beside_quick_requests_moves_none_of_them(strategy: str, count: int) -> None:
+    """Ten long polls had a sound backend ejected, and all its requests moved."""
+    found = figures(MIXED, strategy, count)
+    assert (found.errors, found.retries) == (0, 0)
+
+
+@every_strategy
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_backend_that_hangs_beside_long_polls_costs_no_request_more_than_half_a_second(strategy: str, count: int) -> None:
+    """On the defaults and without hedging: 1.1 s for some, 30 s for those that were sent there before anybody knew."""
+    world = MIXED | {"duration_s": 60, "backends": [{"id": "a", "probes": "good", "changes": [{"at_s": 30, "state": "hang"}]}]}
+    quick = world | {"arrivals": {"per_s": 250}}
+    found = figures(quick, strategy, count)
+    assert (found.errors, found.max_s < 0.6) == (0, True), found.max_s
+
+
+def test_kinds_have_shares_and_times_of_their_own() -> None:
+    kinds = [{"path": "/slow", "ratio": 0.25, "slowness": 10}]
+    found = figures({"arrivals": {"per_s": 100, "kinds": kinds}, "backend": {"slots": 100}}, "round_robin")
+    assert found.p50_s == pytest.approx(0.01)
+    assert found.p99_s == pytest.approx(0.1)
