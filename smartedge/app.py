@@ -24,6 +24,7 @@ from smartedge.control.housekeeping import when_serving
 from smartedge.edge import Edge
 from smartedge.proxy import problem
 from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.foreign import ForeignClient, Refusal
 from smartedge.proxy.reader import ServerLimits
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
 from smartedge.proxy.tunnel import can_take_over
@@ -95,15 +96,15 @@ class SmartEdge(flask.Flask):
         request: Request | None = environ.get(KEY)
         if request is None:
             try:
-                request = environ[KEY] = from_environ(environ, start_response)
+                request = environ[KEY] = from_environ(environ, start_response, self.server_limits.body_bytes)
                 if request.fields.upgrade is not None and not can_take_over(environ):
                     request.fields = request.fields.without_upgrade()
             except ClientError as error:
                 request_id = self.next_request_id()
                 self.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)
                 status, fields, body = problem.answer(error, request_id)
-                start_response(f"{status} {problem.reason(status)}", [*fields, ("Connection", "close")])
-                return [body]
+                start_response(f"{status} {problem.reason(status)}", fields)
+                return Refusal(body, ForeignClient(environ, start_response))
         if self._is_plain is None:
             self._is_plain = self._has_no_hooks()
         if self._is_plain and not self.is_reserved(request, environ):
@@ -195,13 +196,15 @@ class PassedResponse(flask.Response):
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         """Answer as a WSGI app does; what Flask's hooks did to the head of a 101 has no effect."""
-        if self._exchange.switches:
+        if self._exchange.switches or self._exchange.is_for_nobody:
             return self._exchange(environ, start_response)
-        return super().__call__(environ, start_response)
+        body = super().__call__(environ, start_response)
+        if HANDLER not in environ:
+            self._exchange.belongs_to(ForeignClient(environ, start_response))
+        return body
 
     def get_app_iter(self, environ: Any) -> Any:
         """Give the exchange itself: its `close` is what WSGI servers call."""
-        self._exchange._foreign_server = HANDLER not in environ
         return self._exchange
 
 

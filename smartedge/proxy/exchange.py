@@ -11,6 +11,8 @@ from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Outcome
 from smartedge.proxy import problem
 from smartedge.proxy.attempts import Attempts
+from smartedge.proxy.cookies import field
+from smartedge.proxy.foreign import ForeignClient
 from smartedge.proxy.headers import pairs_of, without_length
 from smartedge.proxy.request import HANDLER
 from smartedge.proxy.transport import Answer
@@ -29,7 +31,7 @@ class Exchange(Attempts):
     _closed = False
     _head_sent = False
     _handler: Any = None
-    _foreign_server = False
+    _client: ForeignClient | None = None
 
     # ---- to the client ----
 
@@ -42,10 +44,7 @@ class Exchange(Attempts):
         """Let the client have an error of ours instead of an answer."""
         self.error = error
         self.status = error.status
-        if error.status == 499:  # Nobody is there to read it.
-            self.own_answer = 499, [("Content-Length", "0")], b""
-        else:
-            self.own_answer = problem.answer(error, self.request_id)
+        self.own_answer = problem.answer(error, self.request_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
@@ -55,6 +54,10 @@ class Exchange(Attempts):
         if answer is None:
             assert self.own_answer is not None
             status, own_fields, _ = self.own_answer
+            if self.is_for_nobody:
+                self.close()
+                assert self.error is not None
+                raise self.error if handler is not None else ConnectionResetError(errno.ECONNRESET, self.error.detail)
             start_response(f"{status} {problem.reason(status)}", own_fields)
         elif handler is not None and direct:
             length, block = self._framed(answer)
@@ -74,8 +77,18 @@ class Exchange(Attempts):
                 self.finished = True
         else:
             start_response(self.status_line(answer), self.pairs(answer))
-            self._foreign_server = handler is None
+        if handler is None:
+            self.belongs_to(ForeignClient(environ, start_response))
         return self
+
+    def belongs_to(self, client: ForeignClient) -> None:
+        """Go to a client of a server that is not ours, which has been told the head."""
+        self._client = client
+        body, answer = self.request.body, self.answer
+        if body is not None and not body.complete:
+            client.close_after()
+        if answer is not None and answer.status_code == 426 and (value := field(answer.fields.block, b"upgrade")):
+            client.keep_upgrade(value.decode("latin-1"))
 
     def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
         """Give the length of the answer's body and its header fields, as the client gets them."""
@@ -100,6 +113,11 @@ class Exchange(Attempts):
     def pairs(self, answer: Answer) -> list[tuple[str, str]]:
         """Give the answer's end-to-end fields as WSGI has them."""
         return pairs_of(self._framed(answer)[1])
+
+    @property
+    def is_for_nobody(self) -> bool:
+        """Whether the client has left before it was answered: 499 stands in the log and is never written."""
+        return self.answer is None and self.status == 499
 
     @property
     def switches(self) -> bool:
@@ -135,7 +153,9 @@ class Exchange(Attempts):
         except EdgeError as error:
             if self.error is None:
                 self.error = error
-            if self._foreign_server:  # gunicorn takes this for a connection that broke, and all else for a bug
+            if self._client is not None:
+                self._client.break_off()
+                # gunicorn takes this for a connection that broke, and all else for a bug
                 raise ConnectionResetError(errno.ECONNRESET, error.detail) from error
             raise
         if not piece:
@@ -174,6 +194,8 @@ class Exchange(Attempts):
             forwarder.explain.record(self)
         if forwarder.log is not None:
             forwarder.log(self)
+        if self._client is not None and self.finished:
+            self._client.leave()
 
     def _broken_off(self) -> None:
         """Nobody read the answer to its end: unless the backend broke it, the client left."""

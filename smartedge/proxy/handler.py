@@ -9,7 +9,6 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gevent.pywsgi import WSGIHandler
@@ -19,6 +18,7 @@ from smartedge.proxy import problem
 from smartedge.proxy.chunked import chunk
 from smartedge.proxy.date import http_date
 from smartedge.proxy.headers import last_chunk, without_length
+from smartedge.proxy.leaving import linger
 from smartedge.proxy.reader import RequestReader
 from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ
 from smartedge.proxy.tlswire import NotTls, TlsWire
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER_S = 1.0
-"""How long the rest of a refused request is read and thrown away, so that the client can read why (RFC 9112 section 9.6)."""
+REFUSAL_S = 1.0
+"""How long a client may take to receive the answer to what is no request, in seconds."""
 
 
 class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
@@ -78,13 +78,20 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
                 if request is None:
                     break
                 self.answer(request)
+            self.leave()
         except ClientError as error:
             self.refuse(error)
+            self.leave()
         except (OSError, WireTimeout):
             pass  # The client is gone or has stalled; what was open has been closed on the way here.
         finally:
             server.handlers.discard(self)
             self.wire.close()
+
+    def leave(self) -> None:
+        """Wait until a close takes nothing away from the client."""
+        if not self.wire.closed and not self.wire.may_close():
+            linger(self.wire)
 
     def shake_hands(self) -> None:
         """Begin TLS, within head_s; raises OSError or WireTimeout when that fails, ClientError for plain HTTP."""
@@ -141,7 +148,6 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
             self._fail()
         if self.client_body is not None and not self.client_body.complete:
             self.keep_alive = False
-            self._linger()
         self.request = None
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
@@ -192,10 +198,11 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
                 self.keep_alive = False
         if self.keep_alive and (self.server.stopping or (self.client_body is not None and not self.client_body.complete)):
             self.keep_alive = False
-        if not self.keep_alive:
-            parts.append(b"Connection: close\r\n")
-        elif request.version == 10:
-            parts.append(b"Connection: keep-alive\r\n")
+        option = b"close" if not self.keep_alive else b"keep-alive" if request.version == 10 else b""
+        if status == 426 and b"\nupgrade:" in b"\n" + block.lower():  # RFC 9110 section 7.8: whoever sends it names it
+            option = b"%b, Upgrade" % option if option else b"Upgrade"
+        if option:
+            parts.append(b"Connection: %b\r\n" % option)
         parts.append(b"\r\n")
         self.head = b"".join(parts)
 
@@ -265,13 +272,18 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
         return self.wire
 
     def _on_client_moved(self) -> None:
-        """The client sent or closed while its answer is in the making (called in the hub)."""
+        """The client sent, finished or left while its answer is in the making (called in the hub).
+
+        One that has finished sending is answered (RFC 9112 section 9.6); if it has closed, a write or the kernel will tell.
+        """
         request = self.request
         if request is None or request.on_gone is None:
             return
-        if self.wire.peer_left():
+        if self.wire.peer_is_gone():
             self.keep_alive = False
             request.on_gone()
+        else:
+            self.wire.probe_peer()
 
     # ---- what goes wrong ----
 
@@ -290,21 +302,10 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
             self.wire.send(
                 b"HTTP/1.1 %d %b\r\n%bDate: %b\r\nConnection: close\r\n\r\n%b"
                 % (status, problem.reason(status).encode(), lines, http_date(), body),
-                LINGER_S,
+                REFUSAL_S,
             )
         except (OSError, WireTimeout):
-            return
-        self._linger()
-
-    def _linger(self) -> None:
-        """Read on for a moment: closing over unread bytes resets the connection and takes the answer with it."""
-        self.wire.finish_sending()
-        deadline = monotonic() + LINGER_S
-        try:
-            while (left := deadline - monotonic()) > 0 and self.wire.recv(left):
-                pass
-        except (OSError, WireTimeout):
-            pass
+            pass  # It is gone, and reads nothing any more.
 
     def _cut(self) -> None:
         """End an answer that can't be completed so that the client can tell: never with a clean end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -11,9 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.balancer.errors import ClientError, CodingRefused, MethodRefused
 from smartedge.proxy.headers import HOST, RequestFields, pairs_of, without_length
-
-PIECE_BYTES = 131072
-"""The most that one read takes from a foreign server."""
+from smartedge.proxy.wsgi_body import WsgiBody
 
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
@@ -221,69 +218,11 @@ class Replay:
         return True
 
 
-class WsgiBody:
-    """The body of a request that a foreign WSGI server read: `wsgi.input`, in pieces; WSGI has no trailers."""
-
-    __slots__ = ("_input", "complete", "length", "received_bytes")
-
-    trailers: Sequence[tuple[bytes, bytes]] = ()
-
-    def __init__(self, stream: Any, length: int | None) -> None:
-        self._input = stream
-        self.length = length
-        self.complete = False
-        self.received_bytes = 0
-
-    def buffered(self) -> None:
-        """Say that nothing is known of what has arrived."""
-
-    def read(self) -> bytes:
-        """Read the next piece; a stream that ends early is the client's doing."""
-        if self.complete:
-            return b""
-        wanted = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self.received_bytes)
-        try:
-            piece = self._take(wanted) if wanted else b""
-        except Exception as error:  # whatever a foreign server raises for a body that is cut or malformed
-            with contextlib.suppress(AttributeError):
-                self._input.failed = True  # gunicorn's word for: nobody knows where the next request begins
-            raise ClientError(f"The request body could not be read: {str(error) or type(error).__name__}.") from error
-        self.received_bytes += len(piece)
-        if not piece:
-            if self.length is not None and self.received_bytes < self.length:
-                raise ClientError("The request body ended before its Content-Length.")
-            self.complete = True
-        elif self.received_bytes == self.length:
-            self.complete = True
-        return piece
-
-    def _take(self, wanted: int) -> bytes:
-        """Read what has arrived, at least a byte: WSGI's `read` waits for all of it, the readers under gunicorn's need not."""
-        reader = getattr(self._input, "reader", None)
-        if reader is None:
-            return self._input.read(wanted)  # type: ignore[no-any-return]
-        if hasattr(reader, "length") and hasattr(reader.unreader, "max_body_chunk"):
-            return _take_whole(reader, wanted)
-        piece: bytes = reader.read(1)
-        waiting = getattr(reader, "buf", None) or reader.unreader.buf
-        return piece + reader.read(min(waiting.tell(), wanted - 1)) if piece else b""
-
-
-def _take_whole(reader: Any, wanted: int) -> bytes:
-    """Read past the reader, from what gunicorn holds or from the socket: going through it copies each byte four times."""
-    piece: bytes = reader.unreader.read(None, wanted)
-    if len(piece) > wanted:  # held already, and the next request behind it
-        reader.unreader.unread(piece[wanted:])
-        piece = piece[:wanted]
-    reader.length -= len(piece)
-    return piece
-
-
-def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
+def from_environ(environ: dict[str, Any], start_response: Any = None, limit_bytes: int = 0) -> Request:
     """Read a request from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
 
     gunicorn gives the raw target in RAW_URI. Its environ has each field once, repetitions joined by commas; the request behind
-    its `start_response` still has them one by one, upper-case.
+    its `start_response` still has them one by one, upper-case. limit_bytes: of the body, 0 for none.
     """
     parsed = getattr(getattr(start_response, "__self__", None), "req", None)
     if parsed is not None and isinstance(getattr(parsed, "headers", None), list):
@@ -304,6 +243,8 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
     if not _TARGET.fullmatch(raw):
         raw = quote(raw.encode("latin-1"), safe="%/?:@!$&'()*+,;=~-._")  # a test client's target need not be one
     method = environ["REQUEST_METHOD"].encode("latin-1")
+    if method == b"CONNECT":
+        raise MethodRefused("CONNECT is for forward proxies.")
     target = raw.encode("latin-1")
     authority = None
     if target != b"*":
@@ -311,8 +252,6 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
     protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
     if not protocol.startswith("HTTP/1."):
         raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
-    if method == b"CONNECT":
-        raise MethodRefused("CONNECT is for forward proxies.")
     http11 = protocol != "HTTP/1.0"  # RFC 9110 section 2.5: a later 1.x is served as the last one that is known
     fields = checked(RequestFields(block), http11)
     if authority is not None:
@@ -332,11 +271,11 @@ def from_environ(environ: dict[str, Any], start_response: Any = None) -> Request
         request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None
     if fields.transfer_encoding is not None:
         request.fields = fields.with_block(fields.without(b"trailer"))  # WSGI has none to send on
-        request.body = WsgiBody(environ["wsgi.input"], None)
+        request.body = WsgiBody(environ["wsgi.input"], None, limit_bytes)
     elif fields.content_length is not None and fields.content_length != b"0":
         if not fields.content_length.isdigit():
             raise ClientError("Content-Length must be digits.")
-        request.body = WsgiBody(environ["wsgi.input"], int(fields.content_length))
+        request.body = WsgiBody(environ["wsgi.input"], int(fields.content_length), limit_bytes)
     return request
 
 

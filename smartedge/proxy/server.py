@@ -13,9 +13,12 @@ from gevent.pywsgi import WSGIServer
 
 from smartedge.balancer.errors import ClientError
 from smartedge.proxy.crew import Crew, LimitedCrew
-from smartedge.proxy.handler import LINGER_S, EdgeHandler
+from smartedge.proxy.handler import EdgeHandler
 from smartedge.proxy.reader import FRESH_S, ServerLimits
 from smartedge.proxy.sockets import Socket
+
+ENDED_S = 1.0
+"""How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
 
 __all__ = ["EdgeHandler", "EdgeServer", "ServerLimits"]
 
@@ -91,7 +94,10 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
         for handler in list(self.handlers):
             if handler.idle and (fresh or not handler.fresh) and handler.wire.peer_is_quiet():
-                handler.wire.close()
+                if handler.wire.may_close():
+                    handler.wire.close()
+                else:
+                    handler.wire.end_wait()  # the end of its last answer is still on its way
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
@@ -106,7 +112,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         done = not self.handlers
         for handler in list(self.handlers):
             handler.wire.close()
-        deadline = monotonic() + LINGER_S
+        deadline = monotonic() + ENDED_S
         while self.handlers and monotonic() < deadline:
             sleep(0.01)  # They give their leases back, count and log.
         return done

@@ -142,29 +142,6 @@ class TlsWire(Wire):
             self._until = monotonic() + timeout_s
         super().expect_within(timeout_s)
 
-    def peer_left(self) -> bool:
-        """Find out whether the peer has closed; what it sent besides is decrypted and kept for the next `recv`."""
-        if self.closed:
-            return True
-        try:
-            while len(self._early) < EARLY_BYTES:
-                piece = self._decrypt(EARLY_BYTES)
-                if piece is not None:
-                    if not piece:
-                        return True
-                    self._early += piece
-                    continue
-                data = self._recv(RECV_BYTES)
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
-        except BlockingIOError:
-            self.readable = False
-        except OSError:
-            return True
-        return False
-
     def peer_is_quiet(self) -> bool:
         """Look for a close or bytes that nobody asked for: any byte on an idle TLS connection ends its use."""
         if self._early or self._incoming.pending or self._tls.pending():

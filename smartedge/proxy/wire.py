@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 from collections.abc import Callable
+from fcntl import ioctl
 from math import inf
+from termios import TIOCOUTQ
 from time import monotonic, time
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
+import gevent.monkey
 from gevent import get_hub, getcurrent
 
 SWEEP_S = 0.1
@@ -22,6 +25,18 @@ SWEEP_S = 0.1
 
 RECV_BYTES = 131072
 """The most that one read takes from the kernel."""
+
+RESET = b"\1\0\0\0\0\0\0\0"
+"""The SO_LINGER that makes a close a reset: on, with a time of 0."""
+
+_Poll: Any = gevent.monkey.get_original("select", "poll")
+_NONE = bytes(4)
+_PROBES = (
+    (stdlib_socket.SOL_SOCKET, stdlib_socket.SO_KEEPALIVE, 1),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 15),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 4),
+)
 
 
 class WireTimeout(Exception):
@@ -175,9 +190,16 @@ class Wire:
         return now
 
     def attend(self) -> None:
-        """Arm the watcher for somebody who set `on_idle` (called by the sweep: a quick answer does without a watcher)."""
-        if not self._armed and not self.readable:
+        """Arm the watcher for somebody who set `on_idle` (called by the sweep: a quick answer does without a watcher).
+
+        Where unread bytes lie, the watcher would tell of nothing else, and rests: the kernel is asked whether the peer is gone.
+        """
+        if self._armed:
+            return
+        if not self.readable:
             self._arm()
+        elif self.on_idle is not None and self.peer_is_gone():
+            self.on_idle()
 
     def _arm(self) -> None:
         if self._io is None:
@@ -203,14 +225,32 @@ class Wire:
             return False
         return False
 
-    def peer_left(self) -> bool:
-        """Ask the kernel whether the peer has closed; what it sent besides stays there."""
-        try:
-            return not self._recv(1, stdlib_socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
+    def peer_is_gone(self) -> bool:
+        """Ask the kernel whether the connection is at its end: reset, or closed by both sides. Unread bytes hide nothing.
+
+        A peer that has only finished sending waits for its answer, or has closed: nobody can tell until it is sent something.
+        """
+        if self.closed:
             return True
+        asked = _Poll()
+        asked.register(self.sock.fileno(), 0)
+        return bool(asked.poll(0))  # nothing is asked for: what is told is POLLERR or POLLHUP
+
+    def probe_peer(self) -> None:
+        """Have the kernel ask now and then whether the peer still exists: one that has closed says no after a minute or so."""
+        for level, option, value in _PROBES:
+            try:
+                self.sock._sock.setsockopt(level, option, value)
+            except OSError:
+                return  # a unix socket needs none
+
+    def may_close(self) -> bool:
+        """Whether a close destroys nothing: the peer has finished, or it has received all that was sent and said no more."""
+        return nothing_on_its_way(self.sock._sock)
+
+    def end_wait(self) -> None:
+        """End the wait of whoever reads as if its time were over; within SWEEP_S."""
+        self.read_deadline = -inf
 
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         """Send all of `data`; raises WireTimeout when the peer takes nothing for `timeout_s` seconds, OSError when it is gone."""
@@ -262,7 +302,7 @@ class Wire:
     def break_off(self) -> None:
         """Have `close` reset the connection: the peer can tell that something is missing."""
         if not self.closed:
-            self.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
 
     def close(self) -> None:
         """Close the connection; whoever waits on it in another greenlet gets a WireClosed."""
@@ -282,6 +322,16 @@ class Wire:
         for waiting in (self._reader, self._writer):
             if waiting is not None:
                 waiting.throw(WireClosed("the connection is closed"))
+
+
+def nothing_on_its_way(sock: Any) -> bool:
+    """Whether closing this socket (a non-blocking one of `_socket`) destroys nothing; see Wire.may_close."""
+    try:
+        return not sock.recv(1, stdlib_socket.MSG_PEEK)
+    except BlockingIOError:
+        return ioctl(sock.fileno(), TIOCOUTQ, _NONE) == _NONE
+    except OSError:
+        return True
 
 
 def _refuse(*_args: object) -> Any:

@@ -34,15 +34,16 @@ BIG = 200 * 1024 * 1024
 # Clients that leave.
 
 
-@pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_client_that_leaves_while_it_waits_frees_the_backend(exact: LiveEdge, how: str) -> None:
+@pytest.mark.parametrize("behind", [b"", b"\r\n"], ids=["", "behind unread bytes"])
+def test_a_client_that_leaves_while_it_waits_frees_the_backend(exact: LiveEdge, behind: bytes) -> None:
     with Script(never_answers()) as backend:
         exact.configure(backend, health={"interval_s": 60})
         client = exact.client()
         client.send(request(b"/waiting"))
         wait_until(lambda: backend.requests, 5, "the request at the backend")
         assert exact.backends()[0]["in_flight"] == 1
-        getattr(client, how)()
+        client.send(behind)
+        client.reset()
         wait_until(lambda: backend.open_connections == 0, 5, "the edge to close the backend's connection")
         exact.settled()
         line = exact.log(path="/waiting")
@@ -72,7 +73,7 @@ def test_a_client_that_leaves_a_silent_stream_frees_the_backend(exact: LiveEdge)
         client = exact.client()
         client.send(request(b"/stream"))
         first_piece(client, b"half")
-        client.close()
+        client.reset()
         wait_until(lambda: backend.open_connections == 0, 5, "the edge to close the backend's connection")
         assert exact.log(path="/stream")["status"] == 499
 

@@ -112,7 +112,7 @@ def test_a_client_that_leaves_the_queue_is_never_forwarded(exact: LiveEdge) -> N
             wait_until(lambda: backend.requests, 5, "the first")
             gone.send(request(b"/gone"))
             wait_until(lambda: "smartedge_queued_requests 1.0" in exact.admin("/metrics").text, 5, "it to wait")
-            gone.close()
+            gone.reset()
             assert first.answer().status == 200
         assert exact.log(path="/gone")["status"] == 499
         exact.settled()

@@ -18,7 +18,8 @@ from werkzeug.test import EnvironBuilder
 
 from smartedge.balancer.errors import ClientError, ClientGone
 from smartedge.proxy.headers import RequestFields
-from smartedge.proxy.request import HANDLER, KEY, Replay, Request, WsgiBody, complete_environ, from_environ, origin_form
+from smartedge.proxy.request import HANDLER, KEY, Replay, Request, complete_environ, from_environ, origin_form
+from smartedge.proxy.wsgi_body import WsgiBody
 from tests.proxy.peers import Pieces
 
 

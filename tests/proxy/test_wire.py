@@ -116,7 +116,7 @@ def test_a_peer_that_leaves_is_noticed_on_a_connection_that_was_never_waited_on(
     ours.on_idle = moved.set
     theirs.close()
     assert moved.wait(1)
-    assert ours.peer_left()
+    assert ours.peer_is_gone()
 
 
 def test_an_idle_time_that_is_over_is_told(pair: tuple[Wire, Any]) -> None:
@@ -130,14 +130,32 @@ def test_an_idle_time_that_is_over_is_told(pair: tuple[Wire, Any]) -> None:
 def test_the_kernel_is_asked_whether_a_peer_is_quiet(pair: tuple[Wire, Any]) -> None:
     ours, theirs = pair
     assert ours.peer_is_quiet()
-    assert not ours.peer_left()
+    assert not ours.peer_is_gone()
     theirs.sendall(b"x")
     assert not ours.peer_is_quiet()
-    assert not ours.peer_left()
+    assert not ours.peer_is_gone()
+    theirs.shutdown(gevent.socket.SHUT_WR)
+    assert not ours.peer_is_gone()  # it waits for its answer
     theirs.close()
-    assert not ours.peer_left()  # a byte is waiting before the end
+    assert ours.peer_is_gone()  # although a byte is waiting before the end
     assert ours.recv(1) == b"x"
-    assert ours.peer_left()
+    assert ours.peer_is_gone()
+    ours.close()
+    assert ours.peer_is_gone()
+
+
+def test_a_peer_that_leaves_behind_unread_bytes_is_noticed(pair: tuple[Wire, Any]) -> None:
+    """The watcher rests where bytes lie that nobody reads yet: the client's departure behind them was never heard of."""
+    ours, theirs = pair
+    told: list[bool] = []
+    ours.on_idle = lambda: told.append(ours.peer_is_gone())
+    theirs.sendall(b"the next request")
+    gevent.sleep(0.25)
+    assert told == [False]
+    theirs.close()
+    gevent.sleep(0.25)
+    assert told[-1]
+    assert ours.recv(1) == b"the next request"
 
 
 def test_a_deadline_can_be_set_while_somebody_waits(pair: tuple[Wire, Any]) -> None:
