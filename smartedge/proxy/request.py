@@ -252,7 +252,9 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
     protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
     if not protocol.startswith("HTTP/1."):
         raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
-    http11 = protocol != "HTTP/1.0"  # RFC 9110 section 2.5: a later 1.x is served as the last one that is known
+    http11 = protocol != "HTTP/1.0"
+    if http11 and parsed is not None:
+        parsed.version = (1, 1)  # RFC 9110 section 2.5: a later 1.x is served, and answered, as the last one that is known
     fields = checked(RequestFields(block), http11)
     if authority is not None:
         fields = fields.with_host(authority)
