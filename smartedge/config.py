@@ -30,7 +30,7 @@ from smartedge import config_strategy
 from smartedge import config_values as values
 from smartedge.balancer.backend import BackendSpec, TlsSpec
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.ratelimit import RatePolicy
 from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
@@ -189,13 +189,16 @@ class Config(Section):
     def _spec(self, backend: BackendConfig, breaker: BreakerPolicy) -> BackendSpec:
         own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
         health = self.health.model_dump() | own
-        statuses = values.status_codes(health.pop("statuses"))
+        path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
+        statuses = ANSWERED if path is None else OK_STATUSES
+        if written is not None:
+            statuses = values.status_codes(written)
         return BackendSpec(
             id=backend.id,
             url=backend.url,
             weight=backend.weight,
             state=backend.state,
-            health=HealthPolicy(**health, statuses=statuses),
+            health=HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses),
             breaker=breaker,
             max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
             preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,

@@ -68,6 +68,10 @@ Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]
 Labels = Annotated[
     tuple[tuple[str, str], ...], PlainValidator(values.labels), PlainSerializer(dict), WithJsonSchema(_LABELS_SCHEMA)
 ]
+_HEADERS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 32}
+ProbeHeaders = Annotated[
+    tuple[tuple[str, str], ...], PlainValidator(values.probe_headers), PlainSerializer(dict), WithJsonSchema(_HEADERS_SCHEMA)
+]
 StatusItem = Annotated[int | str, PlainValidator(values.status_item), WithJsonSchema(_STATUS_SCHEMA)]
 
 
@@ -80,8 +84,20 @@ class Section(BaseModel):
 class HealthConfig(Section):
     """How backends are probed."""
 
-    path: Annotated[str, AfterValidator(values.health_path)] = "/health"
-    """What is asked for."""
+    type: Literal["http", "tcp", "none"] = "http"
+    """`http` asks for `path`, `tcp` only for a connection (with TLS for https); `none` asks nothing, and takes it for healthy."""
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    """How `path` is asked for."""
+    path: Annotated[str, AfterValidator(values.health_path)] | None = None
+    """What is asked for; null for `/health`, and as nobody has said that there is such a thing, any answer below 500 is good."""
+    host: Annotated[str, AfterValidator(values.probe_host)] | None = None
+    """Host of a probe; null for the one of the backend's URL, and if the backend refuses that one that clients sent."""
+    headers: Annotated[ProbeHeaders, Field(json_schema_extra={"default": {}})] = ()
+    """More header fields of a probe, such as `{"X-Forwarded-Proto": "https"}`."""
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Port that is probed; null for the one of the URL."""
+    body: Annotated[str, AfterValidator(values.probe_body)] | None = None
+    """Text that the answer must hold, in its first 64 KiB."""
     interval_s: Seconds = 2.0
     """Time between two probes of a backend."""
     timeout_s: Seconds = 1.0
@@ -90,15 +106,32 @@ class HealthConfig(Section):
     """Failed probes in a row that make a healthy backend unhealthy."""
     rise: Count = 2
     """Good probes in a row that make an unhealthy backend healthy."""
-    statuses: Annotated[tuple[StatusItem, ...], Listed] = ("200-299",)
-    """Statuses of a good probe: codes, classes ("2xx") or ranges ("200-299")."""
+    statuses: Annotated[tuple[StatusItem, ...], Listed] | None = None
+    """Statuses of a good probe: codes, classes ("2xx") or ranges ("200-299"); null is 200-299 where `path` is written."""
 
     @field_validator("statuses")
     @classmethod
-    def _shortest(cls, items: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    def _shortest(cls, items: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+        if items is None:
+            return None
         if not items:
             raise ValueError('must hold at least one status, such as "2xx"')
         return values.status_ranges(items)
+
+    @field_validator("path", "host", "headers", "port", "body", "statuses")
+    @classmethod
+    def _of_its_type(cls, value: object, info: ValidationInfo) -> object:
+        kind = info.data.get("type", "http")
+        if value and kind != "http" and (info.field_name != "port" or kind == "none"):
+            raise ValueError(f'says nothing to a probe of type "{kind}"')
+        return value
+
+    @field_validator("body")
+    @classmethod
+    def _with_body(cls, body: str | None, info: ValidationInfo) -> str | None:
+        if body and info.data.get("method") == "HEAD":
+            raise ValueError("cannot be looked for in the answer to a HEAD, which has none")
+        return body
 
 
 class TlsConfig(Section):
@@ -153,6 +186,13 @@ class BackendConfig(Section):
         if tls and not info.data.get("url", "https://").startswith("https://"):
             raise ValueError("is for an https:// URL only")
         return tls
+
+    @field_validator("health")
+    @classmethod
+    def _no_port_of_a_socket(cls, health: HealthConfig | None, info: ValidationInfo) -> HealthConfig | None:
+        if health and health.port and info.data.get("url", "").startswith("unix:"):
+            raise ValueError("must not have a port, which a unix socket has none of")
+        return health
 
     @field_serializer("health")
     def _overrides(self, health: HealthConfig | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ MOST_SOCKET_PATH = 107
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+_FRAMING = re.compile(r"(?i)connection|content-length|expect|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHOWN_CHARACTERS = 80
 _SOCKET_PATH_BYTES = 107
@@ -266,6 +267,44 @@ def health_path(text: str) -> str:
     if not text.startswith("/") or any(not "!" <= c <= "~" for c in text) or "#" in text:
         raise ValueError(f'must be a path such as "/health", in plain ASCII without spaces, not {shown(text)}')
     return text
+
+
+def probe_host(text: str) -> str:
+    """What a probe's Host field says: a host, perhaps a port."""
+    if any(not "!" <= c <= "~" for c in text) or "/" in text or "@" in text:
+        raise ValueError(f'must be a host, perhaps with a port, such as "shop.example", not {shown(text)}')
+    _host_and_port(text, text)
+    return text
+
+
+def probe_body(text: str) -> str:
+    """A text that a probe's answer must hold."""
+    if not 1 <= len(text) <= 1000:
+        raise ValueError(f"must be a text of 1 to 1000 characters, not of {len(text)}")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("must be a string of whole characters")
+    return text
+
+
+def probe_headers(found: object) -> tuple[tuple[str, str], ...]:
+    """The fields that a probe has besides its own, up to 32. No message shows a value, which may be a secret."""
+    if not isinstance(found, dict):
+        raise ValueError(f"must be an object, not {shown(found)}")
+    if len(found) > 32:
+        raise ValueError(f"must hold at most 32 fields, not {len(found)}")
+    for name, text in found.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"must have names of 1 to 64 letters, digits or - . _ and the like, not {shown(name)}")
+        if name.lower() == "host":
+            raise ValueError('must not have Host; that is the key "host" beside it')
+        if _FRAMING.fullmatch(name):
+            raise ValueError(f"must not have {name}, which is the edge's own affair")
+        if not isinstance(text, str) or len(text) > 4096 or any(not (" " <= c <= "~" or "\xa0" <= c <= "\xff") for c in text):
+            raise ValueError(f"must have a text of one line, up to 4096 characters of Latin-1, as the value of {name}")
+    names = [name.lower() for name in found]
+    if len(set(names)) != len(names):
+        raise ValueError("must not have a field twice; its name is the same in upper and lower case")
+    return tuple((name, text.strip()) for name, text in found.items())
 
 
 def status_item(value: object) -> int | str:

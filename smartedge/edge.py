@@ -128,7 +128,7 @@ class Edge:
             may_lack=Overlay(self._env, overrides or {}).hides("backends") and not os.path.exists(config_path or ""),
         )
         self.team = Team(self.own, self._reloader)
-        probe = HttpProbe(self.members.contexts)
+        probe = HttpProbe(self.members.contexts, clients_host=lambda: self.forwarder.clients_host)
         self._health = HealthLoop(lambda: self.pool.backends, probe, self._flipped, self._rng, leads=self.team.leads)
 
     # ---- what the admin pages ask ----

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from smartedge.balancer.backend import BackendSpec, TlsSpec
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
 from smartedge.balancer.ratelimit import RatePolicy
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.config import Config, ConfigError, json_schema, load, parse
@@ -50,7 +50,8 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
             "secure": None,
         },
         "health": {
-            "path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": ["200-299"]
+            "type": "http", "method": "GET", "path": None, "host": None, "headers": {}, "port": None, "body": None,
+            "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": None,
         },
         "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
         "retry": {
@@ -189,13 +190,40 @@ def test_what_was_written_arrives_in_the_specs() -> None:
         BackendSpec(
             id="b-2",
             url=B,
-            health=HealthPolicy(path="/common", rise=5, timeout_s=0.5),
+            health=HealthPolicy(path="/common", rise=5, timeout_s=0.5, statuses=OK_STATUSES),
             breaker=breaker,
             preserve_host=False,
         ),
     )
     assert loaded.backends[0].zone == "eu-1"
     assert loaded.retry_policy == RetryPolicy(frozenset({500, 503}), attempts=2, deadline_s=5, body_bytes=0)
+
+
+def test_until_a_path_is_written_whatever_answers_below_500_is_good() -> None:
+    """An application of one's own has no /health: every request was 503, and the log said only Offline."""
+
+    def health(common: dict[str, Any], own: dict[str, Any] | None = None) -> HealthPolicy:
+        text = json.dumps({"backends": [{"url": "http://a", "health": own}], "health": common})
+        (spec,) = parse(text).specs()
+        assert parse(parse(text).to_json()).specs() == (spec,)
+        return spec.health
+
+    assert (health({}).path, health({}).statuses) == ("/health", ANSWERED)
+    assert health({"path": "/health"}).statuses == OK_STATUSES
+    assert health({}, {"path": "/up"}).statuses == OK_STATUSES
+    assert health({"path": "/up"}, {"rise": 1}).statuses == OK_STATUSES
+    assert health({"path": "/up"}, {"path": None}).statuses == ANSWERED
+    assert health({"statuses": [204]}).statuses == {204}
+    assert health({"host": "a:1", "body": "ok", "fall": 1}).statuses == ANSWERED
+
+
+def test_a_probe_is_what_the_operator_writes() -> None:
+    written = {"method": "POST", "host": "a.example:80", "headers": {"X-A": " b", "c": ""}, "port": 9, "body": "ok"}
+    (spec,) = parse(json.dumps({"backends": ["http://a"], "health": written})).specs()
+    found = spec.health
+    assert (found.method, found.host, found.port, found.body) == ("POST", "a.example:80", 9, "ok")
+    assert found.headers == (("X-A", "b"), ("c", ""))
+    assert found.question == "POST /health on port 9"
 
 
 def test_an_id_is_made_of_host_and_port_and_is_always_a_unique_label() -> None:

@@ -102,8 +102,8 @@ class Shared(IntEnum):
     DOWN_SINCE = 35  # seconds, double: when its probes last called it unhealthy
 
 
-CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 17)
-"""The shared cells that hold the latest probe's one line for people: 128 bytes of UTF-8, filled up with NUL."""
+CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 33)
+"""The shared cells that hold the latest probe's one line for people: 256 bytes of UTF-8, filled up with NUL."""
 
 WINDOW_PARTS: Final = 10
 """The breaker's window moves in steps of a tenth."""
@@ -140,6 +140,7 @@ LAYOUT: Final = ",".join(
         *(f"latency {bound:g}" for bound in (*LATENCY_BOUNDS_S, float("inf"))),
         *(f"duration {bound:g}" for bound in (*DURATION_BOUNDS_S, float("inf"))),
         *(f"shared {cell.name}" for cell in Shared),
+        f"detail {CHECK_DETAIL.stop - CHECK_DETAIL.start}",
     )
 )
 """The layout's name: two rows with equal names can be added up."""

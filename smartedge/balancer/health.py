@@ -16,24 +16,43 @@ from smartedge.balancer.cells import Row, Shared, private_row
 HealthState = Literal["unknown", "healthy", "unhealthy"]
 HealthChange = Literal["up", "down"]
 
+ProbeType = Literal["http", "tcp", "none"]
+
 OK_STATUSES: Final = frozenset(range(200, 300))
+
+PATH: Final = "/health"
+"""What is asked for unless the operator says otherwise."""
+
+ANSWERED: Final = frozenset(range(100, 500))
+"""Whoever answers with these is there, and works: nobody has said that there is anything at the path that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """How a backend is probed, as the operator wrote it; `statuses` are the codes that mean "healthy"."""
+    """How a backend is probed, as the operator wrote it; `statuses` are the codes that mean "healthy".
 
-    path: str = "/health"
+    type: `tcp` makes a connection, no more; `none` asks nothing, and the backend counts as healthy. host: None for what
+    clients' requests carry, as far as it is known. port: None for the one of the URL. body: a text that has to be in the answer.
+    """
+
+    type: ProbeType = "http"
+    method: str = "GET"
+    path: str = PATH
+    host: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    port: int | None = None
+    body: str | None = None
     interval_s: float = 2.0
     timeout_s: float = 1.0
     fall: int = 3
     rise: int = 2
-    statuses: frozenset[int] = OK_STATUSES
+    statuses: frozenset[int] = ANSWERED
 
     @property
     def question(self) -> str:
         """What is asked, as people write it."""
-        return f"GET {self.path}"
+        where = "" if self.port is None else f" on port {self.port}"
+        return f"{self.method} {self.path}{where}" if self.type == "http" else f"connect{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +99,8 @@ class Health:
 
     @property
     def state(self) -> HealthState:
-        """What the probes say."""
-        return STATES[self.ints[HEALTH]]
+        """What the probes say; whom nobody asks is taken for healthy."""
+        return STATES[self.ints[HEALTH]] if self.policy.type != "none" else "healthy"
 
     @property
     def changing(self) -> bool:

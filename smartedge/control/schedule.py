@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Schedule:
         """Begin where another worker stopped: each is due an interval after its last probe."""
         self._entries = {}
         self._heap.clear()
-        for backend in backends:
+        for backend in _probed(backends):
             self._entries[backend.key] = entry = Entry(backend)
             check = backend.learned.last_check
             self._put(entry, now if check is None else max(now, check.at + self._interval(backend)))
@@ -54,7 +54,7 @@ class Schedule:
     def sync(self, backends: Sequence[Backend], now: float) -> None:
         """Take over the members: what is new or probed in another way is due at once, what is gone is out."""
         known, self._entries = self._entries, {}
-        for backend in backends:
+        for backend in _probed(backends):
             entry = known.get(backend.key)
             if entry is not None and _question(entry.backend) == _question(backend):
                 entry.backend = backend
@@ -122,6 +122,10 @@ class Schedule:
         entry.due = due
         entry.ticket = next(self._tickets)
         heapq.heappush(self._heap, (due, entry.ticket, entry))
+
+
+def _probed(backends: Sequence[Backend]) -> Iterator[Backend]:
+    return (backend for backend in backends if backend.spec.health.type != "none")
 
 
 def _question(backend: Backend) -> object:

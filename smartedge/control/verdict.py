@@ -1,4 +1,4 @@
-"""What a probe's answer means: the status is read from the connection, and judged by the backend's policy."""
+"""What a probe's answer means: it is read from the connection, and judged by the backend's policy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ from dataclasses import dataclass
 
 import httptools
 
-from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.health import ANSWERED, HealthPolicy
 
 HEAD_BYTES = 64 * 1024  # of an answer's head, interim ones included; more is no health answer
+BODY_BYTES = 64 * 1024  # of a body are looked at
+
+PLAIN = HealthPolicy()
+
+HOST_REFUSALS = (
+    # status, what its body has, and who answers so
+    (400, b"DisallowedHost", "Django's ALLOWED_HOSTS"),  # with DEBUG
+    (400, b"<title>Bad Request (400)</title>", "Django's ALLOWED_HOSTS"),  # without
+    (400, b"Invalid host header", "TrustedHostMiddleware"),  # Starlette and FastAPI
+    (403, b"Blocked host", "Rails' config.hosts"),
+    (403, b"Blocked request. This host", "Vite's allowedHosts"),
+    (403, b"Invalid Host header", "webpack's allowedHosts"),
+    (421, b"", "the server"),  # RFC 9110 section 15.5.20: Misdirected Request
+)
+MAY_REFUSE_HOST = frozenset(status for status, _, _ in HOST_REFUSALS)
 
 
 class ProbeError(Exception):
@@ -27,17 +42,41 @@ class ProbeResult:
     took_s: float
 
 
-def judge(status: int, policy: HealthPolicy, took_s: float) -> ProbeResult:
-    """Whether this is a status that the operator expects."""
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """An answer's status, and as much of its body as was looked at."""
+
+    status: int
+    body: bytes = b""
+
+
+def judge(answer: ProbeAnswer, policy: HealthPolicy, took_s: float, host: str = "") -> ProbeResult:
+    """Whether this is an answer that the operator expects. host: what the probe's Host field was."""
+    status = answer.status
+    detail = f"status {status}"
     ok = status in policy.statuses
-    expectation = "" if ok else f", expected {ranges(policy.statuses)}"
-    return ProbeResult(ok, status, f"status {status}{expectation}", took_s)
+    if not ok:
+        detail += ", expected " + ("less than 500" if policy.statuses == ANSWERED else ranges(policy.statuses))
+    elif policy.body is not None and policy.body.encode() not in answer.body:
+        ok = False
+        detail += f", without the text {policy.body!r}"
+    if refuser := refuses_host(answer):
+        detail += f'; {refuser} refuses the Host "{host}": write health.host'
+    return ProbeResult(ok, status, detail, took_s)
 
 
-def read_status(recv: Callable[[int], bytes]) -> int:
-    """Read the head of an answer, and interim ones before it, for its status; ProbeError if there is none.
+def refuses_host(answer: ProbeAnswer) -> str | None:
+    """Return what seems to have refused a request for its Host field, None when nothing has."""
+    for status, mark, refuser in HOST_REFUSALS:
+        if answer.status == status and mark in answer.body:
+            return refuser
+    return None
 
-    recv: waits for bytes, at most as many as it is told; none at the end.
+
+def read_answer(recv: Callable[[int], bytes], policy: HealthPolicy = PLAIN) -> ProbeAnswer:
+    """Read the head of an answer, and interim ones before it; ProbeError if there is none. Of its body what matters, too.
+
+    recv: waits for bytes, at most as many as it is told; none at the end. Raises TimeoutError.
     """
     head, size = _Head(), 0
     while True:
@@ -47,11 +86,27 @@ def read_status(recv: Callable[[int], bytes]) -> int:
         size += len(data)
         valid = head.feed(data)
         if head.status is not None:
-            return head.status  # whatever follows the head, garbage too, is not looked at
+            break  # what follows, garbage too, matters only where a text is looked for
         if not valid:
             raise ProbeError("not HTTP")
         if size >= HEAD_BYTES:
             raise ProbeError(f"the head of the answer is over {HEAD_BYTES // 1024} KiB")
+    if policy.method != "HEAD" and (policy.body is not None or head.status in MAY_REFUSE_HOST):
+        wanted = None if policy.body is None else policy.body.encode()
+        _read_body(recv, head, wanted)
+    return ProbeAnswer(head.status, bytes(head.body))
+
+
+def _read_body(recv: Callable[[int], bytes], head: _Head, wanted: bytes | None) -> None:
+    """Read on until the end, or until it is known; it is a matter of luck where the text is only a hint for people."""
+    try:
+        while not head.complete and len(head.body) < BODY_BYTES and (wanted is None or wanted not in head.body):
+            data = recv(8192)
+            if not data or not head.feed(data):
+                return
+    except OSError:  # a TimeoutError is one
+        if wanted is not None:
+            raise
 
 
 class _Head:
@@ -59,6 +114,8 @@ class _Head:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.body = bytearray()
+        self.complete = False
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
@@ -76,6 +133,15 @@ class _Head:
         status = self._parser.get_status_code()
         if self.status is None and (status >= 200 or status == 101):
             self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        """Called by the parser for each piece of a body."""
+        if not self.complete:
+            self.body += data
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of each message."""
+        self.complete = self.status is not None
 
 
 def ranges(codes: Iterable[int]) -> str:

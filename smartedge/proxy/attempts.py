@@ -216,6 +216,7 @@ class Attempts:
 
     def nudge(self, backend: Backend) -> None:
         """Have a backend probed soon that this request could use."""
+        self._forwarder.clients_host = self.request.fields.host
         self._forwarder.events.unreachable(backend)
 
     def lease_now(self, now: float, tried: Sequence[Backend], *, must: bool = True) -> Lease:

@@ -105,7 +105,8 @@ class Forwarder:
     edge: the row for the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
     exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
     limiter: keeps clients to their rates, if there are any. queue: has those wait, in `queued`, who find all backends full.
-    hedges: who waits for an answer that may be late; None when nothing is hedged.
+    hedges: who waits for an answer that may be late; None when nothing is hedged. clients_host: the Host of a request that came
+    lately and is recorded, or found no backend: all others cost nothing for what hardly ever matters (control/probe.py).
     """
 
     def __init__(self, pool: Pool, plan: Plan, edge: Learned, events: Events, next_id: Callable[[], str]) -> None:
@@ -122,6 +123,7 @@ class Forwarder:
         self.log: Callable[[Exchange], None] | None = None
         self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
         self.tunnels = Tunnels()
+        self.clients_host: bytes | None = None
         self.apply(plan)
 
     def apply(self, plan: Plan) -> None:
@@ -156,8 +158,10 @@ class Forwarder:
         try:
             if explain.left < 0 or request.fields.for_edge:
                 trace = exchange.trace = explain.begin(request)
+                self.clients_host = request.fields.host
             exchange.run()
         except EdgeError as error:
+            self.clients_host = request.fields.host
             exchange.fail(error)
         except BaseException:
             exchange.close()

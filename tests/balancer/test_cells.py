@@ -40,7 +40,7 @@ def test_every_cell_of_a_row_has_one_meaning_and_a_name_in_the_layout() -> None:
     window = [WINDOW_TICK, *(first + part for first in (WINDOW_REQUESTS, WINDOW_FAILURES) for part in range(WINDOW_PARTS))]
     parts = [list(Cell), row[CODE_CELLS], window, row[LATENCY_CELLS], row[DURATION_CELLS]]
     assert [int(cell) for part in parts for cell in part] == row
-    assert len(set(LAYOUT.split(","))) == ROW_CELLS - len(window) + 1 + len(Shared)
+    assert len(set(LAYOUT.split(","))) == ROW_CELLS - len(window) + 1 + len(Shared) + len(["detail"])
     assert max(Shared) < CHECK_DETAIL.start < CHECK_DETAIL.stop <= ROW_CELLS
     assert len(row[CODE_CELLS]) == len(CODE_LABELS)
     assert len(row[LATENCY_CELLS]) == len(LATENCY_BOUNDS_S) + 1

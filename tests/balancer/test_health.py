@@ -59,10 +59,17 @@ def test_another_policy_is_followed_from_the_next_probe_on() -> None:
     assert [health.probed(False) for _ in range(3)] == [None, None, "down"]
 
 
-def test_by_default_every_2xx_is_healthy() -> None:
+def test_by_default_every_answer_below_500_is_healthy() -> None:
     statuses = HealthPolicy().statuses
-    assert {200, 204, 299} <= statuses
-    assert not statuses & {199, 300, 404, 503}
+    assert {200, 204, 302, 404, 499} <= statuses
+    assert not statuses & {500, 503}
+
+
+@pytest.mark.parametrize("written", ["", "+", "----"])
+def test_whom_nobody_asks_is_taken_for_healthy(written: str) -> None:
+    health, _ = probed(written)
+    health.policy = HealthPolicy(type="none")
+    assert health.state == "healthy"
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 5), st.integers(1, 5))

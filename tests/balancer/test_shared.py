@@ -224,8 +224,8 @@ def test_the_first_worker_brings_along_what_it_knew_before() -> None:
     ("found", "kept"),
     [
         (Found(False, None, "connection refused"), "connection refused"),
-        (Found(False, 503, "é" * 100), "é" * 64),
-        (Found(False, None, "x" + "é" * 100), "x" + "é" * 63),
+        (Found(False, 503, "é" * 200), "é" * 128),
+        (Found(False, None, "x" + "é" * 200), "x" + "é" * 127),
         (Found(True, 200, ""), ""),
     ],
 )

@@ -339,6 +339,44 @@ def test_a_loop_that_dies_is_logged_and_starts_again(how: str, caplog: pytest.Lo
     assert "the health loop died and starts again" in caplog.text
 
 
+def test_a_probe_that_turns_good_readmits_an_ejected_backend_and_that_is_told() -> None:
+    results = iter([GOOD, GOOD, BAD, GOOD])
+    done = Event()
+
+    def probe(backend: Backend) -> ProbeResult:
+        result = next(results, None)
+        if result is BAD:
+            backend.learned.breaker.eject(time.monotonic(), random.Random(1))
+        if result is None:
+            done.set()
+            gevent.sleep(3600)
+        assert result is not None
+        return result
+
+    backend = member()
+    with Edge(backend, probe=probe) as edge:
+        assert done.wait(5)
+    assert [change for _, change, _ in edge.changes] == ["up", "closed"]
+    assert backend.learned.breaker.state == "closed"
+
+
+def test_whom_nobody_asks_is_healthy_and_nobody_asks_him() -> None:
+    asked: list[str] = []
+
+    def probe(backend: Backend) -> ProbeResult:
+        asked.append(backend.id)
+        return BAD
+
+    silent, other = member(label="silent", health=HealthPolicy(type="none")), member("http://b", "b")
+    with Edge(silent, other, probe=probe) as edge:
+        until(lambda: len(asked) > 3)
+        edge.loop.nudge(silent)
+        until(lambda: len(asked) > 6)
+    assert set(asked) == {"b"}
+    assert silent.why_not(time.monotonic()) is None
+    assert silent.learned.health.state == "healthy"
+
+
 def test_a_server_that_goes_down_and_comes_back_is_seen_both_times() -> None:
     with Script() as server, Edge(member(server.url), probe=HttpProbe()) as edge:
         until(lambda: len(edge.changes) == 1)
