@@ -239,8 +239,13 @@ def _backend(
         "ewma_s": round(backend.learned.ewma.mean_s, 6),
         "p50_s": _rounded(quantile(0.5, recent.latencies)),
         "p99_s": _rounded(quantile(0.99, recent.latencies)),
-        "last_check": None if check is None else asdict(replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))),
+        "last_check": None if check is None else _check(check, backend),
     }
+
+
+def _check(check: LastCheck, backend: Backend) -> Document:
+    rounded = replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))
+    return {"asked": backend.spec.health.question} | asdict(rounded)
 
 
 def _reading(edge: Edge, backend: Backend) -> BackendReading:

@@ -11,8 +11,11 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+from smartedge.balancer.health import HealthPolicy
 from smartedge.simulator.draws import work_of
 from smartedge.simulator.scenario import BehaviourConfig
+
+USUAL = HealthPolicy()
 
 Failure = Literal["refused", "cut"]
 Call = Callable[[float, Any], None]
@@ -86,18 +89,20 @@ class Machine:
         else:
             self._queue.append((ready, asked))
 
-    def probe(self, chance: float) -> bool | None:
+    def probe(self, chance: float, policy: HealthPolicy = USUAL) -> bool | None:
         """Say what a probe finds: whether it is good; None when there is no answer before its time is over."""
         behaviour = self.behaviour
         if self._state in ("leaving", "down"):
             return False
+        if policy.type == "tcp":
+            return True
         if self._state == "stopped":
             return None
         if behaviour.probes != "same":
             return behaviour.probes == "good"
         if self._state == "hang":
             return None
-        return chance >= behaviour.fail_ratio
+        return chance >= behaviour.fail_ratio or behaviour.fail_status in policy.statuses
 
     def _begin(self, ready: float, asked: Asked) -> None:
         behaviour = self.behaviour

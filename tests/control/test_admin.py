@@ -428,7 +428,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "ewma_s": 0.0,
         "p50_s": None,
         "p99_s": None,
-        "last_check": {"at": 1.75e9, "ok": True, "status": 200, "detail": "status 200", "took_s": 0.002},
+        "last_check": {"asked": "GET /health", "at": 1.75e9, "ok": True, "status": 200, "detail": "status 200", "took_s": 0.002},
         "recent": {"requests_per_s": 0.0, "failed_per_s": 0.0, "share_ratio": 0.0},
     }
     assert (backends[1]["zone"], backends[1]["last_check"]) == (None, None)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from smartedge.balancer.health import OK_STATUSES, HealthPolicy
 from tests.simulator.makers import Asked, Clock
 
 
@@ -163,3 +166,18 @@ def test_a_machine_that_was_down_comes_back_with_an_empty_cache() -> None:
     clock.machine.take(3.0, Asked("cold again", key=1))
 
     assert clock.run() == [(1.0, "cold", 200), (4.0, "cold again", 200)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "behaviour", "found"),
+    [
+        (HealthPolicy(), {"fail_ratio": 1, "fail_status": 404}, True),
+        (HealthPolicy(statuses=OK_STATUSES), {"fail_ratio": 1, "fail_status": 404}, False),
+        (HealthPolicy(), {"fail_ratio": 1, "fail_status": 500}, False),
+        (HealthPolicy(type="tcp"), {"fail_ratio": 1}, True),
+        (HealthPolicy(type="tcp"), {"state": "hang"}, True),
+        (HealthPolicy(type="tcp"), {"state": "down"}, False),
+    ],
+)
+def test_a_probe_judges_as_the_edges_do(policy: HealthPolicy, behaviour: dict[str, Any], found: bool) -> None:
+    assert Clock(**behaviour).machine.probe(0.5, policy) is found
