@@ -52,6 +52,7 @@ bench-routing: venv ## measure p99 and errors while backends are slow, fail, han
 
 docs: venv ## make the tables and pictures of the documentation anew: some two minutes of simulation
 	@$(PY) docs/make_configuration.py
+	@$(PY) docs/make_metrics.py
 	@$(PY) docs/make_choosing.py
 
 clean: ## remove the virtual environment and every cache

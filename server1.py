@@ -9,8 +9,9 @@ line or while it runs:
     POST /echo              the request's body, sent back
     GET  /headers           the request's headers as they arrived here
     GET  /health            200, or 503 while unhealthy
-    GET  /__control         how it behaves now: {"delay_s": 0.0, "fail_ratio": 0.0, "healthy": true}
+    GET  /__control         how it behaves now: {"delay_s": 0.0, "fail_ratio": 0.0, "healthy": true, "running": true}
     POST /__control         change any of these: curl localhost:8081/__control -d '{"delay_s": 0.2}'
+                            "running": false ends the server as SIGTERM does
 
 `/__control` answers this machine only, and only when asked directly: never through a balancer or for a web
 page elsewhere. Slowness and failures spare `/health` and `/__control`: each can be watched by itself.
@@ -61,6 +62,7 @@ class Behaviour:
     delay_s: float = 0.0
     fail_ratio: float = 0.0
     healthy: bool = True
+    running: bool = True
 
     def errors(self) -> list[str]:
         """Name everything that is wrong with these values, or nothing."""
@@ -69,8 +71,7 @@ class Behaviour:
             found.append("delay_s: a number of seconds from 0 to 3600 is wanted")
         if type(self.fail_ratio) not in (int, float) or not 0 <= self.fail_ratio <= 1:
             found.append("fail_ratio: a number from 0 to 1 is wanted")
-        if type(self.healthy) is not bool:
-            found.append("healthy: true or false is wanted")
+        found += [f"{name}: true or false is wanted" for name in ("healthy", "running") if type(getattr(self, name)) is not bool]
         return found
 
     def changed_by(self, text: bytes) -> Behaviour:
@@ -223,6 +224,7 @@ class Server:
     def __init__(self, name: str, behaviour: Behaviour) -> None:
         self.name = name
         self.behaviour = behaviour
+        self.stop = asyncio.Event()
         self.requests = 0
         self.stopping = False
         self.clients: dict[asyncio.Task[None], bool] = {}  # is it in the middle of a request?
@@ -317,17 +319,18 @@ class Server:
                 self.behaviour = self.behaviour.changed_by(body)
             except ValueError as error:
                 return in_json(400, {"error": str(error)})
+            if not self.behaviour.running:
+                self.stop.set()
         elif request.method not in ("GET", "HEAD"):
             return in_json(405, {"error": "GET shows, POST changes"})
         return in_json(200, asdict(self.behaviour))
 
     async def run(self, sockets: list[socket.socket]) -> None:
-        """Serve until SIGINT or SIGTERM, then let answers that are under way finish for up to GRACE_S."""
-        stop = asyncio.Event()
+        """Serve until SIGINT, SIGTERM or the word of /__control, then let answers under way finish for up to GRACE_S."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
         listeners = [await asyncio.start_server(self.serve, sock=sock, backlog=1024) for sock in sockets]
-        await stop.wait()
+        await self.stop.wait()
         self.stopping = True
         for listener in listeners:
             listener.close()
@@ -358,6 +361,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 if sockets and port == 0:
                     address = (address[0], sockets[0].getsockname()[1], *address[2:])
                 opened.bind(address)
+                opened.listen(1024)  # before it says that it is there: a client may be quicker than the loop's start
             except OSError as error:
                 if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # this machine has no IPv6

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -15,6 +16,7 @@ from smartedge.app import CATCH_ALL, create_app
 from smartedge.cli import program
 from smartedge.config import Config, parse
 from smartedge.control.metrics import TABLE
+from smartedge.requestlog import _NO_FIELDS
 from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,66 @@ def test_the_reference_table_is_made_of_the_schema_of_today() -> None:
     module = docs_script("make_configuration")
 
     assert module.page() == text(module.PAGE), "run: python docs/make_configuration.py"
+
+
+def test_the_table_of_metrics_is_made_of_the_programs_own() -> None:
+    module = docs_script("make_metrics")
+
+    assert module.page() == text(module.PAGE), "run: python docs/make_metrics.py"
+
+
+def test_the_picture_at_the_head_of_the_readme_shows_what_there_is_today() -> None:
+    """It is drawn from a real session by docs/make_demo.py; what the program and the tour say alike must be the same in it."""
+    maker = docs_script("make_demo")
+    drawn = "\n".join(
+        "".join(row.itertext()) for row in ElementTree.parse(maker.PICTURE).getroot().iter() if row.tag.endswith("text")
+    )
+    usual = parse(text(ROOT / "backends.json"))
+
+    for line in (
+        f"ok: {len(usual.backends)} backends, strategy {usual.strategy}",
+        "🚀 SmartEdge iniciado na porta 8080",
+        "✅ http://localhost:8082 OK",
+        "❌ http://localhost:8081 Offline",
+        f"$ {maker.STOP}",
+        "Failed requests:        0",
+    ):
+        assert line in drawn, "run: python docs/make_demo.py"
+    for readme in READMES:
+        assert f"\nok: {len(usual.backends)} backends, strategy {usual.strategy}\n" in text(readme)
+        assert f"$ {maker.STOP}\n" in text(readme)
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", text(index))}
+
+    assert {page for page in PAGES if page != index} - linked == set()
+
+
+@every_readme
+def test_an_access_log_line_has_the_fields_that_are_shown(readme: Path) -> None:
+    """The example lacked `hedges`, of which the page about overload told."""
+    (line,) = [block for block in blocks(readme, "json") if block.startswith('{"time"')]
+
+    assert list(json.loads(line)) == ["time", *_NO_FIELDS]
+
+
+@every_readme
+def test_what_speed_costs_is_what_was_measured(readme: Path) -> None:
+    """It named figures that were in no table."""
+    told = re.search(r"(\d[.,]\d\d) \((\d[.,]\d\d)–(\d[.,]\d\d)\)", text(readme))
+    assert told is not None
+    rows = {
+        cells[1].strip("* "): cells[2]
+        for line in text(ROOT / "docs" / "performance.md").splitlines()
+        if (cells := line.split("|"))[3:]
+    }
+    measured = re.findall(r"\d\.\d\d", rows["smartedge"])
+
+    assert [figure.replace(",", ".") for figure in told.groups()] == measured[:3]
+    for peer in ("nginx", "haproxy"):
+        assert round(float(measured[0]) / float(rows[peer].split()[0])) == 3  # "three times that of nginx or HAProxy"
 
 
 def test_the_reference_names_every_key() -> None:
@@ -155,6 +217,13 @@ def test_every_file_that_is_named_as_code_exists(page: Path) -> None:
     named = re.findall(r"`((?:deploy|bench|docs|tests)/[\w./-]*\w|server\d\.py)`", text(page))
 
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@every_page
+def test_every_module_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`((?:balancer|control|discovery|proxy|simulator)/\w+\.py|app\.py|edge\.py)`", text(page))
+
+    assert [name for name in named if not (ROOT / "smartedge" / name).exists()] == []
 
 
 def test_both_readmes_show_the_same_commands_and_answers() -> None:

@@ -189,7 +189,7 @@ def test_health_is_not_counted_as_a_request(url: str) -> None:
 
 def test_behaviour_is_set_on_the_command_line_and_shown() -> None:
     with example("--delay", "0.3", "--fail-rate", "1") as (_, where):
-        shown = {"delay_s": 0.3, "fail_ratio": 1.0, "healthy": True}
+        shown = {"delay_s": 0.3, "fail_ratio": 1.0, "healthy": True, "running": True}
         assert ask(f"{where}/__control").json() == shown
         started = time.monotonic()
         assert ask(where).status == 500
@@ -199,7 +199,7 @@ def test_behaviour_is_set_on_the_command_line_and_shown() -> None:
 def test_behaviour_changes_while_it_runs_and_what_is_not_named_stays() -> None:
     with example() as (_, where):
         changed = ask(f"{where}/__control", "POST", body='{"fail_ratio": 1}')
-        assert changed.json() == {"delay_s": 0.0, "fail_ratio": 1, "healthy": True}
+        assert changed.json() == {"delay_s": 0.0, "fail_ratio": 1, "healthy": True, "running": True}
         assert ask(where).status == 500
         assert ask(f"{where}/__control", "POST", body='{"delay_s": 0.01}').json()["fail_ratio"] == 1
         assert ask(f"{where}/__control", "DELETE").status == 405
@@ -211,6 +211,7 @@ def test_behaviour_changes_while_it_runs_and_what_is_not_named_stays() -> None:
         ('{"delay_s": -1, "fail_ratio": 2, "healthy": 1}', ["delay_s", "fail_ratio", "healthy"]),
         ('{"healthy": false, "speed": 1}', ["speed: no such setting"]),
         ('{"delay_s": true}', ["delay_s"]),
+        ('{"running": 0}', ["running"]),
         ('{"delay_s": NaN}', ["delay_s"]),
         ('{"delay_s": 1e999}', ["delay_s"]),
         ('{"fail_ratio": null, "healthy": false}', ["fail_ratio"]),
@@ -274,6 +275,15 @@ def test_slow_answers_do_not_hold_up_other_clients() -> None:
 def test_a_signal_ends_it_quietly_and_at_once_despite_idle_clients(how: signal.Signals) -> None:
     with example() as (server, where), socket.create_connection(("127.0.0.1", int(where.rpartition(":")[2]))):
         assert server.stop(how, timeout_s=2) == 0
+        assert server.lines == [f"server1 on {where}"]
+
+
+def test_it_can_be_told_to_stop_by_whoever_asks_its_port() -> None:
+    """`kill $(pgrep -f server1.py)` in the README's tour ended everybody's."""
+    with example() as (server, where):
+        told = ask(f"{where}/__control", "POST", body='{"running": false}')
+        assert (told.status, told.json()["running"]) == (200, False)
+        assert server.wait(2) == 0
         assert server.lines == [f"server1 on {where}"]
 
 

@@ -58,11 +58,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(tree: Path) -> Iterator[Path]:
-    """The copy's backends.json, put back as it was afterwards."""
+    """The copy's backends.json, afterwards put back as it was, and reloaded by an edge that runs."""
     path = tree / "backends.json"
     before = path.read_bytes()
     yield path
     path.write_bytes(before)
+    if listens(8080):
+        assert ask(f"{EDGE}/api/reload", "POST").status == 200
 
 
 @contextmanager
@@ -264,6 +266,68 @@ def test_load_test_without_ab_says_how_to_install_it(tree: Path, tmp_path: Path)
     assert said(refused) == ["ab is missing; install it with: sudo apt install apache2-utils"]
 
 
+# The tour of the README.
+
+Step = tuple[str, list[str]]
+
+
+def steps() -> list[Step]:
+    """Each command of the tour with the lines that are shown for it."""
+    section = (ROOT / "README.md").read_text().partition("## Watch it react")[2].partition("\n## ")[0]
+    lines = "".join(re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)).splitlines()
+    found: list[Step] = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def in_general(line: str) -> str:
+    """A line without what is another time another number."""
+    return re.sub(r" +\d+ +GET|(?<=in )\d+", " N", line)
+
+
+@contextmanager
+def no_server_is_left() -> Iterator[None]:
+    """Stop the servers that the tour starts in the background, wherever it ended."""
+    try:
+        yield
+    finally:
+        for port in (8081, 8083):
+            if listens(port):
+                ask(f"http://127.0.0.1:{port}/__control", "POST", body='{"running": false}')
+
+
+def typed(command: str, tree: Path) -> list[str]:
+    """Run a command as in a shell; what it printed. A server in the background goes on."""
+    printed = tree.parent / "printed"
+    with printed.open("w+") as output:
+        environment = {**os.environ, **CLEAN}
+        subprocess.run(["bash", "-c", command], cwd=tree, stdout=output, stderr=output, env=environment, timeout=60)
+    return printed.read_text().splitlines()
+
+
+def test_the_tour_runs_as_it_stands_and_ends_as_it_began(tree: Path) -> None:
+    """It left a broken backends.json and two busy ports, and its `kill $(pgrep -f server1.py)` ended everybody's server1."""
+    before = {path.name: path.read_bytes() for path in tree.iterdir() if path.is_file()}
+    with make_run(tree) as edge, no_server_is_left():
+        for command, shown in steps():
+            if command == "python3 server1.py &":
+                edge.wait_for(r"^❌ http://localhost:8081 Offline$", 10)
+            said = typed(command, tree)
+            assert list(map(in_general, said[len(said) - len(shown) :])) == list(map(in_general, shown)), command
+            if command == "python3 server1.py &":
+                wait_until(lambda: edge.output.count("✅ http://localhost:8081 OK") == 2, 10, "two good probes")
+            elif command.startswith("python3 server2.py --port 8083 "):
+                wait_until(lambda: listens(8083), 10, command)
+        edge.interrupt()
+        edge.wait(15)
+        assert not any(listens(port) for port in (8080, 8081, 8082, 8083))
+    assert {path.name: path.read_bytes() for path in tree.iterdir() if path.is_file()} == before
+
+
 # The experiments of the README.
 
 
@@ -286,7 +350,11 @@ class TestExperiments:
         assert tested.returncode == 0, tested.stdout + tested.stderr
         assert re.search(r"^Failed requests:\s+0$", tested.stdout, re.MULTILINE)
         shares = re.findall(r"http://localhost:808[12] +(\d+) +([\d.]+)%$", tested.stdout, re.MULTILINE)
-        assert [(int(count), float(share)) for count, share in shares] == [(500, 50.0), (500, 50.0)]
+        assert [round(float(share), -1) for _, share in shares] == [
+            50,
+            50,
+        ]  # exactly, unless the machine is busy with other things
+        assert sum(int(count) for count, _ in shares) == 1000
         assert "1000 of 1000 requests complete, 0 failed, 0 with a status other than 2xx" in tested.stdout
 
     def test_load_test_takes_numbers_an_address_and_keep_alive(self, started: Running, tree: Path) -> None:
