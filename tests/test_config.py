@@ -102,7 +102,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
 def test_the_file_in_the_repository_names_the_two_example_backends() -> None:
     loaded = load(ROOT / "backends.json")
     assert [backend.url for backend in loaded.backends] == ["http://localhost:8081", "http://localhost:8082"]
-    assert loaded.strategy == "round_robin"
+    assert loaded.strategy == "adaptive"
 
 
 def test_the_example_of_the_design_is_accepted() -> None:
