@@ -271,9 +271,9 @@ def test_load_test_without_ab_says_how_to_install_it(tree: Path, tmp_path: Path)
 Step = tuple[str, list[str]]
 
 
-def steps() -> list[Step]:
-    """Each command of the tour with the lines that are shown for it."""
-    section = (ROOT / "README.md").read_text().partition("## Watch it react")[2].partition("\n## ")[0]
+def steps(title: str) -> list[Step]:
+    """Each command of a section of the README with the lines that are shown for it."""
+    section = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     lines = "".join(re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)).splitlines()
     found: list[Step] = []
     for line in lines:
@@ -313,7 +313,7 @@ def test_the_tour_runs_as_it_stands_and_ends_as_it_began(tree: Path) -> None:
     """It left a broken backends.json and two busy ports, and its `kill $(pgrep -f server1.py)` ended everybody's server1."""
     before = {path.name: path.read_bytes() for path in tree.iterdir() if path.is_file()}
     with make_run(tree) as edge, no_server_is_left():
-        for command, shown in steps():
+        for command, shown in steps("Watch it react"):
             if command == "python3 server1.py &":
                 edge.wait_for(r"^❌ http://localhost:8081 Offline$", 10)
             said = typed(command, tree)
@@ -355,6 +355,13 @@ class TestExperiments:
         assert all(float(share) > 5 for _, share in shares)  # 50 each; how even it is on a busy machine is not shown here
         assert sum(int(count) for count, _ in shares) == 1000
         assert "1000 of 1000 requests complete, 0 failed, 0 with a status other than 2xx" in tested.stdout
+
+    def test_the_endpoints_answer_what_the_readme_shows(self, started: Running, config: Path) -> None:
+        """Not the last one, which shows an edge without backends."""
+        for command, shown in steps("Endpoints")[:-1]:
+            said = [re.sub(r"\d+", "N", line) for line in typed(command.replace("curl", "curl -s"), config.parent)]
+            wanted = [re.sub(r"\d+", "N", line) for line in shown if line != "…"]
+            assert [line for line in wanted if line not in said] == [], command
 
     def test_load_test_takes_numbers_an_address_and_keep_alive(self, started: Running, tree: Path) -> None:
         tested = make(tree, "load-test", "N=60", "C=3", "KEEPALIVE=1", f"URL={EDGE}/some/path")
