@@ -210,7 +210,10 @@ class Trace:
         self._add(vain)
 
     def ended(self, lease: Lease, now: float, outcome: str, status: int = 0, error: Any = None) -> None:
-        """Note how a try ended: "ok", "failed", "abandoned" or "outrun" (a hedge was quicker). error: an EdgeError or None."""
+        """Note how a try ended: "ok", "failed", "abandoned", "outrun" (a hedge was quicker) or "overdue" (it was moved).
+
+        error: an EdgeError or None.
+        """
         for one in self.tries:
             if one.lease is lease and not one.outcome:
                 one.outcome, one.status = outcome, status
@@ -323,6 +326,8 @@ def _failure(one: Try) -> str:
         return f"failed: {one.error.rstrip('.')}" if one.error else f"failed with status {one.status}" if one.status else "failed"
     if one.outcome == "outrun":
         return "was outrun"
+    if one.outcome == "overdue":
+        return "left it unanswered for longer than others take"
     return f"ended {one.outcome}"
 
 

@@ -268,3 +268,10 @@ def test_nothing_is_said_of_no_tries() -> None:
     trace.because("error")
     trace.close(NOW, "failed", 503)
     assert (trace.summary(), trace.why, trace.failed) == ("", ["error"], False)
+
+
+def test_a_try_that_was_moved_away_from_a_silent_backend_says_so() -> None:
+    members = pool(backends(1, 1))
+    trace, lease = traced(members)
+    trace.ended(lease, NOW + 0.2, "overdue")
+    assert trace.summary().endswith(", and left it unanswered for longer than others take")
