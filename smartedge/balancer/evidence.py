@@ -69,20 +69,20 @@ class Evidence:
             return
         if code < CLIENTS_FAULT:
             if code == OUTRUN:
-                self._learn_late(kind, took_s)
+                self._learn_late(kind, took_s, answered=False)
                 return
             kind.learn(at, took_s)
-            self._learn_late(kind, took_s)
+            self._learn_late(kind, took_s, answered=True)
             if took_s <= max(4.0 * kind.usual_s, 0.02):
                 kind.well.append((at - took_s, learned))
         kind.heard[learned] = at
         kind.results.note(learned, at, failed=False)
 
-    def _learn_late(self, kind: Kind, took_s: float) -> None:
+    def _learn_late(self, kind: Kind, took_s: float, *, answered: bool) -> None:
         if self.hedging:
             if kind.hedge is None:
                 kind.hedge = HedgeDelay()
-            kind.hedge.observe(took_s)
+            kind.hedge.observe(took_s, answered=answered)
 
     def failed(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> Blame:
         """Take in that a backend has failed a request; return whose fault it is, by comparison with the others."""

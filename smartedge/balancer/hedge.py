@@ -44,10 +44,10 @@ class HedgeDelay:
         self._counts: list[float] = [0.0] * len(self._fresh)
         self._longest_s = 0.0
 
-    def observe(self, latency_s: float) -> None:
-        """Take in an answer."""
+    def observe(self, latency_s: float, *, answered: bool = True) -> None:
+        """Take in an answer; or, not answered, that one did not come within so long: a hedge was quicker."""
         self._fresh[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
-        if latency_s > self._longest_s:
+        if answered and latency_s > self._longest_s:
             self._longest_s = latency_s
 
     def tick(self, percentile: float) -> None:

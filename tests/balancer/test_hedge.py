@@ -70,3 +70,12 @@ def test_the_delay_stays_where_it_is_though_every_late_try_is_cut_off() -> None:
         delay.tick(0.95)
     assert 0.012 < delay.after_s < 0.03  # 95 of 100 are within 18.7 ms
     assert hedges < 50
+
+
+def test_what_a_hang_costs_does_not_make_the_next_one_cost_twice_as_much() -> None:
+    """A try that a hedge has beaten took as long as the delay, and late would be twice that: 1 s, 2 s, 4 s."""
+    delay = HedgeDelay()
+    for _ in range(4):
+        delay.observe(delay.after_s, answered=False)
+        heard(delay, 0.01)
+    assert delay.after_s == UNKNOWN_S

@@ -59,7 +59,7 @@ def test_a_hang_costs_a_get_the_hedge_delay_and_no_error(edge: LiveEdge) -> None
 def test_a_hedge_that_is_slower_than_the_first_is_given_up(edge: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"first"))) as slow, Script(never_answers()) as hung:
         race(edge, slow, hung, strategy="round_robin")
-        found = {edge.ask().body for _ in range(2)}
+        found = {edge.ask(path).body for path in (b"/one", b"/two")}  # of a kind that has taken 1.5 s before, that is not late
         assert found == {b"first"}
         assert len(hung.requests) == 2
         edge.settled()
@@ -127,7 +127,7 @@ def test_a_first_try_that_fails_while_its_hedge_is_under_way_is_forgotten(edge: 
 def test_a_hedge_that_fails_leaves_the_first_try_alone(edge: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"slow"))) as slow, Script(closes_without_answer()) as bad:
         race(edge, slow, bad)
-        assert [edge.ask().body for _ in range(2)] == [b"slow", b"slow"]
+        assert [edge.ask(path).body for path in (b"/three", b"/four")] == [b"slow", b"slow"]
         assert len(bad.requests) == 2
 
 
@@ -186,7 +186,7 @@ def test_a_streamed_answer_of_a_hedge_comes_whole(edge: LiveEdge) -> None:
 
 def test_a_backend_that_hangs_with_every_request_is_ejected_though_nothing_is_seen_to_time_out(own: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
-        race(own, hung, good, breaker={"failures": 5, "open_s": 60})
+        race(own, hung, good, breaker={"failures": 5, "open_s": 60}, strategy="round_robin")
         for _ in range(14):
             assert own.ask().body == b"good"
         assert own.backends()[0]["breaker"] == "open"
