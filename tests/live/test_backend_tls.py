@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,10 @@ def test_an_answer_behind_the_answer_goes_to_nobody(edge: LiveEdge) -> None:
 
     def lies(call: Call) -> None:
         while call.request():
+            call.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # both at once: it must not come after the next request
             call.send(message(body=b"mine"))
             call.send(message(body=b"not yours"))
+            call.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     with Script(lies, tls=tls_server()) as backend, edge.client() as client:
         edge.configure(https(backend))

@@ -20,27 +20,32 @@ def lines_about(edge: LiveEdge, backend: Script) -> list[str]:
     return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.process.output, re.MULTILINE)
 
 
+def told(edge: LiveEdge, backend: Script, lines: list[str]) -> None:
+    """Wait until these lines are printed, and no others: they are written a moment after what they tell of."""
+    wait_until(lambda: lines_about(edge, backend) == lines, 5, f"{lines}")
+
+
 def test_flips_are_told_once_with_the_lines_that_people_look_for(edge: LiveEdge) -> None:
     with Script() as stays, Script() as flips:
         edge.configure(stays, flips, health=QUICK)
         up, down = f"✅ {flips.url} OK", f"❌ {flips.url} Offline"
-        assert lines_about(edge, flips) == [up]
+        told(edge, flips, [up])
         flips.refuse()
         wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
-        assert lines_about(edge, flips) == [up, down]
+        told(edge, flips, [up, down])
         probes = stays.probes
         wait_until(lambda: stays.probes > probes + 5, 5, "some more probes")
-        assert lines_about(edge, flips) == [up, down]
+        told(edge, flips, [up, down])
         flips.accept()
         wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
-        assert lines_about(edge, flips) == [up, down, up]
-        assert lines_about(edge, stays) == [f"✅ {stays.url} OK"]
+        told(edge, flips, [up, down, up])
+        told(edge, stays, [f"✅ {stays.url} OK"])
 
 
 def test_a_backend_that_is_down_at_the_start_gets_no_traffic(edge: LiveEdge) -> None:
     with Script(answers(body=b"up")) as up, Script(answers(body=b"down"), health=answers(500)) as down:
         edge.configure(up, down, health=QUICK)
-        assert lines_about(edge, down) == [f"❌ {down.url} Offline"]
+        told(edge, down, [f"❌ {down.url} Offline"])
         assert [edge.ask().body for _ in range(10)] == [b"up"] * 10
         assert down.requests == []
 
@@ -132,7 +137,7 @@ def test_traffic_that_cannot_connect_has_the_backend_probed_soon(edge: LiveEdge)
 def test_an_address_that_refuses_is_told_offline_at_once(edge: LiveEdge) -> None:
     with refused_port() as nowhere, Script() as up:
         edge.configure(up, f"http://127.0.0.1:{nowhere}", health=QUICK)
-        assert f"❌ http://127.0.0.1:{nowhere} Offline" in edge.process.output
+        wait_until(lambda: f"❌ http://127.0.0.1:{nowhere} Offline" in edge.process.output, 5, "the line")
 
 
 def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> None:
@@ -144,7 +149,7 @@ def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> 
 
     with Script(act, health=None) as app:
         edge.configure(app)
-        assert lines_about(edge, app) == [f"✅ {app.url} OK"]
+        told(edge, app, [f"✅ {app.url} OK"])
         assert (edge.ask().status, edge.ask().body) == (200, b"hello")
 
 

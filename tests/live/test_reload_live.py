@@ -129,7 +129,7 @@ def test_a_reload_without_a_body_reads_the_file_again_and_says_so(edge: LiveEdge
         file_of(edge).write_text(json.dumps(document_of(edge.directory, new)))
         assert edge.admin("/api/reload", "POST").status == 200
         wait_until(lambda: edge.ask().body == b"new", 2, "the new backend to serve")
-        assert edge.process.output.count("🔄 Backends atualizados via /api/reload") == lines + 1
+        wait_until(lambda: edge.process.output.count("🔄 Backends atualizados via /api/reload") == lines + 1, 5, "the line")
 
 
 def test_a_body_is_persisted_with_the_files_mode(edge: LiveEdge) -> None:

@@ -91,7 +91,7 @@ BREAKS: list[tuple[Act, int]] = [
     (garbage(b"HTTP/1.1 200 OK\r\nX : 1\r\nContent-Length: 0\r\n\r\n"), 502),
     (garbage(b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 0\r\n\r\n"), 502),
     (garbage(b"HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n"), 502),
+    (garbage(b"HTTP/1.1 200 OK\nX : 1\nContent-Length: 0\n\n"), 502),
     (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), 502),
     (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx"), 502),
     (garbage(b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n"), 502),
@@ -103,7 +103,19 @@ BREAKS: list[tuple[Act, int]] = [
 ]
 NAMES = [
     *("close", "reset", "cut-head", "garbage", "http2", "two-lengths", "length-and-chunked", "gzip-chunked", "space-colon"),
-    *("folded", "nul", "bare-lf", "negative", "plus", "status-099", "unasked-101", "endless", "70k-head", "silent", "drips"),
+    *(
+        "folded",
+        "nul",
+        "bare-lf-and-odd",
+        "negative",
+        "plus",
+        "status-099",
+        "unasked-101",
+        "endless",
+        "70k-head",
+        "silent",
+        "drips",
+    ),
 ]
 
 
