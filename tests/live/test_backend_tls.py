@@ -135,8 +135,9 @@ def test_a_certificate_of_ours_is_shown_to_a_backend_that_asks(edge: LiveEdge) -
         assert edge.ask().status == 200
         edge.configure(https(backend), wait=False)
         problem = problem_of(edge)
-        assert problem["status"] == 502  # with TLS 1.3 it says so only after it was sent the request
-        assert "certificate" in problem["detail"].lower()
+        # With TLS 1.3 it says so only after it was sent the request, and its reset may be quicker than what it says.
+        assert problem["status"] in (502, 503)
+        assert "certificate" in problem["detail"].lower() or "reset" in problem["detail"]
         wait_until(lambda: health(edge) == "unhealthy", 5, "the probes to fail")
 
 

@@ -156,9 +156,9 @@ def test_sighup_to_the_arbiter_reloads_and_replaces_nobody(tmp_path: Path, serve
         right = file.read_text()
         file.write_text(right.replace('"backends"', '"strategy": "ewma", "backends"'))
         os.kill(edge.process.pid, signal.SIGHUP)
-        edge.process.wait_for(r"^generation 2 applied by 3/3 workers in \d+ ms; settings changed: strategy$")
+        edge.process.wait_for(r"generation 2 applied by 3/3 workers in \d+ ms; settings changed: strategy$")
         os.kill(edge.process.pid, signal.SIGHUP)
-        edge.process.wait_for(r"^unchanged: generation 2 has been in use$")
+        edge.process.wait_for(r"unchanged: generation 2 has been in use$")
         file.write_text("{")
         os.kill(edge.process.pid, signal.SIGHUP)
         edge.process.wait_for(r"Z ERROR reload refused, nothing changed: ")
@@ -233,8 +233,9 @@ def test_a_worker_that_cannot_connect_has_the_leader_look(tmp_path: Path) -> Non
 def test_any_worker_counts_for_the_whole_edge(edge: LiveEdge) -> None:
     with Script(answers()) as first, Script(answers()) as second:
         edge.configure(first, second)
+        # Requests to backends of earlier tests are forgotten with those, a moment after the reload.
+        wait_until(lambda: sum(worker["requests"] for worker in workers(edge)) == 0, 15, "earlier rows to be freed")
         before = edge.status()
-        worked = sum(worker["requests"] for worker in before["workers"])
         for _ in range(100):
             assert edge.ask().status == 200
         # A request is counted when its last byte has gone, which its client may know first.
@@ -242,7 +243,7 @@ def test_any_worker_counts_for_the_whole_edge(edge: LiveEdge) -> None:
         wait_until(lambda: edge.status()["totals"]["requests"] == counted, 5, "the last one to be counted")
         for status in everybody_says(edge, edge.status):
             assert status["totals"]["requests"] == counted
-            assert sum(worker["requests"] for worker in status["workers"]) - worked == 100
+            assert sum(worker["requests"] for worker in status["workers"]) == 100
             first_count, second_count = (backend["requests"] for backend in status["backends"])
             assert abs(first_count - second_count) <= 2 * WORKERS
         for text in everybody_says(edge, lambda: edge.admin("/metrics").text):
