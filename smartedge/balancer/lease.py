@@ -180,7 +180,10 @@ class Lease:
             # An answer that nobody else has been asked for may be the client's doing: others will tell.
             learned.cells[EXCUSED] += 1
             return None
-        learned.pace.fail()
+        if sent:
+            learned.pace.fail()
+        else:  # Nobody listens: what answers next may be another process, with cold caches.
+            learned.pace.forget()
         change: BreakerChange | None = pool.breaker_failed(self.backend, now, self._ticket)
         return change
 

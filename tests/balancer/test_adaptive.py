@@ -222,3 +222,18 @@ def test_an_explanation_shows_pace_and_turns_and_why_it_was_not_its_turn() -> No
     target.lease(NOW, trace=trace)
     assert "b was picked: next in turn of 2 candidates" not in trace.summary().split("; then ")[-1]
     assert "b, next in turn, has more open than its pace allows" in trace.tries[-1].reason
+
+
+def test_a_restart_that_no_probe_has_seen_makes_a_new_process_too() -> None:
+    """Away for a second, between two probes: only refused connections tell. A quarter of all requests went to the cold one."""
+    target, members = made(1, 1, 1)
+    for one in members:
+        learn(one, 0.008)
+    for lease in [target.lease(NOW) for _ in range(3)]:
+        if lease.backend is members[0]:
+            lease.close(NOW, "failed", sent=False)
+        else:
+            lease.finish(NOW + 0.008, 200)
+    assert not members[0].learned.pace.known
+    later = [target.lease(NOW + 0.1) for _ in range(5)]
+    assert [lease.backend for lease in later].count(members[0]) == 1
