@@ -20,32 +20,33 @@ def lines_about(edge: LiveEdge, backend: Script) -> list[str]:
     return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.process.output, re.MULTILINE)
 
 
-def told(edge: LiveEdge, backend: Script, lines: list[str]) -> None:
-    """Wait until these lines are printed, and no others: they are written a moment after what they tell of."""
-    wait_until(lambda: lines_about(edge, backend) == lines, 5, f"{lines}")
-
-
 def test_flips_are_told_once_with_the_lines_that_people_look_for(edge: LiveEdge) -> None:
     with Script() as stays, Script() as flips:
         edge.configure(stays, flips, health=QUICK)
         up, down = f"✅ {flips.url} OK", f"❌ {flips.url} Offline"
-        told(edge, flips, [up])
+        wait_until(lambda: lines_about(edge, flips) == [up], 5, "the lines")  # they are written by a thread of their own
         flips.refuse()
         wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
-        told(edge, flips, [up, down])
+        wait_until(lambda: lines_about(edge, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
         probes = stays.probes
         wait_until(lambda: stays.probes > probes + 5, 5, "some more probes")
-        told(edge, flips, [up, down])
+        wait_until(lambda: lines_about(edge, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
         flips.accept()
         wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
-        told(edge, flips, [up, down, up])
-        told(edge, stays, [f"✅ {stays.url} OK"])
+        wait_until(
+            lambda: lines_about(edge, flips) == [up, down, up], 5, "the lines"
+        )  # they are written by a thread of their own
+        wait_until(
+            lambda: lines_about(edge, stays) == [f"✅ {stays.url} OK"], 5, "the lines"
+        )  # they are written by a thread of their own
 
 
 def test_a_backend_that_is_down_at_the_start_gets_no_traffic(edge: LiveEdge) -> None:
     with Script(answers(body=b"up")) as up, Script(answers(body=b"down"), health=answers(500)) as down:
         edge.configure(up, down, health=QUICK)
-        told(edge, down, [f"❌ {down.url} Offline"])
+        wait_until(
+            lambda: lines_about(edge, down) == [f"❌ {down.url} Offline"], 5, "the lines"
+        )  # they are written by a thread of their own
         assert [edge.ask().body for _ in range(10)] == [b"up"] * 10
         assert down.requests == []
 
@@ -137,7 +138,7 @@ def test_traffic_that_cannot_connect_has_the_backend_probed_soon(edge: LiveEdge)
 def test_an_address_that_refuses_is_told_offline_at_once(edge: LiveEdge) -> None:
     with refused_port() as nowhere, Script() as up:
         edge.configure(up, f"http://127.0.0.1:{nowhere}", health=QUICK)
-        wait_until(lambda: f"❌ http://127.0.0.1:{nowhere} Offline" in edge.process.output, 5, "the line")
+        edge.process.wait_for(f"❌ http://127.0.0.1:{nowhere} Offline")
 
 
 def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> None:
@@ -149,7 +150,9 @@ def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> 
 
     with Script(act, health=None) as app:
         edge.configure(app)
-        told(edge, app, [f"✅ {app.url} OK"])
+        wait_until(
+            lambda: lines_about(edge, app) == [f"✅ {app.url} OK"], 5, "the lines"
+        )  # they are written by a thread of their own
         assert (edge.ask().status, edge.ask().body) == (200, b"hello")
 
 
