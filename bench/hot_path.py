@@ -17,7 +17,8 @@ import json  # noqa: E402
 import logging  # noqa: E402
 import pstats  # noqa: E402
 import tempfile  # noqa: E402
-from time import perf_counter, time  # noqa: E402
+from math import inf  # noqa: E402
+from time import perf_counter  # noqa: E402
 
 from smartedge.app import SmartEdge  # noqa: E402
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
@@ -51,11 +52,10 @@ class FakeSocket:
         """Nothing to close."""
 
 
-class FakeHub:
-    """A hub whose loop has always just looked at the sockets."""
+class FakeLoop:
+    """A loop that has always just looked at the sockets."""
 
-    class loop:  # noqa: N801
-        now = staticmethod(time)
+    polled_at = inf
 
 
 class FakeWire(transport.Wire):
@@ -63,7 +63,7 @@ class FakeWire(transport.Wire):
 
     def __init__(self, data: bytes, count: int) -> None:
         super().__init__(FakeSocket())
-        self._hub = FakeHub
+        self._loop = FakeLoop
         self.data, self.count = data, count
 
     def recv(self, timeout_s: float, size: int = 0) -> bytes:

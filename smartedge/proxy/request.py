@@ -268,6 +268,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
         environ.get("wsgi.url_scheme") == "https",
     )
     request.sock = environ.get("gunicorn.socket")
+    request.hasty = True  # gunicorn takes a request that is there already without a round of the loop
     if "wsgi.early_hints" in environ:
         tell = environ["wsgi.early_hints"]
         request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None

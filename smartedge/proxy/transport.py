@@ -29,9 +29,9 @@ from smartedge.proxy.wire import Wire, WireTimeout
 FRESH_S = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
 
-UNSEEN_S = 0.002
+UNSEEN_S = 0.0005
 """How old the event loop's view of a connection may be for a request to go out on it, in seconds: about as long as bytes are on
-their way anyhow. In a longer round (a scrape, a reload) the kernel is asked about the connection itself."""
+their way anyhow. In a longer round (a scrape, many clients) the kernel is asked about the connection itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,7 +48,10 @@ class WireClosed(ConnectionError):
 
 
 class Sweep:
-    """One timer per event loop that ends every wait whose deadline has passed, and sees to wires that nobody watches."""
+    """One timer per event loop that ends every wait whose deadline has passed, and sees to wires that nobody watches.
+
+    polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
+    """
 
     _of_hub: WeakKeyDictionary[Any, Sweep] = WeakKeyDictionary()
 
@@ -56,6 +59,12 @@ class Sweep:
         self.wires: set[Wire] = set()
         self._timer = hub.loop.timer(SWEEP_S, repeat=SWEEP_S, ref=False)
         self._timer.start(self._look)
+        self.polled_at = 0.0
+        self._check = hub.loop.check(ref=False, priority=hub.loop.MAXPRI)
+        self._check.start(self._polled)
+
+    def _polled(self) -> None:
+        self.polled_at = monotonic()
 
     @classmethod
     def of(cls, hub: Any) -> Sweep:
@@ -92,6 +101,7 @@ class Wire:
         "_armed",
         "_hub",
         "_io",
+        "_loop",
         "_reader",
         "_recv",
         "_send",
@@ -122,7 +132,8 @@ class Wire:
         self._reader: Any = None
         self._writer: Any = None
         self._hub = get_hub()
-        self._sweep = Sweep.of(self._hub).wires
+        self._loop = Sweep.of(self._hub)
+        self._sweep = self._loop.wires
         self._sweep.add(self)
 
     def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
@@ -211,7 +222,7 @@ class Wire:
 
     def unseen_s(self) -> float:
         """How long ago the event loop last asked the kernel what there is, in seconds: what came since is not known."""
-        return time() - self._hub.loop.now()  # type: ignore[no-any-return]
+        return monotonic() - self._loop.polled_at
 
     def peer_is_quiet(self) -> bool:
         """Ask the kernel whether the peer has neither sent nor closed (one system call)."""
