@@ -6,6 +6,10 @@ import nothing that opens connections here: it is read before gevent has patched
 
 import os
 
+from smartedge import resources
+from smartedge.control import console
+from smartedge.systemd import Notifier
+
 bind = os.environ.get("SMARTEDGE_BIND", "127.0.0.1:8080")
 worker_class = "gevent"
 
@@ -16,7 +20,8 @@ if _runtime and not os.environ.get("SMARTEDGE_ADMIN_TOKEN"):
     os.environ.setdefault("SMARTEDGE_ADMIN_BIND", f"unix:{_runtime}/smartedge-admin.sock")
 
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
-worker_connections = 10_000  # clients per worker; an idle keep-alive connection counts
+resources.raise_limit()
+worker_connections = min(10_000, resources.most_clients())  # clients per worker; an idle keep-alive connection counts
 backlog = 4096
 
 # A stop waits until every request in flight is done, and for idle connections as long as `keepalive`: keep it short.
@@ -38,3 +43,15 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # the heartb
 control_socket_disable = True  # it would be one more door; status and reload have their own
 accesslog = None  # SmartEdge writes a better one: --access-log, or SMARTEDGE_ACCESS_LOG
 errorlog = "-"
+
+
+def on_starting(_server: object) -> None:
+    """Let nobody who does not read standard error hold up the arbiter (the workers see to themselves)."""
+    console.install()
+
+
+def on_reload(_server: object) -> None:
+    """Tell the service manager, which gunicorn itself tells of its start only."""
+    manager = Notifier()
+    manager.reloading()
+    manager.ready()

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from smartedge.config_values import escaped, shown
+from smartedge.not_json import looks_like
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32  # a configuration needs five levels
@@ -91,7 +92,9 @@ def decode(text: bytes | str, origin: str) -> tuple[object, list[Finding]]:
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=constants.append)
     except json.JSONDecodeError as error:
-        refuse(f"is not JSON at line {error.lineno}, column {error.colno}: {_lower(error.msg)}")
+        at, what = looks_like(text, error)
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        refuse(f"is not JSON at line {line}, column {column}: {what}")
     except RecursionError:
         refuse(f"is nested more than {MAX_DEPTH} levels deep")
     except ValueError:  # Python converts no more than some 4300 digits
@@ -220,7 +223,3 @@ def _position_of(constant: str, text: str) -> tuple[int, int]:
     tokens = re.finditer(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', text)
     start = next(token.start() for token in tokens if token.group() == constant)
     return text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -214,6 +214,7 @@ class Edge:
         self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
         self.members.join(self._place, self.pool.backends)
         self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
+        self.forwarder.via = settings.own_via(edge_identity(self._env))
         self._log_to(self.config)()
         self.team.join(self._place, lambda: self.reload(None, wait=False))
 

@@ -47,6 +47,9 @@ HUNG_S = 60
 MINDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 """What a worker must not miss or die of because it is still beginning."""
 
+TOLD = signal.SIGURG
+"""Wakes the arbiter; whoever does not mind it is not harmed by it."""
+
 SERVING, RELOADED, REFUSED = b"s", b"r", b"x"
 """What a worker tells the arbiter: that it serves, that it has read the configuration again, that it has refused it."""
 
@@ -117,7 +120,7 @@ class Fleet(BaseApplication):  # type: ignore[misc]
         """Tell the arbiter, in a worker."""
         with contextlib.suppress(OSError):
             os.write(self._tells, what)
-            os.kill(arbiter, signal.SIGCHLD)  # so that it looks
+            os.kill(arbiter, TOLD)
 
     def heard(self) -> bytes:
         """Give what workers have told, in the arbiter."""
@@ -139,7 +142,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         self._manager = Notifier()
         os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
         super().__init__(app)
-        self._ending = False
+        self._ending = self._serves = self._reload_asked = False
         if sys.argv[0].endswith("__main__.py"):  # how SIGUSR2 starts the next arbiter
             self.START_CTX["args"] = [sys.executable, "-m", "smartedge", *sys.argv[1:]]
 
@@ -147,8 +150,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         """Begin; what SIGHUP asked for before is done when the workers are there."""
         super().start()
         self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join("admin" if admin else "clients" for admin in self.app.admin)
-        if signals.reload_was_asked_for():
-            self.SIG_QUEUE.put_nowait(signal.SIGHUP)
+        self._reload_asked = signals.reload_was_asked_for()
 
     def signal(self, sig: int, frame: Any) -> None:
         """Queue a signal; the second one that ends us ends us at once."""
@@ -167,22 +169,33 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     def handle_hup(self) -> None:
         """Have the workers read the configuration again: all of them are told, for one may be stopped or about to end."""
+        if not self._serves:  # whoever listens for it wants to hear first that we serve
+            self._reload_asked = True
+            return
         self._manager.reloading()
         self.kill_workers(signal.SIGHUP)
 
-    def handle_chld(self) -> None:
-        """Reap, and hear what workers have to say."""
-        self._hear()
-        super().handle_chld()
+    def init_signals(self) -> None:
+        """Mind gunicorn's signals, and the one by which a worker says that it has told something."""
+        super().init_signals()
+        signal.signal(TOLD, lambda *_: self.wakeup())
 
-    handle_cld = handle_chld
+    def murder_workers(self) -> None:
+        """Do what comes round in the arbiter's loop: hear what workers have told, and end those that hang."""
+        self._hear()
+        super().murder_workers()
 
     def _hear(self) -> None:
         for what in self.app.heard():
-            if what in SERVING + RELOADED:
-                self._manager.ready()
-            else:
+            if what in REFUSED:
                 self._manager.ready("reload refused, nothing changed; the log says why")
+                continue
+            if what in RELOADED or not self._serves:
+                self._manager.ready()
+            self._serves = True
+            if self._reload_asked:
+                self._reload_asked = False
+                self.handle_hup()
 
     def spawn_worker(self) -> Any:
         """Start a worker; a signal that comes too early for it waits until it can be minded."""

@@ -13,6 +13,7 @@ import resource
 import socket
 from collections.abc import Callable
 from time import monotonic
+from typing import TypeVar
 from weakref import WeakSet
 
 log = logging.getLogger("smartedge")
@@ -27,6 +28,14 @@ QUIET_S = 60.0
 """The same trouble is said again when it has been so long since it was last seen."""
 
 _seen_at: dict[int, float] = {}
+
+
+class OwnTrouble(Exception):
+    """What was to be found out about somebody else could not be, for something is missing here. error: what the system said."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror or str(error))
+        self.error = error
 
 
 def name_of(error: OSError) -> str:
@@ -84,14 +93,31 @@ class Holders:
     def make_room(self, error: BaseException, doing: str, most: int = 16) -> bool:
         """Have idle connections closed, and say in the log what is short; True when there is room now. doing: for the log."""
         closed = 0
-        for holder in list(self._holders):
-            close: Callable[[int], int] = holder.close_idle  # type: ignore[attr-defined]
-            closed += close(most)
+        if getattr(error, "errno", None) != errno.EADDRNOTAVAIL:  # a port that was in use stays so for a minute
+            for holder in list(self._holders):
+                close: Callable[[int], int] = holder.close_idle  # type: ignore[attr-defined]
+                closed += close(most)
         _tell(error, doing)
         return closed > 0
 
 
 HOLDERS = Holders()
+
+
+T = TypeVar("T")
+
+
+def with_room(do: Callable[[], T], doing: str) -> T:
+    """Call `do`, and once more after room was made if something is missing here; raises OSError of its own, or OwnTrouble."""
+    for is_last in (False, True):
+        try:
+            return do()
+        except OSError as error:
+            if not is_own(error):
+                raise
+            if not HOLDERS.make_room(error, doing) or is_last:
+                raise OwnTrouble(error) from error
+    raise AssertionError("unreachable")
 
 
 def _tell(error: BaseException, doing: str) -> None:

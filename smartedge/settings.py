@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
+from socket import gethostname
 
 from smartedge.balancer.strategies import STRATEGIES, ConsistentHash
 from smartedge.config import Config
@@ -15,6 +17,11 @@ from smartedge.proxy.limiter import client_reader
 from smartedge.proxy.reader import ServerLimits
 from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
+
+
+def own_via(identity: str) -> bytes:
+    """Make what the edge calls itself in Via: all workers the same, and no other edge; a comment as in RFC 9110 section 7.6.3."""
+    return b"smartedge (%b)" % sha256(f"{gethostname()} {identity}".encode()).hexdigest()[:8].encode()
 
 
 def plan(config: Config, sticky_secret: bytes = b"", backend_ids: Sequence[str] = ()) -> Plan:

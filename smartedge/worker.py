@@ -9,6 +9,7 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.proxy.server import EdgeHandler, EdgeServer
+from smartedge.resources import raise_limit
 
 
 class EdgeWorker(GeventWorker):  # type: ignore[misc]
@@ -20,6 +21,7 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`)."""
+        raise_limit()  # before the server asks how many clients it carries
         super().load_wsgi()
         app: Any = self.wsgi
         if self.max_requests < sys.maxsize:

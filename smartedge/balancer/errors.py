@@ -52,6 +52,20 @@ class SessionFull(AllFull):
     """The backend of a sticky session is; others may have room, but a session is not moved for a moment's sake."""
 
 
+class OutOfResources(EdgeError):
+    """The edge itself has no descriptor, no memory or no port left for the request; no backend is to blame."""
+
+    status = 503
+    title = "Edge out of resources"
+
+
+class LoopDetected(EdgeError):
+    """The request has been here before: a backend sends it back to the edge (RFC 5842 section 7.2)."""
+
+    status = 508
+    title = "Loop detected"
+
+
 class BackendError(EdgeError):
     """The backend's fault; `sent` is True unless nothing of the request can have reached it."""
 

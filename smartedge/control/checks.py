@@ -21,6 +21,7 @@ from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.health import HealthChange
 from smartedge.control.schedule import Entry, Schedule
 from smartedge.control.verdict import ProbeResult
+from smartedge.resources import HOLDERS, OwnTrouble
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
@@ -149,6 +150,8 @@ class HealthLoop:
             in_time = self._now() - started < entry.backend.spec.health.timeout_s + STOPPED_S
             if in_time and self._schedule.knows(entry):
                 self._learn(entry.backend, result)
+        except OwnTrouble as trouble:  # no evidence against the backend either
+            HOLDERS.make_room(trouble.error, f"probing {entry.backend.id}")
         except Exception:
             # Our own fault, no evidence against the backend: its standing stays, the next probe comes.
             log.exception("the health check of %s broke off", entry.backend.id)

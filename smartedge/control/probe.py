@@ -24,6 +24,7 @@ from smartedge.proxy.sockets import Address, Destination, address_of, connect, d
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.tlswire import TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
+from smartedge.resources import OwnTrouble, is_own
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend, BackendSpec, TlsSpec
@@ -60,7 +61,7 @@ class HttpProbe:
         self._hosts: dict[str, bytes] = {}  # a client's, for backends that refused the URL's own, and took that
 
     def __call__(self, backend: Backend) -> ProbeResult:
-        """Probe; a failure is a result too."""
+        """Probe; a failure is a result too. Raises OwnTrouble when we can't ask: that says nothing about the backend."""
         policy = backend.spec.health
         started = self._now()
         try:
@@ -77,6 +78,8 @@ class HttpProbe:
         except ssl.SSLError as error:
             detail = f"TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
         except OSError as error:
+            if is_own(error):
+                raise OwnTrouble(error) from error
             detail = (error.strerror or str(error) or type(error).__name__).lower()
         return ProbeResult(False, None, detail, self._now() - started)
 
@@ -160,6 +163,8 @@ class HttpProbe:
             raise TimeoutError
         found = lookup.value
         if isinstance(found, OSError):
+            if is_own(found):
+                raise found
             raise ProbeError(f"cannot resolve {host}: {(found.strerror or str(found)).lower()}")
         if not found:
             raise ProbeError(f"{host} has no address")

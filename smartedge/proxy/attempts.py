@@ -151,7 +151,7 @@ class Attempts:
         target = request.target
         if backend.spec.base and target != b"*":
             target = backend.spec.base + target
-        head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b smartedge\r\nX-Request-Id: %b\r\n%b\r\n" % (
+        head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
             request.method,
             target,
             block,
@@ -163,6 +163,7 @@ class Attempts:
                 plan.forwarded_header,
             ),
             b"1" if request.version == 11 else b"0",
+            self._forwarder.via,
             self.request_id.encode("latin-1"),
             tail,
         )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from smartedge.balancer.backend import Backend, Learned
 from smartedge.balancer.decision import Trace
-from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.errors import EdgeError, LoopDetected
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
 from smartedge.proxy.affinity import Affinity
@@ -105,6 +105,7 @@ class Forwarder:
     edge: the row for the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
     exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
     limiter: keeps clients to their rates, if there are any. queue: has those wait, in `queued`, who find all backends full.
+    via: what we call ourselves in Via, which tells this edge from others.
     hedges: who waits for an answer that may be late; None when nothing is hedged. clients_host: the Host of a request that came
     lately and is recorded, or found no backend: all others cost nothing for what hardly ever matters (control/probe.py).
     """
@@ -124,6 +125,7 @@ class Forwarder:
         self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
         self.tunnels = Tunnels()
         self.clients_host: bytes | None = None
+        self.via = b"smartedge"
         self.apply(plan)
 
     def apply(self, plan: Plan) -> None:
@@ -157,6 +159,7 @@ class Forwarder:
         explain.left -= 1
         try:
             if explain.left < 0 or request.fields.for_edge:
+                refuse_circles(request, self.via)
                 trace = exchange.trace = explain.begin(request)
                 self.clients_host = request.fields.host
             exchange.run()
@@ -169,6 +172,17 @@ class Forwarder:
         if trace is not None and trace.asked:
             _tell(exchange, trace)
         return exchange
+
+
+MOST_EDGES = 10
+"""So many edges behind one another are a circle: of them, one may have taken the mark out of Via by which it is known."""
+
+
+def refuse_circles(request: Request, via: bytes) -> None:
+    """Raise LoopDetected for a request that this edge has forwarded before (RFC 9110 section 7.6.3)."""
+    said = b",".join(line[4:] for line in request.fields.block.splitlines() if line[:4].lower() == b"via:")
+    if (via in said and b"(" in via) or said.count(b" smartedge") >= MOST_EDGES:
+        raise LoopDetected("A backend has sent the request back to the edge that it came from.")
 
 
 def _tell(exchange: Exchange, trace: Trace) -> None:

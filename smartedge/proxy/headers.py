@@ -99,8 +99,8 @@ class RequestFields(_SlotsOfRequestFields):
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, or Authorization, which may hold the token of the admin pages. The rest: the values that the edge acts
-    on, None when absent.
+    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. The rest: the
+    values that the edge acts on, None when absent.
     Whoever changes what a request says gives it fields of its own: `with_block`, `with_host`, `without_upgrade`.
     """
 
@@ -153,7 +153,7 @@ class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
         self.expect = self.explain = self.upgrade = self.request_id = None
         low = b"\n" + block.lower()
         special = _SPECIAL_IN_REQUEST.findall(low)
-        self.for_edge = b"authorization" in special
+        self.for_edge = b"authorization" in special or b" smartedge" in low
         if special == _ONLY_HOST or (self.for_edge and sorted(special) == _HOST_AND_AUTHORIZATION):
             # The usual GET: nothing to take out.
             start = low.index(b"\nhost:")

@@ -264,7 +264,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
         11 if http11 else 10,
         block,
         fields,
-        (environ.get("REMOTE_ADDR") or "unix").encode("latin-1"),
+        (environ.get("REMOTE_ADDR") or "unix").removeprefix("::ffff:").encode("latin-1"),
         environ.get("wsgi.url_scheme") == "https",
     )
     request.sock = environ.get("gunicorn.socket")

@@ -16,11 +16,15 @@ from smartedge.proxy.crew import Crew, LimitedCrew
 from smartedge.proxy.handler import EdgeHandler
 from smartedge.proxy.reader import FRESH_S, ServerLimits
 from smartedge.proxy.sockets import Socket
+from smartedge.resources import HOLDERS, is_own, most_clients
 
 ENDED_S = 1.0
 """How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
 
 __all__ = ["EdgeHandler", "EdgeServer", "ServerLimits"]
+
+PAUSE_S = 0.05
+"""When there is room for no more, it is looked again after so long."""
 
 
 class EdgeServer(WSGIServer):  # type: ignore[misc]
@@ -28,18 +32,31 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     limits: what a client may take; may be replaced while the server runs. request_ids: makes a request id.
     on_refused: told of requests that never reached the app. ssl_context: has clients speak TLS; or a function that is asked
-    for every connection, and gives None for plain ones.
+    for every connection, and gives None for plain ones. connections: how many are open; most_connections: no more are accepted,
+    as many as the limit of descriptors carries unless given, and idle ones are closed for new ones.
     """
 
     handler_class = EdgeHandler
 
-    def __init__(self, listener: Any, application: Any = None, *, ssl_context: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        listener: Any,
+        application: Any = None,
+        *,
+        ssl_context: Any = None,
+        most_connections: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.tls: Callable[[], Any] = ssl_context if callable(ssl_context) else lambda: ssl_context
         self.handlers: set[EdgeHandler] = set()
         self.stopping = False
         kwargs.setdefault("log", None)
         kwargs["spawn"] = _crew(kwargs.get("spawn"))
+        self.connections = 0
+        self._leaving: set[Any] = set()
+        self.most_connections = most_connections or most_clients()
         super().__init__(listener, application, **kwargs)
+        HOLDERS.add(self)
 
     @property
     def limits(self) -> ServerLimits:
@@ -64,13 +81,52 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
             self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
 
     def do_read(self) -> tuple[Socket, Any] | None:
-        """Accept a connection; None when there is none."""
+        """Accept a connection; None when there is none, or no room for it now."""
         listener = self.socket
+        too_many = self.connections - self.most_connections
+        if too_many > 0 and not self.close_idle(too_many):
+            self._pause()
+            return None
         try:
             fileno, address = listener._accept()
         except BlockingIOError:
             return None
+        except OSError as error:
+            if not is_own(error):
+                raise
+            if not HOLDERS.make_room(error, "accepting a connection"):
+                self._pause()
+            return None
+        self.connections += 1
         return Socket(listener.family, fileno), address
+
+    def do_close(self, sock: Any, *args: Any) -> None:
+        """Close a connection that was accepted; called once for each."""
+        if sock in self._leaving:
+            self._leaving.discard(sock)
+        else:
+            self.connections -= 1
+        super().do_close(sock, *args)
+
+    def _pause(self) -> None:
+        """Accept nothing for a moment: what waits in the system's queue is not lost."""
+        self.stop_accepting()
+        self._timer = self.loop.timer(PAUSE_S)
+        self._timer.start(self._start_accepting_if_started)
+
+    def close_idle(self, most: int) -> int:
+        """Close so many connections at most that wait for a request, those first that have waited longest; say how many."""
+        idle = [handler for handler in self.handlers if handler.idle and not handler.wire.closed]
+        closed = 0
+        for handler in sorted(idle, key=lambda handler: (handler.fresh, handler.wire.read_deadline)):
+            if closed == most:
+                break
+            if handler.wire.peer_is_quiet():
+                handler.wire.close()
+                self._leaving.add(handler.socket)
+                self.connections -= 1
+                closed += 1
+        return closed
 
     def update_environ(self) -> None:
         """Fill in the server's name and port without asking the DNS, as the stock one does."""

@@ -17,7 +17,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from smartedge.balancer.backend import TlsSpec
-from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, OutOfResources
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
 from smartedge.proxy.request import Replay
@@ -25,6 +25,7 @@ from smartedge.proxy.sockets import Address, address_of, connect, destination, r
 from smartedge.proxy.tls import context_for
 from smartedge.proxy.tlswire import TlsWire
 from smartedge.proxy.wire import Wire, WireTimeout
+from smartedge.resources import HOLDERS, OwnTrouble, with_room
 
 FRESH_S = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
@@ -219,6 +220,7 @@ class EdgeAdapter(BaseAdapter):
         self._idle: list[Connection] = []
         self._way = Way(self.to.fixed, context)
         self._closed = False
+        HOLDERS.add(self)
 
     # ---- requests' adapter interface ----
 
@@ -314,6 +316,13 @@ class EdgeAdapter(BaseAdapter):
 
     # ---- connections ----
 
+    def close_idle(self, most: int) -> int:
+        """Close so many idle connections at most, those that have waited longest; say how many it were."""
+        gone, self._idle[:] = self._idle[:most], self._idle[most:]
+        for connection in gone:
+            connection.close()
+        return len(gone)
+
     def drop_idle(self) -> None:
         """Close every idle connection."""
         while self._idle:
@@ -365,7 +374,10 @@ class EdgeAdapter(BaseAdapter):
         deadline = monotonic() + self.limits.connect_s
         way = self._way
         try:
-            sock = connect(way.addresses or self._first_addresses(), max(0.001, deadline - monotonic()))
+            left_s = max(0.001, deadline - monotonic())
+            sock = with_room(lambda: connect(way.addresses or self._first_addresses(), left_s), f"connecting to {self.url}")
+        except OwnTrouble as error:
+            raise OutOfResources(f"The edge itself can open no connection now: {error}.", retry_after_s=1.0) from error
         except TimeoutError as error:
             raise ConnectFailed(f"Connecting to {self.url} took more than {self.limits.connect_s:g} s.") from error
         except OSError as error:

@@ -79,13 +79,14 @@ def test_nothing_is_added_to_a_request_but_what_a_proxy_must_say(edge: LiveEdge)
     with Script(answers()) as backend:
         edge.configure(backend)
         edge.ask(b"/")
-        request_id = seen(backend).get(b"x-request-id")
+        request_id, via = seen(backend).get(b"x-request-id"), seen(backend).get(b"via")
+        assert re.fullmatch(rb"1\.1 smartedge \([0-9a-f]{8}\)", via or b"")
         assert seen(backend).headers == [
             (b"Host", b"edge.test"),
             (b"X-Forwarded-For", b"127.0.0.1"),
             (b"X-Forwarded-Host", b"edge.test"),
             (b"X-Forwarded-Proto", b"http"),
-            (b"Via", b"1.1 smartedge"),
+            (b"Via", via),
             (b"X-Request-Id", request_id),
         ]
 

@@ -261,7 +261,7 @@ def test_http_1_0_needs_no_host(exact: LiveEdge) -> None:
         exact.configure(backend)
         assert exact.raw(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
         assert f"\r\nHost: 127.0.0.1:{backend.port}\r\n".encode() in backend.requests[-1]
-        assert b"\r\nVia: 1.0 smartedge\r\n" in backend.requests[-1]
+        assert b"\r\nVia: 1.0 smartedge (" in backend.requests[-1]
 
 
 def test_connect_is_refused(exact: LiveEdge, backend: Script) -> None:

@@ -374,3 +374,34 @@ def test_whatever_comes_the_answer_is_http_or_a_closed_connection(reader: EdgeSe
 
 def test_the_date_is_an_imf_fixdate() -> None:
     assert re.fullmatch(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", http_date())
+
+
+def test_no_more_clients_are_connected_than_the_limit_carries_and_idle_ones_make_room() -> None:
+    with edge_server(App(hello)) as server:
+        server.most_connections = 3
+        idle = [gevent.socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(3)]
+        for sock in idle:
+            sock.sendall(GET)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+        for _ in range(4):  # each takes the place of the one that has waited longest
+            answer = talk(server, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            assert answer.startswith(b"HTTP/1.1 200")
+        assert idle[0].recv(1) == b""
+        for sock in idle:
+            sock.close()
+
+
+def test_who_finds_no_room_waits_in_the_systems_queue_until_somebody_leaves() -> None:
+    with edge_server(App(hello)) as server:
+        server.most_connections = 1  # and one more, for which room is looked for
+        busy, other = (gevent.socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(2))
+        for sock in (busy, other):
+            sock.sendall(GET[:10])  # it is sending a request: not idle
+            gevent.sleep(0.05)
+        waiting = gevent.spawn(talk, server, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        gevent.sleep(0.1)
+        assert not waiting.ready()
+        busy.close()
+        other.close()
+        assert waiting.get(timeout=10).startswith(b"HTTP/1.1 200")
+        assert server.connections <= 1

@@ -1,0 +1,46 @@
+"""A request that comes back to the edge that has forwarded it: 508, and not a hundred rounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from smartedge import settings
+from smartedge.balancer.errors import LoopDetected
+from smartedge.proxy.forward import MOST_EDGES, refuse_circles
+from smartedge.proxy.headers import RequestFields
+from smartedge.proxy.request import Request
+
+OURS, ANOTHER = settings.own_via("gunicorn-1-2-3"), settings.own_via("gunicorn-4-5-6")
+
+
+def request(*via: bytes) -> Request:
+    block = b"Host: a\r\n" + b"".join(b"Via: %b\r\n" % one for one in via)
+    return Request(b"GET", b"/", 11, block, RequestFields(block), b"127.0.0.1", False)
+
+
+def test_all_workers_of_an_edge_have_one_name_and_another_edge_another() -> None:
+    assert settings.own_via("gunicorn-1-2-3") == OURS
+    assert OURS != ANOTHER
+    assert OURS.startswith(b"smartedge (")
+
+
+@pytest.mark.parametrize(
+    "via",
+    [
+        [b"1.1 " + OURS],
+        [b"1.0 fred, 1.1 " + OURS + b", 1.1 varnish"],
+        [b"1.1 " + ANOTHER, b"1.1 " + OURS],
+        [b"1.1 smartedge"] * MOST_EDGES,
+    ],
+)
+def test_what_it_has_forwarded_itself_is_refused(via: list[bytes]) -> None:
+    """Regression: a backend that was the edge itself had a request go round 194 times."""
+    assert request(*via).fields.for_edge
+    with pytest.raises(LoopDetected) as caught:
+        refuse_circles(request(*via), OURS)
+    assert (caught.value.status, caught.value.blame) == (508, "edge")
+
+
+@pytest.mark.parametrize("via", [[], [b"1.1 " + ANOTHER], [b"1.1 varnish, 1.1 smartedge"], [b"1.1 " + ANOTHER] * 3])
+def test_edges_behind_one_another_are_no_circle(via: list[bytes]) -> None:
+    refuse_circles(request(*via), OURS)
