@@ -53,7 +53,7 @@ class Target:
     @property
     def shown(self) -> str:
         """The address as it may stand in a message."""
-        return printable(self.url)
+        return escaped(self.url) if self.url.startswith("unix:") else printable(self.url)
 
 
 def ask(method: str, target: Target, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _context(target: Target) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=target.cacert)
     except OSError as error:
         reason = error.strerror or "it holds no certificate"
-        raise UnreachableError(f"{printable(str(target.cacert))}: {reason}; name another file with --cacert") from None
+        raise UnreachableError(f"{escaped(str(target.cacert))}: {reason}; name another file with --cacert") from None
     if target.own_certificate:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself will do, whoever has signed it
