@@ -245,7 +245,7 @@ PEERS = {
         ),
         Peer("obvious", needs_module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
         Peer("smartedge", needs_file("smartedge/__main__.py"), smartedge, ours=True),
-        Peer("smartedge-2", needs_file("smartedge/fleet.py"), _two_workers, ours=True),
+        Peer("smartedge-2", needs_file("smartedge/cli/serve_many.py"), _two_workers, ours=True),
         Peer(
             "smartedge-worker",
             needs_file("smartedge/worker.py"),

@@ -6,9 +6,9 @@ import nothing that opens connections here: it is read before gevent has patched
 
 import os
 
-from smartedge import resources
-from smartedge.control import console
-from smartedge.systemd import Notifier
+from smartedge.http import resources
+from smartedge.observe import console
+from smartedge.process.systemd import Notifier
 
 bind = os.environ.get("SMARTEDGE_BIND", "127.0.0.1:8080")
 worker_class = "gevent"

@@ -43,7 +43,7 @@ TITLE_OF = {schema: title for schema, title, _ in SECTIONS}
 def made() -> str:
     """Give everything between the marks."""
     sys.path.insert(0, str(ROOT))
-    from smartedge.config import json_schema, parse
+    from smartedge.config.model import json_schema, parse
 
     schema = json_schema()
     definitions = schema["$defs"]

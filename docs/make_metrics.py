@@ -18,7 +18,7 @@ END = "<!-- end -->"
 def made() -> str:
     """Give everything between the marks."""
     sys.path.insert(0, str(ROOT))
-    from smartedge.control.metrics import TABLE
+    from smartedge.admin.metrics import TABLE
 
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for line in TABLE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from smartedge import signals
+from smartedge.process import signals
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
 
         monkey.patch_all()
 
-        from smartedge import cli
+        from smartedge.cli import main as cli
 
         return cli.main()
     except KeyboardInterrupt:

@@ -15,19 +15,19 @@ from typing import Any
 import flask
 from werkzeug.routing import BaseConverter, Rule
 
-from smartedge.admin_door import AdminDoor
+from smartedge.admin.blueprint import SOCKET, make_admin
 from smartedge.balancer.errors import ClientError
-from smartedge.config import Config, ConfigError, admin_token, config_path, load
-from smartedge.control.admin import SOCKET, make_admin
-from smartedge.control.follower import running_config
-from smartedge.control.housekeeping import when_serving
-from smartedge.edge import Edge
-from smartedge.proxy import problem
+from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
+from smartedge.edge.edge import Edge
+from smartedge.edge.follower import running_config
+from smartedge.http import problem
+from smartedge.http.request import HANDLER, KEY, Request, complete_environ, from_environ
+from smartedge.process.admin_door import AdminDoor
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, Refusal
-from smartedge.proxy.reader import ServerLimits
-from smartedge.proxy.request import HANDLER, KEY, Request, complete_environ, from_environ
 from smartedge.proxy.tunnel import can_take_over
+from smartedge.server.reader import ServerLimits
+from smartedge.workers.process import when_serving
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
 PREFIX = b"/smartedge/"

@@ -8,8 +8,8 @@ from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from smartedge.proxy.server import EdgeHandler, EdgeServer
-from smartedge.resources import raise_limit
+from smartedge.http.resources import raise_limit
+from smartedge.server.server import EdgeHandler, EdgeServer
 
 
 class EdgeWorker(GeventWorker):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from smartedge.control import hello
+from smartedge.admin import hello
 
 __all__ = ["SmallBalancer", "serving"]
 

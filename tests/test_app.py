@@ -11,10 +11,10 @@ import flask
 import gevent
 import pytest
 
+from smartedge.admin import hello
 from smartedge.app import CATCH_ALL, SmartEdge, create_app
-from smartedge.config import ConfigError, parse
-from smartedge.control import hello
-from smartedge.proxy.request import KEY
+from smartedge.config.model import ConfigError, parse
+from smartedge.http.request import KEY
 from tests.fakes import local_client
 from tests.live.peers import Script, answers, bodiless, echo, parse_answers, serves
 from tests.live.peers import message as answer_of

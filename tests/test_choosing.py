@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.simulator.scenario import load
 from tests.scripts import docs_script
 

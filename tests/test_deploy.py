@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from smartedge import resources
-from smartedge.config_values import admin_address
-from smartedge.control import console
+from smartedge.config.values import admin_address
+from smartedge.http import resources
+from smartedge.observe import console
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from smartedge import config_sources
+from smartedge.admin.metrics import TABLE
 from smartedge.app import CATCH_ALL, create_app
-from smartedge.cli import program
-from smartedge.config import Config, parse
-from smartedge.control.metrics import TABLE
-from smartedge.requestlog import _NO_FIELDS
+from smartedge.cli.main import program
+from smartedge.config import sources as config_sources
+from smartedge.config.model import Config, parse
+from smartedge.observe.request_log import _NO_FIELDS
 from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent

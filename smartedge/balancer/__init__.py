@@ -1,1 +1,1 @@
-"""The domain: which backend gets a request, and what is known of it. Standard library only; no I/O, no wall clock."""
+"""The domain: which backend a request goes to, and what is known of each. Standard library, no socket, no clock, no log."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from math import exp
 from typing import Final, Literal
 
-from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import Shared
+from smartedge.balancer.learned import Learned
 
 TIMES: Final = 10.0
 LEAST_S: Final = 1.0

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.blame import Blame
-from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.balancer.kinds import Kind, Kinds
+from smartedge.balancer.learned import Learned
 
 NOTES: Final = 64
 """So many answers are looked at in one round, of all backends together (one of each at least)."""

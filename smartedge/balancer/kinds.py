@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from smartedge.balancer.blame import Results
-from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.hedge_delay import HedgeDelay
 
 SEGMENTS: Final = 3
 """So many segments of a path tell kinds apart: `/api/v1/orders` does, what comes behind is detail."""

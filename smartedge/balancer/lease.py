@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from smartedge.balancer.backend import Backend, Cell, Shared
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.cells import latency_cell
+from smartedge.balancer.cells import Cell, Shared, latency_cell
 from smartedge.balancer.evidence import OUTRUN
 
 Outcome = Literal["ok", "failed", "abandoned"]

@@ -13,15 +13,18 @@ from random import Random
 from threading import Lock
 from typing import Final
 
-from smartedge.balancer.backend import WILLS, Backend, Cell, Learned, Shared, Will
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
 from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, no_backend, untried
-from smartedge.balancer.decision import Trace
+from smartedge.balancer.cells import Cell, Shared
 from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.evidence import Evidence
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
 from smartedge.balancer.silence import LEAST_S, SILENT_SINCE, Fallen, Silence, late
-from smartedge.balancer.strategies import Strategy
+from smartedge.balancer.spec import WILLS, Will
+from smartedge.balancer.strategies.menu import Strategy
+from smartedge.balancer.trace import Trace
 
 __all__ = ["Lease", "Outcome", "Pool"]
 

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from smartedge.balancer.backend import Backend, Cell, Shared
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell, Shared
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.kinds import KNOWN, WIDE, Kind
 

@@ -1,1 +1,1 @@
-"""Where backends come from."""
+"""Where backends come from: the file, and the addresses of names."""

@@ -1,1 +1,1 @@
-"""One request's way, door to door: bytes in, a backend's answer out."""
+"""A request's way to a backend and back."""

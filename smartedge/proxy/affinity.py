@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from smartedge.balancer.backend import Backend
-from smartedge.proxy.cookies import cookies, field
-from smartedge.proxy.request import Request
+from smartedge.http.cookies import cookies, field
+from smartedge.http.request import Request
 from smartedge.proxy.sticky import Sticky
 
 IsTrusted = Callable[[bytes], bool] | None

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.decision import Trace
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
-from smartedge.proxy.headers import AnswerFields, forwarded_lines, retry_after
+from smartedge.balancer.trace import Trace
+from smartedge.http.headers import AnswerFields, retry_after
+from smartedge.http.request import Replay, Request
 from smartedge.proxy.left import Left
-from smartedge.proxy.request import Replay, Request
-from smartedge.proxy.transport import Answer, Outbound
+from smartedge.proxy.outbound import Outbound, head_for
+from smartedge.proxy.transport import Answer
 
 if TYPE_CHECKING:
     from smartedge.proxy.affinity import Affinity
@@ -134,39 +136,9 @@ class Attempts:
 
     def make_outbound(self, backend: Backend) -> Outbound:
         """Make the request for this backend: its own name may be the Host, so each try gets one of its own."""
-        request = self.request
-        fields = request.fields
-        plan = self._forwarder.plan
-        trust = plan.is_trusted
-        body = request.body
-        tail = b""
-        if body is not None:
-            if body.length is None:
-                tail = b"Transfer-Encoding: chunked\r\n"
-            if request.expects_continue:
-                tail += b"Expect: 100-continue\r\n"
-        block = fields.block
-        if not fields.host or not backend.spec.preserve_host:
-            block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
-        target = request.target
-        if backend.spec.base and target != b"*":
-            target = backend.spec.base + target
-        head = b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
-            request.method,
-            target,
-            block,
-            forwarded_lines(
-                fields,
-                request.peer,
-                b"https" if request.secure else b"http",
-                trust is not None and trust(request.peer),
-                plan.forwarded_header,
-            ),
-            b"1" if request.version == 11 else b"0",
-            self._forwarder.via,
-            self.request_id.encode("latin-1"),
-            tail,
-        )
+        forwarder, request = self._forwarder, self.request
+        plan, body = forwarder.plan, request.body
+        head = head_for(backend, request, self.request_id, forwarder.via, plan.is_trusted, forwarded_header=plan.forwarded_header)
         outbound = Outbound(request.method, head, self.replay, request.method in IDEMPOTENT)
         if body is not None:
             outbound.on_sent = self._sent
@@ -397,12 +369,8 @@ class Attempts:
         forwarder = self._forwarder
         if forwarder.may_leave(lease.backend):
             lease.left = True
-            Left(
-                lease,
-                connection.wire,
-                lease.sent_at + lease.backend.transport.adapter.limits.first_byte_s - now,
-                self._left_ended,
-            )
+            patience_s = lease.sent_at + lease.backend.transport.adapter.limits.first_byte_s - now
+            Left(lease, connection.wire, patience_s, self._left_ended)
         else:
             self._lease_ended(lease, lease.close(now, "abandoned"))
         connection.failure = BackendTimeout("The backend leaves unanswered what others answer.")

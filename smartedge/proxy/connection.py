@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 from typing import Any
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.proxy.answer_head import bare_end, known_heads, learn, with_crlf
-from smartedge.proxy.chunked import ChunkedDecoder, ChunkedError, chunk
-from smartedge.proxy.headers import AnswerFields, last_chunk
-from smartedge.proxy.request import Body
-from smartedge.proxy.wire import Wire, WireClosed, WireTimeout, spawn
+from smartedge.http.answer_head import bare_end, known_heads, learn, with_crlf
+from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
+from smartedge.http.headers import AnswerFields, last_chunk
+from smartedge.http.request import Body
+from smartedge.http.sockets import Address
+from smartedge.http.wire import Wire, WireClosed, WireTimeout, spawn
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
 MOST_INTERIMS = 100
 """Each 1xx is a sign of life that lets the wait begin anew; a backend with no more to say than that is broken."""
+
+
+class Way:
+    """How new connections to a backend are made; another one takes its place when something of it changes.
+
+    addresses: where to, the preferred one first; none while its name has not been looked up. tls: the context, None for plain.
+    """
+
+    __slots__ = ("addresses", "tls")
+
+    def __init__(self, addresses: Sequence[Address], tls: Any) -> None:
+        self.addresses = tuple(addresses)
+        self.tls = tls
 
 
 class Connection:

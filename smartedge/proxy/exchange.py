@@ -9,12 +9,12 @@ from typing import Any
 
 from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Outcome
-from smartedge.proxy import problem
+from smartedge.http import problem
+from smartedge.http.cookies import field
+from smartedge.http.headers import pairs_of, without_length
+from smartedge.http.request import HANDLER
 from smartedge.proxy.attempts import Attempts
-from smartedge.proxy.cookies import field
 from smartedge.proxy.foreign import ForeignClient
-from smartedge.proxy.headers import pairs_of, without_length
-from smartedge.proxy.request import HANDLER
 from smartedge.proxy.transport import Answer
 
 

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from smartedge.proxy.leaving import linger
+from smartedge.http.leaving import linger
+from smartedge.http.wire import RESET, nothing_on_its_way
 from smartedge.proxy.tunnel import BorrowedWire
-from smartedge.proxy.wire import RESET, nothing_on_its_way
 
 
 class ForeignClient:

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from smartedge.balancer.backend import Backend, Learned
-from smartedge.balancer.decision import Trace
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError, LoopDetected
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
+from smartedge.balancer.trace import Trace
+from smartedge.http.hops import LIMITED, pass_on
+from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.hedge import Hedges
-from smartedge.proxy.hops import LIMITED, pass_on
 from smartedge.proxy.left import MOST as MOST_LEFT
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.queue import Queue
-from smartedge.proxy.request import Request
 from smartedge.proxy.tunnel import Tunnels
 
 MOST_TOLD = 1000
@@ -107,7 +108,7 @@ class Forwarder:
     limiter: keeps clients to their rates, if there are any. queue: has those wait, in `queued`, who find all backends full.
     via: what we call ourselves in Via, which tells this edge from others.
     hedges: who waits for an answer that may be late; None when nothing is hedged. clients_host: the Host of a request that came
-    lately and is recorded, or found no backend: all others cost nothing for what hardly ever matters (control/probe.py).
+    lately and is recorded, or found no backend: all others cost nothing for what hardly ever matters (health/probe.py).
     """
 
     def __init__(self, pool: Pool, plan: Plan, edge: Learned, events: Events, next_id: Callable[[], str]) -> None:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import get_hub, getcurrent
 
-from smartedge.balancer.backend import Cell
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.evidence import Evidence
-from smartedge.balancer.hedge import UNKNOWN_S
+from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease
-from smartedge.proxy.headers import AnswerFields
-from smartedge.proxy.request import Replay
-from smartedge.proxy.transport import Answer, Outbound
+from smartedge.http.headers import AnswerFields
+from smartedge.http.request import Replay
+from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.transport import Answer
 
 if TYPE_CHECKING:
     from smartedge.proxy.attempts import Attempts

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gevent import get_hub
 
 from smartedge.balancer.pool import Lease, Outcome
-from smartedge.proxy.wire import Wire
+from smartedge.http.wire import Wire
 
 MOST: Final = 8
 """So many of one backend's are kept; the other connections are closed at once."""

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
-from smartedge.balancer.backend import Cell, Learned
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import TooManyRequests
-from smartedge.balancer.ratelimit import RateLimiter
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.rate_limit import RateLimiter
+from smartedge.http.cookies import field
+from smartedge.http.request import Request
 from smartedge.proxy.affinity import IsTrusted, client_address
-from smartedge.proxy.cookies import field
-from smartedge.proxy.request import Request
 
 _RATE_LIMITED = int(Cell.RATE_LIMITED)
 

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub, getcurrent
 
-from smartedge.balancer.backend import Backend, Cell, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import may_return
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import AllFull, ConnectFailed, EdgeError, NoBackend, SessionFull
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from hmac import compare_digest, digest
 from typing import Final
 
-from smartedge.proxy.cookies import take_cookie
-from smartedge.proxy.headers import RequestFields
+from smartedge.http.cookies import take_cookie
+from smartedge.http.headers import RequestFields
 
 _PURPOSE: Final = b"smartedge sticky session\0"
 """Goes before the id, so that no other use of the same secret can give a cookie away."""

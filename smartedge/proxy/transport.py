@@ -16,16 +16,16 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from smartedge.balancer.backend import TlsSpec
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, OutOfResources
-from smartedge.proxy.connection import Connection
-from smartedge.proxy.headers import VIA, VIA_10, AnswerFields, keep_alive_s, pairs_of
-from smartedge.proxy.request import Replay
-from smartedge.proxy.sockets import Address, address_of, connect, destination, resolve
-from smartedge.proxy.tls import context_for
-from smartedge.proxy.tlswire import TlsWire
-from smartedge.proxy.wire import Wire, WireTimeout
-from smartedge.resources import HOLDERS, OwnTrouble, with_room
+from smartedge.balancer.spec import TlsSpec
+from smartedge.http.headers import VIA, VIA_10, keep_alive_s, pairs_of
+from smartedge.http.resources import HOLDERS, OwnTrouble, with_room
+from smartedge.http.sockets import Address, address_of, connect, destination, resolve
+from smartedge.http.tls import context_for
+from smartedge.http.tls_wire import TlsWire
+from smartedge.http.wire import Wire, WireTimeout
+from smartedge.proxy.connection import Connection, Way
+from smartedge.proxy.outbound import Outbound
 
 FRESH_S = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
@@ -48,43 +48,6 @@ class Limits:
     idle_pool_s: float = 60.0
     idle_connections: int = 128
     answer_head_bytes: int = 65536
-
-
-class Way:
-    """How new connections to a backend are made; another one takes its place when something of it changes.
-
-    addresses: where to, the preferred one first; none while its name has not been looked up. tls: the context, None for plain.
-    """
-
-    __slots__ = ("addresses", "tls")
-
-    def __init__(self, addresses: Sequence[Address], tls: Any) -> None:
-        self.addresses = tuple(addresses)
-        self.tls = tls
-
-
-class Outbound:
-    """A request ready to be sent: stands where requests has a PreparedRequest.
-
-    head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
-    on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
-    connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
-    hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
-    """
-
-    __slots__ = ("body", "connection", "deadline", "hasty", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
-
-    def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
-        self.method = method
-        self.head = head
-        self.body = body
-        self.repeatable = repeatable
-        self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
-        self.connection: Connection | None = None
-        self.on_sent: Callable[[], None] | None = None
-        self.deadline: float | None = None
-        self.hasty = False
-        self.upgrade = False
 
 
 class Answer(requests.Response):

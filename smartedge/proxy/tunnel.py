@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import gevent
 import gevent.socket
 
-from smartedge.proxy.request import HANDLER
-from smartedge.proxy.wire import RECV_BYTES, WireClosed, WireTimeout, spawn
+from smartedge.http.request import HANDLER
+from smartedge.http.wire import RECV_BYTES, WireClosed, WireTimeout, spawn
 
 CLIENT_BROKE = "The client broke the tunnel's connection."
 BACKEND_BROKE = "The backend broke the tunnel's connection."

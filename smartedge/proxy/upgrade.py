@@ -9,15 +9,16 @@ import re
 from time import monotonic
 from typing import Any
 
-from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
+from smartedge.http.headers import TE_TRAILERS, tokens
+from smartedge.http.request import Request
+from smartedge.http.wire import WireTimeout
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder
-from smartedge.proxy.headers import TE_TRAILERS, tokens
-from smartedge.proxy.request import Request
-from smartedge.proxy.transport import Outbound
+from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.tunnel import Side, Tunnel, take_over
-from smartedge.proxy.wire import WireTimeout
 
 NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
 """Protocols that carry HTTP requests: through a tunnel they would pass the edge unseen (h2c smuggling; RFC 9113 section 3.1)."""

@@ -1,1 +1,1 @@
-"""The simulator: the balancer's own decisions, in virtual time, against modelled backends."""
+"""The balancer in virtual time."""

@@ -10,11 +10,12 @@ from math import inf
 from random import Random
 from typing import Any
 
-from smartedge import config_strategy
-from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
-from smartedge.config import Config
+from smartedge.config import strategy as config_strategy
+from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
 from smartedge.simulator.figures import Outcome
 from smartedge.simulator.forwarding import Forwarding

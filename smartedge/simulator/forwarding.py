@@ -14,10 +14,10 @@ from random import Random
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
-from smartedge.balancer.hedge import UNKNOWN_S
+from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, Tries
-from smartedge.config import Config
+from smartedge.config.model import Config
 from smartedge.simulator.draws import Arrival
 from smartedge.simulator.figures import Outcome
 from smartedge.simulator.machine import At, Failure, Machine

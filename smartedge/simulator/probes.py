@@ -8,12 +8,12 @@ from random import Random
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Pool
-from smartedge.control.schedule import Entry, Schedule
+from smartedge.health.schedule import Entry, Schedule
 from smartedge.simulator.machine import At, Machine
 
 
 class Prober:
-    """Probes all backends, from `start_s` on, as `control/checks.py` does."""
+    """Probes all backends, from `start_s` on, as `health/loop.py` does."""
 
     def __init__(
         self, pool: Pool, machines: Mapping[str, Machine], rng: Random, round_trip_s: float, at: At, start_s: float

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from smartedge import config_values as values
-from smartedge.balancer.strategies import STRATEGIES
-from smartedge.config import Config, ConfigError, Problem, parse
-from smartedge.config_problems import decode, explain, path_text
-from smartedge.config_sections import Count, Grace, Listed, Seconds, Section, Text
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.config import values
+from smartedge.config.model import Config, ConfigError, Problem, parse
+from smartedge.config.problems import decode, explain, path_text
+from smartedge.config.section import Count, Grace, Listed, Seconds, Section, Text
 
 MAX_REQUESTS = 10_000_000
 """What one scenario may ask for: the time of each request is kept in memory, and so is who waits."""

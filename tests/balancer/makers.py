@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from smartedge.balancer.backend import WILLS, Backend, BackendSpec, Learned, Shared, Will
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
+from smartedge.balancer.cells import Shared
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.strategies import RoundRobin, Strategy
+from smartedge.balancer.spec import WILLS, BackendSpec, Will
+from smartedge.balancer.strategies.menu import RoundRobin, Strategy
 
 
 def backend(name: str, weight: int = 1, *, probed: bool | None = True, **spec: Any) -> Backend:

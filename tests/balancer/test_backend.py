@@ -4,20 +4,12 @@ import dataclasses
 
 import pytest
 
-from smartedge.balancer.backend import (
-    CODE_CELLS,
-    CODE_LABELS,
-    DURATION_CELLS,
-    LATENCY_CELLS,
-    ROW_CELLS,
-    Backend,
-    BackendSpec,
-    Cell,
-    Learned,
-    Shared,
-)
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.cells import CODE_CELLS, CODE_LABELS, DURATION_CELLS, LATENCY_CELLS, ROW_CELLS, Cell, Shared
 from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.spec import BackendSpec
 from tests.balancer.makers import backend, will
 
 Row = tuple["memoryview[int]", "memoryview[float]"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from smartedge.balancer.backend import Backend, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.drowning import LASTING, DrowningDetector, drowning, sentence
+from smartedge.balancer.learned import Learned
 from tests.balancer.makers import backends
 
 

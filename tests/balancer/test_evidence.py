@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.strategies.menu import STRATEGIES
 from tests.balancer.makers import backends, pool
 from tests.balancer.test_silence import take
 

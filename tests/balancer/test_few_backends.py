@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Backend, Cell
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import may_return
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool

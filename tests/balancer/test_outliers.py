@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from smartedge.balancer.backend import Backend, Cell, latency_cell
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell, latency_cell
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
 from tests.balancer.makers import backends
 

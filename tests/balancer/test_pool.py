@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smartedge.balancer.backend import LATENCY_CELLS, Backend, BackendSpec, Cell, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import Panic, candidates_of
+from smartedge.balancer.cells import LATENCY_CELLS, Cell
 from smartedge.balancer.errors import AllFull, NoBackend
 from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Outcome, Pool
-from smartedge.balancer.strategies import STRATEGIES, PeakEwmaStrategy, RoundRobin
+from smartedge.balancer.spec import BackendSpec
+from smartedge.balancer.strategies.menu import STRATEGIES, PeakEwmaStrategy, RoundRobin
 from tests.balancer.makers import backend, backends, names, pool, will
 from tests.fakes import FakeClock
 

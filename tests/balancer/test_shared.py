@@ -8,12 +8,14 @@ from random import Random
 
 import pytest
 
-from smartedge.balancer.backend import Backend, BackendSpec, Cell, Check, Learned, Shared
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import TAKEN, BreakerPolicy
-from smartedge.balancer.cells import Row, private_row
+from smartedge.balancer.cells import Cell, Row, Shared, private_row
 from smartedge.balancer.errors import NoBackend, SessionFull
+from smartedge.balancer.learned import Check, Learned
 from smartedge.balancer.pool import Lease, Pool
-from smartedge.balancer.round_robin import RoundRobin
+from smartedge.balancer.spec import BackendSpec
+from smartedge.balancer.strategies.round_robin import RoundRobin
 from tests.balancer.makers import names
 
 NOW = 1000.0

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Backend, Cell, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.cells import Cell
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from tests.balancer.makers import backend, backends, names, pool
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Backend, Will
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Pool
+from smartedge.balancer.spec import Will
 from tests.balancer.makers import backend, backends, names, pool
 
 NOW = 1000.0

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.control.workers import StateDir
+from smartedge.workers.state_dir import StateDir
 from tests.live.acts import answers, says
 from tests.live.edges import GEVENT, OWN, LiveEdge, start_edge
 from tests.live.peers import Script, message

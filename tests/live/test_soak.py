@@ -40,8 +40,8 @@ import sys
 import gevent
 import greenlet
 
-from smartedge import cli
-from smartedge.proxy.wire import Sweep
+from smartedge.cli import main as cli
+from smartedge.http.wire import Sweep
 
 
 def tell():

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.control.place import STARTING_S
+from smartedge.workers.membership import STARTING_S
 from tests.live.acts import answers, says
 from tests.live.edges import GEVENT, OWN, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Script, message, refused_port

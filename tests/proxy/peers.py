@@ -11,8 +11,8 @@ import gevent
 import gevent.socket
 from gevent.server import StreamServer
 
-from smartedge.proxy.server import EdgeServer, ServerLimits
-from smartedge.proxy.wire import Wire
+from smartedge.http.wire import Wire
+from smartedge.server.server import EdgeServer, ServerLimits
 
 
 def wire_pair() -> tuple[Wire, Any]:

@@ -11,9 +11,9 @@ import gevent
 import gevent.socket
 
 from smartedge.app import SmartEdge
-from smartedge.config import parse
-from smartedge.edge import Edge
-from smartedge.proxy.server import EdgeServer
+from smartedge.config.model import parse
+from smartedge.edge.edge import Edge
+from smartedge.server.server import EdgeServer
 
 
 class Running:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.backend import Shared
+from smartedge.balancer.cells import Shared
 from smartedge.balancer.errors import ConnectFailed
 from smartedge.balancer.retry import RetryPolicy
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity, came_by_https, client_address, key_reader
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Plan
-from smartedge.proxy.headers import RequestFields
-from smartedge.proxy.request import Request
 from smartedge.proxy.sticky import Sticky
 from tests.proxy.test_forward import FakeAnswer, House
 

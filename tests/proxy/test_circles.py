@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge import settings
 from smartedge.balancer.errors import LoopDetected
+from smartedge.edge import parts as settings
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 from smartedge.proxy.forward import MOST_EDGES, refuse_circles
-from smartedge.proxy.headers import RequestFields
-from smartedge.proxy.request import Request
 
 OURS, ANOTHER = settings.own_via("gunicorn-1-2-3"), settings.own_via("gunicorn-4-5-6")
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
+from smartedge.http.headers import AnswerFields
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.headers import AnswerFields
 from tests.proxy.peers import Pieces, head_of, wire_pair
 
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from smartedge.app import PassedResponse
-from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import (
     BackendClosed,
     BackendTimeout,
@@ -22,14 +23,16 @@ from smartedge.balancer.errors import (
     EdgeError,
     PayloadTooLarge,
 )
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.spec import BackendSpec
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.http.headers import VIA, AnswerFields, RequestFields, retry_after
+from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder, Plan
-from smartedge.proxy.headers import VIA, AnswerFields, RequestFields, retry_after
-from smartedge.proxy.request import Request
-from smartedge.proxy.transport import Outbound
+from smartedge.proxy.outbound import Outbound
 from tests.proxy.peers import Pieces
 
 

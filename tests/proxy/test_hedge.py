@@ -10,16 +10,19 @@ import gevent
 import pytest
 from gevent.event import AsyncResult
 
-from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import BackendClosed, BadAnswer
-from smartedge.balancer.hedge import HedgeDelay
+from smartedge.balancer.hedge_delay import HedgeDelay
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.spec import BackendSpec
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder, Plan
-from smartedge.proxy.headers import RequestFields
-from smartedge.proxy.request import Request
 from tests.proxy.peers import Pieces
 from tests.proxy.test_forward import FakeAnswer, Told, served
 

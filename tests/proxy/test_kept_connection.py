@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smartedge.proxy.headers import RequestFields
+from smartedge.http.headers import RequestFields
 from tests.proxy.peers import backend, head_of
 from tests.proxy.running import Running, running
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.balancer.backend import Cell, Learned
+from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import TooManyRequests
-from smartedge.balancer.ratelimit import TABLE_CELLS, RateLimiter, RatePolicy
-from smartedge.proxy.headers import RequestFields
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 from smartedge.proxy.limiter import ClientLimiter, client_reader, network_of
-from smartedge.proxy.request import Request
 
 
 def request(peer: bytes = b"9.9.9.9", *lines: bytes) -> Request:

@@ -13,12 +13,13 @@ import gevent.event
 import gevent.socket
 import pytest
 
-from smartedge.balancer.backend import TlsSpec
-from smartedge.proxy.request import Replay
-from smartedge.proxy.tls import server_context
-from smartedge.proxy.tlswire import TlsWire
-from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter, Limits, Outbound
-from smartedge.proxy.wire import Wire
+from smartedge.balancer.spec import TlsSpec
+from smartedge.http.request import Replay
+from smartedge.http.tls import server_context
+from smartedge.http.tls_wire import TlsWire
+from smartedge.http.wire import Wire
+from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter, Limits
 from tests.proxy.peers import Pieces, backend, head_of
 from tests.proxy.running import running
 

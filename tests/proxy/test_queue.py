@@ -12,19 +12,22 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from smartedge.balancer.backend import Backend, BackendSpec, Cell, Learned, Shared
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import Cell, Shared
 from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.spec import BackendSpec
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder, Plan
-from smartedge.proxy.headers import RequestFields
-from smartedge.proxy.request import Request
 from smartedge.proxy.sticky import Sticky
-from tests.control.members import until
 from tests.proxy.test_forward import FakeAnswer, Told, served
+from tests.workers.members import until
 
 
 class Held:

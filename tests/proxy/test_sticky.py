@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smartedge.config import parse
-from smartedge.proxy.headers import RequestFields
+from smartedge.config.model import parse
+from smartedge.edge.parts import make_sticky
+from smartedge.http.headers import RequestFields
 from smartedge.proxy.sticky import Sticky
-from smartedge.settings import make_sticky
 
 SECRET = b"a secret of thirty-two bytes ...."
 

@@ -16,11 +16,12 @@ import requests
 from gevent.server import StreamServer
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
-from smartedge.proxy.answer_head import KNOWN_HEAD_BYTES, KNOWN_HEADS, known_heads
-from smartedge.proxy.chunked import ChunkedDecoder
-from smartedge.proxy.request import Replay
-from smartedge.proxy.sockets import Address, address_of
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits, Outbound
+from smartedge.http.answer_head import KNOWN_HEAD_BYTES, KNOWN_HEADS, known_heads
+from smartedge.http.chunked import ChunkedDecoder
+from smartedge.http.request import Replay
+from smartedge.http.sockets import Address, address_of
+from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from tests.proxy.peers import Pieces, backend, head_of, says
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

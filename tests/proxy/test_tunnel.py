@@ -13,7 +13,8 @@ import gevent
 import gevent.socket
 import pytest
 
-from smartedge.proxy.request import HANDLER
+from smartedge.http.request import HANDLER
+from smartedge.http.wire import Wire, WireTimeout
 from smartedge.proxy.tunnel import (
     BACKEND_BROKE,
     CLIENT_BROKE,
@@ -24,7 +25,6 @@ from smartedge.proxy.tunnel import (
     can_take_over,
     take_over,
 )
-from smartedge.proxy.wire import Wire, WireTimeout
 
 
 def tcp_pair() -> tuple[Any, Any]:

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.app import SmartEdge
-from smartedge.balancer.backend import Cell, Shared
-from smartedge.config import parse
-from smartedge.edge import Edge
-from smartedge.proxy.headers import RequestFields, tokens
-from smartedge.proxy.request import Request
-from smartedge.proxy.server import EdgeServer
+from smartedge.balancer.cells import Cell, Shared
+from smartedge.config.model import parse
+from smartedge.edge.edge import Edge
+from smartedge.http.headers import RequestFields, tokens
+from smartedge.http.request import Request
 from smartedge.proxy.upgrade import NEVER, UpgradeExchange, offer
+from smartedge.server.server import EdgeServer
 from tests.proxy.peers import backend, head_of
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.strategies import STRATEGIES
+from smartedge.balancer.strategies.menu import STRATEGIES
 from tests.simulator.makers import outcome_figures
 
 FAILS_FAST = {"fail_ratio": 1, "fail_s": 0.0005, "probes": "good"}

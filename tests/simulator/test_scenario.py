@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.strategies import STRATEGIES
-from smartedge.config import ConfigError
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.config.model import ConfigError
 from smartedge.simulator.engine import Run
 from smartedge.simulator.scenario import load
 from tests.simulator.makers import document, scenario

@@ -1,0 +1,149 @@
+"""The admin pages: health, reload, status and metrics, as a Flask Blueprint, and who may see them.
+
+Every page takes every method and refuses the wrong ones itself: with a route for one method only the others
+would fall through to the catch-all, and POST /health would be forwarded to a backend. All errors are
+problem+json (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter, Rule
+
+from smartedge.admin import hello
+from smartedge.admin.decisions import decision_pages
+from smartedge.admin.drain_pages import drain_pages
+from smartedge.admin.metrics import exposition, make_registry
+from smartedge.admin.operate import OperatedEdge
+from smartedge.admin.operator_pages import operator_pages
+from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_json
+from smartedge.admin.status import health_document, snapshot, status_document
+from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.config.model import ConfigError
+from smartedge.edge.access import Refusal, may_administer
+from smartedge.edge.peer_owner import owned_by_us
+
+log = logging.getLogger(__name__)
+
+SOCKET = "smartedge.socket"
+"""The environ key of our end of the client's connection."""
+
+
+class IpConverter(BaseConverter):
+    """Matches an IP address, one of those of a backend's name, and no word."""
+
+    regex = r"[0-9A-Fa-f%]*[.:][0-9A-Fa-f.:%]*"
+    weight = 50  # looked at before any text
+
+
+def make_admin(edge: OperatedEdge) -> Blueprint:
+    """Return the Blueprint, to be registered on the app that answers the admin pages."""
+    registry = make_registry(lambda: snapshot(edge))
+    names = (socket.gethostname().lower(),)
+
+    def health() -> Response:
+        status, document = health_document(edge)
+        return answer(status, document)
+
+    def reload() -> Response:
+        body = read_json("the configuration")
+        result = edge.reload(body or None, request.headers.get("If-Match"))
+        return answer(result.status, result.document, ETag=etag())
+
+    def status() -> Response:
+        return answer(200, status_document(edge), ETag=etag())
+
+    def metrics() -> Response:
+        text, content_type = exposition(registry, request.headers.get("Accept", ""))
+        return Response(text, headers={"Cache-Control": "no-store"}, content_type=content_type)
+
+    def say_hello() -> Response:
+        try:
+            return answer(200, hello.reply(request.headers.get(hello.FIELD, ""), edge.token, edge.version))
+        except ValueError as error:
+            raise ClientError(str(error)) from None
+
+    def etag() -> str:
+        return f'"{edge.config.etag}"'
+
+    def refuse(status: int, title: str, detail: str, errors: object = None, **headers: str) -> Response:
+        return problem(status, title, detail, edge.request_id(request.environ), errors, headers)
+
+    def guarded(page: Page) -> Callable[..., Response]:
+        """Let a request through to the view only if it may ask this, and in this way."""
+
+        def view(**parts: str) -> Response:
+            if not page.public and (refusal := _refusal(edge, names)):
+                title, headers = "Not allowed", {}
+                if refusal.status == 401:
+                    title, headers = "Authentication needed", {"WWW-Authenticate": 'Bearer realm="smartedge"'}
+                return refuse(refusal.status, title, refusal.detail, **headers)
+            if request.method not in page.methods:
+                allowed = ", ".join(page.methods)
+                return refuse(405, "Method not allowed", f"Use {allowed} here.", Allow=allowed)
+            return page.view(**parts)
+
+        return view
+
+    def config_error(error: ConfigError) -> Response:
+        errors = [{"path": problem.path, "detail": problem.message} for problem in error.problems]
+        detail = "Nothing has changed. What is wrong: " + "; ".join(map(str, error.problems))
+        return refuse(error.status, "Invalid configuration", detail, errors)
+
+    def edge_error(error: EdgeError) -> Response:
+        headers = {"ETag": etag()} if error.status == 412 else {}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return refuse(error.status, error.title, error.detail, **headers)
+
+    def http_error(error: HTTPException) -> Response:
+        return refuse(error.code or 500, error.name, error.description or "")
+
+    def our_error(error: Exception) -> Response:
+        id_ = edge.request_id(request.environ)
+        log.error("an admin page failed", exc_info=error, extra={"path": request.path, "request_id": id_})
+        return problem(500, "Internal error", "The log has more under this request id.", id_)
+
+    pages = (
+        Page("/health", READ, True, health),
+        Page("/api/reload", WRITE, False, reload),
+        Page("/api/status", READ, False, status),
+        Page("/metrics", READ, False, metrics),
+        Page(hello.PATH, READ, True, say_hello),
+        *operator_pages(edge),
+        *decision_pages(edge),
+        *drain_pages(edge),
+    )
+    blueprint = Blueprint("admin", __name__)
+
+    def add(state: BlueprintSetupState) -> None:
+        state.app.url_map.converters["ip"] = IpConverter
+        for page in pages:
+            endpoint = f"{blueprint.name}.{page.view.__name__}"
+            state.app.view_functions[endpoint] = guarded(page)
+            state.app.url_map.add(Rule(page.path, endpoint=endpoint, methods=None))
+
+    blueprint.record(add)
+    blueprint.register_error_handler(ConfigError, config_error)
+    blueprint.register_error_handler(EdgeError, edge_error)
+    blueprint.register_error_handler(HTTPException, http_error)
+    blueprint.register_error_handler(Exception, our_error)
+    return blueprint
+
+
+def _refusal(edge: OperatedEdge, names: tuple[str, ...]) -> Refusal | None:
+    return may_administer(
+        request.environ.get("REMOTE_ADDR", ""),
+        {name.lower(): value for name, value in request.headers},
+        is_ours=lambda: owned_by_us(request.environ.get(SOCKET)),
+        token=edge.token,
+        networks=edge.config.admin_allow,
+        names=names,
+    )

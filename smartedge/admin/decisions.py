@@ -1,0 +1,81 @@
+"""The pages that say why: what was decided about the last requests, and about one of them in full."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from smartedge.admin.operate import OperatedEdge
+from smartedge.admin.page import READ, Page, answer
+from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.workers.ring import RECORDS
+
+USUAL_LIMIT = 100
+OUTCOMES = ("ok", "failed", "abandoned")
+LISTED = (
+    "request_id",
+    "at",
+    "slot",
+    "why",
+    "method",
+    "path",
+    "status",
+    "outcome",
+    "attempts",
+    "latency_s",
+    "duration_s",
+    "summary",
+)
+"""What the list shows of a request; its own page shows all."""
+
+
+class UnknownDecision(EdgeError):
+    """Nothing is kept of that request."""
+
+    status = 404
+    title = "Unknown request"
+    blame = "client"
+
+
+def decision_pages(edge: OperatedEdge) -> tuple[Page, ...]:
+    """Return the pages below /smartedge/decisions."""
+
+    def decisions() -> Response:
+        backend, outcome = request.args.get("backend"), request.args.get("outcome")
+        if outcome is not None and outcome not in OUTCOMES:
+            raise ClientError(f"outcome must be one of {', '.join(OUTCOMES)}.")
+        limit = _limit(request.args.get("limit", str(USUAL_LIMIT)))
+        found = [
+            {name: document[name] for name in LISTED[:3]}
+            | {"backends": [one["backend"] for one in document["tries"]]}
+            | {name: document[name] for name in LISTED[3:]}
+            for document in edge.decisions.newest()
+            if (outcome is None or document["outcome"] == outcome)
+            and (backend is None or any(_is_of(one["backend"], backend) for one in document["tries"]))
+        ]
+        ratio = edge.config.explain.sample_ratio
+        return answer(200, {"sample_ratio": ratio, "found": len(found), "decisions": found[:limit]})
+
+    def decision(request_id: str) -> Response:
+        document = edge.decisions.find(request_id)
+        if document is None:
+            raise UnknownDecision(
+                "Nothing is kept of that request: only the last 1,000 are that were sampled (explain.sample_ratio), "
+                "tried again, hedged or failed, or that asked to be explained (X-SmartEdge-Explain: 1)."
+            )
+        return answer(200, document)
+
+    return (
+        Page("/smartedge/decisions", READ, False, decisions),
+        Page("/smartedge/decisions/<path:request_id>", READ, False, decision),
+    )
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= RECORDS:
+        raise ClientError(f"limit must be a whole number from 1 to {RECORDS}.")
+    return int(text)
+
+
+def _is_of(tried: str | None, wanted: str) -> bool:
+    """Whether a try went to the backend of that id, or to one address of it (`b1/10.0.0.5`)."""
+    return tried is not None and (tried == wanted or tried.startswith(f"{wanted}/"))

@@ -1,0 +1,263 @@
+"""Metrics: names, help and labels in one table; the values are read from a snapshot when somebody scrapes.
+
+Nothing is counted here: the hot path adds to cells of the board, and a scrape adds those up over all workers.
+Names follow https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from smartedge.balancer.breaker import BreakerState
+from smartedge.balancer.cells import (
+    CODE_CELLS,
+    CODE_LABELS,
+    DURATION_BOUNDS_S,
+    DURATION_CELLS,
+    LATENCY_BOUNDS_S,
+    LATENCY_CELLS,
+    Cell,
+    code_cell,
+)
+from smartedge.balancer.spec import WILLS, Will
+
+NO_BACKEND: Final = "none"
+"""The label of the answers that the edge gave itself."""
+
+LATENCY_STEP: Final = 2
+"""Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
+
+Cells = Sequence[float]
+"""The cells of a row, added up over all workers (`Learned.totals`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReading:
+    """One backend at the moment of the scrape. last_probe_at: Unix time, None before the first probe has ended."""
+
+    id: str
+    weight: float
+    ewma_s: float
+    healthy: bool
+    will: Will
+    breaker: BreakerState
+    last_probe_at: float | None
+    cells: Cells
+    max_in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row. started_at: Unix time."""
+
+    backends: Sequence[BackendReading]
+    edge: Cells
+    generation: int
+    workers: int
+    started_at: float
+    version: str
+    drowning: bool = False
+
+    def rows(self) -> Iterator[tuple[str, Cells]]:
+        """Every row with its label: the backends', then the edge's own."""
+        yield from ((backend.id, backend.cells) for backend in self.backends)
+        yield NO_BACKEND, self.edge
+
+
+class Buckets(NamedTuple):
+    """A histogram's value. bounds: without infinity. cumulative: how many are within each bound, and in all. total: their sum."""
+
+    bounds: Sequence[float]
+    cumulative: Sequence[float]
+    total: float
+
+
+Value = float | Buckets
+Samples = Iterable[tuple[Sequence[str], Value]]
+
+
+class Line(NamedTuple):
+    """A line of the table. kind: a *MetricFamily. read: gives every series' label values and value, Buckets for a histogram."""
+
+    name: str
+    kind: type[Any]
+    help: str
+    labels: Sequence[str]
+    read: Callable[[Snapshot], Samples]
+
+
+def each(read: Callable[[BackendReading], float]) -> Callable[[Snapshot], Samples]:
+    """Read one number of each backend."""
+    return lambda snapshot: [((backend.id,), read(backend)) for backend in snapshot.backends]
+
+
+def backend(cell: Cell) -> Callable[[Snapshot], Samples]:
+    """Read one cell of each backend."""
+    return each(lambda backend: backend.cells[cell])
+
+
+def every(cell: Cell) -> Callable[[Snapshot], Samples]:
+    """Read one cell of each backend, and of the edge's own row."""
+    return lambda snapshot: [((label,), cells[cell]) for label, cells in snapshot.rows()]
+
+
+def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
+    """Read one number of the whole edge."""
+    return lambda snapshot: [((), read(snapshot))]
+
+
+def _requests(snapshot: Snapshot) -> Samples:
+    for label, cells in snapshot.rows():
+        counts = zip(CODE_LABELS, cells[CODE_CELLS], strict=True)
+        yield from (((label, code), count) for code, count in counts if count)
+
+
+def _tunnels(snapshot: Snapshot) -> Samples:
+    return [((backend.id,), backend.cells[code_cell(101)]) for backend in snapshot.backends]
+
+
+def _durations(snapshot: Snapshot) -> Samples:
+    for label, cells in snapshot.rows():
+        cumulative = list(accumulate(cells[DURATION_CELLS]))
+        yield (label,), Buckets(DURATION_BOUNDS_S, cumulative, cells[Cell.DURATION_SUM])
+
+
+def _latencies(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        cumulative = list(accumulate(backend.cells[LATENCY_CELLS]))
+        coarse = [*cumulative[:-1:LATENCY_STEP], cumulative[-1]]
+        yield (backend.id,), Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[Cell.LATENCY_SUM])
+
+
+def _breakers(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        for state in get_args(BreakerState):
+            yield (backend.id, state), float(backend.breaker == state)
+
+
+def _wills(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        for will in WILLS:
+            yield (backend.id, will), float(backend.will == will)
+
+
+def _probes(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        if backend.last_probe_at is not None:
+            yield (backend.id,), backend.last_probe_at
+
+
+def _caps(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        if backend.max_in_flight is not None:
+            yield (backend.id,), backend.max_in_flight
+
+
+def _build(snapshot: Snapshot) -> Samples:
+    return [((snapshot.version, platform.python_version()), 1.0)]
+
+
+C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+B = ("backend",)
+
+# fmt: off
+TABLE: Final = (
+    Line("smartedge_requests_total", C, "Client requests answered; the edge's own answers have backend=\"none\".",
+         ("backend", "code"), _requests),
+    Line("smartedge_request_duration_seconds", H, "Time from a client's request to the last byte of its answer.",
+         B, _durations),
+    Line("smartedge_received_bytes_total", C, "Bytes of request bodies from clients.", B, every(Cell.BYTES_IN)),
+    Line("smartedge_sent_bytes_total", C, "Bytes of answer bodies to clients.", B, every(Cell.BYTES_OUT)),
+    Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(Cell.RETRIES)),
+    Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(Cell.HEDGES)),
+    Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(Cell.HEDGES_WON)),
+    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", (),
+         edge(lambda s: s.edge[Cell.QUEUED])),
+    Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", (),
+         edge(lambda s: s.edge[Cell.QUEUE_REFUSED])),
+    Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", (),
+         edge(lambda s: s.edge[Cell.RATE_LIMITED])),
+    Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", (),
+         edge(lambda s: s.edge[Cell.STRATEGY_FALLBACKS])),
+    Line("smartedge_log_lines_lost_total", C, "Lines of log and console that nobody read, or no disk had room for.",
+         (), edge(lambda s: s.edge[Cell.LOG_LINES_LOST])),
+    Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
+         B, _latencies),
+    Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),
+    Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(Cell.IN_FLIGHT)),
+    Line("smartedge_backend_max_in_flight", G, "Most leases at once, where there is a cap; an adaptive one moves.", B, _caps),
+    Line("smartedge_tunnels_total", C, "Connections switched to another protocol, such as WebSocket.", B, _tunnels),
+    Line("smartedge_backend_open_tunnels", G, "Such connections open now, in all workers; in_flight counts them too.",
+         B, backend(Cell.TUNNELS)),
+    Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(Cell.LEASES)),
+    Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault.",
+         B, backend(Cell.FAILED)),
+    Line("smartedge_backend_abandoned_total", C, "Leases that ended because the client left, or another try was quicker.",
+         B, backend(Cell.ABANDONED)),
+    Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(Cell.CONNECTS)),
+    Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
+    Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
+    Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
+         ("backend", "state"), _breakers),
+    Line("smartedge_backend_will", G, "1 for what the operator wants of the backend.", ("backend", "will"), _wills),
+    Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(Cell.EJECTED)),
+    Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
+         B, backend(Cell.OBSERVED)),
+    Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
+    Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", (),
+         edge(lambda s: s.drowning)),
+    Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
+    Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: s.workers)),
+    Line("smartedge_start_time_seconds", G, "When this worker started, in Unix time.", (), edge(lambda s: s.started_at)),
+    Line("smartedge_build_info", G, "1, with the versions as labels.", ("version", "python"), _build),
+)
+# fmt: on
+
+
+class EdgeCollector(Collector):
+    """Reads one snapshot for each scrape, and makes the whole table of it."""
+
+    def __init__(self, read: Callable[[], Snapshot]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metrics without values; the registry asks to find names that are used twice."""
+        return [line.kind(line.name, line.help, labels=line.labels) for line in TABLE]
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics with their values of now."""
+        snapshot = self._read()
+        for line in TABLE:
+            family = line.kind(line.name, line.help, labels=line.labels)
+            for labels, value in line.read(snapshot):
+                if isinstance(value, Buckets):
+                    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+                    buckets = list(zip(bounds, value.cumulative, strict=True))
+                    family.add_metric(labels, buckets=buckets, sum_value=value.total)
+                else:
+                    family.add_metric(labels, float(value))
+            yield family
+
+
+def make_registry(read: Callable[[], Snapshot]) -> CollectorRegistry:
+    """Return a registry of our own, with this edge's metrics and the process_* ones of this worker."""
+    registry = CollectorRegistry()
+    registry.register(EdgeCollector(read))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """Return text and content type in the format that fits the Accept field best: Prometheus' or OpenMetrics'."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

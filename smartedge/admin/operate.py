@@ -1,0 +1,179 @@
+"""What the operator wants of single backends while the edge runs: drain, enable, disable, weigh anew.
+
+It is in force in all workers at their next pick, outlives every reload that does not change the same key of the same
+backend, and is written to the configuration's file only on request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from smartedge.admin.status import Document, Edge
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.spec import Will
+from smartedge.config.model import Config, ConfigError
+from smartedge.observe.decisions import Decisions
+
+WILL_OF: Final[Mapping[str, Will]] = {"drain": "draining", "enable": "enabled", "disable": "disabled"}
+MOST_WEIGHT: Final = 1000
+MOST_NAMED: Final = 20
+
+
+class OperatedEdge(Edge, Protocol):
+    """What the admin pages that change or explain something need besides."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was decided about requests."""
+        ...
+
+    def drain(self, draining: bool) -> None:
+        """Let all workers say that they are draining, and serve on; or take it back."""
+        ...
+
+    def config_text(self) -> bytes | None:
+        """Return what the configuration's file says now, None if there is none; raises OSError."""
+        ...
+
+    def parsed(self, text: bytes) -> Config:
+        """Make a Config of a text as a reload would; raises ConfigError."""
+        ...
+
+
+class UnknownBackend(EdgeError):
+    """There is no backend of that id."""
+
+    status = 404
+    title = "Unknown backend"
+    blame = "client"
+
+
+class NotPersisted(EdgeError):
+    """The file can't say what was asked for, so nothing has changed."""
+
+    status = 409
+    title = "Not persisted"
+    blame = "client"
+
+
+def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
+    """Return the backend of an id, or all addresses of the entry of that id; raises UnknownBackend."""
+    if found := edge.pool.named(backend_id):
+        return found
+    backends = edge.pool.backends
+    ids = ", ".join(backend.id for backend in backends[:MOST_NAMED])
+    more = f" and {len(backends) - MOST_NAMED} more" if len(backends) > MOST_NAMED else ""
+    raise UnknownBackend(f'There is no backend "{backend_id[:100]}". There are: {ids}{more}.')
+
+
+def direct(edge: OperatedEdge, backend_id: str, will: Will, *, persist: bool = False, if_match: str | None = None) -> Document:
+    """Drain, enable or disable a backend; return what has become of it.
+
+    Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
+    """
+    before = _standing(backends_of(edge, backend_id))
+    if persist:
+        _write(edge, backend_id, {"state": will}, if_match)
+    edge.pool.set_will(backend_id, will)
+    return _report(edge, backend_id, before, _WORDS[will], persisted=persist)
+
+
+def weigh(
+    edge: OperatedEdge, backend_id: str, weight: int | None, *, persist: bool = False, if_match: str | None = None
+) -> Document:
+    """Give a backend another weight, None for the file's; as `direct`."""
+    before = _standing(backends_of(edge, backend_id))
+    if persist and weight is not None:
+        _write(edge, backend_id, {"weight": weight}, if_match)
+    edge.pool.set_weight(backend_id, weight)
+    weight = backends_of(edge, backend_id)[0].full_weight
+    words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
+    return _report(edge, backend_id, before, words, persisted=persist)
+
+
+def edited(text: bytes, index: int, changes: Mapping[str, Any]) -> bytes:
+    """Return the configuration's text with keys of one backend changed; what is the default is left out.
+
+    The text is laid out anew, over several lines if it was before. Raises LookupError if there is no such backend.
+    """
+    document = json.loads(text)
+    entry = document["backends"][index]
+    entry = {"url": entry} if isinstance(entry, str) else dict(entry)
+    for key, value in changes.items():
+        if value == _DEFAULTS[key]:
+            entry.pop(key, None)
+        else:
+            entry[key] = value
+    document["backends"][index] = entry["url"] if entry.keys() == {"url"} else entry
+    lines = b"\n" in text.strip()
+    return (json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n").encode()
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {"state": "enabled", "weight": 1}
+
+_WORDS: Final[Mapping[Will, str]] = {
+    "enabled": "is enabled",
+    "draining": "is draining: no new requests but those of sticky sessions",
+    "disabled": "is disabled: no new requests",
+}
+
+
+def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
+    """Have the file say it too, by a reload like any other."""
+    try:
+        text = edge.config_text()
+    except OSError as error:
+        raise NotPersisted(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
+    if text is None:
+        raise NotPersisted("There is no configuration file to write to. Nothing has changed.")
+    config = edge.parsed(text)
+    if config.etag != edge.config.etag:
+        raise NotPersisted("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
+    wanted = config.model_dump(mode="json")
+    index = next((place for place, backend in enumerate(config.backends) if backend.id == backend_id), None)
+    if index is None:
+        entry = backend_id.partition("/")[0]
+        raise NotPersisted(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
+    wanted["backends"][index] |= changes
+    try:
+        new = edited(text, index, changes)
+        said = edge.parsed(new).model_dump(mode="json")
+    except (LookupError, TypeError, ConfigError):
+        said = None
+    if said != wanted:
+        raise NotPersisted("The backend does not come from the configuration's file. Nothing has changed.")
+    edge.reload(new, if_match or f'"{config.etag}"')
+
+
+def _standing(backends: Sequence[Backend]) -> Document:
+    """Return what the operator wants of a backend, or of all addresses of one: null where they differ."""
+    wills, weights = {backend.will for backend in backends}, {backend.full_weight for backend in backends}
+    return {"will": wills.pop() if len(wills) == 1 else None, "weight": weights.pop() if len(weights) == 1 else None}
+
+
+def _report(edge: OperatedEdge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:
+    none_left = not edge.pool.candidates(edge.now())  # first: this brings the weights up to date
+    backends = backends_of(edge, backend_id)
+    after = _standing(backends)
+    in_flight = sum(backend.in_flight() for backend in backends)
+    message = f"{backend_id} {words}; {in_flight} in flight"
+    if len(backends) > 1:
+        message = f"{backend_id} ({len(backends)} addresses) {words}; {in_flight} in flight"
+    if after == before:
+        message += "; unchanged"
+    document = {
+        "id": backend_id,
+        "url": backends[0].url,
+        "changed": after != before,
+        "before": before,
+        "after": after | {"effective_weight": round(backends[0].weight, 3)},
+        "in_flight": in_flight,
+        "persisted": persisted,
+        "generation": edge.generation,
+        "warning": "No backend is left that may be picked: requests are answered with 503." if none_left else None,
+        "message": message,
+    }
+    return document if len(backends) == 1 else document | {"backends": [backend.id for backend in backends]}

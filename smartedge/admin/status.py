@@ -1,0 +1,263 @@
+"""The status document: what the edge knows of itself, in plain data, and what it is asked for that.
+
+Numbers are those of the whole edge, added up over all workers at the moment they are asked; asking changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from smartedge.admin.metrics import BackendReading, Snapshot
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import CODE_CELLS, Cell, quantile
+from smartedge.balancer.drowning import drowning
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.pool import Pool
+from smartedge.config.model import Config
+from smartedge.edge.reload_report import Reloaded
+from smartedge.observe.recent import Counted, LastCheck, Recent
+
+Document = dict[str, Any]
+"""What becomes JSON."""
+
+
+class Edge(Protocol):
+    """What the admin pages need of the edge; `app.py` has it. Asked anew for every request: a reload may replace parts."""
+
+    @property
+    def pool(self) -> Pool:
+        """The backends, and whether any can serve."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """The number of the configuration in use."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the edge takes no new requests."""
+        ...
+
+    @property
+    def token(self) -> str | None:
+        """The secret of the admin pages, if there is one."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """SmartEdge's own."""
+        ...
+
+    @property
+    def own(self) -> Learned:
+        """The edge's own row: the answers that no backend gave."""
+        ...
+
+    @property
+    def recent(self) -> Recent:
+        """What was counted in the last minute."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """When serving began, on the clock of `now`."""
+        ...
+
+    def now(self) -> float:
+        """Return the time in seconds of a monotonic clock."""
+        ...
+
+    def meet_workers(self) -> None:
+        """Notice who has come, so that what is added up is the whole edge's."""
+        ...
+
+    def workers(self) -> Sequence[Mapping[str, Any]]:
+        """Return what is known of every live worker, at least `slot` and `pid`."""
+        ...
+
+    def last_check(self, backend: Backend) -> LastCheck | None:
+        """Return the latest probe of a backend."""
+        ...
+
+    def request_id(self, environ: Mapping[str, Any]) -> str:
+        """Return the id of a request, the same one that the log has."""
+        ...
+
+    def reload(self, body: bytes | None, if_match: str | None) -> Reloaded:
+        """Apply a configuration, the file's if there is no body.
+
+        if_match: the value of an If-Match field. Raises ConfigError or an EdgeError (412 for If-Match), and has changed nothing.
+        """
+        ...
+
+
+def snapshot(edge: Edge) -> Snapshot:
+    """Read everything that the metrics show."""
+    edge.meet_workers()
+    return Snapshot(
+        backends=[_reading(edge, backend) for backend in edge.pool.backends],
+        edge=edge.own.totals(),
+        generation=edge.generation,
+        workers=len(edge.workers()),
+        started_at=time.time() - (edge.now() - edge.started_at),
+        version=edge.version,
+        drowning=drowning(edge.own) is not None,
+    )
+
+
+def health_document(edge: Edge) -> tuple[int, Document]:
+    """Return the status code and the answer for those who ask whether this edge can be sent requests."""
+    backends = edge.pool.backends
+    state = "ok" if edge.pool.candidates(edge.now()) else "no_backend"
+    if edge.draining:
+        state = "draining"
+    up = sum(backend.learned.health.state == "healthy" for backend in backends)
+    return 200 if state == "ok" else 503, {"status": state, "up": up, "total": len(backends)}
+
+
+def status_document(edge: Edge) -> Document:
+    """Return the whole status: the edge, its workers, and every backend with its share of the requests."""
+    edge.meet_workers()
+    now, config = edge.now(), edge.config
+    edge.pool.candidates(now)  # brings the effective weights up to date
+    zones = {backend.id: backend.zone for backend in config.backends}
+    zone_of = {backend.id: zones.get(backend.spec.entry[0]) for backend in edge.pool.backends}
+    backends = edge.pool.backends
+    rows = [backend.learned.totals() for backend in backends]
+    own = edge.own.totals()
+    requests = [_requests(row) for row in rows]
+    lately = [edge.recent.gained(backend.key, row) for backend, row in zip(backends, rows, strict=True)]
+    since = edge.recent.since()
+    window_s = now - (edge.started_at if since is None else since)
+    answered = sum(one.requests for one in lately)
+    return {
+        "strategy": config.strategy,
+        "generation": edge.generation,
+        "etag": config.etag,
+        "version": edge.version,
+        "draining": edge.draining,
+        "drowning": _drowning(edge.own, now),
+        "uptime_s": round(now - edge.started_at, 3),
+        "workers": [dict(worker) for worker in edge.workers()],
+        "totals": {
+            "requests": sum(requests) + _requests(own),
+            "answered_by_edge": _requests(own),
+            "in_flight": sum(int(row[Cell.IN_FLIGHT]) for row in rows),
+            "retries": sum(int(row[Cell.RETRIES]) for row in rows),
+            "received_bytes": sum(int(row[Cell.BYTES_IN]) for row in (*rows, own)),
+            "sent_bytes": sum(int(row[Cell.BYTES_OUT]) for row in (*rows, own)),
+        },
+        "recent": {
+            "window_s": round(window_s, 3),
+            "requests_per_s": _rate(answered, window_s),
+            "failed_per_s": _rate(sum(one.failed for one in lately), window_s),
+        },
+        "backends": [
+            _backend(edge, backend, row, now, zone=zone_of[backend.id], share=_ratio(count, sum(requests)), recent=recent)
+            | {"recent": _recent(recent, window_s, answered)}
+            for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
+        ],
+    }
+
+
+def _drowning(edge_row: Learned, now: float) -> Document | None:
+    """What the pool is in when it takes in more than it can do; None while all is well."""
+    found = drowning(edge_row)
+    if found is None:
+        return None
+    return {"for_s": round(now - found.since, 3), "usual_s": round(found.usual_s, 6), "now_s": round(found.now_s, 6)}
+
+
+def _recent(counts: Counted, window_s: float, answered: float) -> Document:
+    """What a backend did in the last minute; answered: the requests of all backends in it."""
+    return {
+        "requests_per_s": _rate(counts.requests, window_s),
+        "failed_per_s": _rate(counts.failed, window_s),
+        "share_ratio": _ratio(counts.requests, answered),
+    }
+
+
+def _backend(
+    edge: Edge, backend: Backend, row: Sequence[float], now: float, *, zone: str | None, share: float, recent: Counted
+) -> Document:
+    why_not = backend.why_not(now)
+    check = edge.last_check(backend)
+    return {
+        "id": backend.id,
+        "url": backend.url,
+        "addresses": list(backend.spec.addresses),
+        "weight": backend.full_weight,
+        "effective_weight": round(backend.weight_at(now), 3),
+        "will": backend.will,
+        "zone": zone,
+        "labels": dict(backend.labels),
+        "health": backend.learned.health.state,
+        "breaker": backend.learned.breaker.state,
+        "available": why_not is None,
+        "why_not": why_not,
+        "ejected_s": round(backend.learned.breaker.next_change_at(now) - now, 3) if why_not == "breaker_open" else None,
+        "in_flight": int(row[Cell.IN_FLIGHT]),
+        "max_in_flight": backend.cap(),
+        "tunnels": int(row[Cell.TUNNELS]),
+        "requests": _requests(row),
+        "share_ratio": share,
+        "ok": int(row[Cell.OK]),
+        "failed": int(row[Cell.FAILED]),
+        "abandoned": int(row[Cell.ABANDONED]),
+        "retries": int(row[Cell.RETRIES]),
+        "hedges": int(row[Cell.HEDGES]),
+        "connections": int(row[Cell.CONNECTS]),
+        "received_bytes": int(row[Cell.BYTES_IN]),
+        "sent_bytes": int(row[Cell.BYTES_OUT]),
+        "ewma_s": round(backend.learned.ewma.mean_s, 6),
+        "p50_s": _rounded(quantile(0.5, recent.latencies)),
+        "p99_s": _rounded(quantile(0.99, recent.latencies)),
+        "last_check": None if check is None else _check(check, backend),
+    }
+
+
+def _check(check: LastCheck, backend: Backend) -> Document:
+    rounded = replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))
+    return {"asked": backend.spec.health.question} | asdict(rounded)
+
+
+def _reading(edge: Edge, backend: Backend) -> BackendReading:
+    check = edge.last_check(backend)
+    return BackendReading(
+        id=backend.id,
+        weight=backend.full_weight,
+        ewma_s=backend.learned.ewma.mean_s,
+        healthy=backend.learned.health.state == "healthy",
+        will=backend.will,
+        breaker=backend.learned.breaker.state,
+        last_probe_at=None if check is None else check.at,
+        cells=backend.learned.totals(),
+        max_in_flight=backend.cap(),
+    )
+
+
+def _requests(row: Sequence[float]) -> int:
+    """Return how many client requests were answered with what this row's backend sent."""
+    return int(sum(row[CODE_CELLS]))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _rate(count: float, window_s: float) -> float:
+    return round(count / window_s, 3) if window_s > 0 else 0.0
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -1,0 +1,58 @@
+"""What the operator wrote of a backend, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import HealthPolicy
+
+Will = Literal["enabled", "draining", "disabled"]
+
+WILLS: Final[tuple[Will, ...]] = ("enabled", "draining", "disabled")
+"""What the shared cell's numbers mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """How we speak TLS to a backend; the files are PEM."""
+
+    verify: bool = True
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none.
+
+    addresses: where its host name leads to, as IP addresses; empty when the URL says that itself, or nobody knows yet.
+    base: the URL's path, which goes before that of every request.
+    """
+
+    id: str
+    url: str
+    weight: int = 1
+    health: HealthPolicy = field(default_factory=HealthPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    max_in_flight: int | Literal["adaptive"] | None = None
+    preserve_host: bool = True
+    tls: TlsSpec | None = None
+    slow_start_s: float = 0.0
+    labels: tuple[tuple[str, str], ...] = ()
+    state: Will = "enabled"
+    addresses: tuple[str, ...] = ()
+    base: bytes = b""
+
+    @property
+    def entry(self) -> tuple[str, str]:
+        """The id and URL as written: a name with several addresses has a backend for each, `b1/10.0.0.5`."""
+        return self.id.partition("/")[0], self.url
+
+    @property
+    def key(self) -> str:
+        """Id and URL in one: what we learned belongs to both together. A URL has no space in it."""
+        return f"{self.id} {self.url}"

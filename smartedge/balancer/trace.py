@@ -1,0 +1,340 @@
+"""One request's decisions: what each pick was made of, why it fell as it did, and what became of it.
+
+A `Trace` exists for the few requests that are recorded; for all others nothing is kept. It is written to under
+the pool's lock, where the numbers are those that the strategy saw, and read when the request has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import exp
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from smartedge.balancer.backend import Backend
+    from smartedge.balancer.pool import Lease
+    from smartedge.balancer.strategies.base import Strategy
+
+Kind = Literal["first", "retry", "hedge"]
+
+MOST_TRIES: Final = 10
+"""A request that a hundred backends refuse is explained by its first tries and its last."""
+
+MOST_SEEN: Final = 16
+"""Backends that are looked at for one pick: a large pool must not be held up by its own explanation."""
+
+MOST_TOLD: Final = 3
+"""Backends whose reason the summary says."""
+
+MOST_TEXT: Final = 200
+"""Characters of an error that are kept."""
+
+CANDIDATE: Final = (
+    "id",
+    "weight",
+    "effective_weight",
+    "in_flight",
+    "ewma_s",
+    "pace_s",
+    "waiting_s",
+    "latency_s",
+    "cost",
+    "turns_ratio",
+)
+"""What is noted of a candidate. pace_s: what it usually takes (`pace`). turns_ratio: of its turns, the part that it takes
+(`adaptive`), None without turns. waiting_s: the age of the oldest lease without an answer. latency_s: what is expected of
+the next answer. cost: the strategy's own figure, the least is best; None if it has none."""
+
+LEFT_OUT: Final = ("id", "reason", "for_s")
+"""What is noted of the others. for_s: in how many seconds the breaker lets one through; None if time alone
+changes nothing."""
+
+
+class Try:
+    """One pick and what came of it. Times are seconds of a monotonic clock; candidates, left_out: rows of the above.
+
+    count: of all candidates. unseen: how many others have no row. recorded: False for a try that began before anybody
+    knew that the request would be worth recording: then only its backend and its end are known. backend: None when
+    there was none to pick.
+    """
+
+    __slots__ = (
+        "at",
+        "backend",
+        "blame",
+        "candidates",
+        "cost",
+        "count",
+        "duration_s",
+        "error",
+        "kind",
+        "latency_s",
+        "lease",
+        "left_out",
+        "outcome",
+        "panic",
+        "reason",
+        "recorded",
+        "status",
+        "strategy",
+        "unseen",
+    )
+
+    def __init__(self, at: float, backend: str | None, lease: Lease | None = None) -> None:
+        self.kind: Kind = "first"
+        self.at = at
+        self.backend = backend
+        self.lease = lease
+        self.recorded = False
+        self.strategy = ""
+        self.reason = ""
+        self.cost: float | None = None
+        self.panic = False
+        self.count = 0
+        self.candidates: list[list[Any]] = []
+        self.left_out: list[list[Any]] = []
+        self.unseen = 0
+        self.outcome = ""
+        self.status = 0
+        self.latency_s: float | None = None
+        self.duration_s: float | None = None
+        self.blame = ""
+        self.error = ""
+
+    def to_json(self, started: float) -> dict[str, Any]:
+        """Give it as plain data; times are seconds since the request began."""
+        document: dict[str, Any] = {
+            "kind": self.kind,
+            "after_s": _rounded(self.at - started),
+            "backend": self.backend,
+            "recorded": self.recorded,
+            "strategy": self.strategy,
+            "reason": self.reason,
+            "cost": _rounded(self.cost),
+            "panic": self.panic,
+            "candidate_count": self.count,
+            "candidates": self.candidates,
+            "left_out": self.left_out,
+            "unseen": self.unseen,
+            "outcome": self.outcome,
+            "status": self.status or None,
+            "latency_s": _rounded(self.latency_s),
+            "duration_s": _rounded(self.duration_s),
+            "blame": self.blame or None,
+            "error": self.error or None,
+        }
+        return document
+
+
+class Trace:
+    """What was decided about one request. why: what made it worth recording. asked: an operator wants to be told."""
+
+    __slots__ = ("asked", "more", "tries", "why")
+
+    def __init__(self, why: str) -> None:
+        self.why = [why]
+        self.asked = why == "asked"
+        self.tries: list[Try] = []
+        self.more = 0
+
+    # ---- what happens ----
+
+    def because(self, why: str) -> None:
+        """Note one more reason to record it."""
+        if why not in self.why:
+            self.why.append(why)
+
+    def began(self, lease: Lease, kind: Kind) -> None:
+        """Hear what the pick of a lease was for."""
+        for one in self.tries:
+            if one.lease is lease:
+                one.kind = kind
+        self.because(kind)
+
+    def missed(self, lease: Lease) -> None:
+        """Note a try that began before anything was recorded."""
+        self._add(Try(lease.opened_at, lease.backend.id, lease))
+
+    def seen(
+        self,
+        backends: Sequence[Backend],
+        candidates: Sequence[Backend],
+        tried: Collection[Backend],
+        strategy: Strategy,
+        picked: Backend,
+        now: float,
+        prefer: str | None,
+        *,
+        probe: bool,
+        why: str = "",
+    ) -> None:
+        """Note a pick: after it was made, so that what the strategy has learned by it counts, and before its lease does.
+
+        prefer: the id of the backend that its session is with; if that was picked the strategy was not asked. probe:
+        it is the one that an open breaker lets through. why: it was picked for, if that was not the strategy's doing. Called
+        under the pool's lock.
+        """
+        sticky = picked.id == prefer
+        pick = Try(now, picked.id)
+        pick.recorded = True
+        pick.strategy = strategy.name
+        pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
+        if probe:
+            pick.reason += ", as the probe of its breaker"
+        keys = {backend.key for backend in candidates}
+        shown = list(candidates[:MOST_SEEN])
+        if picked not in shown:
+            shown.append(picked)
+        costs = {} if sticky or why else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
+        pick.cost = costs.get(picked.key) if strategy.scored else None
+        pick.count = len(keys | {picked.key})
+        pick.candidates = [_candidate(backend, now, costs.get(backend.key), strategy) for backend in shown]
+        others = [backend for backend in backends if backend.key not in keys and backend is not picked]
+        pick.left_out, pick.unseen = _left_out(others, tried, now)
+        pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
+        self._add(pick)
+
+    def took(self, lease: Lease) -> None:
+        """Hear which lease the pick has led to."""
+        self.tries[-1].lease = lease
+
+    def none_left(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
+        """Note that no backend could be picked, and why each could not."""
+        vain = Try(now, None)
+        vain.kind = "retry" if tried else "first"
+        vain.recorded = True
+        vain.outcome = "no backend"
+        vain.left_out, vain.unseen = _left_out(backends, tried, now)
+        if self.tries and self.tries[-1].backend is None:
+            self.tries.pop()  # one that waits in the queue for a place asks again and again
+        self._add(vain)
+
+    def ended(self, lease: Lease, now: float, outcome: str, status: int = 0, error: Any = None) -> None:
+        """Note how a try ended: "ok", "failed", "abandoned", "outrun" (a hedge was quicker) or "overdue" (it was moved).
+
+        error: an EdgeError or None.
+        """
+        for one in self.tries:
+            if one.lease is lease and not one.outcome:
+                one.outcome, one.status = outcome, status
+                one.latency_s, one.duration_s = lease.latency_s, now - lease.opened_at
+                if error is not None:
+                    one.blame, one.error = error.blame, error.detail[:MOST_TEXT]
+                elif outcome == "failed":
+                    one.blame = "backend"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last backend that was picked has failed, which may have been with an answer that was passed on."""
+        picked = [one for one in self.tries if one.backend is not None]
+        return bool(picked) and picked[-1].outcome == "failed"
+
+    def close(self, now: float, outcome: str, status: int, error: Any = None) -> None:
+        """End it, with the request: a try that nobody has ended shares its fate if it is the last, else it was left behind."""
+        last = True
+        for one in reversed(self.tries):
+            if one.lease is not None and not one.outcome:
+                self.ended(one.lease, now, outcome if last else "abandoned", status if last else 0, error if last else None)
+                last = False
+            one.lease = None
+
+    def _add(self, one: Try) -> None:
+        if len(self.tries) >= MOST_TRIES:
+            del self.tries[MOST_TRIES // 2]
+            self.more += 1
+        self.tries.append(one)
+
+    # ---- what it comes to ----
+
+    def summary(self) -> str:
+        """Say in one sentence who was picked, why, and who was left out."""
+        parts = []
+        for number, one in enumerate(self.tries):
+            if one.backend is None:
+                parts.append("no backend was left" if number else "no backend could be picked")
+                continue
+            what = f"{one.backend} was picked"
+            if not one.recorded:
+                what += " (not recorded)"
+            else:
+                what += f"{_KINDS[one.kind]}: {one.reason}"
+                if one.cost is not None:
+                    what += f" {one.cost:.3g}"
+                if one.count == 1:
+                    what += ", the only candidate"
+                else:
+                    what += f"{', one' if one.cost is None else ''} of {one.count} candidates"
+                if one.panic:
+                    what += ", in panic"
+            if one.outcome and one.outcome != "ok":
+                what += f", and {_failure(one)}"
+            parts.append(what)
+        text = "; then ".join(parts)
+        if self.tries:
+            tried = {one.backend for one in self.tries}
+            out = [(who, why, for_s) for who, why, for_s in self.tries[-1].left_out if who not in tried or why != "tried"]
+            text += "".join(f"; {who} left out: {_why(why, for_s)}" for who, why, for_s in out[:MOST_TOLD])
+            more = len(out[MOST_TOLD:]) + self.tries[-1].unseen
+            if more:
+                text += f"; and {more} more"
+        return text
+
+
+_KINDS: Final = {"first": "", "retry": " for the retry", "hedge": " for the hedge"}
+
+
+def _costs(strategy: Strategy, wanted: Sequence[Backend], candidates: Sequence[Backend], now: float) -> dict[str, float]:
+    """Ask the strategy what it thinks of each; some have no figures."""
+    costs = {backend.key: strategy.score(backend, candidates, now) for backend in wanted}
+    return {key: cost for key, cost in costs.items() if cost is not None}
+
+
+def _candidate(backend: Backend, now: float, cost: float | None, strategy: Strategy) -> list[Any]:
+    learned = backend.learned
+    pace = learned.pace
+    ewma_s, latency_s = learned.ewma.read(now), learned.latency_s(now)
+    waiting_s = now - next(iter(learned.waiting.values()), now)
+    if latency_s > ewma_s:  # then it is the age of a lease, perhaps in another worker
+        waiting_s = max(waiting_s, latency_s)
+    return [
+        backend.id,
+        backend.full_weight,
+        round(backend.weight, 3),
+        backend.in_flight(),
+        _rounded(ewma_s),
+        _rounded(exp(pace.log_mean) if pace.known else None),
+        _rounded(waiting_s),
+        _rounded(latency_s),
+        _rounded(cost),
+        _rounded(strategy.turns_ratio(backend)),
+    ]
+
+
+def _left_out(others: Sequence[Backend], tried: Collection[Backend], now: float) -> tuple[list[list[Any]], int]:
+    """Give a row for each of those that were no candidates, and how many more there are."""
+    keys = {backend.key for backend in tried}
+    rows: list[list[Any]] = []
+    for backend in others[:MOST_SEEN]:
+        reason: str = "tried" if backend.key in keys else backend.why_not(now) or "passed over"
+        for_s = backend.learned.breaker.next_change_at(now) - now if reason == "breaker_open" else None
+        rows.append([backend.id, reason, _rounded(for_s)])
+    return rows, len(others) - len(rows)
+
+
+def _failure(one: Try) -> str:
+    if one.outcome == "failed":
+        return f"failed: {one.error.rstrip('.')}" if one.error else f"failed with status {one.status}" if one.status else "failed"
+    if one.outcome == "outrun":
+        return "was outrun"
+    if one.outcome == "overdue":
+        return "left it unanswered for longer than others take"
+    return f"ended {one.outcome}"
+
+
+def _why(reason: str, for_s: float | None) -> str:
+    words = reason.replace("_", " ")
+    return words if for_s is None else f"{words} for {for_s:.1f} s"
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 7)

@@ -1,0 +1,1 @@
+"""`python -m smartedge`: one file a command, and what the commands share."""

@@ -1,0 +1,52 @@
+"""The command `check`: whether a configuration is right, all that is wrong with it, and what one should know besides."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import click
+
+from smartedge.cli.errors import Stop
+from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.edge.cautions import cautions
+from smartedge.process.preflight import look
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option("-c", "--config", metavar="FILE", help="The same as FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def check(file: str | None, config: str | None, as_json: bool) -> None:
+    """Say whether the configuration in FILE is right (backends.json unless given), and all that is wrong with it."""
+    if file and config and file != config:
+        raise click.UsageError("FILE and --config name different files; give one of them")
+    path = config_path(file or config, os.environ)
+    try:
+        loaded, token = load(path, os.environ), admin_token(os.environ)
+        look(loaded, os.environ, {}, path)
+    except ConfigError as error:
+        if as_json:
+            click.echo(_document(path, None, error.problems, ()))
+        raise Stop(str(error)) from error
+    warnings = cautions(loaded, os.environ, has_token=token is not None)
+    if as_json:
+        click.echo(_document(path, loaded, (), warnings))
+        return
+    count = len(loaded.backends)
+    click.echo(f"ok: {count} {'backend' if count == 1 else 'backends'}, strategy {loaded.strategy}")
+    for text in warnings:
+        click.echo(f"warning: {text}", err=True)
+
+
+def _document(path: str, config: Config | None, problems: Sequence[Problem], warnings: Sequence[str]) -> str:
+    document = {
+        "ok": config is not None,
+        "file": path,
+        "backends": None if config is None else len(config.backends),
+        "strategy": None if config is None else config.strategy,
+        "problems": [{"path": problem.path, "detail": problem.message} for problem in problems],
+        "warnings": list(warnings),
+    }
+    return json.dumps(document, indent=2)

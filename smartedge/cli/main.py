@@ -1,0 +1,109 @@
+"""The command line: run, check, reload, status. Whatever stops it is one clear line and exit status 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from smartedge import __version__
+from smartedge.cli.check import check
+from smartedge.cli.errors import Stop
+from smartedge.cli.operate import COMMANDS
+from smartedge.cli.simulate import simulate
+from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
+from smartedge.config.values import escaped
+from smartedge.process.listening import CannotListen
+from smartedge.process.preflight import look
+from smartedge.workers.board import BoardError
+from smartedge.workers.rows import RowsError
+from smartedge.workers.state_dir import StateError
+
+_STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_requests, random, consistent_hash or module:Class."
+_CONFIG_HELP = "The configuration file; backends.json unless given."
+
+
+@click.group()
+@click.version_option(__version__, "-V", "--version", prog_name="smartedge")
+def program() -> None:
+    """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
+
+
+@program.command()
+@click.option("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
+@click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
+@click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
+@click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
+@click.option("--workers", metavar="N", help="Processes that serve: a number, or auto for one per processor; 1 unless given.")
+@click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
+@click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")
+@click.option(
+    "--access-log",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="true",
+    help="Write a JSON line for each request to standard output, or to FILE.",
+)
+@click.option("--strategy", metavar="NAME", help=_STRATEGY_HELP)
+@click.option(
+    "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
+)
+def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> int:
+    """Start the balancer; Ctrl-C stops it."""
+    path, overrides = config_path(config, os.environ), {"backends": list(backend), **flags}
+    try:
+        loaded, token = load(path, os.environ, overrides), admin_token(os.environ)
+    except ConfigError as error:
+        raise Stop(str(error)) from error
+
+    try:
+        look(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
+        return _serve(loaded, path, overrides, token)
+    except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
+        raise Stop(str(error)) from error
+    except OSError as error:
+        if reason := _file_trouble(error):
+            raise Stop(reason) from error
+        raise
+
+
+def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None) -> int:
+    """Serve in this process or in several; the imports are late, so that a broken file is told at once."""
+    workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else int(config.workers)
+    if workers == 1:
+        from smartedge.cli.serve import serve
+
+        return serve(config, config_path=path, overrides=overrides, token=token)
+    from smartedge.cli.serve_many import serve_many
+
+    return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
+
+
+for command in (check, *COMMANDS, simulate):
+    program.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit status 0 is done, 1 declined by the balancer, 2 not possible, 130 interrupted."""
+    try:
+        result = program.main(arguments, prog_name="smartedge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail again, at the end of all
+        click.echo(f"smartedge: cannot write to standard output: {error.strerror}", err=True)
+        return 2
+    return int(result or 0)
+
+
+def _file_trouble(error: OSError) -> str | None:
+    """An error about a file names it; any other is not foreseen, and keeps its traceback."""
+    return f"{escaped(str(error.filename))}: {error.strerror}" if error.filename else None

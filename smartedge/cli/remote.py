@@ -1,0 +1,188 @@
+"""Talking to a running balancer: a question to its admin endpoints, and what goes wrong with that in a line.
+
+Nothing is asked of anybody who has not shown to be a balancer, and the token is sent to nobody who has not shown to have it
+(admin/hello.py): a backend behind a traffic port is no balancer, and neither is whatever listens where one used to be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from smartedge.admin import hello
+from smartedge.config.values import escaped, printable
+
+TIMEOUT_S = 30.0  # a reload waits for all workers
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+UNIX = "unix:"
+"""How the address of a unix socket begins, before its path."""
+
+
+class UnreachableError(Exception):
+    """Nobody answers there, or not a balancer; the text says what to do."""
+
+
+class RefusedError(Exception):
+    """The balancer answers, and says no; the text has one line for each problem. problem: what it answered (RFC 9457)."""
+
+    def __init__(self, text: str, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.problem = problem or {"title": "Refused", "detail": text}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a balancer answers.
+
+    url: http://HOST:PORT, https://HOST:PORT, with a prefix or without, HOST:PORT, or unix:/PATH. cacert: PEM file of the
+    authority that its certificate is of, None for those of the system. own_certificate: cacert is that certificate itself,
+    whatever names it has.
+    """
+
+    url: str
+    cacert: str | None = None
+    own_certificate: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a message."""
+        return escaped(self.url) if self.url.startswith("unix:") else printable(self.url)
+
+
+def ask(method: str, target: Target, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:
+    """Make sure that a balancer answers, send it one request, and give the JSON object that comes back.
+
+    token: sent as bearer token, if there is one and the balancer has it too. body: what is sent as JSON, None for nothing.
+    No proxy is used and no redirect is followed: the token goes nowhere else.
+    """
+    try:
+        with _connected(target) as (connection, prefix):
+            if token := _made_sure(connection, prefix, target, token):
+                headers = {"Authorization": f"Bearer {token}"}
+            else:
+                headers = {}
+            status, answer = _exchange(connection, method, prefix + path, headers, body)
+    except ssl.SSLCertVerificationError as error:
+        reason = f"the certificate at {target.shown} is not trusted: {error.verify_message}"
+        raise UnreachableError(f"{reason}; name its authority with --cacert, and the host as it does with --url") from None
+    except ssl.SSLError as error:
+        raise UnreachableError(f"no TLS with {target.shown}: {error.reason or error}; name another address with --url") from None
+    except PermissionError:
+        raise UnreachableError(
+            f"{target.shown} is not this user's to connect to; ask as the balancer's user or as root"
+        ) from None
+    except (OSError, http.client.HTTPException):
+        start = "start one with: make run (or name it with --url)"
+        raise UnreachableError(f"no balancer answers at {target.shown}; {start}") from None
+    if answer is None:
+        raise UnreachableError(f"what answers at {target.shown} is no balancer (status {status}, not JSON)")
+    if status >= 300:
+        raise RefusedError(_problem_text(status, answer), answer)
+    return answer
+
+
+def _made_sure(connection: http.client.HTTPConnection, prefix: str, target: Target, token: str | None) -> str | None:
+    """Ask who is there; return the token if it may be sent, None if it is not needed. Raises UnreachableError, RefusedError."""
+    nonce = hello.new_nonce()
+    status, document = _exchange(connection, "GET", prefix + hello.PATH, {hello.FIELD: hello.question(nonce, token)})
+    if document is None or not hello.is_edge(document, nonce):
+        reason = f"what answers at {target.shown} is not the admin address of a balancer (status {status})"
+        raise UnreachableError(f"{reason}; nothing was asked of it. Name the right one with --url, or ask as its user or root")
+    if not token or hello.has_token(document, nonce, token):
+        return token
+    if document.get("needs_token") is False:
+        return None
+    raise RefusedError(
+        f"the balancer at {target.shown} has another token than SMARTEDGE_ADMIN_TOKEN, which was not sent",
+        {"status": 401, "title": "Authentication needed", "detail": "It has another token than SMARTEDGE_ADMIN_TOKEN."},
+    )
+
+
+@contextlib.contextmanager
+def _connected(target: Target) -> Iterator[tuple[http.client.HTTPConnection, str]]:
+    """Give a connection, which is made when it is first used, and what paths begin with."""
+    try:
+        connection, prefix = _connection(target)
+    except ValueError:  # of urlsplit: a port that is none, brackets that do not match
+        example = "one looks like http://127.0.0.1:8080, or unix:/run/smartedge/admin.sock"
+        raise UnreachableError(f"{target.shown} is no URL; {example}") from None
+    try:
+        yield connection, prefix
+    finally:
+        connection.close()
+
+
+def _connection(target: Target) -> tuple[http.client.HTTPConnection, str]:
+    if target.url.startswith(UNIX):
+        path = target.url.removeprefix(UNIX)
+        if not path:
+            raise ValueError(target.url)
+        return _UnixConnection(path), ""
+    parts = urlsplit((target.url if "://" in target.url else f"http://{target.url}").rstrip("/"))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(target.url)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S), parts.path
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT_S, context=_context(target)), parts.path
+
+
+def _context(target: Target) -> ssl.SSLContext:
+    """Raises UnreachableError for a file that can't be used."""
+    try:
+        context = ssl.create_default_context(cafile=target.cacert)
+    except OSError as error:
+        reason = error.strerror or "it holds no certificate"
+        raise UnreachableError(f"{escaped(str(target.cacert))}: {reason}; name another file with --cacert") from None
+    if target.own_certificate:
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself will do, whoever has signed it
+    return context
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, headers: Mapping[str, str], body: object = None
+) -> tuple[int, dict[str, Any] | None]:
+    """Send one request; return the status and the JSON object that came back, None when it was something else."""
+    headers = {"Accept": "application/json", **headers}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    response = connection.getresponse()
+    try:
+        document = json.loads(response.read(MAX_ANSWER_BYTES))
+    except ValueError:
+        document = None
+    return response.status, document if isinstance(document, dict) else None
+
+
+def _problem_text(status: int, problem: Mapping[str, Any]) -> str:
+    """Put problem+json (RFC 9457) into lines."""
+    errors = [error for error in problem.get("errors") or [] if isinstance(error, dict)]
+    said = ["title"] if errors else ["title", "detail"]  # the detail says the errors again, in one line
+    lines = [_joined([f"refused with status {status}", *map(problem.get, said)])]
+    lines += [_joined([error.get("path"), error.get("detail")]) for error in errors]
+    if status in (401, 403):
+        lines.append("set SMARTEDGE_ADMIN_TOKEN to the token that the balancer was started with")
+    return "\n  ".join(map(escaped, lines))
+
+
+def _joined(parts: list[object]) -> str:
+    return ": ".join(str(part) for part in parts if part)

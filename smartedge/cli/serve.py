@@ -1,0 +1,89 @@
+"""The edge as a program of its own: listens, says so, minds signals, and stops without dropping a request."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+
+from smartedge.app import SmartEdge, create_app
+from smartedge.balancer.errors import EdgeError
+from smartedge.config.model import Config, ConfigError
+from smartedge.edge import announce
+from smartedge.http import resources
+from smartedge.observe import console
+from smartedge.process import signals
+from smartedge.process.listening import listeners
+from smartedge.process.systemd import Notifier
+from smartedge.server.server import EdgeServer
+
+
+def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
+    """Run until SIGTERM, SIGINT or SIGQUIT, then give requests in flight `shutdown_grace_s`; returns the exit status, 0.
+
+    SIGHUP re-reads the configuration file, SIGUSR1 has the access log opened anew. A second SIGTERM or SIGINT exits at once.
+    Raises CannotListen, ConfigError when something that is configured can't be used, StateError.
+    """
+    console.install()
+    console.log_at(config.log_level)
+    resources.raise_limit()
+    manager = Notifier()
+    app = create_app(config, path=config_path, overrides=overrides, token=token)
+    stop = Event()
+    enders = [gevent.signal_handler(number, stop.set) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)]
+    gevent.signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else gevent.spawn(_reload, app, manager))
+    gevent.signal_handler(signal.SIGUSR1, app.edge.request_log.reopen)
+    try:
+        app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
+        servers = _servers(config, app)
+        app.edge.be_found([server.socket.getsockname() for server in servers])
+        announce.started(servers[0].server_port or servers[0].address)
+        app.edge.begin()
+        manager.ready()
+        if signals.reload_was_asked_for():
+            gevent.spawn(_reload, app, manager)
+        stop.wait()
+        for handler in enders:
+            handler.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Not SIG_DFL: the kernel ignores that for process 1, which this is in a container.
+            signal.signal(number, lambda which, _: os._exit(128 + which))
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        manager.stopping()
+        app.edge.team.stopping = True
+        done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
+        gevent.joinall(done)
+        return 0
+    finally:
+        app.edge.stop()
+        console.flush()
+
+
+def _servers(config: Config, app: SmartEdge) -> list[EdgeServer]:
+    """Listen where we are to, or on the sockets that we were given; the first one is for clients."""
+    admin = {"environ": {"smartedge.admin": True}}
+    servers = []
+    for sock, is_admin in listeners(config):
+        options = admin if is_admin else {"ssl_context": app.edge.tls}
+        server = EdgeServer(socket.socket(fileno=sock), app, **options)
+        server.start()
+        servers.append(server)
+    return servers
+
+
+def _reload(app: SmartEdge, manager: Notifier) -> None:
+    """Do what POST /api/reload without a body does; what is wrong is logged."""
+    manager.reloading()
+    try:
+        document = app.edge.reload(None).document
+        if not document["changed"] and not document["files_renewed"]:
+            announce.unchanged(document["message"])
+        manager.ready(document["message"])
+    except (ConfigError, EdgeError) as error:
+        announce.not_reloaded(error)
+        manager.ready(f"reload refused, nothing changed: {error}")

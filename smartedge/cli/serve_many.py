@@ -1,0 +1,282 @@
+"""`smartedge run --workers N`: gunicorn's own arbiter in this process, with workers that serve as one process does.
+
+The arbiter listens, forks, replaces the dead, and hands signals on; everything else is what a worker of ours does anyway
+(docs/workers.md). It differs from a bare gunicorn in these: SIGHUP has the workers read the configuration again instead of
+replacing them, SIGINT and SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early,
+and the service manager is told what is true of the workers, by whom the arbiter is told (`Fleet.tell`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+from smartedge.app import SmartEdge, create_app
+from smartedge.balancer.errors import EdgeError
+from smartedge.config.model import Config, ConfigError
+from smartedge.edge import announce
+from smartedge.http import resources
+from smartedge.observe import console
+from smartedge.process import signals
+from smartedge.process.listening import BACKLOG, listeners
+from smartedge.process.systemd import Notifier
+from smartedge.server.server import EdgeServer
+from smartedge.worker import EdgeWorker
+from smartedge.workers.state_dir import StateDir
+
+LOOK_S = 0.1
+"""How often a worker looks whether it has been told something."""
+
+LEADER_FIRST_S = 0.5
+"""How long the other workers leave a SIGHUP to the leader."""
+
+LATER_S = 5.0
+"""How much longer than its workers the arbiter waits, before it kills them."""
+
+HUNG_S = 60
+"""A worker whose loop has stood still for so long is replaced."""
+
+MINDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""What a worker must not miss or die of because it is still beginning."""
+
+TOLD = signal.SIGURG
+"""Wakes the arbiter; whoever does not mind it is not harmed by it."""
+
+SERVING, RELOADED, REFUSED = b"s", b"r", b"x"
+"""What a worker tells the arbiter: that it serves, that it has read the configuration again, that it has refused it."""
+
+
+def serve_many(config: Config, workers: int, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
+    """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes.
+
+    Raises CannotListen, ConfigError for what can't be used, StateError when the workers would have no place to meet.
+    """
+    console.install()
+    console.log_at(config.log_level)
+    resources.raise_limit()
+    StateDir.check()
+
+    def load() -> SmartEdge:
+        return create_app(config, path=config_path, overrides=overrides, token=token)
+
+    # After SIGUSR2 the listeners are the old arbiter's, in its order.
+    inherited = "GUNICORN_FD" in os.environ
+    roles = os.environ["SMARTEDGE_ROLES"].split(",") if inherited else []
+    binds = []
+    if not inherited:
+        for descriptor, is_admin in listeners(config, ends_here=False):
+            binds.append(f"fd://{descriptor}")
+            roles.append("admin" if is_admin else "clients")
+    try:
+        FleetArbiter(Fleet(config, binds or [config.bind], workers, load, [role == "admin" for role in roles])).run()
+    except SystemExit as error:  # the arbiter's way to end
+        return 2 if error.code else 0
+    except HaltServer:  # a worker could not begin, and has said why
+        return 2
+    finally:
+        console.flush()
+    return 0
+
+
+class Fleet(BaseApplication):  # type: ignore[misc]
+    """What gunicorn needs to know: where it listens, how many workers, what they serve. admin: which of them are the admin's."""
+
+    def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], admin: list[bool]) -> None:
+        self._config = config
+        self._binds = binds
+        self._workers = workers
+        self.load = load
+        self.admin = admin
+        self._hears, self._tells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        super().__init__(prog="smartedge")
+
+    def load_config(self) -> None:
+        """Turn our settings into gunicorn's; the rest of them stays as it is, whatever GUNICORN_CMD_ARGS says."""
+        settings = {
+            "bind": self._binds,
+            "workers": self._workers,
+            "worker_class": FleetWorker,
+            "backlog": BACKLOG,
+            "graceful_timeout": math.ceil(self._config.shutdown_grace_s + LATER_S),
+            "timeout": HUNG_S,
+            "loglevel": "warning",
+            "proc_name": "smartedge",
+            "control_socket_disable": True,
+            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
+            "when_ready": _say_ready,
+        }
+        for key, value in settings.items():
+            self.cfg.set(key, value)
+
+    def tell(self, what: bytes, arbiter: int) -> None:
+        """Tell the arbiter, in a worker."""
+        with contextlib.suppress(OSError):
+            os.write(self._tells, what)
+            os.kill(arbiter, TOLD)
+
+    def heard(self) -> bytes:
+        """Give what workers have told, in the arbiter."""
+        try:
+            return os.read(self._hears, 4096)
+        except OSError:
+            return b""
+
+
+def _say_ready(arbiter: Arbiter) -> None:
+    there = arbiter.LISTENERS[0].getsockname()
+    announce.started(there[1] if isinstance(there, tuple) else there)
+
+
+class FleetArbiter(Arbiter):  # type: ignore[misc]
+    """gunicorn's arbiter; see the module's head for what is different."""
+
+    def __init__(self, app: Fleet) -> None:
+        self._manager = Notifier()
+        os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
+        super().__init__(app)
+        self._ending = self._serves = self._reload_asked = False
+        if sys.argv[0].endswith("__main__.py"):  # how SIGUSR2 starts the next arbiter
+            self.START_CTX["args"] = [sys.executable, "-m", "smartedge", *sys.argv[1:]]
+
+    def start(self) -> None:
+        """Begin; what SIGHUP asked for before is done when the workers are there."""
+        super().start()
+        self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join("admin" if admin else "clients" for admin in self.app.admin)
+        self._reload_asked = signals.reload_was_asked_for()
+
+    def signal(self, sig: int, frame: Any) -> None:
+        """Queue a signal; the second one that ends us ends us at once."""
+        if self._ending and sig in (signal.SIGTERM, signal.SIGINT):
+            self.kill_workers(signal.SIGKILL)
+            os._exit(128 + sig)
+        super().signal(sig, frame)
+
+    def handle_int(self) -> None:
+        """Stop as for SIGTERM."""
+        raise StopIteration
+
+    def handle_quit(self) -> None:
+        """Stop as for SIGTERM: it is what some containers' images send."""
+        raise StopIteration
+
+    def handle_hup(self) -> None:
+        """Have the workers read the configuration again: all of them are told, for one may be stopped or about to end."""
+        if not self._serves:  # whoever listens for it wants to hear first that we serve
+            self._reload_asked = True
+            return
+        self._manager.reloading()
+        self.kill_workers(signal.SIGHUP)
+
+    def init_signals(self) -> None:
+        """Mind gunicorn's signals, and the one by which a worker says that it has told something."""
+        super().init_signals()
+        signal.signal(TOLD, lambda *_: self.wakeup())
+
+    def murder_workers(self) -> None:
+        """Do what comes round in the arbiter's loop: hear what workers have told, and end those that hang."""
+        self._hear()
+        super().murder_workers()
+
+    def _hear(self) -> None:
+        for what in self.app.heard():
+            if what in REFUSED:
+                self._manager.ready("reload refused, nothing changed; the log says why")
+                continue
+            if what in RELOADED or not self._serves:
+                self._manager.ready()
+            self._serves = True
+            if self._reload_asked:
+                self._reload_asked = False
+                self.handle_hup()
+
+    def spawn_worker(self) -> Any:
+        """Start a worker; a signal that comes too early for it waits until it can be minded."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, MINDED)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """End."""
+        self._ending = True
+        self._manager.stopping()
+        super().halt(reason, exit_status)
+
+
+class FleetWorker(EdgeWorker):
+    """A worker that serves, reloads and stops as `smartedge.cli.serve` does."""
+
+    def init_signals(self) -> None:
+        """Mind the arbiter's signals, and leave those to it that a terminal sends to everybody."""
+        super().init_signals()
+        self.told_to_reload = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, self._on_hup)
+        for number in signals.MEANINGLESS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
+
+    def _on_hup(self, *_: object) -> None:
+        self.told_to_reload = True
+
+    def notify(self) -> None:
+        """Show the arbiter that we live; without one, end gently."""
+        self.tmp.notify()
+        if self.ppid != os.getppid():
+            self.alive = False
+
+    def run(self) -> None:
+        """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
+        app: Any = self.wsgi
+        app.edge.be_found([sock.getsockname() for sock in self.sockets])
+        servers = [self._serve(sock, app, is_admin) for sock, is_admin in zip(self.sockets, self.app.admin, strict=True)]
+        app.edge.begin()
+        self.app.tell(SERVING, self.ppid)
+        try:
+            while self.alive:
+                self.notify()
+                if self.told_to_reload:
+                    self.told_to_reload = False
+                    gevent.spawn(self._reload, app)
+                gevent.sleep(LOOK_S)
+            app.edge.team.stopping = True
+            grace_s = app.edge.config.shutdown_grace_s
+            stopping = [gevent.spawn(server.stop_gracefully, grace_s) for server in servers]
+            while not all(greenlet.ready() for greenlet in stopping):
+                self.tmp.notify()
+                gevent.sleep(LOOK_S)
+        finally:
+            app.edge.stop()
+
+    def _serve(self, sock: Any, app: SmartEdge, is_admin: bool) -> EdgeServer:
+        sock.setblocking(0)
+        environ = {"wsgi.multiprocess": True} | ({"smartedge.admin": True} if is_admin else {})
+        server = EdgeServer(sock, app, environ=environ, ssl_context=None if is_admin else app.edge.tls)
+        server.start()
+        return server
+
+    def _reload(self, app: SmartEdge) -> None:
+        """Do what POST /api/reload without a body does: the leader for all, and soon the others, in case that it can't."""
+        if not (leading := app.edge.team.leading):
+            gevent.sleep(LEADER_FIRST_S)
+        try:
+            document = app.edge.reload(None).document
+        except (ConfigError, EdgeError) as error:
+            if leading:
+                announce.not_reloaded(error)
+                self.app.tell(REFUSED, self.ppid)
+            return
+        if leading and not document["changed"] and not document["files_renewed"]:
+            announce.unchanged(document["message"])
+        self.app.tell(RELOADED, self.ppid)

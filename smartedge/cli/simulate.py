@@ -1,0 +1,42 @@
+"""The command `simulate`: a scenario in; a table, JSON or a chart out."""
+
+from __future__ import annotations
+
+import click
+
+from smartedge.cli.errors import Stop
+from smartedge.config.model import ConfigError
+from smartedge.config.sources import read_file
+from smartedge.config.values import escaped
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--seed", type=click.IntRange(0, 1 << 62), metavar="N", help="Chance, instead of the file's `simulate.seed`.")
+@click.option("--strategy", metavar="NAME", multiple=True, help="Only this strategy; may be repeated.")
+@click.option("--svg", metavar="FILE", help="Draw a chart into FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead of a table.")
+def simulate(scenario: str, seed: int | None, strategy: tuple[str, ...], svg: str | None, as_json: bool) -> None:
+    """Try strategies on a model of your backends, in virtual time.
+
+    SCENARIO is a configuration such as backends.json with one more section, `simulate`.
+    """
+    from smartedge.simulator import chart, report  # late: no other command needs them
+    from smartedge.simulator.compare import compare
+    from smartedge.simulator.scenario import load
+
+    try:
+        text = read_file(scenario)
+        if text is None:
+            raise Stop(f"{escaped(scenario)}: there is no such file")
+        loaded = load(text, scenario, strategies=strategy, seed=seed)
+    except ConfigError as error:
+        raise Stop(str(error)) from error
+    runs = compare(loaded)
+    click.echo(report.document(loaded.world, runs) if as_json else report.table(loaded.world, runs))
+    if svg:
+        try:
+            with open(svg, "w", encoding="utf-8") as file:
+                file.write(chart.svg(loaded, runs))
+        except OSError as error:
+            raise Stop(f"{escaped(svg)}: {error.strerror}") from error

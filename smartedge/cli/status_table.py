@@ -1,0 +1,153 @@
+"""The answers of a running balancer as text for a terminal: its status as a table, a reload as a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from smartedge.config.values import escaped
+
+Entry = dict[str, Any]
+
+
+def reload_text(answer: Entry) -> str:
+    """Say in one line what a reload has changed."""
+    return escaped(str(answer.get("message") or json.dumps(answer)))
+
+
+def status_text(answer: Entry) -> str:
+    """Lay the status out as a table, one line for each backend, and say below of each that gets nothing why."""
+    backends = _dicts(answer.get("backends"))
+    rows = [[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends]
+    table = [[title for title, _, _ in _COLUMNS], *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    why = [f"{entry.get('id')} gets nothing: {_why(entry)}" for entry in backends if entry.get("why_not")]
+    return "\n".join([*map(escaped, _head(answer)), *(_row(cells, widths) for cells in table), *map(escaped, why)])
+
+
+def _head(answer: Entry) -> list[str]:
+    """Say in a line what runs, and in another what it does."""
+    workers = _dicts(answer.get("workers"))
+    parts = [f"strategy {answer.get('strategy', '?')}", f"generation {answer.get('generation', '?')}"]
+    if workers:
+        named = ", ".join(_worker(worker, answer.get("generation")) for worker in workers)
+        parts.append(f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'} ({named})")
+    if isinstance(answer.get("uptime_s"), int | float):
+        parts.append(f"up {_duration(answer['uptime_s'])}")
+    lines = [", ".join(parts)]
+    recent = answer.get("recent")
+    if isinstance(recent, dict):
+        rates = f"{_rate(recent, 'requests_per_s')} requests/s, {_rate(recent, 'failed_per_s')} failed/s"
+        lines.append(f"in the last {recent.get('window_s', 0):.0f} s: {rates}")
+    drowning = answer.get("drowning")
+    if isinstance(drowning, dict):
+        took = f"{drowning['now_s']:.1f} s, usually {drowning['usual_s'] * 1000:,.1f} ms"
+        lines.append(f"drowning for {_duration(drowning['for_s'])}: answers take {took}; see docs/overload.md")
+    if answer.get("draining"):
+        lines.append("draining: /health answers 503, so that whoever is in front sends nothing new")
+    return lines
+
+
+def _worker(worker: Entry, generation: object) -> str:
+    told = str(worker.get("pid"))
+    if worker.get("leader"):
+        told += " leads"
+    if worker.get("generation", generation) != generation:
+        told += f" still has generation {worker['generation']}"
+    return told
+
+
+def _why(entry: Entry) -> str:
+    """Say why a backend may not be picked, with the number that makes it so."""
+    reason = str(entry["why_not"])
+    words = reason.replace("_", " ")
+    check = entry.get("last_check")
+    if reason == "unhealthy" and isinstance(check, dict) and not check.get("ok"):
+        return ": ".join(str(part) for part in (words, check.get("asked"), check.get("detail")) if part)
+    if reason == "resting" and entry.get("rests_s") is not None:
+        return f"{words} for {entry['rests_s']:.1f} s more, as its Retry-After said"
+    if reason == "breaker_open" and entry.get("ejected_s") is not None:
+        return f"{words} for {entry['ejected_s']:.1f} s more"
+    if reason == "full":
+        return f"{words}: {entry.get('in_flight')} of {entry.get('max_in_flight')} in flight"
+    return words
+
+
+def _row(cells: list[str], widths: list[int]) -> str:
+    """Words to the left, numbers to the right."""
+    aligned = (
+        cell.ljust(width) if is_word else cell.rjust(width)
+        for cell, width, (_, is_word, _) in zip(cells, widths, _COLUMNS, strict=True)
+    )
+    return "  ".join(aligned).rstrip()
+
+
+def _dicts(value: object) -> list[Entry]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _word(key: str) -> Callable[[Entry], str]:
+    return lambda entry: "-" if entry.get(key) is None else str(entry[key])
+
+
+def _count(key: str) -> Callable[[Entry], str]:
+    return lambda entry: f"{entry[key]:,}" if isinstance(entry.get(key), int) else "-"
+
+
+def _milliseconds(key: str) -> Callable[[Entry], str]:
+    def show(entry: Entry) -> str:
+        value = entry.get(key)
+        return f"{value * 1000:,.1f} ms" if isinstance(value, int | float) and value else "-"  # 0 is: none yet
+
+    return show
+
+
+def _lately(key: str, show: Callable[[Entry, str], str]) -> Callable[[Entry], str]:
+    return lambda entry: show(entry["recent"], key) if isinstance(entry.get("recent"), dict) else "-"
+
+
+def _rate(recent: Entry, key: str) -> str:
+    value = recent.get(key)
+    return f"{value:,.1f}" if isinstance(value, int | float) else "-"
+
+
+def _share(recent: Entry, key: str) -> str:
+    value = recent.get(key)
+    return f"{value:.1%}" if isinstance(value, int | float) else "-"
+
+
+def _weight(entry: Entry) -> str:
+    """Show what a slow start leaves of it, too."""
+    weight, effective = entry.get("weight"), entry.get("effective_weight")
+    if not isinstance(weight, int | float):
+        return "-"
+    return f"{weight:g}" if effective in (None, weight) else f"{weight:g} ({effective:g} now)"
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    for size, unit, part, less in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {less}"
+    return f"{whole} s"
+
+
+_COLUMNS: tuple[tuple[str, bool, Callable[[Entry], str]], ...] = (
+    ("BACKEND", True, _word("id")),
+    ("URL", True, _word("url")),
+    ("WEIGHT", False, _weight),
+    ("STATE", True, _word("will")),
+    ("HEALTH", True, _word("health")),
+    ("BREAKER", True, _word("breaker")),
+    ("IN FLIGHT", False, _count("in_flight")),
+    ("REQ/S", False, _lately("requests_per_s", _rate)),
+    ("SHARE", False, _lately("share_ratio", _share)),
+    ("FAILED/S", False, _lately("failed_per_s", _rate)),
+    ("EWMA", False, _milliseconds("ewma_s")),
+    ("P50", False, _milliseconds("p50_s")),
+    ("P99", False, _milliseconds("p99_s")),
+    ("REQUESTS", False, _count("requests")),
+    ("FAILED", False, _count("failed")),
+)
+"""Title, whether it is a word, and what is shown. Rates and shares are those of the last minute, the last two since the start."""

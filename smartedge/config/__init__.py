@@ -1,0 +1,1 @@
+"""`backends.json`, variables and flags: parsed once, strictly, into one frozen Config."""

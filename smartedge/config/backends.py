@@ -1,0 +1,138 @@
+"""The entries of `backends` and how they are probed: a frozen model each.
+
+Durations are seconds. The documentation's reference table is made of the descriptions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+
+from smartedge.config import values
+from smartedge.config.section import Cap, Count, File, Label, Labels, Listed, ProbeHeaders, Seconds, Section, StatusItem, Text
+
+
+class HealthConfig(Section):
+    """How backends are probed."""
+
+    type: Literal["http", "tcp", "none"] = "http"
+    """`http` asks for `path`, `tcp` only for a connection (with TLS for https); `none` asks nothing, and takes it for healthy."""
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    """How `path` is asked for."""
+    path: Annotated[str, AfterValidator(values.health_path)] | None = None
+    """What is asked for; null for `/health`, and as nobody has said that there is such a thing, any answer below 500 is good."""
+    host: Annotated[str, AfterValidator(values.probe_host)] | None = None
+    """Host of a probe; null for the one of the backend's URL, and if the backend refuses that one that clients sent."""
+    headers: Annotated[ProbeHeaders, Field(json_schema_extra={"default": {}})] = ()
+    """More header fields of a probe, such as `{"X-Forwarded-Proto": "https"}`."""
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Port that is probed; null for the one of the URL."""
+    body: Annotated[str, AfterValidator(values.probe_body)] | None = None
+    """Text that the answer must hold, in its first 64 KiB."""
+    interval_s: Seconds = 2.0
+    """Time between two probes of a backend."""
+    timeout_s: Seconds = 1.0
+    """Time after which a probe has failed."""
+    fall: Count = 3
+    """Failed probes in a row that make a healthy backend unhealthy."""
+    rise: Count = 2
+    """Good probes in a row that make an unhealthy backend healthy."""
+    statuses: Annotated[tuple[StatusItem, ...], Listed] | None = None
+    """Statuses of a good probe: codes, classes ("2xx") or ranges ("200-299"); null is 200-299 where `path` is written."""
+
+    @field_validator("statuses")
+    @classmethod
+    def _shortest(cls, items: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+        if items is None:
+            return None
+        if not items:
+            raise ValueError('must hold at least one status, such as "2xx"')
+        return values.status_ranges(items)
+
+    @field_validator("path", "host", "headers", "port", "body", "statuses")
+    @classmethod
+    def _of_its_type(cls, value: object, info: ValidationInfo) -> object:
+        kind = info.data.get("type", "http")
+        if value and kind != "http" and (info.field_name != "port" or kind == "none"):
+            raise ValueError(f'says nothing to a probe of type "{kind}"')
+        return value
+
+    @field_validator("body")
+    @classmethod
+    def _with_body(cls, body: str | None, info: ValidationInfo) -> str | None:
+        if body and info.data.get("method") == "HEAD":
+            raise ValueError("cannot be looked for in the answer to a HEAD, which has none")
+        return body
+
+
+class TlsConfig(Section):
+    """How the edge speaks TLS to an https backend."""
+
+    verify: bool = True
+    """Check the backend's certificate."""
+    ca_file: File | None = None
+    """PEM file of authorities to trust instead of the system's."""
+    cert_file: File | None = None
+    """PEM file of the certificate that the edge shows."""
+    key_file: File | None = None
+    """PEM file of its key, when `cert_file` does not hold it."""
+    server_name: Text | None = None
+    """Name to ask for and check instead of the URL's host."""
+
+    @field_validator("key_file")
+    @classmethod
+    def _with_certificate(cls, key_file: str | None, info: ValidationInfo) -> str | None:
+        if key_file and info.data.get("cert_file", "wrong in itself") is None:
+            raise ValueError("needs a cert_file beside it")
+        return key_file
+
+
+class BackendConfig(Section):
+    """One backend: in the file an object, or only its URL."""
+
+    url: Annotated[str, AfterValidator(values.backend_url)]
+    """`http://` or `https://`, a host, perhaps a port and a path; or a socket, `unix:/run/app.sock`."""
+    id: Label = ""
+    """Name in status, metrics and logs; by default host, port and path, `localhost-8081`."""
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Share of the requests, 1 to 1000; with 0 it takes none but those of sticky sessions."""
+    state: Literal["enabled", "draining", "disabled"] = "enabled"
+    """`draining` takes no requests but those of sticky sessions, `disabled` none; the admin endpoints change it, too."""
+    zone: Label | None = None
+    """Where it stands; shown in the status."""
+    health: HealthConfig | None = None
+    """Keys of `health` that differ for this backend."""
+    preserve_host: bool | None = None
+    """Differs from the common value unless null."""
+    max_in_flight: Cap | None = None
+    """Most requests open at once, a number or `"adaptive"`; null for `limits.in_flight_per_backend`."""
+    tls: TlsConfig | None = None
+    """TLS settings of an https backend."""
+    labels: Annotated[Labels, Field(json_schema_extra={"default": {}})] = ()
+    """Texts by name, at most 16, for strategies of your own; shown in the status."""
+
+    @field_validator("tls")
+    @classmethod
+    def _only_https(cls, tls: TlsConfig | None, info: ValidationInfo) -> TlsConfig | None:
+        if tls and not info.data.get("url", "https://").startswith("https://"):
+            raise ValueError("is for an https:// URL only")
+        return tls
+
+    @field_validator("health")
+    @classmethod
+    def _no_port_of_a_socket(cls, health: HealthConfig | None, info: ValidationInfo) -> HealthConfig | None:
+        if health and health.port and info.data.get("url", "").startswith("unix:"):
+            raise ValueError("must not have a port, which a unix socket has none of")
+        return health
+
+    @field_serializer("health")
+    def _overrides(self, health: HealthConfig | None) -> dict[str, Any] | None:
+        """Only what was written: a default here would hide the common value."""
+        return health.model_dump(mode="json", exclude_unset=True) if health else None

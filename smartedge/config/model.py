@@ -1,0 +1,325 @@
+"""The configuration: `backends.json`, variables and flags become one frozen `Config`, or one `ConfigError`.
+
+A flag beats a `SMARTEDGE_*` variable, which beats the file, which beats the default. Numbers are strict: "2"
+is no 2 and true is no 1. Below this file nobody sees a dict or a default. Leaves: `config_sections` (inner
+models), `config_values` (single values), `config_problems` (JSON, wording), `config_sources` (file, flags).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
+from smartedge.balancer.outliers import OutlierPolicy
+from smartedge.balancer.rate_limit import RatePolicy
+from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
+from smartedge.balancer.spec import BackendSpec, TlsSpec
+from smartedge.config import strategy as config_strategy
+from smartedge.config import values
+from smartedge.config.backends import BackendConfig, HealthConfig
+from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
+from smartedge.config.section import File, Grace, Listed, Section
+from smartedge.config.sections import (
+    BreakerConfig,
+    ExplainConfig,
+    FailureConfig,
+    HashConfig,
+    LimitsConfig,
+    OutliersConfig,
+    RateLimitConfig,
+    RetryConfig,
+    StickyConfig,
+    TimeoutsConfig,
+)
+from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
+
+__all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse"]
+
+
+def _backend_entry(value: object) -> object:
+    """An entry may be a plain URL, which is short for an object with only that."""
+    if isinstance(value, str):
+        return {"url": value}
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f'must be a URL or an object with a "url", not {values.shown(value)}')
+
+
+def _access_log(value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return values.line(value)
+    raise ValueError(f"must be true, false or the name of a file, not {values.shown(value)}")
+
+
+def _workers(value: object) -> int | str:
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_WORKERS):
+        return value
+    raise ValueError(f'must be a whole number from 1 to {MAX_WORKERS}, or "auto", not {values.shown(value)}')
+
+
+MAX_WORKERS = 64
+"""As many as there are slots (workers/state_dir.py)."""
+
+_ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
+_WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
+
+Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
+Address = Annotated[str, AfterValidator(values.bind_text)]
+AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
+Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
+AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_ACCESS_LOG_SCHEMA)]
+
+
+class Config(Section):
+    """The whole configuration, checked and complete; `parse` and `load` build it."""
+
+    backends: Annotated[tuple[Entry, ...], Listed]
+    """The servers that requests are shared out to: URLs, or objects."""
+    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
+    """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
+    own, `package.module:Class`."""
+    hash: HashConfig = HashConfig()
+    """What a request is known by."""
+    sticky: StickyConfig = StickyConfig()
+    """Whether a client stays with its backend."""
+    health: HealthConfig = HealthConfig()
+    """How backends are probed."""
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    """How long the edge waits for what."""
+    retry: RetryConfig = RetryConfig()
+    """When a request is tried again."""
+    failure: FailureConfig = FailureConfig()
+    """Which answers are failures of their backend."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When a failing backend is ejected."""
+    explain: ExplainConfig = ExplainConfig()
+    """Which requests' decisions are kept, to be asked for."""
+    outliers: OutliersConfig = OutliersConfig()
+    """When a backend is ejected for being much worse than the others."""
+    limits: LimitsConfig = LimitsConfig()
+    """How much the edge takes in."""
+    rate_limit: RateLimitConfig = RateLimitConfig()
+    """How often one client may ask."""
+    preserve_host: bool = True
+    """Send the client's Host; false sends the backend's own."""
+    trusted_proxies: Networks = ()
+    """Proxies whose X-Forwarded-* is believed: CIDR ranges."""
+    forwarded_header: bool = False
+    """Send the standard's `Forwarded` (RFC 7239) besides X-Forwarded-*."""
+    admin_allow: Networks = ()
+    """CIDR ranges that may reload and read status and metrics."""
+    shutdown_grace_s: Grace = 10.0
+    """Time to end requests in flight when the edge stops."""
+    panic: Literal["all", "fail"] = "all"
+    """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
+    slow_start_s: Grace = 0.0
+    """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
+    resolve_s: Annotated[float, Field(ge=0.1, le=86_400)] = 5.0
+    """How often a backend's host name is looked up; a look-up that fails changes nothing."""
+    drain_s: Grace = 60.0
+    """Time to end requests in flight on a removed backend."""
+    bind: Address = "127.0.0.1:8080"
+    """Address that clients connect to."""
+    admin_bind: AdminAddress | None = None
+    """Address for the admin pages alone: `HOST:PORT`, or `unix:/PATH` (mode 0600); null has them on `bind`."""
+    workers: Workers = 1
+    """Processes that serve; `auto` is one for each processor."""
+    certfile: File | None = None
+    """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
+    keyfile: File | None = None
+    """PEM file of its key, when `certfile` does not hold it."""
+    access_log: AccessLog = False
+    """A JSON line for each request: true for standard output, or the name of a file."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What of itself the edge logs, to standard error: this and what is worse."""
+
+    @field_validator("backends")
+    @classmethod
+    def _named(cls, backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
+        """At least one, each with an id: one that was not written is made of host and port."""
+        if not backends:
+            raise ValueError(f"must hold at least one backend; the smallest configuration is {SMALLEST}")
+        plain = Counter(backend.id or _id_of(backend.url) for backend in backends)
+        return tuple(b if b.id else b.model_copy(update={"id": _id_of(b.url, alone=plain[_id_of(b.url)] == 1)}) for b in backends)
+
+    @field_validator("admin_bind")
+    @classmethod
+    def _another_address(cls, admin_bind: str | None, info: ValidationInfo) -> str | None:
+        if admin_bind and admin_bind == info.data.get("bind") and not admin_bind.endswith(":0"):
+            raise ValueError("must differ from bind")
+        return admin_bind
+
+    @field_validator("keyfile")
+    @classmethod
+    def _with_certificate(cls, keyfile: str | None, info: ValidationInfo) -> str | None:
+        if keyfile and info.data.get("certfile", "wrong in itself") is None:
+            raise ValueError("needs a certfile beside it")
+        return keyfile
+
+    def specs(self) -> tuple[BackendSpec, ...]:
+        """Build what the balancer works with, in the order of the file; common settings are filled in."""
+        breaker = BreakerPolicy(**self.breaker.model_dump())
+        return tuple(self._spec(backend, breaker) for backend in self.backends)
+
+    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy) -> BackendSpec:
+        own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
+        health = self.health.model_dump() | own
+        path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
+        statuses = ANSWERED if path is None else OK_STATUSES
+        if written is not None:
+            statuses = values.status_codes(written)
+        return BackendSpec(
+            id=backend.id,
+            url=backend.url,
+            weight=backend.weight,
+            state=backend.state,
+            health=HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses),
+            breaker=breaker,
+            max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
+            preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
+            tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
+            slow_start_s=self.slow_start_s,
+            labels=backend.labels,
+            base=values.origin(backend.url).base.encode(),
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When to try again, as the balancer's own value."""
+        fields = self.retry.model_dump(exclude={"deadline_s", "statuses"})
+        deadline_s = self.retry.deadline_s or max(DEADLINE_S, self.timeouts.first_byte_s)
+        return RetryPolicy(statuses=frozenset(self.retry.statuses), deadline_s=deadline_s, **fields)
+
+    @property
+    def failures(self) -> frozenset[int]:
+        """The statuses of answers that are failures of their backend."""
+        return values.status_codes(self.failure.statuses)
+
+    @property
+    def rate_policy(self) -> RatePolicy | None:
+        """How often a client may ask, as the balancer's own value; None for as often as it likes."""
+        limit = self.rate_limit
+        return None if limit.per_s is None else RatePolicy(limit.per_s, limit.burst or max(1, int(limit.per_s)))
+
+    @property
+    def outlier_policy(self) -> OutlierPolicy:
+        """What makes an outlier, as the balancer's own value."""
+        return OutlierPolicy(**self.outliers.model_dump())
+
+    @property
+    def etag(self) -> str:
+        """Sixteen hexadecimal digits that are the same exactly when the configuration is."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The canonical text: every key, sorted; `parse` makes an equal configuration of it."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def parse(
+    text: bytes | str,
+    *,
+    origin: str = DEFAULT_PATH,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Check JSON text and make a Config of it, or raise ConfigError with every problem.
+
+    origin: what errors call the text. env, overrides: variables and flags laid over it, as in `load`.
+    """
+    document, repeated = decode(text, origin)
+    return _build(document, repeated, Overlay(env or {}, overrides or {}), origin)
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read the file and lay variables and flags (by their key, None for not given) over it.
+
+    The file may be missing when a variable or a flag names the backends.
+    """
+    env, overrides = env or {}, overrides or {}
+    sticky_secret(env)
+    file, overlay = config_path(path, env), Overlay(env, overrides)
+    text = read_file(file)
+    if text is not None:
+        return parse(text, origin=file, env=env, overrides=overrides)
+    if overlay.hides("backends"):
+        return _build({}, [], overlay, file)
+    message = f"there is no such file; write one, such as {SMALLEST}, or name another with --config"
+    raise ConfigError([Problem("", message)], status=400, origin=file)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `backends.json`, for editors and the reference table."""
+    return Config.model_json_schema()
+
+
+def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: str) -> Config:
+    document = overlay.over(document)
+    found = [finding for finding in repeated if not overlay.hides(finding[0][0])]
+    config = None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        found += explain(error.errors(include_url=False), Config, document)
+    found += _duplicates(document)
+    if config is None or found:
+        problems = [Problem(overlay.where(path), message) for path, message in found]
+        raise ConfigError(problems, status=422, origin=origin)
+    return config
+
+
+def _duplicates(document: object) -> Iterator[Finding]:
+    """Backends with the id or address of an earlier one; what is wrong in itself is passed over."""
+    entries = document.get("backends") if isinstance(document, dict) else None
+    seen: dict[object, int] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        plain = isinstance(entry, str)
+        fields = {"url": entry} if plain else entry if isinstance(entry, dict) else {}
+        url, label = fields.get("url"), fields.get("id")
+        if isinstance(label, str) and seen.setdefault(label, index) != index:
+            yield (
+                ("backends", index, "id"),
+                f"{values.shown(label)} is already the id of backends[{seen[label]}]",
+            )
+        try:
+            origin = values.origin(values.backend_url(url)) if isinstance(url, str) else None
+        except ValueError:
+            continue
+        if origin and seen.setdefault(origin, index) != index:
+            path = ("backends", index) if plain else ("backends", index, "url")
+            yield path, f"{values.shown(url)} is already the url of backends[{seen[origin]}]"
+
+
+def _id_of(url: str, *, alone: bool = True) -> str:
+    """A label made of host, port and path; a digest keeps labels apart that would be equal or too long."""
+    origin = values.origin(url)
+    name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
+    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
+    if alone and len(name) <= 64 and name != "none":
+        return name
+    return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

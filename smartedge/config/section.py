@@ -1,0 +1,61 @@
+"""What every section of `backends.json` is made of: the model that all share, and the types of their keys."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+
+from smartedge.config import values
+
+
+def existing_file(text: str) -> str:
+    """Give a file's name back; raises ValueError when there is no such file."""
+    if not os.path.isfile(values.line(text)):
+        raise ValueError(f"names {values.shown(text)}, which is no file here")
+    return text
+
+
+def _cap(value: object) -> object:
+    if value is None or value == "adaptive" or (type(value) is int and 1 <= value <= 1_000_000):
+        return value
+    raise ValueError(f'must be a whole number from 1 to 1000000, "adaptive" or null, not {values.shown(value)}')
+
+
+_LABELS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 16}
+_STATUS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string"}]}
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]  # a day: sockets and timers take no number without end
+Grace = Annotated[float, Field(ge=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Size = Annotated[int, Field(ge=1_024, le=1 << 30)]
+Label = Annotated[str, AfterValidator(values.label)]
+Text = Annotated[str, AfterValidator(values.line)]
+File = Annotated[str, AfterValidator(existing_file)]
+# Lists are read as tuples, which do not change; strict=False allows just that, the items stay strict.
+Listed = Field(strict=False)
+Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]
+Labels = Annotated[
+    tuple[tuple[str, str], ...], PlainValidator(values.labels), PlainSerializer(dict), WithJsonSchema(_LABELS_SCHEMA)
+]
+_HEADERS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 32}
+ProbeHeaders = Annotated[
+    tuple[tuple[str, str], ...], PlainValidator(values.probe_headers), PlainSerializer(dict), WithJsonSchema(_HEADERS_SCHEMA)
+]
+StatusItem = Annotated[int | str, PlainValidator(values.status_item), WithJsonSchema(_STATUS_SCHEMA)]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no conversions, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)

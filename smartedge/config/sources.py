@@ -1,0 +1,148 @@
+"""Where settings come from: the file, the `SMARTEDGE_*` variables, the flags of the command line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from smartedge.config import values
+from smartedge.config.problems import MAX_BYTES, ConfigError, Problem, Step, path_text
+
+DEFAULT_PATH = "backends.json"
+
+_PREFIX = "SMARTEDGE_"
+_KUBERNETES = re.compile(r"SMARTEDGE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)")
+
+_VARIABLES = {
+    "backends": "SMARTEDGE_BACKENDS",
+    "strategy": "SMARTEDGE_STRATEGY",
+    "bind": "SMARTEDGE_BIND",
+    "admin_bind": "SMARTEDGE_ADMIN_BIND",
+    "workers": "SMARTEDGE_WORKERS",
+    "certfile": "SMARTEDGE_CERTFILE",
+    "keyfile": "SMARTEDGE_KEYFILE",
+    "access_log": "SMARTEDGE_ACCESS_LOG",
+    "log_level": "SMARTEDGE_LOG_LEVEL",
+}
+OTHER_VARIABLES = frozenset(
+    ("SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR", "SMARTEDGE_STICKY_SECRET", "SMARTEDGE_URL")
+)
+"""Those of ours that are no setting of the file."""
+
+_HANDED_ON = "SMARTEDGE_ROLES"
+"""What one arbiter tells the next (fleet.py); nobody else sets it."""
+
+_SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+class Overlay:
+    """Settings from flags and variables, to be laid over the file's; each remembers the name it was given by.
+
+    An empty variable and a flag that was not given count as absent.
+    """
+
+    def __init__(self, env: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
+        self.settings: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
+        for key, variable in _VARIABLES.items():
+            if text := env.get(variable, "").strip():
+                self._take(key, _split(text) if key == "backends" else text, variable)
+        for key, value in overrides.items():
+            if value not in (None, [], ()):
+                flag = "--backend" if key == "backends" else f"--{key.replace('_', '-')}"
+                self._take(key, list(value) if isinstance(value, tuple) else value, flag)
+
+    def over(self, document: object) -> object:
+        """Lay the settings over the file's document; what is no object is left for the checks to refuse."""
+        return {**document, **self.settings} if isinstance(document, dict) else document
+
+    def hides(self, key: Step) -> bool:
+        """Whether the file's value of this key does not count."""
+        return key in self._names
+
+    def where(self, steps: tuple[Step, ...]) -> str:
+        """The path of a problem, beginning with the flag or variable if the value came from one."""
+        if steps and steps[0] in self._names:
+            return self._names[str(steps[0])] + path_text(steps[1:])
+        return path_text(steps)
+
+    def _take(self, key: str, value: Any, name: str) -> None:
+        if key == "access_log" and isinstance(value, str):
+            value = _SWITCH.get(value.lower(), value)
+        if key == "workers" and isinstance(value, str) and value.isdecimal() and value.isascii():
+            value = int(value[:9])
+        if key == "log_level" and isinstance(value, str):
+            value = value.lower()
+        self.settings[key] = value
+        self._names[key] = name
+
+
+def misspelled(env: Mapping[str, str]) -> list[str]:
+    """Say of each SMARTEDGE_* variable that nobody reads that it is none of ours, and which was meant.
+
+    Kubernetes sets SMARTEDGE_PORT, SMARTEDGE_SERVICE_HOST and the like where a service is called smartedge.
+    """
+    known = {*_VARIABLES.values(), *OTHER_VARIABLES}
+    others = [name for name in env if name.startswith(_PREFIX) and name not in known and name != _HANDED_ON]
+    found = []
+    for name in sorted(others):
+        if not _KUBERNETES.fullmatch(name):
+            close = difflib.get_close_matches(name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1)
+            meant = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
+            found.append(f"{values.printable(name)} is no variable of ours{meant}")
+    return found
+
+
+def config_path(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> str:
+    """Which file to read: the flag's, else SMARTEDGE_CONFIG's, else `backends.json` right here."""
+    return os.fspath(flag) if flag else env.get("SMARTEDGE_CONFIG") or DEFAULT_PATH
+
+
+def read_file(path: str) -> bytes | None:
+    """The file's bytes, or one more than are accepted; None when missing, ConfigError when unreadable."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        problem = Problem("", f"cannot be read: {reason}; name another file with --config or SMARTEDGE_CONFIG")
+        raise ConfigError([problem], status=400, origin=path) from None
+
+
+def admin_token(env: Mapping[str, str]) -> str | None:
+    """The bearer token of SMARTEDGE_ADMIN_TOKEN (RFC 6750 section 2.1), None when it is empty.
+
+    It is a secret, so it is part of no Config and no error.
+    """
+    token = env.get("SMARTEDGE_ADMIN_TOKEN", "").strip()
+    if any(not "!" <= c <= "~" for c in token):
+        problem = Problem("SMARTEDGE_ADMIN_TOKEN", "may hold only printable ASCII characters without spaces")
+        raise ConfigError([problem], status=422)
+    return token or None
+
+
+def sticky_secret(env: Mapping[str, str]) -> bytes | None:
+    """The secret of SMARTEDGE_STICKY_SECRET, None when it is empty; part of no Config and no error, as the token."""
+    secret = env.get("SMARTEDGE_STICKY_SECRET", "").strip().encode("utf-8", "surrogateescape")
+    if secret and len(secret) < values.LEAST_SECRET_BYTES:
+        problem = Problem("SMARTEDGE_STICKY_SECRET", f"must be at least {values.LEAST_SECRET_BYTES} bytes long")
+        raise ConfigError([problem], status=422)
+    return secret or None
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,1 +1,0 @@
-"""Running the edge: what an operator touches, and what several workers share."""

@@ -1,0 +1,1 @@
+"""One worker's parts put together, and how a reload replaces them."""

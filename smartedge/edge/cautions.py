@@ -1,0 +1,79 @@
+"""What the operator should know although nothing is wrong: said by `check`, and once at the start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
+
+from smartedge.config.model import Config
+from smartedge.config.sources import misspelled
+from smartedge.edge.access import UNIX_PEERS
+from smartedge.edge.peer_owner import owned_by_us
+from smartedge.http.request import Request
+
+log = logging.getLogger(__name__)
+
+MOST_LOOKS = 100
+"""A proxy of another user, which can do no harm, is not looked at for ever."""
+
+_REMEDY = "give them an address of their own (admin_bind, such as unix:/run/smartedge/admin.sock) or set SMARTEDGE_ADMIN_TOKEN"
+BEHIND_A_PROXY = (
+    "requests come through a proxy on this machine that runs as the edge's own user or as root, and the admin pages are on the"
+    f" same port: where it does not say that it forwards, its clients can administer. {_REMEDY[0].upper()}{_REMEDY[1:]}"
+)
+
+
+def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list[str]:
+    """Return a sentence for each; has_token: the admin pages have one, and go by nothing else."""
+    found = misspelled(env)
+    if config.trusted_proxies and config.admin_bind is None and not has_token:
+        found.append(f"trusted_proxies: a proxy is in front of the port that has the admin pages, too; {_REMEDY}")
+    proxies, allowed = ([ip_network(text) for text in texts] for texts in (config.trusted_proxies, config.admin_allow))
+    if not has_token and any(a.version == p.version and a.overlaps(p) for a in allowed for p in proxies):
+        found.append(f"admin_allow: holds trusted_proxies, whose clients could administer through them; {_REMEDY}")
+    if not any(backend.weight and backend.state == "enabled" for backend in config.backends):
+        found.append("no backend takes new requests, as each has weight 0 or is not enabled: clients get 503")
+    return found
+
+
+def say(found: list[str]) -> None:
+    """Have them in the log."""
+    for text in found:
+        log.warning("%s", text)
+
+
+class ProxyWatch:
+    """Looks at some of the requests, and says once that they come through a proxy whose clients could administer.
+
+    is_open: whether the admin pages are on the traffic port, and have no token.
+    """
+
+    def __init__(self, is_open: Callable[[], bool]) -> None:
+        self._is_open = is_open
+        self._left = MOST_LOOKS
+
+    def __call__(self, request: Request) -> None:
+        """Look at a request: some microseconds, and a system call or two for one that was forwarded."""
+        if not self._left or not self._is_open():
+            return
+        if was_forwarded(request):
+            self._left -= 1
+            if is_taken_for_ours(request):
+                self._left = 0
+                log.warning(BEHIND_A_PROXY)
+
+
+def was_forwarded(request: Request) -> bool:
+    """Whether a request says that it came through a proxy."""
+    return request.fields.forwarded is not None or b"\nvia:" in b"\n" + request.block.lower()
+
+
+def is_taken_for_ours(request: Request) -> bool:
+    """Whether the peer is a process on this machine that the admin pages take for the operator's own."""
+    peer = request.peer.decode("latin-1")
+    try:
+        local = peer in UNIX_PEERS or ip_address(peer).is_loopback
+    except ValueError:
+        return False
+    return local and owned_by_us(request.sock)

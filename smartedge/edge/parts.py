@@ -1,0 +1,110 @@
+"""What the parts need of a configuration: worked out once, at start and at reload, so that nothing is on a request's way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from socket import gethostname
+
+from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
+from smartedge.config.model import Config
+from smartedge.config.values import must_be_secure
+from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
+from smartedge.proxy.forward import Plan
+from smartedge.proxy.limiter import client_reader
+from smartedge.proxy.sticky import Sticky
+from smartedge.proxy.transport import Limits
+from smartedge.server.reader import ServerLimits
+
+
+def own_via(identity: str) -> bytes:
+    """Make what the edge calls itself in Via: all workers the same, and no other edge; a comment as in RFC 9110 section 7.6.3."""
+    return b"smartedge (%b)" % sha256(f"{gethostname()} {identity}".encode()).hexdigest()[:8].encode()
+
+
+def plan(config: Config, sticky_secret: bytes = b"", backend_ids: Sequence[str] = ()) -> Plan:
+    """Work out what a request's way needs.
+
+    sticky_secret: what sticky cookies are made with, if there are any. backend_ids: of the backends that they may name.
+    """
+    networks = [ip_network(network) for network in config.trusted_proxies]
+
+    @lru_cache(maxsize=1024)
+    def is_trusted(peer: bytes) -> bool:
+        try:
+            address = ip_address(peer.decode("latin-1"))
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    timeouts = config.timeouts
+    return Plan(
+        config.retry_policy,
+        config.failures,
+        is_trusted if networks else None,
+        config.forwarded_header,
+        timeouts.idle_s,
+        timeouts.tunnel_idle_s,
+        affinity=affinity(config, is_trusted if networks else None, sticky_secret, backend_ids),
+        queue=config.limits.queue,
+        queue_s=config.limits.queue_s,
+        client_of=client_reader(config.rate_limit.by, is_trusted if networks else None),
+    )
+
+
+def affinity(config: Config, is_trusted: IsTrusted, sticky_secret: bytes, backend_ids: Sequence[str] = ()) -> Affinity | None:
+    """Work out what requests are known by; None when nobody asks, and a request's way is shorter."""
+    strategy = config.strategy
+    key_of = sticky = None
+    if strategy == ConsistentHash.name or strategy not in STRATEGIES:  # the user's own may want a key
+        key_of = key_reader(config.hash.by, is_trusted)
+    if config.sticky.cookie is not None:
+        assert sticky_secret
+        sticky = make_sticky(config, sticky_secret, backend_ids)
+    return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
+
+
+def make_sticky(config: Config, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
+    """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
+    said = config.sticky
+    assert said.cookie is not None
+    secure = True if said.same_site == "none" or must_be_secure(said.cookie) else said.secure
+    return Sticky(
+        said.cookie,
+        secret,
+        backend_ids,
+        said.max_age_s,
+        said.path or "/",
+        said.domain,
+        said.same_site or "lax",
+        secure,
+    )
+
+
+def backend_limits(config: Config) -> Limits:
+    """Work out what the connections to backends need."""
+    timeouts, limits = config.timeouts, config.limits
+    deadline_s = config.retry_policy.deadline_s
+    return Limits(
+        connect_s=min(timeouts.connect_s, deadline_s),
+        first_byte_s=min(timeouts.first_byte_s, deadline_s),
+        idle_s=timeouts.idle_s,
+        idle_connections=limits.connections_per_backend,
+        answer_head_bytes=limits.answer_head_bytes,
+    )
+
+
+def server_limits(config: Config) -> ServerLimits:
+    """Work out what a client may take."""
+    timeouts, limits = config.timeouts, config.limits
+    return ServerLimits(
+        head_s=timeouts.head_s,
+        keepalive_s=timeouts.keepalive_s,
+        idle_s=timeouts.idle_s,
+        target_bytes=limits.target_bytes,
+        head_bytes=limits.head_bytes,
+        headers=limits.headers,
+        body_bytes=limits.body_bytes,
+    )

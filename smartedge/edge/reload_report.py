@@ -1,0 +1,139 @@
+"""What a reload did: the answer to whoever asked for it, and one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from smartedge.workers.generations import Confirmed
+
+if TYPE_CHECKING:
+    from smartedge.config.model import Config
+
+# What a process cannot change about itself while it runs: its listeners, and how many there are of it.
+RESTART_KEYS = ("bind", "admin_bind", "workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a reload did.
+
+    generation: number of the configuration in use. changed: False when it was in use already; the number stays then, unless
+    the certificate was renewed. added, removed, changed_backends: ids. settings_changed: the top-level keys that differ,
+    without `backends`. restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
+    certificate_renewed: whether new connections of clients are shown another certificate than before. files_renewed: the keys
+    whose files hold something else than before, though the keys are the same.
+    persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
+    and how many of them have it. late: slot and process number of each of the others.
+    """
+
+    generation: int
+    changed: bool
+    etag: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed_backends: tuple[str, ...]
+    settings_changed: tuple[str, ...]
+    restart_needed: tuple[str, ...]
+    took_s: float
+    persisted: bool
+    live: int = 1
+    applied: int = 1
+    certificate_renewed: bool = False
+    files_renewed: tuple[str, ...] = ()
+    late: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def message(self) -> str:
+        """One line for people."""
+        if not self.changed and not self.certificate_renewed and not self.files_renewed:
+            parts = [f"unchanged: generation {self.generation} has been in use"]
+        else:
+            counts = {"added": self.added, "removed": self.removed, "changed": self.changed_backends}
+            parts = [f"generation {self.generation} applied by {self.applied}/{self.live} workers in {self.took_s * 1000:.0f} ms"]
+            parts += [f"{what} {', '.join(ids)}" for what, ids in counts.items() if ids]
+            if self.settings_changed:
+                parts.append(f"settings changed: {', '.join(self.settings_changed)}")
+        if self.certificate_renewed:
+            parts.append("certificate renewed")
+        if others := [key for key in self.files_renewed if key != "certfile"]:
+            parts.append(f"files of {', '.join(others)} renewed")
+        if self.late:
+            parts.append("late: " + ", ".join(f"slot {slot} (process {pid})" for slot, pid in self.late))
+        if self.restart_needed:
+            parts.append(f"only after a restart: {', '.join(self.restart_needed)}")
+        if not self.persisted:
+            parts.append("not persisted, for there is no file")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the answer to POST /api/reload."""
+        document = asdict(self)
+        workers = {"applied": document.pop("applied"), "live": document.pop("live")}
+        if late := document.pop("late"):
+            workers["late"] = [{"slot": slot, "pid": pid} for slot, pid in late]
+        return document | {"workers": workers, "message": self.message}
+
+
+def report(
+    old: Config,
+    new: Config,
+    at_start: dict[str, Any],
+    number: int,
+    confirmed: Confirmed,
+    *,
+    changed: bool,
+    renewed: tuple[str, ...],
+    persisted: bool,
+    took_s: float,
+) -> Applied:
+    """Compare two configurations, and `at_start`, the settings that this process began with (see `settings_of`)."""
+    before, after = _backends(old), _backends(new)
+    settings = settings_of(new)
+    return Applied(
+        generation=number,
+        changed=changed,
+        etag=new.etag,
+        added=tuple(label for label in after if label not in before),
+        removed=tuple(label for label in before if label not in after),
+        changed_backends=tuple(label for label in after if label in before and after[label] != before[label]),
+        settings_changed=_differing(settings_of(old), settings),
+        restart_needed=tuple(key for key in _differing(at_start, settings) if _needs_restart(key, at_start, settings)),
+        took_s=took_s,
+        persisted=persisted,
+        live=confirmed.live,
+        applied=confirmed.live - len(confirmed.late),
+        certificate_renewed="certfile" in renewed,
+        files_renewed=renewed,
+        late=tuple(sorted(confirmed.late.items())),
+    )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """All that a configuration says but for its backends, as plain data."""
+    return config.model_dump(mode="json", exclude={"backends"})
+
+
+def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether another value of this key waits for a restart: a listener stays, and whether it speaks TLS."""
+    if key == "certfile":
+        return (at_start[key] is None) != (settings[key] is None)
+    return key in RESTART_KEYS
+
+
+def _backends(config: Config) -> dict[str, Any]:
+    """Each backend as it is written out, by id. (Models are equal too when a default was written and when it was not.)"""
+    return {backend.id: backend.model_dump(mode="json") for backend in config.backends}
+
+
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(key for key in after if after[key] != before[key])
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload has done. status: 200, or 202 when a worker has not confirmed in time. document: the answer."""
+
+    status: int
+    document: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Probes: when each backend is asked, how, and what its answer means."""

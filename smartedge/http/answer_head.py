@@ -1,0 +1,70 @@
+"""The head of a backend's answer: where it ends, and what it says. Pure functions, and a memory of the last heads."""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from smartedge.balancer.errors import BadAnswer
+from smartedge.http.headers import AnswerFields
+
+_REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
+"""RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+
+Head = tuple[int, bytes, int, AnswerFields]
+"""What an answer's head says: status, its line from the code on, version (10 or 11), fields."""
+
+known_heads: dict[bytes, Head] = {}
+"""The heads of the last answers, whoever gave them: within a second the very same one often comes again."""
+
+KNOWN_HEADS = 64
+KNOWN_HEAD_BYTES = 2048
+"""So many are known at most, and none that is longer."""
+
+
+def bare_end(data: bytes) -> int:
+    """Find the end of a head whose lines end with LF alone: the place behind its empty line, 0 when it has none (yet).
+
+    Raises BadAnswer for an empty line that ends otherwise than the line before: whoever mixes the two hopes for two readings.
+    """
+    found = _EMPTY_LINE.search(data)
+    if found is None or data[found.start() - 1 : found.end()] == b"\r\n\r\n":
+        return 0
+    if b"\r" in data[: found.end()]:
+        raise BadAnswer("The lines of the answer's head end now with CR LF, now with LF.")
+    return found.end()
+
+
+def with_crlf(data: bytes, end: int) -> bytes:
+    """Write a head that ends there with CR LF (RFC 9112 section 2.2 lets a recipient take LF alone for it)."""
+    return data[:end].replace(b"\n", b"\r\n") + data[end:]
+
+
+def learn(head: bytes) -> Head:
+    """Find out what an answer's head says, and know it from now on; raises BadAnswer."""
+    if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[7:8].isdigit() or not head[9:12].isdigit():
+        raise BadAnswer("The backend's answer is not HTTP/1.1.")
+    try:
+        # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
+        # It knows 1.0 and 1.1; a later minor version is to be read as the last one that is known (RFC 9110 section 2.5).
+        httptools.HttpResponseParser(None).feed_data(head if head[7:8] in b"01" else b"HTTP/1.1" + head[8:])
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
+    status = int(head[9:12])
+    if status < 100:
+        raise BadAnswer("The backend's status code has no meaning.")
+    line_end = head.index(b"\r\n")
+    if not _REASON.fullmatch(head, 12, line_end):
+        raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
+    status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
+    known = status, status_line, 10 if head[7:8] == b"0" else 11, AnswerFields(head[line_end + 2 : -2], status)
+    if len(head) <= KNOWN_HEAD_BYTES:
+        if len(known_heads) >= KNOWN_HEADS:
+            known_heads.clear()
+        known_heads[head] = known
+    return known

@@ -1,0 +1,369 @@
+"""Header fields on their way through: hop-by-hop fields end here, X-Forwarded-*, Via, a request id are added. Pure functions.
+
+Fields stay bytes from socket to socket, in their order, case and repetition (RFC 9110 section 5.3). Each message's fields are
+looked at once: `RequestFields` and `AnswerFields` keep the end-to-end ones as they came and what the edge itself must know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+VIA = b"Via: 1.1 smartedge\r\n"
+VIA_10 = b"Via: 1.0 smartedge\r\n"
+"""RFC 9110 section 7.6.3; a pseudonym instead of a host name."""
+
+HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+"""RFC 9110 section 7.6.1, with the deprecated ones that are still seen. Of TE and Trailer goes on what the edge can keep."""
+
+TE_TRAILERS = b"TE: trailers\r\nConnection: TE\r\n"
+"""How a client that takes trailers is passed on."""
+
+FORWARDED = frozenset(
+    b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server x-forwarded-prefix"
+    b" x-forwarded-ssl x-forwarded-scheme x-forwarded-by x-real-ip".split()
+)
+"""What a proxy in front of us says of its client: believed from `trusted_proxies` only."""
+
+_PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
+"""What `Connection` can't have removed, and what no spelling with `_` can stand for."""
+
+_FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain", b"x-smartedge-hello"))
+"""What ends here. X-SmartEdge-Hello holds what only the edge may know (admin/hello.py); Expect is answered here;
+Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
+
+_NOT_IN_TRAILERS = (
+    _PROTECTED
+    | HOP_BY_HOP
+    | _FOR_US
+    | frozenset(b"authorization cookie set-cookie cache-control max-forwards range location vary www-authenticate".split())
+)
+
+_PLAIN_CONNECTION = frozenset((b"", b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade", b"te", b"te, close"))
+
+
+def _either_spelling(names: Iterable[bytes]) -> bytes:
+    return b"|".join(sorted(names)).replace(b"-", b"[-_]")
+
+
+# On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
+_SPECIAL_IN_REQUEST = re.compile(
+    rb"\n(%b):" % _either_spelling({*_PROTECTED - {b"via"}, *HOP_BY_HOP, *_FOR_US, b"authorization"})
+)
+_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % b"|".join({*HOP_BY_HOP, b"content-length", b"date"}))
+_ONLY_HOST = [b"host"]
+_HOST_AND_AUTHORIZATION = [b"authorization", b"host"]
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
+
+
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+MAX_RETRY_AFTER_S = 300.0
+
+
+class _SlotsOfRequestFields:
+    __slots__ = (
+        "block",
+        "connection",
+        "content_length",
+        "expect",
+        "explain",
+        "for_edge",
+        "forwarded",
+        "host",
+        "hosts",
+        "request_id",
+        "transfer_encoding",
+        "upgrade",
+    )
+
+    block: bytes
+    connection: bytes | None
+    content_length: bytes | None
+    expect: bytes | None
+    explain: bytes | None
+    for_edge: bool
+    forwarded: tuple[tuple[bytes, bytes], ...] | None
+    host: bytes | None
+    hosts: int
+    request_id: bytes | None
+    transfer_encoding: bytes | None
+    upgrade: bytes | None
+
+
+class RequestFields(_SlotsOfRequestFields):
+    """What a request's header fields say. Frozen: the requests of a connection share it as long as they send the same fields.
+
+    block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
+    which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
+    whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
+    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. The rest: the
+    values that the edge acts on, None when absent.
+    Whoever changes what a request says gives it fields of its own: `with_block`, `with_host`, `without_upgrade`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, block: bytes) -> RequestFields:  # noqa: D102
+        made = _RequestFieldsInTheMaking()
+        made.read(block)
+        return _frozen(made)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} of fields that requests share can't be set")
+
+    def with_block(self, block: bytes) -> RequestFields:
+        """Give fields of which other ones go on."""
+        return self._with(block=block)
+
+    def with_host(self, authority: bytes) -> RequestFields:
+        """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
+        return self._with(block=b"Host: %b\r\n%b" % (authority, self.without(b"host")), host=authority)
+
+    def without_upgrade(self) -> RequestFields:
+        """Give fields that offer no other protocol."""
+        return self._with(upgrade=None)
+
+    def _with(self, **changes: bytes | None) -> RequestFields:
+        made = _RequestFieldsInTheMaking()
+        for name in _SlotsOfRequestFields.__slots__:
+            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        return _frozen(made)
+
+    def without_host(self) -> bytes:
+        """Give the block without Host."""
+        return self.without(b"host")
+
+    def without(self, name: bytes) -> bytes:
+        """Give the block without the fields of a name, in lower case."""
+        start = name + b":"
+        return b"".join(line for line in self.block.splitlines(True) if line[: len(start)].lower() != start)
+
+
+class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
+    """The same while it is read off a block; one of these becomes frozen and is never seen."""
+
+    __slots__ = ()
+
+    def read(self, block: bytes) -> None:
+        """Find out what the fields say."""
+        self.connection = self.content_length = self.transfer_encoding = self.forwarded = None
+        self.expect = self.explain = self.upgrade = self.request_id = None
+        low = b"\n" + block.lower()
+        special = _SPECIAL_IN_REQUEST.findall(low)
+        self.for_edge = b"authorization" in special or b" smartedge" in low
+        if special == _ONLY_HOST or (self.for_edge and sorted(special) == _HOST_AND_AUTHORIZATION):
+            # The usual GET: nothing to take out.
+            start = low.index(b"\nhost:")
+            self.host = block[start + 5 : low.index(b"\r", start)].strip()
+            self.hosts = 1
+            self.block = block
+            return
+        self.host = None
+        self.hosts = 0
+        given_up = {b"te": b"", b"trailer": b""}
+        lines = [line for line in block.splitlines(True) if self._keeps(line, given_up)]
+        if self.connection is not None and self.connection.lower() not in _PLAIN_CONNECTION:
+            lines = without_nominated(lines, self.connection)
+        # What the edge can keep of two fields that end here.
+        if b"trailers" in tokens(given_up[b"te"]):  # RFC 9110 section 10.1.4: whoever sends TE names it in Connection
+            lines.append(TE_TRAILERS)
+        if self.transfer_encoding is not None:
+            lines.append(announced_trailers(given_up[b"trailer"]))
+        self.block = b"".join(lines)
+
+    def _keeps(self, line: bytes, given_up: dict[bytes, bytes]) -> bool:
+        """Look at one field; False when it ends here."""
+        name, _, value = line.partition(b":")
+        low, value = name.lower(), value.strip()
+        if low == b"host":
+            self.host = value
+            self.hosts += 1
+        elif low == b"content-length":
+            self.content_length = value
+        elif low == b"x-request-id":
+            self.request_id = value if REQUEST_ID.fullmatch(value) else None
+            return False
+        elif low in FORWARDED:
+            self.forwarded = (*(self.forwarded or ()), (low, line))
+            return False
+        elif low in HOP_BY_HOP or low in _FOR_US:
+            if low == b"connection":
+                self.connection = value if self.connection is None else self.connection + b"," + value
+            elif low == b"transfer-encoding":
+                before = self.transfer_encoding
+                self.transfer_encoding = value if before is None else before + b"," + value
+            elif low == b"upgrade":
+                self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
+            elif low == b"expect":
+                self.expect = value
+            elif low == b"x-smartedge-explain":
+                self.explain, self.for_edge = value, True
+            elif low in given_up:
+                given_up[low] += b"," + value
+            return False
+        elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
+            return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
+        return True
+
+
+def _frozen(made: _RequestFieldsInTheMaking) -> RequestFields:
+    """Let nobody change it from here on. Both classes have the same slots, and a class costs no more than a flag."""
+    made.__class__ = RequestFields  # type: ignore[assignment]
+    return made  # type: ignore[return-value]
+
+
+class AnswerFields:
+    """What an answer's header fields say: `block` as in RequestFields, Date and Content-Length in it, and the framing.
+
+    Answers with the same head share it, so nothing here is ever set again. announces: a Trailer is among them.
+    """
+
+    __slots__ = ("announces", "block", "chunked", "connection", "content_length", "dated", "keep_alive")
+
+    def __init__(self, block: bytes, status: int = 200) -> None:
+        length: int | None = None
+        chunked: bytes | None = None
+        connection: bytes | None = None
+        keep_alive: bytes | None = None
+        upgrade = trailer = b""
+        dated = False
+        ending = 0
+        low = b"\n" + block.lower()
+        for name, value in _SPECIAL_IN_ANSWER.findall(low):
+            if name == b"content-length":
+                length = int(value)  # llhttp has made sure that there is one, and that it is a number.
+            elif name == b"date":
+                dated = True
+            else:
+                ending += 1
+                value = value.rstrip()
+                if name == b"connection":
+                    connection = value if connection is None else connection + b"," + value
+                elif name == b"transfer-encoding":
+                    chunked = value if chunked is None else chunked + b"," + value
+                elif name == b"keep-alive":
+                    keep_alive = value
+        if ending == 1 and connection in _PLAIN_CONNECTION:
+            # The usual `Connection: keep-alive`, and nothing else to take out.
+            start = low.index(b"\nconnection:")
+            block = block[:start] + block[low.index(b"\n", start + 1) :]
+        elif ending:
+            lines = []
+            for line in block.splitlines(True):
+                name, _, value = line.partition(b":")
+                name = name.lower()
+                if name == b"upgrade":
+                    upgrade += line
+                elif name == b"trailer":
+                    trailer += b"," + value.strip()
+                elif name not in HOP_BY_HOP:
+                    lines.append(line)
+            if connection is not None and connection not in _PLAIN_CONNECTION:
+                lines = without_nominated(lines, connection)
+            if status == 426:
+                lines.append(upgrade)  # RFC 9110 section 15.5.22: it says what to, and the server adds it to Connection
+            trailer = announced_trailers(trailer) if chunked is not None else b""
+            block = b"".join([*lines, trailer])
+        self.block: Final[bytes] = block
+        self.chunked: Final[bytes | None] = chunked
+        self.connection: Final[bytes | None] = connection
+        self.content_length: Final[int | None] = length
+        self.keep_alive: Final[bytes | None] = keep_alive
+        self.dated: Final[bool] = dated
+        self.announces: Final[bool] = bool(trailer)
+
+    def without_trailer(self) -> bytes:
+        """Give the block for a client that gets no trailers."""
+        return b"".join(line for line in self.block.splitlines(True) if line[:8].lower() != b"trailer:")
+
+
+def announced_trailers(value: bytes) -> bytes:
+    """Write Trailer with those of its names that may go on as trailers (RFC 9110 section 6.6.2), b"" without any."""
+    names = [name for name in (part.strip(b" \t") for part in value.split(b",")) if name and _may_trail(folded(name))]
+    return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
+
+
+def pairs_of(block: bytes) -> list[tuple[str, str]]:
+    """Give header fields as WSGI has them: name and value as text (PEP 3333: latin-1)."""
+    pairs = []
+    for line in block.splitlines():
+        name, _, value = line.decode("latin-1").partition(":")
+        pairs.append((name, value.strip(" \t")))
+    return pairs
+
+
+def without_nominated(lines: list[bytes], connection: bytes) -> list[bytes]:
+    """Drop the fields that `Connection` names (RFC 9110 section 7.6.1), but none that framing, routing or trust rest on."""
+    nominated = {token.strip(b" \t").lower() for token in connection.split(b",")} - _PROTECTED
+    return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
+
+
+def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """End a chunked body, with those of its trailer fields that may go on.
+
+    None that would change framing, routing, trust, conditions or what the body is: whoever reads them into the header section
+    would be deceived (RFC 9110 section 6.5.1).
+    """
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_trail(folded(name))]
+    return b"0\r\n%b\r\n" % b"".join(lines)
+
+
+def folded(name: bytes) -> bytes:
+    """Give a field's name as those read it who fold case, and `_` to `-`."""
+    return name.lower().replace(b"_", b"-")
+
+
+def _may_trail(name: bytes) -> bool:
+    return name not in _NOT_IN_TRAILERS and not name.startswith((b"content-", b"if-"))
+
+
+def without_length(block: bytes) -> bytes:
+    """Give a block without Content-Length, which a 1xx or a 204 has not (RFC 9110 section 8.6)."""
+    return b"".join(line for line in block.splitlines(True) if line[:15].lower() != b"content-length:")
+
+
+def tokens(value: bytes | None) -> set[bytes]:
+    """Split a comma-separated field value into its lower-case members."""
+    return {token.strip(b" \t").lower() for token in value.split(b",")} if value else set()
+
+
+def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
+    """Say for whom the request is made: X-Forwarded-For, -Host and -Proto, and with `standard` Forwarded (RFC 7239) too.
+
+    peer: the client's address as text. trusted: the peer is one of `trusted_proxies`, so what it says of its own client is
+    kept and extended; from anybody else it is replaced.
+    """
+    host = b"X-Forwarded-Host: %b\r\n" % fields.host if fields.host else b""
+    ours = _forwarded(fields.host, peer, scheme) if standard else b""
+    if not trusted or fields.forwarded is None:
+        return b"X-Forwarded-For: %b\r\n%bX-Forwarded-Proto: %b\r\n%b" % (peer, host, scheme, ours)
+    chain = [line[16:].strip() for low, line in fields.forwarded if low == b"x-forwarded-for"]
+    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*filter(None, chain), peer])]
+    said = {low for low, _ in fields.forwarded}
+    if b"x-forwarded-host" not in said:
+        lines.append(host)
+    if b"x-forwarded-proto" not in said:
+        lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
+    lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
+    return b"".join([*lines, ours])
+
+
+def _forwarded(host: bytes | None, peer: bytes, scheme: bytes) -> bytes:
+    """Write our element of Forwarded as a line of its own: lines of one name are one list (RFC 9110 section 5.3)."""
+    node = b'"[%b]"' % peer if b":" in peer else peer  # RFC 7239 section 6: an IPv6 address has brackets, and so quotes
+    return b"Forwarded: for=%b%b;proto=%b\r\n" % (node, b';host="%b"' % host if host else b"", scheme)
+
+
+def keep_alive_s(value: bytes | None) -> float | None:
+    """Read the backend's `Keep-Alive: timeout=N` in seconds (RFC 2068 section 19.7.1.1), or None when it gives none."""
+    match = re.search(rb"timeout\s*=\s*\"?(\d{1,6})", value or b"", re.IGNORECASE)
+    return float(match[1]) if match else None
+
+
+def retry_after(fields: AnswerFields) -> float | None:
+    """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over), capped: backends lie."""
+    match = _RETRY_AFTER.search(fields.block)
+    return min(float(match[1]), MAX_RETRY_AFTER_S) if match else None

@@ -1,0 +1,216 @@
+"""TLS over a Wire: the same promises, whichever side we are.
+
+OpenSSL works on two buffers in memory and never sees the socket (`ssl.MemoryBIO`), so a TLS connection is watched, timed out and
+closed exactly as a plain one is. gevent's SSLSocket can do none of the three while another greenlet waits on it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from math import inf
+from time import monotonic
+from typing import Any
+
+from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireTimeout
+
+EARLY_BYTES = 65536
+"""How much of what a peer sends ahead is decrypted before anybody reads it."""
+
+GOODBYE_S = 1.0
+"""How long our side's end may take to be sent, in seconds."""
+
+_HANDSHAKE_RECORD = b"\x16"
+
+
+class NotTls(ConnectionError):
+    """What the client sent does not begin a TLS handshake."""
+
+
+class TlsWire(Wire):
+    """A TLS connection, used by at most one reader and one writer greenlet at a time; begins with `handshake`.
+
+    sock: a connected socket without TLS. server_name: asked for and checked, by clients.
+    Only writers send. What OpenSSL wants to say while it reads (the answer to a key update) goes out before the next data,
+    which RFC 8446 section 4.6.3 leaves time for; else reader and writer could get into each other's records.
+    """
+
+    __slots__ = ("_early", "_incoming", "_outgoing", "_tls", "_torn", "_until")
+
+    def __init__(
+        self,
+        sock: Any,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_name: str | None = None,
+        urgent: bool = False,
+    ) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
+        super().__init__(sock, urgent=urgent)
+        self._early = b""
+        self._torn = False
+        self._until = inf
+
+    def handshake(self, timeout_s: float) -> None:
+        """Agree on keys, within `timeout_s` seconds in all.
+
+        Raises WireTimeout, NotTls when a client speaks something else, ssl.SSLError, or ConnectionError when the peer is gone.
+        """
+        deadline = monotonic() + timeout_s
+        first = self._tls.server_side
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush(max(0.001, deadline - monotonic()))
+            except ssl.SSLError:
+                self._say()  # The alert tells the peer why.
+                raise
+            else:
+                self._flush(max(0.001, deadline - monotonic()))
+                return
+            data = Wire.recv(self, max(0.001, deadline - monotonic()))
+            if not data:
+                raise ConnectionResetError("the peer left during the TLS handshake")
+            if first and data[:1] != _HANDSHAKE_RECORD:
+                raise NotTls("the client does not speak TLS")
+            first = False
+            self._incoming.write(data)
+
+    def without_tls(self) -> Wire:
+        """Give the socket back as a plain wire, to tell a client that does not speak TLS; this one is of no use then."""
+        self._sweep.discard(self)
+        if self._armed:
+            self._io.stop()
+        return Wire(self.sock)
+
+    # ---- reading ----
+
+    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
+        """Wait for bytes as `Wire.recv` does; b"" also when the peer ended without saying so (most do)."""
+        if self.closed:
+            raise WireClosed("the connection is closed")
+        if self._early:
+            data, self._early = self._early[:size], self._early[size:]
+            return data
+        self._until = monotonic() + timeout_s
+        while (piece := self._decrypt(size)) is None:
+            data = Wire.recv(self, max(0.001, self._until - monotonic()))
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+        return piece
+
+    def _decrypt(self, size: int) -> bytes | None:
+        """Give all that has arrived, up to `size`; b"" at the end, None when that is nothing yet.
+
+        What is left behind it, be it part of a record, makes the wire `readable`: a pooled connection with that must not be
+        used again.
+        """
+        pieces: list[bytes] = []
+        while size > 0:
+            try:
+                piece = self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self.readable = self.readable or bool(pieces)
+                break
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                piece = b""
+            except ssl.SSLError:
+                self._say()
+                raise
+            if not piece:
+                return b"".join(pieces)  # The end is found again by the next read.
+            pieces.append(piece)
+            size -= len(piece)
+            if not self._incoming.pending and not self._tls.pending():
+                break
+        else:
+            self.readable = True
+        return b"".join(pieces) if pieces else None
+
+    def wait_readable(self, timeout_s: float) -> None:
+        """Wait until the socket has bytes, which need not be a whole record."""
+        if not self._early:
+            super().wait_readable(timeout_s)
+
+    def expect_within(self, timeout_s: float) -> None:
+        """Give whoever reads now a new deadline."""
+        if self._reader is not None:
+            self._until = monotonic() + timeout_s
+        super().expect_within(timeout_s)
+
+    def peer_is_quiet(self) -> bool:
+        """Look for a close or bytes that nobody asked for: any byte on an idle TLS connection ends its use."""
+        if self._early or self._incoming.pending or self._tls.pending():
+            return False
+        return super().peer_is_quiet()
+
+    # ---- writing ----
+
+    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Send all of `data` as `Wire.send` does."""
+        left = memoryview(data)
+        while left:
+            piece = left[:RECV_BYTES]
+            left = left[len(piece) :]
+            self._tls.write(piece)  # takes all of it: there is no socket to be full
+            self._flush(timeout_s)
+
+    def _flush(self, timeout_s: float) -> None:
+        try:
+            while self._outgoing.pending:
+                Wire.send(self, self._outgoing.read(), timeout_s)
+        except BaseException:
+            self._torn = True
+            raise
+
+    def finish_sending(self) -> None:
+        """Tell the peer that nothing more comes; it may go on sending (RFC 8446 section 6.1)."""
+        if self.closed or self._torn or self._writer is not None:
+            return
+        while piece := self._decrypt_quietly():
+            self._early += piece  # OpenSSL takes data that it finds while it ends our side for an error.
+        self._end_our_side()
+        try:
+            self._flush(GOODBYE_S)
+        except (OSError, WireTimeout):
+            return
+        super().finish_sending()
+
+    def _decrypt_quietly(self) -> bytes | None:
+        try:
+            return self._decrypt(EARLY_BYTES)
+        except OSError:
+            return None
+
+    def _end_our_side(self) -> None:
+        try:
+            self._tls.unwrap()
+        except (OSError, ValueError):
+            pass  # It wants to wait for the peer's own end, which is the reader's affair; or there is nothing to end.
+
+    def _say(self) -> None:
+        """Send what OpenSSL has to say, if the socket takes it at once and no writer is in the middle of a record."""
+        if self._writer is None and not self._torn and self._outgoing.pending:
+            try:
+                self._send(self._outgoing.read())
+            except OSError:
+                pass
+            self._torn = True
+
+    # ---- the end ----
+
+    def break_off(self) -> None:
+        """Have `close` reset the connection and say no goodbye."""
+        self._torn = True
+        super().break_off()
+
+    def close(self) -> None:
+        """Close as `Wire.close` does, saying so to the peer unless something is missing (RFC 9112 section 9.8)."""
+        if not self.closed and self._writer is None and not self._torn:
+            self._end_our_side()
+            self._say()
+        super().close()

@@ -1,0 +1,243 @@
+"""Decisions: which requests are recorded, where the records lie, and how they are read back for the whole edge.
+
+Ordinary requests are sampled; one that is tried again, hedged, failed, or answered with an error of ours is always
+recorded, within a limit. Each worker has a ring of its own; whoever is asked reads them all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from math import log1p
+from pathlib import Path
+from random import Random
+from time import monotonic, time
+from typing import Any, Final, Protocol
+
+from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.pool import Lease
+from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
+from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, texts
+
+log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+
+LATE_PER_S: Final = 200
+"""When everything fails, recording all of it would only make room for the last five seconds by taking time from serving."""
+
+NEVER: Final = 1 << 62
+MOST_PATH: Final = 256
+ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
+"""How many candidates of a try are kept, and of the others: the most with which the record fits."""
+
+
+class Recorded(Protocol):
+    """What is recorded of a request on its way; proxy/exchange.py's Exchange."""
+
+    request: Any
+    request_id: str
+    started: float
+    trace: Trace | None
+    error: EdgeError | None
+    own_answer: Any
+    attempts: int
+    status: int
+    latency_s: float | None
+    duration_s: float
+
+
+class Decisions:
+    """Says which requests are recorded, keeps the records of this worker, and reads those of all.
+
+    left: ordinary requests until the next one that is sampled; whoever forwards counts it down. ratio: of ordinary
+    requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
+    client_of: gives the address of a request's client. on_sampled: told of each ordinary request that is sampled.
+    """
+
+    def __init__(
+        self,
+        ratio: float,
+        rng: Random,
+        may_ask: Callable[[Any], bool],
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+        client_of: Callable[[Any], bytes] = lambda request: request.peer,
+        on_sampled: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        self._rng = rng
+        self._may_ask = may_ask
+        self._client_of = client_of
+        self._on_sampled = on_sampled
+        self._clock = clock
+        self._wall = wall
+        self._second = 0
+        self._late_left = 0
+        self._slot = 0
+        self._directory: Path | None = None
+        self._ring = Ring.private()
+        self.apply(ratio)
+
+    def apply(self, ratio: float) -> None:
+        """Sample with this ratio from now on."""
+        self._ratio = ratio
+        self.left = self._gap()
+
+    def join(self, directory: Path | None, slot: int) -> None:
+        """Keep the records in the edge's directory, where all workers find them; in this process alone without one."""
+        if directory is not None:
+            try:
+                ring = Ring.open(directory / f"decisions-{slot}.ring")
+            except OSError as error:
+                log.warning("decisions of requests are kept in this process alone: %s", error)
+                return
+            self._ring.close()
+            self._directory, self._slot, self._ring = directory, slot, ring
+        self.left = self._gap()  # with --preload all workers would have drawn the same
+
+    # ---- on a request's way ----
+
+    def begin(self, request: Any) -> Trace | None:
+        """Give the trace of a request that `left` has come to, or that asks to be explained and may. Raises as `may_ask`."""
+        sampled = self.left < 0
+        if sampled:
+            self.left = self._gap()
+            self._on_sampled(request)
+        if request.fields.for_edge and self._may_ask(request):
+            return Trace("asked")
+        return Trace("sampled") if sampled else None
+
+    def late(self, why: str, lease: Lease | None = None) -> Trace | None:
+        """Give the trace of a request that has become worth recording; None when there are too many of them now.
+
+        lease: the one under way, whose pick was not recorded.
+        """
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._late_left = second, LATE_PER_S
+        if self._late_left <= 0:
+            return None
+        self._late_left -= 1
+        trace = Trace(why)
+        if lease is not None:
+            trace.missed(lease)
+        return trace
+
+    def record(self, exchange: Recorded) -> None:
+        """Write down a request that has ended, if it is to be."""
+        trace, error = exchange.trace, exchange.error
+        if exchange.own_answer is not None and exchange.status >= 500:
+            if trace is None:
+                trace = self.late("error")
+            else:
+                trace.because("error")
+        if trace is None:
+            return
+        outcome = "failed" if trace.failed else "ok"
+        if error is not None:
+            outcome = "abandoned" if error.blame == "client" else "failed"
+        now = self._clock()
+        trace.close(now, outcome, exchange.status, error)
+        request = exchange.request
+        document = {
+            "request_id": exchange.request_id,
+            "at": round(self._wall() - (now - exchange.started), 6),
+            "slot": self._slot,
+            "why": trace.why,
+            "client": self._client_of(request).decode("latin-1"),
+            "method": request.method.decode("latin-1")[:MOST_PATH],
+            "path": request.target.partition(b"?")[0].decode("latin-1")[:MOST_PATH],
+            "status": exchange.status,
+            "outcome": outcome,
+            "blame": None if error is None else error.blame,
+            "error": None if error is None else error.detail[:MOST_PATH],
+            "attempts": exchange.attempts,
+            "latency_s": None if exchange.latency_s is None else round(exchange.latency_s, 6),
+            "duration_s": round(exchange.duration_s, 6),
+            "summary": trace.summary()[:1000],
+            "tries_left_out": trace.more,
+            "tries": [one.to_json(exchange.started) for one in trace.tries],
+        }
+        self._ring.write(fitted(document))
+
+    def _gap(self) -> int:
+        """Draw how many ordinary requests pass by until one is sampled, so that nobody can tell which."""
+        if self._ratio >= 1.0:
+            return 0
+        if self._ratio <= 0.0:
+            return NEVER
+        return int(log1p(-self._rng.random()) / log1p(-self._ratio))
+
+    # ---- for whoever asks ----
+
+    def newest(self) -> list[Document]:
+        """Return the last 1,000 records of the whole edge, newest first."""
+        found = sorted(map(json.loads, self._texts()), key=lambda document: document["at"], reverse=True)
+        return found[:RECORDS]
+
+    def find(self, request_id: str) -> Document | None:
+        """Return the newest record of a request, in full; None if there is none."""
+        return next((expanded(document) for document in self.newest() if document["request_id"] == request_id), None)
+
+    def close(self) -> None:
+        """Let go of the edge's directory; what ends after that is nobody's to ask for."""
+        self._ring.close()
+        self._directory, self._ring = None, Ring.private(1)
+
+    def _texts(self) -> Iterator[bytes]:
+        if self._directory is None:
+            return self._ring.read()
+        paths = sorted(self._directory.glob("decisions-*.ring"))
+        return (text for path in paths for text in texts(path.read_bytes()))
+
+
+def fitted(document: Document) -> bytes:
+    """Write a record as text that fits into the ring: the picked and the best candidates are kept longest, then the tries."""
+    text = _text(document)
+    for most in ROWS:
+        if len(text) <= ROOM_BYTES:
+            return text
+        text = _text(document | {"tries": [_shortened(one, most) for one in document["tries"]]})
+    tries = [_shortened(one, 0) for one in document["tries"]]
+    left_out = document["tries_left_out"]
+    while len(text) > ROOM_BYTES and tries:
+        del tries[len(tries) // 2]
+        left_out += 1
+        text = _text(document | {"tries": tries, "tries_left_out": left_out})
+    return text if len(text) <= ROOM_BYTES else _text(document | {"tries": [], "summary": "", "error": None})
+
+
+def expanded(document: Document) -> Document:
+    """Return a record as it is shown: its rows with their names, and Unix times."""
+    tries = []
+    for number, one in enumerate(document["tries"], 1):
+        at = document["at"] + one["after_s"]
+        candidates = [dict(zip(CANDIDATE, row, strict=True)) for row in one["candidates"]]
+        left_out = [dict(zip(LEFT_OUT, row, strict=True)) for row in one["left_out"]]
+        tries.append(
+            {"number": number, "at": round(at, 6)}
+            | one
+            | {
+                "candidates": [candidate | {"picked": candidate["id"] == one["backend"]} for candidate in candidates],
+                "left_out": [
+                    other | {"until": None if other["for_s"] is None else round(at + other["for_s"], 3)} for other in left_out
+                ],
+            }
+        )
+    return document | {"tries": tries}
+
+
+def _shortened(one: Document, most: int) -> Document:
+    """Keep at most so many rows of a try; the numbers of all stay."""
+    candidates, left_out = one["candidates"], one["left_out"]
+    best = sorted(candidates, key=lambda row: (row[0] != one["backend"], row[-1] is None, row[-1]))[: most or 1]
+    kept = [row for row in candidates if row in best]
+    return one | {"candidates": kept, "left_out": left_out[:most], "unseen": one["unseen"] + len(left_out[most:])}
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+
+
+def _text(document: Document) -> bytes:
+    return _encode(document).encode("utf-8", "replace")

@@ -1,0 +1,76 @@
+"""What happened in about the last minute: what the counters have gained since they were written down that long ago.
+
+Shares and rates since the start mislead: a backend that came back an hour ago looks idle for days.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import CODE_CELLS, LATENCY_CELLS, Cell
+
+TICK_S = 10.0
+WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastCheck:
+    """The latest probe of a backend. at: Unix time of its end. status: None without an HTTP answer. detail: one line."""
+
+    at: float
+    ok: bool
+    status: int | None
+    detail: str
+    took_s: float
+
+
+class Counted(NamedTuple):
+    """Counts of one backend: requests answered, tries failed, and answers in each bucket of the latencies."""
+
+    requests: float
+    failed: float
+    latencies: Sequence[float]
+
+
+class Recent:
+    """Counts of about the last minute, read from rows that only grow."""
+
+    def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
+        self._tick_s = tick_s
+        self._window_s = window_s
+        self._kept: deque[tuple[float, dict[str, Counted]]] = deque()
+
+    def tick(self, now: float, backends: Sequence[Backend]) -> None:
+        """Write the counts down, if it is time; call it when serving begins, and then as often as you like."""
+        if self._kept and now - self._kept[-1][0] < self._tick_s:
+            return
+        self._kept.append((now, {backend.key: counted(backend.learned.totals()) for backend in backends}))
+        while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
+            self._kept.popleft()
+
+    def since(self) -> float | None:
+        """Return from when on `gained` counts; None when nothing was written down yet, so that it counts from the start."""
+        return self._kept[0][0] if self._kept else None
+
+    def gained(self, key: str, row: Sequence[float]) -> Counted:
+        """Return what a backend, of which this is the row now, was counted lately; all of it when it was not there then."""
+        now = counted(row)
+        before = self._kept[0][1].get(key) if self._kept else None
+        if before is None:
+            return now
+        gained = Counted(
+            now.requests - before.requests,
+            now.failed - before.failed,
+            [count - old for count, old in zip(now.latencies, before.latencies, strict=True)],
+        )
+        less = min(gained.requests, gained.failed, *gained.latencies) < 0
+        return now if less else gained  # less than before: the row belongs to another life of the backend
+
+
+def counted(row: Sequence[float]) -> Counted:
+    """Read what is counted out of a row."""
+    return Counted(sum(row[CODE_CELLS]), row[Cell.FAILED], row[LATENCY_CELLS])

@@ -1,0 +1,1 @@
+"""One process on its machine: signals, descriptors, sockets to listen on, the service manager."""

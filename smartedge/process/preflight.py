@@ -1,0 +1,121 @@
+"""What can be right as text and still not work here: looked at by `check`, and by `run` before anybody is told that it serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.sources import DEFAULT_PATH, Overlay
+from smartedge.config.values import Origin, listen_name, origin, shown
+from smartedge.observe.log_writer import LogWriter
+
+Address = IPv4Address | IPv6Address
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # as a destination, Linux takes them for this very machine
+
+
+def look(config: Config, env: Mapping[str, str], overrides: Mapping[str, Any], path: str | None, *, listens: bool = True) -> None:
+    """Raise ConfigError with all that can't be used, each by the name that it was given by.
+
+    listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.
+    """
+    where = Overlay(env, overrides).where
+    found = [*_certificates(config), *_access_log(config), *(_circles(config) if listens else ())]
+    if found:
+        problems = [Problem(where(steps), message) for steps, message in found]
+        raise ConfigError(problems, status=422, origin=path or DEFAULT_PATH)
+
+
+def _certificates(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    from smartedge.http.tls import Contexts, server_context  # late: only those who have one need OpenSSL for this
+
+    if config.certfile is not None:
+        try:
+            server_context(config.certfile, config.keyfile)
+        except (OSError, ValueError) as error:
+            yield ("certfile",), f"cannot be used: {error}"
+    for index, spec in enumerate(config.specs()):
+        if spec.tls is not None:
+            try:
+                Contexts()(spec.tls)
+            except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
+                yield ("backends", index, "tls"), f"cannot be used: {error}"
+
+
+def _access_log(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if not isinstance(config.access_log, str):
+        return
+    there = os.path.lexists(config.access_log)
+    try:
+        LogWriter(config.access_log).close()
+    except OSError as error:
+        yield ("access_log",), f"{shown(config.access_log)} cannot be written: {error.strerror}"
+        return
+    if not there:
+        os.unlink(config.access_log)  # whoever only looks leaves nothing behind
+
+
+def _circles(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Backends that are this edge itself: their requests would come back to it for ever."""
+    for index, backend in enumerate(config.backends):
+        there = origin(backend.url)
+        for key in ("bind", "admin_bind"):
+            bind = getattr(config, key)
+            if bind is None:
+                continue
+            if _is_there(listen_name(bind), there):
+                message = f"{shown(backend.url)} is this edge itself, which listens on {bind} ({key})"
+                yield ("backends", index), f"{message}: its requests would go round in circles"
+
+
+def _is_there(bound: str | tuple[str, int], there: Origin) -> bool:
+    if isinstance(bound, str):
+        return there.scheme == "unix" and os.path.realpath(there.host) == os.path.realpath(bound)
+    host, port = bound
+    return there.scheme != "unix" and port != 0 and there.port == port and _is_same(host, there.host)
+
+
+def _is_same(bound: str, asked: str) -> bool:
+    """Whether a connection to `asked` arrives at a listener on `bound`, both names or addresses, on the same port."""
+    ours = {_plain(bound)} if bound in _ANY else _addresses(bound)
+    for there in _addresses(_ANY.get(asked, asked)):
+        if there in ours or (bound == "0.0.0.0" and there.version == 4 and _is_local(there)):
+            return True
+        if bound == "::" and _is_local(there):
+            return True
+    return False
+
+
+def _addresses(host: str) -> set[Address]:
+    if host == "localhost":  # with or without a line in /etc/hosts
+        return {ip_address("127.0.0.1"), ip_address("::1")}
+    try:
+        return {_plain(host)}
+    except ValueError:
+        pass
+    try:
+        return {_plain(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
+
+
+def _plain(text: str) -> Address:
+    """Read an address; one of IPv4 in the clothes of IPv6 is that of IPv4."""
+    found = ip_address(text.partition("%")[0])
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def _is_local(there: Address) -> bool:
+    """Whether an address is one of this machine's: a socket can be bound to it."""
+    family = socket.AF_INET if there.version == 4 else socket.AF_INET6
+    try:
+        with closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
+            sock.bind((str(there), 0))
+    except OSError:
+        return False
+    return True

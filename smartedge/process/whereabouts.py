@@ -1,0 +1,136 @@
+"""Where the edges of this machine answer their operator: written by each into its state directory, read by the commands.
+
+    edge.json    {"url": "http://127.0.0.1:8091", "config": "/etc/smartedge/backends.json", "certificate": null}
+
+The url is that of the admin pages. It goes with the directory, when the edge's last worker ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+
+from smartedge.config.model import Config
+from smartedge.workers.state_dir import StateDir, bases, is_alive
+
+log = logging.getLogger(__name__)
+
+FILE: Final = "edge.json"
+MOST_BYTES: Final = 65536
+_NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where an edge answers. config: its file, absolute, that there may not be. certificate: its PEM file.
+
+    uid: whose it is, which `running` adds.
+    """
+
+    url: str
+    config: str | None = None
+    certificate: str | None = None
+    uid: int | None = None
+
+
+def url_of(name: object, *, secure: bool = False) -> str:
+    """Return the URL for the name of a listening socket, as Python has it: a path, or host and port first."""
+    if isinstance(name, str | bytes):
+        return f"unix:{os.path.abspath(os.fsdecode(name))}"
+    assert isinstance(name, tuple)
+    host = _NEAR.get(str(name[0]), str(name[0]))
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{name[1]}"
+
+
+def where_it_is(config: Config, path: str | None, listeners: Sequence[Any]) -> Whereabouts | None:
+    """Say where an edge answers its operator; None if that can't be known.
+
+    path: of its file. listeners: the names of its sockets, that of the admin pages last; where our own server did not say,
+    gunicorn's worker is asked.
+    """
+    certificate = config.certfile if config.admin_bind is None else None
+    if not listeners and (worker := _gunicorn_worker()) is not None:
+        listeners, certificate = [sock.getsockname() for sock in worker.sockets], worker.cfg.certfile
+        if config.admin_bind is not None:
+            return None  # gunicorn knows nothing of it: admin_door.py opens it, and says so
+    if not listeners:
+        return None
+    return Whereabouts(
+        url_of(listeners[-1], secure=certificate is not None),
+        None if path is None else os.path.realpath(path),
+        None if certificate is None else os.path.abspath(certificate),
+    )
+
+
+def _gunicorn_worker() -> Any:
+    """Return the worker of gunicorn's that this is: whoever runs it is in the main greenlet's stack; None if it is none."""
+    for frame in (sys._getframe(), getattr(gevent.get_hub().parent, "gr_frame", None)):
+        while frame is not None:
+            worker = frame.f_locals.get("self")
+            if frame.f_code.co_name == "run" and hasattr(worker, "sockets") and hasattr(worker, "cfg"):
+                return worker
+            frame = frame.f_back
+    return None
+
+
+def write_down(state: StateDir | None, where: Whereabouts | None) -> None:
+    """Have the commands find this edge, which works without that too. Every worker of it may: they all say the same."""
+    if state is None or where is None:
+        return
+    fresh = state.path / f".{FILE}.{os.getpid()}"
+    try:
+        fresh.write_text(json.dumps({name: text for name, text in asdict(where).items() if name != "uid"}))
+        os.replace(fresh, state.path / FILE)
+    except OSError as error:
+        log.warning("commands do not find this edge without --url: %s", error)
+
+
+def running(env: Mapping[str, str] = os.environ) -> list[Whereabouts]:
+    """Return where the edges of this user that run now answer; root's question is for those of all users."""
+    found = {}
+    for base in bases(env):
+        for home in _homes(base):
+            for path in _entries(home):
+                if (where := _read(path / FILE)) is not None and is_alive(path):
+                    found[where.url] = replace(where, uid=int(home.name.rpartition("-")[2]))
+    return list(found.values())
+
+
+def _homes(base: Path) -> Iterator[Path]:
+    """Give the directories in which users keep their edges': those that are really theirs, and that we may read."""
+    us = os.geteuid()
+    names = base.glob("smartedge-*") if us == 0 else [base / f"smartedge-{us}"]
+    for home in names:
+        with contextlib.suppress(OSError):
+            found = home.lstat()
+            if stat.S_ISDIR(found.st_mode) and home.name == f"smartedge-{found.st_uid}" and not found.st_mode & 0o022:
+                yield home
+
+
+def _entries(home: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(home.iterdir())
+    return []
+
+
+def _read(path: Path) -> Whereabouts | None:
+    """Read what an edge has written; None if that is nothing, or of another version."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            said: Any = json.loads(file.read(MOST_BYTES))
+        where = Whereabouts(**said)
+    except (OSError, ValueError, TypeError):
+        return None
+    known = (where.url, where.config or "", where.certificate or "")
+    return where if all(isinstance(text, str) for text in known) else None

@@ -1,0 +1,78 @@
+"""What goes out to a backend: the head that a request gets for it, and the request ready to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from smartedge.balancer.backend import Backend
+from smartedge.http.headers import AnswerFields, forwarded_lines
+from smartedge.http.request import Replay, Request
+from smartedge.proxy.connection import Connection
+
+
+class Outbound:
+    """A request ready to be sent: stands where requests has a PreparedRequest.
+
+    head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
+    on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
+    connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
+    hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
+    """
+
+    __slots__ = ("body", "connection", "deadline", "hasty", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
+
+    def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
+        self.method = method
+        self.head = head
+        self.body = body
+        self.repeatable = repeatable
+        self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
+        self.connection: Connection | None = None
+        self.on_sent: Callable[[], None] | None = None
+        self.deadline: float | None = None
+        self.hasty = False
+        self.upgrade = False
+
+
+def head_for(
+    backend: Backend,
+    request: Request,
+    request_id: str,
+    via: bytes,
+    is_trusted: Callable[[bytes], bool] | None,
+    *,
+    forwarded_header: bool,
+) -> bytes:
+    """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base.
+
+    via: our name in the Via field. is_trusted: whether a peer is a proxy whose word goes on, None when there are none.
+    """
+    fields, body = request.fields, request.body
+    tail = b""
+    if body is not None:
+        if body.length is None:
+            tail = b"Transfer-Encoding: chunked\r\n"
+        if request.expects_continue:
+            tail += b"Expect: 100-continue\r\n"
+    block = fields.block
+    if not fields.host or not backend.spec.preserve_host:
+        block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
+    target = request.target
+    if backend.spec.base and target != b"*":
+        target = backend.spec.base + target
+    return b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
+        request.method,
+        target,
+        block,
+        forwarded_lines(
+            fields,
+            request.peer,
+            b"https" if request.secure else b"http",
+            is_trusted is not None and is_trusted(request.peer),
+            forwarded_header,
+        ),
+        b"1" if request.version == 11 else b"0",
+        via,
+        request_id.encode("latin-1"),
+        tail,
+    )

@@ -1,0 +1,1 @@
+"""The client's side: connections, requests read from them, bodies, answers sent."""

@@ -1,0 +1,185 @@
+"""The front door: gevent's WSGIServer with our handler, a crew of greenlets, and a stop that waits for answers."""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent import sleep, spawn_later
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIServer
+
+from smartedge.balancer.errors import ClientError
+from smartedge.http.resources import HOLDERS, is_own, most_clients
+from smartedge.http.sockets import Socket
+from smartedge.server.greenlets import Crew, LimitedCrew
+from smartedge.server.handler import EdgeHandler
+from smartedge.server.reader import FRESH_S, ServerLimits
+
+ENDED_S = 1.0
+"""How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
+
+__all__ = ["EdgeHandler", "EdgeServer", "ServerLimits"]
+
+PAUSE_S = 0.05
+"""When there is room for no more, it is looked again after so long."""
+
+
+class EdgeServer(WSGIServer):  # type: ignore[misc]
+    """gevent's WSGIServer with our handler and a stop that waits for answers, not for idle connections.
+
+    limits: what a client may take; may be replaced while the server runs. request_ids: makes a request id.
+    on_refused: told of requests that never reached the app. ssl_context: has clients speak TLS; or a function that is asked
+    for every connection, and gives None for plain ones. connections: how many are open; most_connections: no more are accepted,
+    as many as the limit of descriptors carries unless given, and idle ones are closed for new ones.
+    """
+
+    handler_class = EdgeHandler
+
+    def __init__(
+        self,
+        listener: Any,
+        application: Any = None,
+        *,
+        ssl_context: Any = None,
+        most_connections: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.tls: Callable[[], Any] = ssl_context if callable(ssl_context) else lambda: ssl_context
+        self.handlers: set[EdgeHandler] = set()
+        self.stopping = False
+        kwargs.setdefault("log", None)
+        kwargs["spawn"] = _crew(kwargs.get("spawn"))
+        self.connections = 0
+        self._leaving: set[Any] = set()
+        self.most_connections = most_connections or most_clients()
+        super().__init__(listener, application, **kwargs)
+        HOLDERS.add(self)
+
+    @property
+    def limits(self) -> ServerLimits:
+        """The limits in force: the app's own where it has some."""
+        return getattr(self.application, "server_limits", None) or _DEFAULT_LIMITS
+
+    def next_request_id(self) -> str:
+        """Make a request id, as the app makes them."""
+        make = getattr(self.application, "next_request_id", None)
+        return make() if make is not None else f"{id(self):x}"
+
+    def on_refused(self, handler: EdgeHandler, error: ClientError, request_id: str) -> None:
+        """Tell the app of a request that never reached it, for the access log and the counters."""
+        tell: Callable[..., None] | None = getattr(self.application, "on_refused", None)
+        if tell is not None:
+            tell(handler.peer, error, request_id)
+
+    def init_socket(self) -> None:
+        """Listen, without Nagle's delay: accepted sockets inherit it (it made an answer in two writes take 44 ms)."""
+        super().init_socket()
+        if self.socket.family != stdlib_socket.AF_UNIX:
+            self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+
+    def do_read(self) -> tuple[Socket, Any] | None:
+        """Accept a connection; None when there is none, or no room for it now."""
+        listener = self.socket
+        too_many = self.connections - self.most_connections
+        if too_many > 0 and not self.close_idle(too_many):
+            self._pause()
+            return None
+        try:
+            fileno, address = listener._accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if not is_own(error):
+                raise
+            if not HOLDERS.make_room(error, "accepting a connection"):
+                self._pause()
+            return None
+        self.connections += 1
+        return Socket(listener.family, fileno), address
+
+    def do_close(self, sock: Any, *args: Any) -> None:
+        """Close a connection that was accepted; called once for each."""
+        if sock in self._leaving:
+            self._leaving.discard(sock)
+        else:
+            self.connections -= 1
+        super().do_close(sock, *args)
+
+    def _pause(self) -> None:
+        """Accept nothing for a moment: what waits in the system's queue is not lost."""
+        self.stop_accepting()
+        self._timer = self.loop.timer(PAUSE_S)
+        self._timer.start(self._start_accepting_if_started)
+
+    def close_idle(self, most: int) -> int:
+        """Close so many connections at most that wait for a request, those first that have waited longest; say how many."""
+        idle = [handler for handler in self.handlers if handler.idle and not handler.wire.closed]
+        closed = 0
+        for handler in sorted(idle, key=lambda handler: (handler.fresh, handler.wire.read_deadline)):
+            if closed == most:
+                break
+            if handler.wire.peer_is_quiet():
+                handler.wire.close()
+                self._leaving.add(handler.socket)
+                self.connections -= 1
+                closed += 1
+        return closed
+
+    def update_environ(self) -> None:
+        """Fill in the server's name and port without asking the DNS, as the stock one does."""
+        address = self.address
+        self.environ.setdefault("SERVER_NAME", str(address[0]) if isinstance(address, tuple) else "")
+        self.environ.setdefault("SERVER_PORT", str(address[1]) if isinstance(address, tuple) else "")
+
+    def close(self) -> None:
+        """Stop accepting, and close the connections on which no request is under way; fresh ones have a moment to send one."""
+        tell = getattr(getattr(self, "application", None), "on_stopping", None)
+        if tell is not None and not self.stopping:
+            tell()
+        self.stopping = True
+        while self.started and not self.full() and (accepted := self.do_read()) is not None:
+            self.do_handle(*accepted)  # the system has accepted it already, and would reset it
+        super().close()
+        self._close_idle(fresh=False)
+        spawn_later(FRESH_S, self._close_idle, fresh=True)
+
+    def _close_idle(self, *, fresh: bool) -> None:
+        """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
+        for handler in list(self.handlers):
+            if handler.idle and (fresh or not handler.fresh) and handler.wire.peer_is_quiet():
+                if handler.wire.may_close():
+                    handler.wire.close()
+                else:
+                    handler.wire.end_wait()  # the end of its last answer is still on its way
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
+        self.stop_gracefully(self.stop_timeout if timeout is None else timeout)
+
+    def stop_gracefully(self, grace_s: float) -> bool:
+        """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did."""
+        self.close()
+        deadline = monotonic() + grace_s
+        while self.handlers and monotonic() < deadline:
+            sleep(0.02)
+        done = not self.handlers
+        for handler in list(self.handlers):
+            handler.wire.close()
+        deadline = monotonic() + ENDED_S
+        while self.handlers and monotonic() < deadline:
+            sleep(0.01)  # They give their leases back, count and log.
+        return done
+
+
+def _crew(spawn: Any) -> Any:
+    """Give what runs the connections: greenlets that are used again, as many at a time as the pool allows that was given."""
+    if spawn is None or spawn == "default":
+        return Crew().spawn
+    size = spawn if isinstance(spawn, int) else spawn.size if isinstance(spawn, Pool) else None
+    return spawn if size is None else LimitedCrew(size)
+
+
+_DEFAULT_LIMITS = ServerLimits()

@@ -1,0 +1,178 @@
+"""The configurations of an edge by number: a file that all of its workers go by, and who has applied which.
+
+`generation.json` in the state directory is the truth: `{"generation": 17, "config": {...}}`, complete, with flags and
+variables laid over it, replaced whole. A worker that comes later starts from it, whatever the configuration file says by
+then. Each worker writes the number that it has applied into a cell of its own (`Cell.GENERATION`), so that whoever
+reloads can wait for all of them. Reloads are serialised by `reload.lock`, which a worker that dies lets go of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from smartedge.workers.state_dir import LOCK_WAIT_S, StateError, held
+
+CONFIRM_S = 2.0
+"""How long a reload waits for the other workers before it answers 202."""
+
+_POLL_S = 0.01
+_FILE = "generation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A configuration that was applied. config: its canonical text."""
+
+    number: int
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Who has applied a generation. late: process numbers by slot of those that have not."""
+
+    live: int
+    late: Mapping[int, int]
+
+
+class Fleet(Protocol):
+    """The workers of an edge, as a reload sees them."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep the reloads of other workers out. Raises StateError when that takes too long."""
+
+    def mark(self) -> object:
+        """Return something that is another thing once there is another generation; costs next to nothing."""
+
+    def newest(self) -> Generation | None:
+        """Return the newest generation; None when none was published. Raises StateError."""
+
+    def publish(self, generation: Generation) -> None:
+        """Make it the newest. Raises StateError, and then it is not."""
+
+    def confirm(self, number: int) -> None:
+        """Say that this worker has applied it."""
+
+    def wait(self, number: int, wait_s: float) -> Confirmed:
+        """Wait for the others to confirm it, for so long at most."""
+
+
+class Alone:
+    """An edge of one process: there is nobody to tell, but for whoever asks for its status (confirm)."""
+
+    _confirm: Callable[[int], None] | None = None
+
+    def __init__(self, confirm: Callable[[int], None] | None = None) -> None:
+        self._confirm = confirm
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nobody else writes."""
+        return contextlib.nullcontext()
+
+    def mark(self) -> object:
+        """Nobody else publishes."""
+        return None
+
+    def newest(self) -> Generation | None:
+        """Nothing is published."""
+        return None
+
+    def publish(self, generation: Generation) -> None:
+        """Nobody would read it."""
+
+    def confirm(self, number: int) -> None:
+        """Say that it is applied."""
+        if self._confirm is not None:
+            self._confirm(number)
+
+    def wait(self, number: int, wait_s: float) -> Confirmed:
+        """Nobody is waited for."""
+        return Confirmed(1, {})
+
+
+class Generations:
+    """The generations of an edge of several processes.
+
+    directory: the edge's state directory. confirm: writes the number that this worker has applied where all can read
+    it. confirmed: gives each live worker's by its slot. live: gives each live worker's process number by its slot.
+    lock_s: how long another reload is waited for.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        confirm: Callable[[int], None],
+        confirmed: Callable[[], Mapping[int, int]],
+        live: Callable[[], Mapping[int, int]],
+        lock_s: float = LOCK_WAIT_S,
+    ) -> None:
+        self._path = directory / _FILE
+        self._confirm = confirm
+        self._confirmed = confirmed
+        self._live = live
+        self._lock_s = lock_s
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the reload lock."""
+        return held(self._path.with_name("reload.lock"), wait_s=self._lock_s)
+
+    def mark(self) -> object:
+        """Return what tells the file from its successor: a rename brings another inode."""
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def newest(self) -> Generation | None:
+        """Read the file."""
+        return newest_in(self._path.parent)
+
+    def publish(self, generation: Generation) -> None:
+        """Replace the file, which always has the same temporary name: under the lock, and so never one too many."""
+        fresh = self._path.with_suffix(".new")
+        document = {"generation": generation.number, "config": json.loads(generation.config)}
+        try:
+            fresh.write_text(json.dumps(document))
+            os.replace(fresh, self._path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise StateError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def confirm(self, number: int) -> None:
+        """Say that this worker has applied it."""
+        self._confirm(number)
+
+    def wait(self, number: int, wait_s: float) -> Confirmed:
+        """Wait until every live worker has confirmed this generation or a later one; a dead one is not waited for."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            confirmed = self._confirmed()
+            late = [slot for slot, applied in confirmed.items() if applied < number]
+            if not late or time.monotonic() >= deadline:
+                pids = self._live() if late else {}
+                return Confirmed(len(confirmed), {slot: pids[slot] for slot in late if slot in pids})
+            time.sleep(_POLL_S)
+
+
+def newest_in(directory: Path) -> Generation | None:
+    """Return the newest generation of the edge that keeps its state there, None when there is none. Raises StateError."""
+    path = directory / _FILE
+    try:
+        document = json.loads(path.read_text())
+        return Generation(int(document["generation"]), json.dumps(document["config"]))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path} holds no generation: another program wrote it, or another version") from error

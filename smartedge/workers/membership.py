@@ -1,0 +1,332 @@
+"""A worker's place in its edge: its slot, its rows on the board, and everybody else's.
+
+The place puts the state directory, the row book and the board together. Without a usable directory an edge of
+one process keeps its board in memory and says so once; one that may have several processes refuses to start,
+for it could only tell half truths.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from smartedge.balancer.cells import Cell
+from smartedge.workers.board import Board, BoardError, Row, layout_crc
+from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
+from smartedge.workers.rows import EDGE_ROW, Rows, RowsError
+from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
+
+MAX_ROWS = 1024
+GENERATION = int(Cell.GENERATION)
+SHOWN_AT = int(Cell.SHOWN_AT)
+
+STARTING_S = 5.0
+"""Workers that are younger than that may have been started together with this one."""
+
+SALT_CELLS = 4
+"""A table's first cells hold its secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRows:
+    """A backend's cells on the board.
+
+    ints, reals: our own row, which only this worker writes, as integers and as doubles. all_rows: the row of
+    every slot ever used in this edge, as integers, our own first. shared: the row that all workers write, as
+    integers and as doubles.
+    """
+
+    index: int
+    ints: memoryview[int]
+    reals: memoryview[float]
+    all_rows: tuple[memoryview[int], ...]
+    shared: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that all workers of an edge write, as integers and as doubles. salt: a secret that they have in common."""
+
+    ints: memoryview[int]
+    reals: memoryview[float]
+    salt: bytes
+
+
+class Place:
+    """What one worker holds of its edge, from `open_place` to `close`.
+
+    slot: the number of our slot. state: the edge's directory, or None when there is only this process.
+    gauges: the numbers of the cells that say how many there are now, which die with a worker; all other cells
+    are counters and outlive it.
+    """
+
+    def __init__(self, board: Board, state: StateDir | None, lock: FileLock | None, gauges: Sequence[int]) -> None:
+        self.state = state
+        self.slot = 0 if lock is None else lock.index
+        self._board = board
+        self._shared_slot = board.slots - 1  # the last one is nobody's, but everybody's
+        self._lock = lock
+        self._since = time.monotonic()
+        self._parent, self._sockets = os.getppid(), sockets_of(os.getpid()) or frozenset()
+        self._leader: FileLock | None = None
+        self._gauges = gauges
+        self._rows = Rows(
+            directory=None if state is None else state.path,
+            rows=board.rows,
+            slot=self.slot,
+            live=self.live,
+            clear=self._clear,
+            lock=contextlib.nullcontext if state is None else partial(held, state.path / "rows.lock"),
+        )
+        self._slots = [self.slot]
+        self._pruned: object = None
+        self._settled: dict[int, tuple[int, float]] = {}
+        self._held: dict[str, BackendRows] = {}
+        self._tables: list[Board] = []
+
+    def join(self) -> None:
+        """Start with what an earlier worker in our slot has counted, but with none of its open leases."""
+        self._settle(self.slot, self._rows.join())
+        self.refresh()
+
+    def row_for(self, key: str) -> BackendRows:
+        """Return a backend's cells, the edge's own for the key "". Raises StateError if there is no room."""
+        return self.rows_for([key])[key]
+
+    def rows_for(self, keys: Iterable[str]) -> dict[str, BackendRows]:
+        """Return the cells of several backends, with one look into the row book."""
+        wanted = list(keys)
+        new = [key for key in wanted if key not in self._held]
+        if new:
+            try:
+                rows = self._rows.claim(new)
+                self._held |= {key: self._view(rows[key]) for key in new}
+            except (BoardError, RowsError, OSError) as error:
+                raise StateError(str(error)) from error
+        return {key: self._held[key] for key in wanted}
+
+    def release(self, key: str) -> None:
+        """Use a backend's row no more; only after its last lease, for another backend may get the row."""
+        if key and self._held.pop(key, None) is not None:
+            self._rows.release([key])
+
+    def table(self, name: str, cells: int) -> Table:
+        """Return a table of this size and a secret, shared by all workers of the edge. Raises StateError if there is no room."""
+        whole = SALT_CELLS + cells
+        try:
+            board = Board.private(1, whole) if self.state is None else Board.open(self.state.path / name, 1, 1, whole, name)
+            ints, reals = board.row(0, 0)
+            with contextlib.nullcontext() if self.state is None else held(self.state.path / "rows.lock"):
+                if not any(ints[:SALT_CELLS]):
+                    ints[:SALT_CELLS] = memoryview(secrets.token_bytes(SALT_CELLS * 8)).cast("q")
+        except (BoardError, OSError) as error:
+            raise StateError(str(error)) from error
+        self._tables.append(board)
+        return Table(ints[SALT_CELLS:], reals[SALT_CELLS:], bytes(ints[:SALT_CELLS].cast("B")))
+
+    def live(self) -> dict[int, int]:
+        """Return the process number of every live worker by its slot."""
+        return {self.slot: os.getpid()} if self.state is None else self.state.live_slots()
+
+    def live_since(self) -> dict[int, tuple[int, float]]:
+        """Return process number and time of the start (monotonic clock) of every live worker by its slot."""
+        return {self.slot: (os.getpid(), self._since)} if self.state is None else self.state.live_since()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the workers of this edge meet; None when there can be no others."""
+        return self.state.path if self.state is not None and self.state.path.name.startswith(UNDER_GUNICORN) else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has removed the directory that the workers of this edge meet in."""
+        return self.directory is not None and self._lock is not None and not self._lock.in_place
+
+    def confirm(self, generation: int) -> None:
+        """Say which configuration this worker has applied, by its number."""
+        self._board.row(self.slot, EDGE_ROW)[0][GENERATION] = generation
+
+    def confirmed(self) -> dict[int, int]:
+        """Return which configuration every live worker has applied, by its slot."""
+        return {slot: self._board.row(slot, EDGE_ROW)[0][GENERATION] for slot in self.live()}
+
+    def rows_of(self, slot: int) -> list[memoryview[int]]:
+        """Return all the rows in use of a slot."""
+        return [self._board.row(slot, index)[0] for index in self._rows.all()]
+
+    def show(self, now: float) -> None:
+        """Show a sign of life, in seconds of the monotonic clock."""
+        self._board.row(self.slot, EDGE_ROW)[1][SHOWN_AT] = now
+
+    def shown(self) -> dict[int, float]:
+        """Return when each live worker last showed one, by its slot; 0.0 for not yet."""
+        return {slot: self._board.row(slot, EDGE_ROW)[1][SHOWN_AT] for slot in self.live()}
+
+    def leader_slot(self) -> int | None:
+        """Return the leader's slot; None while there is none."""
+        if self.state is None:
+            return self.slot
+        pid = self.state.leader_pid()
+        return next((slot for slot, its in self.live().items() if its == pid), None)
+
+    def lead(self) -> bool:
+        """Say whether this worker leads, made so if nobody else does. It then leads until it ends."""
+        if self.state is not None and self._leader is None:
+            self._leader = self.state.leader_lock()
+        return self.state is None or self._leader is not None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep the other workers out for a few lines, without waiting: False when one of them is in there already."""
+        if self.state is None:
+            yield True
+            return
+        fd = try_lock(self.state.path / "alone.lock")
+        try:
+            yield fd is not None
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def refresh(self) -> bool:
+        """Notice who came and who died; True if there are new slots, so that `rows_for` has more `all_rows`.
+
+        Every worker calls it now and then. The gauges of the dead become zero; nobody can take their slots meanwhile.
+        """
+        if self.state is None:
+            return False
+        used, live = self.state.used_slots(), self.live()
+        for slot in set(used) - live.keys():
+            if self._settled.get(slot) != self.state.last_in(slot) and (lock := self.state.slot_lock(slot)):
+                self._settled[slot] = self.state.last_in(slot)
+                self._settle(slot, self._rows.all())
+                lock.release()
+        fresh = [slot for slot in used if slot not in self._slots]
+        if fresh:
+            self._slots += fresh
+            self._held = {key: self._view(rows.index) for key, rows in self._held.items()}
+        return bool(fresh)
+
+    def prune(self) -> None:
+        """Free the rows of backends that are gone, and whose last worker died before it could do so; one worker does it."""
+        if self.state is None:
+            return
+        seen = self._rows.mark(), self.live()
+        if seen != self._pruned:
+            self._rows.prune(self._held)
+            self._pruned = self._rows.mark(), seen[1]
+
+    def close(self) -> None:
+        """Give up the place; whoever leaves last removes the directory. A second time does nothing."""
+        if self._leader is not None:
+            self._leader.release()
+        if self.state is not None and self._lock is not None and self._lock.fd is not None:
+            with contextlib.suppress(StateError):  # who comes next will sweep what could not be removed now
+                self.state.leave(self._lock, others_may_come=self._arbiter_listens())
+            self._lock.release()
+        self._held.clear()
+        for board in (self._board, *self._tables):
+            board.close()
+        atexit.unregister(self.close)
+
+    def _arbiter_listens(self) -> bool:
+        """Say whether our arbiter goes on and may start other workers, as after a SIGHUP: not without its listeners."""
+        if self.directory is None or self._parent != os.getppid():
+            return False
+        sockets = sockets_of(self._parent)
+        return sockets is None or not self._sockets.isdisjoint(sockets)
+
+    def _view(self, index: int) -> BackendRows:
+        ints, reals = self._board.row(self.slot, index)
+        others = [self._board.row(slot, index)[0] for slot in self._slots[1:]]
+        return BackendRows(index, ints, reals, (ints, *others), self._board.row(self._shared_slot, index))
+
+    def _clear(self, index: int) -> None:
+        """Zero a row in every slot that was ever used, and what they share; in the others it is zero."""
+        used = self._slots if self.state is None else self.state.used_slots()
+        for slot in (*used, self._shared_slot):
+            self._board.zero(slot, index)
+
+    def _settle(self, slot: int, rows: Collection[int]) -> None:
+        for index in rows:
+            ints, _ = self._board.row(slot, index)
+            for cell in self._gauges:
+                ints[cell] = 0
+
+
+def open_place(
+    identity: str,
+    row_cells: int,
+    layout: str,
+    env: Mapping[str, str],
+    log: logging.Logger,
+    gauges: Sequence[int] = (),
+) -> Place:
+    """Take this process's place in the edge called `identity` (see `edge_identity`).
+
+    row_cells, layout, gauges: how many cells a row has, the name of their layout, and which of them are
+    gauges. Versions with another layout get a directory of their own, so that gunicorn can go from one to the
+    next without a stop. Raises StateError when there is no usable directory and the edge may have other
+    processes.
+    """
+    try:
+        return _join(_name(identity, row_cells, layout), row_cells, layout, env, log, gauges)
+    except (StateError, BoardError) as error:
+        if identity.startswith(UNDER_GUNICORN):
+            kind = Busy if isinstance(error, Busy) else StateError
+            raise kind(f"{error} (workers of one edge must share a state directory)") from error
+        log.warning("no state directory, so the numbers are kept in this process alone: %s", error)
+    return Place(Board.private(MAX_ROWS, row_cells), None, None, gauges)
+
+
+def running_edge(identity: str, row_cells: int, layout: str, env: Mapping[str, str]) -> Path | None:
+    """Return the directory of the edge called `identity`, if a worker of it was there already. Raises StateError."""
+    state = StateDir.existing(_name(identity, row_cells, layout), env)
+    return None if state is None else state.path
+
+
+def serves_already(identity: str, row_cells: int, layout: str, env: Mapping[str, str]) -> bool:
+    """Say whether the edge called `identity` has workers that have been there for some time."""
+    with contextlib.suppress(StateError, OSError):
+        state = StateDir.existing(_name(identity, row_cells, layout), env)
+        now = time.monotonic()
+        return state is not None and any(now - since > STARTING_S for _, since in state.live_since().values())
+    return False
+
+
+def _name(identity: str, row_cells: int, layout: str) -> str:
+    return f"{identity}-{layout_crc(f'{row_cells}:{layout}'):08x}"
+
+
+def _join(name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]) -> Place:
+    state = StateDir.find(name, env)
+    try:
+        return _take_place(state, row_cells, layout, log, gauges)
+    except OSError as error:
+        what = f"cannot use the state directory {state.path}: {error.strerror}"
+        raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
+
+
+def _take_place(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Place:
+    lock = state.take_slot(MAX_SLOTS)
+    try:
+        if swept := state.sweep():
+            log.info("removed what earlier edges left behind: %s", ", ".join(swept))
+        board = Board.open(state.path / "board", MAX_SLOTS + 1, MAX_ROWS, row_cells, layout)
+        place = Place(board, state, lock, gauges)
+        place.join()
+        atexit.register(place.close)  # gunicorn tells no application that its worker ends
+        return place
+    except BaseException:
+        with contextlib.suppress(StateError):
+            state.leave(lock)
+        lock.release()
+        raise

@@ -1,0 +1,45 @@
+"""Who the workers of the edge are, and what each does: read from the slots, the board and the process table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smartedge.balancer.cells import CODE_CELLS, Cell
+from smartedge.workers.membership import Place
+
+_IN_FLIGHT = int(Cell.IN_FLIGHT)
+
+
+def census(place: Place, now: float) -> list[Mapping[str, Any]]:
+    """Describe every live worker, in the order of the slots; any of them can.
+
+    requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
+    configuration in use there. memory_bytes: resident, None where the system does not say.
+    """
+    leader = place.leader_slot()
+    generations = place.confirmed()
+    return [
+        {
+            "slot": slot,
+            "pid": pid,
+            "leader": slot == leader,
+            "generation": generations.get(slot, 0),
+            "uptime_s": round(now - since, 3),
+            "requests": sum(sum(row[CODE_CELLS]) for row in rows),
+            "in_flight": sum(row[_IN_FLIGHT] for row in rows),
+            "memory_bytes": _resident_bytes(pid),
+        }
+        for slot, (pid, since) in sorted(place.live_since().items())
+        for rows in [place.rows_of(slot)]
+    ]
+
+
+def _resident_bytes(pid: int) -> int | None:
+    """Return how much memory a process holds (proc(5), statm)."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None

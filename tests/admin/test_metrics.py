@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from http import HTTPStatus
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from smartedge.admin.metrics import TABLE, BackendReading, Snapshot, exposition, make_registry
+from smartedge.balancer.cells import LATENCY_BOUNDS_S, Cell, latency_cell
+from smartedge.balancer.learned import Learned
+
+
+def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> BackendReading:
+    fields = {"weight": 1, "ewma_s": 0.0, "healthy": True, "will": "enabled", "breaker": "closed", "last_probe_at": None} | more
+    return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
+
+
+def edge_of(*backends: BackendReading, own: Learned | None = None) -> Snapshot:
+    return Snapshot(backends, (own or Learned()).totals(), generation=17, workers=1, started_at=1.75e9, version="0.1.0")
+
+
+def busy_edge() -> Snapshot:
+    served, own = Learned(), Learned()
+    for code, duration_s in ((200, 0.004), (200, 0.005), (200, 0.3), (404, 20.0), (799, 0.1)):
+        served.count(code, duration_s, bytes_in=10, bytes_out=100)
+    for latency_s in (0.00005, 0.0001, 0.00011, 0.0002, 60.0, 100.0):
+        served.add(latency_cell(latency_s))
+    served.reals[Cell.LATENCY_SUM] = 160.00046
+    for cell, amount in (
+        (Cell.IN_FLIGHT, 3),
+        (Cell.FAILED, 2),
+        (Cell.RETRIES, 4),
+        (Cell.CONNECTS, 5),
+        (Cell.TUNNELS, 2),
+        (Cell.EJECTED, 6),
+        (Cell.HEDGES, 8),
+        (Cell.HEDGES_WON, 7),
+    ):
+        served.add(cell, amount)
+    for cell, amount in ((Cell.QUEUED, 9), (Cell.QUEUE_REFUSED, 10), (Cell.RATE_LIMITED, 11)):
+        own.add(cell, amount)
+    own.count(503, 0.001, bytes_in=1, bytes_out=50)
+    return edge_of(
+        reading("b1", served, weight=2, ewma_s=0.025, breaker="open", last_probe_at=1.5e9, max_in_flight=12),
+        reading("b2", healthy=False, will="draining"),
+        own=own,
+    )
+
+
+def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and label values."""
+    text, _ = exposition(make_registry(lambda: snapshot))
+    families = text_string_to_metric_families(text.decode())
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+def test_requests_are_counted_by_backend_and_code_and_add_up_to_all_answers() -> None:
+    found = scraped(busy_edge())
+    requests = {labels[1:]: value for labels, value in found.items() if labels[0] == "smartedge_requests_total"}
+    assert requests == {("b1", "200"): 3, ("b1", "404"): 1, ("b1", "5xx"): 1, ("none", "503"): 1}
+
+
+def test_a_histogram_of_durations_is_cumulative_and_complete() -> None:
+    found = scraped(busy_edge())
+    buckets = {
+        labels[2]: value for labels, value in found.items() if labels[:2] == ("smartedge_request_duration_seconds_bucket", "b1")
+    }
+    assert len(buckets) == 15
+    assert (buckets["0.005"], buckets["0.075"], buckets["0.1"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (
+        2,
+        2,
+        3,
+        4,
+        4,
+        5,
+    )
+    assert found["smartedge_request_duration_seconds_count", "b1"] == 5
+    assert found["smartedge_request_duration_seconds_sum", "b1"] == pytest.approx(20.409)
+    assert found["smartedge_request_duration_seconds_count", "none"] == 1
+
+
+def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> None:
+    found = scraped(busy_edge())
+    buckets = {
+        labels[2]: value for labels, value in found.items() if labels[:2] == ("smartedge_backend_latency_seconds_bucket", "b1")
+    }
+    assert len(buckets) == 21
+    assert [buckets[bound] for bound in ("0.0001", "0.0002", "0.0004", "+Inf")] == [2, 4, 4, 6]
+    assert all(float(bound) in (*LATENCY_BOUNDS_S, float("inf")) for bound in buckets)
+    assert found["smartedge_backend_latency_seconds_count", "b1"] == 6
+    assert found["smartedge_backend_latency_seconds_sum", "b1"] == pytest.approx(160.00046)
+
+
+@pytest.mark.parametrize(
+    ("sample", "value"),
+    [
+        (("smartedge_received_bytes_total", "b1"), 50),
+        (("smartedge_received_bytes_total", "none"), 1),
+        (("smartedge_sent_bytes_total", "b1"), 500),
+        (("smartedge_sent_bytes_total", "none"), 50),
+        (("smartedge_retries_total", "b1"), 4),
+        (("smartedge_backend_up", "b1"), 1),
+        (("smartedge_backend_up", "b2"), 0),
+        (("smartedge_backend_in_flight", "b1"), 3),
+        (("smartedge_backend_max_in_flight", "b1"), 12),
+        (("smartedge_hedges_total", "b1"), 8),
+        (("smartedge_hedges_won_total", "b1"), 7),
+        (("smartedge_queued_requests",), 9),
+        (("smartedge_queue_refused_total",), 10),
+        (("smartedge_rate_limited_total",), 11),
+        (("smartedge_backend_failures_total", "b1"), 2),
+        (("smartedge_backend_ejections_total", "b1"), 6),
+        (("smartedge_backend_observed_ejections_total", "b1"), 0),
+        (("smartedge_backend_open_tunnels", "b1"), 2),
+        (("smartedge_tunnels_total", "b1"), 0),
+        (("smartedge_backend_connections_total", "b1"), 5),
+        (("smartedge_backend_ewma_seconds", "b1"), 0.025),
+        (("smartedge_backend_weight", "b1"), 2),
+        (("smartedge_backend_breaker_state", "b1", "open"), 1),
+        (("smartedge_backend_breaker_state", "b1", "closed"), 0),
+        (("smartedge_backend_breaker_state", "b2", "closed"), 1),
+        (("smartedge_backend_breaker_state", "b2", "half_open"), 0),
+        (("smartedge_backend_will", "b1", "enabled"), 1),
+        (("smartedge_backend_will", "b2", "enabled"), 0),
+        (("smartedge_backend_will", "b2", "draining"), 1),
+        (("smartedge_last_probe_timestamp_seconds", "b1"), 1.5e9),
+        (("smartedge_generation",), 17),
+        (("smartedge_workers",), 1),
+        (("smartedge_start_time_seconds",), 1.75e9),
+    ],
+)
+def test_every_number_of_the_edge_is_there(sample: tuple[str, ...], value: float) -> None:
+    assert scraped(busy_edge())[sample] == value
+
+
+def test_the_build_and_the_process_are_there() -> None:
+    text = exposition(make_registry(edge_of))[0].decode()
+    assert 'smartedge_build_info{python="3.' in text.replace('{version="0.1.0",python', "{python")
+    for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"\n{name} " in text
+
+
+def test_a_backend_that_was_never_probed_has_no_time_of_its_last_probe() -> None:
+    assert ("smartedge_last_probe_timestamp_seconds", "b2") not in scraped(busy_edge())
+
+
+def test_numbers_are_read_at_the_scrape_and_only_then() -> None:
+    learned, reads = Learned(), []
+
+    def read() -> Snapshot:
+        reads.append(1)
+        return edge_of(reading("b1", learned))
+
+    registry = make_registry(read)
+    assert reads == []
+    learned.count(200, 0.1, 0, 0)
+    assert b'smartedge_requests_total{backend="b1",code="200"} 1.0' in exposition(registry)[0]
+    learned.count(200, 0.1, 0, 0)
+    assert b'smartedge_requests_total{backend="b1",code="200"} 2.0' in exposition(registry)[0]
+    assert len(reads) == 2
+
+
+def test_every_status_code_can_be_counted_and_shown() -> None:
+    learned = Learned()
+    for status in HTTPStatus:
+        learned.count(status, 0.0, 0, 0)
+    assert sum(
+        value for labels, value in scraped(edge_of(reading("b1", learned))).items() if labels[0] == "smartedge_requests_total"
+    ) == len(HTTPStatus)
+
+
+def test_a_backend_may_have_any_id() -> None:
+    text = exposition(make_registry(lambda: edge_of(reading('quo"te\\back\nline'))))[0].decode()
+    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline"} 1.0' in text
+
+
+def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() -> None:
+    assert len({line.name for line in TABLE}) == len(TABLE)
+    make_registry(edge_of)
+    make_registry(edge_of)
+    assert not any(name.startswith("smartedge") for name in REGISTRY._names_to_collectors)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "last"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8", b"\n"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", b"\n"),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0",
+            b"# EOF\n",
+        ),
+    ],
+)
+def test_prometheus_gets_the_format_it_asks_for(accept: str, content_type: str, last: bytes) -> None:
+    text, found = exposition(make_registry(busy_edge), accept)
+    assert found.startswith(content_type)
+    assert text.endswith(last)
+
+
+def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("CI") != "true", "promtool is missing: apt-get install prometheus"
+        pytest.skip("promtool is not installed (apt-get install prometheus)")
+    text, _ = exposition(make_registry(busy_edge))
+    result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

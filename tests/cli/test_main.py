@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartedge import __version__
+from smartedge.cli import main as cli
+from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.process.listening import CannotListen
+from smartedge.workers.board import BoardError
+from smartedge.workers.rows import RowsError
+from smartedge.workers.state_dir import StateError
+from tests.small_balancer import SmallBalancer
+from tests.small_balancer import serving as balancing
+
+ROOT = Path(__file__).parents[2]
+Served = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a directory of its own with a right file, and no variable of ours is set."""
+    for name in [name for name in os.environ if name.startswith("SMARTEDGE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))  # whatever else runs here is not found
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backends.json").write_text('{"backends": ["http://a:1", "http://b:2"]}')
+    return tmp_path
+
+
+@pytest.fixture
+def balancer() -> Iterator[SmallBalancer]:
+    with balancing(SmallBalancer()) as server:
+        yield server
+
+
+@pytest.fixture
+def nobody() -> str:
+    with SmallBalancer() as server:
+        return server.url
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
+    """Put a `serve` in the real one's place that notes what it was given, and ends or raises as told."""
+
+    def install(result: int | BaseException = 0) -> Served:
+        served: Served = {}
+
+        def serve(config: Config, **given: Any) -> int:
+            served.update(given, config=config)
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        module = types.ModuleType("smartedge.cli.serve")
+        module.__dict__["serve"] = serve
+        monkeypatch.setitem(sys.modules, "smartedge.cli.serve", module)
+        return served
+
+    return install
+
+
+def test_run_serves_the_file_and_ends_with_the_status_of_the_server(serving: Callable[..., Served]) -> None:
+    served = serving(7)
+
+    assert cli.main(["run"]) == 7
+    assert [backend.url for backend in served["config"].backends] == ["http://a:1", "http://b:2"]
+    assert served["config_path"] == "backends.json"
+    assert served["token"] is None
+
+
+def test_every_flag_of_run_reaches_the_configuration(serving: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serving()
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "t0ken")
+    monkeypatch.setenv("SMARTEDGE_BIND", "127.0.0.1:1")
+    flags = ["--bind", "127.0.0.1:2", "--admin-bind", "127.0.0.1:3", "--strategy", "ewma", "--config", "none.json"]
+
+    assert cli.main(["run", *flags, "--backend", "http://c:3", "--backend", "http://d:4", "--access-log"]) == 0
+
+    config = served["config"]
+    assert (config.bind, config.admin_bind, config.strategy) == ("127.0.0.1:2", "127.0.0.1:3", "ewma")
+    assert [backend.url for backend in config.backends] == ["http://c:3", "http://d:4"]
+    assert config.access_log is True
+    assert (served["config_path"], served["token"]) == ("none.json", "t0ken")
+    assert served["overrides"]["backends"] == ["http://c:3", "http://d:4"]
+
+
+def test_the_access_log_may_be_a_file(serving: Callable[..., Served]) -> None:
+    served = serving()
+    assert cli.main(["run", "--access-log", "access.log", "--bind", "127.0.0.1:1"]) == 0
+    assert served["config"].access_log == "access.log"
+    assert served["config"].bind == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_missing_file_is_one_line_and_exit_status_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--config", "none.json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("smartedge: none.json: there is no such file; write one")
+    assert said.err.count("\n") == 1
+
+
+def test_check_says_what_it_has_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check"]) == 0
+    assert capsys.readouterr().out == "ok: 2 backends, strategy adaptive\n"
+
+    (directory / "one.json").write_text('{"backends": ["http://a:1"], "strategy": "ewma"}')
+    assert cli.main(["check", "--config", "one.json"]) == 0
+    assert capsys.readouterr().out == "ok: 1 backend, strategy ewma\n"
+
+
+def test_check_warns_when_nobody_would_take_a_request(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = '{"url": "http://a:1", "weight": 0}, {"url": "http://b:2", "state": "draining"}'
+    (directory / "one.json").write_text('{"backends": [' + entries + "]}")
+    assert cli.main(["check", "--config", "one.json"]) == 0
+    assert capsys.readouterr().err.startswith("warning: no backend takes new requests")
+
+
+def test_check_takes_the_file_as_an_argument_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "one.json").write_text('{"backends": ["http://a:1"], "trusted_proxies": ["10.0.0.0/8"]}')
+    for words in (["one.json"], ["-c", "one.json"], ["one.json", "--config", "one.json"]):
+        assert cli.main(["check", *words]) == 0
+        said = capsys.readouterr()
+        assert said.out == "ok: 1 backend, strategy adaptive\n"
+        assert said.err.startswith("warning: trusted_proxies: a proxy is in front of the port that has the admin pages, too")
+    assert cli.main(["check", "one.json", "-c", "backends.json"]) == 2
+
+
+def test_check_names_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SMARTEDGE_STRATGEY", "ewma")
+    assert cli.main(["check"]) == 0
+    said = capsys.readouterr().err
+    assert said == "warning: SMARTEDGE_STRATGEY is no variable of ours; did you mean SMARTEDGE_STRATEGY?\n"
+
+
+def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive", "problems": [], "warnings": [],
+    }  # fmt: skip
+    (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
+    assert cli.main(["check", "--json"]) == 2
+    said = capsys.readouterr()
+    broken = json.loads(said.out)
+    assert (broken.keys(), broken["ok"]) == (document.keys(), False)
+    assert [problem["path"] for problem in broken["problems"]] == ["backends[0]", "strategy"]
+    assert said.err.startswith("smartedge: 2 problems")
+
+
+def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "backends.json").write_text('{"backends": ["a", {"url": "http://a", "wieght": 1}]}')
+    assert cli.main(["check"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "smartedge: 2 problems in the configuration:"
+    assert lines[1].startswith('  backends.json: backends[0]: "a" has no scheme')
+    assert lines[2].startswith('  backends.json: backends[1].wieght: is an unknown key; did you mean "weight"?')
+
+
+@pytest.mark.parametrize("command", ["run", "check", "reload", "status"])
+def test_a_token_that_cannot_be_sent_is_told_and_not_shown(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "sec ret")
+    assert cli.main([command]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("smartedge: SMARTEDGE_ADMIN_TOKEN: may hold only")
+    assert "ret\n" not in said
+
+
+def test_an_address_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--bind", "nonsense"]) == 2
+    assert capsys.readouterr().err == 'smartedge: --bind: "nonsense" has no port; an address looks like "127.0.0.1:8080"\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BoardError("the board is full"), "the board is full"),
+        (StateError("no directory"), "no directory"),
+        (RowsError("too many"), "too many"),
+        (CannotListen("port 1 is in use"), "port 1 is in use"),
+        (ConfigError([Problem("bind", "is wrong")], status=422), "backends.json: bind: is wrong"),
+        (PermissionError(errno.EACCES, "Permission denied", "/var/log/x"), "/var/log/x: Permission denied"),
+    ],
+)
+def test_what_keeps_the_server_from_starting_is_one_line(
+    error: Exception, said: str, serving: Callable[..., Served], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving(error)
+    assert cli.main(["run", "--bind", "127.0.0.1:0"]) == 2
+    assert capsys.readouterr().err == f"smartedge: {said}\n"
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(serving: Callable[..., Served]) -> None:
+    serving(OSError("a bug"))
+    with pytest.raises(OSError, match="a bug"):
+        cli.main(["run", "--bind", "127.0.0.1:0"])
+
+
+@pytest.mark.parametrize("command", [["check"], ["--version"], ["--help"]])
+def test_what_cannot_be_printed_is_one_line_and_exit_status_2(command: list[str]) -> None:
+    """Regression: `check > /dev/full` was a traceback, and `run > /dev/full` said that its port was in use."""
+    with open("/dev/full", "w") as full:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-m", "smartedge", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, "smartedge: cannot write to standard output: No space left on device\n")
+
+
+def test_control_c_ends_without_a_word(serving: Callable[..., Served], capsys: pytest.CaptureFixture[str]) -> None:
+    serving(KeyboardInterrupt())
+    assert cli.main(["run"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["run", "--fly"], ["run", "--bind"], []])
+def test_a_wrong_command_line_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    assert "Error: Error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_told(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([flag]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in cli.program.commands if name not in ("run", "simulate")])
+def test_every_command_knows_the_same_flags(name: str) -> None:
+    """`run` answers nothing that could be JSON, and `simulate` has a scenario of its own."""
+    flags = {flag for parameter in cli.program.commands[name].params for flag in parameter.opts}
+    assert {"-c", "--config", "--json"} <= flags
+    if name != "check":
+        assert {"--url", "--cacert"} <= flags
+
+
+@pytest.mark.parametrize(
+    "words", [["reload"], ["status"], ["drain", "b"], ["enable", "b"], ["disable", "b"], ["weight", "b", "2"], ["explain"]]
+)
+def test_every_answer_can_be_had_as_json_a_refusal_too(
+    words: list[str], balancer: SmallBalancer, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    balancer.answer(200, {"message": "done", "generation": 5})
+    assert cli.main([*words, "--json", "--url", balancer.url]) == 0
+    assert json.loads(capsys.readouterr().out) == {"message": "done", "generation": 5}
+
+    problem = {"status": 404, "title": "Unknown", "detail": "There is none."}
+    balancer.answer(404, problem)
+    assert cli.main([*words, "--json", "--url", balancer.url]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"error": problem}
+    assert said.err == "smartedge: refused with status 404: Unknown: There is none.\n"
+
+    assert cli.main([*words, "--json", "--url", nobody]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["title"] == "Not asked"
+
+
+def test_reload_asks_the_balancer_and_tells_what_changed(
+    balancer: SmallBalancer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    balancer.token = "t0ken"
+    balancer.answer(200, {"message": "generation 5: added c"})
+    monkeypatch.setenv("SMARTEDGE_ADMIN_TOKEN", "t0ken")
+
+    assert cli.main(["reload", "--url", balancer.url]) == 0
+    assert capsys.readouterr().out == "generation 5: added c\n"
+    assert balancer.asked == [("POST", "/api/reload", "Bearer t0ken")]
+
+
+def test_status_prints_a_table_or_json(balancer: SmallBalancer, capsys: pytest.CaptureFixture[str]) -> None:
+    balancer.answer(200, {"generation": 5, "strategy": "ewma", "backends": []})
+
+    assert cli.main(["status", "--url", balancer.url]) == 0
+    assert capsys.readouterr().out.startswith("strategy ewma, generation 5\n")
+    assert cli.main(["status", "--url", balancer.url, "--json"]) == 0
+    assert capsys.readouterr().out.startswith('{\n  "generation": 5')
+    assert balancer.asked == [("GET", "/api/status", None)] * 2
+
+
+def test_a_balancer_that_says_no_is_exit_status_1(balancer: SmallBalancer, capsys: pytest.CaptureFixture[str]) -> None:
+    balancer.answer(422, {"title": "Refused", "errors": [{"path": "bind", "detail": "is wrong"}]})
+    assert cli.main(["reload", "--url", balancer.url]) == 1
+    assert capsys.readouterr().err == "smartedge: refused with status 422: Refused\n  bind: is wrong\n"
+
+
+@pytest.mark.parametrize("command", ["reload", "status"])
+def test_where_no_balancer_answers_it_is_one_line_and_exit_status_2(
+    command: str, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "--url", nobody]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"smartedge: no balancer answers at {nobody}; start one with: make run")
+    assert said.count("\n") == 1
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, check=False)
+
+
+def test_the_module_is_the_program() -> None:
+    done = python("-m", "smartedge", "check")
+    assert (done.stdout, done.stderr, done.returncode) == ("ok: 2 backends, strategy adaptive\n", "", 0)
+
+
+def test_everything_is_patched_before_anything_is_imported_and_control_c_leaves_no_traceback() -> None:
+    script = """
+import sys, types
+from smartedge.__main__ import main
+assert "requests" not in sys.modules and "click" not in sys.modules and "pydantic" not in sys.modules
+
+def serve(config, **_):
+    from gevent import monkey
+    print(monkey.is_module_patched("socket"), monkey.is_module_patched("ssl"), monkey.is_module_patched("threading"))
+    raise KeyboardInterrupt
+
+sys.modules["smartedge.cli.serve"] = types.SimpleNamespace(serve=serve)
+sys.argv = ["smartedge", "run"]
+sys.exit(main())
+"""
+    done = python("-W", "error", "-c", script)
+    assert done.stdout.split() == ["True", "True", "True"]
+    assert done.stderr.strip() == ""
+    assert done.returncode == 130

@@ -1,0 +1,101 @@
+"""The answers of a running balancer, as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from smartedge.cli.status_table import reload_text, status_text
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"generation": 2, "message": "generation 2: added c"}, "generation 2: added c"),
+        ({"message": "\x1b[2J"}, "\\u001b[2J"),
+        ({"generation": 2}, '{"generation": 2}'),
+    ],
+)
+def test_a_reload_is_told_in_one_line(answer: dict[str, object], text: str) -> None:
+    assert reload_text(answer) == text
+
+
+STATUS = {
+    "strategy": "ewma",
+    "generation": 4,
+    "uptime_s": 7384.2,
+    "workers": [{"pid": 4711, "leader": True, "generation": 4}, {"pid": 4712, "leader": False, "generation": 3}],
+    "recent": {"window_s": 60.2, "requests_per_s": 12.34, "failed_per_s": 0.1},
+    "backends": [
+        {
+            "id": "a",
+            "url": "http://a:1",
+            "weight": 2,
+            "effective_weight": 0.5,
+            "will": "enabled",
+            "health": "healthy",
+            "breaker": "closed",
+            "in_flight": 3,
+            "requests": 12345,
+            "share_ratio": 0.99,
+            "failed": 0,
+            "ewma_s": 0.0123,
+            "p50_s": 0.01,
+            "p99_s": 1.5,
+            "recent": {"requests_per_s": 9.255, "failed_per_s": 0.1, "share_ratio": 0.75},
+        },
+        {
+            "id": "longer", "url": "http://b:2", "weight": 1, "will": "draining", "health": "unknown", "breaker": "open",
+            "ewma_s": 0.0, "p50_s": None, "why_not": "breaker_open", "ejected_s": 3.04,
+        },
+        "not a backend",
+    ],
+}  # fmt: skip
+
+
+def test_the_status_is_a_table_with_words_to_the_left_and_numbers_to_the_right() -> None:
+    assert status_text(STATUS).splitlines() == [
+        "strategy ewma, generation 4, 2 workers (4711 leads, 4712 still has generation 3), up 2 h 3 min",
+        "in the last 60 s: 12.3 requests/s, 0.1 failed/s",
+        "BACKEND  URL              WEIGHT  STATE     HEALTH   BREAKER  IN FLIGHT  REQ/S  SHARE  FAILED/S"
+        "     EWMA      P50         P99  REQUESTS  FAILED",
+        "a        http://a:1  2 (0.5 now)  enabled   healthy  closed           3    9.3  75.0%       0.1"
+        "  12.3 ms  10.0 ms  1,500.0 ms    12,345       0",
+        "longer   http://b:2            1  draining  unknown  open             -      -      -         -"
+        "        -        -           -         -       -",
+        "longer gets nothing: breaker open for 3.0 s more",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"why_not": "draining"}, "draining"),
+        ({"why_not": "unprobed", "last_check": None}, "unprobed"),
+        ({"why_not": "unhealthy", "last_check": {"ok": False, "detail": "Connection refused"}}, "unhealthy: Connection refused"),
+        (
+            {"why_not": "unhealthy", "last_check": {"asked": "GET /health", "ok": False, "detail": "connection refused"}},
+            "unhealthy: GET /health: connection refused",
+        ),
+        ({"why_not": "unhealthy", "last_check": {"ok": True, "detail": "status 200"}}, "unhealthy"),
+        ({"why_not": "resting", "rests_s": 2.5}, "resting for 2.5 s more, as its Retry-After said"),
+        ({"why_not": "full", "in_flight": 8, "max_in_flight": 8}, "full: 8 of 8 in flight"),
+    ],
+)
+def test_it_is_told_why_a_backend_gets_nothing(entry: dict[str, object], why: str) -> None:
+    assert status_text({"backends": [{"id": "a\x1b"} | entry]}).splitlines()[-1] == f"a\\u001b gets nothing: {why}"
+
+
+def test_a_lame_duck_says_so() -> None:
+    assert "draining: /health answers 503" in status_text({"draining": True})
+    assert "draining" not in status_text({"draining": False})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(5.9, "5 s"), (65, "1 min 5 s"), (3600, "1 h 0 min"), (7384, "2 h 3 min"), (90061, "1 d 1 h")]
+)
+def test_how_long_it_is_up_is_told_in_two_units(seconds: float, told: str) -> None:
+    assert status_text({"uptime_s": seconds}).splitlines()[0].endswith(f"up {told}")
+
+
+def test_a_status_without_backends_has_only_its_head() -> None:
+    assert len(status_text({}).splitlines()) == 2

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
+from smartedge.balancer.rate_limit import RatePolicy
+from smartedge.balancer.retry import RetryPolicy
+from smartedge.balancer.spec import BackendSpec, TlsSpec
+from smartedge.config.model import Config, ConfigError, json_schema, load, parse
+
+ROOT = Path(__file__).parents[2]
+A, B = "http://a:1", "http://b:2"
+
+
+def config(**keys: Any) -> Config:
+    return parse(json.dumps({"backends": [A], **keys}))
+
+
+def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_its_default() -> None:
+    assert json.loads(parse('{"backends": ["http://localhost:8081"]}').to_json()) == {
+        "backends": [
+            {
+                "url": "http://localhost:8081",
+                "id": "localhost-8081",
+                "weight": 1,
+                "zone": None,
+                "health": None,
+                "preserve_host": None,
+                "max_in_flight": None,
+                "tls": None,
+                "labels": {},
+                "state": "enabled",
+            }
+        ],
+        "strategy": "adaptive",
+        "hash": {"by": "client", "bounded_load_ratio": 1.25},
+        "sticky": {
+            "cookie": None,
+            "secret_file": None,
+            "max_age_s": None,
+            "path": None,
+            "domain": None,
+            "same_site": None,
+            "secure": None,
+        },
+        "health": {
+            "type": "http", "method": "GET", "path": None, "host": None, "headers": {}, "port": None, "body": None,
+            "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": None,
+        },
+        "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10, "keepalive_s": 75, "tunnel_idle_s": 3600},
+        "retry": {
+            "statuses": [500, 502, 503, 504], "attempts": 3, "deadline_s": None, "wait_s": 1, "body_bytes": 65536,
+            "budget_ratio": 0.2, "budget_per_s": 10, "hedge": False, "hedge_percentile": 0.95,
+        },
+        "failure": {"statuses": ["500-599"]},
+        "breaker": {
+            "failures": 5, "ratio": 0.5, "window_s": 10, "min_requests": 20, "open_s": 5, "max_open_s": 300,
+            "max_ejected_ratio": 1, "observe": False,
+        },
+        "explain": {"sample_ratio": 0.01},
+        "outliers": {
+            "latency_factor": None, "failure_ratio": None, "interval_s": 10, "min_requests": 20,
+            "max_ejected_ratio": 0.5, "observe": False,
+        },
+        "limits": {
+            "target_bytes": 8192,
+            "head_bytes": 65536,
+            "headers": 200,
+            "body_bytes": 0,
+            "answer_head_bytes": 65536,
+            "connections_per_backend": 128,
+            "in_flight_per_backend": None,
+            "queue": 128,
+            "queue_s": 1,
+        },
+        "rate_limit": {"per_s": None, "burst": None, "by": "client"},
+        "preserve_host": True,
+        "trusted_proxies": [],
+        "forwarded_header": False,
+        "admin_allow": [],
+        "shutdown_grace_s": 10,
+        "panic": "all",
+        "slow_start_s": 0,
+        "resolve_s": 5,
+        "drain_s": 60,
+        "bind": "127.0.0.1:8080",
+        "admin_bind": None,
+        "workers": 1,
+        "certfile": None,
+        "keyfile": None,
+        "access_log": False,
+        "log_level": "info",
+    }  # fmt: skip
+
+
+def test_the_file_in_the_repository_names_the_two_example_backends() -> None:
+    loaded = load(ROOT / "backends.json")
+    assert [backend.url for backend in loaded.backends] == ["http://localhost:8081", "http://localhost:8082"]
+    assert loaded.strategy == "adaptive"
+
+
+def test_the_example_of_the_design_is_accepted() -> None:
+    loaded = parse(
+        """{"backends": ["http://localhost:8081", {"url": "http://localhost:8082", "id": "b2", "weight": 2}],
+            "strategy": "round_robin",
+            "health": {"path": "/health", "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2},
+            "timeouts": {"connect_s": 2, "first_byte_s": 30, "idle_s": 60, "head_s": 10},
+            "retry": {"statuses": [502, 503, 504], "hedge": false}, "breaker": {}, "limits": {}}"""
+    )
+    assert [(backend.id, backend.weight) for backend in loaded.backends] == [("localhost-8081", 1), ("b2", 2)]
+
+
+def test_defaults_are_those_of_the_balancer() -> None:
+    (spec,) = config().specs()
+    assert spec == BackendSpec(id="a-1", url=A)
+    assert spec.health == HealthPolicy()
+    assert spec.breaker == BreakerPolicy()
+    assert config().retry_policy == RetryPolicy()
+    assert config().rate_policy is None
+
+
+def test_the_deadline_of_all_tries_leaves_room_for_a_long_one_unless_it_is_written() -> None:
+    assert config(timeouts={"first_byte_s": 300}).retry_policy.deadline_s == 300
+    assert config(timeouts={"first_byte_s": 300}, retry={"deadline_s": 20}).retry_policy.deadline_s == 20
+
+
+def test_a_cap_is_every_backends_that_has_none_of_its_own() -> None:
+    mixed = parse(
+        json.dumps(
+            {
+                "backends": [A, {"url": B, "max_in_flight": 5}, {"url": "http://c", "max_in_flight": "adaptive"}],
+                "limits": {"in_flight_per_backend": 9},
+            }
+        )
+    )
+    assert [spec.max_in_flight for spec in mixed.specs()] == [9, 5, "adaptive"]
+    assert config(limits={"in_flight_per_backend": "adaptive"}).specs()[0].max_in_flight == "adaptive"
+
+
+def test_a_rate_has_a_burst_of_a_second_unless_it_is_written() -> None:
+    assert config(rate_limit={"per_s": 20.5}).rate_policy == RatePolicy(20.5, 20)
+    assert config(rate_limit={"per_s": 0.1}).rate_policy == RatePolicy(0.1, 1)
+    assert config(rate_limit={"per_s": 5, "burst": 7}).rate_policy == RatePolicy(5, 7)
+
+
+def test_what_was_written_arrives_in_the_specs() -> None:
+    loaded = parse(
+        json.dumps(
+            {
+                "backends": [
+                    {
+                        "url": "https://a/",
+                        "id": "one",
+                        "weight": 7,
+                        "zone": "eu-1",
+                        "health": {"path": "/up", "statuses": [204, "3xx"]},
+                        "preserve_host": True,
+                        "max_in_flight": 9,
+                        "tls": {"verify": False, "server_name": "a.example"},
+                        "labels": {"price": "3", "city": "São Paulo"},
+                    },
+                    B,
+                ],
+                "health": {"rise": 5, "path": "/common", "timeout_s": 0.5},
+                "breaker": {"failures": 2, "open_s": 400, "max_open_s": 400},
+                "preserve_host": False,
+                "retry": {"statuses": [503, 500, 503], "attempts": 2, "deadline_s": 5, "body_bytes": 0},
+            }
+        )
+    )
+    breaker = BreakerPolicy(failures=2, open_s=400, max_open_s=400)
+    assert loaded.specs() == (
+        BackendSpec(
+            id="one",
+            url="https://a",
+            weight=7,
+            health=HealthPolicy(path="/up", rise=5, timeout_s=0.5, statuses=frozenset({204, *range(300, 400)})),
+            breaker=breaker,
+            max_in_flight=9,
+            preserve_host=True,
+            tls=TlsSpec(verify=False, server_name="a.example"),
+            labels=(("city", "São Paulo"), ("price", "3")),
+        ),
+        BackendSpec(
+            id="b-2",
+            url=B,
+            health=HealthPolicy(path="/common", rise=5, timeout_s=0.5, statuses=OK_STATUSES),
+            breaker=breaker,
+            preserve_host=False,
+        ),
+    )
+    assert loaded.backends[0].zone == "eu-1"
+    assert loaded.retry_policy == RetryPolicy(frozenset({500, 503}), attempts=2, deadline_s=5, body_bytes=0)
+
+
+def test_until_a_path_is_written_whatever_answers_below_500_is_good() -> None:
+    """An application of one's own has no /health: every request was 503, and the log said only Offline."""
+
+    def health(common: dict[str, Any], own: dict[str, Any] | None = None) -> HealthPolicy:
+        text = json.dumps({"backends": [{"url": "http://a", "health": own}], "health": common})
+        (spec,) = parse(text).specs()
+        assert parse(parse(text).to_json()).specs() == (spec,)
+        return spec.health
+
+    assert (health({}).path, health({}).statuses) == ("/health", ANSWERED)
+    assert health({"path": "/health"}).statuses == OK_STATUSES
+    assert health({}, {"path": "/up"}).statuses == OK_STATUSES
+    assert health({"path": "/up"}, {"rise": 1}).statuses == OK_STATUSES
+    assert health({"path": "/up"}, {"path": None}).statuses == ANSWERED
+    assert health({"statuses": [204]}).statuses == {204}
+    assert health({"host": "a:1", "body": "ok", "fall": 1}).statuses == ANSWERED
+
+
+def test_a_probe_is_what_the_operator_writes() -> None:
+    written = {"method": "POST", "host": "a.example:80", "headers": {"X-A": " b", "c": ""}, "port": 9, "body": "ok"}
+    (spec,) = parse(json.dumps({"backends": ["http://a"], "health": written})).specs()
+    found = spec.health
+    assert (found.method, found.host, found.port, found.body) == ("POST", "a.example:80", 9, "ok")
+    assert found.headers == (("X-A", "b"), ("c", ""))
+    assert found.question == "POST /health on port 9"
+
+
+def test_an_id_is_made_of_host_and_port_and_is_always_a_unique_label() -> None:
+    urls = ["http://a", "https://a:80", "http://[::1]:8081", f"http://{'x' * 63}.example", "http://b:2"]
+    loaded = parse(json.dumps({"backends": [*urls, {"url": "http://c", "id": "b-2"}]}))
+
+    ids = [backend.id for backend in loaded.backends]
+    assert len(set(ids)) == len(ids)
+    assert all(0 < len(name) <= 64 for name in ids)
+    assert ids[2] == "--1-8081"
+    assert ids[5] == "b-2"
+    assert all(name.startswith("a-80-") for name in ids[:2])
+    assert parse(json.dumps({"backends": urls[::-1]})).backends[-1].id == ids[0]
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    loaded = config()
+    with pytest.raises(ValidationError):
+        loaded.strategy = "ewma"
+    with pytest.raises(ValidationError):
+        loaded.health.rise = 1
+    assert hash(loaded) == hash(config())
+
+
+def test_the_canonical_text_makes_an_equal_configuration() -> None:
+    loaded = config(
+        backends=[{"url": "HTTP://A/", "health": {"rise": 9}, "labels": {"b": "2", "a": ""}}, "https://b"],
+        hash={"by": "header:X-User", "bounded_load_ratio": None},
+        sticky={"cookie": "SRV", "max_age_s": 3600},
+        health={"fall": 7, "statuses": [200, "201-204"]},
+        trusted_proxies=["10.0.0.1"],
+        access_log="x.log",
+    )
+    again = parse(loaded.to_json())
+
+    assert again == loaded
+    assert again.to_json() == loaded.to_json()
+    assert again.specs() == loaded.specs()
+    assert again.specs()[0].health.fall == 7
+
+
+def test_the_etag_changes_with_the_meaning_and_not_with_the_writing() -> None:
+    one = parse('{"backends": ["http://a:1"], "bind": "localhost:1"}')
+    same = parse('{"bind":"LOCALHOST:1","strategy":"adaptive","backends":[{"url":"http://A:1/","weight":1}]}')
+    other = parse('{"backends": [{"url": "http://a:1", "weight": 2}], "bind": "localhost:1"}')
+
+    assert one.etag == same.etag != other.etag
+    assert len(one.etag) == 16
+
+
+def test_two_listeners_may_both_let_the_system_choose_their_port() -> None:
+    assert config(bind="localhost:0", admin_bind="localhost:0").admin_bind == "localhost:0"
+
+
+def models(model: type[BaseModel]) -> set[type[BaseModel]]:
+    found = {model}
+    for field in model.model_fields.values():
+        parts = [field.annotation]
+        while parts:
+            part = parts.pop()
+            parts += getattr(part, "__args__", ())
+            if isinstance(part, type) and not hasattr(part, "__args__") and issubclass(part, BaseModel):
+                found |= models(part)
+    return found
+
+
+@pytest.mark.parametrize("model", sorted(models(Config), key=lambda model: model.__name__))
+def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_default(
+    model: type[BaseModel],
+) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, name
+        assert field.is_required() == (name in ("backends", "url")), name
+
+
+def test_every_section_is_found_by_the_test_before() -> None:
+    assert len(models(Config)) == 14
+
+
+def test_the_schema_knows_both_ways_to_write_a_backend() -> None:
+    schema = json_schema()
+    kinds = schema["properties"]["backends"]["items"]["anyOf"]
+    assert {"type": "string"} in kinds
+    assert {"$ref": "#/$defs/BackendConfig"} in kinds
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("http://localhost:8081", "localhost-8081"),
+        ("http://localhost:8081/app/v1", "localhost-8081-app-v1"),
+        ("unix:/run/app.sock", "run-app.sock"),
+        ("unix:/run/app.sock:/app", "run-app.sock-app"),
+        ("http://a/~user=1", "a-80-user-1"),
+    ],
+)
+def test_a_backend_without_an_id_is_called_what_it_is(url: str, label: str) -> None:
+    (spec,) = parse(json.dumps({"backends": [url]})).specs()
+    assert (spec.id, spec.url) == (label, url)
+
+
+def test_backends_below_different_paths_of_one_server_are_different_backends() -> None:
+    urls = ["http://a/x", "http://a/y", "http://a", "unix:/a/x:/y", "unix:/a/x", "unix:/a-x"]
+    loaded = parse(json.dumps({"backends": urls}))
+    assert [backend.url for backend in loaded.backends] == urls
+    assert len({backend.id for backend in loaded.backends}) == len(urls)
+    with pytest.raises(ConfigError, match="already the url"):
+        parse(json.dumps({"backends": ["http://a/x", "http://A:80/x/"]}))
+
+
+def test_a_socket_speaks_no_tls() -> None:
+    with pytest.raises(ConfigError, match="is for an https:// URL only"):
+        parse(json.dumps({"backends": [{"url": "unix:/run/a.sock", "tls": {"verify": False}}]}))

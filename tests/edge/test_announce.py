@@ -1,0 +1,52 @@
+"""What people read when something happens: the console's four lines, and those of the log."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from smartedge.edge import announce
+from smartedge.edge.reload_report import Applied
+from tests.balancer.makers import backend as make_backend
+
+
+def applied(**fields: object) -> Applied:
+    plain: dict[str, object] = {
+        "generation": 2, "changed": True, "etag": "x", "added": (), "removed": (), "changed_backends": (), "settings_changed": (),
+        "restart_needed": (), "took_s": 0.0, "persisted": True,
+    }  # fmt: skip
+    return Applied(**plain | fields)  # type: ignore[arg-type]
+
+
+def test_a_reload_says_what_changed_on_the_line_after_its_own(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        announce.reloaded(applied(added=("b",), removed=("a",)))
+        announce.reloaded(applied(changed=False))
+        announce.reloaded(applied(changed=False, certificate_renewed=True))
+    assert capsys.readouterr().out == "🔄 Backends atualizados via /api/reload\n"
+    assert [record.getMessage() for record in caplog.records] == [
+        "reload: generation 2 applied by 1/1 workers in 0 ms; added b; removed a",
+        "reload: generation 2 applied by 1/1 workers in 0 ms; certificate renewed",
+    ]
+
+
+def test_an_ejection_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    backend = make_backend("b")
+    backend.learned.breaker.why = "5 failures in a row"
+    announce.breaker_changed(backend, "opened")
+    announce.breaker_changed(backend, "closed")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"backend ejected: b {backend.url} (5 failures in a row)",
+        f"backend readmitted: b {backend.url}",
+    ]
+
+
+def test_the_four_lines_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    backend = make_backend("b")
+    announce.started(8080)
+    announce.health_changed(backend, "up")
+    announce.health_changed(backend, "down")
+    assert capsys.readouterr().out == f"🚀 SmartEdge iniciado na porta 8080\n✅ {backend.url} OK\n❌ {backend.url} Offline\n"

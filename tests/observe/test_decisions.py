@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from smartedge.balancer.errors import BackendTimeout, ClientGone, ClientTimeout, EdgeError, NoBackend
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.balancer.trace import Trace
+from smartedge.observe.decisions import LATE_PER_S, Decisions, fitted
+from smartedge.workers.ring import RECORDS, ROOM_BYTES
+from tests.balancer.makers import backend, backends, pool
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + 1.7e9
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make(clock: Clock, ratio: float = 1.0, *, may_ask: bool = False) -> Decisions:
+    return Decisions(ratio, Random(3), lambda _: may_ask, clock.monotonic, clock.wall)
+
+
+def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> Any:
+    fields = SimpleNamespace(explain=explain, for_edge=explain is not None)
+    return SimpleNamespace(peer=b"192.0.2.1", method=b"GET", target=target, fields=fields)
+
+
+def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:
+    usual = {"own_answer": None, "attempts": 1, "latency_s": 0.1, "duration_s": 0.2, "started": 999.5, "request": request()}
+    return SimpleNamespace(**{**usual, "request_id": request_id, "trace": trace, "status": status, "error": error, **more})
+
+
+def sampled(decisions: Decisions, count: int) -> int:
+    """How many of so many ordinary requests are sampled; as the forwarder does it."""
+    found = 0
+    for _ in range(count):
+        decisions.left -= 1
+        if decisions.left < 0:
+            found += decisions.begin(request()) is not None
+    return found
+
+
+@pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.01, 150, 250), (0.5, 9800, 10200), (1.0, 20000, 20000)])
+def test_ordinary_requests_are_sampled_by_the_ratio(clock: Clock, ratio: float, least: int, most: int) -> None:
+    assert least <= sampled(make(clock, ratio), 20000) <= most
+
+
+def test_a_reload_may_change_the_ratio(clock: Clock) -> None:
+    decisions = make(clock, 0.0)
+    assert sampled(decisions, 100) == 0
+    decisions.apply(1.0)
+    assert sampled(decisions, 100) == 100
+
+
+def test_nobody_can_tell_which_one_is_sampled_next(clock: Clock) -> None:
+    """Else a client could fill the ring with its own requests, or keep them out of it."""
+    gaps = set()
+    decisions = make(clock, 0.1)
+    for _ in range(50):
+        gaps.add(decisions.left)
+        decisions.left = -1
+        decisions.begin(request())
+    assert len(gaps) > 10
+
+
+def test_one_that_asks_is_traced_if_it_may(clock: Clock) -> None:
+    allowed, refused = make(clock, 0.0, may_ask=True), make(clock, 0.0)
+    trace = allowed.begin(request(b"1"))
+    assert trace is not None
+    assert (trace.asked, trace.why) == (True, ["asked"])
+    assert refused.begin(request(b"1")) is None
+    refused.left = -1
+    again = refused.begin(request(b"1"))  # its turn has come, whatever it asks
+    assert again is not None
+    assert (again.asked, again.why) == (False, ["sampled"])
+
+
+def test_a_request_is_found_again_in_full(clock: Clock) -> None:
+    decisions = make(clock)
+    members = pool([backend("a"), backend("b", probed=False)], STRATEGIES["ewma"]())
+    trace = Trace("sampled")
+    members.lease(999.5, trace=trace).answered(999.6)
+    decisions.record(exchange(trace))
+
+    assert decisions.find("other") is None
+    found = decisions.find("r-1")
+    assert found == {
+        "request_id": "r-1",
+        "at": 1.7e9 + 999.5,
+        "slot": 0,
+        "why": ["sampled"],
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/shop",
+        "status": 200,
+        "outcome": "ok",
+        "blame": None,
+        "error": None,
+        "attempts": 1,
+        "latency_s": 0.1,
+        "duration_s": 0.2,
+        "summary": "a was picked: least cost 0.0001, the only candidate; b left out: unhealthy",
+        "tries_left_out": 0,
+        "tries": [
+            {
+                "number": 1,
+                "at": 1.7e9 + 999.5,
+                "kind": "first",
+                "after_s": 0.0,
+                "backend": "a",
+                "recorded": True,
+                "strategy": "ewma",
+                "reason": "least cost",
+                "cost": 0.0001,
+                "panic": False,
+                "candidate_count": 1,
+                "candidates": [
+                    {
+                        "id": "a",
+                        "weight": 1,
+                        "effective_weight": 1,
+                        "in_flight": 0,
+                        "ewma_s": 0.0,
+                        "pace_s": None,
+                        "waiting_s": 0.0,
+                        "latency_s": 0.0,
+                        "cost": 0.0001,
+                        "turns_ratio": None,
+                        "picked": True,
+                    }
+                ],
+                "left_out": [{"id": "b", "reason": "unhealthy", "for_s": None, "until": None}],
+                "unseen": 0,
+                "outcome": "ok",
+                "status": 200,
+                "latency_s": 0.1,
+                "duration_s": 0.5,
+                "blame": None,
+                "error": None,
+            }
+        ],
+    }
+
+
+def test_a_breaker_is_open_until_a_unix_time(clock: Clock) -> None:
+    decisions = make(clock)
+    one = backend("a")
+    trace = Trace("sampled")
+    trace.none_left([one], (), 999.5)
+    trace.tries[0].left_out = [["a", "breaker_open", 3.5]]
+    decisions.record(exchange(trace))
+    found = decisions.find("r-1")
+    assert found is not None
+    assert found["tries"][0]["left_out"] == [{"id": "a", "reason": "breaker_open", "for_s": 3.5, "until": 1.7e9 + 1003.0}]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "own", "kept"),
+    [
+        (None, 200, False, False),
+        (None, 503, False, False),  # the backend's, and passed on: its lease has failed, so it would have a trace
+        (NoBackend("1 unhealthy"), 503, True, True),
+        (ClientTimeout("too slow"), 408, True, False),
+        (ClientGone("left"), 499, True, False),
+    ],
+)
+def test_what_was_not_traced_is_recorded_if_the_answer_is_an_error_of_ours(
+    clock: Clock, error: EdgeError | None, status: int, *, own: bool, kept: bool
+) -> None:
+    decisions = make(clock, 0.0)
+    decisions.record(exchange(None, status=status, error=error, own_answer=(status, [], b"") if own else None))
+    found = decisions.find("r-1")
+    assert (found is not None) == kept
+    if found is not None:
+        assert (found["why"], found["outcome"], found["blame"], found["error"]) == (["error"], "failed", "edge", "1 unhealthy")
+
+
+def test_how_it_ended_is_told(clock: Clock) -> None:
+    decisions = make(clock)
+    decisions.record(exchange(Trace("sampled"), "gone", 499, ClientGone("left")))
+    decisions.record(exchange(Trace("retry"), "slow", 504, BackendTimeout("silent"), own_answer=(504, [], b"")))
+    told = {found["request_id"]: (found["why"], found["outcome"], found["blame"]) for found in decisions.newest()}
+    assert told == {
+        "gone": (["sampled"], "abandoned", "client"),
+        "slow": (["retry", "error"], "failed", "backend"),
+    }
+
+
+def test_there_is_a_limit_to_what_is_recorded_when_everything_fails(clock: Clock) -> None:
+    decisions = make(clock, 0.0)
+    traces = [decisions.late("failed") for _ in range(LATE_PER_S + 5)]
+    assert traces.count(None) == 5
+    decisions.record(exchange(None, "lost", 503, NoBackend("none"), own_answer=(503, [], b"")))
+    assert decisions.find("lost") is None
+    clock.now += 1.0
+    assert decisions.late("failed") is not None
+
+
+def test_a_try_under_way_belongs_to_a_trace_that_begins_late(clock: Clock) -> None:
+    lease = pool(backends(1)).lease(999.0)
+    trace = make(clock).late("retry", lease)
+    assert trace is not None
+    assert [(one.backend, one.recorded) for one in trace.tries] == [("a", False)]
+
+
+def test_any_worker_tells_of_all_of_them_newest_first(clock: Clock, tmp_path: Path) -> None:
+    workers = [make(clock) for _ in range(3)]
+    for slot, worker in enumerate(workers):
+        worker.join(tmp_path, slot)
+    for number in range(6):
+        clock.now += 1.0
+        workers[number % 3].record(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
+    assert [(found["request_id"], found["slot"]) for found in workers[1].newest()] == [
+        (f"r-{number}", number % 3) for number in (5, 4, 3, 2, 1, 0)
+    ]
+    clock.now += 1.0
+    workers[2].record(exchange(Trace("sampled"), "r-0", status=404, started=clock.now))
+    newest = workers[0].find("r-0")
+    assert newest is not None
+    assert newest["status"] == 404
+    for worker in workers:
+        worker.close()
+
+
+def test_all_workers_together_tell_of_the_last_thousand(clock: Clock, tmp_path: Path) -> None:
+    workers = [make(clock), make(clock)]
+    for slot, worker in enumerate(workers):
+        worker.join(tmp_path, slot)
+    for number in range(RECORDS):
+        clock.now += 0.01
+        for worker in workers:
+            worker.record(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
+    found = workers[0].newest()
+    assert len(found) == RECORDS
+    assert found[-1]["request_id"] == f"r-{RECORDS // 2}"
+
+
+def test_without_a_place_in_the_directory_a_worker_goes_on_by_itself(
+    clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    decisions = make(clock)
+    with caplog.at_level(logging.WARNING):
+        decisions.join(tmp_path / "gone", 0)
+    assert "kept in this process alone" in caplog.text
+    decisions.record(exchange(Trace("sampled")))
+    assert decisions.find("r-1") is not None
+
+
+def test_a_request_may_end_after_the_edge(clock: Clock, tmp_path: Path) -> None:
+    decisions = make(clock)
+    decisions.join(tmp_path, 0)
+    decisions.close()
+    decisions.record(exchange(Trace("sampled")))
+    assert not any((tmp_path / "decisions-0.ring").read_bytes())
+
+
+def test_workers_that_were_forked_do_not_sample_in_step(clock: Clock, tmp_path: Path) -> None:
+    rng = Random(3)
+    decisions = Decisions(0.001, rng, lambda _: False, clock.monotonic, clock.wall)
+    before = decisions.left
+    rng.seed(4)
+    decisions.join(None, 0)
+    assert decisions.left != before
+
+
+def document(members: int, tries: int, **more: Any) -> dict[str, Any]:
+    """A record of picks among so many, where the last one is picked and the best is in the middle."""
+    ids = [f"backend-with-a-rather-long-name-{number}" for number in range(members)]
+    candidates = [[id_, 1, 1.0, 3, 0.123456, 0.0, 0.123456, abs(number - members // 2)] for number, id_ in enumerate(ids)]
+    one = {"backend": ids[-1], "candidates": candidates, "left_out": [[id_, "unhealthy", None] for id_ in ids], "unseen": 0}
+    return {"summary": "s" * 300, "error": None, "tries_left_out": 0, "tries": [one] * tries} | more
+
+
+def test_a_record_that_is_too_long_keeps_the_picked_and_the_best() -> None:
+    whole = document(64, 1)
+    text = fitted(whole)
+    assert len(text) <= ROOM_BYTES
+    (one,) = json.loads(text)["tries"]
+    kept = [int(row[0].rpartition("-")[2]) for row in one["candidates"]]
+    assert len(kept) >= 16
+    assert kept[-1] == 63
+    assert 32 in kept
+    assert kept == sorted(kept)
+    assert len(one["left_out"]) + one["unseen"] == 64
+
+
+def test_a_record_that_fits_is_kept_as_it_is() -> None:
+    whole = document(5, 1)
+    assert json.loads(fitted(whole)) == whole
+
+
+def test_a_record_of_many_tries_keeps_the_first_and_the_last() -> None:
+    long = "e" * 200
+    tries = [document(1, 1)["tries"][0] | {"number": number, "error": long, "reason": long} for number in range(10)]
+    text = fitted(document(1, 0) | {"tries": tries})
+    assert len(text) <= ROOM_BYTES
+    told = json.loads(text)
+    numbers = [one["number"] for one in told["tries"]]
+    assert (numbers[0], numbers[-1]) == (0, 9)
+    assert len(numbers) + told["tries_left_out"] == 10
+
+
+def test_a_record_that_can_not_be_made_to_fit_keeps_what_identifies_it() -> None:
+    told = json.loads(fitted(document(1, 1, summary="é" * 4000, error="x", request_id="r-1")))
+    assert (told["request_id"], told["tries"], told["summary"]) == ("r-1", [], "")
+
+
+def test_a_path_may_be_long_and_of_any_bytes(clock: Clock) -> None:
+    decisions = make(clock)
+    decisions.record(exchange(Trace("sampled"), request=request(target=b"/" + bytes(range(128, 256)) * 60)))
+    found = decisions.find("r-1")
+    assert found is not None
+    assert len(found["path"]) == 256

@@ -1,0 +1,108 @@
+"""Where the edge listens: at an address, or on sockets that it was started with."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from smartedge.config.model import Config
+from smartedge.process.listening import CannotListen, listen, listeners
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def config(**settings: object) -> Config:
+    return Config.model_validate({"backends": ["http://a:1"], "bind": "127.0.0.1:0", **settings})
+
+
+def test_a_busy_port_says_what_to_do(busy_port: int) -> None:
+    with pytest.raises(CannotListen) as caught:
+        listen(f"127.0.0.1:{busy_port}", "--bind")
+    assert str(caught.value) == f"port {busy_port} is in use; stop the other program or choose --bind"
+    with pytest.raises(CannotListen, match="is in use; stop the other program or choose --admin-bind"):
+        listeners(config(admin_bind=f"127.0.0.1:{busy_port}"))
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("192.0.2.1:0", "192.0.2.1 is no address of this machine; choose another --bind"),
+        ("nowhere.invalid:0", "no host nowhere.invalid is known here; choose another --bind"),
+        ("[fe80::1]:0", "cannot listen on [fe80::1]:0: "),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_one_line(bind: str, said: str) -> None:
+    with pytest.raises(CannotListen) as caught:
+        listen(bind, "--bind")
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_addresses_are_listened_on_the_clients_first() -> None:
+    found = listeners(config(admin_bind="127.0.0.1:0"))
+    assert [is_admin for _, is_admin in found] == [False, True]
+    for descriptor, _ in found:
+        with socket.socket(fileno=descriptor) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def pass_sockets(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[int, list[socket.socket]]:
+    """Have this process look like one that was started with listening sockets; the first descriptor, and what they are of."""
+    from smartedge.process import systemd
+
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    first = max(map(int, os.listdir("/proc/self/fd"))) + 20
+    for number, sock in enumerate(socks):
+        os.dup2(sock.fileno(), first + number)
+    monkeypatch.setattr(systemd, "FIRST_DESCRIPTOR", first)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", str(len(names)))
+    monkeypatch.setenv("LISTEN_FDNAMES", ":".join(names))
+    return first, socks
+
+
+def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket")
+    found = listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2"))
+    assert found == [(first, False), (first + 2, False), (first + 1, True)]
+    assert "LISTEN_FDS" not in os.environ  # they are not for the processes that we start
+    assert not os.get_inheritable(first)
+    for descriptor, _ in found:
+        os.close(descriptor)
+    for sock in socks:
+        sock.close()
+
+
+def test_what_is_passed_to_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    ((descriptor, is_admin),) = listeners(config())
+    assert (descriptor != 3, is_admin) == (True, False)
+    assert os.environ["LISTEN_FDS"] == "1"
+    os.close(descriptor)
+
+
+def test_an_admin_socket_needs_an_admin_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, socks = pass_sockets(monkeypatch, "clients", "admin")
+    with pytest.raises(CannotListen, match="admin_bind is not set"):
+        listeners(config())
+    for number, sock in enumerate(socks):
+        os.close(first + number)
+        sock.close()
+
+
+def test_a_descriptor_that_does_not_listen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, (sock,) = pass_sockets(monkeypatch, "clients")
+    with socket.create_connection(sock.getsockname()) as client:
+        os.dup2(client.fileno(), first)
+        with pytest.raises(CannotListen, match=rf"descriptor {first} was passed \(LISTEN_FDS\) but is no listening socket"):
+            listeners(config())
+    os.close(first)
+    sock.close()

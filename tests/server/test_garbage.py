@@ -1,0 +1,61 @@
+"""What requests leave behind for the garbage collector: nothing, for its runs hold up every client."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from typing import Any
+
+import gevent
+import gevent.socket
+import pytest
+
+from smartedge.app import SmartEdge
+from smartedge.config.model import parse
+from smartedge.edge.edge import Edge
+from tests.proxy.peers import backend, edge_server, head_of
+
+REQUESTS = 200
+GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+
+
+def answers_everything(sock: Any, _number: int) -> None:
+    while head := head_of(sock):
+        missing = 100_000 - len(head.partition(b"\r\n\r\n")[2]) if b"POST" in head else 0
+        while missing > 0:
+            missing -= len(sock.recv(65536))
+        sock.sendall(OK)
+        gevent.sleep(0)  # the body is a read of its own
+        sock.sendall(b"ok")
+
+
+@pytest.mark.parametrize("request_bytes", [GET, POST], ids=["without a body", "with one"])
+def test_requests_leave_no_cycles(request_bytes: bytes) -> None:
+    """They did: each request and whoever waited for its 1xx held each other, and a tenth of the CPU went into collecting them."""
+    with backend(answers_everything) as url, gevent.Timeout(10):
+        edge = Edge(parse(json.dumps({"backends": [url], "explain": {"sample_ratio": 0}})))
+        edge.began = True
+        edge.pool.backends[0].learned.health.probed(True)
+        with (
+            edge_server(SmartEdge(edge)) as server,
+            contextlib.closing(gevent.socket.create_connection(("127.0.0.1", server.server_port))) as sock,
+        ):
+
+            def ask(times: int) -> None:
+                for _ in range(times):
+                    sock.sendall(request_bytes)
+                    answer = b""
+                    while not answer.endswith(b"\r\n\r\nok"):
+                        answer += sock.recv(65536)
+
+            ask(2)
+            gc.collect()
+            gc.disable()
+            try:
+                ask(REQUESTS)
+                assert gc.collect() < REQUESTS
+            finally:
+                gc.enable()

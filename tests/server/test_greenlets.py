@@ -1,0 +1,97 @@
+"""Greenlets that are used again, with and without a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import getcurrent
+from gevent.event import Event
+from gevent.pool import Pool
+
+from smartedge.server.greenlets import Crew, LimitedCrew
+from smartedge.server.server import EdgeServer
+from tests.proxy.peers import App, talk
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+CLOSE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    with gevent.Timeout(5):
+        yield
+
+
+@pytest.mark.parametrize("crew", [Crew(), LimitedCrew(3)])
+def test_a_greenlet_that_is_done_does_the_next_work(crew: Crew) -> None:
+    seen: list[object] = []
+    for number in range(3):
+        crew.spawn(lambda number: seen.append((number, getcurrent())), number)
+        gevent.sleep(0.01)
+    assert [number for number, _ in seen] == [0, 1, 2]  # type: ignore[misc]
+    assert len({greenlet for _, greenlet in seen}) == 1  # type: ignore[misc]
+
+
+def test_what_raises_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    crew, done = LimitedCrew(1), Event()
+    crew.spawn(lambda: 1 / 0)
+    crew.spawn(done.set)
+    assert done.wait(1)
+    gevent.sleep(0)
+    assert crew.free_count() == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_limited_crew_counts_as_a_pool_does() -> None:
+    """What gunicorn's gevent worker asks when it stops: `server.pool.free_count() != server.pool.size`."""
+    crew, go = LimitedCrew(2), Event()
+    assert (crew.size, crew.free_count(), crew.full()) == (2, 2, False)
+    crew.spawn(go.wait)
+    assert (crew.free_count(), crew.full()) == (1, False)
+    crew.spawn(go.wait)
+    assert (crew.free_count(), crew.full()) == (0, True)
+    go.set()
+    gevent.sleep(0.01)
+    assert (crew.free_count(), crew.full()) == (2, False)
+
+
+@pytest.mark.parametrize("spawn", [Pool(1), 1])
+def test_a_server_that_is_given_a_pool_takes_no_more_connections_than_it_allows(spawn: object) -> None:
+    answered, go = [], Event()
+
+    def view(environ: object, start_response: object) -> list[bytes]:
+        answered.append(1)
+        go.wait()
+        start_response("200 OK", [("Content-Length", "2")])  # type: ignore[operator]
+        return [b"ok"]
+
+    server = EdgeServer(("127.0.0.1", 0), App(view), spawn=spawn)
+    server.start()
+    try:
+        assert isinstance(server.pool, LimitedCrew)
+        clients = [gevent.spawn(talk, server, CLOSE) for _ in range(3)]
+        gevent.sleep(0.05)
+        assert len(answered) == 1
+        assert server.pool.free_count() == 0
+        go.set()
+        assert all(b"200 OK" in client.get() for client in clients)
+        assert len(answered) == 3
+        gevent.sleep(0.01)
+        assert server.pool.free_count() == server.pool.size
+    finally:
+        server.stop(timeout=0)
+
+
+def test_stopping_a_server_ends_the_connections_that_a_pool_would_have_killed() -> None:
+    def view(environ: object, start_response: object) -> list[bytes]:
+        Event().wait()
+        return []
+
+    server = EdgeServer(("127.0.0.1", 0), App(view), spawn=Pool(2))
+    server.start()
+    client = gevent.spawn(talk, server, GET)
+    gevent.sleep(0.05)
+    server.stop(timeout=0.05)
+    assert client.get() == b""

@@ -1,0 +1,185 @@
+"""The edges of a request: what stands before and behind it, versions and codings that are not ours, how far it may go."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from smartedge.server.reader import ServerLimits, past_empty_lines
+from tests.live.wire import Answer, Request, parse_answers, read_request
+from tests.live.wire import Stream as WireStream
+from tests.proxy.peers import App, backend, edge_server, head_of, talk
+from tests.proxy.running import Running, running
+
+HOST = b"Host: h\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+LIMITS = ServerLimits(head_s=0.2, keepalive_s=5)
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    with gevent.Timeout(20):
+        yield
+
+
+class Seen:
+    """What a backend has got to see; it answers 200."""
+
+    def __init__(self) -> None:
+        self.raw: list[bytes] = []
+
+    def play(self, sock: Any, _number: int) -> None:
+        while head := head_of(sock):
+            self.raw.append(head)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def last(self) -> Request:
+        request = read_request(WireStream(None, self.raw[-1]), body=False)
+        assert request is not None
+        return request
+
+
+@contextlib.contextmanager
+def edge() -> Iterator[tuple[Running, Seen]]:
+    seen = Seen()
+    with backend(seen.play) as url, running(url) as made:
+        yield made, seen
+
+
+def ask(made: Running, raw: bytes, method: bytes = b"GET") -> Answer:
+    (answer,) = parse_answers(talk(made.server, raw), method)
+    return answer
+
+
+def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+
+
+# Empty lines.
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"\r\n\r\n", b"\r", b""])
+def test_an_empty_line_behind_a_post_is_not_the_beginning_of_a_request(behind: bytes) -> None:
+    """Such a connection was answered 408 after head_s, although nobody had asked for anything."""
+    with edge_server(App(hello, limits=LIMITS)) as server:
+        received = talk(server, POST + behind, b"" if behind else b"\r\n", b"\n" * (behind == b"\r") + LAST, pause_s=0.5)
+    assert [answer.status for answer in parse_answers(received, b"POST", b"GET")] == [200, 200]
+
+
+def test_a_client_that_sends_nothing_but_empty_lines_has_keepalive_s_in_all() -> None:
+    with edge_server(App(hello, limits=ServerLimits(keepalive_s=0.3))) as server:
+        assert talk(server, *[b"\r\n"] * 20, pause_s=0.05) == b""
+
+
+def test_a_million_empty_lines_take_no_time() -> None:
+    """Each was cut off alone, and the rest copied."""
+    assert past_empty_lines(b"\r\n" * 1_000_000 + b"\rGET") == b"\rGET"
+
+
+# Versions.
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.2", b"HTTP/1.9"])
+def test_a_later_minor_version_is_served_as_1_1(version: bytes) -> None:
+    """RFC 9110 section 2.5; it was 400."""
+    with edge() as (made, seen):
+        raw = b"GET /a %b\r\nHost: h\r\n" % version
+        answers = parse_answers(talk(made.server, raw + b"\r\n" + raw + b"Connection: close\r\n\r\n"))
+        assert [answer.status for answer in answers] == [200, 200]
+        assert seen.raw[-1].startswith(b"GET /a HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.10", b"HTTP/1.x", b"HTTP/1.", b"http/1.2"])
+def test_others_are_refused(version: bytes) -> None:
+    with edge() as (made, seen):
+        assert ask(made, b"GET / %b\r\nHost: h\r\n\r\n" % version).status == 400
+        assert seen.raw == []
+
+
+# Transfer codings.
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        (b"own", 501),
+        (b"gzip, chunked", 501),
+        (b"gzip\r\nTransfer-Encoding: chunked", 501),
+        (b"own;a=b, chunked", 501),
+        (b"identity", 501),
+        (b"chunked, own", 400),
+        (b"chunked, chunked", 400),
+        (b"chunked, gzip, chunked", 400),
+        (b'"chunked"', 400),
+        (b"", 400),
+        (b"own\r\nContent-Length: 4", 400),
+        (b"chunked\r\nX : y", 400),
+    ],
+)
+def test_an_unknown_transfer_coding_is_501_and_an_unclear_end_of_the_body_400(coding: bytes, status: int) -> None:
+    """RFC 9112 sections 6.1 and 6.3; all of them were 400."""
+    with edge() as (made, seen):
+        assert ask(made, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: %b\r\n\r\n0\r\n\r\n" % coding).status == status
+        assert seen.raw == []
+
+
+def test_http_1_0_has_no_transfer_codings() -> None:
+    with edge() as (made, _seen):
+        assert ask(made, b"POST / HTTP/1.0\r\nTransfer-Encoding: own\r\n\r\n").status == 400
+
+
+# OPTIONS about the whole server, TRACE, and how far they may go.
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected", "host"),
+    [
+        (b"OPTIONS", b"http://a.test", b"*", b"a.test"),
+        (b"OPTIONS", b"https://a.test:8443", b"*", b"a.test:8443"),
+        (b"OPTIONS", b"http://a.test/", b"/", b"a.test"),
+        (b"OPTIONS", b"http://a.test?q", b"/?q", b"a.test"),
+        (b"OPTIONS", b"*", b"*", b"h"),
+        (b"GET", b"http://a.test", b"/", b"a.test"),
+    ],
+)
+def test_options_of_a_host_is_about_the_whole_server(method: bytes, target: bytes, expected: bytes, host: bytes) -> None:
+    """RFC 9112 section 3.2.4; it asked about the root."""
+    with edge() as (made, seen):
+        assert ask(made, b"%b %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % (method, target)).status == 200
+        assert (seen.last().target, seen.last().get(b"host")) == (expected, host)
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
+@pytest.mark.parametrize(("said", "sent"), [(b"3", b"2"), (b"1", b"0"), (b"007", b"6"), (b"9" * 50, b"999999"), (b"x", b"x")])
+def test_max_forwards_counts_the_hops(method: bytes, said: bytes, sent: bytes) -> None:
+    with edge() as (made, seen):
+        raw = b"%b /a HTTP/1.1\r\nHost: h\r\nmax-forwards:%b\r\nConnection: close\r\n\r\n" % (method, said)
+        assert ask(made, raw).status == 200
+        assert seen.last().get(b"max-forwards") == sent
+
+
+def test_it_means_nothing_in_other_methods() -> None:
+    with edge() as (made, seen):
+        assert ask(made, LAST[:-2] + b"Max-Forwards: 0\r\n\r\n").status == 200
+        assert seen.last().get(b"max-forwards") == b"0"
+
+
+def test_a_trace_that_may_go_no_further_is_answered_with_what_arrived_but_for_secrets() -> None:
+    """RFC 9110 sections 7.6.2 and 9.3.8."""
+    secrets = b"Cookie: a=1\r\nauthorization: Basic eDp5\r\nX-Kept: 1\r\n"
+    with edge() as (made, seen):
+        answer = ask(made, b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n%bConnection: close\r\n\r\n" % secrets)
+        assert (answer.status, answer.get(b"content-type")) == (200, b"message/http")
+        assert answer.body == b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nX-Kept: 1\r\nConnection: close\r\n\r\n"
+        answer = ask(made, b"OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n")
+        assert (answer.status, answer.body) == (200, b"")
+        assert seen.raw == []
+        assert [exchange.status for exchange in made.ended(2)] == [200, 200]

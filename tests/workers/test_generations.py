@@ -1,0 +1,296 @@
+"""Several workers, one configuration: reloaders over one directory, as each worker has one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smartedge.config import model as config
+from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.discovery.file import FileSource
+from smartedge.edge.reload import NotShared, PreconditionFailed, Reloader
+from smartedge.edge.reload_report import Applied
+from smartedge.workers.generations import Generations, newest_in
+from smartedge.workers.state_dir import StateError
+
+
+def text(*ports: int) -> bytes:
+    return json.dumps({"backends": [f"http://localhost:{port}" for port in ports]}).encode()
+
+
+class Crew:
+    """The workers of one edge: what each has applied, and how far each has said that it is."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = directory / "state"
+        self.state.mkdir()
+        self.file = directory / "backends.json"
+        self.file.write_bytes(text(1))
+        self.numbers: dict[int, int] = {}
+        self.workers: list[Worker] = []
+
+    def start(self, file: bytes | None = None, lock_s: float = 5.0) -> Worker:
+        """Another worker begins; file: what the configuration file says by then."""
+        if file is not None:
+            self.file.write_bytes(file)
+        worker = Worker(self, len(self.workers), lock_s)
+        self.workers.append(worker)
+        self.numbers[worker.slot] = 0
+        worker.reloader.join(worker.fleet)
+        return worker
+
+
+class Worker:
+    """One of them. refuse: what applying anything raises."""
+
+    def __init__(self, crew: Crew, slot: int, lock_s: float) -> None:
+        self.slot = slot
+        self.crew = crew
+        self.refuse: Exception | None = None
+        self.applied: list[Config] = []
+        self.renewals = 0
+        self.fleet = Generations(
+            crew.state,
+            lambda number: crew.numbers.update({slot: number}),
+            lambda: dict(crew.numbers),
+            lambda: {slot: 1000 + slot for slot in crew.numbers},
+            lock_s,
+        )
+        self.reloader = Reloader(
+            FileSource(crew.file),
+            config.load(crew.file),
+            config.parse,
+            self.prepare,
+            renew=lambda _: self.renew,
+            exact=config.parse,
+        )
+        self.certificate = "same"
+
+    def prepare(self, new: Config) -> Callable[[], None]:
+        if self.refuse is not None:
+            raise self.refuse
+        return lambda: self.applied.append(new)
+
+    def renew(self) -> tuple[str, ...]:
+        self.renewals += 1
+        return ("certfile",) if self.certificate != "same" else ()
+
+    def reload(self, body: bytes | None = None, **options: object) -> Applied:
+        return self.reloader.reload(body, **options)  # type: ignore[arg-type]
+
+    @property
+    def etag(self) -> str:
+        return self.reloader.etag
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Crew:
+    return Crew(tmp_path)
+
+
+@pytest.fixture
+def following(crew: Crew) -> Iterator[Crew]:
+    """A crew of three, who follow all the time, as workers do."""
+    for _ in range(3):
+        crew.start()
+    over = threading.Event()
+
+    def follow(worker: Worker) -> None:
+        while not over.wait(0.002):
+            worker.reloader.follow()
+
+    threads = [threading.Thread(target=follow, args=(worker,)) for worker in crew.workers]
+    for thread in threads:
+        thread.start()
+    yield crew
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_first_worker_publishes_what_it_started_with(crew: Crew) -> None:
+    first = crew.start()
+    newest = newest_in(crew.state)
+    assert newest is not None
+    assert (newest.number, config.parse(newest.config).etag) == (1, first.etag)
+    assert crew.numbers == {0: 1}
+    assert first.applied == []
+
+
+def test_a_reload_reaches_all_workers_before_it_answers(following: Crew) -> None:
+    applied = following.workers[1].reload(text(1, 2))
+    assert (applied.generation, applied.live, applied.applied, applied.late) == (2, 3, 3, ())
+    assert {worker.etag for worker in following.workers} == {applied.etag}
+    assert [len(worker.applied) for worker in following.workers] == [1, 1, 1]
+    assert following.numbers == {0: 2, 1: 2, 2: 2}
+
+
+def test_a_worker_that_does_not_follow_is_named(crew: Crew) -> None:
+    first, _ = crew.start(), crew.start()
+    applied = first.reloader.reload(text(2), wait=False)
+    assert (applied.live, applied.applied, applied.late) == (2, 1, ((1, 1001),))
+    assert applied.to_json()["workers"] == {"applied": 1, "live": 2, "late": [{"slot": 1, "pid": 1001}]}
+    assert "applied by 1/2 workers" in applied.message
+    assert "late: slot 1 (process 1001)" in applied.message
+
+
+def test_a_worker_that_dies_meanwhile_is_not_waited_for(crew: Crew) -> None:
+    first, _ = crew.start(), crew.start()
+    dying = threading.Timer(0.05, crew.numbers.pop, args=(1,))
+    dying.start()
+    applied = first.reload(text(2))
+    assert (applied.live, applied.late) == (1, ())
+
+
+def test_a_worker_that_starts_later_has_the_newest_generation_whatever_the_file_says(crew: Crew) -> None:
+    first = crew.start()
+    first.reload(text(2))
+    later = crew.start(file=text(3))
+    assert (later.reloader.generation, later.etag) == (2, first.etag)
+    assert crew.numbers[later.slot] == 2
+    assert [c.etag for c in later.applied] == [first.etag]
+
+
+def test_a_reload_by_one_who_has_not_followed_yet_counts_on_from_the_newest(crew: Crew) -> None:
+    first, second = crew.start(), crew.start()
+    assert first.reloader.reload(text(2), wait=False).generation == 2
+    applied = second.reloader.reload(text(3), wait=False)
+    assert (applied.generation, applied.added, applied.removed) == (3, ("localhost-3",), ("localhost-2",))
+    assert first.reloader.follow()
+    assert first.reloader.generation == 3
+    assert not first.reloader.follow()
+
+
+def test_a_reload_to_what_is_the_newest_changes_nothing_but_brings_the_worker_up_to_date(crew: Crew) -> None:
+    first, second = crew.start(), crew.start()
+    first.reloader.reload(text(2), wait=False)
+    applied = second.reloader.reload(text(2), wait=False)
+    assert (applied.generation, applied.changed) == (2, False)
+    assert second.etag == first.etag
+    assert crew.numbers == {0: 2, 1: 2}
+
+
+def test_if_match_is_compared_with_the_newest_not_with_ones_own(crew: Crew) -> None:
+    first, second = crew.start(), crew.start()
+    old = second.etag
+    first.reloader.reload(text(2), wait=False)
+    with pytest.raises(PreconditionFailed) as caught:
+        second.reloader.reload(text(3), if_match=f'"{old}"')
+    assert caught.value.etag == first.etag
+    assert second.reloader.reload(text(3), if_match=f'"{first.etag}"', wait=False).generation == 3
+
+
+def test_of_many_reloads_at_once_at_all_workers_none_is_lost(following: Crew) -> None:
+    results: list[Applied] = []
+    start = threading.Barrier(12)
+
+    def one(number: int) -> None:
+        start.wait()
+        results.append(following.workers[number % 3].reload(text(100 + number)))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(applied.generation for applied in results) == list(range(2, 14))
+    assert all(applied.late == () for applied in results)
+    last = max(results, key=lambda applied: applied.generation)
+    assert {worker.etag for worker in following.workers} == {last.etag}
+    assert config.load(following.file).etag == last.etag, "the file is that of the last generation too"
+
+
+def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is_the_same(crew: Crew) -> None:
+    first, second = crew.start(), crew.start()
+    first.certificate = "another"
+    before = second.renewals
+    applied = first.reloader.reload(wait=False)
+    assert (applied.changed, applied.certificate_renewed, applied.generation) == (False, True, 2)
+    assert second.reloader.follow()
+    assert second.renewals == before + 1
+    assert second.applied == []
+
+
+def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(crew: Crew) -> None:
+    first, second = crew.start(), crew.start()
+    second.refuse = ConfigError([Problem("certfile", "cannot be read")], status=422)
+    first.reloader.reload(text(2), wait=False)
+    with pytest.raises(ConfigError):
+        second.reloader.follow()
+    assert crew.numbers == {0: 2, 1: 1}
+    assert second.reloader.generation == 1
+    second.refuse = None
+    assert second.reloader.follow()
+    assert crew.numbers == {0: 2, 1: 2}
+
+
+def test_a_refused_reload_leaves_the_generation_and_no_file_behind(crew: Crew) -> None:
+    first = crew.start()
+    before = {path.name: path.read_bytes() for path in crew.state.iterdir()}
+    with pytest.raises(ConfigError):
+        first.reload(b'{"backends": []}')
+    first.refuse = ConfigError([Problem("backends", "no room")], status=422)
+    with pytest.raises(ConfigError):
+        first.reload(text(2))
+    assert {path.name: path.read_bytes() for path in crew.state.iterdir()} == before
+
+
+def test_a_full_state_directory_refuses_the_reload_and_changes_nothing(crew: Crew) -> None:
+    first = crew.start()
+    (crew.state / "generation.new").mkdir()  # it cannot be written, for root neither
+    with pytest.raises(NotShared, match=r"cannot write .*; nothing changed"):
+        first.reload(text(2))
+    assert crew.file.read_bytes() == text(1)
+    assert (first.reloader.generation, first.applied) == (1, [])
+    (crew.state / "generation.new").rmdir()
+    assert first.reload(text(2)).generation == 2
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from smartedge.workers.state_dir import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_worker_killed_in_the_middle_of_a_reload_holds_nobody_up(crew: Crew) -> None:
+    first = crew.start()
+    with subprocess.Popen([sys.executable, "-c", HOLD, crew.state / "reload.lock"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        killer = threading.Timer(0.1, os.kill, args=(holder.pid, signal.SIGKILL))
+        killer.start()
+        assert first.reload(text(2)).generation == 2
+
+
+def test_a_worker_stopped_in_the_middle_of_a_reload_is_said(crew: Crew) -> None:
+    first = crew.start(lock_s=0.1)
+    with subprocess.Popen([sys.executable, "-c", HOLD, crew.state / "reload.lock"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(NotShared, match="another process has held the lock"):
+            first.reload(text(2))
+        holder.kill()
+    assert crew.file.read_bytes() == text(1)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"generation": 1}', '{"generation": "x", "config": {}}'])
+def test_a_file_that_is_no_generation_is_said(tmp_path: Path, content: str) -> None:
+    (tmp_path / "generation.json").write_text(content)
+    with pytest.raises(StateError, match=r"generation\.json holds no generation"):
+        newest_in(tmp_path)
+
+
+def test_without_a_file_there_is_no_generation(tmp_path: Path) -> None:
+    assert newest_in(tmp_path) is None

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from smartedge.workers.board import Board
+from smartedge.workers.membership import MAX_ROWS, STARTING_S, Place, open_place, serves_already
+from smartedge.workers.state_dir import StateError
+
+CELLS = 6
+IN_FLIGHT, COUNT = 0, 1
+
+log = logging.getLogger("test")
+
+CHILD = """
+import logging, sys
+from smartedge.workers.membership import open_place
+place = open_place(sys.argv[1], 6, "cells", {"SMARTEDGE_STATE_DIR": sys.argv[2]}, logging.getLogger(), gauges=[0])
+ints = place.row_for("b1").ints
+ints[0] = 2
+ints[1] += 10
+print(place.slot, place.lead(), flush=True)
+sys.stdin.read()
+place.close()
+"""
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return {"SMARTEDGE_STATE_DIR": str(tmp_path)}
+
+
+def place_in(env: dict[str, str], identity: str = "gunicorn-1", layout: str = "cells") -> Place:
+    return open_place(identity, CELLS, layout, env, log, gauges=[IN_FLIGHT])
+
+
+@contextmanager
+def worker(env: dict[str, str], identity: str = "gunicorn-1") -> Iterator[subprocess.Popen[str]]:
+    """Another worker of the edge, with 2 leases open and 10 counted on backend b1."""
+    arguments = [sys.executable, "-c", CHILD, identity, env["SMARTEDGE_STATE_DIR"]]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+            process.wait(30)
+
+
+def total(place: Place, cell: int, key: str = "b1") -> int:
+    return sum(row[cell] for row in place.row_for(key).all_rows)
+
+
+def test_a_worker_counts_in_its_own_rows(env: dict[str, str]) -> None:
+    place = place_in(env)
+    edge, b1 = place.row_for(""), place.row_for("b1")
+    assert (place.slot, edge.index, b1.index) == (0, 0, 1)
+    b1.ints[COUNT] += 5
+    b1.reals[2] = 0.25
+    assert place.row_for("b1") is b1
+    assert (b1.all_rows[0][COUNT], edge.ints[COUNT], len(b1.all_rows)) == (5, 0, 1)
+    place.close()
+
+
+def test_several_backends_get_their_rows_at_once(env: dict[str, str]) -> None:
+    place = place_in(env)
+    rows = place.rows_for(["b1", "", "b2", "b1"])
+    assert {key: row.index for key, row in rows.items()} == {"b1": 1, "": 0, "b2": 2}
+    place.close()
+
+
+def test_every_worker_sees_every_row_once_it_has_looked(env: dict[str, str]) -> None:
+    place = place_in(env)
+    place.row_for("b1").ints[COUNT] += 1
+    with worker(env) as other:
+        assert place.live() == {0: os.getpid(), 1: other.pid}
+        assert total(place, COUNT) == 1
+        assert place.refresh() is True
+        assert (total(place, COUNT), total(place, IN_FLIGHT)) == (11, 2)
+        assert place.refresh() is False
+    place.close()
+
+
+def test_a_worker_that_comes_later_sees_those_before_it(env: dict[str, str]) -> None:
+    with worker(env):
+        place = place_in(env)
+        assert place.slot == 1
+        assert place.row_for("b1").ints[COUNT] == 0
+        assert total(place, COUNT) == 10
+        place.close()
+
+
+def test_what_a_killed_worker_counted_stays_and_what_it_had_open_does_not(env: dict[str, str]) -> None:
+    place = place_in(env)
+    place.row_for("b1")
+    with worker(env) as other:
+        place.refresh()
+        assert (total(place, COUNT), total(place, IN_FLIGHT)) == (10, 2)
+        other.send_signal(signal.SIGKILL)
+        other.wait(30)
+        place.refresh()
+        assert (total(place, COUNT), total(place, IN_FLIGHT)) == (10, 0)
+    place.close()
+
+
+def test_a_worker_in_the_slot_of_a_killed_one_counts_on_without_its_leases(env: dict[str, str]) -> None:
+    with worker(env) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait(30)
+    place = place_in(env)
+    ints = place.row_for("b1").ints
+    assert (place.slot, ints[IN_FLIGHT], ints[COUNT]) == (0, 0, 10)
+    place.close()
+
+
+def test_a_stopped_worker_keeps_its_leases(env: dict[str, str]) -> None:
+    place = place_in(env)
+    with worker(env) as other:
+        other.send_signal(signal.SIGSTOP)
+        try:
+            place.refresh()
+            assert total(place, IN_FLIGHT) == 2
+        finally:
+            other.send_signal(signal.SIGCONT)
+    place.close()
+
+
+def test_a_released_row_comes_back_as_zeros_in_every_slot(env: dict[str, str]) -> None:
+    place = place_in(env)
+    first = place.row_for("b1")
+    first.ints[COUNT] = 5
+    with worker(env):
+        place.refresh()
+    place.release("b1")
+    place.release("b1")
+    place.release("")
+    second = place.row_for("b2")
+    assert (second.index, total(place, COUNT, "b2")) == (first.index, 0)
+    assert len(second.all_rows) == 2
+    place.close()
+
+
+def test_a_row_that_another_worker_uses_is_not_given_away(env: dict[str, str]) -> None:
+    with worker(env):
+        place = place_in(env)
+        place.row_for("b1")
+        place.release("b1")
+        assert place.row_for("b2").index == 2
+        assert total(place, COUNT) == 10
+        place.close()
+
+
+def test_one_worker_leads_and_the_next_one_takes_over(env: dict[str, str]) -> None:
+    with worker(env) as other:
+        place = place_in(env)
+        assert place.lead() is False
+        other.kill()
+        other.wait(30)
+        assert place.lead() is True
+        assert place.lead() is True
+    place.close()
+
+
+def test_two_edges_share_nothing_and_neither_do_two_layouts(env: dict[str, str]) -> None:
+    places = [place_in(env), place_in(env, "gunicorn-2"), place_in(env, layout="new cells")]
+    for number, place in enumerate(places, start=1):
+        place.row_for("b1").ints[COUNT] += number
+    assert [(place.slot, total(place, COUNT)) for place in places] == [(0, 1), (0, 2), (0, 3)]
+    for place in places:
+        place.close()
+
+
+def test_closing_the_last_place_leaves_nothing_behind(env: dict[str, str], tmp_path: Path) -> None:
+    gc.collect()  # what other tests left open and the collector has not found yet
+    descriptors = set(os.listdir("/proc/self/fd"))
+    place = place_in(env)
+    place.row_for("b1")
+    place.lead()
+    place.close()
+    place.close()
+    assert [list(home.iterdir()) for home in tmp_path.iterdir()] == [[]]
+    assert set(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def test_a_process_that_ends_by_itself_leaves_nothing_behind_either(env: dict[str, str], tmp_path: Path) -> None:
+    """A gunicorn worker just ends: nobody calls `close`."""
+    code = CHILD.replace("place.close()", "")
+    subprocess.run([sys.executable, "-c", code, "gunicorn-1", str(tmp_path)], stdin=subprocess.DEVNULL, timeout=60, check=True)
+    assert [list(home.iterdir()) for home in tmp_path.iterdir()] == [[]]
+
+
+def test_a_closed_place_can_still_be_counted_on_by_those_who_hold_a_row(env: dict[str, str]) -> None:
+    place = place_in(env)
+    ints = place.row_for("b1").ints
+    place.close()
+    ints[COUNT] += 1
+    assert ints[COUNT] == 1
+
+
+def test_leftovers_of_a_killed_edge_are_removed_and_that_is_said(env: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    with worker(env, "edge-killed") as other:
+        other.kill()
+        other.wait(30)
+    with caplog.at_level(logging.INFO):
+        place = place_in(env)
+    assert "removed what earlier edges left behind: edge-killed-" in caplog.text
+    place.close()
+
+
+def _join_and_count(path: str) -> None:
+    place = place_in({"SMARTEDGE_STATE_DIR": path})
+    ints = place.rows_for([f"b{number}" for number in range(20)])["b7"].ints
+    for _ in range(100):
+        ints[COUNT] += 1
+
+
+def test_workers_that_start_at_once_agree_on_the_rows(env: dict[str, str], tmp_path: Path) -> None:
+    place = place_in(env)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_join_and_count, args=(str(tmp_path),)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    place.refresh()
+    assert total(place, COUNT, "b7") == 400
+    place.close()
+
+
+@pytest.fixture
+def no_directory(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "file").touch()
+    return {"SMARTEDGE_STATE_DIR": str(tmp_path / "file")}
+
+
+def test_an_edge_of_one_process_does_without_a_directory_and_says_so_once(
+    no_directory: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = place_in(no_directory, "edge-1")
+    assert len(caplog.records) == 1
+    assert "the numbers are kept in this process alone: cannot make SMARTEDGE_STATE_DIR" in caplog.text
+    b1 = place.row_for("b1")
+    b1.ints[COUNT] += 1
+    assert (b1.index, total(place, COUNT), place.lead(), place.refresh(), place.live()) == (1, 1, True, False, {0: os.getpid()})
+    place.release("b1")
+    assert total(place, COUNT, "b2") == 0
+    place.close()
+
+
+def test_an_edge_that_may_have_several_processes_refuses_to_start_without_one(no_directory: dict[str, str]) -> None:
+    with pytest.raises(
+        StateError, match=r"cannot make SMARTEDGE_STATE_DIR .*\(workers of one edge must share a state directory\)"
+    ):
+        place_in(no_directory, "gunicorn-1")
+
+
+def test_a_broken_board_is_refused_and_the_slot_is_free_again(env: dict[str, str]) -> None:
+    with worker(env):
+        place = place_in(env)
+        assert place.state is not None
+        board = place.state.path / "board"
+        place.close()
+        os.truncate(board, 100)
+        with pytest.raises(StateError, match="bytes long instead of"):
+            place_in(env)
+        assert list(place.state.live_slots()) == [0]
+
+
+def test_more_backends_than_there_are_rows_is_a_clear_error(env: dict[str, str]) -> None:
+    place = place_in(env)
+    with pytest.raises(StateError, match=f"more backends than the {MAX_ROWS - 1} "):
+        place.rows_for(f"b{number}" for number in range(MAX_ROWS))
+    assert len(place.rows_for(f"b{number}" for number in range(MAX_ROWS - 1))) == MAX_ROWS - 1
+    place.close()
+
+
+def test_a_place_whose_directory_was_removed_can_be_closed(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    for path in (*place.state.path.iterdir(), place.state.path, place.state.home):
+        path.unlink() if path.is_file() else path.rmdir()
+    place.close()
+    assert not place.state.home.exists()
+    assert place._lock is not None
+    assert place._lock.fd is None
+
+
+def test_the_board_is_as_large_as_it_says() -> None:
+    place = Place(Board.private(MAX_ROWS, CELLS), None, None, [])
+    assert place.row_for("b1").all_rows[0].nbytes == CELLS * 8
+    place.close()
+
+
+def test_a_table_and_its_secret_are_those_of_all_workers(env: dict[str, str]) -> None:
+    one, two, another = place_in(env), place_in(env), place_in(env, "gunicorn-2")
+    tables = [place.table("clients", 100) for place in (one, two, another)]
+    tables[0].ints[99] = 7
+    tables[0].reals[0] = 0.5
+    assert (tables[1].ints[99], tables[1].reals[0], len(tables[1].ints)) == (7, 0.5, 100)
+    assert (tables[2].ints[99], tables[2].reals[0]) == (0, 0.0)
+    assert tables[0].salt == tables[1].salt != tables[2].salt
+    assert len(tables[0].salt) == 32
+    for place in (one, two, another):
+        place.close()
+
+
+def test_what_a_killed_worker_had_of_backends_that_are_gone_is_freed(env: dict[str, str]) -> None:
+    place = place_in(env)
+    place.row_for("b1")
+    with worker(env) as other:
+        place.rows_for(["stays"])
+        other.kill()
+        other.wait()
+    place.release("b1")
+    assert place.state is not None
+    book = place.state.path / "rows.json"
+    place.prune()
+    assert json.loads(book.read_text()).keys() == {"stays"}
+    before = book.stat().st_mtime_ns
+    place.prune()
+    assert book.stat().st_mtime_ns == before, "what has not changed is left alone"
+    place.close()
+
+
+def test_without_a_directory_a_table_is_the_processs_own(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    place = open_place("one", CELLS, "cells", {"SMARTEDGE_STATE_DIR": str(tmp_path / "file")}, log)
+    assert place.state is None
+    table = place.table("clients", 10)
+    assert (len(table.ints), len(table.salt), sum(table.ints)) == (10, 32, 0)
+    place.close()
+
+
+def test_a_table_for_which_there_is_no_room_is_an_error_that_says_so(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    (place.state.path / "clients").write_text("something else")
+    with pytest.raises(StateError, match="clients"):
+        place.table("clients", 10)
+    place.close()
+
+
+def test_a_place_is_lost_when_somebody_removes_its_directory_or_makes_another_one(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    assert not place.lost
+    shutil.rmtree(place.state.path)
+    assert place.lost
+    again = place_in(env)
+    assert place.lost
+    assert not again.lost
+    again.close()
+    place.close()
+    alone = place_in(env, "edge-1")
+    assert alone.state is not None
+    shutil.rmtree(alone.state.path)
+    assert not alone.lost  # there is nobody to lose
+    alone.close()
+
+
+def test_a_directory_that_cannot_be_written_to_is_named_with_what_to_do(env: dict[str, str]) -> None:
+    place = place_in(env)
+    assert place.state is not None
+    (place.state.path / "rows.json").unlink(missing_ok=True)
+    (place.state.path / "rows.json").mkdir()
+    with pytest.raises(
+        StateError, match=r"cannot use the state directory .*gunicorn-1.*; make room there or set SMARTEDGE_STATE_DIR"
+    ):
+        place_in(env)
+    assert list(place.state.live_slots()) == [0]
+    place.close()
+
+
+def test_an_edge_serves_already_when_a_worker_has_been_there_for_some_time(env: dict[str, str]) -> None:
+    def serves() -> bool:
+        return serves_already("gunicorn-1", CELLS, "cells", env)
+
+    assert not serves()
+    place = place_in(env)
+    assert not serves()
+    assert place.state is not None
+    (place.state.path / "slot-0.lock").write_text(f"{os.getpid()} {time.monotonic() - STARTING_S - 1:.3f}\n")
+    assert serves()
+    place.close()
+    assert not serves()

@@ -1,0 +1,91 @@
+"""What each worker is and does, as any of them tells it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
+from smartedge.workers.membership import Place, open_place
+from smartedge.workers.overview import census
+
+log = logging.getLogger("test")
+
+OTHER = """
+import logging, sys
+from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
+from smartedge.workers.membership import open_place
+place = open_place("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
+place.row_for("b").ints[code_cell(200)] += 7
+place.row_for("b").ints[Cell.IN_FLIGHT] += 2
+place.row_for("").ints[code_cell(503)] += 1
+place.confirm(3)
+place.show(1.0)
+print(place.lead(), flush=True)
+sys.stdin.read()
+"""
+
+
+def place_in(directory: Path, identity: str = "gunicorn-1") -> Place:
+    return open_place(identity, ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": str(directory)}, log, GAUGES)
+
+
+def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    assert place.lead()
+    place.row_for("b").ints[code_cell(404)] += 5
+    place.confirm(4)
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "False\n"
+        first, second = census(place, monotonic())
+        assert place.shown() == {0: 0.0, 1: 1.0}
+        assert place.leader_slot() == 0
+        assert (first["slot"], first["pid"], first["leader"], first["generation"]) == (0, os.getpid(), True, 4)
+        assert (second["slot"], second["pid"], second["leader"], second["generation"]) == (1, other.pid, False, 3)
+        assert (first["requests"], first["in_flight"]) == (5, 0)
+        assert (second["requests"], second["in_flight"]) == (8, 2)
+        assert first["uptime_s"] >= second["uptime_s"] >= 0
+        assert all(worker["memory_bytes"] > 1024**2 for worker in (first, second))
+        other.kill()
+        other.wait()
+        assert [worker["slot"] for worker in census(place, monotonic())] == [0]
+    assert place.refresh()
+    assert place.row_for("b").all_rows[1][code_cell(200)] == 7, "its counts stay"
+    assert place.row_for("b").all_rows[1][Cell.IN_FLIGHT] == 0, "its leases do not"
+    place.close()
+
+
+def test_a_slot_is_cleaned_up_again_after_each_worker_that_died_in_it(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            place.refresh()
+            rows = place.row_for("b").all_rows
+            assert rows[1][Cell.IN_FLIGHT] == 2
+            other.kill()
+            other.wait()
+        place.refresh()
+        assert rows[1][Cell.IN_FLIGHT] == 0
+    assert rows[1][code_cell(200)] == 14
+    place.close()
+
+
+def test_a_worker_alone_is_told_of_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = place_in(tmp_path / "file", "edge-1")  # no directory can be made there: the board is in memory
+    assert place.state is None
+    (only,) = census(place, monotonic())
+    assert (only["slot"], only["pid"], only["leader"], only["requests"]) == (0, os.getpid(), True, 0)
+    assert only["uptime_s"] >= 0
+    place.close()
