@@ -13,15 +13,14 @@ from collections.abc import Iterator
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.errors import BackendError, OutOfResources
+from smartedge.balancer.errors import BackendError, ConnectFailed, OutOfResources
 from smartedge.balancer.learned import Learned
+from smartedge.balancer.spec import BackendSpec
 from smartedge.health.probe import HttpProbe
 from smartedge.http import resources
 from smartedge.http.resources import HOLDERS, OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter, Limits
-from tests.balancer.makers import backend as make_backend
-from tests.live.peers import Script, answers
 
 
 @contextlib.contextmanager
@@ -68,15 +67,14 @@ def test_a_resolver_without_descriptors_does_not_say_so_and_is_seen_through() ->
 
 def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend(caplog: pytest.LogCaptureFixture) -> None:
     """Regression: with `ulimit -n 100` and 140 idle clients the breakers of sound backends counted."""
-    with Script(answers()) as backend:
-        adapter = EdgeAdapter(backend.url, Limits(), None)
-        request = Outbound(b"GET", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, True)
-        with no_descriptors(), pytest.raises(OutOfResources) as caught:
-            adapter.send(request)
-        assert not isinstance(caught.value, BackendError)
-        assert (caught.value.status, caught.value.blame, caught.value.retry_after_s) == (503, "edge", 1.0)
-        adapter.send(request)  # and afterwards all is well
-        adapter.close()
+    adapter = EdgeAdapter("http://127.0.0.1:9", Limits(), None)
+    request = Outbound(b"GET", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, True)
+    with no_descriptors(), pytest.raises(OutOfResources) as caught:
+        adapter.send(request)
+    assert not isinstance(caught.value, BackendError)
+    assert (caught.value.status, caught.value.blame, caught.value.retry_after_s) == (503, "edge", 1.0)
+    with pytest.raises(ConnectFailed):  # and afterwards the backend's trouble is the backend's
+        adapter.send(request)
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 1
     assert "short of something while connecting to" in lines[0]
@@ -85,12 +83,10 @@ def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend
 
 def test_a_probe_for_which_there_is_no_descriptor_has_no_result() -> None:
     """Regression: sound backends went "Offline" because the edge had no descriptors left."""
-    with Script(answers()) as backend:
-        one = make_backend("a", probed=None)
-        spec = type(one.spec)(id="a", url=backend.url)
-        with no_descriptors(), pytest.raises(OwnTrouble):
-            HttpProbe()(Backend(spec, Learned()))
-        assert HttpProbe()(Backend(spec, Learned())).ok
+    backend = Backend(BackendSpec(id="a", url="http://127.0.0.1:9"), Learned())
+    with no_descriptors(), pytest.raises(OwnTrouble):
+        HttpProbe()(backend)
+    assert HttpProbe()(backend).detail == "connection refused"
 
 
 def test_what_is_idle_is_closed_first() -> None:
