@@ -13,6 +13,7 @@ STATUS    ?=
 ARGS      ?=
 
 # Tests run in as many processes as there are processors; in one, for a debugger: make test ARGS="-n 0 --pdb"
+# The live ones mostly wait, so there are two for each processor.
 PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
@@ -32,7 +33,7 @@ test: venv-dev ## run the fast tests; `make test-live` has those with real serve
 	@$(PY) $(PYTEST) --dist worksteal tests --ignore tests/live $(ARGS)
 
 test-live: venv-dev ## run the tests that start real servers and a real `make run`: ports 8080-8082 must be free
-	@$(PY) $(PYTEST) --dist loadfile tests/live $(ARGS)
+	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile tests/live $(ARGS)
 
 check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
 	@$(PY) -m ruff format --check .
