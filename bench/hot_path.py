@@ -26,7 +26,7 @@ from smartedge.config.model import parse  # noqa: E402
 from smartedge.edge.edge import Edge  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
 from smartedge.server.server import EdgeHandler, EdgeServer  # noqa: E402
-from smartedge.workers.membership import open_place  # noqa: E402
+from smartedge.workers.membership import open_membership  # noqa: E402
 
 REQUEST = b"GET /some/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 ANSWER = (
@@ -81,12 +81,12 @@ def share_board(edge: Edge, workers: int) -> None:
     directory = tempfile.TemporaryDirectory(prefix="smartedge-bench-")
     atexit.register(directory.cleanup)
     env = {"SMARTEDGE_STATE_DIR": directory.name}
-    places = [open_place("gunicorn-1", ROW_CELLS, LAYOUT, env, logging.getLogger(), GAUGES) for _ in range(workers)]
+    places = [open_membership("gunicorn-1", ROW_CELLS, LAYOUT, env, logging.getLogger(), GAUGES) for _ in range(workers)]
     edge.members.join(places[0], edge.pool.backends)
     for place in places[1:]:
         place.rows_for(backend.key for backend in edge.pool.backends)
     edge.meet_workers()
-    assert len(edge.own.rows) == workers
+    assert len(edge.edge_row.rows) == workers
 
 
 def calibrate() -> float:

@@ -29,7 +29,7 @@ from smartedge.balancer.cells import (
     Cell,
     code_cell,
 )
-from smartedge.balancer.spec import WILLS, Will
+from smartedge.balancer.spec import STATES, State
 
 NO_BACKEND: Final = "none"
 """The label of the answers that the edge gave itself."""
@@ -49,7 +49,7 @@ class BackendReading:
     weight: float
     ewma_s: float
     healthy: bool
-    will: Will
+    state: State
     breaker: BreakerState
     last_probe_at: float | None
     cells: Cells
@@ -145,10 +145,10 @@ def _breakers(snapshot: Snapshot) -> Samples:
             yield (backend.id, state), float(backend.breaker == state)
 
 
-def _wills(snapshot: Snapshot) -> Samples:
+def _states(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
-        for will in WILLS:
-            yield (backend.id, will), float(backend.will == will)
+        for state in STATES:
+            yield (backend.id, state), float(backend.state == state)
 
 
 def _probes(snapshot: Snapshot) -> Samples:
@@ -209,7 +209,7 @@ TABLE: Final = (
     Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
     Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
          ("backend", "state"), _breakers),
-    Line("smartedge_backend_will", G, "1 for what the operator wants of the backend.", ("backend", "will"), _wills),
+    Line("smartedge_backend_state", G, "1 for what the operator wants of the backend.", ("backend", "state"), _states),
     Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(Cell.EJECTED)),
     Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
          B, backend(Cell.OBSERVED)),

@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 from smartedge.admin.status import Document, Edge
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
-from smartedge.balancer.spec import Will
+from smartedge.balancer.spec import State
 from smartedge.config.model import Config, ConfigError
 from smartedge.observe.decisions import Decisions
 
-WILL_OF: Final[Mapping[str, Will]] = {"drain": "draining", "enable": "enabled", "disable": "disabled"}
+STATE_OF: Final[Mapping[str, State]] = {"drain": "draining", "enable": "enabled", "disable": "disabled"}
 MOST_WEIGHT: Final = 1000
 MOST_NAMED: Final = 20
 
@@ -69,16 +69,16 @@ def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
     raise UnknownBackend(f'There is no backend "{backend_id[:100]}". There are: {ids}{more}.')
 
 
-def direct(edge: OperatedEdge, backend_id: str, will: Will, *, persist: bool = False, if_match: str | None = None) -> Document:
+def direct(edge: OperatedEdge, backend_id: str, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Drain, enable or disable a backend; return what has become of it.
 
     Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
     """
     before = _standing(backends_of(edge, backend_id))
     if persist:
-        _write(edge, backend_id, {"state": will}, if_match)
-    edge.pool.set_will(backend_id, will)
-    return _report(edge, backend_id, before, _WORDS[will], persisted=persist)
+        _write(edge, backend_id, {"state": state}, if_match)
+    edge.pool.set_state(backend_id, state)
+    return _report(edge, backend_id, before, _WORDS[state], persisted=persist)
 
 
 def weigh(
@@ -114,7 +114,7 @@ def edited(text: bytes, index: int, changes: Mapping[str, Any]) -> bytes:
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"state": "enabled", "weight": 1}
 
-_WORDS: Final[Mapping[Will, str]] = {
+_WORDS: Final[Mapping[State, str]] = {
     "enabled": "is enabled",
     "draining": "is draining: no new requests but those of sticky sessions",
     "disabled": "is disabled: no new requests",
@@ -150,8 +150,8 @@ def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_m
 
 def _standing(backends: Sequence[Backend]) -> Document:
     """Return what the operator wants of a backend, or of all addresses of one: null where they differ."""
-    wills, weights = {backend.will for backend in backends}, {backend.full_weight for backend in backends}
-    return {"will": wills.pop() if len(wills) == 1 else None, "weight": weights.pop() if len(weights) == 1 else None}
+    states, weights = {backend.state for backend in backends}, {backend.full_weight for backend in backends}
+    return {"state": states.pop() if len(states) == 1 else None, "weight": weights.pop() if len(weights) == 1 else None}
 
 
 def _report(edge: OperatedEdge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:

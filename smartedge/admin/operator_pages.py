@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Response, request
 
-from smartedge.admin.operate import MOST_WEIGHT, WILL_OF, OperatedEdge, backends_of, direct, weigh
+from smartedge.admin.operate import MOST_WEIGHT, STATE_OF, OperatedEdge, backends_of, direct, weigh
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
 from smartedge.admin.status import status_document
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -37,15 +37,15 @@ def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
         return answer(200, {"id": backend_id, "in_flight": in_flight, "backends": found}, ETag=etag())
 
     def operate(backend_id: str, action: str) -> Response:
-        if action != "weight" and action not in WILL_OF:
-            raise UnknownAction(f'A backend can be sent {", ".join(WILL_OF)} or weight, not "{action[:100]}".')
+        if action != "weight" and action not in STATE_OF:
+            raise UnknownAction(f'A backend can be sent {", ".join(STATE_OF)} or weight, not "{action[:100]}".')
         backends_of(edge, backend_id)
         wanted = _wanted(action)
         how = {"persist": wanted["persist"], "if_match": request.headers.get("If-Match")}
         if action == "weight":
             document = weigh(edge, backend_id, wanted["weight"], **how)
         else:
-            document = direct(edge, backend_id, WILL_OF[action], **how)
+            document = direct(edge, backend_id, STATE_OF[action], **how)
         return answer(200, document, ETag=etag())
 
     def backend_address(backend_id: str, address: str) -> Response:

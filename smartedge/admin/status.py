@@ -59,7 +59,7 @@ class Edge(Protocol):
         ...
 
     @property
-    def own(self) -> Learned:
+    def edge_row(self) -> Learned:
         """The edge's own row: the answers that no backend gave."""
         ...
 
@@ -106,12 +106,12 @@ def snapshot(edge: Edge) -> Snapshot:
     edge.meet_workers()
     return Snapshot(
         backends=[_reading(edge, backend) for backend in edge.pool.backends],
-        edge=edge.own.totals(),
+        edge=edge.edge_row.totals(),
         generation=edge.generation,
         workers=len(edge.workers()),
         started_at=time.time() - (edge.now() - edge.started_at),
         version=edge.version,
-        drowning=drowning(edge.own) is not None,
+        drowning=drowning(edge.edge_row) is not None,
     )
 
 
@@ -134,7 +134,7 @@ def status_document(edge: Edge) -> Document:
     zone_of = {backend.id: zones.get(backend.spec.entry[0]) for backend in edge.pool.backends}
     backends = edge.pool.backends
     rows = [backend.learned.totals() for backend in backends]
-    own = edge.own.totals()
+    own = edge.edge_row.totals()
     requests = [_requests(row) for row in rows]
     lately = [edge.recent.gained(backend.key, row) for backend, row in zip(backends, rows, strict=True)]
     since = edge.recent.since()
@@ -146,7 +146,7 @@ def status_document(edge: Edge) -> Document:
         "etag": config.etag,
         "version": edge.version,
         "draining": edge.draining,
-        "drowning": _drowning(edge.own, now),
+        "drowning": _drowning(edge.edge_row, now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
         "totals": {
@@ -198,7 +198,8 @@ def _backend(
         "addresses": list(backend.spec.addresses),
         "weight": backend.full_weight,
         "effective_weight": round(backend.weight_at(now), 3),
-        "will": backend.will,
+        "state": backend.state,
+        "will": backend.state,  # what it was called before; goes with the next release
         "zone": zone,
         "labels": dict(backend.labels),
         "health": backend.learned.health.state,
@@ -238,7 +239,7 @@ def _reading(edge: Edge, backend: Backend) -> BackendReading:
         weight=backend.full_weight,
         ewma_s=backend.learned.ewma.mean_s,
         healthy=backend.learned.health.state == "healthy",
-        will=backend.will,
+        state=backend.state,
         breaker=backend.learned.breaker.state,
         last_probe_at=None if check is None else check.at,
         cells=backend.learned.totals(),

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from smartedge.balancer.cells import Shared
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.spec import WILLS, BackendSpec, Will
+from smartedge.balancer.spec import STATES, BackendSpec, State
 
 WhyNot = Literal["disabled", "draining", "zero_weight", "unhealthy", "unprobed", "breaker_open", "silent", "full"]
 
@@ -16,7 +16,7 @@ LEAST_SLOW_START: Final = 0.1
 """The share of its weight with which a backend starts slowly: with none it would never be measured."""
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
-WILL: Final = int(Shared.WILL)
+STATE: Final = int(Shared.STATE)
 WEIGHT: Final = int(Shared.WEIGHT)
 IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
 SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
@@ -46,9 +46,9 @@ class Backend:
         return f"<Backend {self.key}>"
 
     @property
-    def will(self) -> Will:
+    def state(self) -> State:
         """The operator's: draining takes no new leases but for sticky sessions, disabled none at all."""
-        return WILLS[self.learned.shared[WILL]]
+        return STATES[self.learned.shared[STATE]]
 
     @property
     def full_weight(self) -> int:
@@ -70,14 +70,14 @@ class Backend:
 
     def why_not(self, now: float) -> WhyNot | None:
         """Return the first reason why no lease may be taken, or None; asking changes nothing."""
-        will = self.learned.shared[WILL]
-        if will:
-            return "draining" if WILLS[will] == "draining" else "disabled"
+        state = self.learned.shared[STATE]
+        if state:
+            return "draining" if STATES[state] == "draining" else "disabled"
         if not self.full_weight:
             return "zero_weight"
-        state = self.learned.health.state
-        if state != "healthy":
-            return "unhealthy" if state == "unhealthy" else "unprobed"
+        health = self.learned.health.state
+        if health != "healthy":
+            return "unhealthy" if health == "unhealthy" else "unprobed"
         if not self.learned.breaker.admits(now):
             return "breaker_open"
         if self.learned.shared_reals[SILENT_SINCE]:

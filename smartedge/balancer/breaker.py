@@ -16,7 +16,7 @@ and out of half_open only a probe's ticket counts.
 
 One breaker may live in several processes. Its state is in the row that they share; what each of them counts
 in the window is in a row of its own, and whoever sees a failure adds all rows up. Only two steps must not be
-taken by two workers at once, to open it and to begin a probe; for those they keep each other out (`alone`).
+taken by two workers at once, to open it and to begin a probe; for those they keep each other out (`try_exclusive`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from smartedge.balancer.cells import WINDOW_FAILURES, WINDOW_PARTS, WINDOW_REQUE
 
 BreakerState = Literal["closed", "open", "half_open"]
 BreakerChange = Literal["opened", "closed", "observed"]
-Alone = Callable[[], AbstractContextManager[bool]]
+TryExclusive = Callable[[], AbstractContextManager[bool]]
 """Keeps the other workers out for a few lines; says False, and does not wait, when one of them is in there."""
 
 STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half_open")
@@ -92,12 +92,12 @@ class Breaker:
     why: what opened it last in this process, in words.
     """
 
-    __slots__ = ("_ints", "_own", "_reals", "_rows", "alone", "policy", "why")
+    __slots__ = ("_ints", "_own", "_reals", "_rows", "policy", "try_exclusive", "why")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
         self.why = ""
-        self.alone: Alone = lambda: nullcontext(True)
+        self.try_exclusive: TryExclusive = lambda: nullcontext(True)
         own, _ = private_row()
         self.use(private_row(), own, (own,))
 
@@ -132,8 +132,8 @@ class Breaker:
             return 0
         if now < self._reals[UNTIL]:
             return EARLY if early else 0
-        with self.alone() as alone:
-            if not alone or now < self._reals[UNTIL]:
+        with self.try_exclusive() as exclusive:
+            if not exclusive or now < self._reals[UNTIL]:
                 return TAKEN
             if ints[PROBE]:
                 ints[TRIPS] += 1
@@ -272,8 +272,8 @@ class Breaker:
 
     def _open(self, now: float, rng: Random, before: int, why: str) -> BreakerChange | None:
         ints = self._ints
-        with self.alone() as alone:
-            if not alone or ints[STATE] != before:
+        with self.try_exclusive() as exclusive:
+            if not exclusive or ints[STATE] != before:
                 return None
             self.why = why
             ints[STREAK] = 0

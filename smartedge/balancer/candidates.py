@@ -33,7 +33,7 @@ def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tupl
     serve too. One that was never probed serves when nothing else can; one that its probes call unhealthy,
     never. Full ones are left in, for they are full only for a moment.
     """
-    wanted = [backend for backend in backends if backend.will == "enabled" and backend.full_weight]
+    wanted = [backend for backend in backends if backend.state == "enabled" and backend.full_weight]
     reasons = [backend.why_not(now) for backend in wanted]
     serving = {None, "full"}
     if panic == "all" and sum(reason in serving for reason in reasons) < PANIC_RATIO * len(wanted):

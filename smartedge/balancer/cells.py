@@ -71,7 +71,7 @@ class Shared(IntEnum):
     BREAKER_TICK = 8  # when it last opened, in parts of its window: what is older no longer counts
     EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
     EWMA_AT = 10  # seconds, double: when that was
-    WILL = 11  # see backend.WILLS
+    STATE = 11  # see backend.STATES
     WEIGHT = 12  # the operator's, instead of the file's; 0 for the file's, and -1 for a weight of 0
     IN_SERVICE_SINCE = 13  # seconds, double: when it came, or came back; slow start counts from here
     CHECK_AT = 14  # seconds, double: when the latest probe ended; 0.0 for none

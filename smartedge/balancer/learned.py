@@ -25,7 +25,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.ewma import PeakEwma
 from smartedge.balancer.health import Health, HealthChange, HealthPolicy
 from smartedge.balancer.pace import Pace
-from smartedge.balancer.spec import WILLS, BackendSpec
+from smartedge.balancer.spec import STATES, BackendSpec
 
 # Plain integers: reading a member of an enum costs more than the addition it is for.
 IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
@@ -34,7 +34,7 @@ BYTES_IN: Final = int(Cell.BYTES_IN)
 BYTES_OUT: Final = int(Cell.BYTES_OUT)
 DURATION_SUM: Final = int(Cell.DURATION_SUM)
 KNOWN: Final = int(Shared.KNOWN)
-WILL: Final = int(Shared.WILL)
+STATE: Final = int(Shared.STATE)
 WEIGHT: Final = int(Shared.WEIGHT)
 IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
 HEARD_AT: Final = int(Shared.HEARD_AT)
@@ -120,7 +120,7 @@ class Learned:
         is the operator's latest word.
         """
         if spec.state != ("enabled" if before is None else before.state):
-            self.shared[WILL] = WILLS.index(spec.state)
+            self.shared[STATE] = STATES.index(spec.state)
         if before is not None and spec.weight != before.weight:
             self.shared[WEIGHT] = 0
         self.health.policy = spec.health

@@ -16,8 +16,15 @@ from smartedge.balancer.ewma import FAILURE_S
 KEPT: Final = 63 / 64
 """What one more answer, or one turn passed, leaves of the weight of those before it."""
 
+WINDOW_S: Final = 1.0
+"""But what came within this time keeps more than 1/e of its weight, however much came since: what slows a machine down for a
+moment slows all its answers of that moment, so that many are not more evidence than a few."""
+
 TRUSTED_S: Final = 30.0
 """Time in which evidence that nothing renews falls to 1/e of its weight."""
+
+MOST_COUNTED: Final = 64.0
+"""So many answers at most count as independent."""
 
 FLOOR_S: Final = 1e-4
 """Latencies below are alike."""
@@ -77,10 +84,11 @@ class Pace:
             return
         mean = self._sum / count
         variance = max(self._squares / count - mean * mean, 0.0)
-        before = self.weight(now) * KEPT ** (count + self.passed)
+        ints, reals = self.ints, self.reals
+        kept = max(KEPT**count, exp(min(reals[AT] - now, 0.0) / WINDOW_S))
+        before = self.weight(now) * kept * KEPT**self.passed
         self._count = self.passed = 0
         self._sum = self._squares = 0.0
-        ints, reals = self.ints, self.reals
         after = before + count
         fresh = count / after
         step = mean - reals[MEAN]
@@ -121,6 +129,10 @@ class Pace:
         """How many answers the mean is worth now."""
         reals = self.reals
         return reals[WEIGHT] * exp(min(reals[AT] - now, 0.0) / TRUSTED_S)
+
+    def error(self, now: float) -> float:
+        """The square of how far the mean may be off (its standard error), with no more answers counted than MOST_COUNTED."""
+        return self.variance / min(max(self.weight(now), 1e-9), MOST_COUNTED)
 
 
 _LOG_FLOOR: Final = log(FLOOR_S)

@@ -22,7 +22,7 @@ from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
 from smartedge.balancer.silence import LEAST_S, SILENT_SINCE, Fallen, Silence, late
-from smartedge.balancer.spec import WILLS, Will
+from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import Strategy
 from smartedge.balancer.trace import Trace
 
@@ -40,7 +40,7 @@ LEASES: Final = int(Cell.LEASES)
 EJECTED: Final = int(Cell.EJECTED)
 OBSERVED: Final = int(Cell.OBSERVED)
 EPOCH: Final = int(Shared.EPOCH)
-WILL: Final = int(Shared.WILL)
+STATE: Final = int(Shared.STATE)
 WEIGHT: Final = int(Shared.WEIGHT)
 
 
@@ -168,11 +168,11 @@ class Pool:
         """Return the backend of that id, or all that the entry of that id has become: one for each address of its name."""
         return self._named.get(backend_id, ())
 
-    def set_will(self, backend_id: str, will: Will) -> None:
+    def set_state(self, backend_id: str, state: State) -> None:
         """Let the operator take a backend out, or have it back. Raises KeyError if there is none of that id (see `named`)."""
         with self.lock:
             for backend in self._named[backend_id]:
-                backend.learned.shared[WILL] = WILLS.index(will)
+                backend.learned.shared[STATE] = STATES.index(state)
             self.forget_candidates()
 
     def set_weight(self, backend_id: str, weight: int | None) -> None:

@@ -8,9 +8,9 @@ from typing import Final, Literal
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
 
-Will = Literal["enabled", "draining", "disabled"]
+State = Literal["enabled", "draining", "disabled"]
 
-WILLS: Final[tuple[Will, ...]] = ("enabled", "draining", "disabled")
+STATES: Final[tuple[State, ...]] = ("enabled", "draining", "disabled")
 """What the shared cell's numbers mean."""
 
 
@@ -43,7 +43,7 @@ class BackendSpec:
     tls: TlsSpec | None = None
     slow_start_s: float = 0.0
     labels: tuple[tuple[str, str], ...] = ()
-    state: Will = "enabled"
+    state: State = "enabled"
     addresses: tuple[str, ...] = ()
     base: bytes = b""
 

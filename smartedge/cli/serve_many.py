@@ -3,7 +3,7 @@
 The arbiter listens, forks, replaces the dead, and hands signals on; everything else is what a worker of ours does anyway
 (docs/workers.md). It differs from a bare gunicorn in these: SIGHUP has the workers read the configuration again instead of
 replacing them, SIGINT and SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early,
-and the service manager is told what is true of the workers, by whom the arbiter is told (`Fleet.tell`).
+and the service manager is told what is true of the workers, by whom the arbiter is told (`GunicornApp.tell`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
             binds.append(f"fd://{descriptor}")
             roles.append("admin" if is_admin else "clients")
     try:
-        FleetArbiter(Fleet(config, binds or [config.bind], workers, load, [role == "admin" for role in roles])).run()
+        FleetArbiter(GunicornApp(config, binds or [config.bind], workers, load, [role == "admin" for role in roles])).run()
     except SystemExit as error:  # the arbiter's way to end
         return 2 if error.code else 0
     except HaltServer:  # a worker could not begin, and has said why
@@ -88,7 +88,7 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
     return 0
 
 
-class Fleet(BaseApplication):  # type: ignore[misc]
+class GunicornApp(BaseApplication):  # type: ignore[misc]
     """What gunicorn needs to know: where it listens, how many workers, what they serve. admin: which of them are the admin's."""
 
     def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], admin: list[bool]) -> None:
@@ -140,7 +140,7 @@ def _say_ready(arbiter: Arbiter) -> None:
 class FleetArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter; see the module's head for what is different."""
 
-    def __init__(self, app: Fleet) -> None:
+    def __init__(self, app: GunicornApp) -> None:
         self._manager = Notifier()
         os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
         super().__init__(app)

@@ -137,7 +137,7 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Entry], str]], ...] = (
     ("BACKEND", True, _word("id")),
     ("URL", True, _word("url")),
     ("WEIGHT", False, _weight),
-    ("STATE", True, _word("will")),
+    ("STATE", True, _word("state")),
     ("HEALTH", True, _word("health")),
     ("BREAKER", True, _word("breaker")),
     ("IN FLIGHT", False, _count("in_flight")),

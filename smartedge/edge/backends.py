@@ -12,27 +12,27 @@ from typing import Any
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import Cell, Shared
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.spec import WILLS, BackendSpec
+from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge import parts as settings
 from smartedge.http.sockets import address_of, destination
 from smartedge.http.tls import Contexts
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
-from smartedge.workers.membership import Place
+from smartedge.workers.membership import Membership
 from smartedge.workers.rows import EDGE_KEY
 from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
 
 _CONNECTS = int(Cell.CONNECTS)
-_WILL, _WEIGHT = int(Shared.WILL), int(Shared.WEIGHT)
+_STATE, _WEIGHT = int(Shared.STATE), int(Shared.WEIGHT)
 
 FIRST_S = 1.0
 """How long the start and a reload wait for names that nobody has looked up yet."""
 
 
-class Members:
+class BackendRegistry:
     """Makes backends of a configuration, and keeps what was learned of them for as long as they are asked for.
 
     own: the edge's own row, which answers that no backend gave are counted in. look_up: asks for the addresses of a name.
@@ -43,7 +43,7 @@ class Members:
         self.names = Names(look_up, rng)
         self.contexts = Contexts()
         self._own = own
-        self._place: Place | None = None
+        self._place: Membership | None = None
         self._learned: dict[str, Learned] = {}
         self._leaving: dict[str, tuple[Backend, float]] = {}
 
@@ -142,7 +142,7 @@ class Members:
         except StateError as error:
             raise ConfigError([Problem("backends", str(error))], status=422) from error
 
-    def join(self, place: Place, backends: Sequence[Backend]) -> None:
+    def join(self, place: Membership, backends: Sequence[Backend]) -> None:
         """Count on the board from here on. Raises StateError when there is no room."""
         self._place = place
         self._attach(EDGE_KEY, self._own)
@@ -212,7 +212,7 @@ class Members:
         if learned.cells is not rows.ints:
             learned.attach(rows.ints, rows.reals, rows.all_rows, rows.shared)
             if self._place.state is not None:
-                learned.breaker.alone = self._place.alone
+                learned.breaker.try_exclusive = self._place.try_exclusive
 
 
 def _names(config: Config) -> list[str]:
@@ -225,14 +225,14 @@ def _like_its_siblings(learned: Learned, spec: BackendSpec, before: Sequence[Bac
     """Have a new address of a name be what the operator has said of all its others."""
     said = {_said(backend) for backend in before if backend.spec.entry == spec.entry}
     if len(said) == 1:
-        learned.shared[_WILL], learned.shared[_WEIGHT] = said.pop()
+        learned.shared[_STATE], learned.shared[_WEIGHT] = said.pop()
     elif said:  # each something else: the file's word
-        learned.shared[_WILL] = WILLS.index(spec.state)
+        learned.shared[_STATE] = STATES.index(spec.state)
     return learned
 
 
 def _said(backend: Backend) -> tuple[int, int]:
-    return backend.learned.shared[_WILL], backend.learned.shared[_WEIGHT]
+    return backend.learned.shared[_STATE], backend.learned.shared[_WEIGHT]
 
 
 def _counter(learned: Learned) -> Any:

@@ -26,7 +26,7 @@ from smartedge.discovery.file import FileSource
 from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import announce
 from smartedge.edge import parts as settings
-from smartedge.edge.backends import Members
+from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, cautions, say
 from smartedge.edge.explain import may_ask
 from smartedge.edge.files import NamedFiles
@@ -51,7 +51,7 @@ from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.upgrade import exchange_for
 from smartedge.workers.identity import edge_identity
-from smartedge.workers.membership import Place, Table, open_place
+from smartedge.workers.membership import Membership, Table, open_membership
 from smartedge.workers.process import Housekeeping, LateLock
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
@@ -87,17 +87,17 @@ class Edge:
         self._beginning = LateLock()
         self.recent = Recent()
         self.ids = RequestIds()
-        self.own = Learned()
+        self.edge_row = Learned()
         self.started_at = monotonic()
         self._env = dict(env)
         self.listeners: Sequence[Any] = ()
         self.look_after: Callable[[], None] = lambda: None
-        self._place: Place | None = None
+        self._place: Membership | None = None
         self._clients: Table | None = None
         self._rng = random.Random()
-        self.members = Members(self.own, self._rng, look_up)
+        self.members = BackendRegistry(self.edge_row, self._rng, look_up)
         self.request_log = RequestLog(self._client_of)
-        self._strategist = Strategist(self.own, monotonic)
+        self._strategist = Strategist(self.edge_row, monotonic)
         self._secret = Secret(sticky_secret(self._env))
         self._config_path = config_path
         self._source = FileSource(config_path) if config_path is not None else None
@@ -110,9 +110,9 @@ class Edge:
         self.files = NamedFiles(self.tls, self.members.contexts, self._renewed, self._unusable)
         self.files.begin(config)
         backends = self.members.build(config)
-        self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.own)
-        self._watch = Watch(self.pool, self.own)
-        self.forwarder = Forwarder(self.pool, self._plan(config, backends), self.own, self, self.ids.next)
+        self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.edge_row)
+        self._watch = Watch(self.pool, self.edge_row)
+        self.forwarder = Forwarder(self.pool, self._plan(config, backends), self.edge_row, self, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
         self.server_limits = settings.server_limits(config)
@@ -128,7 +128,7 @@ class Edge:
             exact=parse_exact,
             may_lack=Overlay(self._env, overrides or {}).hides("backends") and not os.path.exists(config_path or ""),
         )
-        self.team = Team(self.own, self._reloader)
+        self.team = Team(self.edge_row, self._reloader)
         probe = HttpProbe(self.members.contexts, clients_host=lambda: self.forwarder.clients_host)
         self._health = HealthLoop(lambda: self.pool.backends, probe, self._flipped, self._rng, leads=self.team.leads)
 
@@ -210,7 +210,7 @@ class Edge:
         if self._place is not None:
             return
         self._rng.seed()  # with --preload all workers would have the same chance
-        self._place = open_place(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
+        self._place = open_membership(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
         self.forwarder.plan = self._plan(self.config, self.pool.backends)  # a secret of all workers is in the place
         self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
         self.members.join(self._place, self.pool.backends)
@@ -298,7 +298,7 @@ class Edge:
         except StateError as error:
             raise self._unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
-        return ClientLimiter(limiter, plan.client_of, self.own)
+        return ClientLimiter(limiter, plan.client_of, self.edge_row)
 
     def _plan(self, config: Config, backends: Sequence[Backend]) -> Plan:
         """Work out what a request's way needs; raises ConfigError."""
@@ -347,7 +347,7 @@ class Edge:
 
     def on_refused(self, peer: bytes, error: EdgeError, request_id: str) -> None:
         """Count and log a request that the server refused before anybody saw it."""
-        self.own.count(error.status, 0.0, 0, 0)
+        self.edge_row.count(error.status, 0.0, 0, 0)
         self.request_log.refused(request_id, peer, error)
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
@@ -361,7 +361,7 @@ class Edge:
         """Keep up with the other workers, and with backends that answer nothing: what nobody would be told of otherwise."""
         now = monotonic()
         self.team.keep_up(now)
-        if len(self.own.rows) > 1:
+        if len(self.edge_row.rows) > 1:
             for backend in self.pool.backends:
                 backend.learned.tell_waiting(now)
         for fallen in self.pool.look_for_silence(now):
@@ -378,7 +378,7 @@ class Edge:
         if self.team.leading:
             self._watch.look(self.config, now)
         self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
-        self.request_log.mind(self.own)
+        self.request_log.mind(self.edge_row)
         self.files.look(self.config)
         self._strategist.tell(self.pool.strategy, now)
         tunnels = self.forwarder.tunnels

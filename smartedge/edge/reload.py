@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from smartedge.balancer.errors import EdgeError
 from smartedge.edge.reload_report import Applied, report, settings_of
-from smartedge.workers.generations import CONFIRM_S, Alone, Fleet, Generation
+from smartedge.workers.generations import CONFIRM_S, Alone, Generation, Peers
 from smartedge.workers.process import LateLock
 from smartedge.workers.state_dir import StateError
 
@@ -110,26 +110,26 @@ class Reloader:
         self._may_lack = may_lack
         self._at_start = settings_of(config)
         self._lock = LateLock()
-        self._fleet: Fleet = Alone()
+        self._peers: Peers = Alone()
         self._followed: object = None
 
-    def join(self, fleet: Fleet) -> None:
+    def join(self, peers: Peers) -> None:
         """Be one of several workers from here on: start from the newest generation, or publish the first.
 
         Raises StateError, or what `prepare` raises when the newest generation can't be applied here.
         """
         with self._lock:
-            self._fleet = fleet
-            with fleet.writing():
-                if fleet.newest() is None:  # also alone: then nothing is published
-                    fleet.publish(Generation(self.generation, self.config.to_json()))
-                    self._in_use(self.config, self.generation, fleet.mark())
+            self._peers = peers
+            with peers.writing():
+                if peers.newest() is None:  # also alone: then nothing is published
+                    peers.publish(Generation(self.generation, self.config.to_json()))
+                    self._in_use(self.config, self.generation, peers.mark())
                 else:
                     self._catch_up()
 
     def follow(self) -> bool:
         """Apply what another worker has published since; whether there was something. Raises what `prepare` raises."""
-        if self._fleet.mark() == self._followed:
+        if self._peers.mark() == self._followed:
             return False
         with self._lock:
             return self._catch_up()
@@ -157,14 +157,14 @@ class Reloader:
                 renewed = use_certificate()
                 if changed or renewed:
                     number += 1
-                    self._fleet.publish(Generation(number, config.to_json()))
+                    self._peers.publish(Generation(number, config.to_json()))
             except BaseException as error:  # also when the request's greenlet is killed
                 _undo(undo, error)
                 raise
             use()
-            self._in_use(config, number, self._fleet.mark())
+            self._in_use(config, number, self._peers.mark())
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
-        confirmed = self._fleet.wait(number, CONFIRM_S if wait else 0.0)
+        confirmed = self._peers.wait(number, CONFIRM_S if wait else 0.0)
         return report(
             old,
             config,
@@ -186,21 +186,21 @@ class Reloader:
     def _alone_among_workers(self) -> Iterator[None]:
         """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
         try:
-            with self._fleet.writing():
+            with self._peers.writing():
                 yield
         except StateError as error:
             raise NotShared(f"{error}; nothing changed") from error
 
     def _newest(self) -> tuple[Config, int]:
         """Return the edge's newest configuration and its number, which may not be in use here yet; called under the lock."""
-        if self._fleet.mark() == self._followed or (newest := self._fleet.newest()) is None:
+        if self._peers.mark() == self._followed or (newest := self._peers.newest()) is None:
             return self.config, self.generation
         return self._exact(newest.config), newest.number
 
     def _catch_up(self) -> bool:
         """Apply the newest generation, unless it is in use; called under the lock."""
-        mark = self._fleet.mark()  # first: what comes after it is news again
-        if mark == self._followed or (newest := self._fleet.newest()) is None:
+        mark = self._peers.mark()  # first: what comes after it is news again
+        if mark == self._followed or (newest := self._peers.newest()) is None:
             return False
         config = self._exact(newest.config)
         use_certificate = self._renew(config)
@@ -213,7 +213,7 @@ class Reloader:
     def _in_use(self, config: Config, number: int, mark: object) -> None:
         """Say that this generation is in use here. mark: of the file that it was read from or written to."""
         self.config, self.etag, self.generation, self._followed = config, config.etag, number, mark
-        self._fleet.confirm(number)
+        self._peers.confirm(number)
 
     def _read(self) -> bytes:
         if self._source is None:

@@ -19,8 +19,8 @@ from smartedge.observe import console
 from smartedge.workers.generations import Alone, Generations
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.leader import Leadership
-from smartedge.workers.membership import Place, serves_already
-from smartedge.workers.overview import census
+from smartedge.workers.membership import Membership, serves_already
+from smartedge.workers.overview import overview
 from smartedge.workers.process import spawned_by_hup, stand_still
 from smartedge.workers.state_dir import Busy
 
@@ -45,11 +45,11 @@ class Team:
         self._own = own
         self._reloader = reloader
         self._follower = Follower(reloader.follow)
-        self._place: Place | None = None
+        self._place: Membership | None = None
         self._leadership: Leadership | None = None
         self._said_lost = False
 
-    def join(self, place: Place, reread: Callable[[], object]) -> None:
+    def join(self, place: Membership, reread: Callable[[], object]) -> None:
         """Have the configuration that the other workers have; raises StateError.
 
         reread: reads the file again, which a worker does that a SIGHUP to gunicorn has started.
@@ -90,7 +90,7 @@ class Team:
 
     def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker is and does."""
-        return [{"slot": 0, "pid": os.getpid()}] if self._place is None else census(self._place, now)
+        return [{"slot": 0, "pid": os.getpid()}] if self._place is None else overview(self._place, now)
 
     @property
     def draining(self) -> bool:

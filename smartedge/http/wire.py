@@ -77,7 +77,7 @@ class Sweep:
     def _look(self) -> None:
         now = monotonic()
         late = []
-        for wire in self.wires:
+        for wire in tuple(self.wires):  # `attend` may close some of them
             if wire.read_deadline < now or wire.write_deadline < now:
                 late.append(wire)
             elif wire.on_idle is not None:

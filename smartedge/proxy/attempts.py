@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smartedge.proxy.affinity import Affinity
     from smartedge.proxy.forward import Forwarder
     from smartedge.proxy.hedge import Race
-    from smartedge.proxy.queue import Place
+    from smartedge.proxy.queue import Waiter
 
 _RETRIES, _HEDGES = int(Cell.RETRIES), int(Cell.HEDGES)
 
@@ -49,7 +49,7 @@ class Attempts:
     replay: Replay | None = None
     error: EdgeError | None = None
     race: Race | None = None
-    place: Place | None = None
+    place: Waiter | None = None
     queued = False
     back_until: float | None = None
     trace: Trace | None = None

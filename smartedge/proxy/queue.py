@@ -40,7 +40,7 @@ RETRY_AFTER_S = 1.0
 _QUEUED, _QUEUE_REFUSED, _CONNECTS = int(Cell.QUEUED), int(Cell.QUEUE_REFUSED), int(Cell.CONNECTS)
 
 
-class Place:
+class Waiter:
     """One request's place in the queue; `settle` ends its wait, with a lease or an error.
 
     tried: the backends that are left out. failed: what became of the latest try, when none was left after it. away: it waits for
@@ -108,7 +108,7 @@ class Queue:
     """
 
     def __init__(self, edge: Learned, pool: Pool) -> None:
-        self.places: deque[Place] = deque()
+        self.places: deque[Waiter] = deque()
         self.size = 0
         self.wait_s = 0.0
         self.back_s = 0.0
@@ -137,7 +137,7 @@ class Queue:
         if request.back_until is None:
             request.back_until = now + self.back_s
         until = min(now + self.wait_s, request.deadline), min(request.back_until, request.deadline)
-        place = request.place = Place(request, tried, failed, *until)
+        place = request.place = Waiter(request, tried, failed, *until)
         if not self.places:
             self._look_often()
         if failed is None:
@@ -214,7 +214,7 @@ class Queue:
             return False
         return failed is not None or may_return(self._pool.backends, now, until - now)
 
-    def _wants_back(self, place: Place, now: float) -> None:
+    def _wants_back(self, place: Waiter, now: float) -> None:
         """Have all who were tried asked again, one client at a time, and probed soon."""
         place.away = True
         if place.tried and place.failed is not None:
@@ -224,7 +224,7 @@ class Queue:
         if now >= self._nudged_at + NUDGE_S:
             self._nudged_at = now
             for backend in self._pool.backends:
-                if backend.learned.health.state == "unhealthy" and backend.will == "enabled":
+                if backend.learned.health.state == "unhealthy" and backend.state == "enabled":
                     place.request.nudge(backend)
 
     def _still_refused(self) -> bool:
@@ -276,7 +276,7 @@ class Queue:
         while self.serve():
             pass
 
-    def _is_over(self, place: Place, now: float) -> bool:
+    def _is_over(self, place: Waiter, now: float) -> bool:
         """Give one who has waited long enough a last chance, or the error; False when it is for something else that it waits."""
         request = place.request
         if not place.away:
@@ -296,7 +296,7 @@ class Queue:
         self._send_away(place, error, now)
         return True
 
-    def _send_away(self, place: Place, error: NoBackend, now: float) -> None:
+    def _send_away(self, place: Waiter, error: NoBackend, now: float) -> None:
         self._edge.add(_QUEUE_REFUSED)
         if place.away and place.until <= now:
             error.detail += f"; waited for {self.back_s:g} s"

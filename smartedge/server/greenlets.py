@@ -17,7 +17,7 @@ MOST_IDLE = 256
 """So many greenlets wait for work at most."""
 
 
-class Crew:
+class GreenletPool:
     """Runs functions in greenlets: `spawn` takes an idle one or makes a new one."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Crew:
             function, args = self._work.pop(me)
 
 
-class LimitedCrew(Crew):
+class LimitedCrew(GreenletPool):
     """A crew in place of a gevent `Pool`: no more than `size` functions run at a time. A server accepts nothing while it is full.
 
     It has what gevent's servers and gunicorn ask of a pool, and no more.

@@ -14,7 +14,7 @@ from gevent.pywsgi import WSGIServer
 from smartedge.balancer.errors import ClientError
 from smartedge.http.resources import HOLDERS, is_own, most_clients
 from smartedge.http.sockets import Socket
-from smartedge.server.greenlets import Crew, LimitedCrew
+from smartedge.server.greenlets import GreenletPool, LimitedCrew
 from smartedge.server.handler import EdgeHandler
 from smartedge.server.reader import FRESH_S, ServerLimits
 
@@ -177,7 +177,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 def _crew(spawn: Any) -> Any:
     """Give what runs the connections: greenlets that are used again, as many at a time as the pool allows that was given."""
     if spawn is None or spawn == "default":
-        return Crew().spawn
+        return GreenletPool().spawn
     size = spawn if isinstance(spawn, int) else spawn.size if isinstance(spawn, Pool) else None
     return spawn if size is None else LimitedCrew(size)
 

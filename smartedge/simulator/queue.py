@@ -19,7 +19,7 @@ LOOK_S = 0.02
 """How often the queue is looked at while there is one."""
 
 
-class Place:
+class Waiter:
     """One request's place. settle: what its wait ends with, a lease or the error. failed, away, ...: as in `proxy/queue.py`."""
 
     __slots__ = ("away", "back_until", "failed", "key", "room_until", "settle", "tried")
@@ -56,7 +56,7 @@ class Queue:
     def __init__(
         self, pool: Pool, size: int, wait_s: float, back_s: float, at: At, nudge: Callable[[float, Backend], None]
     ) -> None:
-        self.places: deque[Place] = deque()
+        self.places: deque[Waiter] = deque()
         self._pool = pool
         self._size = size
         self._wait_s = wait_s
@@ -81,7 +81,7 @@ class Queue:
         """
         failed = failed if isinstance(failed, ConnectFailed) else None
         back_until = (now if since is None else since) + self._back_s
-        place = Place(tried, key, settle, failed, now + self._wait_s, back_until)
+        place = Waiter(tried, key, settle, failed, now + self._wait_s, back_until)
         why: NoBackend | None = None
         if not self.places:
             try:
@@ -141,11 +141,11 @@ class Queue:
             return not scouting
         return False
 
-    def _may_wait(self, place: Place, now: float) -> bool:
+    def _may_wait(self, place: Waiter, now: float) -> bool:
         left_s = place.back_until - now
         return left_s > 0.0 and (place.failed is not None or may_return(self._pool.backends, now, left_s))
 
-    def _wants_back(self, place: Place, now: float) -> None:
+    def _wants_back(self, place: Waiter, now: float) -> None:
         place.away = True
         if place.tried and place.failed is not None:
             place.tried = ()

@@ -43,7 +43,7 @@ class Confirmed:
     late: Mapping[int, int]
 
 
-class Fleet(Protocol):
+class Peers(Protocol):
     """The workers of an edge, as a reload sees them."""
 
     def writing(self) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ SILENT_S = 3.0
 
 
 class Workers(Protocol):
-    """The live workers of the edge, such as workers/membership.py's Place."""
+    """The live workers of the edge, such as workers/membership.py's Membership."""
 
     slot: int
 

@@ -60,8 +60,8 @@ class Table:
     salt: bytes
 
 
-class Place:
-    """What one worker holds of its edge, from `open_place` to `close`.
+class Membership:
+    """What one worker holds of its edge, from `open_membership` to `close`.
 
     slot: the number of our slot. state: the edge's directory, or None when there is only this process.
     gauges: the numbers of the cells that say how many there are now, which die with a worker; all other cells
@@ -184,7 +184,7 @@ class Place:
         return self.state is None or self._leader is not None
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
+    def try_exclusive(self) -> Iterator[bool]:
         """Keep the other workers out for a few lines, without waiting: False when one of them is in there already."""
         if self.state is None:
             yield True
@@ -262,14 +262,14 @@ class Place:
                 ints[cell] = 0
 
 
-def open_place(
+def open_membership(
     identity: str,
     row_cells: int,
     layout: str,
     env: Mapping[str, str],
     log: logging.Logger,
     gauges: Sequence[int] = (),
-) -> Place:
+) -> Membership:
     """Take this process's place in the edge called `identity` (see `edge_identity`).
 
     row_cells, layout, gauges: how many cells a row has, the name of their layout, and which of them are
@@ -284,7 +284,7 @@ def open_place(
             kind = Busy if isinstance(error, Busy) else StateError
             raise kind(f"{error} (workers of one edge must share a state directory)") from error
         log.warning("no state directory, so the numbers are kept in this process alone: %s", error)
-    return Place(Board.private(MAX_ROWS, row_cells), None, None, gauges)
+    return Membership(Board.private(MAX_ROWS, row_cells), None, None, gauges)
 
 
 def running_edge(identity: str, row_cells: int, layout: str, env: Mapping[str, str]) -> Path | None:
@@ -306,7 +306,9 @@ def _name(identity: str, row_cells: int, layout: str) -> str:
     return f"{identity}-{layout_crc(f'{row_cells}:{layout}'):08x}"
 
 
-def _join(name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]) -> Place:
+def _join(
+    name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]
+) -> Membership:
     state = StateDir.find(name, env)
     try:
         return _take_place(state, row_cells, layout, log, gauges)
@@ -315,13 +317,13 @@ def _join(name: str, row_cells: int, layout: str, env: Mapping[str, str], log: l
         raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
 
 
-def _take_place(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Place:
+def _take_place(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Membership:
     lock = state.take_slot(MAX_SLOTS)
     try:
         if swept := state.sweep():
             log.info("removed what earlier edges left behind: %s", ", ".join(swept))
         board = Board.open(state.path / "board", MAX_SLOTS + 1, MAX_ROWS, row_cells, layout)
-        place = Place(board, state, lock, gauges)
+        place = Membership(board, state, lock, gauges)
         place.join()
         atexit.register(place.close)  # gunicorn tells no application that its worker ends
         return place

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from smartedge.balancer.cells import CODE_CELLS, Cell
-from smartedge.workers.membership import Place
+from smartedge.workers.membership import Membership
 
 _IN_FLIGHT = int(Cell.IN_FLIGHT)
 
 
-def census(place: Place, now: float) -> list[Mapping[str, Any]]:
+def overview(place: Membership, now: float) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
 
     requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the

@@ -44,7 +44,7 @@ class SmallEdge:
         self.generation = 17
         self.draining = False
         self.token: str | None = None
-        self.own = Learned()
+        self.edge_row = Learned()
         self.recent = Recent()
         self.started_at = 1000.0
         self.clock = 1060.0
@@ -404,6 +404,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "addresses": [],
         "weight": 1,
         "effective_weight": 1,
+        "state": "enabled",
         "will": "enabled",
         "zone": "eu",
         "labels": {},
@@ -438,7 +439,7 @@ def test_the_status_shows_how_the_requests_were_shared_out(edge: SmallEdge, clie
     serve(edge.backend("b1"), 30)
     serve(edge.backend("b2"), 9)
     serve(edge.backend("b2"), 1, code=404)
-    edge.own.count(503, 0.001, bytes_in=1, bytes_out=2)
+    edge.edge_row.count(503, 0.001, bytes_in=1, bytes_out=2)
     document = client.get("/api/status").get_json()
     assert [backend["requests"] for backend in document["backends"]] == [30, 10]
     assert [backend["share_ratio"] for backend in document["backends"]] == [0.75, 0.25]
@@ -536,7 +537,7 @@ def test_a_backend_that_left_and_came_back_is_counted_from_its_return(edge: Smal
 def test_metrics_show_the_edge_at_this_moment(edge: SmallEdge, client: FlaskClient) -> None:
     serve(edge.backend("b1"), 3)
     edge.backend("b1").learned.health.probed(True)
-    edge.own.count(503, 0.001, 0, 0)
+    edge.edge_row.count(503, 0.001, 0, 0)
     answer = client.get("/metrics")
     assert (answer.status_code, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     for line in (

@@ -15,7 +15,7 @@ from smartedge.balancer.learned import Learned
 
 
 def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> BackendReading:
-    fields = {"weight": 1, "ewma_s": 0.0, "healthy": True, "will": "enabled", "breaker": "closed", "last_probe_at": None} | more
+    fields = {"weight": 1, "ewma_s": 0.0, "healthy": True, "state": "enabled", "breaker": "closed", "last_probe_at": None} | more
     return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def busy_edge() -> Snapshot:
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(
         reading("b1", served, weight=2, ewma_s=0.025, breaker="open", last_probe_at=1.5e9, max_in_flight=12),
-        reading("b2", healthy=False, will="draining"),
+        reading("b2", healthy=False, state="draining"),
         own=own,
     )
 
@@ -124,9 +124,9 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_breaker_state", "b1", "closed"), 0),
         (("smartedge_backend_breaker_state", "b2", "closed"), 1),
         (("smartedge_backend_breaker_state", "b2", "half_open"), 0),
-        (("smartedge_backend_will", "b1", "enabled"), 1),
-        (("smartedge_backend_will", "b2", "enabled"), 0),
-        (("smartedge_backend_will", "b2", "draining"), 1),
+        (("smartedge_backend_state", "b1", "enabled"), 1),
+        (("smartedge_backend_state", "b2", "enabled"), 0),
+        (("smartedge_backend_state", "b2", "draining"), 1),
         (("smartedge_last_probe_timestamp_seconds", "b1"), 1.5e9),
         (("smartedge_generation",), 17),
         (("smartedge_workers",), 1),

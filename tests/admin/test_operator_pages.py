@@ -63,47 +63,47 @@ def shown(app: SmartEdge, id_: str) -> tuple[str, int, float, str | None]:
     """What the status says of a backend: will, weight, effective weight, why not."""
     status = local_client(app).get("/api/status").get_json()
     one = next(one for one in status["backends"] if one["id"] == id_)
-    return one["will"], one["weight"], one["effective_weight"], one["why_not"]
+    return one["state"], one["weight"], one["effective_weight"], one["why_not"]
 
 
 # ---- what it does ----
 
 
 @pytest.mark.parametrize(
-    ("action", "will", "said"),
+    ("action", "state", "said"),
     [
         ("drain", "draining", "b2 is draining: no new requests but those of sticky sessions; 0 in flight"),
         ("disable", "disabled", "b2 is disabled: no new requests; 0 in flight"),
     ],
 )
-def test_a_backend_is_taken_out_at_once_and_taken_back(app: SmartEdge, action: str, will: str, said: str) -> None:
+def test_a_backend_is_taken_out_at_once_and_taken_back(app: SmartEdge, action: str, state: str, said: str) -> None:
     answer = done(post(app, f"b2/{action}"))
     assert answer == {
         "id": "b2",
         "url": "http://127.0.0.1:2",
         "changed": True,
-        "before": {"will": "enabled", "weight": 3},
-        "after": {"will": will, "weight": 3, "effective_weight": 3},
+        "before": {"state": "enabled", "weight": 3},
+        "after": {"state": state, "weight": 3, "effective_weight": 3},
         "in_flight": 0,
         "persisted": False,
         "generation": 1,
         "warning": None,
         "message": said,
     }
-    assert shown(app, "b2") == (will, 3, 3, will)
+    assert shown(app, "b2") == (state, 3, 3, state)
     assert "b2" not in [one.id for one in app.edge.pool.candidates(app.edge.now())]
 
     again = done(post(app, f"b2/{action}"))
     assert (again["changed"], again["message"]) == (False, f"{said}; unchanged")
 
     back = done(post(app, "b2/enable"))
-    assert (back["before"]["will"], back["after"]["will"], back["message"]) == (will, "enabled", "b2 is enabled; 0 in flight")
+    assert (back["before"]["state"], back["after"]["state"], back["message"]) == (state, "enabled", "b2 is enabled; 0 in flight")
     assert "b2" in [one.id for one in app.edge.pool.candidates(app.edge.now())]
 
 
 def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> None:
     answer = done(post(app, "b2/weight", {"weight": 7}))
-    assert (answer["before"]["weight"], answer["after"]) == (3, {"will": "enabled", "weight": 7, "effective_weight": 7})
+    assert (answer["before"]["weight"], answer["after"]) == (3, {"state": "enabled", "weight": 7, "effective_weight": 7})
     assert answer["message"] == "b2 has weight 7; 0 in flight"
     assert shown(app, "b2")[1:3] == (7, 7)
     back = done(post(app, "b2/weight", {"weight": None}))
@@ -112,7 +112,7 @@ def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> 
 
 def test_a_weight_of_0_lets_a_backend_run_empty(app: SmartEdge) -> None:
     answer = done(post(app, "b2/weight", {"weight": 0}))
-    assert answer["after"] == {"will": "enabled", "weight": 0, "effective_weight": 0}
+    assert answer["after"] == {"state": "enabled", "weight": 0, "effective_weight": 0}
     assert answer["message"] == "b2 has weight 0: no new requests but those of sticky sessions; 0 in flight"
     assert shown(app, "b2") == ("enabled", 0, 0, "zero_weight")
     done(post(app, "b2/weight", {"weight": None}))
@@ -160,7 +160,7 @@ def test_the_list_and_one_backend_are_as_in_the_status(app: SmartEdge) -> None:
     assert [one["id"] for one in listed["backends"]] == IDS
     one = client.get("/smartedge/backends/b2").get_json()
     assert one.keys() == listed["backends"][1].keys()
-    assert (one["id"], one["will"], one["in_flight"]) == ("b2", "draining", 0)
+    assert (one["id"], one["state"], one["in_flight"]) == ("b2", "draining", 0)
 
 
 # ---- bad input ----

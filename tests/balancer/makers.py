@@ -11,7 +11,7 @@ from smartedge.balancer.candidates import Panic
 from smartedge.balancer.cells import Shared
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.spec import WILLS, BackendSpec, Will
+from smartedge.balancer.spec import STATES, BackendSpec, State
 from smartedge.balancer.strategies.menu import RoundRobin, Strategy
 
 
@@ -39,6 +39,6 @@ def names(members: Sequence[Backend]) -> str:
     return " ".join(member.id for member in members)
 
 
-def will(one: Backend, wanted: Will) -> None:
+def set_state(one: Backend, wanted: State) -> None:
     """What the operator wants of a backend, said without a pool."""
-    one.learned.shared[Shared.WILL] = WILLS.index(wanted)
+    one.learned.shared[Shared.STATE] = STATES.index(wanted)

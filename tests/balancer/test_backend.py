@@ -10,7 +10,7 @@ from smartedge.balancer.cells import CODE_CELLS, CODE_LABELS, DURATION_CELLS, LA
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec
-from tests.balancer.makers import backend, will
+from tests.balancer.makers import backend, set_state
 
 Row = tuple["memoryview[int]", "memoryview[float]"]
 
@@ -47,13 +47,13 @@ def test_a_healthy_backend_is_available() -> None:
 
 def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None:
     one = backend("a", probed=None, max_in_flight=1)
-    will(one, "disabled")
+    set_state(one, "disabled")
     eject(one, 1000.0)
     one.learned.cells[Cell.IN_FLIGHT] = 1
     assert one.why_not(1000.0) == "disabled"
-    will(one, "draining")
+    set_state(one, "draining")
     assert one.why_not(1000.0) == "draining"
-    will(one, "enabled")
+    set_state(one, "enabled")
     one.learned.shared[Shared.WEIGHT] = -1
     assert (one.why_not(1000.0), one.full_weight) == ("zero_weight", 0)
     one.learned.shared[Shared.WEIGHT] = 0

@@ -16,7 +16,7 @@ from smartedge.balancer.cells import Cell
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool
-from tests.balancer.makers import backend, backends, pool, will
+from tests.balancer.makers import backend, backends, pool, set_state
 
 NOW = 1000.0
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
@@ -117,7 +117,7 @@ def test_the_last_resort_is_not_who_was_taken_out_nor_who_is_unhealthy_nor_for_a
         target.lease(NOW, (b,))
     a.learned.probed(NOW, True)  # on its way back: good once, healthy with the next one
     assert target.lease(NOW, (b,)).backend is a
-    will(a, state)
+    set_state(a, state)
     target.touch()
     with pytest.raises(NoBackend):
         target.lease(NOW, (b,))
@@ -232,7 +232,7 @@ def test_one_that_may_be_restarting_is_waited_for_and_one_that_was_taken_out_is_
     down(one, target)
     assert may_return(members, NOW + 59.0, 1.0)
     assert not may_return(members, NOW + 61.0, 1.0)
-    will(one, "disabled")
+    set_state(one, "disabled")
     assert not may_return(members, NOW, 1.0)
 
 

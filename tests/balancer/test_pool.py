@@ -19,7 +19,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Outcome, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES, PeakEwmaStrategy, RoundRobin
-from tests.balancer.makers import backend, backends, names, pool, will
+from tests.balancer.makers import backend, backends, names, pool, set_state
 from tests.fakes import FakeClock
 
 NOW = 1000.0
@@ -206,7 +206,7 @@ def test_the_last_available_backend_is_never_ejected() -> None:
 
 def test_one_that_is_draining_does_not_make_another_expendable() -> None:
     a, b = members = backends(1, 1)
-    will(b, "draining")
+    set_state(b, "draining")
     target = pool(members)
     assert set(fail(target, a, 50)) == {None}
 
@@ -266,7 +266,7 @@ def test_proving_a_lease_that_is_no_probe_changes_nothing() -> None:
 def test_only_the_available_are_picked() -> None:
     members = backends(1, 1, 1, 1)
     target = pool(members)
-    will(members[0], "draining")
+    set_state(members[0], "draining")
     for _ in range(3):
         members[1].learned.health.probed(False)
     target.touch()
@@ -308,11 +308,11 @@ def test_what_the_operator_drains_is_no_reason_for_panic_and_never_used_in_one()
     a, b, c, d = members = backends(1, 1, 1, 1)
     target = pool(members)
     fail(target, a, 5)
-    will(c, "draining")
-    will(d, "disabled")
+    set_state(c, "draining")
+    set_state(d, "disabled")
     target.touch()
     assert served(target) == "b"  # one of two
-    will(b, "draining")
+    set_state(b, "draining")
     target.touch()
     assert served(target) == "a"  # none of one
 
@@ -337,7 +337,7 @@ def test_no_backend_says_when_a_breaker_will_try_again() -> None:
     a, b = members = backends(1, 1)
     target = pool(members, panic="fail")
     fail(target, a, 5)
-    will(b, "draining")
+    set_state(b, "draining")
     target.touch()
     with pytest.raises(NoBackend) as caught:
         target.lease(NOW)
@@ -481,7 +481,7 @@ def test_whatever_happens_the_pool_keeps_its_word(
             if one.learned.health.probed(pause > 1.0):
                 target.touch()
         elif action == "drain":
-            will(one, "draining" if one.will == "enabled" else "enabled")
+            set_state(one, "draining" if one.state == "enabled" else "enabled")
             target.touch()
         elif action == "reload":
             replaced = [Backend(each.spec, each.learned) for each in target.backends]

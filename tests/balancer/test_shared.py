@@ -81,17 +81,17 @@ def test_a_flip_of_health_is_in_force_at_the_next_pick_of_every_worker() -> None
 def test_what_the_operator_wants_of_one_worker_all_do() -> None:
     one, other = workers(2, "a", "b")
     other.candidates(NOW)
-    one.set_will("a", "draining")
-    assert other.backends[0].will == "draining"
+    one.set_state("a", "draining")
+    assert other.backends[0].state == "draining"
     assert names(other.candidates(NOW)) == "b"
-    one.set_will("a", "enabled")
+    one.set_state("a", "enabled")
     one.set_weight("b", 7)
     assert [(backend.id, backend.weight) for backend in other.candidates(NOW)] == [("a", 1), ("b", 7)]
     one.set_weight("b", None)
     assert [backend.weight for backend in other.candidates(NOW)] == [1, 1]
 
 
-@pytest.mark.parametrize("change", [lambda pool: pool.set_will("z", "disabled"), lambda pool: pool.set_weight("z", 1)])
+@pytest.mark.parametrize("change", [lambda pool: pool.set_state("z", "disabled"), lambda pool: pool.set_weight("z", 1)])
 def test_a_backend_that_is_not_there_has_no_will(change: object) -> None:
     (pool,) = workers(1, "a")
     with pytest.raises(KeyError):
@@ -153,7 +153,7 @@ def test_a_probe_that_another_worker_begins_in_the_same_moment_is_left_to_it() -
     a = pool.backends[0]
     for _ in range(5):
         fail(pool, "a")
-    a.learned.breaker.alone = not_alone
+    a.learned.breaker.try_exclusive = not_alone
     now = a.learned.breaker.next_change_at(NOW)
     assert a.learned.breaker.begin(now) == TAKEN
     assert [pool.lease(now).backend.id for _ in range(3)] == ["b"] * 3
@@ -173,7 +173,7 @@ def test_two_workers_that_see_the_last_failure_at_once_eject_once() -> None:
         assert fail(one, "a") == "opened"
         yield True
 
-    late.alone = first_the_other
+    late.try_exclusive = first_the_other
     assert late.failed(NOW, Random(1)) is None
 
 
@@ -301,10 +301,10 @@ def preferred(pool: Pool, id_: str, now: float = NOW) -> str:
 def test_a_session_stays_with_its_backend_while_that_can_serve() -> None:
     (pool,) = workers(1, "a", "b", "c")
     assert [preferred(pool, "b") for _ in range(5)] == ["b"] * 5
-    pool.set_will("b", "draining")
+    pool.set_state("b", "draining")
     assert preferred(pool, "b") == "b"
     assert "b" not in {pool.lease(NOW).backend.id for _ in range(6)}
-    pool.set_will("b", "disabled")
+    pool.set_state("b", "disabled")
     assert preferred(pool, "b") != "b"
 
 
@@ -336,7 +336,7 @@ def test_a_session_moves_when_its_backend_is_gone_down_or_was_tried_and_waits_wh
     pool.backends[0].learned.cells[0] = 0
     with pytest.raises(SessionFull):
         pool.lease(NOW, prefer="b")
-    pool.set_will("b", "draining")
+    pool.set_state("b", "draining")
     with pytest.raises(SessionFull):
         pool.lease(NOW, prefer="b")
     held.close(NOW, "ok")

@@ -12,7 +12,7 @@ from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
 from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace
-from tests.balancer.makers import backend, backends, pool, will
+from tests.balancer.makers import backend, backends, pool, set_state
 
 NOW = 1000.0
 
@@ -74,8 +74,8 @@ def test_those_who_were_left_out_are_noted_with_the_reason_and_the_time() -> Non
         backend("off"),
         backend("full", max_in_flight=1),
     ]
-    will(drained, "draining")
-    will(off, "disabled")
+    set_state(drained, "draining")
+    set_state(off, "disabled")
     tripped.learned.breaker.failed(NOW - 1, Random(1))
     full.learned.cells[0] += 1
     trace, _ = traced(pool([*members, backend("z")], panic="fail"), tried=[backend("z")])
@@ -123,7 +123,7 @@ def test_a_probe_and_panic_are_told() -> None:
 
 def test_a_sticky_session_needs_no_reason_of_the_strategy() -> None:
     a, b = backends(1, 1)
-    will(b, "draining")
+    set_state(b, "draining")
     trace, lease = traced(pool([a, b], STRATEGIES["ewma"]()), prefer="b")
     assert lease.backend is b
     assert (trace.tries[0].reason, trace.tries[0].cost) == ("its session is with it", None)

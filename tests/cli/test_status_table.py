@@ -31,7 +31,7 @@ STATUS = {
             "url": "http://a:1",
             "weight": 2,
             "effective_weight": 0.5,
-            "will": "enabled",
+            "state": "enabled",
             "health": "healthy",
             "breaker": "closed",
             "in_flight": 3,
@@ -44,7 +44,7 @@ STATUS = {
             "recent": {"requests_per_s": 9.255, "failed_per_s": 0.1, "share_ratio": 0.75},
         },
         {
-            "id": "longer", "url": "http://b:2", "weight": 1, "will": "draining", "health": "unknown", "breaker": "open",
+            "id": "longer", "url": "http://b:2", "weight": 1, "state": "draining", "health": "unknown", "breaker": "open",
             "ewma_s": 0.0, "p50_s": None, "why_not": "breaker_open", "ejected_s": 3.04,
         },
         "not a backend",

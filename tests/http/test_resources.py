@@ -18,7 +18,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec
 from smartedge.health.probe import HttpProbe
 from smartedge.http import resources
-from smartedge.http.resources import HOLDERS, OwnTrouble, is_own, most_clients, with_room
+from smartedge.http.resources import OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter, Limits
 
@@ -44,6 +44,7 @@ def no_descriptors() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "_seen_at", {})
+    monkeypatch.setattr(resources, "HOLDERS", type(resources.HOLDERS)())  # servers of other tests have nothing to give up
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL])
@@ -101,7 +102,7 @@ def test_what_is_idle_is_closed_first() -> None:
             return len(gone)
 
     holder = Holder()
-    HOLDERS.add(holder)
+    resources.HOLDERS.add(holder)
     with no_descriptors():
         descriptor = with_room(lambda: os.dup(0), "testing")
         os.close(descriptor)
@@ -110,8 +111,8 @@ def test_what_is_idle_is_closed_first() -> None:
 
 def test_the_same_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
-        HOLDERS.make_room(OSError(errno.ENOBUFS, "No buffer space available"), "testing")
-    HOLDERS.make_room(OSError(errno.ENFILE, "Too many open files in system"), "testing")
+        resources.HOLDERS.make_room(OSError(errno.ENOBUFS, "No buffer space available"), "testing")
+    resources.HOLDERS.make_room(OSError(errno.ENFILE, "Too many open files in system"), "testing")
     assert [record.getMessage().split(" (")[1][:6] for record in caplog.records] == ["ENOBUF", "ENFILE"]
 
 

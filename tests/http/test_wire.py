@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import gevent
 import gevent.event
 import gevent.socket
 import pytest
+from gevent import get_hub
 
-from smartedge.http.wire import Wire, WireClosed, WireTimeout
+from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
 from tests.proxy.peers import wire_pair
 
 BIG = b"x" * 4_000_000
@@ -172,3 +174,27 @@ def test_half_a_close_lets_the_peer_answer(pair: tuple[Wire, Any]) -> None:
     assert theirs.recv(10) == b""
     theirs.sendall(b"answer")
     assert ours.recv(1) == b"answer"
+
+
+class Idle:
+    """A wire that nobody uses, and that ends when it is attended to, with another one."""
+
+    read_deadline = write_deadline = inf
+    on_idle = True
+
+    def __init__(self, wires: set[Any]) -> None:
+        self.wires = wires
+
+    def attend(self) -> None:
+        self.wires.clear()
+
+    def expire(self, now: float) -> None:
+        raise AssertionError(now)
+
+
+def test_wires_that_end_while_all_are_looked_at_end_nothing_else() -> None:
+    """A set that changed while it was gone through ended the sweep in a traceback, and with it every deadline of that round."""
+    sweep = Sweep(get_hub())
+    sweep.wires.update({Idle(sweep.wires), Idle(sweep.wires), Idle(sweep.wires)})
+    sweep._look()
+    assert sweep.wires == set()

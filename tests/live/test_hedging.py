@@ -163,6 +163,7 @@ def test_a_client_that_leaves_ends_both_tries(exact: LiveEdge) -> None:
         with exact.client() as client:
             client.send(request(b"/left"))
             wait_until(lambda: one.requests and two.requests, 5, "the hedge")
+            client.reset()
         wait_until(lambda: one.open_connections + two.open_connections == 0, 5, "both tries to be closed")
         exact.settled()
         line = exact.log(path="/left")

@@ -60,11 +60,11 @@ def test_a_drained_backend_ends_what_it_has_and_gets_nothing_more(edge: LiveEdge
             first_piece(client, b"first")
             act(edge, "quick/enable")
             told = act(edge, "slow/drain")
-            assert (told["after"]["will"], told["in_flight"], told["warning"]) == ("draining", 1, None)
+            assert (told["after"]["state"], told["in_flight"], told["warning"]) == ("draining", 1, None)
             assert who(edge) == {b"one": 20}
             slow_one, _ = edge.backends()
-            assert (slow_one["will"], slow_one["why_not"], slow_one["in_flight"]) == ("draining", "draining", 1)
-            assert 'smartedge_backend_will{backend="slow",will="draining"} 1.0' in edge.admin("/metrics").text
+            assert (slow_one["state"], slow_one["why_not"], slow_one["in_flight"]) == ("draining", "draining", 1)
+            assert 'smartedge_backend_state{backend="slow",state="draining"} 1.0' in edge.admin("/metrics").text
             halfway.append(True)
             assert client.answer().body == b"firstlast."
         wait_until(lambda: edge.admin("/smartedge/backends/slow").json()["in_flight"] == 0, 5, "the last request to end")
@@ -99,7 +99,7 @@ def test_one_word_is_enough_for_all_workers(tmp_path: Path, server: str, pair: t
         for _ in range(3):
             act(edge, "one/drain")
             assert who(edge, 30) == {b"two": 30}
-            assert {edge.backends()[0]["will"] for _ in range(10)} == {"draining"}
+            assert {edge.backends()[0]["state"] for _ in range(10)} == {"draining"}
             act(edge, "one/enable")
             act(edge, "two/disable")
             assert who(edge, 30) == {b"one": 30}
@@ -151,11 +151,11 @@ def test_what_is_persisted_outlives_a_restart(tmp_path: Path, pair: tuple[Script
         act(edge, "one/disable")
         assert act(edge, "two/weight", {"weight": 5, "persist": True})["persisted"] is True
     with start_edge(tmp_path) as edge:
-        assert [(one["will"], one["weight"]) for one in edge.backends()] == [("enabled", 1), ("enabled", 5)]
+        assert [(one["state"], one["weight"]) for one in edge.backends()] == [("enabled", 1), ("enabled", 5)]
         done = smartedge(edge, "disable", "one", "--persist")
         assert (done.returncode, done.stderr) == (0, "")
     with start_edge(tmp_path, probed=False) as edge:
-        assert [(one["will"], one["weight"]) for one in edge.backends()] == [("disabled", 1), ("enabled", 5)]
+        assert [(one["state"], one["weight"]) for one in edge.backends()] == [("disabled", 1), ("enabled", 5)]
         edge.wait_probed()
         assert who(edge, 5) == {b"two": 5}
 
@@ -174,5 +174,5 @@ def test_a_worker_that_comes_later_obeys_what_was_said_before(tmp_path: Path, pa
 
             os.kill(old, signal.SIGKILL)
             wait_until(replaced, 30, "another worker")
-        assert {one["id"]: one["will"] for one in edge.backends()} == {"one": "draining", "two": "enabled"}
+        assert {one["id"]: one["state"] for one in edge.backends()} == {"one": "draining", "two": "enabled"}
         assert who(edge) == {b"two": 20}

@@ -137,10 +137,10 @@ def test_when_the_backend_fails_the_session_moves() -> None:
 
 def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones() -> None:
     house = StickyHouse()
-    house.forwarder.pool.set_will("b", "draining")
+    house.forwarder.pool.set_state("b", "draining")
     assert house.visit(house.cookie("b")) == ("b", [])
     assert "b" not in {house.visit()[0] for _ in range(6)}
-    house.forwarder.pool.set_will("b", "disabled")
+    house.forwarder.pool.set_state("b", "disabled")
     assert house.visit(house.cookie("b"))[0] != "b"
 
 
@@ -159,8 +159,8 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
 def test_the_backends_own_cookies_go_on_untouched() -> None:
     block = b"Set-Cookie: mine=1\r\nX: y\r\nSet-Cookie: SRV=evil\r\n"
     house = StickyHouse([FakeAnswer(block=block) for _ in range(2)], [], [])
-    house.forwarder.pool.set_will("b", "disabled")
-    house.forwarder.pool.set_will("c", "disabled")
+    house.forwarder.pool.set_state("b", "disabled")
+    house.forwarder.pool.set_state("c", "disabled")
     assert house.visit(house.cookie("a")) == ("a", ["mine=1", "SRV=evil"])
     _, given = house.visit()
     assert given[:2] == ["mine=1", "SRV=evil"]

@@ -254,7 +254,7 @@ def test_the_size_is_that_of_the_whole_edge(one: tuple[House, Held]) -> None:
 def test_when_no_backend_is_left_the_queue_hears_of_it(one: tuple[House, Held]) -> None:
     house, held = one
     first, second = house.ask(b"/1"), house.ask(b"/2")
-    house.pool.set_will("a", "disabled")
+    house.pool.set_state("a", "disabled")
     exchange = done(second)
     assert isinstance(exchange.error, NoBackend)
     assert not isinstance(exchange.error, AllFull)
@@ -443,7 +443,7 @@ def test_there_is_no_wait_where_it_is_of_no_use() -> None:
         return done(house.ask(b"/1")).status == 503 and monotonic() - began < 0.5
 
     house = House(Held("a"))
-    house.pool.set_will("a", "disabled")
+    house.pool.set_state("a", "disabled")
     assert told_at_once(house)
     assert told_at_once(House(Held("a", refuses=100), back_s=0.0))
     assert told_at_once(House(Held("a", refuses=100), size=0))

@@ -10,7 +10,7 @@ from gevent import getcurrent
 from gevent.event import Event
 from gevent.pool import Pool
 
-from smartedge.server.greenlets import Crew, LimitedCrew
+from smartedge.server.greenlets import GreenletPool, LimitedCrew
 from smartedge.server.server import EdgeServer
 from tests.proxy.peers import App, talk
 
@@ -24,8 +24,8 @@ def patience() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("crew", [Crew(), LimitedCrew(3)])
-def test_a_greenlet_that_is_done_does_the_next_work(crew: Crew) -> None:
+@pytest.mark.parametrize("crew", [GreenletPool(), LimitedCrew(3)])
+def test_a_greenlet_that_is_done_does_the_next_work(crew: GreenletPool) -> None:
     seen: list[object] = []
     for number in range(3):
         crew.spawn(lambda number: seen.append((number, getcurrent())), number)

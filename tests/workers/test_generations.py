@@ -26,7 +26,7 @@ def text(*ports: int) -> bytes:
     return json.dumps({"backends": [f"http://localhost:{port}" for port in ports]}).encode()
 
 
-class Crew:
+class GreenletPool:
     """The workers of one edge: what each has applied, and how far each has said that it is."""
 
     def __init__(self, directory: Path) -> None:
@@ -51,7 +51,7 @@ class Crew:
 class Worker:
     """One of them. refuse: what applying anything raises."""
 
-    def __init__(self, crew: Crew, slot: int, lock_s: float) -> None:
+    def __init__(self, crew: GreenletPool, slot: int, lock_s: float) -> None:
         self.slot = slot
         self.crew = crew
         self.refuse: Exception | None = None
@@ -92,12 +92,12 @@ class Worker:
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Crew:
-    return Crew(tmp_path)
+def crew(tmp_path: Path) -> GreenletPool:
+    return GreenletPool(tmp_path)
 
 
 @pytest.fixture
-def following(crew: Crew) -> Iterator[Crew]:
+def following(crew: GreenletPool) -> Iterator[GreenletPool]:
     """A crew of three, who follow all the time, as workers do."""
     for _ in range(3):
         crew.start()
@@ -116,7 +116,7 @@ def following(crew: Crew) -> Iterator[Crew]:
         thread.join()
 
 
-def test_the_first_worker_publishes_what_it_started_with(crew: Crew) -> None:
+def test_the_first_worker_publishes_what_it_started_with(crew: GreenletPool) -> None:
     first = crew.start()
     newest = newest_in(crew.state)
     assert newest is not None
@@ -125,7 +125,7 @@ def test_the_first_worker_publishes_what_it_started_with(crew: Crew) -> None:
     assert first.applied == []
 
 
-def test_a_reload_reaches_all_workers_before_it_answers(following: Crew) -> None:
+def test_a_reload_reaches_all_workers_before_it_answers(following: GreenletPool) -> None:
     applied = following.workers[1].reload(text(1, 2))
     assert (applied.generation, applied.live, applied.applied, applied.late) == (2, 3, 3, ())
     assert {worker.etag for worker in following.workers} == {applied.etag}
@@ -133,7 +133,7 @@ def test_a_reload_reaches_all_workers_before_it_answers(following: Crew) -> None
     assert following.numbers == {0: 2, 1: 2, 2: 2}
 
 
-def test_a_worker_that_does_not_follow_is_named(crew: Crew) -> None:
+def test_a_worker_that_does_not_follow_is_named(crew: GreenletPool) -> None:
     first, _ = crew.start(), crew.start()
     applied = first.reloader.reload(text(2), wait=False)
     assert (applied.live, applied.applied, applied.late) == (2, 1, ((1, 1001),))
@@ -142,7 +142,7 @@ def test_a_worker_that_does_not_follow_is_named(crew: Crew) -> None:
     assert "late: slot 1 (process 1001)" in applied.message
 
 
-def test_a_worker_that_dies_meanwhile_is_not_waited_for(crew: Crew) -> None:
+def test_a_worker_that_dies_meanwhile_is_not_waited_for(crew: GreenletPool) -> None:
     first, _ = crew.start(), crew.start()
     dying = threading.Timer(0.05, crew.numbers.pop, args=(1,))
     dying.start()
@@ -150,7 +150,7 @@ def test_a_worker_that_dies_meanwhile_is_not_waited_for(crew: Crew) -> None:
     assert (applied.live, applied.late) == (1, ())
 
 
-def test_a_worker_that_starts_later_has_the_newest_generation_whatever_the_file_says(crew: Crew) -> None:
+def test_a_worker_that_starts_later_has_the_newest_generation_whatever_the_file_says(crew: GreenletPool) -> None:
     first = crew.start()
     first.reload(text(2))
     later = crew.start(file=text(3))
@@ -159,7 +159,7 @@ def test_a_worker_that_starts_later_has_the_newest_generation_whatever_the_file_
     assert [c.etag for c in later.applied] == [first.etag]
 
 
-def test_a_reload_by_one_who_has_not_followed_yet_counts_on_from_the_newest(crew: Crew) -> None:
+def test_a_reload_by_one_who_has_not_followed_yet_counts_on_from_the_newest(crew: GreenletPool) -> None:
     first, second = crew.start(), crew.start()
     assert first.reloader.reload(text(2), wait=False).generation == 2
     applied = second.reloader.reload(text(3), wait=False)
@@ -169,7 +169,7 @@ def test_a_reload_by_one_who_has_not_followed_yet_counts_on_from_the_newest(crew
     assert not first.reloader.follow()
 
 
-def test_a_reload_to_what_is_the_newest_changes_nothing_but_brings_the_worker_up_to_date(crew: Crew) -> None:
+def test_a_reload_to_what_is_the_newest_changes_nothing_but_brings_the_worker_up_to_date(crew: GreenletPool) -> None:
     first, second = crew.start(), crew.start()
     first.reloader.reload(text(2), wait=False)
     applied = second.reloader.reload(text(2), wait=False)
@@ -178,7 +178,7 @@ def test_a_reload_to_what_is_the_newest_changes_nothing_but_brings_the_worker_up
     assert crew.numbers == {0: 2, 1: 2}
 
 
-def test_if_match_is_compared_with_the_newest_not_with_ones_own(crew: Crew) -> None:
+def test_if_match_is_compared_with_the_newest_not_with_ones_own(crew: GreenletPool) -> None:
     first, second = crew.start(), crew.start()
     old = second.etag
     first.reloader.reload(text(2), wait=False)
@@ -188,7 +188,7 @@ def test_if_match_is_compared_with_the_newest_not_with_ones_own(crew: Crew) -> N
     assert second.reloader.reload(text(3), if_match=f'"{first.etag}"', wait=False).generation == 3
 
 
-def test_of_many_reloads_at_once_at_all_workers_none_is_lost(following: Crew) -> None:
+def test_of_many_reloads_at_once_at_all_workers_none_is_lost(following: GreenletPool) -> None:
     results: list[Applied] = []
     start = threading.Barrier(12)
 
@@ -208,7 +208,7 @@ def test_of_many_reloads_at_once_at_all_workers_none_is_lost(following: Crew) ->
     assert config.load(following.file).etag == last.etag, "the file is that of the last generation too"
 
 
-def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is_the_same(crew: Crew) -> None:
+def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is_the_same(crew: GreenletPool) -> None:
     first, second = crew.start(), crew.start()
     first.certificate = "another"
     before = second.renewals
@@ -219,7 +219,7 @@ def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is
     assert second.applied == []
 
 
-def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(crew: Crew) -> None:
+def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(crew: GreenletPool) -> None:
     first, second = crew.start(), crew.start()
     second.refuse = ConfigError([Problem("certfile", "cannot be read")], status=422)
     first.reloader.reload(text(2), wait=False)
@@ -232,7 +232,7 @@ def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(cre
     assert crew.numbers == {0: 2, 1: 2}
 
 
-def test_a_refused_reload_leaves_the_generation_and_no_file_behind(crew: Crew) -> None:
+def test_a_refused_reload_leaves_the_generation_and_no_file_behind(crew: GreenletPool) -> None:
     first = crew.start()
     before = {path.name: path.read_bytes() for path in crew.state.iterdir()}
     with pytest.raises(ConfigError):
@@ -243,7 +243,7 @@ def test_a_refused_reload_leaves_the_generation_and_no_file_behind(crew: Crew) -
     assert {path.name: path.read_bytes() for path in crew.state.iterdir()} == before
 
 
-def test_a_full_state_directory_refuses_the_reload_and_changes_nothing(crew: Crew) -> None:
+def test_a_full_state_directory_refuses_the_reload_and_changes_nothing(crew: GreenletPool) -> None:
     first = crew.start()
     (crew.state / "generation.new").mkdir()  # it cannot be written, for root neither
     with pytest.raises(NotShared, match=r"cannot write .*; nothing changed"):
@@ -264,7 +264,7 @@ with held(Path(sys.argv[1])):
 """
 
 
-def test_a_worker_killed_in_the_middle_of_a_reload_holds_nobody_up(crew: Crew) -> None:
+def test_a_worker_killed_in_the_middle_of_a_reload_holds_nobody_up(crew: GreenletPool) -> None:
     first = crew.start()
     with subprocess.Popen([sys.executable, "-c", HOLD, crew.state / "reload.lock"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -274,7 +274,7 @@ def test_a_worker_killed_in_the_middle_of_a_reload_holds_nobody_up(crew: Crew) -
         assert first.reload(text(2)).generation == 2
 
 
-def test_a_worker_stopped_in_the_middle_of_a_reload_is_said(crew: Crew) -> None:
+def test_a_worker_stopped_in_the_middle_of_a_reload_is_said(crew: GreenletPool) -> None:
     first = crew.start(lock_s=0.1)
     with subprocess.Popen([sys.executable, "-c", HOLD, crew.state / "reload.lock"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

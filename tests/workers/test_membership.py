@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.workers.board import Board
-from smartedge.workers.membership import MAX_ROWS, STARTING_S, Place, open_place, serves_already
+from smartedge.workers.membership import MAX_ROWS, STARTING_S, Membership, open_membership, serves_already
 from smartedge.workers.state_dir import StateError
 
 CELLS = 6
@@ -27,8 +27,8 @@ log = logging.getLogger("test")
 
 CHILD = """
 import logging, sys
-from smartedge.workers.membership import open_place
-place = open_place(sys.argv[1], 6, "cells", {"SMARTEDGE_STATE_DIR": sys.argv[2]}, logging.getLogger(), gauges=[0])
+from smartedge.workers.membership import open_membership
+place = open_membership(sys.argv[1], 6, "cells", {"SMARTEDGE_STATE_DIR": sys.argv[2]}, logging.getLogger(), gauges=[0])
 ints = place.row_for("b1").ints
 ints[0] = 2
 ints[1] += 10
@@ -43,8 +43,8 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {"SMARTEDGE_STATE_DIR": str(tmp_path)}
 
 
-def place_in(env: dict[str, str], identity: str = "gunicorn-1", layout: str = "cells") -> Place:
-    return open_place(identity, CELLS, layout, env, log, gauges=[IN_FLIGHT])
+def place_in(env: dict[str, str], identity: str = "gunicorn-1", layout: str = "cells") -> Membership:
+    return open_membership(identity, CELLS, layout, env, log, gauges=[IN_FLIGHT])
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def worker(env: dict[str, str], identity: str = "gunicorn-1") -> Iterator[subpro
             process.wait(30)
 
 
-def total(place: Place, cell: int, key: str = "b1") -> int:
+def total(place: Membership, cell: int, key: str = "b1") -> int:
     return sum(row[cell] for row in place.row_for(key).all_rows)
 
 
@@ -302,7 +302,7 @@ def test_a_place_whose_directory_was_removed_can_be_closed(env: dict[str, str]) 
 
 
 def test_the_board_is_as_large_as_it_says() -> None:
-    place = Place(Board.private(MAX_ROWS, CELLS), None, None, [])
+    place = Membership(Board.private(MAX_ROWS, CELLS), None, None, [])
     assert place.row_for("b1").all_rows[0].nbytes == CELLS * 8
     place.close()
 
@@ -340,7 +340,7 @@ def test_what_a_killed_worker_had_of_backends_that_are_gone_is_freed(env: dict[s
 
 def test_without_a_directory_a_table_is_the_processs_own(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    place = open_place("one", CELLS, "cells", {"SMARTEDGE_STATE_DIR": str(tmp_path / "file")}, log)
+    place = open_membership("one", CELLS, "cells", {"SMARTEDGE_STATE_DIR": str(tmp_path / "file")}, log)
     assert place.state is None
     table = place.table("clients", 10)
     assert (len(table.ints), len(table.salt), sum(table.ints)) == (10, 32, 0)

@@ -10,16 +10,16 @@ from pathlib import Path
 from time import monotonic
 
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
-from smartedge.workers.membership import Place, open_place
-from smartedge.workers.overview import census
+from smartedge.workers.membership import Membership, open_membership
+from smartedge.workers.overview import overview
 
 log = logging.getLogger("test")
 
 OTHER = """
 import logging, sys
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
-from smartedge.workers.membership import open_place
-place = open_place("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
+from smartedge.workers.membership import open_membership
+place = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
 place.row_for("b").ints[code_cell(200)] += 7
 place.row_for("b").ints[Cell.IN_FLIGHT] += 2
 place.row_for("").ints[code_cell(503)] += 1
@@ -30,8 +30,8 @@ sys.stdin.read()
 """
 
 
-def place_in(directory: Path, identity: str = "gunicorn-1") -> Place:
-    return open_place(identity, ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": str(directory)}, log, GAUGES)
+def place_in(directory: Path, identity: str = "gunicorn-1") -> Membership:
+    return open_membership(identity, ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": str(directory)}, log, GAUGES)
 
 
 def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "False\n"
-        first, second = census(place, monotonic())
+        first, second = overview(place, monotonic())
         assert place.shown() == {0: 0.0, 1: 1.0}
         assert place.leader_slot() == 0
         assert (first["slot"], first["pid"], first["leader"], first["generation"]) == (0, os.getpid(), True, 4)
@@ -55,7 +55,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert all(worker["memory_bytes"] > 1024**2 for worker in (first, second))
         other.kill()
         other.wait()
-        assert [worker["slot"] for worker in census(place, monotonic())] == [0]
+        assert [worker["slot"] for worker in overview(place, monotonic())] == [0]
     assert place.refresh()
     assert place.row_for("b").all_rows[1][code_cell(200)] == 7, "its counts stay"
     assert place.row_for("b").all_rows[1][Cell.IN_FLIGHT] == 0, "its leases do not"
@@ -85,7 +85,7 @@ def test_a_worker_alone_is_told_of_too(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     place = place_in(tmp_path / "file", "edge-1")  # no directory can be made there: the board is in memory
     assert place.state is None
-    (only,) = census(place, monotonic())
+    (only,) = overview(place, monotonic())
     assert (only["slot"], only["pid"], only["leader"], only["requests"]) == (0, os.getpid(), True, 0)
     assert only["uptime_s"] >= 0
     place.close()

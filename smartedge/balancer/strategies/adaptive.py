@@ -95,7 +95,7 @@ class Standing:
         """Take over what is known of its pace."""
         pace = self.pace
         pace.settle(now)
-        self.error = pace.variance / max(pace.weight(now), 1e-9)
+        self.error = pace.error(now)
         if pace.at == self.measured_at:
             return
         self.measured_at = pace.at
