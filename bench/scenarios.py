@@ -93,7 +93,7 @@ def rolling(signal: str, count: int = BACKENDS, away: float = BACK, cold_s: floa
     return tuple(Act(part, (index,), behaviour, signal, away, cold_s) for index, part in enumerate(parts))
 
 
-def pauses(count: int = BACKENDS, each: int = 3) -> tuple[Act, ...]:
+def pauses(count: int = BACKENDS, each: int = 5) -> tuple[Act, ...]:
     """Every backend stops for 400 ms `each` times, one after the other."""
     total = count * each
     return tuple(Act(0.02 + 0.95 * number / total, (number % count,), pause_s=0.4) for number in range(total))

@@ -120,12 +120,11 @@ def test_no_file_imports_itself_by_a_detour() -> None:
 
 
 CIRCLES_FOR_TYPES = {
-    frozenset({"balancer.pool", "balancer.trace"}),
     frozenset({"proxy.attempts", "proxy.exchange", "proxy.forward", "proxy.hedge", "proxy.queue"}),
     frozenset({"server.body", "server.reader"}),
     frozenset({"server.handler", "server.server"}),
 }
-"""To be untied: the exchange and what stands around it, the server and its handler, the reader and its bodies, pool and trace."""
+"""To be untied: the exchange and what stands around it, the server and its handler, the reader and its bodies."""
 
 
 def circles(*, for_types: bool) -> set[frozenset[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
-    from smartedge.balancer.pool import Lease
+    from smartedge.balancer.lease import Lease
     from smartedge.balancer.strategies.base import Strategy
 
 Kind = Literal["first", "retry", "hedge"]
