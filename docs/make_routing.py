@@ -50,8 +50,8 @@ def run(result: dict[str, Any]) -> str:
     """Say when, where and how it was measured."""
     settings, machine = result["settings"], result["machine"]
     return (
-        f"{result['date'][:10]}, {settings['rounds']} round(s) of {settings['seconds']:g} s for each scenario, {settings['rate']:g}"
-        f" requests a second (half of that for two backends), {machine['cores']} cores ({machine['cpu']}) that other work shared."
+        f"{result['date'][:10]}, {settings['rounds']} round(s) of {settings['seconds']:g} s for each scenario, "
+        f"{settings['rate']:g} requests a second (half for two backends), {machine['cores']} cores ({machine['cpu']}) that other work shared."
     )
 
 
