@@ -51,7 +51,7 @@ def run(result: dict[str, Any]) -> str:
     settings, machine = result["settings"], result["machine"]
     return (
         f"{result['date'][:10]}, {settings['rounds']} round(s) of {settings['seconds']:g} s for each scenario, "
-        f"{settings['rate']:g} requests a second (half for two backends), {machine['cores']} cores ({machine['cpu']}) that other work shared."
+        f"{settings['rate']:g} requests a second (half for two backends), {machine['cores']} cores ({machine['cpu']}), not idle."
     )
 
 

@@ -188,6 +188,7 @@ class Adaptive(Strategy):
             else:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has stalled"
             self.scored = True
+            standing.pace.passed += 1
             return self._first_to_answer(candidates, now, rng)
         self.reason, self.scored = "least expected completion: those next in turn let it pass", True
         return self._first_to_answer(candidates, now, rng)

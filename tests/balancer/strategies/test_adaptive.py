@@ -237,3 +237,14 @@ def test_a_restart_that_no_probe_has_seen_makes_a_new_process_too() -> None:
     assert not members[0].learned.pace.known
     later = [target.lease(NOW + 0.1) for _ in range(5)]
     assert [lease.backend for lease in later].count(members[0]) == 1
+
+
+def test_a_turn_that_went_elsewhere_makes_old_evidence_count_for_less() -> None:
+    """Of two backends one turned slow: most of its turns went elsewhere, and the few that did not moved its pace too slowly."""
+    target, members = made(1, 1)
+    for one in members:
+        learn(one, 0.008)
+    hold(members[0], 8)
+    picks_of(target, 6)
+    assert members[0].learned.pace.passed > 0
+    assert members[1].learned.pace.passed == 0
