@@ -111,7 +111,7 @@ def meaning(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     """Give the key's description; pydantic leaves it out where it is that of the section itself."""
     section = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
     text: str = field.get("description") or section["description"]
-    return text
+    return " ".join(text.split())  # a line of its own would end the row
 
 
 def anchor(title: str) -> str:
