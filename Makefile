@@ -55,6 +55,7 @@ docs: venv ## make the tables and pictures of the documentation anew: some two m
 	@$(PY) docs/make_configuration.py
 	@$(PY) docs/make_metrics.py
 	@$(PY) docs/make_choosing.py
+	@$(PY) docs/make_routing.py
 
 clean: ## remove the virtual environment and every cache
 	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build *.egg-info
