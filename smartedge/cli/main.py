@@ -36,7 +36,7 @@ def program() -> None:
 @click.option("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
-@click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone.")
+@click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone; or unix:/PATH.")
 @click.option("--workers", metavar="N", help="Processes that serve: a number, or auto for one per processor; 1 unless given.")
 @click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
 @click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")

@@ -65,8 +65,6 @@ def _why(entry: Entry) -> str:
     check = entry.get("last_check")
     if reason == "unhealthy" and isinstance(check, dict) and not check.get("ok"):
         return ": ".join(str(part) for part in (words, check.get("asked"), check.get("detail")) if part)
-    if reason == "resting" and entry.get("rests_s") is not None:
-        return f"{words} for {entry['rests_s']:.1f} s more, as its Retry-After said"
     if reason == "breaker_open" and entry.get("ejected_s") is not None:
         return f"{words} for {entry['ejected_s']:.1f} s more"
     if reason == "full":

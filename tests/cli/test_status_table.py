@@ -77,7 +77,7 @@ def test_the_status_is_a_table_with_words_to_the_left_and_numbers_to_the_right()
             "unhealthy: GET /health: connection refused",
         ),
         ({"why_not": "unhealthy", "last_check": {"ok": True, "detail": "status 200"}}, "unhealthy"),
-        ({"why_not": "resting", "rests_s": 2.5}, "resting for 2.5 s more, as its Retry-After said"),
+        ({"why_not": "zero_weight"}, "zero weight"),
         ({"why_not": "full", "in_flight": 8, "max_in_flight": 8}, "full: 8 of 8 in flight"),
     ],
 )
