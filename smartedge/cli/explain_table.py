@@ -44,6 +44,11 @@ def list_text(answer: dict[str, Any]) -> str:
         ]
         for one in _dicts(answer.get("decisions"))
     ]
+    if not rows:
+        return (
+            "No request is kept that fits: some of them are (explain.sample_ratio), all that failed or were tried again, "
+            "and those that ask for it (X-SmartEdge-Explain: 1)."
+        )
     return "\n".join(map(escaped, _table([["REQUEST", "AT", "STATUS", "OUTCOME", "DURATION", "BECAUSE", "DECISION"], *rows])))
 
 
