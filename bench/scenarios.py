@@ -112,7 +112,7 @@ FOUR = (
         bars(Bar(1.5, worst_ms=600), Bar(1.5, worst_ms=600)),
     ),
     Scenario("few-slots", "one has an eighth of the slots", (Act(0, (0,), FEW_SLOTS),), bars(Bar(1.5))),
-    Scenario("pauses", "each stops for 400 ms now and then", pauses(), bars(Bar(6), Bar(2.6))),
+    Scenario("pauses", "each stops for 400 ms now and then", pauses(), bars(Bar(6), Bar(2.1))),
     Scenario("rolling", "all are restarted in turn, by SIGTERM", rolling("SIGTERM"), bars(Bar(1.3), Bar(1.8))),
     Scenario("rolling-kill", "all are restarted in turn, by SIGKILL", rolling("SIGKILL"), bars(Bar(1.3), Bar(1.8))),
     Scenario(
@@ -122,7 +122,7 @@ FOUR = (
         bars(Bar(1.5)),
     ),
     Scenario("returns", "one is killed at a fifth, and back at three fifths", (Act(0.2, (0,), signal="SIGKILL", away=0.4),)),
-    Scenario("few-slow", "2% of requests take 50 times as long, on all", (Act(0, ALL, FEW_SLOW),), bars(None, Bar(1.8))),
+    Scenario("few-slow", "2% of requests take 50 times as long, on all", (Act(0, ALL, FEW_SLOW),), bars(None, Bar(1.4))),
     Scenario("some-slow", "10% of requests take 50 times as long, on all", (Act(0, ALL, TENTH_SLOW),)),
 )
 

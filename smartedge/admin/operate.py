@@ -151,7 +151,9 @@ def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_m
 def _standing(backends: Sequence[Backend]) -> Document:
     """Return what the operator wants of a backend, or of all addresses of one: null where they differ."""
     states, weights = {backend.state for backend in backends}, {backend.full_weight for backend in backends}
-    return {"state": states.pop() if len(states) == 1 else None, "weight": weights.pop() if len(weights) == 1 else None}
+    state = states.pop() if len(states) == 1 else None
+    weight = weights.pop() if len(weights) == 1 else None
+    return {"state": state, "will": state, "weight": weight}  # will: what it was called before; goes with the next release
 
 
 def _report(edge: OperatedEdge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:

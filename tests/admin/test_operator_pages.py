@@ -82,8 +82,8 @@ def test_a_backend_is_taken_out_at_once_and_taken_back(app: SmartEdge, action: s
         "id": "b2",
         "url": "http://127.0.0.1:2",
         "changed": True,
-        "before": {"state": "enabled", "weight": 3},
-        "after": {"state": state, "weight": 3, "effective_weight": 3},
+        "before": {"state": "enabled", "will": "enabled", "weight": 3},
+        "after": {"state": state, "will": state, "weight": 3, "effective_weight": 3},
         "in_flight": 0,
         "persisted": False,
         "generation": 1,
@@ -103,7 +103,10 @@ def test_a_backend_is_taken_out_at_once_and_taken_back(app: SmartEdge, action: s
 
 def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> None:
     answer = done(post(app, "b2/weight", {"weight": 7}))
-    assert (answer["before"]["weight"], answer["after"]) == (3, {"state": "enabled", "weight": 7, "effective_weight": 7})
+    assert (answer["before"]["weight"], answer["after"]) == (
+        3,
+        {"state": "enabled", "will": "enabled", "weight": 7, "effective_weight": 7},
+    )
     assert answer["message"] == "b2 has weight 7; 0 in flight"
     assert shown(app, "b2")[1:3] == (7, 7)
     back = done(post(app, "b2/weight", {"weight": None}))
@@ -112,7 +115,7 @@ def test_a_weight_is_in_force_at_once_until_it_is_taken_back(app: SmartEdge) -> 
 
 def test_a_weight_of_0_lets_a_backend_run_empty(app: SmartEdge) -> None:
     answer = done(post(app, "b2/weight", {"weight": 0}))
-    assert answer["after"] == {"state": "enabled", "weight": 0, "effective_weight": 0}
+    assert answer["after"] == {"state": "enabled", "will": "enabled", "weight": 0, "effective_weight": 0}
     assert answer["message"] == "b2 has weight 0: no new requests but those of sticky sessions; 0 in flight"
     assert shown(app, "b2") == ("enabled", 0, 0, "zero_weight")
     done(post(app, "b2/weight", {"weight": None}))

@@ -320,3 +320,15 @@ def test_who_waits_for_a_backend_that_stays_away_gets_503_after_that_time() -> N
     result = outcome({"backends": [{"id": "a", "changes": [{"at_s": 9.5, "state": "leaving"}]}]}, count=1)
     assert result.status.count(503) == sum(at >= 9.5 for at in result.at) > 20
     assert 1.0 <= max(result.took_s) < 1.05
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_on_the_defaults_equal_backends_have_their_share_in_any_five_seconds(count: int) -> None:
+    """`ewma` gave one of them 20 of 2,829 requests in a whole run; here none is a tenth off in any five seconds."""
+    service = {"kind": "lognormal", "mean_s": 0.008, "sigma": 0.5}
+    world = {"strategies": ["adaptive"], "duration_s": 30, "arrivals": {"per_s": 62.5 * count}, "backend": {"service": service}}
+    seen = sorted(zip((found := outcome(world, count=count)).at, found.backend, strict=True))
+    for start in range(25):
+        asked = Counter(backend for at, backend in seen if start <= at < start + 5)
+        assert min(asked.values()) > 0.9 * asked.total() / count
+        assert max(asked.values()) < 1.1 * asked.total() / count
