@@ -130,9 +130,9 @@ class Pace:
         reals = self.reals
         return reals[WEIGHT] * exp(min(reals[AT] - now, 0.0) / TRUSTED_S)
 
-    def error(self, now: float) -> float:
-        """The square of how far the mean may be off (its standard error), with no more answers counted than MOST_COUNTED."""
-        return self.variance / min(max(self.weight(now), 1e-9), MOST_COUNTED)
+    def counted(self, now: float) -> float:
+        """How many independent answers the mean is worth now; its standard error is the root of variance by that."""
+        return min(max(self.weight(now), 1e-9), MOST_COUNTED)
 
 
 _LOG_FLOOR: Final = log(FLOOR_S)

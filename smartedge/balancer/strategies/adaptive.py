@@ -26,6 +26,9 @@ SURE: Final = 2.5
 STEEPNESS: Final = 3.0
 """A backend that takes so many times as long gets the share to this power: 10 times as long, a five-hundredth of the turns."""
 
+SPREAD: Final = 2.0
+"""A backend's answers are taken to vary no more than so many times as much as the quick ones'."""
+
 LEAST_SHARE: Final = 0.01
 LEAST_OF_ALL: Final = 0.003
 """But of a hundred turns it takes one, or of a thousand requests three if that is less: it must be measured again."""
@@ -59,12 +62,13 @@ class Standing:
 
     share: of its turns that it takes, up to 1.0; credit: what it has saved for one. room: leases that it may have open.
     stall_s: a silence that is too long, lone_stall_s: the same where one request waits. expected_s: what an answer takes, known
-    by its own answers or else the quick ones' (then it is on_trial). log_mean, error: of its pace, and the square of how far
-    that may be off.
+    by its own answers or else the quick ones' (then it is on_trial). log_mean, variance: of its
+    pace; count: of the answers that it is worth; error: the square of how far it may be off.
     """
 
     __slots__ = (
         "backend",
+        "count",
         "credit",
         "error",
         "expected_s",
@@ -77,6 +81,7 @@ class Standing:
         "room",
         "share",
         "stall_s",
+        "variance",
     )
 
     def __init__(self, backend: Backend) -> None:
@@ -87,7 +92,8 @@ class Standing:
         self.room = ROOM
         self.stall_s = self.lone_stall_s = 1.0
         self.expected_s = FLOOR_S
-        self.log_mean = self.error = 0.0
+        self.log_mean = self.error = self.variance = 0.0
+        self.count = 1.0
         self.known = self.on_trial = False
         self.measured_at = -1.0
 
@@ -95,7 +101,9 @@ class Standing:
         """Take over what is known of its pace."""
         pace = self.pace
         pace.settle(now)
-        self.error = pace.error(now)
+        self.count = pace.counted(now)
+        self.variance = pace.variance
+        self.error = self.variance / self.count
         if pace.at == self.measured_at:
             return
         self.measured_at = pace.at
@@ -246,7 +254,8 @@ class Adaptive(Strategy):
         for standing in standings:
             if standing.known:
                 slower = standing.log_mean - quick.log_mean
-                doubt = SURE * sqrt(standing.error + quick.error)
+                # While it turns slow its old answers and its new ones differ: that is no spread to doubt by.
+                doubt = SURE * sqrt(min(standing.error, SPREAD * quick.variance / standing.count) + quick.error)
                 standing.share = 1.0 if slower <= ALIKE + doubt else max(exp(STEEPNESS * (ALIKE - slower)), least)
             else:
                 standing.on_trial = True
