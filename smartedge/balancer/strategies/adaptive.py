@@ -63,14 +63,13 @@ class Standing:
     share: of its turns that it takes, up to 1.0; credit: what it has saved for one. room: leases that it may have open.
     stall_s: a silence that is too long, lone_stall_s: the same where one request waits. expected_s: what an answer takes, known
     by its own answers or else the quick ones' (then it is on_trial). log_mean, variance: of its
-    pace; count: of the answers that it is worth; error: the square of how far it may be off.
+    pace; count: of the answers that it is worth.
     """
 
     __slots__ = (
         "backend",
         "count",
         "credit",
-        "error",
         "expected_s",
         "known",
         "log_mean",
@@ -92,7 +91,7 @@ class Standing:
         self.room = ROOM
         self.stall_s = self.lone_stall_s = 1.0
         self.expected_s = FLOOR_S
-        self.log_mean = self.error = self.variance = 0.0
+        self.log_mean = self.variance = 0.0
         self.count = 1.0
         self.known = self.on_trial = False
         self.measured_at = -1.0
@@ -103,7 +102,6 @@ class Standing:
         pace.settle(now)
         self.count = pace.counted(now)
         self.variance = pace.variance
-        self.error = self.variance / self.count
         if pace.at == self.measured_at:
             return
         self.measured_at = pace.at
@@ -255,7 +253,8 @@ class Adaptive(Strategy):
             if standing.known:
                 slower = standing.log_mean - quick.log_mean
                 # While it turns slow its old answers and its new ones differ: that is no spread to doubt by.
-                doubt = SURE * sqrt(min(standing.error, SPREAD * quick.variance / standing.count) + quick.error)
+                variance = min(standing.variance, SPREAD * quick.variance)
+                doubt = SURE * sqrt(variance / standing.count + quick.variance / quick.count)
                 standing.share = 1.0 if slower <= ALIKE + doubt else max(exp(STEEPNESS * (ALIKE - slower)), least)
             else:
                 standing.on_trial = True
