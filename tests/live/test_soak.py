@@ -42,11 +42,15 @@ import greenlet
 
 from smartedge.cli import main as cli
 from smartedge.http.wire import Sweep
+from smartedge.server.greenlets import GreenletPool
 
 
 def tell():
     gc.collect()
-    greenlets = [found for found in gc.get_objects() if isinstance(found, greenlet.greenlet) and not found.dead]
+    objects = gc.get_objects()
+    # Those that wait in a pool to be used again are nobody's: how many there are is the most that ever ran at a time.
+    idle = {waiting for found in objects if isinstance(found, GreenletPool) for waiting in found._idle}
+    greenlets = [found for found in objects if isinstance(found, greenlet.greenlet) and not found.dead and found not in idle]
     wires = Sweep.of(gevent.get_hub()).wires
     print("HOLDS", json.dumps({"greenlets": sorted(map(repr, greenlets)), "wires": len(wires)}), flush=True)
 
