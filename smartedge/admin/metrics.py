@@ -20,13 +20,32 @@ from prometheus_client.utils import floatToGoString
 
 from smartedge.balancer.breaker import BreakerState
 from smartedge.balancer.cells import (
+    ABANDONED,
+    BYTES_IN,
+    BYTES_OUT,
     CODE_CELLS,
     CODE_LABELS,
+    CONNECTS,
     DURATION_BOUNDS_S,
     DURATION_CELLS,
+    DURATION_SUM,
+    EJECTED,
+    FAILED,
+    HEDGES,
+    HEDGES_WON,
+    IN_FLIGHT,
     LATENCY_BOUNDS_S,
     LATENCY_CELLS,
-    Cell,
+    LATENCY_SUM,
+    LEASES,
+    LOG_LINES_LOST,
+    OBSERVED,
+    QUEUE_REFUSED,
+    QUEUED,
+    RATE_LIMITED,
+    RETRIES,
+    STRATEGY_FALLBACKS,
+    TUNNELS,
     code_cell,
 )
 from smartedge.balancer.spec import STATES, State
@@ -101,12 +120,12 @@ def each(read: Callable[[BackendReading], float]) -> Callable[[Snapshot], Sample
     return lambda snapshot: [((backend.id,), read(backend)) for backend in snapshot.backends]
 
 
-def backend(cell: Cell) -> Callable[[Snapshot], Samples]:
+def backend(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each backend."""
     return each(lambda backend: backend.cells[cell])
 
 
-def every(cell: Cell) -> Callable[[Snapshot], Samples]:
+def every(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each backend, and of the edge's own row."""
     return lambda snapshot: [((label,), cells[cell]) for label, cells in snapshot.rows()]
 
@@ -129,14 +148,14 @@ def _tunnels(snapshot: Snapshot) -> Samples:
 def _durations(snapshot: Snapshot) -> Samples:
     for label, cells in snapshot.rows():
         cumulative = list(accumulate(cells[DURATION_CELLS]))
-        yield (label,), Buckets(DURATION_BOUNDS_S, cumulative, cells[Cell.DURATION_SUM])
+        yield (label,), Buckets(DURATION_BOUNDS_S, cumulative, cells[DURATION_SUM])
 
 
 def _latencies(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         cumulative = list(accumulate(backend.cells[LATENCY_CELLS]))
         coarse = [*cumulative[:-1:LATENCY_STEP], cumulative[-1]]
-        yield (backend.id,), Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[Cell.LATENCY_SUM])
+        yield (backend.id,), Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
 
 
 def _breakers(snapshot: Snapshot) -> Samples:
@@ -176,43 +195,43 @@ TABLE: Final = (
          ("backend", "code"), _requests),
     Line("smartedge_request_duration_seconds", H, "Time from a client's request to the last byte of its answer.",
          B, _durations),
-    Line("smartedge_received_bytes_total", C, "Bytes of request bodies from clients.", B, every(Cell.BYTES_IN)),
-    Line("smartedge_sent_bytes_total", C, "Bytes of answer bodies to clients.", B, every(Cell.BYTES_OUT)),
-    Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(Cell.RETRIES)),
-    Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(Cell.HEDGES)),
-    Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(Cell.HEDGES_WON)),
+    Line("smartedge_received_bytes_total", C, "Bytes of request bodies from clients.", B, every(BYTES_IN)),
+    Line("smartedge_sent_bytes_total", C, "Bytes of answer bodies to clients.", B, every(BYTES_OUT)),
+    Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(RETRIES)),
+    Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(HEDGES)),
+    Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(HEDGES_WON)),
     Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", (),
-         edge(lambda s: s.edge[Cell.QUEUED])),
+         edge(lambda s: s.edge[QUEUED])),
     Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", (),
-         edge(lambda s: s.edge[Cell.QUEUE_REFUSED])),
+         edge(lambda s: s.edge[QUEUE_REFUSED])),
     Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", (),
-         edge(lambda s: s.edge[Cell.RATE_LIMITED])),
+         edge(lambda s: s.edge[RATE_LIMITED])),
     Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", (),
-         edge(lambda s: s.edge[Cell.STRATEGY_FALLBACKS])),
+         edge(lambda s: s.edge[STRATEGY_FALLBACKS])),
     Line("smartedge_log_lines_lost_total", C, "Lines of log and console that nobody read, or no disk had room for.",
-         (), edge(lambda s: s.edge[Cell.LOG_LINES_LOST])),
+         (), edge(lambda s: s.edge[LOG_LINES_LOST])),
     Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
          B, _latencies),
     Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),
-    Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(Cell.IN_FLIGHT)),
+    Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(IN_FLIGHT)),
     Line("smartedge_backend_max_in_flight", G, "Most leases at once, where there is a cap; an adaptive one moves.", B, _caps),
     Line("smartedge_tunnels_total", C, "Connections switched to another protocol, such as WebSocket.", B, _tunnels),
     Line("smartedge_backend_open_tunnels", G, "Such connections open now, in all workers; in_flight counts them too.",
-         B, backend(Cell.TUNNELS)),
-    Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(Cell.LEASES)),
+         B, backend(TUNNELS)),
+    Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(LEASES)),
     Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault.",
-         B, backend(Cell.FAILED)),
+         B, backend(FAILED)),
     Line("smartedge_backend_abandoned_total", C, "Leases that ended because the client left, or another try was quicker.",
-         B, backend(Cell.ABANDONED)),
-    Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(Cell.CONNECTS)),
+         B, backend(ABANDONED)),
+    Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(CONNECTS)),
     Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
     Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
     Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
          ("backend", "state"), _breakers),
     Line("smartedge_backend_state", G, "1 for what the operator wants of the backend.", ("backend", "state"), _states),
-    Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(Cell.EJECTED)),
+    Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(EJECTED)),
     Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
-         B, backend(Cell.OBSERVED)),
+         B, backend(OBSERVED)),
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
     Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", (),
          edge(lambda s: s.drowning)),

@@ -13,7 +13,20 @@ from typing import Any, Protocol
 
 from smartedge.admin.metrics import BackendReading, Snapshot
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import CODE_CELLS, Cell, quantile
+from smartedge.balancer.cells import (
+    ABANDONED,
+    BYTES_IN,
+    BYTES_OUT,
+    CODE_CELLS,
+    CONNECTS,
+    FAILED,
+    HEDGES,
+    IN_FLIGHT,
+    OK,
+    RETRIES,
+    TUNNELS,
+    quantile,
+)
 from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -152,10 +165,10 @@ def status_document(edge: Edge) -> Document:
         "totals": {
             "requests": sum(requests) + _requests(own),
             "answered_by_edge": _requests(own),
-            "in_flight": sum(int(row[Cell.IN_FLIGHT]) for row in rows),
-            "retries": sum(int(row[Cell.RETRIES]) for row in rows),
-            "received_bytes": sum(int(row[Cell.BYTES_IN]) for row in (*rows, own)),
-            "sent_bytes": sum(int(row[Cell.BYTES_OUT]) for row in (*rows, own)),
+            "in_flight": sum(int(row[IN_FLIGHT]) for row in rows),
+            "retries": sum(int(row[RETRIES]) for row in rows),
+            "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
+            "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
         "recent": {
             "window_s": round(window_s, 3),
@@ -207,19 +220,19 @@ def _backend(
         "available": why_not is None,
         "why_not": why_not,
         "ejected_s": round(backend.learned.breaker.next_change_at(now) - now, 3) if why_not == "breaker_open" else None,
-        "in_flight": int(row[Cell.IN_FLIGHT]),
+        "in_flight": int(row[IN_FLIGHT]),
         "max_in_flight": backend.cap(),
-        "tunnels": int(row[Cell.TUNNELS]),
+        "tunnels": int(row[TUNNELS]),
         "requests": _requests(row),
         "share_ratio": share,
-        "ok": int(row[Cell.OK]),
-        "failed": int(row[Cell.FAILED]),
-        "abandoned": int(row[Cell.ABANDONED]),
-        "retries": int(row[Cell.RETRIES]),
-        "hedges": int(row[Cell.HEDGES]),
-        "connections": int(row[Cell.CONNECTS]),
-        "received_bytes": int(row[Cell.BYTES_IN]),
-        "sent_bytes": int(row[Cell.BYTES_OUT]),
+        "ok": int(row[OK]),
+        "failed": int(row[FAILED]),
+        "abandoned": int(row[ABANDONED]),
+        "retries": int(row[RETRIES]),
+        "hedges": int(row[HEDGES]),
+        "connections": int(row[CONNECTS]),
+        "received_bytes": int(row[BYTES_IN]),
+        "sent_bytes": int(row[BYTES_OUT]),
         "ewma_s": round(backend.learned.ewma.mean_s, 6),
         "p50_s": _rounded(quantile(0.5, recent.latencies)),
         "p99_s": _rounded(quantile(0.99, recent.latencies)),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Final
 
-from smartedge.balancer.cells import Row, Shared, private_row
+from smartedge.balancer.cells import CAP, CAP_BASE, CAP_BASE_AT, CAP_LOOKS_UNTIL, Row, private_row
 
 FIRST: Final = 20.0
 LEAST: Final = 1.0
@@ -37,11 +37,6 @@ TOLERANCE: Final = 1.25
 SMOOTHING: Final = 0.2
 """So much of the way to where it should be does the cap go in one window."""
 
-CAP: Final = int(Shared.CAP)
-BASE: Final = int(Shared.CAP_BASE)
-BASE_AT: Final = int(Shared.CAP_BASE_AT)
-LOOKS_UNTIL: Final = int(Shared.CAP_LOOKS_UNTIL)
-
 
 class AdaptiveCap:
     """The cap of one backend's requests in flight, in all workers.
@@ -62,11 +57,11 @@ class AdaptiveCap:
         """The cap now."""
         reals = self.reals
         cap = reals[CAP] or FIRST
-        return int(max(cap / 4, LEAST)) if reals[LOOKS_UNTIL] else int(cap)
+        return int(max(cap / 4, LEAST)) if reals[CAP_LOOKS_UNTIL] else int(cap)
 
     def observe(self, now: float, latency_s: float, in_flight: int) -> None:
         """Take in an answer's latency, and how many requests were in flight when it came."""
-        if (until := self.reals[LOOKS_UNTIL]) and in_flight > self.value and now < until:
+        if (until := self.reals[CAP_LOOKS_UNTIL]) and in_flight > self.value and now < until:
             return  # It has waited for requests from before.
         if not self._answers:
             self._window_at = now
@@ -83,14 +78,14 @@ class AdaptiveCap:
         reals = self.reals
         cap = reals[CAP] or FIRST
         busy = busiest >= cap / 2  # else nothing shows that there would be room for more, nor a queue
-        base_s = reals[BASE]
-        overdue = now - reals[BASE_AT] > BASE_S
-        if reals[LOOKS_UNTIL] or not base_s or mean_s <= base_s or (overdue and not busy):
-            base_s = reals[BASE] = mean_s
-            reals[BASE_AT] = now
-            reals[LOOKS_UNTIL] = 0.0
+        base_s = reals[CAP_BASE]
+        overdue = now - reals[CAP_BASE_AT] > BASE_S
+        if reals[CAP_LOOKS_UNTIL] or not base_s or mean_s <= base_s or (overdue and not busy):
+            base_s = reals[CAP_BASE] = mean_s
+            reals[CAP_BASE_AT] = now
+            reals[CAP_LOOKS_UNTIL] = 0.0
         elif overdue:
-            reals[LOOKS_UNTIL] = now + LOOK_S
+            reals[CAP_LOOKS_UNTIL] = now + LOOK_S
         target = cap * min(max(TOLERANCE * base_s / mean_s, 0.5), 1.0) if mean_s else cap
         if busy:
             target += sqrt(cap)

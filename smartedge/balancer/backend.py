@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import IN_SERVICE_SINCE, SILENT_SINCE, STATE, WEIGHT
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec, State
 
@@ -14,12 +14,6 @@ WhyNot = Literal["disabled", "draining", "zero_weight", "unhealthy", "unprobed",
 
 LEAST_SLOW_START: Final = 0.1
 """The share of its weight with which a backend starts slowly: with none it would never be measured."""
-
-# Plain integers: reading a member of an enum costs more than the addition it is for.
-STATE: Final = int(Shared.STATE)
-WEIGHT: Final = int(Shared.WEIGHT)
-IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
-SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 
 
 class Backend:

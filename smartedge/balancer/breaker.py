@@ -28,7 +28,22 @@ from math import inf
 from random import Random
 from typing import Final, Literal
 
-from smartedge.balancer.cells import WINDOW_FAILURES, WINDOW_PARTS, WINDOW_REQUESTS, WINDOW_TICK, Row, Shared, private_row
+from smartedge.balancer.cells import (
+    BREAKER,
+    BREAKER_PROBE,
+    BREAKER_STREAK,
+    BREAKER_TICK,
+    BREAKER_TICKETS,
+    BREAKER_TRIPS,
+    BREAKER_UNTIL,
+    OUTRUN_SINCE,
+    WINDOW_FAILURES,
+    WINDOW_PARTS,
+    WINDOW_REQUESTS,
+    WINDOW_TICK,
+    Row,
+    private_row,
+)
 
 BreakerState = Literal["closed", "open", "half_open"]
 BreakerChange = Literal["opened", "closed", "observed"]
@@ -56,15 +71,6 @@ AGAIN: Final = "the request that tried it again failed too"
 
 MAX_DOUBLINGS = 40
 """Beyond any sensible `max_open_s`; a backend that is away for weeks must not overflow a float."""
-
-STATE: Final = int(Shared.BREAKER)
-UNTIL: Final = int(Shared.BREAKER_UNTIL)
-TRIPS: Final = int(Shared.BREAKER_TRIPS)
-TICKETS: Final = int(Shared.BREAKER_TICKETS)
-PROBE: Final = int(Shared.BREAKER_PROBE)
-STREAK: Final = int(Shared.BREAKER_STREAK)
-OUTRUN_SINCE: Final = int(Shared.OUTRUN_SINCE)
-OPENED_TICK: Final = int(Shared.BREAKER_TICK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +116,15 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         """Closed passes, open refuses, half_open tries one."""
-        return STATES[self._ints[STATE]]
+        return STATES[self._ints[BREAKER]]
 
     def admits(self, now: float) -> bool:
         """Whether a lease may be taken now; asking changes nothing."""
-        return self._ints[STATE] == CLOSED or now >= self._reals[UNTIL]
+        return self._ints[BREAKER] == CLOSED or now >= self._reals[BREAKER_UNTIL]
 
     def next_change_at(self, now: float) -> float:
         """Return when `admits` will change by time alone; infinite when it will not."""
-        return inf if self.admits(now) else self._reals[UNTIL]
+        return inf if self.admits(now) else self._reals[BREAKER_UNTIL]
 
     def begin(self, now: float, early: bool = False) -> int:
         """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe, or TAKEN, or EARLY.
@@ -128,28 +134,28 @@ class Breaker:
         has doubled the time.
         """
         ints = self._ints
-        if ints[STATE] == CLOSED:
+        if ints[BREAKER] == CLOSED:
             return 0
-        if now < self._reals[UNTIL]:
+        if now < self._reals[BREAKER_UNTIL]:
             return EARLY if early else 0
         with self.try_exclusive() as exclusive:
-            if not exclusive or now < self._reals[UNTIL]:
+            if not exclusive or now < self._reals[BREAKER_UNTIL]:
                 return TAKEN
-            if ints[PROBE]:
-                ints[TRIPS] += 1
-            ticket = ints[TICKETS] = ints[PROBE] = ints[TICKETS] + 1
-            self._reals[UNTIL] = now + self._pause_s()
-            ints[STATE] = HALF_OPEN
+            if ints[BREAKER_PROBE]:
+                ints[BREAKER_TRIPS] += 1
+            ticket = ints[BREAKER_TICKETS] = ints[BREAKER_PROBE] = ints[BREAKER_TICKETS] + 1
+            self._reals[BREAKER_UNTIL] = now + self._pause_s()
+            ints[BREAKER] = HALF_OPEN
             return ticket
 
     def succeeded(self, now: float, ticket: int = 0) -> BreakerChange | None:
         """Take in a success; return "closed" when it was the probe's."""
         ints = self._ints
-        state = ints[STATE]
+        state = ints[BREAKER]
         if state == CLOSED:
             self._own[WINDOW_REQUESTS + self._part(now)] += 1
-            if ints[STREAK]:
-                ints[STREAK] = 0
+            if ints[BREAKER_STREAK]:
+                ints[BREAKER_STREAK] = 0
             return None
         if not ticket or (state == OPEN and ticket != EARLY):
             return None
@@ -158,19 +164,19 @@ class Breaker:
     def replaced(self, now: float) -> BreakerChange | None:
         """Hear that probably another process has taken the backend's place: what was counted of its predecessor says nothing."""
         ints = self._ints
-        ints[STREAK] = 0
-        ints[OPENED_TICK] = self._tick(now)
-        return None if ints[STATE] == CLOSED else self._close(now)
+        ints[BREAKER_STREAK] = 0
+        ints[BREAKER_TICK] = self._tick(now)
+        return None if ints[BREAKER] == CLOSED else self._close(now)
 
     def forgive(self) -> None:
         """Forget how often it has opened: the backend was gone, and is back."""
-        self._ints[TRIPS] = 0
+        self._ints[BREAKER_TRIPS] = 0
 
     def _close(self, now: float) -> BreakerChange:
         ints = self._ints
-        ints[PROBE] = ints[STREAK] = 0
-        self._reals[UNTIL] = now
-        ints[STATE] = CLOSED
+        ints[BREAKER_PROBE] = ints[BREAKER_STREAK] = 0
+        self._reals[BREAKER_UNTIL] = now
+        ints[BREAKER] = CLOSED
         return "closed"
 
     def failed(
@@ -189,19 +195,19 @@ class Breaker:
         is not ejected; the failure counts all the same. Asked only when it matters, for it looks at all backends.
         """
         ints = self._ints
-        state = ints[STATE]
+        state = ints[BREAKER]
         if state != CLOSED:
             return self._open(now, rng, state, AGAIN) if ticket > 0 and state == HALF_OPEN else None
         part = self._part(now)
         self._own[WINDOW_REQUESTS + part] += 1
         self._own[WINDOW_FAILURES + part] += 1
         if not ratio_only:
-            ints[STREAK] += 1
-        one_too_many = not ratio_only and ints[STREAK] >= self.policy.failures
+            ints[BREAKER_STREAK] += 1
+        one_too_many = not ratio_only and ints[BREAKER_STREAK] >= self.policy.failures
         if (one_too_many or self._ratio_reached(now)) and not must_stay():
             requests, failures = self.counted(now)
             row, ratio = (
-                f"{ints[STREAK]} failures in a row",
+                f"{ints[BREAKER_STREAK]} failures in a row",
                 f"{failures} of {requests} requests failed in {self.policy.window_s:g} s",
             )
             return self._open(now, rng, state, row if one_too_many else ratio)
@@ -217,32 +223,32 @@ class Breaker:
         what it did would fall to the others: their slots are next.) must_stay: as for `failed`.
         """
         ints = self._ints
-        state = ints[STATE]
+        state = ints[BREAKER]
         if state != CLOSED:
             return self._open(now, rng, state, AGAIN) if ticket > 0 and state == HALF_OPEN else None
-        if not ints[STREAK]:
+        if not ints[BREAKER_STREAK]:
             self._reals[OUTRUN_SINCE] = now
-        ints[STREAK] += 1
+        ints[BREAKER_STREAK] += 1
         lasting = now - self._reals[OUTRUN_SINCE] >= LEAST_OUTRUN_S
-        if lasting and ints[STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
-            return self._open(now, rng, state, f"{ints[STREAK]} requests in a row were answered elsewhere before it did")
+        if lasting and ints[BREAKER_STREAK] >= max(self.policy.failures, LEAST_OUTRUN) and not must_stay():
+            return self._open(now, rng, state, f"{ints[BREAKER_STREAK]} requests in a row were answered elsewhere before it did")
         return None
 
     @property
     def streak(self) -> int:
         """How often in a row it has failed or was outrun."""
-        return self._ints[STREAK]
+        return self._ints[BREAKER_STREAK]
 
     def abandoned(self, now: float, ticket: int = 0) -> None:
         """Take in that the client left, which is no evidence; if it was the probe, the next lease is."""
-        if ticket and ticket == self._ints[PROBE]:
-            self._ints[PROBE] = 0
-            self._reals[UNTIL] = now
+        if ticket and ticket == self._ints[BREAKER_PROBE]:
+            self._ints[BREAKER_PROBE] = 0
+            self._reals[BREAKER_UNTIL] = now
 
     def forget(self) -> None:
         """Close it, with nothing counted: another server has taken the place of the one that all this was about."""
         ints = self._ints
-        ints[STATE] = ints[PROBE] = ints[TRIPS] = ints[STREAK] = 0
+        ints[BREAKER] = ints[BREAKER_PROBE] = ints[BREAKER_TRIPS] = ints[BREAKER_STREAK] = 0
         for row in self._rows:
             row[WINDOW_TICK] = 0
 
@@ -253,7 +259,7 @@ class Breaker:
     def counted(self, now: float) -> tuple[int, int]:
         """Return how many requests and failures all workers have counted in the window, since it last opened."""
         tick = self._tick(now)
-        opened = self._ints[OPENED_TICK]
+        opened = self._ints[BREAKER_TICK]
         oldest = tick - WINDOW_PARTS + 1
         if oldest <= opened <= tick:  # else it was long ago, or in ticks of another window_s
             oldest = opened + 1
@@ -273,26 +279,26 @@ class Breaker:
     def _open(self, now: float, rng: Random, before: int, why: str) -> BreakerChange | None:
         ints = self._ints
         with self.try_exclusive() as exclusive:
-            if not exclusive or ints[STATE] != before:
+            if not exclusive or ints[BREAKER] != before:
                 return None
             self.why = why
-            ints[STREAK] = 0
-            ints[OPENED_TICK] = self._tick(now)
+            ints[BREAKER_STREAK] = 0
+            ints[BREAKER_TICK] = self._tick(now)
             if self.policy.observe:
-                ints[PROBE] = ints[TRIPS] = ints[STATE] = 0
+                ints[BREAKER_PROBE] = ints[BREAKER_TRIPS] = ints[BREAKER] = 0
                 return "observed"
-            ints[PROBE] = 0
+            ints[BREAKER_PROBE] = 0
             if before == CLOSED:
-                ints[TRIPS] = max(0, ints[TRIPS] - int((now - self._reals[UNTIL]) / self.policy.window_s))
-            ints[TRIPS] += 1
+                ints[BREAKER_TRIPS] = max(0, ints[BREAKER_TRIPS] - int((now - self._reals[BREAKER_UNTIL]) / self.policy.window_s))
+            ints[BREAKER_TRIPS] += 1
             half = self._pause_s() / 2
-            self._reals[UNTIL] = now + half + rng.random() * half
-            ints[STATE] = OPEN
+            self._reals[BREAKER_UNTIL] = now + half + rng.random() * half
+            ints[BREAKER] = OPEN
             return "opened"
 
     def _pause_s(self) -> float:
         policy = self.policy
-        doublings = min(self._ints[TRIPS] - 1, MAX_DOUBLINGS)
+        doublings = min(self._ints[BREAKER_TRIPS] - 1, MAX_DOUBLINGS)
         return min(policy.open_s * 2.0**doublings, policy.max_open_s)
 
     def _tick(self, now: float) -> int:

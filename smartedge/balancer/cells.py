@@ -1,8 +1,8 @@
 """The layout of a row: what each 64-bit cell of one backend's numbers holds.
 
-A backend has a row in every worker's slot of the board, which that worker alone writes (`Cell`, then one cell
+A backend has a row in every worker's slot of the board, which that worker alone writes (OWN_CELLS, then one cell
 for each status code, the parts of the breaker's window, the buckets of two histograms), and one row that all
-workers share (`Shared`), where the last one to write a cell is right. Both are seen twice over the same bytes:
+workers share (SHARED_CELLS), where the last one to write a cell is right. Both are seen twice over the same bytes:
 as signed integers ("q") and, for the few cells that say so, as doubles ("d"). A bucket holds its own count,
 not the cumulative one, and its bound belongs to it (Prometheus' `le`).
 """
@@ -11,98 +11,92 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from enum import IntEnum, unique
 from http import HTTPStatus
 from typing import Final
 
+# A worker's own row: every cell counts up, but for those in GAUGES.
+IN_FLIGHT: Final = 0
+LEASES: Final = 1
+OK: Final = 2
+FAILED: Final = 3
+ABANDONED: Final = 4
+RETRIES: Final = 5
+BYTES_IN: Final = 6
+BYTES_OUT: Final = 7
+CONNECTS: Final = 8
+WAITING_SINCE: Final = 9  # seconds, double: when the oldest lease began that waits for its answer; 0.0 for none
+LATENCY_SUM: Final = 10  # seconds, double
+DURATION_SUM: Final = 11  # seconds, double
+TUNNELS: Final = 12  # open now
+EJECTED: Final = 13  # times that this worker ejected it
+OBSERVED: Final = 14  # times that it would have, if it were to do more than observe
+HEDGES: Final = 15  # tries begun beside one that was late
+HEDGES_WON: Final = 16  # those of them whose answer was used
+QUEUED: Final = 17  # the edge's own row: requests that wait now until a backend is not full
+QUEUE_REFUSED: Final = 18  # the edge's own row: those that waited in vain, or found the queue full
+RATE_LIMITED: Final = 19  # the edge's own row: requests beyond their client's rate
+GENERATION: Final = 20  # the edge's own row: number of the configuration that this worker has applied
+SHOWN_AT: Final = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
+STRATEGY_FALLBACKS: Final = 22  # the edge's own row: picks by round robin because a user's strategy failed
+EXCUSED: Final = 23  # failures that are not held against it: all fail alike, or nobody else was asked
+LOG_LINES_LOST: Final = 24  # the edge's own row: lines of log and console that could not be written
+OVERDUE: Final = 25  # requests now that wait on it for longer than others take
 
-@unique
-class Cell(IntEnum):
-    """The numbered cells of a worker's own row; every one counts up, but for those in GAUGES."""
+OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
+"""The numbered cells of a worker's own row, by name."""
 
-    IN_FLIGHT = 0
-    LEASES = 1
-    OK = 2
-    FAILED = 3
-    ABANDONED = 4
-    RETRIES = 5
-    BYTES_IN = 6
-    BYTES_OUT = 7
-    CONNECTS = 8
-    WAITING_SINCE = 9  # seconds, double: when the oldest lease began that waits for its answer; 0.0 for none
-    LATENCY_SUM = 10  # seconds, double
-    DURATION_SUM = 11  # seconds, double
-    TUNNELS = 12  # open now
-    EJECTED = 13  # times that this worker ejected it
-    OBSERVED = 14  # times that it would have, if it were to do more than observe
-    HEDGES = 15  # tries begun beside one that was late
-    HEDGES_WON = 16  # those of them whose answer was used
-    QUEUED = 17  # the edge's own row: requests that wait now until a backend is not full
-    QUEUE_REFUSED = 18  # the edge's own row: those that waited in vain, or found the queue full
-    RATE_LIMITED = 19  # the edge's own row: requests beyond their client's rate
-    GENERATION = 20  # the edge's own row: number of the configuration that this worker has applied
-    SHOWN_AT = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
-    STRATEGY_FALLBACKS = 22  # the edge's own row: picks by round robin because a user's strategy failed
-    EXCUSED = 23  # failures that are not held against it: all fail alike, or nobody else was asked
-    LOG_LINES_LOST = 24  # the edge's own row: lines of log and console that could not be written
-    OVERDUE = 25  # requests now that wait on it for longer than others take
-
-
-GAUGES: Final = tuple(
-    map(int, (Cell.IN_FLIGHT, Cell.WAITING_SINCE, Cell.TUNNELS, Cell.QUEUED, Cell.GENERATION, Cell.SHOWN_AT, Cell.OVERDUE)),
-)
+GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SHOWN_AT, OVERDUE)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
-REAL_CELLS: Final = (int(Cell.WAITING_SINCE), int(Cell.LATENCY_SUM), int(Cell.DURATION_SUM), int(Cell.SHOWN_AT))
+REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, SHOWN_AT)
+"""The cells that are doubles."""
 
+# The row that all workers share; zero is what a cell holds at first.
+KNOWN: Final = 0  # 1 as soon as a worker has written what it knows
+HEALTH: Final = 1  # see health.STATES
+BREAKER: Final = 2  # see breaker.STATES
+BREAKER_UNTIL: Final = 3  # seconds, double: when the next probe may begin; while it is closed, since when
+BREAKER_TRIPS: Final = 4  # times that it opened which are not forgotten yet
+BREAKER_TICKETS: Final = 5  # the number of the last probe
+BREAKER_PROBE: Final = 6  # the number of the probe under way
+BREAKER_STREAK: Final = 7  # failures in a row
+BREAKER_TICK: Final = 8  # when it last opened, in parts of its window: what is older no longer counts
+EWMA: Final = 9  # seconds, double: the mean when it was last stored, not decayed
+EWMA_AT: Final = 10  # seconds, double: when that was
+STATE: Final = 11  # see backend.STATES
+WEIGHT: Final = 12  # the operator's, instead of the file's; 0 for the file's, and -1 for a weight of 0
+IN_SERVICE_SINCE: Final = 13  # seconds, double: when it came, or came back; slow start counts from here
+CHECK_AT: Final = 14  # seconds, double: when the latest probe ended; 0.0 for none
+CHECK_TOOK: Final = 15  # seconds, double
+CHECK_OK: Final = 16
+CHECK_STATUS: Final = 17  # 0 without an HTTP answer
+EPOCH: Final = 18  # the edge's own row: another number whenever the candidates may be others
+DRAINING: Final = 19  # the edge's own row: 1 while it is a lame duck
+HEALTH_STREAK: Final = 20  # probes in a row that contradict HEALTH
+NUDGED: Final = 21  # changes whenever traffic wants it to be probed soon
+FAILED_AT: Final = 22  # seconds, double: when it last failed, until that is forgiven; 0.0 without one
+CAP: Final = 23  # double: the adaptive cap of requests in flight; 0.0 before it has moved
+CAP_BASE: Final = 24  # seconds, double: the latency without a queue; 0.0 if unknown
+CAP_BASE_AT: Final = 25  # seconds, double: when that was measured
+CAP_LOOKS_UNTIL: Final = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
+EWMA_BEFORE: Final = 27  # seconds, double: the mean before it failed
+OUTRUN_SINCE: Final = 28  # seconds, double: when the first of the failures in a row was that it was outrun
+HEARD_AT: Final = 29  # seconds, double: when an answer last began; 0.0 for none yet
+PACE: Final = 30  # double: the mean of the latencies' logarithms (`pace`)
+PACE_VARIANCE: Final = 31  # double: their variance
+PACE_WEIGHT: Final = 32  # double: how many answers that mean was worth at PACE_AT
+PACE_AT: Final = 33  # seconds, double: when an answer was last merged into it
+PACE_SEEN: Final = 34  # answers since it was last forgotten
+DOWN_SINCE: Final = 35  # seconds, double: when its probes last called it unhealthy
+DROWNING_SINCE: Final = 36  # the edge's own row, seconds, double: since when the pool drowns; 0.0 while it does not
+DROWNING_USUAL: Final = 37  # the edge's own row, seconds, double: what an answer usually takes
+DROWNING_NOW: Final = 38  # the edge's own row, seconds, double: what it takes now
+SILENT_SINCE: Final = 39  # seconds, double: since when it leaves requests unanswered that others answer; 0.0 if it does not
 
-@unique
-class Shared(IntEnum):
-    """The cells of the row that all workers share; zero is what they hold at first."""
+SHARED_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int and name not in OWN_CELLS}
+"""The numbered cells of the shared row, by name."""
 
-    KNOWN = 0  # 1 as soon as a worker has written what it knows
-    HEALTH = 1  # see health.STATES
-    BREAKER = 2  # see breaker.STATES
-    BREAKER_UNTIL = 3  # seconds, double: when the next probe may begin; while it is closed, since when
-    BREAKER_TRIPS = 4  # times that it opened which are not forgotten yet
-    BREAKER_TICKETS = 5  # the number of the last probe
-    BREAKER_PROBE = 6  # the number of the probe under way
-    BREAKER_STREAK = 7  # failures in a row
-    BREAKER_TICK = 8  # when it last opened, in parts of its window: what is older no longer counts
-    EWMA = 9  # seconds, double: the mean when it was last stored, not decayed
-    EWMA_AT = 10  # seconds, double: when that was
-    STATE = 11  # see backend.STATES
-    WEIGHT = 12  # the operator's, instead of the file's; 0 for the file's, and -1 for a weight of 0
-    IN_SERVICE_SINCE = 13  # seconds, double: when it came, or came back; slow start counts from here
-    CHECK_AT = 14  # seconds, double: when the latest probe ended; 0.0 for none
-    CHECK_TOOK = 15  # seconds, double
-    CHECK_OK = 16
-    CHECK_STATUS = 17  # 0 without an HTTP answer
-    EPOCH = 18  # the edge's own row: another number whenever the candidates may be others
-    DRAINING = 19  # the edge's own row: 1 while it is a lame duck
-    HEALTH_STREAK = 20  # probes in a row that contradict HEALTH
-    NUDGED = 21  # changes whenever traffic wants it to be probed soon
-    FAILED_AT = 22  # seconds, double: when it last failed, until that is forgiven; 0.0 without one
-    CAP = 23  # double: the adaptive cap of requests in flight; 0.0 before it has moved
-    CAP_BASE = 24  # seconds, double: the latency without a queue; 0.0 if unknown
-    CAP_BASE_AT = 25  # seconds, double: when that was measured
-    CAP_LOOKS_UNTIL = 26  # seconds, double: until when it is measured anew; 0.0 while it is not
-    OUTRUN_SINCE = 28  # seconds, double: when the first of the failures in a row was that it was outrun
-    HEARD_AT = 29  # seconds, double: when an answer last began; 0.0 for none yet
-    EWMA_BEFORE = 27  # seconds, double: the mean before it failed
-    PACE = 30  # double: the mean of the latencies' logarithms (`pace`)
-    PACE_VARIANCE = 31  # double: their variance
-    PACE_WEIGHT = 32  # double: how many answers that mean was worth at PACE_AT
-    PACE_AT = 33  # seconds, double: when an answer was last merged into it
-    PACE_SEEN = 34  # answers since it was last forgotten
-    DROWNING_SINCE = 36  # the edge's own row, seconds, double: since when the pool drowns; 0.0 while it does not
-    DROWNING_USUAL = 37  # the edge's own row, seconds, double: what an answer usually takes
-    DROWNING_NOW = 38  # the edge's own row, seconds, double: what it takes now
-    SILENT_SINCE = 39  # seconds, double: since when it leaves requests unanswered that others answer; 0.0 if it does not
-    DOWN_SINCE = 35  # seconds, double: when its probes last called it unhealthy
-
-
-CHECK_DETAIL: Final = slice(max(Shared) + 1, max(Shared) + 33)
+CHECK_DETAIL: Final = slice(len(SHARED_CELLS), len(SHARED_CELLS) + 32)
 """The shared cells that hold the latest probe's one line for people: 256 bytes of UTF-8, filled up with NUL."""
 
 WINDOW_PARTS: Final = 10
@@ -117,7 +111,7 @@ LATENCY_BOUNDS_S: Final = tuple(1e-4 * 2 ** (step / 2) for step in range(40))
 DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """The bounds that Prometheus' own clients use by default."""
 
-_CODES = len(Cell)
+_CODES = len(OWN_CELLS)
 WINDOW_TICK: Final = _CODES + len(CODE_LABELS)
 WINDOW_REQUESTS: Final = WINDOW_TICK + 1
 WINDOW_FAILURES: Final = WINDOW_REQUESTS + WINDOW_PARTS
@@ -134,12 +128,12 @@ DURATION_CELLS: Final = slice(_DURATION, ROW_CELLS)
 
 LAYOUT: Final = ",".join(
     (
-        *(cell.name for cell in Cell),
+        *OWN_CELLS,
         *CODE_LABELS,
         f"window {WINDOW_PARTS}",
         *(f"latency {bound:g}" for bound in (*LATENCY_BOUNDS_S, float("inf"))),
         *(f"duration {bound:g}" for bound in (*DURATION_BOUNDS_S, float("inf"))),
-        *(f"shared {cell.name}" for cell in Shared),
+        *(f"shared {name}" for name in SHARED_CELLS),
         f"detail {CHECK_DETAIL.stop - CHECK_DETAIL.start}",
     )
 )

@@ -13,7 +13,7 @@ from math import exp
 from typing import Final, Literal
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import DROWNING_NOW, DROWNING_SINCE, DROWNING_USUAL
 from smartedge.balancer.learned import Learned
 
 TIMES: Final = 10.0
@@ -26,9 +26,6 @@ LASTING: Final = 5
 FORGOTTEN: Final = 1.001
 """What a second makes of the usual time: after some ten minutes twice as much is usual, too."""
 
-SINCE: Final = int(Shared.DROWNING_SINCE)
-USUAL: Final = int(Shared.DROWNING_USUAL)
-NOW: Final = int(Shared.DROWNING_NOW)
 
 Change = Literal["began", "ended"]
 
@@ -71,27 +68,27 @@ class DrowningDetector:
         now_s = exp(known[(len(known) - 1) // 4])
         self._usual_s = min(self._usual_s * FORGOTTEN, now_s) if self._usual_s else now_s
         is_slow = now_s >= max(TIMES * self._usual_s, LEAST_S)
-        if reals[SINCE]:
-            reals[NOW] = now_s
+        if reals[DROWNING_SINCE]:
+            reals[DROWNING_NOW] = now_s
             return None if is_slow else self._end()
         self._in_row = self._in_row + 1 if is_slow else 0
         if self._in_row < LASTING:
             return None
-        reals[SINCE], reals[USUAL], reals[NOW] = now, self._usual_s, now_s
+        reals[DROWNING_SINCE], reals[DROWNING_USUAL], reals[DROWNING_NOW] = now, self._usual_s, now_s
         return "began"
 
     def _end(self) -> Change | None:
         self._in_row = 0
         reals = self._edge_row.shared_reals
-        was = reals[SINCE]
-        reals[SINCE] = 0.0
+        was = reals[DROWNING_SINCE]
+        reals[DROWNING_SINCE] = 0.0
         return "ended" if was else None
 
 
 def drowning(edge_row: Learned) -> Drowning | None:
     """Return what any worker has found; None while all is well."""
     reals = edge_row.shared_reals
-    return Drowning(reals[SINCE], reals[USUAL], reals[NOW]) if reals[SINCE] else None
+    return Drowning(reals[DROWNING_SINCE], reals[DROWNING_USUAL], reals[DROWNING_NOW]) if reals[DROWNING_SINCE] else None
 
 
 def sentence(found: Drowning | None, *, capped: bool) -> str:

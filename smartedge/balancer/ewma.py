@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import exp
 
-from smartedge.balancer.cells import Row, Shared, private_row
+from smartedge.balancer.cells import EWMA, EWMA_AT, EWMA_BEFORE, FAILED_AT, Row, private_row
 
 TAU_S = 10.0
 """Time in which a mean that nothing confirms falls to 1/e of itself."""
@@ -21,12 +21,6 @@ MAX_DOUBLINGS = 30
 
 RETRY_AFTER_MAX_S = 300.0
 """The most that a backend's own Retry-After can count as."""
-
-
-EWMA = int(Shared.EWMA)
-EWMA_AT = int(Shared.EWMA_AT)
-EWMA_BEFORE = int(Shared.EWMA_BEFORE)
-FAILED_AT = int(Shared.FAILED_AT)
 
 
 class PeakEwma:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from smartedge.balancer.cells import Row, Shared, private_row
+from smartedge.balancer.cells import HEALTH, HEALTH_STREAK, Row, private_row
 
 HealthState = Literal["unknown", "healthy", "unhealthy"]
 HealthChange = Literal["up", "down"]
@@ -75,9 +75,6 @@ TRANSITIONS: Final[dict[tuple[HealthState, bool], Transition]] = {
 
 STATES: Final[tuple[HealthState, ...]] = ("unknown", "healthy", "unhealthy")
 """What the shared cell's numbers mean."""
-
-HEALTH = int(Shared.HEALTH)
-HEALTH_STREAK = int(Shared.HEALTH_STREAK)
 
 
 class Health:

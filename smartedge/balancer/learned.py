@@ -8,16 +8,31 @@ from typing import Any, Final, Protocol
 from smartedge.balancer.adaptive_cap import AdaptiveCap
 from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
 from smartedge.balancer.cells import (
+    BYTES_IN,
+    BYTES_OUT,
+    CHECK_AT,
     CHECK_DETAIL,
+    CHECK_OK,
+    CHECK_STATUS,
+    CHECK_TOOK,
+    DOWN_SINCE,
+    DURATION_SUM,
     GAUGES,
+    HEARD_AT,
+    IN_FLIGHT,
+    IN_SERVICE_SINCE,
+    KNOWN,
+    NUDGED,
     REAL_CELLS,
     ROW_CELLS,
+    SILENT_SINCE,
+    STATE,
+    WAITING_SINCE,
+    WEIGHT,
     WINDOW_FAILURES,
     WINDOW_REQUESTS,
     WINDOW_TICK,
-    Cell,
     Row,
-    Shared,
     code_cell,
     duration_cell,
     private_row,
@@ -27,24 +42,6 @@ from smartedge.balancer.health import Health, HealthChange, HealthPolicy
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
-# Plain integers: reading a member of an enum costs more than the addition it is for.
-IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
-WAITING_SINCE: Final = int(Cell.WAITING_SINCE)
-BYTES_IN: Final = int(Cell.BYTES_IN)
-BYTES_OUT: Final = int(Cell.BYTES_OUT)
-DURATION_SUM: Final = int(Cell.DURATION_SUM)
-KNOWN: Final = int(Shared.KNOWN)
-STATE: Final = int(Shared.STATE)
-WEIGHT: Final = int(Shared.WEIGHT)
-IN_SERVICE_SINCE: Final = int(Shared.IN_SERVICE_SINCE)
-HEARD_AT: Final = int(Shared.HEARD_AT)
-CHECK_AT: Final = int(Shared.CHECK_AT)
-NUDGED: Final = int(Shared.NUDGED)
-CHECK_TOOK: Final = int(Shared.CHECK_TOOK)
-CHECK_OK: Final = int(Shared.CHECK_OK)
-CHECK_STATUS: Final = int(Shared.CHECK_STATUS)
-DOWN_SINCE: Final = int(Shared.DOWN_SINCE)
-SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 

@@ -6,22 +6,12 @@ from typing import Any, Final, Literal
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.cells import Cell, Shared, latency_cell
+from smartedge.balancer.cells import ABANDONED, EXCUSED, FAILED, HEARD_AT, IN_FLIGHT, LATENCY_SUM, OK, SILENT_SINCE, latency_cell
 from smartedge.balancer.evidence import OUTRUN
 
 Outcome = Literal["ok", "failed", "abandoned"]
 
 TOO_MANY_REQUESTS: Final = 429
-
-# Plain integers: reading a member of an enum costs more than the addition it is for.
-IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
-OK: Final = int(Cell.OK)
-FAILED: Final = int(Cell.FAILED)
-EXCUSED: Final = int(Cell.EXCUSED)
-ABANDONED: Final = int(Cell.ABANDONED)
-LATENCY_SUM: Final = int(Cell.LATENCY_SUM)
-HEARD_AT: Final = int(Shared.HEARD_AT)
-SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 
 
 class Lease:

@@ -13,7 +13,7 @@ from statistics import mean, median
 from typing import Final, Literal
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import LATENCY_CELLS, Cell, quantile
+from smartedge.balancer.cells import EXCUSED, FAILED, LATENCY_CELLS, OK, quantile
 
 MIN_OTHERS: Final = 2
 """With fewer to compare with, nobody can say which one is the outlier."""
@@ -89,7 +89,7 @@ class OutlierDetector:
                 if medians[backend] > policy.latency_factor * usual and medians[backend] - usual > NOTICEABLE_S:
                     found.append(Outlier(backend, "latency", medians[backend], usual))
         if policy.failure_ratio is not None:
-            ratios = {backend: (row[Cell.FAILED] - row[Cell.EXCUSED]) / _requests(row) for backend, row in gained.items()}
+            ratios = {backend: (row[FAILED] - row[EXCUSED]) / _requests(row) for backend, row in gained.items()}
             for backend, others in _others(ratios):
                 if ratios[backend] > mean(others) + policy.failure_ratio:
                     found.append(Outlier(backend, "failures", ratios[backend], mean(others)))
@@ -97,7 +97,7 @@ class OutlierDetector:
 
 
 def _requests(row: Sequence[float]) -> float:
-    return row[Cell.OK] + row[Cell.FAILED]
+    return row[OK] + row[FAILED]
 
 
 def _others(values: dict[Backend, float]) -> list[tuple[Backend, list[float]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import exp, log
 from typing import Final
 
-from smartedge.balancer.cells import Row, Shared, private_row
+from smartedge.balancer.cells import PACE, PACE_AT, PACE_SEEN, PACE_VARIANCE, PACE_WEIGHT, Row, private_row
 from smartedge.balancer.ewma import FAILURE_S
 
 KEPT: Final = 63 / 64
@@ -35,11 +35,6 @@ LEAST_SEEN: Final = 4
 LEAST_VARIANCE: Final = 0.05
 """However alike a few answers were, the next may differ by a quarter."""
 
-MEAN: Final = int(Shared.PACE)
-VARIANCE: Final = int(Shared.PACE_VARIANCE)
-WEIGHT: Final = int(Shared.PACE_WEIGHT)
-AT: Final = int(Shared.PACE_AT)
-SEEN: Final = int(Shared.PACE_SEEN)
 
 _LOG_FAILURE: Final = log(FAILURE_S)
 
@@ -85,50 +80,50 @@ class Pace:
         mean = self._sum / count
         variance = max(self._squares / count - mean * mean, 0.0)
         ints, reals = self.ints, self.reals
-        kept = max(KEPT**count, exp(min(reals[AT] - now, 0.0) / WINDOW_S))
+        kept = max(KEPT**count, exp(min(reals[PACE_AT] - now, 0.0) / WINDOW_S))
         before = self.weight(now) * kept * KEPT**self.passed
         self._count = self.passed = 0
         self._sum = self._squares = 0.0
         after = before + count
         fresh = count / after
-        step = mean - reals[MEAN]
-        reals[VARIANCE] = (1.0 - fresh) * (reals[VARIANCE] + fresh * step * step) + fresh * variance
-        reals[MEAN] += fresh * step
-        reals[WEIGHT] = after
-        reals[AT] = now
-        ints[SEEN] += count
+        step = mean - reals[PACE]
+        reals[PACE_VARIANCE] = (1.0 - fresh) * (reals[PACE_VARIANCE] + fresh * step * step) + fresh * variance
+        reals[PACE] += fresh * step
+        reals[PACE_WEIGHT] = after
+        reals[PACE_AT] = now
+        ints[PACE_SEEN] += count
 
     def forget(self) -> None:
         """Begin anew: another process answers from here on."""
         self._count = self.passed = 0
         self._sum = self._squares = 0.0
-        self.ints[SEEN] = 0
-        self.reals[WEIGHT] = self.reals[MEAN] = self.reals[VARIANCE] = self.reals[AT] = 0.0
+        self.ints[PACE_SEEN] = 0
+        self.reals[PACE_WEIGHT] = self.reals[PACE] = self.reals[PACE_VARIANCE] = self.reals[PACE_AT] = 0.0
 
     @property
     def known(self) -> bool:
         """Whether enough answers came to conclude anything."""
-        return self.ints[SEEN] >= LEAST_SEEN
+        return self.ints[PACE_SEEN] >= LEAST_SEEN
 
     @property
     def log_mean(self) -> float:
         """The mean of the logarithms."""
-        return self.reals[MEAN]
+        return self.reals[PACE]
 
     @property
     def variance(self) -> float:
         """The variance of the logarithms."""
-        return max(self.reals[VARIANCE], LEAST_VARIANCE)
+        return max(self.reals[PACE_VARIANCE], LEAST_VARIANCE)
 
     @property
     def at(self) -> float:
         """When an answer was last merged."""
-        return self.reals[AT]
+        return self.reals[PACE_AT]
 
     def weight(self, now: float) -> float:
         """How many answers the mean is worth now."""
         reals = self.reals
-        return reals[WEIGHT] * exp(min(reals[AT] - now, 0.0) / TRUSTED_S)
+        return reals[PACE_WEIGHT] * exp(min(reals[PACE_AT] - now, 0.0) / TRUSTED_S)
 
     def counted(self, now: float) -> float:
         """How many independent answers the mean is worth now; its standard error is the root of variance by that."""

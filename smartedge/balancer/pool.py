@@ -16,12 +16,12 @@ from typing import Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
 from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, no_backend, untried
-from smartedge.balancer.cells import Cell, Shared
+from smartedge.balancer.cells import EJECTED, EPOCH, IN_FLIGHT, LEASES, OBSERVED, SILENT_SINCE, STATE, WEIGHT
 from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
-from smartedge.balancer.silence import LEAST_S, SILENT_SINCE, Fallen, Silence, late
+from smartedge.balancer.silence import LEAST_S, Fallen, Silence, late
 from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import Strategy
 from smartedge.balancer.trace import Trace
@@ -33,15 +33,6 @@ WARM_UP_STEPS: Final = 20
 
 SESSION_S: Final = 3.0
 """So long is a silent backend asked for its own sessions: its pause is likely to be over by then."""
-
-# Plain integers: reading a member of an enum costs more than the addition it is for.
-IN_FLIGHT: Final = int(Cell.IN_FLIGHT)
-LEASES: Final = int(Cell.LEASES)
-EJECTED: Final = int(Cell.EJECTED)
-OBSERVED: Final = int(Cell.OBSERVED)
-EPOCH: Final = int(Shared.EPOCH)
-STATE: Final = int(Shared.STATE)
-WEIGHT: Final = int(Shared.WEIGHT)
 
 
 class Pool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, Shared
+from smartedge.balancer.cells import OVERDUE, SILENT_SINCE
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.kinds import KNOWN, WIDE, Kind
 
@@ -47,9 +47,6 @@ LEAST_PATIENCE_S: Final = 0.02
 
 LATER_S: Final = 1.0
 """A request of a kind that is not known is looked at again after this time."""
-
-OVERDUE: Final = int(Cell.OVERDUE)
-SILENT_SINCE: Final = int(Shared.SILENT_SINCE)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, Shared
+from smartedge.balancer.cells import CONNECTS, STATE, WEIGHT
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem
@@ -25,8 +25,6 @@ from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
 
-_CONNECTS = int(Cell.CONNECTS)
-_STATE, _WEIGHT = int(Shared.STATE), int(Shared.WEIGHT)
 
 FIRST_S = 1.0
 """How long the start and a reload wait for names that nobody has looked up yet."""
@@ -225,15 +223,15 @@ def _like_its_siblings(learned: Learned, spec: BackendSpec, before: Sequence[Bac
     """Have a new address of a name be what the operator has said of all its others."""
     said = {_said(backend) for backend in before if backend.spec.entry == spec.entry}
     if len(said) == 1:
-        learned.shared[_STATE], learned.shared[_WEIGHT] = said.pop()
+        learned.shared[STATE], learned.shared[WEIGHT] = said.pop()
     elif said:  # each something else: the file's word
-        learned.shared[_STATE] = STATES.index(spec.state)
+        learned.shared[STATE] = STATES.index(spec.state)
     return learned
 
 
 def _said(backend: Backend) -> tuple[int, int]:
-    return backend.learned.shared[_STATE], backend.learned.shared[_WEIGHT]
+    return backend.learned.shared[STATE], backend.learned.shared[WEIGHT]
 
 
 def _counter(learned: Learned) -> Any:
-    return lambda: learned.add(_CONNECTS)
+    return lambda: learned.add(CONNECTS)

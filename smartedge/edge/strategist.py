@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import STRATEGY_FALLBACKS
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
@@ -17,8 +17,6 @@ log = logging.getLogger("smartedge")
 
 TELL_EVERY_S = 60.0
 """One kind of trouble is logged once a minute; the metric counts every pick."""
-
-_FALLBACKS = int(Cell.STRATEGY_FALLBACKS)
 
 
 class Strategist:
@@ -51,7 +49,7 @@ class Strategist:
         if not isinstance(strategy, Guarded):
             return
         for trouble in strategy.troubles():
-            self._own.add(_FALLBACKS, trouble.picks)
+            self._own.add(STRATEGY_FALLBACKS, trouble.picks)
             if now - self._told_at.get(trouble.kind, -inf) >= TELL_EVERY_S:
                 self._told_at[trouble.kind] = now
                 log.warning("strategy failed: %s: %s (%d picks by round robin)", strategy.name, trouble.detail, trouble.picks)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from smartedge.balancer.cells import LAYOUT, ROW_CELLS, Shared
+from smartedge.balancer.cells import DRAINING, LAYOUT, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.config.model import ConfigError
@@ -28,8 +28,6 @@ log = logging.getLogger("smartedge")
 
 AGAIN_S = 1.0
 """How long a worker that can't join an edge which serves holds up the next try."""
-
-_DRAINING = int(Shared.DRAINING)
 
 
 class Team:
@@ -95,11 +93,11 @@ class Team:
     @property
     def draining(self) -> bool:
         """Whether those in front of the edge should send it nothing more: this worker stops, or the operator wants that."""
-        return self.stopping or bool(self._own.shared[_DRAINING])
+        return self.stopping or bool(self._own.shared[DRAINING])
 
     def drain(self, draining: bool) -> None:
         """Let all workers say that they are draining, and serve on; or take it back."""
-        self._own.shared[_DRAINING] = draining
+        self._own.shared[DRAINING] = draining
 
 
 def give_up(error: Exception, env: Mapping[str, str]) -> NoReturn:

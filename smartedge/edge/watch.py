@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import OBSERVED
 from smartedge.balancer.drowning import DrowningDetector, drowning, sentence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierDetector
@@ -13,8 +13,6 @@ from smartedge.config.model import Config
 from smartedge.edge import announce
 
 log = logging.getLogger("smartedge")
-
-_OBSERVED = int(Cell.OBSERVED)
 
 
 class Watch:
@@ -31,7 +29,7 @@ class Watch:
         policy = config.outlier_policy
         for found in self._outliers.look(self._pool.backends, policy, now):
             if policy.observe:
-                found.backend.learned.add(_OBSERVED)
+                found.backend.learned.add(OBSERVED)
                 announce.outlier(found.backend, found)
             elif change := self._pool.eject(found.backend, now, policy.max_ejected_ratio, f"an outlier: {found}"):
                 announce.breaker_changed(found.backend, change)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import CODE_CELLS, LATENCY_CELLS, Cell
+from smartedge.balancer.cells import CODE_CELLS, FAILED, LATENCY_CELLS
 
 TICK_S = 10.0
 WINDOW_S = 60.0
@@ -73,4 +73,4 @@ class Recent:
 
 def counted(row: Sequence[float]) -> Counted:
     """Read what is counted out of a row."""
-    return Counted(sum(row[CODE_CELLS]), row[Cell.FAILED], row[LATENCY_CELLS])
+    return Counted(sum(row[CODE_CELLS]), row[FAILED], row[LATENCY_CELLS])

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import LOG_LINES_LOST
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.http.request import Request
@@ -15,8 +15,6 @@ from smartedge.observe.log_writer import LOST
 from smartedge.proxy.exchange import Exchange
 
 log = logging.getLogger("smartedge")
-
-_LOG_LINES_LOST = int(Cell.LOG_LINES_LOST)
 
 
 class RequestLog:
@@ -59,7 +57,7 @@ class RequestLog:
             log.error("%s", trouble)
         if lost := LOST.total - self._counted:
             self._counted += lost
-            own.add(_LOG_LINES_LOST, lost)
+            own.add(LOG_LINES_LOST, lost)
 
     def flush(self, wait_s: float) -> bool:
         """Wait until all is written, for so many seconds at most."""

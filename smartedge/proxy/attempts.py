@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import HEDGES, RETRIES
 from smartedge.balancer.errors import BackendError, BackendTimeout, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from smartedge.proxy.forward import Forwarder
     from smartedge.proxy.hedge import Race
     from smartedge.proxy.queue import Waiter
-
-_RETRIES, _HEDGES = int(Cell.RETRIES), int(Cell.HEDGES)
 
 
 class Attempts:
@@ -292,7 +290,7 @@ class Attempts:
                 raise error from None
             none_left.detail = f"{error.detail} No other backend is available ({none_left.detail})."
             raise
-        self._begun(lease, _RETRIES)
+        self._begun(lease, RETRIES)
         return lease
 
     def _lease_instead_of(self, lease: Lease, answer: Answer) -> Lease | None:
@@ -308,7 +306,7 @@ class Attempts:
         except NoBackend:
             tries.in_vain(now)
             return None
-        self._begun(another, _RETRIES)
+        self._begun(another, RETRIES)
         return another
 
     def lease_for_hedge(self, now: float) -> Lease | None:
@@ -323,7 +321,7 @@ class Attempts:
             return None
         self.attempts += 1
         self.hedges += 1
-        self._begun(lease, _HEDGES)
+        self._begun(lease, HEDGES)
         return lease
 
     def _begun(self, lease: Lease, counter: int) -> None:
@@ -332,7 +330,7 @@ class Attempts:
         self._tries.begun(lease.backend)
         lease.backend.learned.add(counter)
         if self.trace is not None:
-            self.trace.began(lease, "retry" if counter == _RETRIES else "hedge")
+            self.trace.began(lease, "retry" if counter == RETRIES else "hedge")
 
     # ---- from outside ----
 
@@ -363,7 +361,7 @@ class Attempts:
             return
         if self.trace is not None:
             self.trace.ended(lease, now, "overdue")
-        self._begun(another, _RETRIES)
+        self._begun(another, RETRIES)
         self._moved_to = another
         self.lease = None
         forwarder = self._forwarder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import get_hub, getcurrent
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import HEDGES_WON
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.hedge_delay import UNKNOWN_S
@@ -31,8 +31,6 @@ TICK_S = 0.005
 
 SENDING_S = 0.1
 """How often a request whose body is still coming is looked at, in seconds."""
-
-_HEDGES_WON = int(Cell.HEDGES_WON)
 
 
 class Overtaken(Exception):
@@ -194,7 +192,7 @@ class Race:
             exchange.lease, exchange.outbound, answer = fallback
             return answer
         exchange.lease, exchange.outbound = winner.lease, winner.outbound
-        winner.lease.backend.learned.add(_HEDGES_WON)
+        winner.lease.backend.learned.add(HEDGES_WON)
         for runner in [runner for runner in self._runners if runner.lease.opened_at < winner.lease.opened_at]:
             self._runners.remove(runner)
             runner.greenlet.kill(block=False)

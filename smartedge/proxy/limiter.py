@@ -6,15 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import RATE_LIMITED
 from smartedge.balancer.errors import TooManyRequests
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.rate_limit import RateLimiter
 from smartedge.http.cookies import field
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import IsTrusted, client_address
-
-_RATE_LIMITED = int(Cell.RATE_LIMITED)
 
 
 class ClientLimiter:
@@ -29,7 +27,7 @@ class ClientLimiter:
         """Count a request; raises TooManyRequests when it is one too many."""
         wait_s = self._limiter.take(self._key_of(request), now)
         if wait_s:
-            self._edge.add(_RATE_LIMITED)
+            self._edge.add(RATE_LIMITED)
             policy = self._limiter.policy
             raise TooManyRequests(f"A client may send {policy.per_s:g} requests a second.", retry_after_s=wait_s)
 

@@ -19,7 +19,7 @@ from gevent import get_hub, getcurrent
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import may_return
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import CONNECTS, QUEUE_REFUSED, QUEUED
 from smartedge.balancer.errors import AllFull, ConnectFailed, EdgeError, NoBackend, SessionFull
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease
@@ -36,8 +36,6 @@ NUDGE_S = 0.25
 
 RETRY_AFTER_S = 1.0
 """What a client is told that found no room."""
-
-_QUEUED, _QUEUE_REFUSED, _CONNECTS = int(Cell.QUEUED), int(Cell.QUEUE_REFUSED), int(Cell.CONNECTS)
 
 
 class Waiter:
@@ -130,7 +128,7 @@ class Queue:
         if why is not None and not isinstance(why, AllFull) and not self._may_wait(request, failed, now):
             raise why
         edge = self._edge
-        waiting = sum(row[_QUEUED] for row in edge.rows)
+        waiting = sum(row[QUEUED] for row in edge.rows)
         if waiting >= self.size:
             return self._without_a_place(request, tried, why, waiting)
         request.queued = True
@@ -144,7 +142,7 @@ class Queue:
             self.places.append(place)
         else:
             self.places.appendleft(place)  # it has waited before
-        edge.add(_QUEUED)
+        edge.add(QUEUED)
         if why is None:
             get_hub().loop.run_callback(self._serve_all)  # those who came before may wait for what this one does not need
         elif not isinstance(why, AllFull):
@@ -153,7 +151,7 @@ class Queue:
             return place.wait()
         finally:
             request.place = None
-            edge.add(_QUEUED, -1)
+            edge.add(QUEUED, -1)
             if not place.settled:
                 place.settled = True  # Whoever looks takes it off.
 
@@ -238,7 +236,7 @@ class Queue:
         heard = 0.0
         for backend in self._pool.backends:
             learned = backend.learned
-            heard += learned.heard_at + sum(row[_CONNECTS] for row in learned.rows)
+            heard += learned.heard_at + sum(row[CONNECTS] for row in learned.rows)
         return heard
 
     def _without_a_place(self, request: Attempts, tried: Sequence[Backend], why: NoBackend | None, waiting: int) -> Lease:
@@ -251,7 +249,7 @@ class Queue:
                 why = full
         if why is not None and not isinstance(why, AllFull):
             raise why
-        self._edge.add(_QUEUE_REFUSED)
+        self._edge.add(QUEUE_REFUSED)
         detail = f"All backends are full, and {waiting} requests wait for them." if waiting else "All backends are full."
         raise AllFull(detail, retry_after_s=RETRY_AFTER_S)
 
@@ -297,7 +295,7 @@ class Queue:
         return True
 
     def _send_away(self, place: Waiter, error: NoBackend, now: float) -> None:
-        self._edge.add(_QUEUE_REFUSED)
+        self._edge.add(QUEUE_REFUSED)
         if place.away and place.until <= now:
             error.detail += f"; waited for {self.back_s:g} s"
         place.settle(None, error)

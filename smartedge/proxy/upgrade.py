@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import BYTES_IN, BYTES_OUT, TUNNELS
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.http.headers import TE_TRAILERS, tokens
 from smartedge.http.request import Request
@@ -25,8 +25,6 @@ NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
 
 _PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
 _CONTENT_LENGTH = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-_TUNNELS = int(Cell.TUNNELS)
-_BYTES_IN, _BYTES_OUT = int(Cell.BYTES_IN), int(Cell.BYTES_OUT)
 
 
 def exchange_for(forwarder: Forwarder, request: Request) -> Exchange:
@@ -138,18 +136,18 @@ class UpgradeExchange(Exchange):
             forwarder.events.breaker_changed(lease.backend, change)
 
         def count(bytes_in: int, bytes_out: int) -> None:
-            learned.add(_BYTES_IN, bytes_in)
-            learned.add(_BYTES_OUT, bytes_out)
+            learned.add(BYTES_IN, bytes_in)
+            learned.add(BYTES_OUT, bytes_out)
 
         learned.count(101, monotonic() - self.started, super().bytes_in, 0)
-        learned.add(_TUNNELS)
+        learned.add(TUNNELS)
         tunnel = self.tunnel = Tunnel(client, connection.wire, forwarder.plan.tunnel_idle_s, forwarder.plan.idle_s, count)
         forwarder.tunnels.add(tunnel, lease.backend.key)
         try:
             tunnel.run(early, connection.take_rest())
         finally:
             forwarder.tunnels.remove(tunnel)
-            learned.add(_TUNNELS, -1)
+            learned.add(TUNNELS, -1)
 
     def __next__(self) -> bytes:
         """Give the body, which a tunnel has none of: its bytes have gone their own way."""

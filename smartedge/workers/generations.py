@@ -2,7 +2,7 @@
 
 `generation.json` in the state directory is the truth: `{"generation": 17, "config": {...}}`, complete, with flags and
 variables laid over it, replaced whole. A worker that comes later starts from it, whatever the configuration file says by
-then. Each worker writes the number that it has applied into a cell of its own (`Cell.GENERATION`), so that whoever
+then. Each worker writes the number that it has applied into a cell of its own (`cells.GENERATION`), so that whoever
 reloads can wait for all of them. Reloads are serialised by `reload.lock`, which a worker that dies lets go of.
 """
 

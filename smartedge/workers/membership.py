@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import GENERATION, SHOWN_AT
 from smartedge.workers.board import Board, BoardError, Row, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
 from smartedge.workers.rows import EDGE_ROW, Rows, RowsError
 from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
 
 MAX_ROWS = 1024
-GENERATION = int(Cell.GENERATION)
-SHOWN_AT = int(Cell.SHOWN_AT)
 
 STARTING_S = 5.0
 """Workers that are younger than that may have been started together with this one."""

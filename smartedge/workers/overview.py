@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smartedge.balancer.cells import CODE_CELLS, Cell
+from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT
 from smartedge.workers.membership import Membership
-
-_IN_FLIGHT = int(Cell.IN_FLIGHT)
 
 
 def overview(place: Membership, now: float) -> list[Mapping[str, Any]]:
@@ -29,7 +27,7 @@ def overview(place: Membership, now: float) -> list[Mapping[str, Any]]:
             "generation": generations.get(slot, 0),
             "uptime_s": round(now - since, 3),
             "requests": sum(sum(row[CODE_CELLS]) for row in rows),
-            "in_flight": sum(row[_IN_FLIGHT] for row in rows),
+            "in_flight": sum(row[IN_FLIGHT] for row in rows),
             "memory_bytes": _resident_bytes(pid),
         }
         for slot, (pid, since) in sorted(place.live_since().items())

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from smartedge.admin.blueprint import make_admin
 from smartedge.admin.page import MAX_BODY_BYTES
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, latency_cell
+from smartedge.balancer.cells import FAILED, OK, latency_cell
 from smartedge.balancer.errors import EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -376,7 +376,7 @@ def test_an_answer_that_is_not_complete_everywhere_is_202(edge: SmallEdge, clien
 def serve(backend: Backend, requests: int, code: int = 200, latency_s: float = 0.01) -> None:
     for _ in range(requests):
         backend.learned.add(latency_cell(latency_s))
-        backend.learned.add(Cell.OK)
+        backend.learned.add(OK)
         backend.learned.count(code, latency_s, bytes_in=10, bytes_out=100)
 
 
@@ -508,7 +508,7 @@ def test_rates_and_shares_are_those_of_the_last_minute_and_not_since_the_start(e
     edge.recent.tick(1060.0, edge.pool.backends)
     serve(edge.backend("b1"), 90)
     serve(edge.backend("b2"), 30)
-    edge.backend("b2").learned.add(Cell.FAILED)
+    edge.backend("b2").learned.add(FAILED)
     edge.clock = 1090.0
     document = client.get("/api/status").get_json()
     assert document["recent"] == {"window_s": 30.0, "requests_per_s": 4.0, "failed_per_s": 0.033}

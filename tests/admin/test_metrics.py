@@ -10,7 +10,22 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from smartedge.admin.metrics import TABLE, BackendReading, Snapshot, exposition, make_registry
-from smartedge.balancer.cells import LATENCY_BOUNDS_S, Cell, latency_cell
+from smartedge.balancer.cells import (
+    CONNECTS,
+    EJECTED,
+    FAILED,
+    HEDGES,
+    HEDGES_WON,
+    IN_FLIGHT,
+    LATENCY_BOUNDS_S,
+    LATENCY_SUM,
+    QUEUE_REFUSED,
+    QUEUED,
+    RATE_LIMITED,
+    RETRIES,
+    TUNNELS,
+    latency_cell,
+)
 from smartedge.balancer.learned import Learned
 
 
@@ -29,19 +44,19 @@ def busy_edge() -> Snapshot:
         served.count(code, duration_s, bytes_in=10, bytes_out=100)
     for latency_s in (0.00005, 0.0001, 0.00011, 0.0002, 60.0, 100.0):
         served.add(latency_cell(latency_s))
-    served.reals[Cell.LATENCY_SUM] = 160.00046
+    served.reals[LATENCY_SUM] = 160.00046
     for cell, amount in (
-        (Cell.IN_FLIGHT, 3),
-        (Cell.FAILED, 2),
-        (Cell.RETRIES, 4),
-        (Cell.CONNECTS, 5),
-        (Cell.TUNNELS, 2),
-        (Cell.EJECTED, 6),
-        (Cell.HEDGES, 8),
-        (Cell.HEDGES_WON, 7),
+        (IN_FLIGHT, 3),
+        (FAILED, 2),
+        (RETRIES, 4),
+        (CONNECTS, 5),
+        (TUNNELS, 2),
+        (EJECTED, 6),
+        (HEDGES, 8),
+        (HEDGES_WON, 7),
     ):
         served.add(cell, amount)
-    for cell, amount in ((Cell.QUEUED, 9), (Cell.QUEUE_REFUSED, 10), (Cell.RATE_LIMITED, 11)):
+    for cell, amount in ((QUEUED, 9), (QUEUE_REFUSED, 10), (RATE_LIMITED, 11)):
         own.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import STATE
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import STATES, BackendSpec, State
@@ -41,4 +41,4 @@ def names(members: Sequence[Backend]) -> str:
 
 def set_state(one: Backend, wanted: State) -> None:
     """What the operator wants of a backend, said without a pool."""
-    one.learned.shared[Shared.STATE] = STATES.index(wanted)
+    one.learned.shared[STATE] = STATES.index(wanted)

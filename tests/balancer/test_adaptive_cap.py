@@ -6,8 +6,8 @@ from collections import deque
 
 import pytest
 
-from smartedge.balancer.adaptive_cap import BASE_S, FIRST, LEAST, LOOK_S, LOOKS_UNTIL, MOST, AdaptiveCap
-from smartedge.balancer.cells import private_row
+from smartedge.balancer.adaptive_cap import BASE_S, FIRST, LEAST, LOOK_S, MOST, AdaptiveCap
+from smartedge.balancer.cells import CAP_LOOKS_UNTIL, private_row
 from smartedge.balancer.learned import Learned
 from tests.balancer.makers import backend, pool
 
@@ -130,7 +130,7 @@ def test_a_latency_of_nothing_is_no_trouble() -> None:
 def test_a_backend_that_is_always_busy_is_looked_at_with_a_quarter_of_its_requests() -> None:
     cap, now = AdaptiveCap(), 0.0
     now = answers(cap, now, 0.02, in_flight=20)
-    while not cap.reals[LOOKS_UNTIL]:
+    while not cap.reals[CAP_LOOKS_UNTIL]:
         before = cap.value
         now = answers(cap, now, 0.025, in_flight=before)
     assert now > BASE_S
@@ -139,7 +139,7 @@ def test_a_backend_that_is_always_busy_is_looked_at_with_a_quarter_of_its_reques
     now = answers(cap, now, 0.025, in_flight=before)  # requests from before
     assert cap.value == quarter
     now = answers(cap, now, 0.008, in_flight=quarter)
-    assert not cap.reals[LOOKS_UNTIL]
+    assert not cap.reals[CAP_LOOKS_UNTIL]
     before = cap.value
     assert before > 3 * quarter
     answers(cap, now, 0.025, in_flight=before)  # which is a queue, as is known now
@@ -149,11 +149,11 @@ def test_a_backend_that_is_always_busy_is_looked_at_with_a_quarter_of_its_reques
 def test_a_look_ends_though_other_workers_keep_the_backend_busy() -> None:
     cap, now = AdaptiveCap(), 0.0
     now = answers(cap, now, 0.02, in_flight=20)
-    while not cap.reals[LOOKS_UNTIL]:
+    while not cap.reals[CAP_LOOKS_UNTIL]:
         now = answers(cap, now, 0.025, in_flight=cap.value)
     for _ in range(int(LOOK_S / STEP_S)):
         now = answers(cap, now, 0.025, in_flight=100)
-    assert not cap.reals[LOOKS_UNTIL]
+    assert not cap.reals[CAP_LOOKS_UNTIL]
 
 
 def test_all_workers_have_one_cap() -> None:

@@ -6,7 +6,22 @@ import pytest
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.cells import CODE_CELLS, CODE_LABELS, DURATION_CELLS, LATENCY_CELLS, ROW_CELLS, Cell, Shared
+from smartedge.balancer.cells import (
+    BYTES_IN,
+    BYTES_OUT,
+    CODE_CELLS,
+    CODE_LABELS,
+    CONNECTS,
+    DURATION_CELLS,
+    DURATION_SUM,
+    IN_FLIGHT,
+    LATENCY_CELLS,
+    LATENCY_SUM,
+    RETRIES,
+    ROW_CELLS,
+    TUNNELS,
+    WEIGHT,
+)
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec
@@ -49,14 +64,14 @@ def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None
     one = backend("a", probed=None, max_in_flight=1)
     set_state(one, "disabled")
     eject(one, 1000.0)
-    one.learned.cells[Cell.IN_FLIGHT] = 1
+    one.learned.cells[IN_FLIGHT] = 1
     assert one.why_not(1000.0) == "disabled"
     set_state(one, "draining")
     assert one.why_not(1000.0) == "draining"
     set_state(one, "enabled")
-    one.learned.shared[Shared.WEIGHT] = -1
+    one.learned.shared[WEIGHT] = -1
     assert (one.why_not(1000.0), one.full_weight) == ("zero_weight", 0)
-    one.learned.shared[Shared.WEIGHT] = 0
+    one.learned.shared[WEIGHT] = 0
     assert one.why_not(1000.0) == "unprobed"
     one.learned.health.probed(False)
     assert one.why_not(1000.0) == "unhealthy"
@@ -64,7 +79,7 @@ def test_the_reasons_not_to_use_a_backend_are_told_the_operators_first() -> None
     one.learned.health.probed(True)
     assert one.why_not(1000.0) == "breaker_open"
     assert one.why_not(1005.0) == "full"
-    one.learned.cells[Cell.IN_FLIGHT] = 0
+    one.learned.cells[IN_FLIGHT] = 0
     assert one.why_not(1005.0) is None
 
 
@@ -79,17 +94,17 @@ def test_a_limit_counts_the_leases_of_all_workers() -> None:
     one = backend("a", max_in_flight=3)
     own, other = a_row(), a_row()
     one.learned.attach(*own, (own[0], other[0]))
-    own[0][Cell.IN_FLIGHT] = 1
-    other[0][Cell.IN_FLIGHT] = 1
+    own[0][IN_FLIGHT] = 1
+    other[0][IN_FLIGHT] = 1
     assert one.in_flight() == 2
     assert not one.full()
-    other[0][Cell.IN_FLIGHT] = 2
+    other[0][IN_FLIGHT] = 2
     assert one.full()
 
 
 def test_without_a_limit_a_backend_is_never_full() -> None:
     one = backend("a")
-    one.learned.cells[Cell.IN_FLIGHT] = 10**6
+    one.learned.cells[IN_FLIGHT] = 10**6
     assert not one.full()
 
 
@@ -108,13 +123,13 @@ def test_counting_needs_no_board() -> None:
     learned.count(404, 0.3, 10, 2000)
     learned.count(404, 0.2, 1, 1)
     learned.count(299, 100.0, 0, 0)
-    learned.add(Cell.RETRIES)
-    learned.add(Cell.CONNECTS, 5)
+    learned.add(RETRIES)
+    learned.add(CONNECTS, 5)
     totals = learned.totals()
     assert len(totals) == ROW_CELLS
-    assert (totals[Cell.BYTES_IN], totals[Cell.BYTES_OUT]) == (11, 2001)
-    assert (totals[Cell.RETRIES], totals[Cell.CONNECTS]) == (1, 5)
-    assert totals[Cell.DURATION_SUM] == pytest.approx(100.5)
+    assert (totals[BYTES_IN], totals[BYTES_OUT]) == (11, 2001)
+    assert (totals[RETRIES], totals[CONNECTS]) == (1, 5)
+    assert totals[DURATION_SUM] == pytest.approx(100.5)
     codes = dict(zip(CODE_LABELS, totals[CODE_CELLS], strict=True))
     assert {label: count for label, count in codes.items() if count} == {"404": 2, "2xx": 1}
     assert sum(totals[DURATION_CELLS]) == 3
@@ -125,16 +140,16 @@ def test_counting_needs_no_board() -> None:
 def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
     learned = Learned()
     learned.count(200, 0.25, 3, 4)
-    learned.add(Cell.IN_FLIGHT, 2)
-    learned.reals[Cell.LATENCY_SUM] = 0.5
+    learned.add(IN_FLIGHT, 2)
+    learned.reals[LATENCY_SUM] = 0.5
     private = learned.cells
     ints, reals = a_row()
     learned.attach(ints, reals, (ints,))
     learned.count(200, 0.25, 3, 4)
     totals = learned.totals()
-    assert (totals[Cell.BYTES_IN], totals[Cell.IN_FLIGHT], totals[Cell.LATENCY_SUM]) == (6, 2, 0.5)
-    assert totals[Cell.DURATION_SUM] == 0.5
-    assert ints[Cell.BYTES_IN] == 6
+    assert (totals[BYTES_IN], totals[IN_FLIGHT], totals[LATENCY_SUM]) == (6, 2, 0.5)
+    assert totals[DURATION_SUM] == 0.5
+    assert ints[BYTES_IN] == 6
     assert not any(private)
 
 
@@ -143,15 +158,15 @@ def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_lea
     predecessor = Learned()
     predecessor.attach(ints, reals, (ints,))
     predecessor.count(200, 0.25, 3, 4)
-    predecessor.add(Cell.IN_FLIGHT, 7)
-    predecessor.add(Cell.TUNNELS, 7)
+    predecessor.add(IN_FLIGHT, 7)
+    predecessor.add(TUNNELS, 7)
     successor = Learned()
-    successor.add(Cell.IN_FLIGHT, 1)
+    successor.add(IN_FLIGHT, 1)
     successor.count(200, 0.25, 3, 4)
     successor.attach(ints, reals, (ints,))
     totals = successor.totals()
-    assert (totals[Cell.BYTES_IN], totals[Cell.DURATION_SUM], totals[Cell.IN_FLIGHT]) == (6, 0.5, 1)
-    assert totals[Cell.TUNNELS] == 0
+    assert (totals[BYTES_IN], totals[DURATION_SUM], totals[IN_FLIGHT]) == (6, 0.5, 1)
+    assert totals[TUNNELS] == 0
 
 
 def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:
@@ -161,8 +176,8 @@ def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:
         ints = memory.cast("q")
         learned.attach(ints, memory.cast("d"), (ints,))
         learned.count(200, 0.25, 3, 4)
-    assert learned.totals()[Cell.BYTES_IN] == 9
-    assert learned.totals()[Cell.DURATION_SUM] == 0.75
+    assert learned.totals()[BYTES_IN] == 9
+    assert learned.totals()[DURATION_SUM] == 0.75
 
 
 def test_totals_add_up_all_workers() -> None:
@@ -173,5 +188,5 @@ def test_totals_add_up_all_workers() -> None:
         worker.count(503, 0.5, 1, 0)
     totals = workers[0].totals()
     assert totals == workers[2].totals()
-    assert totals[Cell.BYTES_IN] == 3
-    assert totals[Cell.DURATION_SUM] == 1.5
+    assert totals[BYTES_IN] == 3
+    assert totals[DURATION_SUM] == 1.5

@@ -16,14 +16,14 @@ from smartedge.balancer.cells import (
     LATENCY_BOUNDS_S,
     LATENCY_CELLS,
     LAYOUT,
+    OWN_CELLS,
     REAL_CELLS,
     ROW_CELLS,
+    SHARED_CELLS,
     WINDOW_FAILURES,
     WINDOW_PARTS,
     WINDOW_REQUESTS,
     WINDOW_TICK,
-    Cell,
-    Shared,
     code_cell,
     duration_cell,
     latency_cell,
@@ -38,17 +38,19 @@ def label(code: int) -> str:
 def test_every_cell_of_a_row_has_one_meaning_and_a_name_in_the_layout() -> None:
     row = list(range(ROW_CELLS))
     window = [WINDOW_TICK, *(first + part for first in (WINDOW_REQUESTS, WINDOW_FAILURES) for part in range(WINDOW_PARTS))]
-    parts = [list(Cell), row[CODE_CELLS], window, row[LATENCY_CELLS], row[DURATION_CELLS]]
+    parts = [list(OWN_CELLS.values()), row[CODE_CELLS], window, row[LATENCY_CELLS], row[DURATION_CELLS]]
     assert [int(cell) for part in parts for cell in part] == row
-    assert len(set(LAYOUT.split(","))) == ROW_CELLS - len(window) + 1 + len(Shared) + len(["detail"])
-    assert max(Shared) < CHECK_DETAIL.start < CHECK_DETAIL.stop <= ROW_CELLS
+    assert len(set(LAYOUT.split(","))) == ROW_CELLS - len(window) + 1 + len(SHARED_CELLS) + len(["detail"])
+    assert list(SHARED_CELLS.values()) == list(range(CHECK_DETAIL.start))
+    assert CHECK_DETAIL.start < CHECK_DETAIL.stop <= ROW_CELLS
     assert len(row[CODE_CELLS]) == len(CODE_LABELS)
     assert len(row[LATENCY_CELLS]) == len(LATENCY_BOUNDS_S) + 1
     assert len(row[DURATION_CELLS]) == len(DURATION_BOUNDS_S) + 1
 
 
 def test_seconds_are_kept_as_doubles() -> None:
-    assert [Cell(cell).name for cell in REAL_CELLS] == ["WAITING_SINCE", "LATENCY_SUM", "DURATION_SUM", "SHOWN_AT"]
+    seconds = [name for name, cell in OWN_CELLS.items() if cell in REAL_CELLS]
+    assert seconds == ["WAITING_SINCE", "LATENCY_SUM", "DURATION_SUM", "SHOWN_AT"]
 
 
 def test_every_standard_status_code_has_a_cell_of_its_own() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from tests.balancer.makers import backends, pool
@@ -33,7 +33,7 @@ def test_one_client_that_hammers_one_bad_url_gets_nobody_ejected(strategy: str) 
         assert ends(target, a, b"/bad?x=%d" % step, 500, now) is None
         ends(target, a, b"/good", 200, now)
         ends(target, b, b"/good", 200, now)
-    assert (a.learned.breaker.state, a.learned.cells[Cell.FAILED], a.learned.cells[Cell.EXCUSED]) == ("closed", 100, 100)
+    assert (a.learned.breaker.state, a.learned.cells[FAILED], a.learned.cells[EXCUSED]) == ("closed", 100, 100)
 
 
 def test_a_bad_url_fails_on_all_alike_while_the_rest_is_fine_and_nobody_is_ejected() -> None:

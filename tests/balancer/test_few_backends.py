@@ -12,7 +12,7 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import may_return
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool
@@ -197,8 +197,8 @@ def test_one_alone_has_nobody_to_be_compared_with_and_of_two_the_other_is_enough
             lease(target, members[0]).close(NOW, "failed", code=500)
             for other in members[1:]:
                 lease(target, other).finish(NOW, 200)
-        assert members[0].learned.cells[Cell.FAILED] == 6
-        assert 6 - members[0].learned.cells[Cell.EXCUSED] == expected
+        assert members[0].learned.cells[FAILED] == 6
+        assert 6 - members[0].learned.cells[EXCUSED] == expected
 
 
 @row("retry of a 500")

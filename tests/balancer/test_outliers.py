@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, latency_cell
+from smartedge.balancer.cells import FAILED, OK, latency_cell
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
 from tests.balancer.makers import backends
 
@@ -15,8 +15,8 @@ BOTH = OutlierPolicy(latency_factor=5.0, failure_ratio=0.3)
 
 def work(backend: Backend, latency_s: float = 0.01, failed: int = 0, requests: int = 100) -> None:
     """Let it have answered so many requests."""
-    backend.learned.add(Cell.OK, requests - failed)
-    backend.learned.add(Cell.FAILED, failed)
+    backend.learned.add(OK, requests - failed)
+    backend.learned.add(FAILED, failed)
     backend.learned.add(latency_cell(latency_s), requests)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import TAKEN, BreakerPolicy
-from smartedge.balancer.cells import Cell, Row, Shared, private_row
+from smartedge.balancer.cells import IN_FLIGHT, IN_SERVICE_SINCE, KNOWN, Row, private_row
 from smartedge.balancer.errors import NoBackend, SessionFull
 from smartedge.balancer.learned import Check, Learned
 from smartedge.balancer.pool import Lease, Pool
@@ -219,7 +219,7 @@ def test_the_first_worker_brings_along_what_it_knew_before() -> None:
     first.health.probed(True)
     memory.attach("a", first, 0)
     assert first.health.state == "healthy"
-    assert first.shared[Shared.KNOWN] == 1
+    assert first.shared[KNOWN] == 1
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_good_probe_forgives_a_failure_and_a_backend_that_comes_up_starts_anew
     assert [learned.probed(NOW + 3.0, False) for _ in range(3)] == [(), (), ("down",)]
     assert [learned.probed(NOW + 4.0, True) for _ in range(2)] == [(), ("up",)]
     assert learned.latency_s(NOW + 4.0) == 0.0
-    assert learned.shared_reals[Shared.IN_SERVICE_SINCE] == NOW + 4.0
+    assert learned.shared_reals[IN_SERVICE_SINCE] == NOW + 4.0
 
 
 # slow start
@@ -378,7 +378,7 @@ def test_workers_that_come_later_are_counted_too() -> None:
     first.meet(first.rows[:1])
     memory.attach("a", late, 1)
     late.breaker.failed(NOW, Random(1))
-    late.add(Cell.IN_FLIGHT)
+    late.add(IN_FLIGHT)
     assert (first.in_flight(), first.breaker.counted(NOW)) == (0, (0, 0))
     first.meet((first.cells, late.cells))
     assert (first.in_flight(), first.breaker.counted(NOW)) == (1, (1, 1))

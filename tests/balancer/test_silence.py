@@ -8,7 +8,7 @@ import pytest
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import OBSERVED, OVERDUE
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from tests.balancer.makers import backend, backends, names, pool
@@ -262,7 +262,7 @@ def test_a_breaker_that_only_observes_says_so_once() -> None:
     assert changes(target, NOW + 0.2) == [("a", "observed")]
     assert changes(target, NOW + 0.3) == []
     assert a.available(NOW + 0.3)
-    assert a.learned.cells[Cell.OBSERVED] == 1
+    assert a.learned.cells[OBSERVED] == 1
     assert len(held) == 3
 
 
@@ -271,14 +271,14 @@ def test_the_overdue_requests_of_all_workers_count_together_and_all_know() -> No
     target, a, b = two()
     other_worker = Learned()
     a.learned.meet((a.learned.cells, other_worker.cells))
-    other_worker.add(Cell.OVERDUE, 2)
+    other_worker.add(OVERDUE, 2)
     held = take(target, a, NOW)
     answer(target, b, NOW + 0.1)
     assert changes(target, NOW + 0.11) == [("a", "silent")]
     held.close(NOW + 0.2, "abandoned")
     assert changes(target, NOW + 0.2) == []
     assert a.learned.silent_since
-    other_worker.add(Cell.OVERDUE, -2)
+    other_worker.add(OVERDUE, -2)
     assert changes(target, NOW + 0.3) == [("a", "heard")]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import STRATEGY_FALLBACKS
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
@@ -76,10 +76,10 @@ def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog:
             for _ in range(3):
                 strategy.pick(members, second, Random(1), b"")
             strategist.tell(strategy, second)
-    assert own.cells[Cell.STRATEGY_FALLBACKS] == 12
+    assert own.cells[STRATEGY_FALLBACKS] == 12
     assert [record.message for record in caplog.records] == [
         "strategy failed: tests.edge.test_strategist:Broken: pick returned None, which is none of the candidates"
         " (3 picks by round robin)"
     ] * 2
     strategist.tell(Adaptive(), 300.0)
-    assert own.cells[Cell.STRATEGY_FALLBACKS] == 12
+    assert own.cells[STRATEGY_FALLBACKS] == 12

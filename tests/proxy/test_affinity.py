@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import HEALTH
 from smartedge.balancer.errors import ConnectFailed
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.headers import RequestFields
@@ -146,7 +146,7 @@ def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones() -> None
 
 def test_a_session_with_one_that_is_unhealthy_moves() -> None:
     house = StickyHouse()
-    house.backends[1].learned.shared[Shared.HEALTH] = 2
+    house.backends[1].learned.shared[HEALTH] = 2
     house.backends[1].learned.health.probed(False)
     for _ in range(3):
         house.backends[1].learned.health.probed(False)

@@ -12,7 +12,7 @@ import pytest
 from smartedge.app import PassedResponse
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import ABANDONED, FAILED, IN_FLIGHT, OK, RETRIES
 from smartedge.balancer.errors import (
     BackendClosed,
     BackendTimeout,
@@ -128,7 +128,7 @@ class House:
             backend.id * len(transport.sent) for backend, transport in zip(self.backends, self.transports, strict=True)
         )
 
-    def counted(self, cell: Cell) -> list[int]:
+    def counted(self, cell: int) -> list[int]:
         return [backend.learned.cells[cell] for backend in self.backends]
 
 
@@ -151,10 +151,10 @@ def served(exchange: Exchange) -> tuple[int, bytes]:
 def test_an_answer_goes_through_and_the_lease_comes_back() -> None:
     house = House([FakeAnswer(200, b"he", b"llo", here=False)])
     exchange = house.ask()
-    assert house.counted(Cell.IN_FLIGHT) == [1]
+    assert house.counted(IN_FLIGHT) == [1]
     assert served(exchange) == (200, b"hello")
-    assert house.counted(Cell.IN_FLIGHT) == [0]
-    assert house.counted(Cell.OK) == [1]
+    assert house.counted(IN_FLIGHT) == [0]
+    assert house.counted(OK) == [1]
     assert house.logged == [exchange]
     assert (exchange.status, exchange.bytes_out, exchange.attempts, exchange.request_id) == (200, 5, 1, "made-id")
 
@@ -199,7 +199,7 @@ def test_a_backend_that_was_never_reached_costs_nothing_but_a_nudge(method: byte
     assert served(house.ask(method, Pieces(b"body"))) == (200, b"ok")
     assert house.sent() == "abc"
     assert house.told.unreachables == ["a", "b"]
-    assert house.counted(Cell.RETRIES) == [0, 1, 1]
+    assert house.counted(RETRIES) == [0, 1, 1]
 
 
 @pytest.mark.parametrize("error", [BackendClosed("closed"), BadAnswer("bad"), BackendTimeout("slow")])
@@ -263,8 +263,8 @@ def test_a_503_is_tried_elsewhere_and_its_answer_thrown_away() -> None:
     house = House([bad], [FakeAnswer(200, b"ok")])
     assert served(house.ask()) == (200, b"ok")
     assert bad.closed
-    assert house.counted(Cell.FAILED) == [1, 0]
-    assert house.counted(Cell.IN_FLIGHT) == [0, 0]
+    assert house.counted(FAILED) == [1, 0]
+    assert house.counted(IN_FLIGHT) == [0, 0]
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -278,8 +278,8 @@ def test_a_503_to_a_post_is_the_answer(here: bool) -> None:
 def test_the_last_503_is_the_answer_and_a_failure(here: bool) -> None:
     house = House([FakeAnswer(503, b"sorry", here=here)])
     assert served(house.ask()) == (503, b"sorry")
-    assert house.counted(Cell.FAILED) == [1]
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(FAILED) == [1]
+    assert house.counted(IN_FLIGHT) == [0]
 
 
 def test_failures_eject_and_somebody_is_told_once() -> None:
@@ -300,9 +300,9 @@ def test_a_client_that_leaves_before_its_answer_has_been_read_is_499_and_no_evid
     exchange.close()
     exchange.close()
     assert (exchange.status, len(house.logged)) == (499, 1)
-    assert house.counted(Cell.ABANDONED) == [1]
-    assert house.counted(Cell.FAILED) == [0]
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(ABANDONED) == [1]
+    assert house.counted(FAILED) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
 
 
 def test_an_answer_that_nobody_began_to_read_gives_its_lease_back() -> None:
@@ -310,7 +310,7 @@ def test_an_answer_that_nobody_began_to_read_gives_its_lease_back() -> None:
     house = House([FakeAnswer(200, b"body", here=False)])
     exchange = house.ask()
     exchange.close()
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
 
 
 def test_an_answer_that_is_cut_raises_and_counts_against_the_backend() -> None:
@@ -326,7 +326,7 @@ def test_an_answer_that_is_cut_raises_and_counts_against_the_backend() -> None:
     assert (exchange.status, exchange.error) == (200, exchange.error)
     assert exchange.error is not None
     assert exchange.error.detail == "cut"
-    assert house.counted(Cell.FAILED) == [1]
+    assert house.counted(FAILED) == [1]
 
 
 def test_a_foreign_server_gets_a_cut_as_a_broken_connection() -> None:
@@ -337,7 +337,7 @@ def test_a_foreign_server_gets_a_cut_as_a_broken_connection() -> None:
     with pytest.raises(ConnectionResetError):
         next(exchange)
     exchange.close()
-    assert house.counted(Cell.FAILED) == [1]
+    assert house.counted(FAILED) == [1]
 
 
 @pytest.mark.parametrize("error", [ClientGone("left"), ClientTimeout("slow"), PayloadTooLarge("big")])
@@ -347,15 +347,15 @@ def test_a_failure_of_the_client_is_not_tried_again_and_no_evidence(error: EdgeE
     assert status == error.status
     assert (body == b"") == (status == 499)
     assert house.sent() == "a"
-    assert house.counted(Cell.ABANDONED) == [1, 0]
-    assert house.counted(Cell.FAILED) == [0, 0]
+    assert house.counted(ABANDONED) == [1, 0]
+    assert house.counted(FAILED) == [0, 0]
 
 
 def test_a_bug_gives_the_lease_back_too() -> None:
     house = House([RuntimeError("bug")])
     with pytest.raises(RuntimeError):
         house.ask()
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
 
 
 class _Handler:
@@ -383,7 +383,7 @@ def test_a_client_that_is_gone_when_its_short_answer_goes_out_leaves_nothing_ope
     handler = _Handler(gone)
     with pytest.raises(ConnectionResetError):
         exchange({"smartedge.handler": handler}, handler.start_response)
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
     assert house.logged == [exchange]
 
 
@@ -408,7 +408,7 @@ def test_flasks_own_dispatch_adds_nothing_and_closes() -> None:
     assert response.headers.to_wsgi_list() == [("X", "y"), ("Via", "1.1 smartedge")]
     assert b"".join(response.get_app_iter({"REQUEST_METHOD": "GET"})) == b"hello"
     response.get_app_iter({"REQUEST_METHOD": "HEAD"}).close()
-    assert house.counted(Cell.IN_FLIGHT) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
 
 
 @pytest.mark.parametrize(

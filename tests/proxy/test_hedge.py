@@ -11,7 +11,7 @@ import pytest
 from gevent.event import AsyncResult
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import ABANDONED, FAILED, HEDGES, HEDGES_WON, IN_FLIGHT, OK, RETRIES
 from smartedge.balancer.errors import BackendClosed, BadAnswer
 from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.balancer.learned import Learned
@@ -99,11 +99,11 @@ class House:
         else:
             end.set(what)
 
-    def counted(self, cell: Cell) -> list[int]:
+    def counted(self, cell: int) -> list[int]:
         return [backend.learned.cells[cell] for backend in self.backends]
 
     def settled(self) -> bool:
-        return self.counted(Cell.IN_FLIGHT) == [0] * len(self.backends)
+        return self.counted(IN_FLIGHT) == [0] * len(self.backends)
 
 
 def finish(greenlet: Any) -> tuple[Exchange, int, bytes]:
@@ -135,8 +135,8 @@ def test_the_hedge_wins_and_what_it_has_beaten_is_cut_off_and_avoided() -> None:
     assert exchange.latency_s is not None
     assert house.settled()
     assert house.transports[0].cut == 1
-    assert (house.counted(Cell.ABANDONED), house.counted(Cell.OK)) == ([1, 0, 0], [0, 1, 0])
-    assert (house.counted(Cell.HEDGES), house.counted(Cell.HEDGES_WON)) == ([0, 1, 0], [0, 1, 0])
+    assert (house.counted(ABANDONED), house.counted(OK)) == ([1, 0, 0], [0, 1, 0])
+    assert (house.counted(HEDGES), house.counted(HEDGES_WON)) == ([0, 1, 0], [0, 1, 0])
     assert house.backends[0].learned.breaker.streak == 1
     assert house.backends[0].latency_s(0.0) >= LATE_S
 
@@ -151,7 +151,7 @@ def test_the_first_wins_and_nothing_speaks_against_the_hedge() -> None:
     assert house.settled()
     assert house.transports[1].cut == 1
     assert house.backends[1].learned.breaker.streak == 0
-    assert house.counted(Cell.HEDGES_WON) == [0, 0, 0]
+    assert house.counted(HEDGES_WON) == [0, 0, 0]
 
 
 def test_a_second_hedge_follows_when_both_are_late_and_then_no_more() -> None:
@@ -209,7 +209,7 @@ def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> No
     house.end("b", FakeAnswer(200, b"hedge"))
     exchange, status, body = finish(greenlet)
     assert (status, body, exchange.attempts) == (200, b"hedge", 2)
-    assert house.counted(Cell.FAILED) == [1, 0, 0]
+    assert house.counted(FAILED) == [1, 0, 0]
     assert house.settled()
 
 
@@ -223,8 +223,8 @@ def test_when_all_fail_it_goes_on_as_after_any_failure() -> None:
     house.end("c", FakeAnswer(200, b"retry"))
     exchange, status, body = finish(greenlet)
     assert (status, body, exchange.attempts, exchange.hedges) == (200, b"retry", 3, 1)
-    assert house.counted(Cell.FAILED) == [1, 1, 0]
-    assert house.counted(Cell.RETRIES) == [0, 0, 1]
+    assert house.counted(FAILED) == [1, 1, 0]
+    assert house.counted(RETRIES) == [0, 0, 1]
     assert house.settled()
 
 
@@ -252,7 +252,7 @@ def test_an_answer_that_is_a_failure_waits_for_a_better_one(here: bool) -> None:
     house.end("b", FakeAnswer(200, b"hedge"))
     _, status, body = finish(greenlet)
     assert (status, body, sorry.closed) == (200, b"hedge", True)
-    assert house.counted(Cell.FAILED) == [1, 0, 0]
+    assert house.counted(FAILED) == [1, 0, 0]
     assert house.settled()
 
 
@@ -265,7 +265,7 @@ def test_the_last_failing_answer_is_passed_on_when_no_try_is_left() -> None:
     house.end("a", FakeAnswer(503, b"first", here=False))
     exchange, status, body = finish(greenlet)
     assert (status, body) == (503, b"first")
-    assert house.counted(Cell.FAILED) == [1, 1]
+    assert house.counted(FAILED) == [1, 1]
     assert exchange.lease is None or house.settled()
     assert house.settled()
 
@@ -278,7 +278,7 @@ def test_a_failing_answer_is_better_than_an_error() -> None:
     gevent.sleep(0.005)
     house.end("a", BackendClosed("closed"))
     assert finish(greenlet)[1:] == (503, b"sorry")
-    assert house.counted(Cell.FAILED) == [1, 1]
+    assert house.counted(FAILED) == [1, 1]
     assert house.settled()
 
 
@@ -291,7 +291,7 @@ def test_a_client_that_leaves_ends_every_try() -> None:
     exchange, status, _ = finish(greenlet)
     assert (status, exchange.attempts) == (499, 3)
     assert [transport.cut for transport in house.transports] == [1, 1, 1]
-    assert house.counted(Cell.ABANDONED) == [1, 1, 1]
+    assert house.counted(ABANDONED) == [1, 1, 1]
     assert house.settled()
 
 

@@ -13,11 +13,10 @@ import pytest
 from gevent import socket
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.silence import SILENT_SINCE
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.http.headers import RequestFields
@@ -99,7 +98,7 @@ class House:
         for peer in self.transports["ab".index(name)].peers:
             peer.send(b"x")
 
-    def cell(self, cell: Cell) -> list[int]:
+    def cell(self, cell: int) -> list[int]:
         return [backend.learned.cells[cell] for backend in self.backends]
 
 
@@ -115,17 +114,17 @@ def test_who_waits_on_a_silent_backend_goes_elsewhere_and_its_try_stays_until_it
     house.until(2, 2)
     house.falls_silent()
     house.until(2, 4)
-    assert house.cell(Cell.IN_FLIGHT) == [2, 4]
+    assert house.cell(IN_FLIGHT) == [2, 4]
     house.answer("b")
     assert finish(asked) == [200] * 4
     assert house.backends[0].why_not(monotonic()) == "silent"
     gevent.sleep(0.1)
     house.answer("a")
-    while house.cell(Cell.IN_FLIGHT) != [0, 0]:
+    while house.cell(IN_FLIGHT) != [0, 0]:
         gevent.sleep(0.001)
     assert house.backends[0].why_not(monotonic()) is None, "it has answered what was overdue"
-    assert house.cell(Cell.FAILED) == [0, 0]
-    assert house.cell(Cell.RETRIES) == [0, 2]
+    assert house.cell(FAILED) == [0, 0]
+    assert house.cell(RETRIES) == [0, 2]
 
 
 @pytest.mark.parametrize("how", ["breaks", "never answers"])
@@ -137,11 +136,11 @@ def test_a_try_that_was_left_and_comes_to_nothing_is_a_failure(how: str) -> None
     house.until(1, 2)
     if how == "breaks":
         house.transports[0].peers[0].close()
-    while house.cell(Cell.FAILED) != [1, 0]:
+    while house.cell(FAILED) != [1, 0]:
         gevent.sleep(0.001)
     house.answer("b")
     assert finish(asked) == [200] * 2
-    assert house.cell(Cell.IN_FLIGHT) == [0, 0]
+    assert house.cell(IN_FLIGHT) == [0, 0]
 
 
 def test_only_so_many_are_left_and_the_other_connections_are_closed() -> None:
@@ -150,7 +149,7 @@ def test_only_so_many_are_left_and_the_other_connections_are_closed() -> None:
     house.until(MOST + 4, MOST + 4)
     house.falls_silent()
     house.until(MOST + 4, 2 * MOST + 8)
-    assert house.cell(Cell.IN_FLIGHT)[0] == MOST
+    assert house.cell(IN_FLIGHT)[0] == MOST
     house.answer("b")
     assert finish(asked) == [200] * (2 * MOST + 8)
 
@@ -188,5 +187,5 @@ def test_a_client_that_leaves_in_the_same_moment_leaves_no_lease() -> None:
     exchange._client_left()
     assert finish([asked]) == [499]
     house.answer("a")
-    while house.cell(Cell.IN_FLIGHT) != [0, 0]:
+    while house.cell(IN_FLIGHT) != [0, 0]:
         gevent.sleep(0.001)

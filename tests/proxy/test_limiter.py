@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import RATE_LIMITED
 from smartedge.balancer.errors import TooManyRequests
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
@@ -47,5 +47,5 @@ def test_a_request_too_many_is_429_with_the_time_to_wait_and_counted() -> None:
     with pytest.raises(TooManyRequests) as refused:
         target.admit(request(), 1000.0)
     assert (refused.value.status, refused.value.retry_after_s, refused.value.blame) == (429, pytest.approx(2.0), "client")
-    assert edge.cells[Cell.RATE_LIMITED] == 1
+    assert edge.cells[RATE_LIMITED] == 1
     target.admit(request(b"8.8.8.8"), 1000.0)

@@ -13,7 +13,7 @@ import pytest
 from gevent.event import Event
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, Shared
+from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUED
 from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -88,7 +88,7 @@ class House:
             self.backends[0].learned.probed(monotonic(), False)
         self.pool.touch()
 
-    def counted(self, cell: Cell) -> int:
+    def counted(self, cell: int) -> int:
         return self.edge.cells[cell]
 
 
@@ -117,13 +117,13 @@ def let_go(held: Held) -> None:
 def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[House, Held]) -> None:
     house, held = one
     waiting = [house.ask(target) for target in (b"/1", b"/2", b"/3", b"/4")]
-    assert (held.targets, house.counted(Cell.QUEUED)) == ([b"/1"], 3)
+    assert (held.targets, house.counted(QUEUED)) == ([b"/1"], 3)
     for count in (2, 3, 4):
         let_go(held)
         assert held.targets == [b"/1", b"/2", b"/3", b"/4"][:count]
     let_go(held)
     assert [done(greenlet).status for greenlet in waiting] == [200] * 4
-    assert (house.counted(Cell.QUEUED), house.counted(Cell.QUEUE_REFUSED)) == (0, 0)
+    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 0)
     assert house.backends[0].in_flight() == 0
 
 
@@ -148,7 +148,7 @@ def test_a_full_queue_refuses_with_503_and_a_time_to_come_back() -> None:
     assert refused.own_answer is not None
     assert refused.status == 503
     assert dict(refused.own_answer[1])["Retry-After"] == "1"
-    assert house.counted(Cell.QUEUE_REFUSED) == 1
+    assert house.counted(QUEUE_REFUSED) == 1
     let_go(held)
     let_go(held)
     assert [done(first).status, done(second).status] == [200, 200]
@@ -161,7 +161,7 @@ def test_who_waited_for_too_long_is_refused_too() -> None:
     refused = done(second)
     assert isinstance(refused.error, AllFull)
     assert "0.05 s" in refused.error.detail
-    assert (house.counted(Cell.QUEUED), house.counted(Cell.QUEUE_REFUSED)) == (0, 1)
+    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 1)
     let_go(held)
     assert done(first).status == 200
 
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_gives_up_its_place(one: tuple[House, Held]) -> Non
     gevent.get_hub().loop.run_callback(house.requests[1].on_gone)
     exchange = done(gone)
     assert (exchange.status, exchange.attempts) == (499, 0)
-    assert house.counted(Cell.QUEUED) == 1
+    assert house.counted(QUEUED) == 1
     let_go(held)
     let_go(held)
     assert [done(first).status, done(third).status] == [200, 200]
@@ -214,10 +214,10 @@ def test_room_that_nobody_told_of_is_seen_a_moment_later(one: tuple[House, Held]
     other_worker = Learned()
     learned = house.backends[0].learned
     learned.meet((learned.cells, other_worker.cells))
-    other_worker.add(Cell.IN_FLIGHT)
+    other_worker.add(IN_FLIGHT)
     waiting = house.ask(b"/1")
     assert held.targets == []
-    other_worker.add(Cell.IN_FLIGHT, -1)
+    other_worker.add(IN_FLIGHT, -1)
     gevent.sleep(0.1)
     assert held.targets == [b"/1"]
     let_go(held)
@@ -229,9 +229,9 @@ def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(on
     other_worker = Learned()
     learned = house.backends[0].learned
     learned.meet((learned.cells, other_worker.cells))
-    other_worker.add(Cell.IN_FLIGHT)
+    other_worker.add(IN_FLIGHT)
     first = house.ask(b"/1")
-    other_worker.add(Cell.IN_FLIGHT, -1)
+    other_worker.add(IN_FLIGHT, -1)
     second = house.ask(b"/2")
     gevent.sleep(0.1)
     assert held.targets == [b"/1"]
@@ -244,7 +244,7 @@ def test_the_size_is_that_of_the_whole_edge(one: tuple[House, Held]) -> None:
     house, held = one
     other_worker = Learned()
     house.edge.meet((house.edge.cells, other_worker.cells))
-    other_worker.add(Cell.QUEUED, 10)
+    other_worker.add(QUEUED, 10)
     first = house.ask(b"/1")
     assert done(house.ask(b"/2")).status == 503
     let_go(held)
@@ -284,7 +284,7 @@ def test_a_killed_request_leaves_nothing_behind(one: tuple[House, Held]) -> None
     house, held = one
     first, killed, third = house.ask(b"/1"), house.ask(b"/2"), house.ask(b"/3")
     killed.kill()
-    assert house.counted(Cell.QUEUED) == 1
+    assert house.counted(QUEUED) == 1
     let_go(held)
     assert held.targets == [b"/1", b"/3"]
     let_go(held)
@@ -310,7 +310,7 @@ def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None
     first = house.ask(b"/1", fields=cookie("a"))
     second = house.ask(b"/2", fields=cookie("a"))
     assert (a.targets, b.targets) == ([b"/1"], [])
-    assert house.counted(Cell.QUEUED) == 1
+    assert house.counted(QUEUED) == 1
     let_go(a)
     assert (a.targets, b.targets) == ([b"/1", b"/2"], [])
     let_go(a)
@@ -359,7 +359,7 @@ def test_a_lone_backend_that_refuses_is_waited_for(method: bytes) -> None:
     let_go(held)
     exchange = done(asked)
     assert (exchange.status, exchange.attempts) == (200, 5)
-    assert house.counted(Cell.QUEUED) == 0
+    assert house.counted(QUEUED) == 0
     assert house.backends[0].in_flight() == 0
     assert house.told.unreachables == ["a"] * 4
 
@@ -389,7 +389,7 @@ def test_a_connection_is_enough_for_the_rest_to_follow() -> None:
     learned = house.backends[0].learned
     asked = [house.ask(b"/%d" % number) for number in range(3)]
     until(lambda: len(held.targets) == 1)
-    learned.add(Cell.CONNECTS)
+    learned.add(CONNECTS)
     until(lambda: len(held.targets) == 3)
     for gate in held.gates:
         gate.set()
@@ -401,7 +401,7 @@ def test_whoever_its_probes_call_unhealthy_is_waited_for_and_probed_soon() -> No
     house = House(held, cap=None)
     house.go_down()
     asked = house.ask(b"/1")
-    assert house.counted(Cell.QUEUED) == 1
+    assert house.counted(QUEUED) == 1
     assert house.told.unreachables == ["a"]
     gevent.sleep(0.05)
     assert held.targets == []
@@ -423,7 +423,7 @@ def test_who_waits_in_vain_hears_why_and_for_how_long() -> None:
     assert unhealthy.error is not None
     assert unhealthy.error.detail.endswith("; waited for 0.1 s")
     assert monotonic() - began < 1.0
-    assert (house.counted(Cell.QUEUED), house.counted(Cell.QUEUE_REFUSED)) == (0, 1)
+    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 1)
 
 
 @pytest.mark.parametrize(("error", "status"), [(BackendTimeout("slow"), 504), (BackendClosed("cut"), 502)])
@@ -449,7 +449,7 @@ def test_there_is_no_wait_where_it_is_of_no_use() -> None:
     assert told_at_once(House(Held("a", refuses=100), size=0))
     house = House(Held("a"))
     house.go_down()
-    house.backends[0].learned.shared_reals[Shared.DOWN_SINCE] -= 61.0
+    house.backends[0].learned.shared_reals[DOWN_SINCE] -= 61.0
     assert told_at_once(house)
 
 
@@ -458,7 +458,7 @@ def test_the_second_of_two_is_tried_before_anybody_waits() -> None:
     house = House(a, b, cap=None)
     asked = [house.ask(b"/%d" % number) for number in range(4)]
     assert len(b.targets) == 4
-    assert house.counted(Cell.QUEUED) == 0
+    assert house.counted(QUEUED) == 0
     for gate in b.gates:
         gate.set()
     assert {done(greenlet).status for greenlet in asked} == {200}

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.app import SmartEdge
-from smartedge.balancer.cells import Cell, Shared
+from smartedge.balancer.cells import ABANDONED, BREAKER, FAILED, IN_FLIGHT, OK, TUNNELS
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
 from smartedge.http.headers import RequestFields, tokens
@@ -111,7 +111,7 @@ class Running:
         sock.settimeout(5)
         return sock
 
-    def cell(self, cell: Cell) -> float:
+    def cell(self, cell: int) -> float:
         return self.backend.learned.totals()[cell]
 
     def exchange(self) -> Any:
@@ -147,7 +147,7 @@ def test_a_tunnel_holds_its_lease_and_is_logged_once_at_its_end() -> None:
         assert answer.startswith(
             b"HTTP/1.1 101 Switching Protocols\r\nVia: 1.1 smartedge\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
         )
-        assert [edge.cell(cell) for cell in (Cell.IN_FLIGHT, Cell.TUNNELS, Cell.OK)] == [1, 1, 0]
+        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [1, 1, 0]
         assert len(edge.edge.forwarder.tunnels) == 1
         assert edge.logged == []
         client.shutdown(gevent.socket.SHUT_WR)
@@ -155,7 +155,7 @@ def test_a_tunnel_holds_its_lease_and_is_logged_once_at_its_end() -> None:
             pass
         exchange = edge.exchange()
         assert (exchange.status, exchange.bytes_in, exchange.bytes_out, exchange.error) == (101, 5, 5, None)
-        assert [edge.cell(cell) for cell in (Cell.IN_FLIGHT, Cell.TUNNELS, Cell.OK)] == [0, 0, 1]
+        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [0, 0, 1]
         assert len(edge.edge.forwarder.tunnels) == 0
         exchange.close()
         assert len(edge.logged) == 1
@@ -168,13 +168,13 @@ def test_why_it_ended_is_logged_and_nobody_is_blamed() -> None:
         assert edge.edge.forwarder.tunnels.end_of(edge.backend.key, "Enough.")
         assert client.recv(1) == b""
         assert edge.exchange().error.detail == "Enough."
-        assert [edge.cell(cell) for cell in (Cell.OK, Cell.FAILED, Cell.ABANDONED)] == [1, 0, 0]
+        assert [edge.cell(cell) for cell in (OK, FAILED, ABANDONED)] == [1, 0, 0]
 
 
 def test_the_one_probe_of_an_open_breaker_readmits_with_the_switch() -> None:
     with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         breaker = edge.backend.learned.breaker
-        edge.backend.learned.shared[Shared.BREAKER] = 1  # open, and its time is over
+        edge.backend.learned.shared[BREAKER] = 1  # open, and its time is over
         edge.edge.pool.touch()
         client.sendall(ASKS)
         head_of(client)
@@ -191,7 +191,7 @@ def test_another_protocol_than_offered_is_a_bad_gateway(answer: bytes) -> None:
     with running(play) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS)
         assert head_of(client).startswith(b"HTTP/1.1 502 ")
-        assert (edge.exchange().status, edge.cell(Cell.FAILED), edge.cell(Cell.TUNNELS)) == (502, 1, 0)
+        assert (edge.exchange().status, edge.cell(FAILED), edge.cell(TUNNELS)) == (502, 1, 0)
 
 
 def test_it_is_sent_only_once() -> None:
@@ -217,7 +217,7 @@ def test_an_answer_that_is_no_switch_is_passed_on_and_the_connection_goes_on() -
             client.sendall(ASKS)
             assert head_of(client).startswith(b"HTTP/1.1 200 OK\r\n")
         assert [type(exchange) for exchange in edge.logged] == [UpgradeExchange] * 2
-        assert edge.cell(Cell.OK) == 2
+        assert edge.cell(OK) == 2
 
 
 def test_a_client_that_left_before_the_switch_is_no_tunnel() -> None:
@@ -232,7 +232,7 @@ def test_a_client_that_left_before_the_switch_is_no_tunnel() -> None:
         client = edge.client()
         client.sendall(ASKS)
         exchange = edge.exchange()
-        assert (exchange.status, edge.cell(Cell.ABANDONED), edge.cell(Cell.TUNNELS)) == (499, 1, 0)
+        assert (exchange.status, edge.cell(ABANDONED), edge.cell(TUNNELS)) == (499, 1, 0)
 
 
 def test_a_server_that_stops_gives_everything_back() -> None:
@@ -242,4 +242,4 @@ def test_a_server_that_stops_gives_everything_back() -> None:
         edge.server.stop_gracefully(0)
         assert client.recv(1) == b""
         assert edge.exchange().error.detail == "The edge ended the tunnel."
-        assert [edge.cell(cell) for cell in (Cell.IN_FLIGHT, Cell.TUNNELS)] == [0, 0]
+        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS)] == [0, 0]

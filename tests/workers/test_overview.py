@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from time import monotonic
 
-from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
+from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, ROW_CELLS, code_cell
 from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.overview import overview
 
@@ -17,11 +17,11 @@ log = logging.getLogger("test")
 
 OTHER = """
 import logging, sys
-from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS, Cell, code_cell
+from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, ROW_CELLS, code_cell
 from smartedge.workers.membership import open_membership
 place = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
 place.row_for("b").ints[code_cell(200)] += 7
-place.row_for("b").ints[Cell.IN_FLIGHT] += 2
+place.row_for("b").ints[IN_FLIGHT] += 2
 place.row_for("").ints[code_cell(503)] += 1
 place.confirm(3)
 place.show(1.0)
@@ -58,7 +58,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert [worker["slot"] for worker in overview(place, monotonic())] == [0]
     assert place.refresh()
     assert place.row_for("b").all_rows[1][code_cell(200)] == 7, "its counts stay"
-    assert place.row_for("b").all_rows[1][Cell.IN_FLIGHT] == 0, "its leases do not"
+    assert place.row_for("b").all_rows[1][IN_FLIGHT] == 0, "its leases do not"
     place.close()
 
 
@@ -72,11 +72,11 @@ def test_a_slot_is_cleaned_up_again_after_each_worker_that_died_in_it(tmp_path: 
             other.stdout.readline()
             place.refresh()
             rows = place.row_for("b").all_rows
-            assert rows[1][Cell.IN_FLIGHT] == 2
+            assert rows[1][IN_FLIGHT] == 2
             other.kill()
             other.wait()
         place.refresh()
-        assert rows[1][Cell.IN_FLIGHT] == 0
+        assert rows[1][IN_FLIGHT] == 0
     assert rows[1][code_cell(200)] == 14
     place.close()
 

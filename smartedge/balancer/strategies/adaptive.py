@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Shared
+from smartedge.balancer.cells import HEARD_AT
 from smartedge.balancer.pace import FLOOR_S, Pace
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.round_robin import RoundRobin
@@ -54,7 +54,6 @@ SAMPLE: Final = 8
 """Of more candidates only so many, drawn by chance, are compared for the least expected completion."""
 
 NEXT: Final = "next in turn"
-HEARD_AT: Final = int(Shared.HEARD_AT)
 
 
 class Standing:

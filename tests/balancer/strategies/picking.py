@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell
+from smartedge.balancer.cells import IN_FLIGHT
 from smartedge.balancer.strategies.menu import Strategy
 
 
@@ -24,4 +24,4 @@ def shares(strategy: Strategy, candidates: Sequence[Backend], count: int) -> Cou
 
 def hold(one: Backend, leases: int) -> None:
     """Give a backend so many open leases."""
-    one.learned.cells[Cell.IN_FLIGHT] = leases
+    one.learned.cells[IN_FLIGHT] = leases

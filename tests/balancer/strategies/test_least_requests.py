@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import Cell, private_row
+from smartedge.balancer.cells import IN_FLIGHT, private_row
 from smartedge.balancer.strategies.menu import LeastRequests
 from tests.balancer.makers import backends
 from tests.balancer.strategies.picking import hold, picks, shares
@@ -29,7 +29,7 @@ def test_the_one_with_the_fewest_leases_is_taken() -> None:
 def test_the_leases_of_all_workers_count() -> None:
     members = a, b = backends(1, 1)
     other_worker = private_row()[0]
-    other_worker[Cell.IN_FLIGHT] = 5
+    other_worker[IN_FLIGHT] = 5
     a.learned.meet((a.learned.cells, other_worker))
     hold(b, 4)
     assert set(picks(prepared(members), members, 50)) == {b}
