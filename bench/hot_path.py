@@ -25,7 +25,8 @@ from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
 from smartedge.config.model import parse  # noqa: E402
 from smartedge.edge.edge import Edge  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
-from smartedge.server.server import EdgeHandler, EdgeServer  # noqa: E402
+from smartedge.server.handler import EdgeHandler  # noqa: E402
+from smartedge.server.server import EdgeServer  # noqa: E402
 from smartedge.workers.membership import open_membership  # noqa: E402
 
 REQUEST = b"GET /some/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"

@@ -15,26 +15,26 @@ from typing import Any
 import flask
 from werkzeug.routing import BaseConverter, Rule
 
-from smartedge.admin.blueprint import SOCKET, make_admin
+from smartedge.admin.blueprint import make_admin
 from smartedge.balancer.errors import ClientError
 from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
 from smartedge.edge.edge import Edge
 from smartedge.edge.follower import running_config
 from smartedge.http import problem
-from smartedge.http.request import HANDLER, KEY, Request, complete_environ, from_environ
+from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
+from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, Refusal
 from smartedge.proxy.tunnel import can_take_over
-from smartedge.server.reader import ServerLimits
+from smartedge.server.front import ServerLimits
+from smartedge.server.wsgi import complete_environ, from_environ
 from smartedge.workers.process import when_serving
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
 PREFIX = b"/smartedge/"
 _PERHAPS_RESERVED = (b"/health", b"/api/", b"/metrics", PREFIX)
 CATCH_ALL = "forward"
-REQUEST_ID = "smartedge.request_id"
-"""The environ key of an admin request's id."""
 
 
 class AnyPath(BaseConverter):
@@ -48,7 +48,7 @@ class SmartEdge(flask.Flask):
     """The app; `edge` holds all that it runs."""
 
     takes_lean_environ = True
-    """Tells our own server that environ may be completed later (`request.complete_environ`)."""
+    """Tells our own server that environ may be completed later (server/wsgi.py: `complete_environ`)."""
 
     def __init__(self, edge: Edge) -> None:
         super().__init__("smartedge", static_folder=None, template_folder=None)
@@ -93,10 +93,10 @@ class SmartEdge(flask.Flask):
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
         if not self.edge.began:
             self.edge.begin()
-        request: Request | None = environ.get(KEY)
+        request: Request | None = environ.get(REQUEST)
         if request is None:
             try:
-                request = environ[KEY] = from_environ(environ, start_response, self.server_limits.body_bytes)
+                request = environ[REQUEST] = from_environ(environ, start_response, self.server_limits.body_bytes)
                 if request.fields.upgrade is not None and not can_take_over(environ):
                     request.fields = request.fields.without_upgrade()
             except ClientError as error:
@@ -132,7 +132,7 @@ class SmartEdge(flask.Flask):
         """
         if self.edge.admin_apart:
             handler = environ.get(HANDLER)
-            return "smartedge.admin" in (environ if handler is None else handler.server.environ)
+            return ADMIN in (environ if handler is None else handler.server.environ)
         target = request.target
         if not target.startswith(_PERHAPS_RESERVED):
             return False
@@ -141,7 +141,7 @@ class SmartEdge(flask.Flask):
     def dispatch_request(self) -> Any:
         """Call the view; what is not reserved is the catch-all's, whatever Werkzeug makes of method and path."""
         request, environ = flask.request, flask.request.environ
-        if not self.is_reserved(environ[KEY], environ):
+        if not self.is_reserved(environ[REQUEST], environ):
             return self.view_functions[CATCH_ALL](path="")
         if request.url_rule is None or request.url_rule.endpoint == CATCH_ALL:
             body = problem.body(404, "Not found", "The edge has no such page.", environ[REQUEST_ID])
@@ -150,7 +150,7 @@ class SmartEdge(flask.Flask):
 
     def forward_view(self, path: str = "") -> PassedResponse:
         """Forward any method and path that is not ours: the catch-all."""
-        return PassedResponse(self.edge.forwarder(flask.request.environ[KEY]))
+        return PassedResponse(self.edge.forwarder(flask.request.environ[REQUEST]))
 
     def _has_no_hooks(self) -> bool:
         """Whether nothing is registered that Flask's own dispatch would call around the catch-all.

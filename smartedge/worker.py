@@ -9,7 +9,8 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import raise_limit
-from smartedge.server.server import EdgeHandler, EdgeServer
+from smartedge.server.handler import EdgeHandler
+from smartedge.server.server import EdgeServer
 
 
 class EdgeWorker(GeventWorker):  # type: ignore[misc]

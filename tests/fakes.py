@@ -7,6 +7,8 @@ import socket
 from flask import Flask
 from flask.testing import FlaskClient
 
+from smartedge.http.environ_keys import GUNICORN_SOCKET, SOCKET
+
 
 class FakeClock:
     """A monotonic clock that stands still until it is moved; call it, or read `now`, for seconds."""
@@ -31,5 +33,5 @@ _OURS, _THEIRS = socket.socketpair()
 def local_client(app: Flask) -> FlaskClient:
     """Return a test client that the kernel knows: one without a connection could be anybody's, and may administer nothing."""
     client = app.test_client()
-    client.environ_base |= {"smartedge.socket": _OURS, "gunicorn.socket": _OURS}
+    client.environ_base |= {SOCKET: _OURS, GUNICORN_SOCKET: _OURS}
     return client

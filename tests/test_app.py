@@ -14,7 +14,7 @@ import pytest
 from smartedge.admin import hello
 from smartedge.app import CATCH_ALL, SmartEdge, create_app
 from smartedge.config.model import ConfigError, parse
-from smartedge.http.request import KEY
+from smartedge.http.environ_keys import ADMIN, REQUEST
 from tests.fakes import local_client
 from tests.live.peers import Script, answers, bodiless, echo, parse_answers, serves
 from tests.live.peers import message as answer_of
@@ -255,7 +255,7 @@ def test_middleware_around_wsgi_app_sees_a_complete_environ_and_may_change_the_h
 
 def test_a_catch_all_of_somebody_elses_is_used(backend: Script) -> None:
     app = app_for(backend)
-    app.view_functions[CATCH_ALL] = lambda path: f"mine: {flask.request.environ[KEY].target.decode()}"
+    app.view_functions[CATCH_ALL] = lambda path: f"mine: {flask.request.environ[REQUEST].target.decode()}"
     assert local_client(app).get("/a%2Fb").text == "mine: /a%2Fb"
     assert backend.requests == []
 
@@ -295,8 +295,8 @@ def test_with_an_admin_listener_the_traffic_port_reserves_nothing(backend: Scrip
     client = local_client(app)
     for path in ("/health?x", "/api/status", "/metrics", "/smartedge/x"):
         assert client.get(path).data == b"hello\n"
-    assert client.get("/api/status", environ_overrides={"smartedge.admin": True}).is_json
-    assert client.get("/other", environ_overrides={"smartedge.admin": True}).status_code == 404
+    assert client.get("/api/status", environ_overrides={ADMIN: True}).is_json
+    assert client.get("/other", environ_overrides={ADMIN: True}).status_code == 404
     assert len(backend.requests) == 4
     app.edge.stop()
 

@@ -29,11 +29,9 @@ from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.edge.access import Refusal, may_administer
 from smartedge.edge.peer_owner import owned_by_us
+from smartedge.http.environ_keys import SOCKET
 
 log = logging.getLogger(__name__)
-
-SOCKET = "smartedge.socket"
-"""The environ key of our end of the client's connection."""
 
 
 class IpConverter(BaseConverter):

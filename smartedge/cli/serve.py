@@ -16,6 +16,7 @@ from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge import announce
 from smartedge.http import resources
+from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
 from smartedge.process import signals
 from smartedge.process.listening import listeners
@@ -66,7 +67,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
 
 def _servers(config: Config, app: SmartEdge) -> list[EdgeServer]:
     """Listen where we are to, or on the sockets that we were given; the first one is for clients."""
-    admin = {"environ": {"smartedge.admin": True}}
+    admin = {"environ": {ADMIN: True}}
     servers = []
     for sock, is_admin in listeners(config):
         options = admin if is_admin else {"ssl_context": app.edge.tls}

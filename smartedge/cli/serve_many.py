@@ -26,6 +26,7 @@ from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge import announce
 from smartedge.http import resources
+from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
 from smartedge.process import signals
 from smartedge.process.listening import BACKLOG, listeners
@@ -261,7 +262,7 @@ class FleetWorker(EdgeWorker):
 
     def _serve(self, sock: Any, app: SmartEdge, is_admin: bool) -> EdgeServer:
         sock.setblocking(0)
-        environ = {"wsgi.multiprocess": True} | ({"smartedge.admin": True} if is_admin else {})
+        environ = {"wsgi.multiprocess": True} | ({ADMIN: True} if is_admin else {})
         server = EdgeServer(sock, app, environ=environ, ssl_context=None if is_admin else app.edge.tls)
         server.start()
         return server

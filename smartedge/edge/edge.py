@@ -39,8 +39,10 @@ from smartedge.edge.team import Team, give_up
 from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
+from smartedge.http.environ_keys import REQUEST_ID
 from smartedge.http.request import Request
 from smartedge.http.tls import ServerTls
+from smartedge.observe import console
 from smartedge.observe.decisions import Decisions
 from smartedge.observe.recent import LastCheck, Recent
 from smartedge.observe.request_log import RequestLog
@@ -174,7 +176,7 @@ class Edge:
 
     def request_id(self, environ: Mapping[str, Any]) -> str:
         """Return the id that an admin request is known by; the app puts it there."""
-        return str(environ["smartedge.request_id"])
+        return str(environ[REQUEST_ID])
 
     def reload(self, body: bytes | None, if_match: str | None = None, *, wait: bool = True) -> Reloaded:
         """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing."""
@@ -272,7 +274,7 @@ class Edge:
         use_log = self._log_to(config) if self._place is not None else lambda: None
 
         def use() -> None:
-            hosting.log_at(config.log_level)
+            console.log_at(config.log_level)
             self.members.follow(config)
             self.members.enter(backends, monotonic(), leads=self.team.leading)
             use_log()

@@ -16,7 +16,7 @@ from smartedge.proxy.forward import Plan
 from smartedge.proxy.limiter import client_reader
 from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
-from smartedge.server.reader import ServerLimits
+from smartedge.server.front import ServerLimits
 
 
 def own_via(identity: str) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from email.utils import formatdate
+from time import time
 from typing import Final
 
 VIA = b"Via: 1.1 smartedge\r\n"
@@ -367,3 +369,16 @@ def retry_after(fields: AnswerFields) -> float | None:
     """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over), capped: backends lie."""
     match = _RETRY_AFTER.search(fields.block)
     return min(float(match[1]), MAX_RETRY_AFTER_S) if match else None
+
+
+_date_made_at = 0
+_date = b""
+
+
+def http_date() -> bytes:
+    """Give the time as IMF-fixdate (RFC 9110 section 5.6.7), made once a second."""
+    global _date_made_at, _date
+    now = int(time())
+    if _date_made_at != now:
+        _date_made_at, _date = now, formatdate(now, usegmt=True).encode()
+    return _date

@@ -12,8 +12,9 @@ import logging
 from typing import Any
 
 from smartedge.config.values import listen_name
+from smartedge.http.environ_keys import ADMIN
+from smartedge.process.listening import listen_unix
 from smartedge.server.server import EdgeServer
-from smartedge.server.unix_listener import listen_unix
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,6 @@ class AdminDoor:
 
     def _opened(self, bind: str) -> EdgeServer:
         name: Any = listen_name(bind)
-        server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, self._app, environ={"smartedge.admin": True})
+        server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, self._app, environ={ADMIN: True})
         server.start()
         return server

@@ -10,8 +10,6 @@ from smartedge.observe import console
 from smartedge.process import signals
 from smartedge.workers.identity import UNDER_GUNICORN, edge_identity
 
-log_at = console.log_at
-
 
 def begin(log_level: str, reopen_log: Callable[[], None], env: Mapping[str, str] = os.environ) -> None:
     """Have it log, and if it is a worker of gunicorn's, make it as robust as our own; where we are a guest, change no more."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import errno
+import os
 import socket
+import stat
 
 from smartedge.config.model import Config
 from smartedge.config.values import listen_name, shown
 from smartedge.http import resources
 from smartedge.process.systemd import passed_sockets
-from smartedge.server.unix_listener import listen_unix
 
 BACKLOG = 4096
 """Connections that the system keeps until they are accepted; it has a limit of its own, `net.core.somaxconn`."""
+
+UNIX_BACKLOG = 128
+"""The same for a unix socket, which is our user's alone."""
 
 
 class CannotListen(Exception):
@@ -69,3 +76,50 @@ def _why_not(error: OSError, bind: str, host: str, port: int, flag: str) -> str:
         case "EACCES" if port < 1024:
             return f"port {port} may be listened on by root only, or with CAP_NET_BIND_SERVICE; choose another {flag}"
     return f"cannot listen on {bind}: {error.strerror}; choose another {flag}"
+
+
+def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
+    """Listen there, with mode 0600; a socket file that nobody listens on any more is replaced.
+
+    removed_at_exit: of this process; not where the listener is handed on to another. Raises OSError with the path.
+    """
+    _make_way(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # not chmod afterwards: somebody else could connect in between
+    try:
+        sock.bind(path)
+        sock.listen(UNIX_BACKLOG)
+        sock.setblocking(False)  # as our server wants it, whose loop waits
+        if removed_at_exit:
+            atexit.register(_remove, path, os.stat(path).st_ino, os.getpid())
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _make_way(path: str) -> None:
+    """Remove what a process left behind that ended without saying so (SIGKILL); raises OSError for what is in use."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "is there, and is no socket", path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except (BlockingIOError, TimeoutError):  # its backlog is full
+        raise OSError(errno.EADDRINUSE, "another process listens there", path) from None
+    else:
+        raise OSError(errno.EADDRINUSE, "another process listens there", path)
+
+
+def _remove(path: str, inode: int, pid: int) -> None:
+    with contextlib.suppress(OSError):
+        if os.getpid() == pid and os.lstat(path).st_ino == inode:
+            os.unlink(path)

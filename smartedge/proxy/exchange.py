@@ -11,8 +11,8 @@ from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Outcome
 from smartedge.http import problem
 from smartedge.http.cookies import field
+from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import pairs_of, without_length
-from smartedge.http.request import HANDLER
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.foreign import ForeignClient
 from smartedge.proxy.transport import Answer

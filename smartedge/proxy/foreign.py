@@ -10,7 +10,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from smartedge.http.leaving import linger
+from smartedge.http.environ_keys import GUNICORN_SOCKET
+from smartedge.http.lingering import linger
 from smartedge.http.wire import RESET, nothing_on_its_way
 from smartedge.proxy.tunnel import BorrowedWire
 
@@ -21,7 +22,7 @@ class ForeignClient:
     __slots__ = ("_response", "_sock")
 
     def __init__(self, environ: dict[str, Any], start_response: Any) -> None:
-        sock = environ.get("gunicorn.socket")
+        sock = environ.get(GUNICORN_SOCKET)
         self._sock = sock if hasattr(sock, "_sock") else None  # gevent's
         response = getattr(start_response, "__self__", None)
         self._response = response if hasattr(response, "force_close") and hasattr(response, "should_close") else None

@@ -15,7 +15,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
 from smartedge.balancer.trace import Trace
-from smartedge.http.hops import LIMITED, pass_on
+from smartedge.http.max_forwards import LIMITED, count_hop
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
@@ -152,7 +152,7 @@ class Forwarder:
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
         exchange = Exchange(self, request) if request.fields.upgrade is None else self.exchange_for(self, request)
-        if request.method in LIMITED and (own_answer := pass_on(request)) is not None:
+        if request.method in LIMITED and (own_answer := count_hop(request)) is not None:
             exchange.answer_here(own_answer)
             return exchange
         explain = self.explain

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import gevent
 import gevent.socket
 
-from smartedge.http.request import HANDLER
+from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER
 from smartedge.http.wire import RECV_BYTES, WireClosed, WireTimeout, spawn
 
 CLIENT_BROKE = "The client broke the tunnel's connection."
@@ -226,7 +226,7 @@ def can_take_over(environ: dict[str, Any]) -> bool:
     if HANDLER in environ:
         return True
     return (
-        isinstance(environ.get("gunicorn.socket"), gevent.socket.socket)
+        isinstance(environ.get(GUNICORN_SOCKET), gevent.socket.socket)
         and hasattr(sys.modules.get("gunicorn.workers.base_async"), "ALREADY_HANDLED")
         and _unreader(environ) is not None
     )
@@ -243,7 +243,7 @@ def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
         return handler.take_over(), early, None
     unreader = _unreader(environ)
     early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()
-    return BorrowedWire(environ["gunicorn.socket"]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
+    return BorrowedWire(environ[GUNICORN_SOCKET]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
 
 
 def _unreader(environ: dict[str, Any]) -> Any:

@@ -16,13 +16,14 @@ from gevent.pywsgi import WSGIHandler
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.http import problem
 from smartedge.http.chunked import chunk
-from smartedge.http.date import http_date
-from smartedge.http.headers import last_chunk, without_length
-from smartedge.http.leaving import linger
-from smartedge.http.request import HANDLER, KEY, Request, complete_environ
+from smartedge.http.environ_keys import HANDLER, REQUEST
+from smartedge.http.headers import http_date, last_chunk, without_length
+from smartedge.http.lingering import linger
+from smartedge.http.request import Request
 from smartedge.http.tls_wire import NotTls, TlsWire
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.reader import RequestReader
+from smartedge.server.wsgi import complete_environ
 
 if TYPE_CHECKING:
     from smartedge.server.server import EdgeServer
@@ -110,7 +111,7 @@ class EdgeHandler(RequestReader, WSGIHandler):  # type: ignore[misc]
 
     def answer(self, request: Request) -> None:
         """Have the app answer one request and send what it says."""
-        environ: dict[str, Any] = {KEY: request, HANDLER: self}
+        environ: dict[str, Any] = {REQUEST: request, HANDLER: self}
         app = self.server.application
         request.interim, request.sock = self.send_interim, self.socket
         if not self.lean:

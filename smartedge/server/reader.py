@@ -6,7 +6,6 @@ What is not HTTP is refused before anybody else sees it: the stock handler takes
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from time import monotonic
 
 import httptools
@@ -16,6 +15,7 @@ from smartedge.http.headers import RequestFields, tokens
 from smartedge.http.request import Request, checked, origin_form, refused_coding
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
+from smartedge.server.front import ServerLimits
 
 _KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
 FRESH_S = 1.0
@@ -26,19 +26,6 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
 _UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
 """llhttp's words for a coding behind which the end of the body is not known."""
-
-
-@dataclass(slots=True)
-class ServerLimits:
-    """What a client may take: seconds and bytes."""
-
-    head_s: float = 10.0
-    keepalive_s: float = 75.0
-    idle_s: float = 60.0
-    target_bytes: int = 8192
-    head_bytes: int = 65536
-    headers: int = 200
-    body_bytes: int = 0
 
 
 class ExpectationFailed(ClientError):

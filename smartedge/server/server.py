@@ -14,14 +14,13 @@ from gevent.pywsgi import WSGIServer
 from smartedge.balancer.errors import ClientError
 from smartedge.http.resources import HOLDERS, is_own, most_clients
 from smartedge.http.sockets import Socket
+from smartedge.server.front import ServerLimits
 from smartedge.server.greenlets import GreenletPool, LimitedCrew
 from smartedge.server.handler import EdgeHandler
-from smartedge.server.reader import FRESH_S, ServerLimits
+from smartedge.server.reader import FRESH_S
 
 ENDED_S = 1.0
 """How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
-
-__all__ = ["EdgeHandler", "EdgeServer", "ServerLimits"]
 
 PAUSE_S = 0.05
 """When there is room for no more, it is looked again after so long."""

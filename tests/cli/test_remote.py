@@ -9,7 +9,7 @@ import pytest
 
 from smartedge.admin import hello
 from smartedge.cli.remote import RefusedError, Target, UnreachableError, ask
-from smartedge.server.unix_listener import listen_unix
+from smartedge.process.listening import listen_unix
 from tests.small_balancer import SmallBalancer, serving
 
 

@@ -15,7 +15,7 @@ import pytest
 from smartedge.app import SmartEdge, create_app
 from smartedge.config.model import parse
 from smartedge.process.admin_door import AdminDoor
-from smartedge.server.unix_listener import listen_unix
+from smartedge.process.listening import listen_unix
 
 Caplog = pytest.LogCaptureFixture
 

@@ -12,7 +12,8 @@ import gevent.socket
 from gevent.server import StreamServer
 
 from smartedge.http.wire import Wire
-from smartedge.server.server import EdgeServer, ServerLimits
+from smartedge.server.front import ServerLimits
+from smartedge.server.server import EdgeServer
 
 
 def wire_pair() -> tuple[Wire, Any]:

@@ -28,6 +28,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import VIA, AnswerFields, RequestFields, retry_after
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
@@ -317,7 +318,7 @@ def test_an_answer_that_is_cut_raises_and_counts_against_the_backend() -> None:
     house = House([FakeAnswer(200, b"he", BadAnswer("cut"), here=False)])
     exchange = house.ask()
     handler = _Handler()
-    exchange({"smartedge.handler": handler}, handler.start_response)
+    exchange({HANDLER: handler}, handler.start_response)
     assert handler.begun[0][0][0] == 200
     assert next(exchange) == b"he"
     with pytest.raises(BadAnswer):
@@ -382,7 +383,7 @@ def test_a_client_that_is_gone_when_its_short_answer_goes_out_leaves_nothing_ope
     exchange = house.ask()
     handler = _Handler(gone)
     with pytest.raises(ConnectionResetError):
-        exchange({"smartedge.handler": handler}, handler.start_response)
+        exchange({HANDLER: handler}, handler.start_response)
     assert house.counted(IN_FLIGHT) == [0]
     assert house.logged == [exchange]
 

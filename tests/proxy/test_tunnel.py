@@ -13,7 +13,7 @@ import gevent
 import gevent.socket
 import pytest
 
-from smartedge.http.request import HANDLER
+from smartedge.http.environ_keys import HANDLER
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.proxy.tunnel import (
     BACKEND_BROKE,

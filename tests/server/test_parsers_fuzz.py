@@ -29,13 +29,15 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import RoundRobin
-from smartedge.http.request import KEY
+from smartedge.http.environ_keys import REQUEST
 from smartedge.http.wire import Sweep, Wire
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
-from smartedge.server.server import EdgeHandler, EdgeServer, ServerLimits
+from smartedge.server.front import ServerLimits
+from smartedge.server.handler import EdgeHandler
+from smartedge.server.server import EdgeServer
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
 
@@ -103,7 +105,7 @@ class House:
         self.forwarder.log = self.finished.append
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        return self.forwarder(environ[KEY])(environ, start_response)
+        return self.forwarder(environ[REQUEST])(environ, start_response)
 
     def on_refused(self, *_: object) -> None: ...
 

@@ -9,7 +9,8 @@ from typing import Any
 import gevent
 import pytest
 
-from smartedge.server.reader import ServerLimits, past_empty_lines
+from smartedge.server.front import ServerLimits
+from smartedge.server.reader import past_empty_lines
 from tests.live.wire import Answer, Request, parse_answers, read_request
 from tests.live.wire import Stream as WireStream
 from tests.proxy.peers import App, backend, edge_server, head_of, talk

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smartedge.http.date import http_date
-from smartedge.server.reader import ServerLimits
+from smartedge.http.environ_keys import REQUEST
+from smartedge.http.headers import http_date
+from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
 from tests.live.wire import WireError, parse_answers
 from tests.proxy.peers import App, edge_server, talk
@@ -236,7 +237,7 @@ def test_a_refused_head_request_is_answered_without_a_body(raw: bytes) -> None:
 
 def test_a_1xx_has_no_content_length() -> None:
     def view(environ: Any, start_response: Any) -> list[bytes]:
-        environ["smartedge.request"].interim(103, b"103 Early Hints\r\n", b"Link: </a>\r\nContent-Length: 5\r\n")
+        environ[REQUEST].interim(103, b"103 Early Hints\r\n", b"Link: </a>\r\nContent-Length: 5\r\n")
         return hello(environ, start_response)  # type: ignore[no-any-return]
 
     with edge_server(App(view)) as server:

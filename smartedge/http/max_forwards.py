@@ -16,7 +16,7 @@ _SECRET = re.compile(rb"^(?:authorization|proxy-authorization|cookie|x-smartedge
 OwnAnswer = tuple[int, list[tuple[str, str]], bytes]
 
 
-def pass_on(request: Request) -> OwnAnswer | None:
+def count_hop(request: Request) -> OwnAnswer | None:
     """Count this hop, and give None; or the edge's own answer (status, fields, body) when the request may go no further."""
     found = _MAX_FORWARDS.search(request.fields.block)
     if found is None:

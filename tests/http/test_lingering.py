@@ -17,12 +17,12 @@ import gevent.ssl
 import pytest
 
 from smartedge.balancer.spec import TlsSpec
-from smartedge.http import leaving
-from smartedge.http.leaving import linger
+from smartedge.http import lingering
+from smartedge.http.lingering import linger
 from smartedge.http.tls import context_for, server_context
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
-from smartedge.server.reader import ServerLimits
+from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
 from tests.live.wire import parse_answers
 from tests.proxy.peers import App, backend, head_of, talk
@@ -197,16 +197,16 @@ def test_lingering_ends_when_the_client_does(says: list[Any], asked: int) -> Non
     talker = Talker(*says)
     linger(talker)
     assert (talker.asked, talker.finished) == (asked, True)
-    assert max(talker.timeouts) <= leaving.QUIET_S
+    assert max(talker.timeouts) <= lingering.QUIET_S
 
 
 def test_lingering_is_bounded_in_bytes_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     talker = Talker(b"x" * 131072)
     linger(talker)
-    assert talker.asked * 131072 == leaving.LINGER_BYTES
-    monkeypatch.setattr(leaving, "LINGER_S", 0.05)
+    assert talker.asked * 131072 == lingering.LINGER_BYTES
+    monkeypatch.setattr(lingering, "LINGER_S", 0.05)
     linger(talker := Talker(b"x"))
-    assert talker.asked < leaving.LINGER_BYTES
+    assert talker.asked < lingering.LINGER_BYTES
 
 
 # Who only stops talking is answered.
