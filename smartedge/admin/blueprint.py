@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import socket
 from collections.abc import Callable
 
 from flask import Blueprint, Response, request
@@ -19,15 +18,13 @@ from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin import hello
 from smartedge.admin.decisions import decision_pages
-from smartedge.admin.drain_pages import drain_pages
 from smartedge.admin.metrics import exposition, make_registry
-from smartedge.admin.operate import OperatedEdge
-from smartedge.admin.operator_pages import operator_pages
+from smartedge.admin.operate import OperatedEdge, drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_json
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
-from smartedge.edge.access import Refusal, may_administer
+from smartedge.edge.access import OWN_NAMES, Refusal, may_administer
 from smartedge.edge.peer_owner import owned_by_us
 from smartedge.http.environ_keys import SOCKET
 
@@ -44,7 +41,6 @@ class IpConverter(BaseConverter):
 def make_admin(edge: OperatedEdge) -> Blueprint:
     """Return the Blueprint, to be registered on the app that answers the admin pages."""
     registry = make_registry(lambda: snapshot(edge))
-    names = (socket.gethostname().lower(),)
 
     def health() -> Response:
         status, document = health_document(edge)
@@ -78,7 +74,7 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
         """Let a request through to the view only if it may ask this, and in this way."""
 
         def view(**parts: str) -> Response:
-            if not page.public and (refusal := _refusal(edge, names)):
+            if not page.public and (refusal := _refusal(edge)):
                 title, headers = "Not allowed", {}
                 if refusal.status == 401:
                     title, headers = "Authentication needed", {"WWW-Authenticate": 'Bearer realm="smartedge"'}
@@ -136,12 +132,12 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
     return blueprint
 
 
-def _refusal(edge: OperatedEdge, names: tuple[str, ...]) -> Refusal | None:
+def _refusal(edge: OperatedEdge) -> Refusal | None:
     return may_administer(
         request.environ.get("REMOTE_ADDR", ""),
         {name.lower(): value for name, value in request.headers},
         is_ours=lambda: owned_by_us(request.environ.get(SOCKET)),
         token=edge.token,
         networks=edge.config.admin_allow,
-        names=names,
+        names=OWN_NAMES,
     )

@@ -56,7 +56,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
             signal.signal(number, lambda which, _: os._exit(128 + which))
         signal.signal(signal.SIGQUIT, signal.SIG_IGN)
         manager.stopping()
-        app.edge.team.stopping = True
+        app.edge.follower.stopping = True
         done = [gevent.spawn(server.stop_gracefully, app.edge.config.shutdown_grace_s) for server in servers]
         gevent.joinall(done)
         return 0

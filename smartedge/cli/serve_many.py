@@ -251,7 +251,7 @@ class FleetWorker(EdgeWorker):
                     self.told_to_reload = False
                     gevent.spawn(self._reload, app)
                 gevent.sleep(LOOK_S)
-            app.edge.team.stopping = True
+            app.edge.follower.stopping = True
             grace_s = app.edge.config.shutdown_grace_s
             stopping = [gevent.spawn(server.stop_gracefully, grace_s) for server in servers]
             while not all(greenlet.ready() for greenlet in stopping):
@@ -269,7 +269,7 @@ class FleetWorker(EdgeWorker):
 
     def _reload(self, app: SmartEdge) -> None:
         """Do what POST /api/reload without a body does: the leader for all, and soon the others, in case that it can't."""
-        if not (leading := app.edge.team.leading):
+        if not (leading := app.edge.follower.leading):
             gevent.sleep(LEADER_FIRST_S)
         try:
             document = app.edge.reload(None).document

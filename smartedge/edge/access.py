@@ -1,4 +1,4 @@
-"""Who may reload, and read status and metrics: one pure function.
+"""Who may reload, and read status and metrics, and who may be told what was decided about a request.
 
 A process of our own user or of root on this machine may, and a peer in a network that the operator named; but a web
 page that the peer's browser shows may not, and neither may a client behind a proxy on this machine. Not every proxy says
@@ -10,16 +10,28 @@ a token set, only the token counts.
 from __future__ import annotations
 
 import hmac
+import re
+import socket
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from smartedge.balancer.errors import ClientError
+from smartedge.edge.peer_owner import owned_by_us
+from smartedge.http.headers import pairs_of
+from smartedge.http.request import Request
+
+OWN_NAMES: Final = (socket.gethostname().lower(),)
+"""The names of this machine that the Host of an admin request may hold, besides addresses and localhost."""
 
 UNIX_PEERS = frozenset(("", "unix"))
 """How servers write the address of a peer on a unix socket."""
 
 _FORWARDED = frozenset(("forwarded", "via", "x-real-ip"))
 _SAME_SITE = frozenset(("same-origin", "same-site", "none"))
+_authorizations = re.compile(rb"^authorization:([^\r\n]*)", re.IGNORECASE | re.MULTILINE).findall
 
 
 class Refusal(NamedTuple):
@@ -77,6 +89,47 @@ def holds_token(authorization: str, token: str) -> bool:
     """Whether the value of an Authorization field is our token (RFC 6750 section 2.1); compared in constant time."""
     scheme, _, given = authorization.strip().partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+
+
+class Misdirected(ClientError):
+    """A request for the admin pages that would have gone to a backend (RFC 9110 section 15.5.20)."""
+
+    status = 421
+    title = "Misdirected request"
+
+
+def may_ask(request: Request, token: str | None, networks: Collection[str]) -> bool:
+    """Whether a request that is forwarded asks for what was decided about it, and may hear that.
+
+    The field says `1`, or `Bearer` and the token; what it says goes to no backend. A token in Authorization counts
+    too, and then that field ends here as well: the secret of the admin pages is no backend's business. So whoever sends
+    it and asks for nothing is told that it has come to the wrong place: raises Misdirected.
+    """
+    asks = request.fields.explain is not None
+    if token is None and not asks:
+        return False
+    has_token = token is not None and any(holds_token(said.decode("latin-1"), token) for said in _authorizations(request.block))
+    if not (asks and _may_hear(request, token, networks)):
+        if has_token:
+            raise Misdirected(
+                "The request carries the token of the admin pages, and this is none of them: it goes to no backend."
+            )
+        return False
+    if has_token:
+        request.fields = request.fields.with_block(request.fields.without(b"authorization"))
+    return True
+
+
+def _may_hear(request: Request, token: str | None, networks: Collection[str]) -> bool:
+    said = (request.fields.explain or b"").decode("latin-1")
+    headers = {name.lower(): value for name, value in pairs_of(request.block)}
+    if said[:7].lower() == "bearer ":
+        headers["authorization"] = said
+    elif said != "1":
+        return False
+    ours = partial(owned_by_us, request.sock)
+    peer = request.peer.decode("latin-1")
+    return may_administer(peer, headers, is_ours=ours, token=token, networks=networks, names=OWN_NAMES) is None
 
 
 def _check_token(authorization: str, token: str) -> Refusal | None:

@@ -26,16 +26,15 @@ from smartedge.discovery.file import FileSource
 from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import announce
 from smartedge.edge import parts as settings
+from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, cautions, say
-from smartedge.edge.explain import may_ask
 from smartedge.edge.files import NamedFiles
-from smartedge.edge.follower import parse_exact
+from smartedge.edge.follower import Follower, give_up, parse_exact
+from smartedge.edge.parts import Strategist
 from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.request_ids import RequestIds
-from smartedge.edge.strategist import Strategist
-from smartedge.edge.team import Team, give_up
 from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
@@ -130,9 +129,9 @@ class Edge:
             exact=parse_exact,
             may_lack=Overlay(self._env, overrides or {}).hides("backends") and not os.path.exists(config_path or ""),
         )
-        self.team = Team(self.edge_row, self._reloader)
+        self.follower = Follower(self.edge_row, self._reloader)
         probe = HttpProbe(self.members.contexts, clients_host=lambda: self.forwarder.clients_host)
-        self._health = HealthLoop(lambda: self.pool.backends, probe, self._flipped, self._rng, leads=self.team.leads)
+        self._health = HealthLoop(lambda: self.pool.backends, probe, self._flipped, self._rng, leads=self.follower.leads)
 
     # ---- what the admin pages ask ----
 
@@ -156,16 +155,16 @@ class Edge:
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker of this edge is and does."""
-        return self.team.workers(monotonic())
+        return self.follower.workers(monotonic())
 
     @property
     def draining(self) -> bool:
         """Whether those in front of the edge should send it nothing more."""
-        return self.team.draining
+        return self.follower.draining
 
     def drain(self, draining: bool) -> None:
         """Let all workers say that they are draining, and serve on; or take it back."""
-        self.team.drain(draining)
+        self.follower.set_draining(draining)
 
     def last_check(self, backend: Backend) -> LastCheck | None:
         """Return the latest probe of a backend."""
@@ -219,14 +218,14 @@ class Edge:
         self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
         self.forwarder.via = settings.own_via(edge_identity(self._env))
         self._log_to(self.config)()
-        self.team.join(self._place, lambda: self.reload(None, wait=False))
+        self.follower.join_workers(self._place, lambda: self.reload(None, wait=False))
 
     def _begin(self) -> None:
         hosting.begin(self.config.log_level, self.request_log.reopen, self._env)
         try:
             self.settle()
             assert self._place is not None
-            if self.members.begin(self.config, lambda: self.team.leading, self._reloader.rebuild):
+            if self.members.begin(self.config, lambda: self.follower.leading, self._reloader.rebuild):
                 self._reloader.rebuild()
             self.be_found(self.listeners)
             if self._place.slot == 0:  # one worker says it for all
@@ -276,7 +275,7 @@ class Edge:
         def use() -> None:
             console.log_at(config.log_level)
             self.members.follow(config)
-            self.members.enter(backends, monotonic(), leads=self.team.leading)
+            self.members.enter(backends, monotonic(), leads=self.follower.leading)
             use_log()
             self.forwarder.apply(plan)
             self.forwarder.limiter = limiter
@@ -362,7 +361,7 @@ class Edge:
     def _tell(self) -> None:
         """Keep up with the other workers, and with backends that answer nothing: what nobody would be told of otherwise."""
         now = monotonic()
-        self.team.keep_up(now)
+        self.follower.follow_newest(now)
         if len(self.edge_row.rows) > 1:
             for backend in self.pool.backends:
                 backend.learned.tell_waiting(now)
@@ -377,7 +376,7 @@ class Edge:
         now = monotonic()
         self.recent.tick(now, self.pool.backends)
         self.look_after()
-        if self.team.leading:
+        if self.follower.leading:
             self._watch.look(self.config, now)
         self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
         self.request_log.mind(self.edge_row)
@@ -387,5 +386,5 @@ class Edge:
         tunnels.end_overdue(now)
         self.members.tidy(now, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over."))
         self.meet_workers()
-        if self.team.leading:
+        if self.follower.leading:
             self.members.prune()

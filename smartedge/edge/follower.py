@@ -1,20 +1,122 @@
-"""Following the other workers: what they started from, and whatever one of them has reloaded, is applied here too."""
+"""A worker among the others of its edge: what it follows, whether it leads, and whether they drain (docs/workers.md)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
-from smartedge.balancer.cells import LAYOUT, ROW_CELLS
+from smartedge.balancer.cells import DRAINING, LAYOUT, ROW_CELLS
+from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.learned import Learned
 from smartedge.config.model import Config, ConfigError, parse
-from smartedge.workers.generations import newest_in
+from smartedge.edge.reload import Reloader
+from smartedge.observe import console
+from smartedge.workers.generations import Alone, Generations, newest_in
 from smartedge.workers.identity import edge_identity
-from smartedge.workers.membership import running_edge
-from smartedge.workers.state_dir import StateError
+from smartedge.workers.leader import Leadership
+from smartedge.workers.membership import Membership, running_edge, serves_already
+from smartedge.workers.overview import overview
+from smartedge.workers.process import spawned_by_hup, stand_still
+from smartedge.workers.state_dir import Busy, StateError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("smartedge")
 
 RETRY_S = 1.0
+"""A configuration that could not be applied is tried again after so long."""
+
+AGAIN_S = 1.0
+"""How long a worker that can't join an edge which serves holds up the next try."""
+
+
+class Follower:
+    """One worker's part in its edge, owned by the `Edge`, which calls `follow_newest` and `leads` many times a second.
+
+    Alone until it has joined the others. edge_row: the edge's own row; the part that all workers share says whether they drain.
+    stopping: this worker takes no more connections. leading: whether it was the one, when it was last asked, that does what
+    one does for all.
+
+    A configuration that this worker can't apply, while the one that reloaded could (a certificate that only that one may
+    read), stays unconfirmed: the reload's answer names this worker. It is tried again every RETRY_S, and logged once.
+    """
+
+    def __init__(self, edge_row: Learned, reloader: Reloader) -> None:
+        self.stopping = False
+        self.leading = True
+        self._edge_row = edge_row
+        self._reloader = reloader
+        self._membership: Membership | None = None
+        self._leadership: Leadership | None = None
+        self._retry_at = float("-inf")
+        self._logged = ""
+        self._logged_lost = False
+
+    def join_workers(self, membership: Membership, reread: Callable[[], object]) -> None:
+        """Have the configuration that the other workers have; raises StateError.
+
+        reread: reads the file again, which a worker does that a SIGHUP to gunicorn has started.
+        """
+        self._membership = membership
+        self._leadership = Leadership(membership)
+        if membership.directory is None:
+            self._reloader.join(Alone(membership.confirm))
+            return
+        try:
+            self._reloader.join(Generations(membership.directory, membership.confirm, membership.confirmed, membership.live))
+            if spawned_by_hup():
+                reread()
+        except (ConfigError, EdgeError) as error:
+            log.error("reload refused, nothing changed: %s", error)
+
+    def leads(self, now: float) -> bool:
+        """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""
+        self.leading = self._leadership is None or (not self._is_lost() and self._leadership(now))
+        return self.leading
+
+    def follow_newest(self, now: float) -> None:
+        """Apply what another worker has reloaded; now: seconds of a monotonic clock.
+
+        Where the state directory has been removed nobody can be followed: the worker ends gently, as all of them do, and those
+        that the arbiter starts instead meet in a new one.
+        """
+        if self._is_lost():
+            self._end_lost()
+        elif now >= self._retry_at:
+            try:
+                self._reloader.follow()
+            except (ConfigError, StateError, OSError) as error:
+                self._retry_at = now + RETRY_S
+                if str(error) != self._logged:
+                    self._logged = str(error)
+                    log.error("the newest configuration cannot be applied here and is tried again: %s", error)
+            else:
+                self._logged = ""
+
+    def _end_lost(self) -> None:
+        if not self._logged_lost:
+            self._logged_lost = self.stopping = True
+            where = self._membership.directory if self._membership is not None else None
+            log.error("somebody has removed the state directory %s: the workers begin anew", where)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _is_lost(self) -> bool:
+        return self._membership is not None and self._membership.lost
+
+    def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
+        """Return what every live worker is and does."""
+        return [{"slot": 0, "pid": os.getpid()}] if self._membership is None else overview(self._membership, now)
+
+    @property
+    def draining(self) -> bool:
+        """Whether those in front of the edge should send it nothing more: this worker stops, or the operator wants that."""
+        return self.stopping or bool(self._edge_row.shared[DRAINING])
+
+    def set_draining(self, draining: bool) -> None:
+        """Let all workers say that they are draining, and serve on; or take it back."""
+        self._edge_row.shared[DRAINING] = draining
 
 
 def running_config(env: Mapping[str, str]) -> Config | None:
@@ -35,28 +137,17 @@ def parse_exact(text: str) -> Config:
     return parse(text, origin="the newest generation")
 
 
-class Follower:
-    """Calls `follow`, which applies what is new, as often as it is called itself; after a failure only every RETRY_S.
+def give_up(error: Exception, env: Mapping[str, str]) -> NoReturn:
+    """End this worker, which cannot begin: to serve on would tell half truths. (A greenlet's exception ends nothing.)
 
-    A configuration that this worker can't apply, while the one that reloaded could (a certificate that only that one may
-    read), stays unconfirmed: the reload's answer names this worker.
+    3 tells gunicorn that its workers can't boot, and to end. Where others serve, or it is a matter of time, another worker
+    tries again, but not in a hurry; nothing is accepted meanwhile.
     """
-
-    def __init__(self, follow: Callable[[], object]) -> None:
-        self._follow = follow
-        self._retry_at = float("-inf")
-        self._said = ""
-
-    def __call__(self, now: float) -> None:
-        """Look for news, in seconds of a monotonic clock."""
-        if now < self._retry_at:
-            return
-        try:
-            self._follow()
-        except (ConfigError, StateError, OSError) as error:
-            self._retry_at = now + RETRY_S
-            if str(error) != self._said:
-                self._said = str(error)
-                log.error("the newest configuration cannot be applied here and is tried again: %s", error)
-        else:
-            self._said = ""
+    print(f"smartedge: {error}", file=sys.stderr, flush=True)
+    console.flush()
+    if isinstance(error, Busy):
+        os._exit(1)
+    if serves_already(edge_identity(env), ROW_CELLS, LAYOUT, env):
+        stand_still(AGAIN_S)
+        os._exit(1)
+    os._exit(3)

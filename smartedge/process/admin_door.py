@@ -36,7 +36,7 @@ class AdminDoor:
         edge = self._app.edge
         if self._bind is None or (edge.listeners and self._server is None):
             return
-        if not edge.team.leading:
+        if not edge.follower.leading:
             self.close()
         elif self._server is None:
             try:

@@ -43,19 +43,19 @@ def asked(path: str, target: str = "/api/status") -> int:
 
 def test_whoever_leads_opens_it_and_closes_it_when_another_does(app: SmartEdge, path: str) -> None:
     door = AdminDoor(app)
-    app.edge.team.leading = False
+    app.edge.follower.leading = False
     door.look()
     assert not os.path.exists(path)
-    app.edge.team.leading = True
+    app.edge.follower.leading = True
     door.look()
     door.look()
     assert asked(path) == 200
     assert asked(path, "/elsewhere") == 404  # nothing is forwarded from here
-    app.edge.team.leading = False
+    app.edge.follower.leading = False
     door.look()
     with pytest.raises(ConnectionRefusedError):
         asked(path)
-    app.edge.team.leading = True
+    app.edge.follower.leading = True
     door.look()
     assert asked(path) == 200
     door.close()

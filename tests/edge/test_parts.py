@@ -15,7 +15,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config.model import Config, ConfigError, parse
-from smartedge.edge.strategist import Strategist
+from smartedge.edge.parts import Strategist
 from tests.balancer.makers import backends
 
 
@@ -57,7 +57,7 @@ def test_a_changed_bound_is_followed_by_the_one_in_use() -> None:
 
 def test_a_class_that_can_be_made_no_more_refuses_the_configuration() -> None:
     Broken.left = 1
-    loaded = config(strategy="tests.edge.test_strategist:Broken")
+    loaded = config(strategy="tests.edge.test_parts:Broken")
     with pytest.raises(ConfigError) as caught:
         Strategist(Learned(), float).make(loaded)
     assert caught.value.problems[0].path == "strategy"
@@ -68,7 +68,7 @@ def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog:
     Broken.left = 10
     own = Learned()
     strategist = Strategist(own, lambda: 0.0)
-    strategy = strategist.make(config(strategy="tests.edge.test_strategist:Broken"))
+    strategy = strategist.make(config(strategy="tests.edge.test_parts:Broken"))
     assert isinstance(strategy, Guarded)
     members = backends(1, 1)
     with caplog.at_level(logging.WARNING, "smartedge"):
@@ -78,7 +78,7 @@ def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog:
             strategist.tell(strategy, second)
     assert own.cells[STRATEGY_FALLBACKS] == 12
     assert [record.message for record in caplog.records] == [
-        "strategy failed: tests.edge.test_strategist:Broken: pick returned None, which is none of the candidates"
+        "strategy failed: tests.edge.test_parts:Broken: pick returned None, which is none of the candidates"
         " (3 picks by round robin)"
     ] * 2
     strategist.tell(Adaptive(), 300.0)
