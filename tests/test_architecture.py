@@ -120,7 +120,7 @@ def test_no_file_imports_itself_by_a_detour() -> None:
 
 
 CIRCLES_FOR_TYPES = {
-    frozenset({"proxy.attempts", "proxy.exchange", "proxy.forward", "proxy.hedge", "proxy.queue"}),
+    frozenset({"proxy.attempts", "proxy.exchange", "proxy.forward", "proxy.hedge", "proxy.queue", "proxy.service"}),
     frozenset({"server.body", "server.reader"}),
     frozenset({"server.handler", "server.server"}),
 }

@@ -48,8 +48,9 @@ from smartedge.observe.request_log import RequestLog
 from smartedge.process import hosting
 from smartedge.process.whereabouts import where_it_is, write_down
 from smartedge.proxy.affinity import client_address
-from smartedge.proxy.forward import Forwarder, Plan
-from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.forward import Forwarder
+from smartedge.proxy.limiter import ClientLimiter, client_reader
+from smartedge.proxy.service import Service, ServicePolicy
 from smartedge.proxy.upgrade import exchange_for
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.membership import Membership, Table, open_membership
@@ -113,7 +114,9 @@ class Edge:
         backends = self.members.build(config)
         self.pool = Pool(backends, self._strategist.make(config), self._rng, config.panic, self.edge_row)
         self._watch = Watch(self.pool, self.edge_row)
-        self.forwarder = Forwarder(self.pool, self._plan(config, backends), self.edge_row, self, self.ids.next)
+        self.service = Service("default", self.pool, self._service_policy(config, backends), self.edge_row, self)
+        hop = settings.hop(config, b"smartedge", settings.trusted(config))
+        self.forwarder = Forwarder(self.service, hop, self.edge_row, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
         self.server_limits = settings.server_limits(config)
@@ -195,7 +198,7 @@ class Edge:
         return may_ask(request, self.token, self.config.admin_allow)
 
     def _client_of(self, request: Request) -> bytes:
-        return client_address(request, self.forwarder.plan.is_trusted)
+        return client_address(request, self.forwarder.hop.is_trusted)
 
     # ---- life ----
 
@@ -212,11 +215,11 @@ class Edge:
             return
         self._rng.seed()  # with --preload all workers would have the same chance
         self._place = open_membership(edge_identity(self._env), ROW_CELLS, LAYOUT, self._env, log, GAUGES)
-        self.forwarder.plan = self._plan(self.config, self.pool.backends)  # a secret of all workers is in the place
-        self.forwarder.limiter = self._limiter(self.config, self.forwarder.plan)
+        self.forwarder.hop = settings.hop(self.config, settings.own_via(edge_identity(self._env)), self.forwarder.hop.is_trusted)
+        # The secret of all workers, and what is known of clients' rates, are in the place.
+        self.service.adapt_to(self._service_policy(self.config, self.pool.backends))
         self.members.join(self._place, self.pool.backends)
         self.decisions.join(self._place.state.path if self._place.state else None, self._place.slot)
-        self.forwarder.via = settings.own_via(edge_identity(self._env))
         self._log_to(self.config)()
         self.follower.join_workers(self._place, lambda: self.reload(None, wait=False))
 
@@ -267,9 +270,9 @@ class Edge:
         before = self.pool.backends
         backends = self.members.build(config, before)
         strategy = self._strategist.make(config, self.pool.strategy)
-        plan, limits = self._plan(config, backends), settings.server_limits(config)
+        policy, limits = self._service_policy(config, backends), settings.server_limits(config)
+        hop = settings.hop(config, self.forwarder.hop.via, settings.trusted(config))
         self.members.claim(backends)
-        limiter = self._limiter(config, plan)
         use_log = self._log_to(config) if self._place is not None else lambda: None
 
         def use() -> None:
@@ -277,8 +280,8 @@ class Edge:
             self.members.follow(config)
             self.members.enter(backends, monotonic(), leads=self.follower.leading)
             use_log()
-            self.forwarder.apply(plan)
-            self.forwarder.limiter = limiter
+            self.forwarder.hop = hop
+            self.service.adapt_to(policy)
             self.server_limits = limits
             self.decisions.apply(config.explain.sample_ratio)
             self.pool.apply(backends, strategy, config.panic)
@@ -288,7 +291,7 @@ class Edge:
 
         return use
 
-    def _limiter(self, config: Config, plan: Plan) -> ClientLimiter | None:
+    def _limiter(self, config: Config) -> ClientLimiter | None:
         """Make what keeps clients to their rate, with what is known of them from before; raises ConfigError."""
         policy = config.rate_policy
         if policy is None or self._place is None:
@@ -299,18 +302,20 @@ class Edge:
         except StateError as error:
             raise self._unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
-        return ClientLimiter(limiter, plan.client_of, self.edge_row)
+        client_of = client_reader(config.rate_limit.by, settings.trusted(config))
+        return ClientLimiter(limiter, client_of, self.edge_row)
 
-    def _plan(self, config: Config, backends: Sequence[Backend]) -> Plan:
-        """Work out what a request's way needs; raises ConfigError."""
-        if config.sticky.cookie is None:
-            return settings.plan(config)
-        state = self._place.state if self._place is not None else None
-        try:
-            secret = self._secret.read(config.sticky.secret_file, None if state is None else state.path)
-        except OSError as error:
-            raise self._unusable(("sticky",), f"has no secret: {error}") from error
-        return settings.plan(config, secret, [backend.id for backend in backends])
+    def _service_policy(self, config: Config, backends: Sequence[Backend]) -> ServicePolicy:
+        """Work out how requests are treated; raises ConfigError."""
+        secret = b""
+        if config.sticky.cookie is not None:
+            state = self._place.state if self._place is not None else None
+            try:
+                secret = self._secret.read(config.sticky.secret_file, None if state is None else state.path)
+            except OSError as error:
+                raise self._unusable(("sticky",), f"has no secret: {error}") from error
+        affinity = settings.affinity(config, settings.trusted(config), secret, [backend.id for backend in backends])
+        return settings.service_policy(config, affinity, self._limiter(config))
 
     def _log_to(self, config: Config) -> Callable[[], None]:
         """Open the access log; raises ConfigError, or gives what puts it to use."""
@@ -328,7 +333,7 @@ class Edge:
     def _renewed(self) -> None:
         """Go on with files that somebody has replaced: TLS settings towards backends, the secret of sticky cookies."""
         self.members.renew(self.pool.backends)
-        self.forwarder.plan = self._plan(self.config, self.pool.backends)
+        self.service.adapt_to(self._service_policy(self.config, self.pool.backends))
 
     def _unusable(self, steps: tuple[str | int, ...], message: str) -> ConfigError:
         """Make the error for what is right in itself and can't be used; it names where the value came from."""
@@ -369,7 +374,7 @@ class Edge:
             announce.silence(fallen)
         for backend in self.pool.backends:
             if backend.learned.silent_since and backend.learned.waiting:
-                self.forwarder.move_from(backend, now)
+                self.service.move_from(backend, now)
 
     def _tidy(self) -> None:
         """Once a second: write latencies down, let removed backends go that are idle, notice other workers."""
@@ -378,7 +383,7 @@ class Edge:
         self.look_after()
         if self.follower.leading:
             self._watch.look(self.config, now)
-        self.pool.tidy(now, self.forwarder.plan.retry.hedge_percentile)
+        self.pool.tidy(now, self.service.policy.retry.hedge_percentile)
         self.request_log.mind(self.edge_row)
         self.files.look(self.config)
         self._strategist.tell(self.pool.strategy, now)

@@ -18,8 +18,9 @@ from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.config.values import must_be_secure
 from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
-from smartedge.proxy.forward import Plan
-from smartedge.proxy.limiter import client_reader
+from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.outbound import Hop
+from smartedge.proxy.service import ServicePolicy
 from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
 from smartedge.server.front import ServerLimits
@@ -32,11 +33,8 @@ def own_via(identity: str) -> bytes:
     return b"smartedge (%b)" % sha256(f"{gethostname()} {identity}".encode()).hexdigest()[:8].encode()
 
 
-def plan(config: Config, sticky_secret: bytes = b"", backend_ids: Sequence[str] = ()) -> Plan:
-    """Work out what a request's way needs.
-
-    sticky_secret: what sticky cookies are made with, if there are any. backend_ids: of the backends that they may name.
-    """
+def trusted(config: Config) -> IsTrusted:
+    """Work out whose word of the way that a request came is believed."""
     networks = [ip_network(network) for network in config.trusted_proxies]
 
     @lru_cache(maxsize=1024)
@@ -47,18 +45,25 @@ def plan(config: Config, sticky_secret: bytes = b"", backend_ids: Sequence[str] 
             return False
         return any(address in network for network in networks)
 
-    timeouts = config.timeouts
-    return Plan(
-        config.retry_policy,
-        config.failures,
-        is_trusted if networks else None,
-        config.forwarded_header,
-        timeouts.idle_s,
-        timeouts.tunnel_idle_s,
-        affinity=affinity(config, is_trusted if networks else None, sticky_secret, backend_ids),
+    return is_trusted if networks else None
+
+
+def hop(config: Config, via: bytes, is_trusted: IsTrusted) -> Hop:
+    """Work out what backends are told of the way that requests came. via: see `own_via`."""
+    return Hop(via, is_trusted, config.forwarded_header)
+
+
+def service_policy(config: Config, affinity: Affinity | None, limiter: ClientLimiter | None) -> ServicePolicy:
+    """Work out how requests are treated."""
+    return ServicePolicy(
+        retry=config.retry_policy,
+        failures=config.failures,
+        idle_s=config.timeouts.idle_s,
+        tunnel_idle_s=config.timeouts.tunnel_idle_s,
         queue=config.limits.queue,
         queue_s=config.limits.queue_s,
-        client_of=client_reader(config.rate_limit.by, is_trusted if networks else None),
+        affinity=affinity,
+        limiter=limiter,
     )
 
 

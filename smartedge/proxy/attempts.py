@@ -63,6 +63,8 @@ class Attempts:
 
     def __init__(self, forwarder: Forwarder, request: Request) -> None:
         self._forwarder = forwarder
+        self.service = service = forwarder.service
+        self.policy = service.policy
         self.request = request
         said = request.fields.request_id
         self.request_id = said.decode("latin-1") if said is not None else forwarder.next_id()
@@ -72,30 +74,27 @@ class Attempts:
 
     def run(self) -> None:
         """Try backends until one answers; raises the EdgeError that the client is to be told."""
-        forwarder, request = self._forwarder, self.request
-        plan = forwarder.plan
-        policy, remarkable = plan.retry, plan.remarkable
-        if forwarder.limiter is not None:
-            forwarder.limiter.admit(request, self.started)
-        if plan.affinity is not None:
-            self.affinity = plan.affinity
-            self.key, self.preferred = plan.affinity.take(request)
+        service, policy, request = self.service, self.policy, self.request
+        retry, remarkable = policy.retry, policy.remarkable
+        if policy.limiter is not None:
+            policy.limiter.admit(request, self.started)
+        if policy.affinity is not None:
+            self.affinity = policy.affinity
+            self.key, self.preferred = policy.affinity.take(request)
         request.on_gone = self._client_left
         if request.body is not None:
-            self.replay = Replay(request.body, policy.body_bytes)
-        forwarder.budget.deposit(self.started)
-        if forwarder.queued:
+            self.replay = Replay(request.body, retry.body_bytes)
+        service.budget.deposit(self.started)
+        if service.queue.places:
             lease = self._take(self.started)
         else:
             try:  # as `_take` does, without the way there
-                lease = forwarder.pool.lease(self.started, (), self.key, self.preferred, self.trace)
+                lease = service.pool.lease(self.started, (), self.key, self.preferred, self.trace)
             except NoBackend as none:
-                lease = forwarder.queue.wait(self, (), none)
+                lease = service.queue.wait(self, (), none)
         self.lease = lease
         lease.holder = self
-        hedges = forwarder.hedges
-        if hedges is not None and not self._may_hedge():
-            hedges = None
+        hedges = service.hedges if retry.hedge and self._may_hedge() else None
         while True:
             self.attempts += 1
             backend = self.backend = lease.backend
@@ -116,12 +115,12 @@ class Attempts:
                 change = lease.finish(monotonic(), status)
                 self.latency_s = lease.latency_s
                 if change:
-                    forwarder.events.breaker_changed(backend, change)
-                if forwarder.queued:
-                    forwarder.queue.serve()
+                    service.events.breaker_changed(backend, change)
+                if service.queue.places:
+                    service.queue.serve()
                 return
             self.latency_s = lease.answered(monotonic(), status)
-            if status in policy.statuses:
+            if status in retry.statuses:
                 another = self._lease_instead_of(lease, answer)
                 if another is not None:
                     answer.close()
@@ -134,9 +133,9 @@ class Attempts:
 
     def make_outbound(self, backend: Backend) -> Outbound:
         """Make the request for this backend: its own name may be the Host, so each try gets one of its own."""
-        forwarder, request = self._forwarder, self.request
-        plan, body = forwarder.plan, request.body
-        head = head_for(backend, request, self.request_id, forwarder.via, plan.is_trusted, forwarded_header=plan.forwarded_header)
+        request = self.request
+        body = request.body
+        head = head_for(backend, request, self.request_id, self._forwarder.hop)
         outbound = Outbound(request.method, head, self.replay, request.method in IDEMPOTENT)
         if body is not None:
             outbound.on_sent = self._sent
@@ -155,7 +154,7 @@ class Attempts:
     @property
     def deadline(self) -> float:
         """When the last answer has to begin, of all tries and the time in the queue together; not of a first try at once."""
-        return self.started + self._forwarder.plan.retry.deadline_s
+        return self.started + self.policy.retry.deadline_s
 
     def _sent(self) -> None:
         """The upload is out: the backend's latency counts from here, a slow client is not its fault."""
@@ -176,28 +175,28 @@ class Attempts:
 
         failed: the try before it.
         """
-        forwarder = self._forwarder
+        queue = self.service.queue
         why = None
-        if not forwarder.queued:
+        if not queue.places:
             try:
                 return self.lease_now(now, tried)
             except NoBackend as none:
                 why = none
-        return forwarder.queue.wait(self, tried, why, failed)
+        return queue.wait(self, tried, why, failed)
 
     def nudge(self, backend: Backend) -> None:
         """Have a backend probed soon that this request could use."""
         self._forwarder.clients_host = self.request.fields.host
-        self._forwarder.events.unreachable(backend)
+        self.service.events.unreachable(backend)
 
     def lease_now(self, now: float, tried: Sequence[Backend], *, must: bool = True) -> Lease:
         """Take a lease, or raise NoBackend at once (AllFull among them). must: see `Pool.lease`."""
         trace = self._traced() if tried else self.trace
-        return self._forwarder.pool.lease(now, tried, self.key, self.preferred, trace, must=must)
+        return self.service.pool.lease(now, tried, self.key, self.preferred, trace, must=must)
 
     def is_failure(self, answer: Answer) -> bool:
         """Whether an answer counts as a failure of its backend."""
-        return answer.status_code in self._forwarder.plan.failures
+        return answer.status_code in self.policy.failures
 
     def _traced(self) -> Trace | None:
         """Give the trace of a request that is tried again: if it was not recorded so far, it is from here on."""
@@ -223,7 +222,7 @@ class Attempts:
         """Close a lease that ended with an error."""
         self.end_lease(lease, "failed" if error.blame == "backend" else "abandoned", error=error)
         if not error.sent and isinstance(error, BackendError):
-            self._forwarder.events.unreachable(lease.backend)
+            self.service.events.unreachable(lease.backend)
 
     def outrun(self, lease: Lease) -> None:
         """Close a lease without an answer because a try that was begun after it has one."""
@@ -235,11 +234,11 @@ class Attempts:
         self._lease_ended(lease, lease.outrun(now))
 
     def _lease_ended(self, lease: Lease, change: BreakerChange | None) -> None:
-        forwarder = self._forwarder
+        service = self.service
         if change:
-            forwarder.events.breaker_changed(lease.backend, change)
-        if forwarder.queued:
-            forwarder.queue.serve()
+            service.events.breaker_changed(lease.backend, change)
+        if service.queue.places:
+            service.queue.serve()
 
     # ---- trying again ----
 
@@ -258,10 +257,8 @@ class Attempts:
     def tries(self) -> Tries:
         """The decision about more tries, made when the first is asked for."""
         if self._tries is None:
-            forwarder = self._forwarder
-            policy = forwarder.plan.retry
             safe = self.request.method in SAFE
-            self._tries = Tries(policy, forwarder.budget, self.started, self._repeatable(), self.backend, safe=safe)
+            self._tries = Tries(self.policy.retry, self.service.budget, self.started, self._repeatable(), self.backend, safe=safe)
         return self._tries
 
     def _lease_after(self, error: EdgeError) -> Lease:
@@ -364,8 +361,7 @@ class Attempts:
         self._begun(another, RETRIES)
         self._moved_to = another
         self.lease = None
-        forwarder = self._forwarder
-        if forwarder.may_leave(lease.backend):
+        if self.service.may_leave(lease.backend):
             lease.left = True
             patience_s = lease.sent_at + lease.backend.transport.adapter.limits.first_byte_s - now
             Left(lease, connection.wire, patience_s, self._left_ended)

@@ -188,7 +188,7 @@ class Exchange(Attempts):
             else:
                 outcome = "ok"
             self.end_lease(lease, outcome, answer, error)
-        counted = self.backend.learned if self.backend is not None and self.own_answer is None else forwarder.edge
+        counted = self.backend.learned if self.backend is not None and self.own_answer is None else forwarder.edge_row
         counted.count(self.status, self.duration_s, request.body.received_bytes if request.body else 0, self.bytes_out)
         if self.trace is not None or self.error is not None:
             forwarder.explain.record(self)

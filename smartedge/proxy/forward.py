@@ -1,42 +1,26 @@
-"""The catch-all view's other half: what forwards requests, and what it needs of the configuration.
+"""The catch-all view's other half: what forwards requests, and what all services share.
 
-Every request gets an `Exchange` of its own (exchange.py); here is what they share.
+Every request gets an `Exchange` of its own (exchange.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError, LoopDetected
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Lease, Pool
-from smartedge.balancer.retry import RetryBudget, RetryPolicy
+from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import Trace
 from smartedge.http.max_forwards import LIMITED, count_hop
 from smartedge.http.request import Request
-from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.hedge import Hedges
-from smartedge.proxy.left import MOST as MOST_LEFT
-from smartedge.proxy.limiter import ClientLimiter
-from smartedge.proxy.queue import Queue
+from smartedge.proxy.outbound import Hop
+from smartedge.proxy.service import Service
 from smartedge.proxy.tunnel import Tunnels
 
 MOST_TOLD = 1000
 """Bytes of the field that says what was decided."""
-
-
-class Events(Protocol):
-    """Who is told of what happens on a request's way."""
-
-    def breaker_changed(self, backend: Backend, change: str) -> None:
-        """Tell that a backend's breaker ejected or readmitted it."""
-
-    def unreachable(self, backend: Backend) -> None:
-        """Tell that a backend could not be connected to, so that it is probed soon."""
 
 
 class Explain(Protocol):
@@ -72,82 +56,26 @@ class NothingExplained:
         """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a request's way needs of the configuration, worked out at reload.
-
-    is_trusted: whether a peer (its address as text) is one of `trusted_proxies`; None when there are none.
-    forwarded_header: send RFC 7239's Forwarded too.
-    idle_s: see TimeoutsConfig; tunnel_idle_s: the same for tunnels. affinity: what requests are known by, None for nothing.
-    failures: the statuses of answers that are failures of their backend.
-    queue, queue_s: see LimitsConfig. client_of: what the rate limit tells clients apart by.
-    """
-
-    retry: RetryPolicy
-    failures: frozenset[int] = frozenset(range(500, 600))
-    is_trusted: Callable[[bytes], bool] | None = None
-    forwarded_header: bool = False
-    idle_s: float = 60.0
-    tunnel_idle_s: float = 3600.0
-    affinity: Affinity | None = None
-    queue: int = 0
-    queue_s: float = 1.0
-    client_of: Callable[[Request], bytes] = lambda request: request.peer
-    remarkable: frozenset[int] = field(init=False)
-    """Statuses that are more than an answer: a failure, or a reason for another try."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "remarkable", self.failures | self.retry.statuses)
-
-
 class Forwarder:
-    """Forwards requests to the pool's backends.
+    """Forwards requests to a service's backends; owned by the edge, called by the app's catch-all view.
 
-    edge: the row for the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
+    service: has the backends. hop: what backends are told of the way that requests came; replaced by a reload.
+    edge_row: counts the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
     exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
-    limiter: keeps clients to their rates, if there are any. queue: has those wait, in `queued`, who find all backends full.
-    via: what we call ourselves in Via, which tells this edge from others.
-    hedges: who waits for an answer that may be late; None when nothing is hedged. clients_host: the Host of a request that came
-    lately and is recorded, or found no backend: all others cost nothing for what hardly ever matters (health/probe.py).
+    clients_host: the Host of a request that came lately and is recorded, or found no backend: all others cost nothing for what
+    hardly ever matters (health/probe.py).
     """
 
-    def __init__(self, pool: Pool, plan: Plan, edge: Learned, events: Events, next_id: Callable[[], str]) -> None:
-        self.pool = pool
-        self.edge = edge
-        self.events = events
+    def __init__(self, service: Service, hop: Hop, edge_row: Learned, next_id: Callable[[], str]) -> None:
+        self.service = service
+        self.hop = hop
+        self.edge_row = edge_row
         self.next_id = next_id
-        self.budget = RetryBudget()
-        self.hedges: Hedges | None = None
-        self.queue = Queue(edge, pool)
-        self.queued = self.queue.places
-        self.limiter: ClientLimiter | None = None
         self.explain: Explain = NothingExplained()
         self.log: Callable[[Exchange], None] | None = None
         self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
         self.tunnels = Tunnels()
         self.clients_host: bytes | None = None
-        self.via = b"smartedge"
-        self.apply(plan)
-
-    def apply(self, plan: Plan) -> None:
-        """Go on with another plan; what is under way keeps what it has taken of the old one."""
-        self.plan = plan
-        self.budget.apply(plan.retry.budget_ratio, plan.retry.budget_per_s)
-        self.queue.size, self.queue.wait_s, self.queue.back_s = plan.queue, plan.queue_s, plan.retry.wait_s
-        self.hedges = (self.hedges or Hedges(self.pool.evidence)) if plan.retry.hedge else None
-        self.pool.evidence.hedging = plan.retry.hedge
-
-    def move_from(self, backend: Backend, now: float) -> None:
-        """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
-        for lease in self.pool.late_on(backend, now):
-            if not self.budget.left(now):
-                return
-            lease.holder.move(lease)
-
-    def may_leave(self, backend: Backend) -> bool:
-        """Whether one more try may be left waiting there."""
-        left: int = sum(lease.left for lease in backend.learned.waiting)
-        return left < MOST_LEFT
 
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
@@ -160,7 +88,7 @@ class Forwarder:
         explain.left -= 1
         try:
             if explain.left < 0 or request.fields.for_edge:
-                refuse_circles(request, self.via)
+                refuse_circles(request, self.hop.via)
                 trace = exchange.trace = explain.begin(request)
                 self.clients_host = request.fields.host
             exchange.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from smartedge.balancer.backend import Backend
 from smartedge.http.headers import AnswerFields, forwarded_lines
@@ -34,19 +35,21 @@ class Outbound:
         self.upgrade = False
 
 
-def head_for(
-    backend: Backend,
-    request: Request,
-    request_id: str,
-    via: bytes,
-    is_trusted: Callable[[bytes], bool] | None,
-    *,
-    forwarded_header: bool,
-) -> bytes:
-    """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base.
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What backends are told of the way that a request came; made by the edge at start and at reload.
 
-    via: our name in the Via field. is_trusted: whether a peer is a proxy whose word goes on, None when there are none.
+    via: what we call ourselves in Via, which tells this edge from others. is_trusted: whether a peer (its address as text) is
+    a proxy whose word goes on; None when there are none. forwarded_header: send RFC 7239's Forwarded too.
     """
+
+    via: bytes
+    is_trusted: Callable[[bytes], bool] | None
+    forwarded_header: bool
+
+
+def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:
+    """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base."""
     fields, body = request.fields, request.body
     tail = b""
     if body is not None:
@@ -57,7 +60,7 @@ def head_for(
     block = fields.block
     if not fields.host or not backend.spec.preserve_host:
         block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
-    target = request.target
+    target, is_trusted = request.target, hop.is_trusted
     if backend.spec.base and target != b"*":
         target = backend.spec.base + target
     return b"%b %b HTTP/1.1\r\n%b%bVia: 1.%b %b\r\nX-Request-Id: %b\r\n%b\r\n" % (
@@ -69,10 +72,10 @@ def head_for(
             request.peer,
             b"https" if request.secure else b"http",
             is_trusted is not None and is_trusted(request.peer),
-            forwarded_header,
+            hop.forwarded_header,
         ),
         b"1" if request.version == 11 else b"0",
-        via,
+        hop.via,
         request_id.encode("latin-1"),
         tail,
     )

@@ -126,14 +126,14 @@ class UpgradeExchange(Exchange):
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
         head = (answer.status_line, block, self.added(answer), connection.switched_to)
         try:
-            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, forwarder.plan.idle_s)
+            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, self.policy.idle_s)
         except (OSError, WireTimeout):
             self.error = ClientGone("The client left before its connection was switched.")
             return
         self.finished = True
         learned = lease.backend.learned
         if change := lease.proved(monotonic()):
-            forwarder.events.breaker_changed(lease.backend, change)
+            self.service.events.breaker_changed(lease.backend, change)
 
         def count(bytes_in: int, bytes_out: int) -> None:
             learned.add(BYTES_IN, bytes_in)
@@ -141,7 +141,7 @@ class UpgradeExchange(Exchange):
 
         learned.count(101, monotonic() - self.started, super().bytes_in, 0)
         learned.add(TUNNELS)
-        tunnel = self.tunnel = Tunnel(client, connection.wire, forwarder.plan.tunnel_idle_s, forwarder.plan.idle_s, count)
+        tunnel = self.tunnel = Tunnel(client, connection.wire, self.policy.tunnel_idle_s, self.policy.idle_s, count)
         forwarder.tunnels.add(tunnel, lease.backend.key)
         try:
             tunnel.run(early, connection.take_rest())

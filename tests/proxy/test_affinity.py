@@ -8,13 +8,12 @@ import pytest
 
 from smartedge.balancer.cells import HEALTH
 from smartedge.balancer.errors import ConnectFailed
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity, came_by_https, client_address, key_reader
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Plan
 from smartedge.proxy.sticky import Sticky
+from tests.proxy.makers import policy_of
 from tests.proxy.test_forward import FakeAnswer, House
 
 
@@ -94,7 +93,7 @@ class StickyHouse(House):
         super().__init__(*(scripts or [[FakeAnswer() for _ in range(20)] for _ in "abc"]))
         self.sticky = Sticky("SRV", b"secret", ["a", "b", "c"])
         key_of = None if key_by is None else key_reader(key_by, None)
-        self.forwarder.plan = Plan(RetryPolicy(), affinity=Affinity(key_of, self.sticky, None))
+        self.forwarder.service.adapt_to(policy_of(affinity=Affinity(key_of, self.sticky, None)))
 
     def visit(self, cookie: bytes = b"", method: bytes = b"GET") -> tuple[str, list[str]]:
         """Ask with a cookie; the backend that answered, and the cookies that the client is given."""
@@ -137,10 +136,10 @@ def test_when_the_backend_fails_the_session_moves() -> None:
 
 def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones() -> None:
     house = StickyHouse()
-    house.forwarder.pool.set_state("b", "draining")
+    house.forwarder.service.pool.set_state("b", "draining")
     assert house.visit(house.cookie("b")) == ("b", [])
     assert "b" not in {house.visit()[0] for _ in range(6)}
-    house.forwarder.pool.set_state("b", "disabled")
+    house.forwarder.service.pool.set_state("b", "disabled")
     assert house.visit(house.cookie("b"))[0] != "b"
 
 
@@ -150,7 +149,7 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
     house.backends[1].learned.health.probed(False)
     for _ in range(3):
         house.backends[1].learned.health.probed(False)
-    house.forwarder.pool.touch()
+    house.forwarder.service.pool.touch()
     backend, given = house.visit(house.cookie("b"))
     assert backend != "b"
     assert len(given) == 1
@@ -159,8 +158,8 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
 def test_the_backends_own_cookies_go_on_untouched() -> None:
     block = b"Set-Cookie: mine=1\r\nX: y\r\nSet-Cookie: SRV=evil\r\n"
     house = StickyHouse([FakeAnswer(block=block) for _ in range(2)], [], [])
-    house.forwarder.pool.set_state("b", "disabled")
-    house.forwarder.pool.set_state("c", "disabled")
+    house.forwarder.service.pool.set_state("b", "disabled")
+    house.forwarder.service.pool.set_state("c", "disabled")
     assert house.visit(house.cookie("a")) == ("a", ["mine=1", "SRV=evil"])
     _, given = house.visit()
     assert given[:2] == ["mine=1", "SRV=evil"]
@@ -183,7 +182,7 @@ def test_an_error_of_our_own_gives_no_cookie() -> None:
 def test_the_key_reaches_the_strategy_on_retries_too() -> None:
     house = StickyHouse([ConnectFailed("no")] * 3, [FakeAnswer()], [FakeAnswer()], key_by="path")
     keys: list[bytes] = []
-    strategy = house.forwarder.pool.strategy
+    strategy = house.forwarder.service.pool.strategy
     pick = strategy.pick
     strategy.pick = lambda candidates, now, rng, key: keys.append(key) or pick(candidates, now, rng, key)  # type: ignore
     house.ask(target=b"/x?y").close()

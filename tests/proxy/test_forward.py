@@ -32,8 +32,8 @@ from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import VIA, AnswerFields, RequestFields, retry_after
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.outbound import Outbound
+from tests.proxy.makers import forwarder_of, policy_of
 from tests.proxy.peers import Pieces
 
 
@@ -115,7 +115,7 @@ class House:
         self.edge = Learned()
         self.logged: list[Exchange] = []
         pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.forwarder = Forwarder(pool, Plan(policy or RetryPolicy()), self.edge, self.told, lambda: "made-id")
+        self.forwarder = forwarder_of(pool, policy_of(policy), self.told, self.edge, lambda: "made-id")
         self.forwarder.log = self.logged.append
 
     def ask(self, method: bytes = b"GET", body: Any = None, block: bytes = b"Host: h\r\n", target: bytes = b"/") -> Exchange:

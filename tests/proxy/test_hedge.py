@@ -22,7 +22,7 @@ from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder, Plan
+from tests.proxy.makers import forwarder_of, policy_of
 from tests.proxy.peers import Pieces
 from tests.proxy.test_forward import FakeAnswer, Told, served
 
@@ -74,9 +74,9 @@ class House:
             self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
         self.told = Told()
         pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.forwarder = Forwarder(pool, Plan(RetryPolicy(**({"hedge": True} | policy))), Learned(), self.told, lambda: "id")
-        if self.forwarder.hedges is not None:
-            self.hedges = self.forwarder.hedges
+        self.forwarder = forwarder_of(pool, policy_of(RetryPolicy(**({"hedge": True} | policy))), self.told)
+        self.hedges = self.forwarder.service.hedges
+        if pool.evidence.hedging:
             for method in (b"GET", b"PUT"):
                 hedge = pool.evidence.kinds.find(method, b"/", make=True).hedge = HedgeDelay()
                 hedge.after_s = LATE_S
@@ -197,7 +197,9 @@ def test_without_another_backend_nothing_is_hedged_and_nothing_paid() -> None:
     gevent.sleep(4 * LATE_S)
     house.end("a", FakeAnswer(200, b"late"))
     assert finish(greenlet)[2] == b"late"
-    assert house.forwarder.budget.withdraw(house.forwarder.budget._tick / house.forwarder.budget._ticks_per_s)
+    assert house.forwarder.service.budget.withdraw(
+        house.forwarder.service.budget._tick / house.forwarder.service.budget._ticks_per_s
+    )
 
 
 def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> None:

@@ -23,8 +23,8 @@ from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.left import MOST
+from tests.proxy.makers import forwarder_of, policy_of
 from tests.proxy.peers import Pieces
 from tests.proxy.test_forward import FakeAnswer, Told, served
 
@@ -68,7 +68,7 @@ class House:
             learned.health.probed(True)
             self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
         self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.forwarder = Forwarder(self.pool, Plan(RetryPolicy(**policy)), Learned(), Told(), lambda: "id")
+        self.forwarder = forwarder_of(self.pool, policy_of(RetryPolicy(**policy)), Told())
         kind = self.pool.evidence.kinds.find(b"GET", b"/", make=True)
         for _ in range(9):
             kind.learn(monotonic(), 0.001)
@@ -92,7 +92,7 @@ class House:
         gevent.sleep(0.03)
         self.backends[0].learned.shared_reals[SILENT_SINCE] = monotonic()
         self.pool.touch()
-        self.forwarder.move_from(self.backends[0], monotonic())
+        self.forwarder.service.move_from(self.backends[0], monotonic())
 
     def answer(self, name: str) -> None:
         for peer in self.transports["ab".index(name)].peers:

@@ -24,8 +24,8 @@ from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.sticky import Sticky
+from tests.proxy.makers import forwarder_of, policy_of
 from tests.proxy.test_forward import FakeAnswer, Told, served
 from tests.workers.members import until
 
@@ -68,8 +68,8 @@ class House:
         self.edge = Learned()
         self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
         self.told = Told()
-        self.plan = Plan(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
-        self.forwarder = Forwarder(self.pool, self.plan, self.edge, self.told, lambda: "id")
+        self.policy = policy_of(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
+        self.forwarder = forwarder_of(self.pool, self.policy, self.told, self.edge)
         self.requests: list[Request] = []
 
     def ask(self, target: bytes, method: bytes = b"GET", fields: bytes = b"") -> Any:
@@ -191,7 +191,7 @@ def test_a_client_that_leaves_gives_up_its_place(one: tuple[House, Held]) -> Non
 def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[House, Held]) -> None:
     house, held = one
     first, gone = house.ask(b"/1"), house.ask(b"/gone")
-    place = house.forwarder.queue.places[0]
+    place = house.forwarder.service.queue.places[0]
     leave = house.requests[1].on_gone
     assert leave is not None
     lease_now = place.request.lease_now
@@ -299,7 +299,7 @@ def sticky_house(*transports: Held, **options: Any) -> tuple[House, Callable[[st
     house = House(*transports, **options)
     names = [transport.name for transport in transports]
     sticky = Sticky("edge", b"a secret of the tests", names, None)
-    house.forwarder.apply(replace(house.plan, affinity=Affinity(None, sticky, None)))
+    house.forwarder.service.adapt_to(replace(house.policy, affinity=Affinity(None, sticky, None)))
     return house, lambda name: b"Cookie: " + sticky.line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
 
 

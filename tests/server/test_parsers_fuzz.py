@@ -33,13 +33,13 @@ from smartedge.http.environ_keys import REQUEST
 from smartedge.http.wire import Sweep, Wire
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder, Plan
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.server.front import ServerLimits
 from smartedge.server.handler import EdgeHandler
 from smartedge.server.server import EdgeServer
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
+from tests.proxy.makers import forwarder_of, policy_of
 
 PATIENCE_S = 5.0
 """Far more than any case takes: what is not done by then hangs."""
@@ -100,7 +100,7 @@ class House:
         learned.health.probed(True)
         self.backend = Backend(spec, learned, EdgeSession(self.adapter))
         pool = Pool([self.backend], RoundRobin(), random.Random(1))
-        self.forwarder = Forwarder(pool, Plan(RetryPolicy(frozenset(), attempts=1)), Learned(), self, lambda: "id-1")
+        self.forwarder = forwarder_of(pool, policy_of(RetryPolicy(frozenset(), attempts=1)), self, next_id=lambda: "id-1")
         self.finished: list[Exchange] = []
         self.forwarder.log = self.finished.append
 

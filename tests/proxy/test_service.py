@@ -1,0 +1,35 @@
+"""A service: what a reload changes of it, and what stays."""
+
+from __future__ import annotations
+
+from smartedge.balancer.cells import FAILED, OK
+from smartedge.balancer.retry import RetryPolicy
+from tests.proxy.makers import policy_of
+from tests.proxy.test_forward import FakeAnswer, House, served
+
+
+def test_a_service_says_what_it_is() -> None:
+    house = House([], [])
+    assert repr(house.forwarder.service) == "<Service default 2 backends, 0 waiting>"
+
+
+def test_a_reload_changes_what_begins_later_and_what_is_under_way_keeps_its_policy() -> None:
+    house = House([FakeAnswer(500, b"no", here=False), FakeAnswer(500, b"no", here=False)], policy=RetryPolicy(attempts=1))
+    service = house.forwarder.service
+    under_way = house.ask()
+    service.adapt_to(policy_of(service.policy.retry, failures=frozenset()))
+    assert served(under_way) == (500, b"no")
+    assert (house.counted(FAILED), house.counted(OK)) == ([1], [0])
+    assert served(house.ask()) == (500, b"no")
+    assert (house.counted(FAILED), house.counted(OK)) == ([1], [1])
+
+
+def test_what_retries_have_been_paid_in_and_who_waits_outlive_a_reload() -> None:
+    service = House([]).forwarder.service
+    before = service.budget, service.queue, service.hedges, service.pool
+    for _ in range(50):
+        service.budget.deposit(1000.0)
+    service.adapt_to(policy_of(RetryPolicy(hedge=True, budget_per_s=0.0, budget_ratio=0.5)))
+    assert (service.budget, service.queue, service.hedges, service.pool) == before
+    assert service.budget.left(1000.0) == 10  # at 0.2 each, as they were paid in
+    assert service.pool.evidence.hedging
