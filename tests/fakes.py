@@ -1,13 +1,21 @@
-"""Stand-ins for what the domain is given from outside."""
+"""Stand-ins for what our parts are given from outside: a clock, a client that the kernel knows, transports, answers, bodies."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import Any
 
+import gevent
 from flask import Flask
 from flask.testing import FlaskClient
+from gevent.event import AsyncResult
 
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.errors import ConnectFailed
 from smartedge.http.environ_keys import GUNICORN_SOCKET, SOCKET
+from smartedge.http.headers import VIA, AnswerFields
+from smartedge.proxy.outbound import Outbound
 
 
 class FakeClock:
@@ -35,3 +43,148 @@ def local_client(app: Flask) -> FlaskClient:
     client = app.test_client()
     client.environ_base |= {SOCKET: _OURS, GUNICORN_SOCKET: _OURS}
     return client
+
+
+class FakeAnswer:
+    """An answer of a backend whose pieces are given; an exception among them is raised. here: its body came with its head."""
+
+    via = VIA
+    connection: Any = None
+    trailers = ()
+
+    def __init__(self, status: int = 200, *pieces: bytes | Exception, block: bytes = b"X: y\r\n", here: bool = True) -> None:
+        self.status_code = status
+        self.status_line = b"%d Reason\r\n" % status
+        self.fields = AnswerFields(block)
+        self.pieces = list(pieces)
+        self.complete = here
+        self.at_hand = True
+        self.closed = False
+
+    def read(self) -> bytes:
+        if not self.pieces:
+            self.complete = True
+            return b""
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def read_whole(body: Any) -> bytes:
+    """What is in a request's body; b"" for none."""
+    data = b""
+    while body is not None and (piece := body.read()):
+        data += piece
+    return data
+
+
+class FakeTransport:
+    """A backend's transport that does one thing of its script for each request: gives an answer or raises an error."""
+
+    netloc = b""
+
+    def __init__(self, *script: FakeAnswer | Exception) -> None:
+        self.script = list(script)
+        self.sent: list[Outbound] = []
+
+    def send(self, outbound: Outbound) -> FakeAnswer:
+        self.sent.append(outbound)
+        read_whole(outbound.body)
+        does = self.script.pop(0)
+        if isinstance(does, Exception):
+            raise does
+        return does
+
+
+class HeldTransport:
+    """A backend's transport with which each request waits until the test ends it; `sent` has those that were not refused.
+
+    refuses: so many requests are refused first, with `error`. cut: how many were given up by who had sent them.
+    """
+
+    netloc = b""
+
+    def __init__(self, *, refuses: int = 0) -> None:
+        self.refuses = refuses
+        self.error: Callable[[], Exception] = lambda: ConnectFailed("refused")
+        self.refused: list[bytes] = []
+        self.sent: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.ends: list[AsyncResult] = []
+        self.cut = 0
+
+    def send(self, outbound: Outbound) -> FakeAnswer:
+        target = outbound.head.split()[1]
+        if self.refuses:
+            self.refuses -= 1
+            self.refused.append(target)
+            raise self.error()
+        if outbound.body is not None:
+            self.bodies.append(read_whole(outbound.body))
+        end = AsyncResult()
+        self.sent.append(target)
+        self.ends.append(end)
+        try:
+            answer: FakeAnswer = end.get(timeout=5)
+        except BaseException as error:
+            self.cut += error is not end.exception
+            raise
+        return answer
+
+    def end(self, what: FakeAnswer | Exception | None = None, number: int = -1) -> None:
+        """End a request, the latest as a rule, and see what comes of it."""
+        if isinstance(what, Exception):
+            self.ends[number].set_exception(what)
+        else:
+            self.ends[number].set(what or FakeAnswer())
+        for _ in range(5):
+            gevent.sleep(0)
+
+    def end_all(self) -> None:
+        for number in range(len(self.ends)):
+            self.end(number=number)
+
+
+class Events:
+    """Who is told of what happens on a request's way, and remembers."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, str]] = []
+        self.unreachables: list[str] = []
+
+    def breaker_changed(self, backend: Backend, change: str) -> None:
+        self.changes.append((backend.id, change))
+
+    def unreachable(self, backend: Backend) -> None:
+        self.unreachables.append(backend.id)
+
+
+class Pieces:
+    """A request body whose pieces are given; an exception among them is raised. here: all of it came with the head."""
+
+    def __init__(self, *pieces: bytes | Exception, length: int | None = None, here: bool = False) -> None:
+        self.pieces = list(pieces)
+        self.length = length
+        self.received_bytes = 0
+        self.here = here
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def complete(self) -> bool:
+        return not self.pieces
+
+    def buffered(self) -> bytes | None:
+        return b"".join(self.read() for _ in range(len(self.pieces))) if self.here else None
+
+    def read(self) -> bytes:
+        if not self.pieces:
+            return b""
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        self.received_bytes += len(piece)
+        return piece

@@ -18,7 +18,7 @@ from smartedge.http.environ_keys import ADMIN, REQUEST
 from tests.fakes import local_client
 from tests.live.peers import Script, answers, bodiless, echo, parse_answers, serves
 from tests.live.peers import message as answer_of
-from tests.proxy.peers import edge_server, talk
+from tests.peers import edge_server, talk
 
 
 @pytest.fixture(autouse=True)

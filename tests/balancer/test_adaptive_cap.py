@@ -9,7 +9,7 @@ import pytest
 from smartedge.balancer.adaptive_cap import BASE_S, FIRST, LEAST, LOOK_S, MOST, AdaptiveCap
 from smartedge.balancer.cells import CAP_LOOKS_UNTIL, private_row
 from smartedge.balancer.learned import Learned
-from tests.balancer.makers import backend, pool
+from tests.house import backend, pool
 
 STEP_S = 0.026  # ten of them are a window
 SERVICE_S = 0.024

@@ -25,7 +25,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec
-from tests.balancer.makers import backend, set_state
+from tests.house import backend, set_state
 
 Row = tuple["memoryview[int]", "memoryview[float]"]
 

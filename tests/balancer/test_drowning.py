@@ -7,7 +7,7 @@ from collections.abc import Callable
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.drowning import LASTING, DrowningDetector, drowning, sentence
 from smartedge.balancer.learned import Learned
-from tests.balancer.makers import backends
+from tests.house import backends
 
 
 def told(members: tuple[Backend, ...], latencies_s: Callable[[int, int], list[float]], seconds: int) -> list[tuple[int, str]]:

@@ -8,8 +8,8 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
-from tests.balancer.makers import backends, pool
 from tests.balancer.test_silence import take
+from tests.house import backends, pool
 
 NOW = 1000.0
 

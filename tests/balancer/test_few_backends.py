@@ -16,7 +16,7 @@ from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool
-from tests.balancer.makers import backend, backends, pool, set_state
+from tests.house import backend, backends, pool, set_state
 
 NOW = 1000.0
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"

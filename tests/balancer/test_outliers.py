@@ -7,7 +7,7 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED, OK, latency_cell
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
-from tests.balancer.makers import backends
+from tests.house import backends
 
 NOW = 1000.0
 BOTH = OutlierPolicy(latency_factor=5.0, failure_ratio=0.3)

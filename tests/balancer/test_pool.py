@@ -19,8 +19,8 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Outcome, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES, PeakEwmaStrategy, RoundRobin
-from tests.balancer.makers import backend, backends, names, pool, set_state
 from tests.fakes import FakeClock
+from tests.house import backend, backends, names, pool, set_state
 
 NOW = 1000.0
 

@@ -16,7 +16,7 @@ from smartedge.balancer.learned import Check, Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.round_robin import RoundRobin
-from tests.balancer.makers import names
+from tests.house import names
 
 NOW = 1000.0
 

@@ -11,7 +11,7 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.cells import OBSERVED, OVERDUE
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
-from tests.balancer.makers import backend, backends, names, pool
+from tests.house import backend, backends, names, pool
 
 NOW = 1000.0
 

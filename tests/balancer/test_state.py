@@ -10,7 +10,7 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import State
-from tests.balancer.makers import backend, backends, names, pool
+from tests.house import backend, backends, names, pool
 
 NOW = 1000.0
 

@@ -12,7 +12,7 @@ from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
 from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace
-from tests.balancer.makers import backend, backends, pool, set_state
+from tests.house import backend, backends, pool, set_state
 
 NOW = 1000.0
 

@@ -13,7 +13,7 @@ import pytest
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
 from smartedge.config.strategy import checked, make
-from tests.balancer.makers import backends
+from tests.house import backends
 
 OWN = """
 class Cheapest:

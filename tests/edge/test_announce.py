@@ -8,7 +8,7 @@ import pytest
 
 from smartedge.edge import announce
 from smartedge.edge.reload_report import Applied
-from tests.balancer.makers import backend as make_backend
+from tests.house import backend as make_backend
 
 
 def applied(**fields: object) -> Applied:

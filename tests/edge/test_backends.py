@@ -17,7 +17,7 @@ from smartedge.app import SmartEdge
 from smartedge.config.model import Config, parse
 from smartedge.edge.edge import Edge
 from tests.fakes import local_client
-from tests.proxy.peers import head_of
+from tests.peers import head_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 A, B, C = "127.0.0.2", "127.0.0.3", "127.0.0.4"

@@ -16,7 +16,7 @@ from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config.model import Config, ConfigError, parse
 from smartedge.edge.parts import Strategist
-from tests.balancer.makers import backends
+from tests.house import backends
 
 
 class Broken:

@@ -16,8 +16,8 @@ from smartedge.balancer.health import HealthPolicy
 from smartedge.health.loop import BEGUN_AT_ONCE, HealthLoop
 from smartedge.health.probe import HttpProbe
 from smartedge.health.probe_answer import ProbeResult
+from tests.house import member, until
 from tests.live.peers import Script, closes_without_answer, drips, endless_head, garbage, never_answers, never_reads
-from tests.workers.members import member, until
 
 GOOD = ProbeResult(True, 200, "status 200", 0.001)
 BAD = ProbeResult(False, None, "connection refused", 0.001)

@@ -20,6 +20,7 @@ from smartedge.balancer.health import OK_STATUSES, HealthPolicy
 from smartedge.balancer.spec import TlsSpec
 from smartedge.health.probe import HttpProbe
 from smartedge.http.tls import context_for
+from tests.house import member, until
 from tests.live.peers import (
     CERTS,
     Act,
@@ -41,7 +42,6 @@ from tests.live.peers import (
     says,
     tls_server,
 )
-from tests.workers.members import member, until
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
+from tests.house import Served, running
 from tests.live.wire import parse_answers
-from tests.proxy.peers import App, backend, head_of, talk
-from tests.proxy.running import Running, running
+from tests.peers import App, backend, head_of, talk
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
 BIG = b"x" * 3_000_000
@@ -235,7 +235,7 @@ class Slow:
 
 
 @contextlib.contextmanager
-def slow_edge(*, tls: bool = False) -> Iterator[tuple[Running, Slow]]:
+def slow_edge(*, tls: bool = False) -> Iterator[tuple[Served, Slow]]:
     slow = Slow()
     context = server_context(str(CERTS / "localhost.pem"), None) if tls else None
     with backend(slow.play) as url, running(url, ssl_context=context) as edge:

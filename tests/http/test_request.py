@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.errors import ClientError, ClientGone
 from smartedge.http.request import Replay, origin_form
-from tests.proxy.peers import Pieces
+from tests.fakes import Pieces
 
 # ---- targets ----
 

@@ -16,7 +16,7 @@ from smartedge.balancer.spec import TlsSpec
 from smartedge.http.tls import ServerTls, context_for, server_context
 from smartedge.http.tls_wire import NotTls, TlsWire
 from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
-from tests.proxy.test_tunnel import tcp_pair
+from tests.peers import tcp_pair
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
 LOCALHOST = str(CERTS / "localhost.pem")

@@ -13,7 +13,7 @@ import pytest
 from gevent import get_hub
 
 from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
-from tests.proxy.peers import wire_pair
+from tests.peers import wire_pair
 
 BIG = b"x" * 4_000_000
 

@@ -14,7 +14,7 @@ from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.balancer.trace import Trace
 from smartedge.observe.decisions import LATE_PER_S, Decisions, fitted
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
-from tests.balancer.makers import backend, backends, pool
+from tests.house import backend, backends, pool
 
 
 class Clock:

@@ -8,19 +8,13 @@ import pytest
 
 from smartedge.balancer.cells import HEALTH
 from smartedge.balancer.errors import ConnectFailed
-from smartedge.http.headers import RequestFields
-from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity, came_by_https, client_address, key_reader
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.sticky import Sticky
-from tests.proxy.makers import policy_of
-from tests.proxy.test_forward import FakeAnswer, House
+from tests.fakes import FakeAnswer
+from tests.house import House, policy_of, request
 
-
-def request(
-    block: bytes = b"Host: h\r\n", target: bytes = b"/a/b?q=1", peer: bytes = b"10.0.0.9", secure: bool = False
-) -> Request:
-    return Request(b"GET", target, 11, block, RequestFields(block), peer, secure)
+PROXY = b"10.0.0.9"
 
 
 def trusted(peer: bytes) -> bool:
@@ -41,7 +35,7 @@ def trusted(peer: bytes) -> bool:
 )
 def test_the_key_is_what_the_configuration_says(by: str, key: bytes) -> None:
     block = b"Host: h\r\nx-user: ann\r\nCookie: a=1; id=7\r\nX-Forwarded-For: 1.1.1.1\r\n"
-    assert key_reader(by, None)(request(block)) == key
+    assert key_reader(by, None)(request(block=block, target=b"/a/b?q=1", peer=PROXY)) == key
 
 
 @pytest.mark.parametrize(
@@ -58,14 +52,14 @@ def test_the_key_is_what_the_configuration_says(by: str, key: bytes) -> None:
     ],
 )
 def test_the_client_behind_trusted_proxies_is_the_last_that_they_name_and_is_none_of_them(said: bytes, address: bytes) -> None:
-    assert client_address(request(b"Host: h\r\n" + said), trusted) == address
+    assert client_address(request(fields=said, peer=PROXY), trusted) == address
 
 
 def test_nobody_else_is_believed() -> None:
     block = b"Host: h\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
     for is_trusted in (None, lambda _: False):
-        assert client_address(request(block), is_trusted) == b"10.0.0.9"
-        assert not came_by_https(request(block), is_trusted)
+        assert client_address(request(block=block, target=b"/a/b?q=1", peer=PROXY), is_trusted) == b"10.0.0.9"
+        assert not came_by_https(request(block=block, target=b"/a/b?q=1", peer=PROXY), is_trusted)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +74,7 @@ def test_nobody_else_is_believed() -> None:
     ],
 )
 def test_https_is_what_the_client_spoke(said: bytes, secure: bool, expected: bool) -> None:
-    assert came_by_https(request(b"Host: h\r\n" + said, secure=secure), trusted) is expected
+    assert came_by_https(request(fields=said, peer=PROXY, secure=secure), trusted) is expected
 
 
 # on a request's way
@@ -136,10 +130,10 @@ def test_when_the_backend_fails_the_session_moves() -> None:
 
 def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones() -> None:
     house = StickyHouse()
-    house.forwarder.service.pool.set_state("b", "draining")
+    house.service.pool.set_state("b", "draining")
     assert house.visit(house.cookie("b")) == ("b", [])
     assert "b" not in {house.visit()[0] for _ in range(6)}
-    house.forwarder.service.pool.set_state("b", "disabled")
+    house.service.pool.set_state("b", "disabled")
     assert house.visit(house.cookie("b"))[0] != "b"
 
 
@@ -149,7 +143,7 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
     house.backends[1].learned.health.probed(False)
     for _ in range(3):
         house.backends[1].learned.health.probed(False)
-    house.forwarder.service.pool.touch()
+    house.service.pool.touch()
     backend, given = house.visit(house.cookie("b"))
     assert backend != "b"
     assert len(given) == 1
@@ -158,8 +152,8 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
 def test_the_backends_own_cookies_go_on_untouched() -> None:
     block = b"Set-Cookie: mine=1\r\nX: y\r\nSet-Cookie: SRV=evil\r\n"
     house = StickyHouse([FakeAnswer(block=block) for _ in range(2)], [], [])
-    house.forwarder.service.pool.set_state("b", "disabled")
-    house.forwarder.service.pool.set_state("c", "disabled")
+    house.service.pool.set_state("b", "disabled")
+    house.service.pool.set_state("c", "disabled")
     assert house.visit(house.cookie("a")) == ("a", ["mine=1", "SRV=evil"])
     _, given = house.visit()
     assert given[:2] == ["mine=1", "SRV=evil"]
@@ -182,7 +176,7 @@ def test_an_error_of_our_own_gives_no_cookie() -> None:
 def test_the_key_reaches_the_strategy_on_retries_too() -> None:
     house = StickyHouse([ConnectFailed("no")] * 3, [FakeAnswer()], [FakeAnswer()], key_by="path")
     keys: list[bytes] = []
-    strategy = house.forwarder.service.pool.strategy
+    strategy = house.service.pool.strategy
     pick = strategy.pick
     strategy.pick = lambda candidates, now, rng, key: keys.append(key) or pick(candidates, now, rng, key)  # type: ignore
     house.ask(target=b"/x?y").close()

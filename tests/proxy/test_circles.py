@@ -6,16 +6,15 @@ import pytest
 
 from smartedge.balancer.errors import LoopDetected
 from smartedge.edge import parts as settings
-from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.proxy.forward import MOST_EDGES, refuse_circles
+from tests.house import request
 
 OURS, ANOTHER = settings.own_via("gunicorn-1-2-3"), settings.own_via("gunicorn-4-5-6")
 
 
-def request(*via: bytes) -> Request:
-    block = b"Host: a\r\n" + b"".join(b"Via: %b\r\n" % one for one in via)
-    return Request(b"GET", b"/", 11, block, RequestFields(block), b"127.0.0.1", False)
+def came_by(*via: bytes) -> Request:
+    return request(fields=b"".join(b"Via: %b\r\n" % one for one in via))
 
 
 def test_all_workers_of_an_edge_have_one_name_and_another_edge_another() -> None:
@@ -35,12 +34,12 @@ def test_all_workers_of_an_edge_have_one_name_and_another_edge_another() -> None
 )
 def test_what_it_has_forwarded_itself_is_refused(via: list[bytes]) -> None:
     """Regression: a backend that was the edge itself had a request go round 194 times."""
-    assert request(*via).fields.for_edge
+    assert came_by(*via).fields.for_edge
     with pytest.raises(LoopDetected) as caught:
-        refuse_circles(request(*via), OURS)
+        refuse_circles(came_by(*via), OURS)
     assert (caught.value.status, caught.value.blame) == (508, "edge")
 
 
 @pytest.mark.parametrize("via", [[], [b"1.1 " + ANOTHER], [b"1.1 varnish, 1.1 smartedge"], [b"1.1 " + ANOTHER] * 3])
 def test_edges_behind_one_another_are_no_circle(via: list[bytes]) -> None:
-    refuse_circles(request(*via), OURS)
+    refuse_circles(came_by(*via), OURS)

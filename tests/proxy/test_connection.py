@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
 from smartedge.http.headers import AnswerFields
 from smartedge.proxy.connection import Connection
-from tests.proxy.peers import Pieces, head_of, wire_pair
+from tests.fakes import Pieces
+from tests.peers import head_of, wire_pair
 
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
-from gevent.event import AsyncResult
 
-from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import ABANDONED, FAILED, HEDGES, HEDGES_WON, IN_FLIGHT, OK, RETRIES
+from smartedge.balancer.cells import ABANDONED, FAILED, HEDGES, HEDGES_WON, OK, RETRIES
 from smartedge.balancer.errors import BackendClosed, BadAnswer
 from smartedge.balancer.hedge_delay import HedgeDelay
-from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.spec import BackendSpec
-from smartedge.balancer.strategies.menu import STRATEGIES
-from smartedge.http.headers import RequestFields
-from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
-from tests.proxy.makers import forwarder_of, policy_of
-from tests.proxy.peers import Pieces
-from tests.proxy.test_forward import FakeAnswer, Told, served
+from tests.fakes import FakeAnswer, HeldTransport, Pieces
+from tests.house import House, served
 
 LATE_S = 0.02
 
@@ -35,75 +25,17 @@ def patience() -> Iterator[None]:
         yield
 
 
-class Asked:
-    """A backend's transport: each request waits for what the test says."""
-
-    netloc = b"asked:80"
-
-    def __init__(self) -> None:
-        self.ends: list[AsyncResult] = []
-        self.bodies: list[bytes] = []
-        self.cut = 0
-
-    def send(self, outbound: Any) -> FakeAnswer:
-        if outbound.body is not None:
-            body = b""
-            while piece := outbound.body.read():
-                body += piece
-            self.bodies.append(body)
-        end = AsyncResult()
-        self.ends.append(end)
-        try:
-            answer: FakeAnswer = end.get()
-        except BaseException as error:
-            if not isinstance(error, BackendClosed | BadAnswer | RuntimeError):
-                self.cut += 1
-            raise
-        return answer
-
-
-class House:
-    """An edge that hedges, with backends a, b, c in this order."""
+class Race(House):
+    """An edge that hedges, with backends that answer, fail or hang when they are told to."""
 
     def __init__(self, count: int = 3, **policy: Any) -> None:
-        self.transports = [Asked() for _ in range(count)]
-        self.backends = []
-        for name, transport in zip("abc", self.transports, strict=False):
-            learned = Learned()
-            learned.health.probed(True)
-            self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
-        self.told = Told()
-        pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.forwarder = forwarder_of(pool, policy_of(RetryPolicy(**({"hedge": True} | policy))), self.told)
-        self.hedges = self.forwarder.service.hedges
-        if pool.evidence.hedging:
-            for method in (b"GET", b"PUT"):
-                hedge = pool.evidence.kinds.find(method, b"/", make=True).hedge = HedgeDelay()
-                hedge.after_s = LATE_S
-
-    def ask(self, method: bytes = b"GET", body: Any = None) -> tuple[Any, Request]:
-        block = b"Host: h\r\n"
-        request = Request(method, b"/", 11, block, RequestFields(block), b"1.2.3.4", False)
-        request.body = body
-        return gevent.spawn(self.forwarder, request), request
-
-    def until(self, *asked: int) -> None:
-        """Wait until so many requests have come to a, b, c."""
-        while [len(transport.ends) for transport in self.transports] != list(asked):
-            gevent.sleep(0.001)
+        super().__init__(*(HeldTransport() for _ in range(count)), policy=RetryPolicy(**({"hedge": True} | policy)))
+        for method in (b"GET", b"PUT"):
+            hedge = self.pool.evidence.kinds.find(method, b"/", make=True).hedge = HedgeDelay()
+            hedge.after_s = LATE_S
 
     def end(self, name: str, what: FakeAnswer | Exception) -> None:
-        end = self.transports["abc".index(name)].ends[-1]
-        if isinstance(what, Exception):
-            end.set_exception(what)
-        else:
-            end.set(what)
-
-    def counted(self, cell: int) -> list[int]:
-        return [backend.learned.cells[cell] for backend in self.backends]
-
-    def settled(self) -> bool:
-        return self.counted(IN_FLIGHT) == [0] * len(self.backends)
+        self.transports["abc".index(name)].end(what)
 
 
 def finish(greenlet: Any) -> tuple[Exchange, int, bytes]:
@@ -114,19 +46,19 @@ def finish(greenlet: Any) -> tuple[Exchange, int, bytes]:
 
 
 def test_an_answer_in_time_is_not_hedged() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 0, 0)
     house.end("a", FakeAnswer(200, b"quick"))
     exchange, status, body = finish(greenlet)
     gevent.sleep(2 * LATE_S)
     assert (status, body, exchange.attempts, exchange.hedges) == (200, b"quick", 1, 0)
-    assert [len(transport.ends) for transport in house.transports] == [1, 0, 0]
+    assert house.asked() == [1, 0, 0]
 
 
 def test_the_hedge_wins_and_what_it_has_beaten_is_cut_off_and_avoided() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     house.end("b", FakeAnswer(200, b"hedge"))
     exchange, status, body = finish(greenlet)
@@ -142,8 +74,8 @@ def test_the_hedge_wins_and_what_it_has_beaten_is_cut_off_and_avoided() -> None:
 
 
 def test_the_first_wins_and_nothing_speaks_against_the_hedge() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     house.end("a", FakeAnswer(200, b"first"))
     exchange, status, body = finish(greenlet)
@@ -155,8 +87,8 @@ def test_the_first_wins_and_nothing_speaks_against_the_hedge() -> None:
 
 
 def test_a_second_hedge_follows_when_both_are_late_and_then_no_more() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 1)
     gevent.sleep(3 * LATE_S)
     house.end("c", FakeAnswer(200, b"third"))
@@ -167,9 +99,9 @@ def test_a_second_hedge_follows_when_both_are_late_and_then_no_more() -> None:
 
 
 def test_two_answers_in_the_same_moment_are_one_answer_and_no_lease_is_lost() -> None:
-    house = House()
+    house = Race()
     for winner, loser in ("ab", "ba"):
-        greenlet, _ = house.ask()
+        greenlet = house.begin()
         gevent.sleep(2 * LATE_S)
         house.end(winner, FakeAnswer(200, b"one", here=False))
         house.end(loser, FakeAnswer(200, b"two", here=False))
@@ -183,28 +115,26 @@ def test_two_answers_in_the_same_moment_are_one_answer_and_no_lease_is_lost() ->
 
 
 def test_without_budget_nothing_is_hedged() -> None:
-    house = House(budget_ratio=0.0, budget_per_s=0.0)
-    greenlet, _ = house.ask()
+    house = Race(budget_ratio=0.0, budget_per_s=0.0)
+    greenlet = house.begin()
     gevent.sleep(4 * LATE_S)
-    assert [len(transport.ends) for transport in house.transports] == [1, 0, 0]
+    assert house.asked() == [1, 0, 0]
     house.end("a", FakeAnswer(200, b"late"))
     assert finish(greenlet)[2] == b"late"
 
 
 def test_without_another_backend_nothing_is_hedged_and_nothing_paid() -> None:
-    house = House(1, budget_ratio=0.0, budget_per_s=0.1)
-    greenlet, _ = house.ask()
+    house = Race(1, budget_ratio=0.0, budget_per_s=0.1)
+    greenlet = house.begin()
     gevent.sleep(4 * LATE_S)
     house.end("a", FakeAnswer(200, b"late"))
     assert finish(greenlet)[2] == b"late"
-    assert house.forwarder.service.budget.withdraw(
-        house.forwarder.service.budget._tick / house.forwarder.service.budget._ticks_per_s
-    )
+    assert house.service.budget.withdraw(house.service.budget._tick / house.service.budget._ticks_per_s)
 
 
 def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     house.end("a", BackendClosed("closed"))
     gevent.sleep(0.005)
@@ -216,8 +146,8 @@ def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> No
 
 
 def test_when_all_fail_it_goes_on_as_after_any_failure() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     house.end("a", BackendClosed("closed"))
     house.end("b", BadAnswer("bad"))
@@ -231,8 +161,8 @@ def test_when_all_fail_it_goes_on_as_after_any_failure() -> None:
 
 
 def test_when_all_fail_for_good_the_client_hears_of_the_last() -> None:
-    house = House(2)
-    greenlet, _ = house.ask()
+    house = Race(2)
+    greenlet = house.begin()
     house.until(1, 1)
     house.end("a", BackendClosed("closed"))
     house.end("b", BadAnswer("bad"))
@@ -245,8 +175,8 @@ def test_when_all_fail_for_good_the_client_hears_of_the_last() -> None:
 
 @pytest.mark.parametrize("here", [True, False])
 def test_an_answer_that_is_a_failure_waits_for_a_better_one(here: bool) -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     sorry = FakeAnswer(503, b"sorry", here=here)
     house.end("a", sorry)
@@ -259,8 +189,8 @@ def test_an_answer_that_is_a_failure_waits_for_a_better_one(here: bool) -> None:
 
 
 def test_the_last_failing_answer_is_passed_on_when_no_try_is_left() -> None:
-    house = House(2)
-    greenlet, _ = house.ask()
+    house = Race(2)
+    greenlet = house.begin()
     house.until(1, 1)
     house.end("b", FakeAnswer(503, b"hedge", here=False))
     gevent.sleep(0.005)
@@ -273,8 +203,8 @@ def test_the_last_failing_answer_is_passed_on_when_no_try_is_left() -> None:
 
 
 def test_a_failing_answer_is_better_than_an_error() -> None:
-    house = House(2)
-    greenlet, _ = house.ask()
+    house = Race(2)
+    greenlet = house.begin()
     house.until(1, 1)
     house.end("b", FakeAnswer(503, b"sorry"))
     gevent.sleep(0.005)
@@ -285,11 +215,10 @@ def test_a_failing_answer_is_better_than_an_error() -> None:
 
 
 def test_a_client_that_leaves_ends_every_try() -> None:
-    house = House()
-    greenlet, request = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 1)
-    assert request.on_gone is not None
-    gevent.get_hub().loop.run_callback(request.on_gone)
+    house.leave()
     exchange, status, _ = finish(greenlet)
     assert (status, exchange.attempts) == (499, 3)
     assert [transport.cut for transport in house.transports] == [1, 1, 1]
@@ -298,21 +227,20 @@ def test_a_client_that_leaves_ends_every_try() -> None:
 
 
 def test_a_client_that_leaves_while_only_a_hedge_is_left_ends_that() -> None:
-    house = House(2)
-    greenlet, request = house.ask()
+    house = Race(2)
+    greenlet = house.begin()
     house.until(1, 1)
     house.end("a", BackendClosed("closed"))
     gevent.sleep(0.005)
-    assert request.on_gone is not None
-    gevent.get_hub().loop.run_callback(request.on_gone)
+    house.leave()
     assert finish(greenlet)[1] == 499
     assert house.transports[1].cut == 1
     assert house.settled()
 
 
 def test_a_request_that_is_killed_leaves_nothing_open() -> None:
-    house = House()
-    greenlet, _ = house.ask()
+    house = Race()
+    greenlet = house.begin()
     house.until(1, 1, 0)
     greenlet.kill()
     gevent.sleep(0.01)
@@ -321,8 +249,8 @@ def test_a_request_that_is_killed_leaves_nothing_open() -> None:
 
 
 def test_a_bug_in_a_hedge_gives_its_lease_back(capsys: pytest.CaptureFixture[str]) -> None:
-    house = House(2)
-    greenlet, _ = house.ask()
+    house = Race(2)
+    greenlet = house.begin()
     house.until(1, 1)
     house.end("b", RuntimeError("bug"))
     gevent.sleep(0.005)
@@ -333,8 +261,8 @@ def test_a_bug_in_a_hedge_gives_its_lease_back(capsys: pytest.CaptureFixture[str
 
 
 def test_a_body_goes_to_each_whole() -> None:
-    house = House(2)
-    greenlet, _ = house.ask(b"PUT", Pieces(b"bo", b"dy"))
+    house = Race(2)
+    greenlet = house.begin(b"PUT", Pieces(b"bo", b"dy"))
     house.until(1, 1)
     house.end("b", FakeAnswer(200, b"hedge"))
     assert finish(greenlet)[2] == b"hedge"
@@ -342,8 +270,8 @@ def test_a_body_goes_to_each_whole() -> None:
 
 
 def test_a_body_that_is_not_kept_goes_to_one() -> None:
-    house = House(2, body_bytes=3)
-    greenlet, _ = house.ask(b"PUT", Pieces(b"bo", b"dy"))
+    house = Race(2, body_bytes=3)
+    greenlet = house.begin(b"PUT", Pieces(b"bo", b"dy"))
     gevent.sleep(4 * LATE_S)
     house.end("a", FakeAnswer(200, b"late"))
     assert finish(greenlet)[2] == b"late"
@@ -351,16 +279,16 @@ def test_a_body_that_is_not_kept_goes_to_one() -> None:
 
 
 def test_the_timer_runs_only_while_somebody_waits() -> None:
-    house = House(1)
-    greenlet, _ = house.ask()
+    house = Race(1)
+    greenlet = house.begin()
     house.until(1)
-    timer = house.hedges._timer
+    timer = house.service.hedges._timer
     assert timer.active
     house.end("a", FakeAnswer(200, b"quick"))
     finish(greenlet)
     gevent.sleep(2 * LATE_S)
     assert not timer.active
-    greenlet, _ = house.ask()
+    greenlet = house.begin()
     house.until(2)
     assert timer.active
     house.end("a", FakeAnswer(200, b"quick"))

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smartedge.http.headers import RequestFields
-from tests.proxy.peers import backend, head_of
-from tests.proxy.running import Running, running
+from tests.house import Served, running
+from tests.peers import backend, head_of
 
 TOKEN = "the admin token of the test"
 GET = b"GET /%b HTTP/1.1\r\nHost: h\r\n"
@@ -54,7 +54,7 @@ def echoes(name: bytes) -> Any:
 
 
 @contextlib.contextmanager
-def edge_of(names: bytes, **settings_: Any) -> Iterator[Running]:
+def edge_of(names: bytes, **settings_: Any) -> Iterator[Served]:
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(backend(echoes(names[i : i + 1]))) for i in range(len(names))]
         document = [{"url": url, "id": chr(name)} for url, name in zip(urls, names, strict=True)]
@@ -130,7 +130,7 @@ def without_chance(answer: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def everything() -> Iterator[Running]:
+def everything() -> Iterator[Served]:
     with edge_of(b"a", token=TOKEN, **EVERYTHING) as edge:
         yield edge
 
@@ -140,7 +140,7 @@ def everything() -> Iterator[Running]:
 @example([LINES[0] + feature + b"\r\n" for feature in FEATURES])
 @example([b"POST /a HTTP/1.1\r\nHost: h\r\n" + feature + body for feature in FEATURES for body in BODIES[1:]])
 @example([line + b"\r\n" for line in LINES])
-def test_every_request_twice_on_one_connection_is_what_it_is_on_a_fresh_one(everything: Running, raws: list[bytes]) -> None:
+def test_every_request_twice_on_one_connection_is_what_it_is_on_a_fresh_one(everything: Served, raws: list[bytes]) -> None:
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(contextlib.closing(everything.client()))
         for raw in [raw for raw in raws for _ in range(2)]:

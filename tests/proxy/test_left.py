@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from time import monotonic
 from types import SimpleNamespace
@@ -12,21 +11,13 @@ import gevent
 import pytest
 from gevent import socket
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
-from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.spec import BackendSpec
-from smartedge.balancer.strategies.menu import STRATEGIES
-from smartedge.http.headers import RequestFields
-from smartedge.http.request import Request
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.left import MOST
-from tests.proxy.makers import forwarder_of, policy_of
-from tests.proxy.peers import Pieces
-from tests.proxy.test_forward import FakeAnswer, Told, served
+from tests.fakes import FakeAnswer, Pieces
+from tests.house import House, served
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +27,17 @@ def patience() -> Iterator[None]:
 
 
 class Wired:
-    """A backend's transport: each request waits at one end of a socket pair; `peers` has the other ends."""
+    """A backend's transport: each request waits at one end of a socket pair; `sent` has the other ends."""
 
     netloc = b"wired:80"
 
     def __init__(self, first_byte_s: float = 30.0) -> None:
         self.adapter = SimpleNamespace(limits=SimpleNamespace(first_byte_s=first_byte_s))
-        self.peers: list[Any] = []
+        self.sent: list[Any] = []
 
     def send(self, outbound: Any) -> FakeAnswer:
         ours, theirs = socket.socketpair()
-        self.peers.append(theirs)
+        self.sent.append(theirs)
         connection = outbound.connection = SimpleNamespace(wire=Wire(ours), failure=None)
         try:
             connection.wire.recv(5.0)
@@ -57,35 +48,17 @@ class Wired:
         return FakeAnswer(200, b"good")
 
 
-class House:
+class Silent(House):
     """An edge with two backends: requests come to a and b in turn, and a is silent."""
 
     def __init__(self, first_byte_s: float = 30.0, **policy: Any) -> None:
-        self.transports = [Wired(first_byte_s), Wired(first_byte_s)]
-        self.backends = []
-        for name, transport in zip("ab", self.transports, strict=True):
-            learned = Learned()
-            learned.health.probed(True)
-            self.backends.append(Backend(BackendSpec(name, f"http://{name}:80"), learned, transport))
-        self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.forwarder = forwarder_of(self.pool, policy_of(RetryPolicy(**policy)), Told())
+        super().__init__(Wired(first_byte_s), Wired(first_byte_s), policy=RetryPolicy(**policy))
         kind = self.pool.evidence.kinds.find(b"GET", b"/", make=True)
         for _ in range(9):
             kind.learn(monotonic(), 0.001)
 
-    def ask(self, count: int = 1, method: bytes = b"GET", body: Any = None) -> list[Any]:
-        block = b"Host: h\r\n"
-        greenlets = []
-        for _ in range(count):
-            request = Request(method, b"/", 11, block, RequestFields(block), b"1.2.3.4", False)
-            request.body = body
-            greenlets.append(gevent.spawn(self.forwarder, request))
-        return greenlets
-
-    def until(self, a: int, b: int) -> None:
-        """Wait until so many requests have come to a and b."""
-        while [len(transport.peers) for transport in self.transports] != [a, b]:
-            gevent.sleep(0.001)
+    def begin_all(self, count: int) -> list[Any]:
+        return [self.begin() for _ in range(count)]
 
     def falls_silent(self) -> None:
         """Let what waits on a be late, and have it moved."""
@@ -95,11 +68,8 @@ class House:
         self.forwarder.service.move_from(self.backends[0], monotonic())
 
     def answer(self, name: str) -> None:
-        for peer in self.transports["ab".index(name)].peers:
+        for peer in self.transports["ab".index(name)].sent:
             peer.send(b"x")
-
-    def cell(self, cell: int) -> list[int]:
-        return [backend.learned.cells[cell] for backend in self.backends]
 
 
 def finish(greenlets: list[Any]) -> list[int]:
@@ -109,54 +79,54 @@ def finish(greenlets: list[Any]) -> list[int]:
 
 
 def test_who_waits_on_a_silent_backend_goes_elsewhere_and_its_try_stays_until_it_is_answered() -> None:
-    house = House()
-    asked = house.ask(4)
+    house = Silent()
+    asked = house.begin_all(4)
     house.until(2, 2)
     house.falls_silent()
     house.until(2, 4)
-    assert house.cell(IN_FLIGHT) == [2, 4]
+    assert house.counted(IN_FLIGHT) == [2, 4]
     house.answer("b")
     assert finish(asked) == [200] * 4
     assert house.backends[0].why_not(monotonic()) == "silent"
     gevent.sleep(0.1)
     house.answer("a")
-    while house.cell(IN_FLIGHT) != [0, 0]:
+    while house.counted(IN_FLIGHT) != [0, 0]:
         gevent.sleep(0.001)
     assert house.backends[0].why_not(monotonic()) is None, "it has answered what was overdue"
-    assert house.cell(FAILED) == [0, 0]
-    assert house.cell(RETRIES) == [0, 2]
+    assert house.counted(FAILED) == [0, 0]
+    assert house.counted(RETRIES) == [0, 2]
 
 
 @pytest.mark.parametrize("how", ["breaks", "never answers"])
 def test_a_try_that_was_left_and_comes_to_nothing_is_a_failure(how: str) -> None:
-    house = House(first_byte_s=0.1)
-    asked = house.ask(2)
+    house = Silent(first_byte_s=0.1)
+    asked = house.begin_all(2)
     house.until(1, 1)
     house.falls_silent()
     house.until(1, 2)
     if how == "breaks":
-        house.transports[0].peers[0].close()
-    while house.cell(FAILED) != [1, 0]:
+        house.transports[0].sent[0].close()
+    while house.counted(FAILED) != [1, 0]:
         gevent.sleep(0.001)
     house.answer("b")
     assert finish(asked) == [200] * 2
-    assert house.cell(IN_FLIGHT) == [0, 0]
+    assert house.counted(IN_FLIGHT) == [0, 0]
 
 
 def test_only_so_many_are_left_and_the_other_connections_are_closed() -> None:
-    house = House()
-    asked = house.ask(2 * MOST + 8)
+    house = Silent()
+    asked = house.begin_all(2 * MOST + 8)
     house.until(MOST + 4, MOST + 4)
     house.falls_silent()
     house.until(MOST + 4, 2 * MOST + 8)
-    assert house.cell(IN_FLIGHT)[0] == MOST
+    assert house.counted(IN_FLIGHT)[0] == MOST
     house.answer("b")
     assert finish(asked) == [200] * (2 * MOST + 8)
 
 
 def test_it_goes_as_far_as_the_budget_does() -> None:
-    house = House(budget_ratio=0.0, budget_per_s=0.1)
-    asked = house.ask(4)
+    house = Silent(budget_ratio=0.0, budget_per_s=0.1)
+    asked = house.begin_all(4)
     house.until(2, 2)
     house.falls_silent()
     house.until(2, 3)  # the oldest, and the budget was for one
@@ -167,9 +137,9 @@ def test_it_goes_as_far_as_the_budget_does() -> None:
 
 @pytest.mark.parametrize(("method", "body"), [(b"POST", None), (b"PUT", "half")])
 def test_what_may_not_be_repeated_or_still_goes_up_stays(method: bytes, body: str | None) -> None:
-    house = House()
+    house = Silent()
     upload = Pieces(b"half", length=100) if body else None
-    asked = house.ask(1, method, upload)
+    asked = [house.begin(method, upload)]
     house.until(1, 0)
     house.falls_silent()
     gevent.sleep(0.02)
@@ -179,13 +149,13 @@ def test_what_may_not_be_repeated_or_still_goes_up_stays(method: bytes, body: st
 
 
 def test_a_client_that_leaves_in_the_same_moment_leaves_no_lease() -> None:
-    house = House()
-    (asked,) = house.ask()
+    house = Silent()
+    asked = house.begin()
     house.until(1, 0)
     house.falls_silent()
     exchange = next(iter(house.backends[0].learned.waiting)).holder
     exchange._client_left()
     assert finish([asked]) == [499]
     house.answer("a")
-    while house.cell(IN_FLIGHT) != [0, 0]:
+    while house.counted(IN_FLIGHT) != [0, 0]:
         gevent.sleep(0.001)

@@ -20,8 +20,9 @@ from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter, Limits
-from tests.proxy.peers import Pieces, backend, head_of
-from tests.proxy.running import running
+from tests.fakes import Pieces
+from tests.house import running
+from tests.peers import backend, head_of
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from time import monotonic
@@ -10,86 +9,32 @@ from typing import Any
 
 import gevent
 import pytest
-from gevent.event import Event
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUED
-from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, ConnectFailed, EdgeError, NoBackend
+from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.spec import BackendSpec
-from smartedge.balancer.strategies.menu import STRATEGIES
-from smartedge.http.headers import RequestFields
-from smartedge.http.request import Request
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.sticky import Sticky
-from tests.proxy.makers import forwarder_of, policy_of
-from tests.proxy.test_forward import FakeAnswer, Told, served
-from tests.workers.members import until
+from tests.fakes import FakeAnswer, HeldTransport
+from tests.house import House, policy_of, served, until
 
 
-class Held:
-    """A backend's transport: each request waits until it is let go."""
-
-    def __init__(self, name: str, *, refuses: int = 0) -> None:
-        self.name = name
-        self.netloc = b"%s:80" % name.encode()
-        self.refuses = refuses
-        self.refused: list[bytes] = []
-        self.error: Callable[[], EdgeError] = lambda: ConnectFailed("refused")
-        self.targets: list[bytes] = []
-        self.gates: list[Event] = []
-
-    def send(self, outbound: Any) -> FakeAnswer:
-        if self.refuses:
-            self.refuses -= 1
-            self.refused.append(outbound.head.split()[1])
-            raise self.error()
-        self.targets.append(outbound.head.split()[1])
-        gate = Event()
-        self.gates.append(gate)
-        gate.wait(5)
-        return FakeAnswer(200, b"from " + self.name.encode())
-
-
-class House:
+class Full(House):
     """An edge whose backends take one request at a time."""
 
-    def __init__(self, *transports: Held, size: int = 10, wait_s: float = 5.0, back_s: float = 5.0, cap: int | None = 1) -> None:
-        self.transports = transports
-        self.backends = []
-        for transport in transports:
-            learned = Learned()
-            learned.health.probed(True)
-            spec = BackendSpec(transport.name, f"http://{transport.name}:80", max_in_flight=cap)
-            self.backends.append(Backend(spec, learned, transport))
-        self.edge = Learned()
-        self.pool = Pool(self.backends, STRATEGIES["round_robin"](), random.Random(1))
-        self.told = Told()
-        self.policy = policy_of(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
-        self.forwarder = forwarder_of(self.pool, self.policy, self.told, self.edge)
-        self.requests: list[Request] = []
-
-    def ask(self, target: bytes, method: bytes = b"GET", fields: bytes = b"") -> Any:
-        """Begin a request; the greenlet gives its exchange."""
-        block = b"Host: h\r\n" + fields
-        request = Request(method, target, 11, block, RequestFields(block), b"1.2.3.4", False)
-        self.requests.append(request)
-        greenlet = gevent.spawn(self.forwarder, request)
-        gevent.sleep(0)
-        gevent.sleep(0)
-        return greenlet
+    def __init__(
+        self, *transports: HeldTransport, size: int = 10, wait_s: float = 5.0, back_s: float = 5.0, cap: int | None = 1
+    ) -> None:
+        policy = policy_of(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
+        super().__init__(*transports, policy=policy, max_in_flight=cap)
 
     def go_down(self) -> None:
         """Have probes call the first backend unhealthy."""
         for _ in range(3):
             self.backends[0].learned.probed(monotonic(), False)
         self.pool.touch()
-
-    def counted(self, cell: int) -> int:
-        return self.edge.cells[cell]
 
 
 def done(greenlet: Any) -> Exchange:
@@ -100,98 +45,90 @@ def done(greenlet: Any) -> Exchange:
 
 
 @pytest.fixture
-def one() -> Iterator[tuple[House, Held]]:
-    held = Held("a")
-    yield House(held), held
-    for gate in held.gates:
-        gate.set()
+def one() -> Iterator[tuple[Full, HeldTransport]]:
+    held = HeldTransport()
+    yield Full(held), held
+    held.end_all()
 
 
-def let_go(held: Held) -> None:
-    """Let the request under way have its answer, and see what comes of it."""
-    held.gates[-1].set()
-    for _ in range(5):
-        gevent.sleep(0)
-
-
-def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[House, Held]) -> None:
+def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    waiting = [house.ask(target) for target in (b"/1", b"/2", b"/3", b"/4")]
-    assert (held.targets, house.counted(QUEUED)) == ([b"/1"], 3)
+    waiting = [house.begin(target=target) for target in (b"/1", b"/2", b"/3", b"/4")]
+    assert (held.sent, house.edge_counted(QUEUED)) == ([b"/1"], 3)
     for count in (2, 3, 4):
-        let_go(held)
-        assert held.targets == [b"/1", b"/2", b"/3", b"/4"][:count]
-    let_go(held)
+        held.end()
+        assert held.sent == [b"/1", b"/2", b"/3", b"/4"][:count]
+    held.end()
     assert [done(greenlet).status for greenlet in waiting] == [200] * 4
-    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 0)
+    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 0)
     assert house.backends[0].in_flight() == 0
 
 
-def test_nobody_who_comes_later_is_served_before_the_queue(one: tuple[House, Held]) -> None:
+def test_nobody_who_comes_later_is_served_before_the_queue(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    house.ask(b"/1")
-    house.ask(b"/2")
-    held.gates[0].set()
-    late = house.ask(b"/3")
+    house.begin(target=b"/1")
+    house.begin(target=b"/2")
+    held.ends[0].set(FakeAnswer())
+    late = house.begin(target=b"/3")
     gevent.sleep(0.01)
-    assert held.targets == [b"/1", b"/2"]
-    let_go(held)
-    let_go(held)
+    assert held.sent == [b"/1", b"/2"]
+    held.end()
+    held.end()
     assert done(late).status == 200
 
 
 def test_a_full_queue_refuses_with_503_and_a_time_to_come_back() -> None:
-    held = Held("a")
-    house = House(held, size=1)
-    first, second = house.ask(b"/1"), house.ask(b"/2")
-    refused = done(house.ask(b"/3"))
+    held = HeldTransport()
+    house = Full(held, size=1)
+    first, second = house.begin(target=b"/1"), house.begin(target=b"/2")
+    refused = done(house.begin(target=b"/3"))
     assert refused.own_answer is not None
     assert refused.status == 503
     assert dict(refused.own_answer[1])["Retry-After"] == "1"
-    assert house.counted(QUEUE_REFUSED) == 1
-    let_go(held)
-    let_go(held)
+    assert house.edge_counted(QUEUE_REFUSED) == 1
+    held.end()
+    held.end()
     assert [done(first).status, done(second).status] == [200, 200]
 
 
 def test_who_waited_for_too_long_is_refused_too() -> None:
-    held = Held("a")
-    house = House(held, wait_s=0.05)
-    first, second = house.ask(b"/1"), house.ask(b"/2")
+    held = HeldTransport()
+    house = Full(held, wait_s=0.05)
+    first, second = house.begin(target=b"/1"), house.begin(target=b"/2")
     refused = done(second)
     assert isinstance(refused.error, AllFull)
     assert "0.05 s" in refused.error.detail
-    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 1)
-    let_go(held)
+    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 1)
+    held.end()
     assert done(first).status == 200
 
 
 def test_without_a_queue_nobody_waits() -> None:
-    held = Held("a")
-    house = House(held, size=0)
-    first = house.ask(b"/1")
-    assert done(house.ask(b"/2")).status == 503
-    let_go(held)
+    held = HeldTransport()
+    house = Full(held, size=0)
+    first = house.begin(target=b"/1")
+    assert done(house.begin(target=b"/2")).status == 503
+    held.end()
     done(first)
 
 
-def test_a_client_that_leaves_gives_up_its_place(one: tuple[House, Held]) -> None:
+def test_a_client_that_leaves_gives_up_its_place(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    first, gone, third = house.ask(b"/1"), house.ask(b"/gone"), house.ask(b"/3")
-    gevent.get_hub().loop.run_callback(house.requests[1].on_gone)
+    first, gone, third = house.begin(target=b"/1"), house.begin(target=b"/gone"), house.begin(target=b"/3")
+    house.leave(1)
     exchange = done(gone)
     assert (exchange.status, exchange.attempts) == (499, 0)
-    assert house.counted(QUEUED) == 1
-    let_go(held)
-    let_go(held)
+    assert house.edge_counted(QUEUED) == 1
+    held.end()
+    held.end()
     assert [done(first).status, done(third).status] == [200, 200]
-    assert held.targets == [b"/1", b"/3"]
+    assert held.sent == [b"/1", b"/3"]
 
 
-def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[House, Held]) -> None:
+def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    first, gone = house.ask(b"/1"), house.ask(b"/gone")
-    place = house.forwarder.service.queue.places[0]
+    first, gone = house.begin(target=b"/1"), house.begin(target=b"/gone")
+    place = house.service.queue.places[0]
     leave = house.requests[1].on_gone
     assert leave is not None
     lease_now = place.request.lease_now
@@ -202,145 +139,144 @@ def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[House,
         return lease
 
     place.request.lease_now = and_leave  # type: ignore[method-assign]
-    held.gates[0].set()
+    held.ends[0].set(FakeAnswer())
     assert done(gone).status == 499
     assert done(first).status == 200
     assert house.backends[0].in_flight() == 0
 
 
-def test_room_that_nobody_told_of_is_seen_a_moment_later(one: tuple[House, Held]) -> None:
+def test_room_that_nobody_told_of_is_seen_a_moment_later(one: tuple[Full, HeldTransport]) -> None:
     """What other workers give back, or a health check brings."""
     house, held = one
     other_worker = Learned()
     learned = house.backends[0].learned
     learned.meet((learned.cells, other_worker.cells))
     other_worker.add(IN_FLIGHT)
-    waiting = house.ask(b"/1")
-    assert held.targets == []
+    waiting = house.begin(target=b"/1")
+    assert held.sent == []
     other_worker.add(IN_FLIGHT, -1)
     gevent.sleep(0.1)
-    assert held.targets == [b"/1"]
-    let_go(held)
+    assert held.sent == [b"/1"]
+    held.end()
     assert done(waiting).status == 200
 
 
-def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(one: tuple[House, Held]) -> None:
+def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     other_worker = Learned()
     learned = house.backends[0].learned
     learned.meet((learned.cells, other_worker.cells))
     other_worker.add(IN_FLIGHT)
-    first = house.ask(b"/1")
+    first = house.begin(target=b"/1")
     other_worker.add(IN_FLIGHT, -1)
-    second = house.ask(b"/2")
+    second = house.begin(target=b"/2")
     gevent.sleep(0.1)
-    assert held.targets == [b"/1"]
-    let_go(held)
-    let_go(held)
+    assert held.sent == [b"/1"]
+    held.end()
+    held.end()
     assert [done(first).status, done(second).status] == [200, 200]
 
 
-def test_the_size_is_that_of_the_whole_edge(one: tuple[House, Held]) -> None:
+def test_the_size_is_that_of_the_whole_edge(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     other_worker = Learned()
-    house.edge.meet((house.edge.cells, other_worker.cells))
+    house.edge_row.meet((house.edge_row.cells, other_worker.cells))
     other_worker.add(QUEUED, 10)
-    first = house.ask(b"/1")
-    assert done(house.ask(b"/2")).status == 503
-    let_go(held)
+    first = house.begin(target=b"/1")
+    assert done(house.begin(target=b"/2")).status == 503
+    held.end()
     done(first)
 
 
-def test_when_no_backend_is_left_the_queue_hears_of_it(one: tuple[House, Held]) -> None:
+def test_when_no_backend_is_left_the_queue_hears_of_it(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    first, second = house.ask(b"/1"), house.ask(b"/2")
+    first, second = house.begin(target=b"/1"), house.begin(target=b"/2")
     house.pool.set_state("a", "disabled")
     exchange = done(second)
     assert isinstance(exchange.error, NoBackend)
     assert not isinstance(exchange.error, AllFull)
-    let_go(held)
+    held.end()
     done(first)
 
 
 def test_a_retry_waits_too_and_never_for_the_backend_that_it_has_tried() -> None:
-    bad, busy = Held("a"), Held("b")
-    house = House(bad, busy)
-    first, second = house.ask(b"/1"), house.ask(b"/2")
-    let_go(bad)
+    bad, busy = HeldTransport(), HeldTransport()
+    house = Full(bad, busy)
+    first, second = house.begin(target=b"/1"), house.begin(target=b"/2")
+    bad.end()
     done(first)
     bad.refuses = 1
-    retried = house.ask(b"/3")  # refused by a, and b is full
-    third = house.ask(b"/4")  # behind it, but a has room
+    retried = house.begin(target=b"/3")  # refused by a, and b is full
+    third = house.begin(target=b"/4")  # behind it, but a has room
     gevent.sleep(0.1)
-    assert (bad.targets, busy.targets) == ([b"/1", b"/4"], [b"/2"])
-    let_go(busy)
-    assert busy.targets == [b"/2", b"/3"]
-    let_go(busy)
-    let_go(bad)
+    assert (bad.sent, busy.sent) == ([b"/1", b"/4"], [b"/2"])
+    busy.end()
+    assert busy.sent == [b"/2", b"/3"]
+    busy.end()
+    bad.end()
     assert [done(greenlet).status for greenlet in (second, retried, third)] == [200, 200, 200]
 
 
-def test_a_killed_request_leaves_nothing_behind(one: tuple[House, Held]) -> None:
+def test_a_killed_request_leaves_nothing_behind(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
-    first, killed, third = house.ask(b"/1"), house.ask(b"/2"), house.ask(b"/3")
+    first, killed, third = house.begin(target=b"/1"), house.begin(target=b"/2"), house.begin(target=b"/3")
     killed.kill()
-    assert house.counted(QUEUED) == 1
-    let_go(held)
-    assert held.targets == [b"/1", b"/3"]
-    let_go(held)
+    assert house.edge_counted(QUEUED) == 1
+    held.end()
+    assert held.sent == [b"/1", b"/3"]
+    held.end()
     assert [done(first).status, done(third).status] == [200, 200]
 
 
 # --- a session waits for its own backend ---
 
 
-def sticky_house(*transports: Held, **options: Any) -> tuple[House, Callable[[str], bytes]]:
+def sticky_house(*transports: HeldTransport, **options: Any) -> tuple[Full, Callable[[str], bytes]]:
     """A house with sticky sessions, and what makes the cookie of one."""
-    house = House(*transports, **options)
-    names = [transport.name for transport in transports]
-    sticky = Sticky("edge", b"a secret of the tests", names, None)
-    house.forwarder.service.adapt_to(replace(house.policy, affinity=Affinity(None, sticky, None)))
+    house = Full(*transports, **options)
+    sticky = Sticky("edge", b"a secret of the tests", ["a", "b"], None)
+    house.service.adapt_to(replace(house.service.policy, affinity=Affinity(None, sticky, None)))
     return house, lambda name: b"Cookie: " + sticky.line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
 
 
 def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None:
     """It was moved, with a new cookie, as soon as its backend had one request too many for a moment."""
-    a, b = Held("a"), Held("b")
+    a, b = HeldTransport(), HeldTransport()
     house, cookie = sticky_house(a, b)
-    first = house.ask(b"/1", fields=cookie("a"))
-    second = house.ask(b"/2", fields=cookie("a"))
-    assert (a.targets, b.targets) == ([b"/1"], [])
-    assert house.counted(QUEUED) == 1
-    let_go(a)
-    assert (a.targets, b.targets) == ([b"/1", b"/2"], [])
-    let_go(a)
+    first = house.begin(target=b"/1", fields=cookie("a"))
+    second = house.begin(target=b"/2", fields=cookie("a"))
+    assert (a.sent, b.sent) == ([b"/1"], [])
+    assert house.edge_counted(QUEUED) == 1
+    a.end()
+    assert (a.sent, b.sent) == ([b"/1", b"/2"], [])
+    a.end()
     assert [done(greenlet).backend.id for greenlet in (first, second)] == ["a", "a"]  # type: ignore[union-attr]
 
 
 def test_those_who_need_another_backend_pass_by_a_session_that_waits() -> None:
-    a, b = Held("a"), Held("b")
+    a, b = HeldTransport(), HeldTransport()
     house, cookie = sticky_house(a, b)
-    first, waiting = house.ask(b"/1", fields=cookie("a")), house.ask(b"/2", fields=cookie("a"))
-    passing = house.ask(b"/3")
+    first, waiting = house.begin(target=b"/1", fields=cookie("a")), house.begin(target=b"/2", fields=cookie("a"))
+    passing = house.begin(target=b"/3")
     gevent.sleep(0)
-    assert (a.targets, b.targets) == ([b"/1"], [b"/3"])
-    other = house.ask(b"/4", fields=cookie("b"))
-    let_go(b)
-    assert (a.targets, b.targets) == ([b"/1"], [b"/3", b"/4"])
+    assert (a.sent, b.sent) == ([b"/1"], [b"/3"])
+    other = house.begin(target=b"/4", fields=cookie("b"))
+    b.end()
+    assert (a.sent, b.sent) == ([b"/1"], [b"/3", b"/4"])
     for _ in range(2):
-        let_go(a)
-    let_go(b)
+        a.end()
+    b.end()
     assert [done(greenlet).status for greenlet in (first, waiting, passing, other)] == [200] * 4
 
 
 def test_a_session_moves_when_its_backend_stays_full_or_nobody_may_wait() -> None:
     for options in ({"wait_s": 0.05}, {"size": 0}):
-        a, b = Held("a"), Held("b")
+        a, b = HeldTransport(), HeldTransport()
         house, cookie = sticky_house(a, b, **options)
-        first, moved = house.ask(b"/1", fields=cookie("a")), house.ask(b"/2", fields=cookie("a"))
-        until(lambda b=b: b.targets == [b"/2"])  # type: ignore[misc]
-        let_go(b)
-        let_go(a)
+        first, moved = house.begin(target=b"/1", fields=cookie("a")), house.begin(target=b"/2", fields=cookie("a"))
+        until(lambda b=b: b.sent == [b"/2"])  # type: ignore[misc]
+        b.end()
+        a.end()
         exchange = done(moved)
         assert exchange.preferred is None, "it gets a new cookie"
         assert [done(first).status, exchange.status] == [200, 200]
@@ -352,113 +288,110 @@ def test_a_session_moves_when_its_backend_stays_full_or_nobody_may_wait() -> Non
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_a_lone_backend_that_refuses_is_waited_for(method: bytes) -> None:
     """With one backend, a restart of a tenth of a second was 503 for everybody at once."""
-    held = Held("a", refuses=4)
-    house = House(held, cap=None)
-    asked = house.ask(b"/1", method)
-    until(lambda: held.targets)
-    let_go(held)
+    held = HeldTransport(refuses=4)
+    house = Full(held, cap=None)
+    asked = house.begin(method, target=b"/1")
+    until(lambda: held.sent)
+    held.end()
     exchange = done(asked)
     assert (exchange.status, exchange.attempts) == (200, 5)
-    assert house.counted(QUEUED) == 0
+    assert house.edge_counted(QUEUED) == 0
     assert house.backends[0].in_flight() == 0
-    assert house.told.unreachables == ["a"] * 4
+    assert house.events.unreachables == ["a"] * 4
 
 
 def test_of_all_who_wait_one_asks_until_there_is_an_answer_and_then_the_rest_follow() -> None:
     """A hundred clients who each try again every moment would be what greets a server that has just come up."""
-    held = Held("a", refuses=1_000_000)
-    house = House(held, size=100, cap=None)
-    asked = [house.ask(b"/%d" % number) for number in range(50)]
+    held = HeldTransport(refuses=1_000_000)
+    house = Full(held, size=100, cap=None)
+    asked = [house.begin(target=b"/%d" % number) for number in range(50)]
     refused = len(held.refused)
     gevent.sleep(0.2)
     assert refused + 2 <= len(held.refused) <= refused + 12
     assert len(set(held.refused[refused:])) == 1, "always the same one"
     held.refuses = 0
-    until(lambda: len(held.targets) == 1)
-    held.gates[0].set()
-    until(lambda: len(held.targets) == 50)
-    for gate in held.gates:
-        gate.set()
+    until(lambda: len(held.sent) == 1)
+    held.ends[0].set(FakeAnswer())
+    until(lambda: len(held.sent) == 50)
+    held.end_all()
     assert {done(greenlet).status for greenlet in asked} == {200}
 
 
 def test_a_connection_is_enough_for_the_rest_to_follow() -> None:
     """The first answer of a cold application may take longer than anybody waits."""
-    held = Held("a", refuses=2)
-    house = House(held, cap=None)
+    held = HeldTransport(refuses=2)
+    house = Full(held, cap=None)
     learned = house.backends[0].learned
-    asked = [house.ask(b"/%d" % number) for number in range(3)]
-    until(lambda: len(held.targets) == 1)
+    asked = [house.begin(target=b"/%d" % number) for number in range(3)]
+    until(lambda: len(held.sent) == 1)
     learned.add(CONNECTS)
-    until(lambda: len(held.targets) == 3)
-    for gate in held.gates:
-        gate.set()
+    until(lambda: len(held.sent) == 3)
+    held.end_all()
     assert {done(greenlet).status for greenlet in asked} == {200}
 
 
 def test_whoever_its_probes_call_unhealthy_is_waited_for_and_probed_soon() -> None:
-    held = Held("a")
-    house = House(held, cap=None)
+    held = HeldTransport()
+    house = Full(held, cap=None)
     house.go_down()
-    asked = house.ask(b"/1")
-    assert house.counted(QUEUED) == 1
-    assert house.told.unreachables == ["a"]
+    asked = house.begin(target=b"/1")
+    assert house.edge_counted(QUEUED) == 1
+    assert house.events.unreachables == ["a"]
     gevent.sleep(0.05)
-    assert held.targets == []
+    assert held.sent == []
     house.backends[0].learned.probed(monotonic(), True)  # one good probe is enough when there is nobody else
-    until(lambda: held.targets)
-    let_go(held)
+    until(lambda: held.sent)
+    held.end()
     assert done(asked).status == 200
 
 
 def test_who_waits_in_vain_hears_why_and_for_how_long() -> None:
-    house = House(Held("a", refuses=1_000), back_s=0.1, cap=None)
-    refused = done(house.ask(b"/1"))
+    house = Full(HeldTransport(refuses=1_000), back_s=0.1, cap=None)
+    refused = done(house.begin(target=b"/1"))
     assert refused.error is not None
     assert refused.status == 503
     assert "refused" in refused.error.detail
     house.go_down()
     began = monotonic()
-    unhealthy = done(house.ask(b"/2"))
+    unhealthy = done(house.begin(target=b"/2"))
     assert unhealthy.error is not None
     assert unhealthy.error.detail.endswith("; waited for 0.1 s")
     assert monotonic() - began < 1.0
-    assert (house.counted(QUEUED), house.counted(QUEUE_REFUSED)) == (0, 1)
+    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 1)
 
 
 @pytest.mark.parametrize(("error", "status"), [(BackendTimeout("slow"), 504), (BackendClosed("cut"), 502)])
 def test_who_is_slow_or_breaks_it_off_is_not_asked_for_the_same_again(error: EdgeError, status: int) -> None:
     """It accepts connections, so it is not being restarted; and the request may be what it died of."""
-    held = Held("a", refuses=1)
+    held = HeldTransport(refuses=1)
     held.error = lambda: error
-    exchange = done(House(held, cap=None).ask(b"/1"))
+    exchange = done(Full(held, cap=None).begin(target=b"/1"))
     assert (exchange.attempts, exchange.status) == (1, status)
 
 
 def test_there_is_no_wait_where_it_is_of_no_use() -> None:
     """The operator has taken it out, or wants no wait, or there is no place, or it has been away for long."""
 
-    def told_at_once(house: House) -> bool:
+    def told_at_once(house: Full) -> bool:
         began = monotonic()
-        return done(house.ask(b"/1")).status == 503 and monotonic() - began < 0.5
+        return done(house.begin(target=b"/1")).status == 503 and monotonic() - began < 0.5
 
-    house = House(Held("a"))
+    house = Full(HeldTransport())
     house.pool.set_state("a", "disabled")
     assert told_at_once(house)
-    assert told_at_once(House(Held("a", refuses=100), back_s=0.0))
-    assert told_at_once(House(Held("a", refuses=100), size=0))
-    house = House(Held("a"))
+    assert told_at_once(Full(HeldTransport(refuses=100), back_s=0.0))
+    assert told_at_once(Full(HeldTransport(refuses=100), size=0))
+    house = Full(HeldTransport())
     house.go_down()
     house.backends[0].learned.shared_reals[DOWN_SINCE] -= 61.0
     assert told_at_once(house)
 
 
 def test_the_second_of_two_is_tried_before_anybody_waits() -> None:
-    a, b = Held("a", refuses=100), Held("b")
-    house = House(a, b, cap=None)
-    asked = [house.ask(b"/%d" % number) for number in range(4)]
-    assert len(b.targets) == 4
-    assert house.counted(QUEUED) == 0
-    for gate in b.gates:
-        gate.set()
+    a, b = HeldTransport(refuses=100), HeldTransport()
+    house = Full(a, b, cap=None)
+    asked = [house.begin(target=b"/%d" % number) for number in range(4)]
+    assert len(b.sent) == 4
+    assert house.edge_counted(QUEUED) == 0
+    b.end_all()
     assert {done(greenlet).status for greenlet in asked} == {200}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from smartedge.balancer.cells import FAILED, OK
 from smartedge.balancer.retry import RetryPolicy
-from tests.proxy.makers import policy_of
-from tests.proxy.test_forward import FakeAnswer, House, served
+from tests.fakes import FakeAnswer
+from tests.house import House, policy_of, served
 
 
 def test_a_service_says_what_it_is() -> None:
     house = House([], [])
-    assert repr(house.forwarder.service) == "<Service default 2 backends, 0 waiting>"
+    assert repr(house.service) == "<Service default 2 backends, 0 waiting>"
 
 
 def test_a_reload_changes_what_begins_later_and_what_is_under_way_keeps_its_policy() -> None:
     house = House([FakeAnswer(500, b"no", here=False), FakeAnswer(500, b"no", here=False)], policy=RetryPolicy(attempts=1))
-    service = house.forwarder.service
+    service = house.service
     under_way = house.ask()
     service.adapt_to(policy_of(service.policy.retry, failures=frozenset()))
     assert served(under_way) == (500, b"no")

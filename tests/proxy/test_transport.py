@@ -22,7 +22,8 @@ from smartedge.http.request import Replay
 from smartedge.http.sockets import Address, address_of
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
-from tests.proxy.peers import Pieces, backend, head_of, says
+from tests.fakes import Pieces
+from tests.peers import backend, head_of, says
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -25,18 +25,7 @@ from smartedge.proxy.tunnel import (
     can_take_over,
     take_over,
 )
-
-
-def tcp_pair() -> tuple[Any, Any]:
-    """Both ends of a TCP connection, which can be reset; a pair of Unix sockets can't."""
-    with gevent.socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        near = gevent.socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    for sock in (near, far):
-        sock.settimeout(5)
-    return near, far
+from tests.peers import tcp_pair
 
 
 def reset(sock: Any) -> None:

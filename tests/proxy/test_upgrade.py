@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,15 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.app import SmartEdge
 from smartedge.balancer.cells import ABANDONED, BREAKER, FAILED, IN_FLIGHT, OK, TUNNELS
-from smartedge.config.model import parse
-from smartedge.edge.edge import Edge
 from smartedge.http.headers import RequestFields, tokens
 from smartedge.http.request import Request
 from smartedge.proxy.upgrade import NEVER, UpgradeExchange, offer
-from smartedge.server.server import EdgeServer
-from tests.proxy.peers import backend, head_of
+from tests.house import Served, running
+from tests.peers import backend, head_of
 
 
 def asking(upgrade: bytes, connection: bytes = b"Upgrade", method: bytes = b"GET", version: int = 11) -> Request:
@@ -93,44 +89,10 @@ SWITCHES = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 Play = Callable[[Any, int], None]
 
 
-class Running:
-    """An edge with one backend, served in this process; `logged` holds the exchanges that have ended."""
-
-    def __init__(self, url: str) -> None:
-        self.edge = Edge(parse(json.dumps({"backends": [url], "retry": {"attempts": 5}})))
-        self.edge.began = True
-        (self.backend,) = self.edge.pool.backends
-        self.backend.learned.health.probed(True)
-        self.logged: list[Any] = []
-        self.edge.forwarder.log = self.logged.append
-        self.server = EdgeServer(("127.0.0.1", 0), SmartEdge(self.edge))
-        self.server.start()
-
-    def client(self) -> Any:
-        sock = gevent.socket.create_connection(("127.0.0.1", self.server.server_port))
-        sock.settimeout(5)
-        return sock
-
-    def cell(self, cell: int) -> float:
-        return self.backend.learned.totals()[cell]
-
-    def exchange(self) -> Any:
-        """The one that has ended; waits for it."""
-        with gevent.Timeout(5):
-            while not self.logged:
-                gevent.sleep(0.005)
-        (only,) = self.logged
-        return only
-
-
 @contextlib.contextmanager
-def running(play: Play) -> Iterator[Running]:
-    with backend(play) as url:
-        made = Running(url)
-        try:
-            yield made
-        finally:
-            made.server.stop_gracefully(0)
+def in_front_of(play: Play) -> Iterator[Served]:
+    with backend(play) as url, running(url, retry={"attempts": 5}) as edge:
+        yield edge
 
 
 def switches_and_echoes(sock: Any, _number: int) -> None:
@@ -141,38 +103,38 @@ def switches_and_echoes(sock: Any, _number: int) -> None:
 
 
 def test_a_tunnel_holds_its_lease_and_is_logged_once_at_its_end() -> None:
-    with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS + b"early")
         answer = head_of(client)
         assert answer.startswith(
             b"HTTP/1.1 101 Switching Protocols\r\nVia: 1.1 smartedge\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
         )
-        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [1, 1, 0]
+        assert [edge.counted(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [1, 1, 0]
         assert len(edge.edge.forwarder.tunnels) == 1
         assert edge.logged == []
         client.shutdown(gevent.socket.SHUT_WR)
         while client.recv(100):
             pass
-        exchange = edge.exchange()
+        exchange = edge.ended()[0]
         assert (exchange.status, exchange.bytes_in, exchange.bytes_out, exchange.error) == (101, 5, 5, None)
-        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [0, 0, 1]
+        assert [edge.counted(cell) for cell in (IN_FLIGHT, TUNNELS, OK)] == [0, 0, 1]
         assert len(edge.edge.forwarder.tunnels) == 0
         exchange.close()
         assert len(edge.logged) == 1
 
 
 def test_why_it_ended_is_logged_and_nobody_is_blamed() -> None:
-    with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS)
         head_of(client)
         assert edge.edge.forwarder.tunnels.end_of(edge.backend.key, "Enough.")
         assert client.recv(1) == b""
-        assert edge.exchange().error.detail == "Enough."
-        assert [edge.cell(cell) for cell in (OK, FAILED, ABANDONED)] == [1, 0, 0]
+        assert edge.ended()[0].error.detail == "Enough."
+        assert [edge.counted(cell) for cell in (OK, FAILED, ABANDONED)] == [1, 0, 0]
 
 
 def test_the_one_probe_of_an_open_breaker_readmits_with_the_switch() -> None:
-    with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         breaker = edge.backend.learned.breaker
         edge.backend.learned.shared[BREAKER] = 1  # open, and its time is over
         edge.edge.pool.touch()
@@ -188,10 +150,10 @@ def test_another_protocol_than_offered_is_a_bad_gateway(answer: bytes) -> None:
         sock.sendall(answer)
         sock.recv(1)
 
-    with running(play) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(play) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS)
         assert head_of(client).startswith(b"HTTP/1.1 502 ")
-        assert (edge.exchange().status, edge.cell(FAILED), edge.cell(TUNNELS)) == (502, 1, 0)
+        assert (edge.ended()[0].status, edge.counted(FAILED), edge.counted(TUNNELS)) == (502, 1, 0)
 
 
 def test_it_is_sent_only_once() -> None:
@@ -201,7 +163,7 @@ def test_it_is_sent_only_once() -> None:
         seen.append(number)
         head_of(sock)
 
-    with running(play) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(play) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS)
         assert head_of(client).startswith(b"HTTP/1.1 502 ")
         assert seen == [1]
@@ -212,12 +174,12 @@ def test_an_answer_that_is_no_switch_is_passed_on_and_the_connection_goes_on() -
         while head_of(sock):
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    with running(play) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(play) as edge, contextlib.closing(edge.client()) as client:
         for _ in range(2):
             client.sendall(ASKS)
             assert head_of(client).startswith(b"HTTP/1.1 200 OK\r\n")
         assert [type(exchange) for exchange in edge.logged] == [UpgradeExchange] * 2
-        assert edge.cell(OK) == 2
+        assert edge.counted(OK) == 2
 
 
 def test_a_client_that_left_before_the_switch_is_no_tunnel() -> None:
@@ -228,18 +190,18 @@ def test_a_client_that_left_before_the_switch_is_no_tunnel() -> None:
         sock.sendall(SWITCHES)
         sock.recv(1)
 
-    with running(play) as edge:
+    with in_front_of(play) as edge:
         client = edge.client()
         client.sendall(ASKS)
-        exchange = edge.exchange()
-        assert (exchange.status, edge.cell(ABANDONED), edge.cell(TUNNELS)) == (499, 1, 0)
+        exchange = edge.ended()[0]
+        assert (exchange.status, edge.counted(ABANDONED), edge.counted(TUNNELS)) == (499, 1, 0)
 
 
 def test_a_server_that_stops_gives_everything_back() -> None:
-    with running(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
+    with in_front_of(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         client.sendall(ASKS)
         head_of(client)
         edge.server.stop_gracefully(0)
         assert client.recv(1) == b""
-        assert edge.exchange().error.detail == "The edge ended the tunnel."
-        assert [edge.cell(cell) for cell in (IN_FLIGHT, TUNNELS)] == [0, 0]
+        assert edge.ended()[0].error.detail == "The edge ended the tunnel."
+        assert [edge.counted(cell) for cell in (IN_FLIGHT, TUNNELS)] == [0, 0]

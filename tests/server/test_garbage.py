@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
 
-from smartedge.app import SmartEdge
-from smartedge.config.model import parse
-from smartedge.edge.edge import Edge
-from tests.proxy.peers import backend, edge_server, head_of
+from tests.house import running
+from tests.peers import backend, head_of
 
 REQUESTS = 200
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -35,27 +32,25 @@ def answers_everything(sock: Any, _number: int) -> None:
 @pytest.mark.parametrize("request_bytes", [GET, POST], ids=["without a body", "with one"])
 def test_requests_leave_no_cycles(request_bytes: bytes) -> None:
     """They did: each request and whoever waited for its 1xx held each other, and a tenth of the CPU went into collecting them."""
-    with backend(answers_everything) as url, gevent.Timeout(10):
-        edge = Edge(parse(json.dumps({"backends": [url], "explain": {"sample_ratio": 0}})))
-        edge.began = True
-        edge.pool.backends[0].learned.health.probed(True)
-        with (
-            edge_server(SmartEdge(edge)) as server,
-            contextlib.closing(gevent.socket.create_connection(("127.0.0.1", server.server_port))) as sock,
-        ):
+    with (
+        backend(answers_everything) as url,
+        gevent.Timeout(10),
+        running(url, explain={"sample_ratio": 0}) as edge,
+        contextlib.closing(edge.client()) as sock,
+    ):
 
-            def ask(times: int) -> None:
-                for _ in range(times):
-                    sock.sendall(request_bytes)
-                    answer = b""
-                    while not answer.endswith(b"\r\n\r\nok"):
-                        answer += sock.recv(65536)
+        def ask(times: int) -> None:
+            for _ in range(times):
+                sock.sendall(request_bytes)
+                answer = b""
+                while not answer.endswith(b"\r\n\r\nok"):
+                    answer += sock.recv(65536)
 
-            ask(2)
-            gc.collect()
-            gc.disable()
-            try:
-                ask(REQUESTS)
-                assert gc.collect() < REQUESTS
-            finally:
-                gc.enable()
+        ask(2)
+        gc.collect()
+        gc.disable()
+        try:
+            ask(REQUESTS)
+            assert gc.collect() < REQUESTS
+        finally:
+            gc.enable()

@@ -12,7 +12,7 @@ from gevent.pool import Pool
 
 from smartedge.server.greenlets import GreenletPool, LimitedCrew
 from smartedge.server.server import EdgeServer
-from tests.proxy.peers import App, talk
+from tests.peers import App, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"

@@ -11,10 +11,10 @@ import pytest
 
 from smartedge.server.front import ServerLimits
 from smartedge.server.reader import past_empty_lines
+from tests.house import Served, running
 from tests.live.wire import Answer, Request, parse_answers, read_request
 from tests.live.wire import Stream as WireStream
-from tests.proxy.peers import App, backend, edge_server, head_of, talk
-from tests.proxy.running import Running, running
+from tests.peers import App, backend, edge_server, head_of, talk
 
 HOST = b"Host: h\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -47,13 +47,13 @@ class Seen:
 
 
 @contextlib.contextmanager
-def edge() -> Iterator[tuple[Running, Seen]]:
+def edge() -> Iterator[tuple[Served, Seen]]:
     seen = Seen()
     with backend(seen.play) as url, running(url) as made:
         yield made, seen
 
 
-def ask(made: Running, raw: bytes, method: bytes = b"GET") -> Answer:
+def ask(made: Served, raw: bytes, method: bytes = b"GET") -> Answer:
     (answer,) = parse_answers(talk(made.server, raw), method)
     return answer
 

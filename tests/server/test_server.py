@@ -21,7 +21,7 @@ from smartedge.http.headers import http_date
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
 from tests.live.wire import WireError, parse_answers
-from tests.proxy.peers import App, edge_server, talk
+from tests.peers import App, edge_server, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"

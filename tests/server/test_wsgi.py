@@ -21,7 +21,7 @@ from smartedge.http.environ_keys import HANDLER, REQUEST
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.server.wsgi import WsgiBody, complete_environ, from_environ
-from tests.proxy.peers import Pieces
+from tests.fakes import Pieces
 
 
 def request(

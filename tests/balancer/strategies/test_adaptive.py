@@ -12,8 +12,8 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.adaptive import LONGEST_S, Adaptive
 from smartedge.balancer.trace import CANDIDATE, Trace
-from tests.balancer.makers import backends, names, pool
 from tests.balancer.strategies.picking import hold, picks
+from tests.house import backends, names, pool
 
 NOW = 1000.0
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.strategies.menu import ConsistentHash
-from tests.balancer.makers import backends
 from tests.balancer.strategies.picking import hold
+from tests.house import backends
 
 KEYS = [b"key %d" % number for number in range(500)]
 
@@ -42,7 +42,7 @@ def test_every_worker_and_every_start_agrees() -> None:
     code = (
         "from random import Random\n"
         "from smartedge.balancer.strategies.menu import ConsistentHash\n"
-        "from tests.balancer.makers import backends, names\n"
+        "from tests.house import backends, names\n"
         "members = backends(1, 2, 3)\n"
         "strategy = ConsistentHash()\n"
         "strategy.prepare(members)\n"

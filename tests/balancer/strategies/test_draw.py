@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.balancer.strategies.draw import Draw
-from tests.balancer.makers import backends
+from tests.house import backends
 
 
 class Chance(Random):

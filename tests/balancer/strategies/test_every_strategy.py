@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash, LeastRequests, Strategy
-from tests.balancer.makers import backend, backends, names, pool
 from tests.balancer.strategies.picking import hold, picks, shares
+from tests.house import backend, backends, names, pool
 
 
 class Own:

@@ -11,8 +11,8 @@ import pytest
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.strategies.guard import PAUSE_S, Guarded, Trouble
-from tests.balancer.makers import backends, names
 from tests.fakes import FakeClock
+from tests.house import backends, names
 
 
 class User:

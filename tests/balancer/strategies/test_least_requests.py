@@ -9,8 +9,8 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import IN_FLIGHT, private_row
 from smartedge.balancer.strategies.menu import LeastRequests
-from tests.balancer.makers import backends
 from tests.balancer.strategies.picking import hold, picks, shares
+from tests.house import backends
 
 
 def prepared(members: tuple[Backend, ...]) -> LeastRequests:

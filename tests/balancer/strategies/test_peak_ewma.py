@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smartedge.balancer.strategies.menu import PeakEwmaStrategy
-from tests.balancer.makers import backends, names
 from tests.balancer.strategies.picking import hold, picks, shares
+from tests.house import backends, names
 
 
 def test_the_quicker_one_is_preferred() -> None:

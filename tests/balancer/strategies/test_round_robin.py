@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.strategies.menu import RoundRobin
-from tests.balancer.makers import backend, backends, names
 from tests.balancer.strategies.picking import picks, shares
+from tests.house import backend, backends, names
 
 
 def test_weights_5_1_1_give_a_a_b_a_c_a_a() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smartedge.balancer.strategies.menu import TwoChoices
-from tests.balancer.makers import backends
 from tests.balancer.strategies.picking import hold, picks, shares
+from tests.house import backends
 
 
 def test_of_two_the_one_with_fewer_leases_is_taken() -> None:

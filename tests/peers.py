@@ -22,6 +22,19 @@ def wire_pair() -> tuple[Wire, Any]:
     return Wire(ours), theirs
 
 
+def tcp_pair() -> tuple[Any, Any]:
+    """Two ends of a TCP connection: only TCP knows resets."""
+    with contextlib.closing(gevent.socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        theirs = gevent.socket.create_connection(listener.getsockname())
+        while True:
+            ours, address = listener.accept()
+            if address == theirs.getsockname():
+                return ours, theirs
+            ours.close()
+
+
 @contextlib.contextmanager
 def backend(play: Callable[[Any, int], None]) -> Iterator[str]:
     """A server that plays a function of (socket, number of the connection) on each connection; gives its URL."""
@@ -107,30 +120,3 @@ def talk(server: EdgeServer, *raws: bytes, pause_s: float = 0.0, timeout_s: floa
             while more := sock.recv(65536):
                 received += more
         return received
-
-
-class Pieces:
-    """A request body whose pieces are given; an exception among them is raised. here: all of it came with the head."""
-
-    def __init__(self, *pieces: bytes | Exception, length: int | None = None, here: bool = False) -> None:
-        self.pieces = list(pieces)
-        self.length = length
-        self.received_bytes = 0
-        self.here = here
-        self.trailers: list[tuple[bytes, bytes]] = []
-
-    @property
-    def complete(self) -> bool:
-        return not self.pieces
-
-    def buffered(self) -> bytes | None:
-        return b"".join(self.read() for _ in range(len(self.pieces))) if self.here else None
-
-    def read(self) -> bytes:
-        if not self.pieces:
-            return b""
-        piece = self.pieces.pop(0)
-        if isinstance(piece, Exception):
-            raise piece
-        self.received_bytes += len(piece)
-        return piece
