@@ -13,6 +13,7 @@ import gevent.event
 import gevent.socket
 import pytest
 import requests
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
@@ -23,6 +24,7 @@ from smartedge.http.sockets import Address, address_of
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from tests.fakes import Pieces
+from tests.house import until
 from tests.peers import backend, head_of, says
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -187,18 +189,22 @@ def test_a_close_that_came_with_the_answer_is_noticed_before_a_request_that_may_
 
 
 def test_bytes_that_nobody_asked_for_spoil_an_idle_connection() -> None:
+    answered = Event()
+
     def play(sock: Any, number: int) -> None:
         head_of(sock)
         sock.sendall(OK)
         if number == 1:
-            gevent.sleep(0.02)
+            answered.wait(5)
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
-            gevent.sleep(1)
+            sock.recv(1)
 
     with backend(play) as url:
         session = session_for(url)
         assert body_of(session.send(get())) == b"hello"
-        gevent.sleep(0.05)
+        (kept,) = session.adapter._idle
+        answered.set()
+        until(lambda: kept.wire.closed)
         assert body_of(session.send(get())) == b"hello"
 
 
