@@ -168,7 +168,7 @@ def backend_url(text: str) -> str:
         raise ValueError(f"{shown(text)} must not have a query or a fragment")
     if authority.lower() == "unix:":  # as nginx writes it
         raise ValueError(f'{shown(text)} is no URL of a socket; write "unix:/{printable(path)}"')
-    host, port = _host_and_port(authority, text)
+    host, port = host_and_port(authority, text)
     if port == 0:
         raise ValueError(f"{shown(text)} has port 0, where nothing can be reached")
     host = f"[{host}]" if ":" in host else host
@@ -183,7 +183,7 @@ def origin(url: str) -> Origin:
         return Origin("unix", path, 0, base)
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
-    host, port = _host_and_port(authority, url)
+    host, port = host_and_port(authority, url)
     return Origin(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port, slash + path)
 
 
@@ -220,7 +220,7 @@ def address(text: str) -> tuple[str, int]:
         raise ValueError(f'{shown(text)} has no host; write "0.0.0.0{printable(text)}" for every interface')
     if text.isdigit():
         raise ValueError(f'{shown(text)} has no host; write "127.0.0.1:{printable(text)}"')
-    host, port = _host_and_port(text, text)
+    host, port = host_and_port(text, text)
     if port is None:
         raise ValueError(f'{shown(text)} has no port; an address looks like "127.0.0.1:8080"')
     return host, port
@@ -273,7 +273,7 @@ def probe_host(text: str) -> str:
     """What a probe's Host field says: a host, perhaps a port."""
     if any(not "!" <= c <= "~" for c in text) or "/" in text or "@" in text:
         raise ValueError(f'must be a host, perhaps with a port, such as "shop.example", not {shown(text)}')
-    _host_and_port(text, text)
+    host_and_port(text, text)
     return text
 
 
@@ -342,7 +342,7 @@ def status_ranges(items: Iterable[int | str]) -> tuple[int | str, ...]:
     return tuple(low if low == high else f"{low}-{high}" for low, high in ranges)
 
 
-def _host_and_port(authority: str, whole: str) -> tuple[str, int | None]:
+def host_and_port(authority: str, whole: str) -> tuple[str, int | None]:
     """Split host[:port] (RFC 3986 section 3.2): the host in lower case, an IPv6 address without brackets."""
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
