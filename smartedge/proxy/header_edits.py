@@ -1,0 +1,57 @@
+"""Changes to header fields that a route asks for, on blocks of bytes. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+_PLACEHOLDER = re.compile(r"\{(host|client|request_id|service)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class EditValues:
+    """What the value of a field may name in braces. client: the address as text."""
+
+    host: bytes
+    client: bytes
+    request_id: bytes
+    service: bytes
+
+
+class HeaderEdits:
+    """Fields to set, add and remove; made at reload, used by the `Route` for a request or an answer.
+
+    set_fields: in place of all fields of the name. add_fields: beside them. remove_fields: names. First those go that are set or
+    removed, then all new ones come at the end, in the order of the file.
+    """
+
+    __slots__ = ("_drops", "_plain", "_templates")
+
+    def __init__(
+        self,
+        set_fields: Iterable[tuple[str, str]] = (),
+        add_fields: Iterable[tuple[str, str]] = (),
+        remove_fields: Iterable[str] = (),
+    ) -> None:
+        set_fields = tuple(set_fields)
+        self._drops = frozenset(name.lower().encode() for name in (*(name for name, _ in set_fields), *remove_fields))
+        text = "".join(f"{name}: {value}\r\n" for name, value in (*set_fields, *add_fields))
+        self._templates = _template(text) if _PLACEHOLDER.search(text) else None
+        self._plain = text.encode("latin-1")
+
+    def apply(self, block: bytes, values: Callable[[], EditValues]) -> bytes:
+        """Give a block with the changes; values: asked only if a field names one."""
+        if self._drops:
+            drops = self._drops
+            block = b"".join(line for line in block.splitlines(True) if line[: line.find(b":")].lower() not in drops)
+        if self._templates is None:
+            return block + self._plain
+        found = values()
+        return block + b"".join(part if isinstance(part, bytes) else getattr(found, part) for part in self._templates)
+
+
+def _template(text: str) -> tuple[bytes | str, ...]:
+    """Cut a text into bytes that stay and names of values."""
+    pieces = _PLACEHOLDER.split(text)
+    return tuple(piece if at % 2 else piece.encode("latin-1") for at, piece in enumerate(pieces))

@@ -1,0 +1,42 @@
+"""Hashes that other programs made, and passwords that are nearly right."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from smartedge.proxy.passwords import is_password
+
+LONG = "a very much longer text to encrypt.  This one even stretches over morethan one line."
+
+SHA = [  # made by libxcrypt; the first two are Drepper's own test values
+    ("Hello world!", "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1"),
+    (LONG, "$6$saltstring$53QDttM5XFD.Uhcc3Efy7XV.zrHuvtZBT.o/f2SKV3xQtXyOrfywMwP0f2HpBrNF2SZtZsbhq.f.OV.UeVZz0."),
+    (
+        "pässwörd",
+        "$6$rounds=10000$saltstringsaltst$XBArzEr8gc3DYYqD0vqBqFH/XZTp3qxicphuTyvI4ufo9tUSebq0xDLPXNLayWC9b0HBp5DPHmZ5KpR2mWdEe0",
+    ),
+    ("", "$6$x$QSmr1Bx2g4O6BzKvdkgOcyU6H91X6I/XBv5pSalMhSPkwdH6Beo3F455xZJg0v//bxVK5F4OE5k1.0xuR26MK0"),
+    ("Hello world!", "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"),
+    (LONG, "$5$rounds=1400$anotherlongsalts$Rx.j8H.h8HjEDGomFU8bDkXm3XIUnzyxf12oP84Bnq1"),
+    ("pässwörd", "$5$rounds=1000$$h0dP4OUINF53aiz5nZd1SJBXA8/0RXg7HLScl7aeQB9"),
+    ("x" * 64, "$5$saltstring$.Q4wJP3hnYUpcFYigvdygfeEBqAFzeeKjKg/MtHRkKA"),
+    ("x" * 65, "$6$saltstring$6SQS3GtHC3TPYB.63O/KZyn5uBDlYfe1PvIq4EkYEmAojXOtfokMtH82Tj4wQ/EsRh3FgIyhJUtiFulxq4Yel/"),
+]
+BCRYPT = [  # made by libxcrypt, cost 4
+    ("secret", "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"),
+    ("pässwörd", "$2y$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC"),
+]
+
+
+@pytest.mark.parametrize(("password", "stored"), [*SHA, *(BCRYPT if find_spec("bcrypt") else [])])
+def test_a_password_is_known_by_its_hash_and_no_other_is(password: str, stored: str) -> None:
+    assert is_password(password.encode(), stored.encode())
+    for other in (password + "x", password[:-1] if password else "x", password.upper() + "!", password + "\0", "\0" + password):
+        assert not is_password(other.encode(), stored.encode())
+
+
+def test_what_is_no_hash_is_nobodys() -> None:
+    for stored in (b"", b"secret", b"$1$abc$def", b"$6$", b"$6$salt$", b"$7$salt$abc"):
+        assert not is_password(b"secret", stored)
