@@ -109,6 +109,31 @@ class ClientError(EdgeError):
     blame = "client"
 
 
+class NoRoute(ClientError):
+    """No route takes the request."""
+
+    status = 404
+    title = "Not found"
+
+
+class Forbidden(ClientError):
+    """The client may not use the route (RFC 9110 section 15.5.4)."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class Unauthorized(ClientError):
+    """The route asks for credentials that the request has not (RFC 9110 section 15.5.2). challenge: says which."""
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, detail: str, *, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
 class ClientTimeout(ClientError):
     """The client was too slow to send its request (RFC 9110 section 15.5.9)."""
 

@@ -133,8 +133,6 @@ class RouteTimeoutsConfig(Section):
 
     first_byte_s: Seconds | None = None
     """For an answer's first byte once the request is sent."""
-    idle_s: Seconds | None = None
-    """For the next bytes of a body."""
     tunnel_idle_s: Seconds | None = None
     """For the next byte either way in a tunnel."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import copy
 from email.utils import formatdate
 from time import time
 from typing import Final
@@ -276,6 +277,12 @@ class AnswerFields:
         self.keep_alive: Final[bytes | None] = keep_alive
         self.dated: Final[bool] = dated
         self.announces: Final[bool] = bool(trailer)
+
+    def with_block(self, block: bytes) -> AnswerFields:
+        """Give fields of which other ones go on; the framing stays."""
+        made = copy(self)
+        object.__setattr__(made, "block", block)
+        return made
 
     def without_trailer(self) -> bytes:
         """Give the block for a client that gets no trailers."""

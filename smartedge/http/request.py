@@ -31,6 +31,9 @@ class Body(Protocol):
     def buffered(self) -> bytes | None:
         """Give what has arrived already if that is the whole body, else None (nothing is taken then)."""
 
+    def limit(self, most_bytes: int) -> None:
+        """Take no more than so many bytes in all; raises PayloadTooLarge, now or later."""
+
     def read(self) -> bytes:
         """Wait for the next piece; b"" at the end. Raises ClientError, ClientTimeout, ClientGone or PayloadTooLarge."""
 
@@ -148,6 +151,10 @@ class Replay:
     def trailers(self) -> Sequence[tuple[bytes, bytes]]:
         """The fields behind it, once it is complete."""
         return self.body.trailers
+
+    def limit(self, most_bytes: int) -> None:
+        """Take no more than so many bytes from the client."""
+        self.body.limit(most_bytes)
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it is here."""

@@ -88,15 +88,15 @@ class RequestLog:
             latency_s=_rounded(exchange.latency_s),
             duration_s=_rounded(exchange.duration_s),
             bytes_out=exchange.bytes_out,
-            **(self._request_fields(exchange.request) | {"bytes_in": exchange.bytes_in}),
+            **(self._request_fields(exchange.request, exchange.asked_target) | {"bytes_in": exchange.bytes_in}),
             **({"error": exchange.error.detail} if exchange.error is not None else {}),
         )
 
-    def _request_fields(self, request: Request) -> dict[str, Any]:
+    def _request_fields(self, request: Request, asked_target: bytes | None = None) -> dict[str, Any]:
         return {
             "client": self._client_of(request).decode("latin-1"),
             "method": request.method.decode("latin-1"),
-            "path": request.target.partition(b"?")[0].decode("latin-1"),
+            "path": (asked_target or request.target).partition(b"?")[0].decode("latin-1"),
             "bytes_in": request.body.received_bytes if request.body is not None else 0,
         }
 

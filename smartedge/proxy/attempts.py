@@ -36,7 +36,8 @@ class Attempts:
     lease, backend, outbound, answer: of the try that counts. attempts: how many there were, hedges among them. latency_s: from
     the last byte of the request to the first of the answer. place: in the queue, while it waits there. queued: whether it was
     there. back_until: how long it waits for a backend that may come back. affinity: what found the
-    request's key and the id of the backend that its sticky cookie names.
+    request's key and the id of the backend that its sticky cookie names. first_byte_s: the longest wait for an answer's first
+    byte, where its route has one of its own.
     """
 
     # Defaults of the class: setting them on every exchange would cost more than some of its steps.
@@ -54,6 +55,7 @@ class Attempts:
     affinity: Affinity | None = None
     key = b""
     preferred: str | None = None
+    first_byte_s: float | None = None
     attempts = 0
     hedges = 0
     status = 0
@@ -141,8 +143,8 @@ class Attempts:
             outbound.on_sent = self._sent
         if request.interim is not None:
             outbound.on_interim = self.interim
-        if self._tries is not None or self.queued:
-            outbound.deadline = self.deadline
+        if self._tries is not None or self.queued or self.first_byte_s is not None:
+            outbound.deadline, outbound.first_byte_s = self.deadline, self.first_byte_s
         outbound.hasty = request.hasty
         return outbound
 

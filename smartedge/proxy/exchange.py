@@ -13,8 +13,10 @@ from smartedge.http import problem
 from smartedge.http.cookies import field
 from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import pairs_of, without_length
+from smartedge.http.own_answer import OwnAnswer
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.foreign import ForeignClient
+from smartedge.proxy.route import Route
 from smartedge.proxy.transport import Answer
 
 
@@ -22,9 +24,14 @@ class Exchange(Attempts):
     """One client request on its way. Called as a WSGI app it answers; iterated it gives the body; `close` ends the lease.
 
     A class with `close`, never a bare generator: one that is never started runs no `finally` (PEP 3333; a HEAD or 304).
+
+    route: the one that the request took, None without routes. asked_target: what the client asked for, where the route has
+    changed that. own_answer: the edge's own, in place of a backend's.
     """
 
-    own_answer: tuple[int, list[tuple[str, str]], bytes] | None = None
+    own_answer: OwnAnswer | None = None
+    route: Route | None = None
+    asked_target: bytes | None = None
     duration_s = 0.0
     bytes_out = 0
     finished = False
@@ -35,7 +42,7 @@ class Exchange(Attempts):
 
     # ---- to the client ----
 
-    def answer_here(self, own_answer: tuple[int, list[tuple[str, str]], bytes]) -> None:
+    def answer_here(self, own_answer: OwnAnswer) -> None:
         """Let the client have an answer of ours: status, fields, body."""
         self.status = own_answer[0]
         self.own_answer = own_answer

@@ -16,6 +16,7 @@ from smartedge.http.max_forwards import LIMITED, count_hop
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.outbound import Hop
+from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.tunnel import Tunnels
 
@@ -59,7 +60,8 @@ class NothingExplained:
 class Forwarder:
     """Forwards requests to a service's backends; owned by the edge, called by the app's catch-all view.
 
-    service: has the backends. hop: what backends are told of the way that requests came; replaced by a reload.
+    service: has the backends. router: carries out routes, which may lead to other services; None where there are none.
+    hop: what backends are told of the way that requests came; replaced by a reload.
     edge_row: counts the answers that the edge itself gives. log: takes each finished exchange when there is an access log.
     exchange_for: makes the exchange for a request with `Upgrade`; the one here lets that field end. tunnels: the open ones.
     clients_host: the Host of a request that came lately and is recorded, or found no backend: all others cost nothing for what
@@ -71,6 +73,7 @@ class Forwarder:
         self.hop = hop
         self.edge_row = edge_row
         self.next_id = next_id
+        self.router: Router | None = None
         self.explain: Explain = NothingExplained()
         self.log: Callable[[Exchange], None] | None = None
         self.exchange_for: Callable[[Forwarder, Request], Exchange] = Exchange
@@ -91,10 +94,15 @@ class Forwarder:
                 refuse_circles(request, self.hop.via)
                 trace = exchange.trace = explain.begin(request)
                 self.clients_host = request.fields.host
-            exchange.run()
+            if self.router is None:
+                exchange.run()
+            else:
+                self.router.run(exchange)
         except EdgeError as error:
             self.clients_host = request.fields.host
             exchange.fail(error)
+            if self.router is not None:
+                self.router.failed(exchange)
         except BaseException:
             exchange.close()
             raise

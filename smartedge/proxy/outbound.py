@@ -17,10 +17,25 @@ class Outbound:
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
     on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
     connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
+    first_byte_s: set with a deadline: the longest wait for an answer's first byte, None for the backend's own limit.
     hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
     """
 
-    __slots__ = ("body", "connection", "deadline", "hasty", "head", "method", "on_interim", "on_sent", "repeatable", "upgrade")
+    __slots__ = (
+        "body",
+        "connection",
+        "deadline",
+        "first_byte_s",
+        "hasty",
+        "head",
+        "method",
+        "on_interim",
+        "on_sent",
+        "repeatable",
+        "upgrade",
+    )
+
+    first_byte_s: float | None
 
     def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
         self.method = method

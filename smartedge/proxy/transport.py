@@ -203,11 +203,13 @@ class EdgeAdapter(BaseAdapter):
         BackendTimeout) or, when the client's upload failed, ClientError.
         """
         limits = self.limits
-        first_byte_s = limits.first_byte_s
+        first_byte_s = longest_s = limits.first_byte_s
         while True:
             connection = request.connection = self._take(request)
             if request.deadline is not None:
-                first_byte_s = max(0.0, min(limits.first_byte_s, request.deadline - monotonic()))
+                if request.first_byte_s is not None:
+                    longest_s = request.first_byte_s
+                first_byte_s = max(0.0, min(longest_s, request.deadline - monotonic()))
             try:
                 connection.send(request.head, request.body, limits.idle_s, first_byte_s, request.on_sent)
                 connection.receive(
@@ -229,7 +231,7 @@ class EdgeAdapter(BaseAdapter):
                 self.drop_idle()
             except BackendTimeout as error:
                 connection.close()
-                if first_byte_s < limits.first_byte_s:
+                if first_byte_s < longest_s:
                     error.blame = "edge"  # It had less time than others have: the tries before it used up the rest.
                     error.detail = "No backend answered before the deadline of all tries (retry.deadline_s)."
                 raise

@@ -29,8 +29,14 @@ class ClientBody:
         self.length = length
         self.complete = False
         self.received_bytes = 0
-        if limit_bytes and length is not None and length > limit_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {limit_bytes} bytes.")
+        if limit_bytes:
+            self.limit(limit_bytes)
+
+    def limit(self, most_bytes: int) -> None:
+        """Take no more than so many bytes; see Body.limit."""
+        self._limit_bytes = most_bytes
+        if self.length is not None and self.length > most_bytes:
+            raise PayloadTooLarge(f"The request body is longer than {most_bytes} bytes.")
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head; see Body.buffered."""

@@ -153,13 +153,19 @@ class WsgiBody:
     trailers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, stream: Any, length: int | None, limit_bytes: int = 0) -> None:
-        if limit_bytes and length is not None and length > limit_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {limit_bytes} bytes.")
         self._input = stream
         self._limit_bytes = limit_bytes
         self.length = length
         self.complete = False
         self.received_bytes = 0
+        if limit_bytes:
+            self.limit(limit_bytes)
+
+    def limit(self, most_bytes: int) -> None:
+        """Take no more than so many bytes; see Body.limit."""
+        self._limit_bytes = most_bytes
+        if self.length is not None and self.length > most_bytes:
+            raise PayloadTooLarge(f"The request body is longer than {most_bytes} bytes.")
 
     def buffered(self) -> None:
         """Say that nothing is known of what has arrived."""

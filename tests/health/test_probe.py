@@ -131,7 +131,7 @@ def test_a_probe_is_what_the_operator_wrote(serve: Callable[..., Script]) -> Non
 
 def test_a_probe_of_type_tcp_only_connects(serve: Callable[..., Script]) -> None:
     server = serve(never_answers())
-    policy = HealthPolicy(type="tcp")
+    policy = HealthPolicy(type="tcp", timeout_s=30.0)
     result = HttpProbe()(member(server.url, health=policy))
     assert (result.ok, result.status, result.detail) == (True, None, "connected")
     until(lambda: server.connections == 1 and not server.open_connections)

@@ -1,0 +1,98 @@
+"""Asks somebody else whether a request may go on, as nginx's `auth_request` and Traefik's ForwardAuth do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+
+from smartedge.balancer.errors import BadAnswer
+from smartedge.http.headers import forwarded_lines, pairs_of
+from smartedge.http.own_answer import OwnAnswer, own_answer
+from smartedge.http.request import Request
+from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.transport import Answer
+
+MOST_BODY_BYTES = 1 << 20
+"""Of a refusal that goes to the client, a login page perhaps."""
+
+_NOT_ASKED = frozenset(
+    b"host content-length content-type content-encoding transfer-encoding expect range if-range if-match if-none-match"
+    b" if-modified-since if-unmodified-since x-forwarded-method x-forwarded-uri".split()
+)
+"""Fields about a body that is not sent along, conditions on another resource, and what only we may say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardAuth:
+    """Who is asked before a route is used; made at reload, called by its `Guard`.
+
+    target, host: of the request that asks. copied: names, in lower case, of fields that go from a good answer to the backend.
+    send: sends a request to that server, over connections that are kept. is_trusted: as in `Hop`.
+    """
+
+    target: bytes
+    host: bytes
+    copied: frozenset[bytes]
+    timeout_s: float
+    send: Callable[[Outbound], Answer]
+    is_trusted: Callable[[bytes], bool] | None = None
+
+    def ask(self, request: Request) -> OwnAnswer | None:
+        """Return None for a 2xx, after the fields that it is asked for were put into the request, else the refusal.
+
+        Raises BackendError when there is no answer, or none that can be used.
+        """
+        outbound = Outbound(b"GET", self.head(request), None, True)
+        outbound.deadline, outbound.first_byte_s = monotonic() + self.timeout_s, None
+        answer = self.send(outbound)
+        try:
+            if not 200 <= answer.status_code < 300:
+                return _refusal(answer)
+            if self.copied:
+                kept = _without(request.fields.block, self.copied)
+                given = [line for line in answer.fields.block.splitlines(True) if _name(line) in self.copied]
+                request.fields = request.fields.with_block(b"".join([*kept, *given]))
+            for _ in _pieces(answer, 65_536):
+                pass  # its connection can be used again once it is read
+            return None
+        finally:
+            if not answer.complete:
+                answer.close()
+
+    def head(self, request: Request) -> bytes:
+        """Write the head of the request that asks: the client's own fields, and what it wants to do."""
+        trusted = self.is_trusted is not None and self.is_trusted(request.peer)
+        scheme = b"https" if request.secure else b"http"
+        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n\r\n" % (
+            self.target,
+            self.host,
+            b"".join(_without(request.fields.block, _NOT_ASKED)),
+            forwarded_lines(request.fields, request.peer, scheme, trusted),
+            request.method,
+            request.target,
+        )
+
+
+def _refusal(answer: Answer) -> OwnAnswer:
+    pieces = list(_pieces(answer, MOST_BODY_BYTES))
+    if not answer.complete:
+        raise BadAnswer(f"The refusal of the service that was asked is longer than {MOST_BODY_BYTES} bytes.")
+    body = b"".join(pieces)
+    fields = [(name, value) for name, value in pairs_of(answer.fields.block) if name.lower() not in ("content-length", "trailer")]
+    return own_answer(answer.status_code, fields, body, "application/octet-stream")
+
+
+def _pieces(answer: Answer, most_bytes: int) -> Iterable[bytes]:
+    left = most_bytes
+    while left > 0 and (piece := answer.read()):
+        left -= len(piece)
+        yield piece
+
+
+def _without(block: bytes, names: frozenset[bytes]) -> list[bytes]:
+    return [line for line in block.splitlines(True) if _name(line) not in names]
+
+
+def _name(line: bytes) -> bytes:
+    return line[: line.find(b":")].lower()

@@ -1,0 +1,76 @@
+"""Copies of requests for another service, whose answers are thrown away: no client waits for them, and nothing else does."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED
+from smartedge.balancer.errors import BackendTimeout, EdgeError
+from smartedge.http.request import Request
+from smartedge.proxy.attempts import Attempts
+from smartedge.proxy.service import Service
+
+if TYPE_CHECKING:
+    from smartedge.proxy.forward import Forwarder
+
+MOST_COPIES = 64
+"""Copies under way at once in a worker; what comes beyond that is dropped and counted."""
+
+COPY_S = 60.0
+"""The longest that a copy takes, its answer included."""
+
+
+class Mirror:
+    """Sends copies of requests; owned by the edge, used by the `Router`. It lives through reloads."""
+
+    def __init__(self, forwarder: Forwarder, most_copies: int = MOST_COPIES) -> None:
+        self._forwarder = forwarder
+        self._most_copies = most_copies
+        self.under_way = 0
+
+    def send(self, exchange: Attempts, service: Service) -> None:
+        """Have a copy of a request sent as its backend got it, unless too many are under way or its body was not kept."""
+        request, body = exchange.request, None
+        if exchange.replay is not None:
+            body = exchange.replay.twin()
+        edge_row = self._forwarder.edge_row
+        if self.under_way >= self._most_copies or (exchange.replay is not None and body is None):
+            edge_row.add(MIRRORS_DROPPED)
+            return
+        edge_row.add(MIRRORED)
+        self.under_way += 1
+        copy = Request(
+            request.method, request.target, request.version, request.block, request.fields, request.peer, request.secure
+        )
+        copy.body = body
+        gevent.spawn(self._send, copy, service)
+
+    def _send(self, copy: Request, service: Service) -> None:
+        attempts = Attempts(self._forwarder, copy)
+        attempts.service, attempts.policy = service, service.policy
+        error: EdgeError | None = None
+        try:
+            with gevent.Timeout(COPY_S, BackendTimeout("The copy took too long.")):
+                attempts.run()
+                while attempts.answer is not None and attempts.answer.read():
+                    pass
+        except EdgeError as failed:
+            error = failed
+        finally:
+            self.under_way -= 1
+            self._end(attempts, error)
+
+    def _end(self, attempts: Attempts, error: EdgeError | None) -> None:
+        answer, lease, backend = attempts.answer, attempts.lease, attempts.backend
+        if answer is not None and not answer.complete:
+            answer.close()
+        if lease is not None:
+            failed = (error is not None and error.blame == "backend") or (answer is not None and attempts.is_failure(answer))
+            attempts.end_lease(lease, "failed" if failed else "ok" if error is None else "abandoned", answer, error)
+        if backend is not None:
+            body = attempts.request.body
+            status = answer.status_code if answer is not None else 502
+            backend.learned.count(status, monotonic() - attempts.started, body.received_bytes if body is not None else 0, 0)

@@ -1,0 +1,140 @@
+"""Carries routes out: finds the one of a request, has its guard decide, changes request and answer, and picks the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+
+from smartedge.balancer.errors import NoRoute, Unauthorized
+from smartedge.http.cookies import field
+from smartedge.http.headers import pairs_of
+from smartedge.http.own_answer import OwnAnswer, own_answer
+from smartedge.http.request import Request
+from smartedge.proxy.affinity import came_by_https
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.header_edits import EditValues
+from smartedge.proxy.mirror import Mirror
+from smartedge.proxy.route import Route
+from smartedge.proxy.route_match import ClientOf
+from smartedge.proxy.routes import RouteTable
+from smartedge.proxy.service import Service, ServicePolicy
+
+
+class Router:
+    """What the `Forwarder` asks where a configuration has routes; made at reload, and replaced whole by the next.
+
+    services: by name, all that the routes name. client_of: gives a request's client. is_trusted: as in `Hop`. mirror: sends
+    copies.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        services: Mapping[str, Service],
+        rng: Random,
+        client_of: ClientOf,
+        is_trusted: Callable[[bytes], bool] | None,
+        mirror: Mirror,
+    ) -> None:
+        self.table = RouteTable(routes, client_of)
+        self._services = services
+        self._rng = rng
+        self._client_of = client_of
+        self._is_trusted = is_trusted
+        self._mirror = mirror
+        self._policies: dict[tuple[str, str], tuple[ServicePolicy, ServicePolicy]] = {}
+
+    def run(self, exchange: Exchange) -> None:
+        """Carry out the route of a request; raises the EdgeError that its client is to be told."""
+        request = exchange.request
+        route = self.table.find(request)
+        if route is None:
+            raise NoRoute("No route of the edge takes this request.")
+        exchange.route = route
+        answer = None if route.guard is None else route.guard.admit(request, self._client_of)
+        if answer is None and route.to is None:
+            answer = self._own_answer(route, request)
+        if answer is not None:
+            exchange.answer_here(self._edited(answer, exchange, route))
+            return
+        assert route.to is not None
+        if route.body_bytes and request.body is not None:
+            request.body.limit(route.body_bytes)
+        service = exchange.service = self._services[route.to.only or self._side(route, request)]
+        exchange.policy = service.policy
+        if route.policy is not None:
+            exchange.policy = self._policy(route, service)
+            exchange.first_byte_s = route.policy.first_byte_s
+        if route.rewrite is not None:
+            exchange.asked_target = request.target
+            request.target = route.rewrite.target(request.target)
+        if route.request_edits is not None:
+            block = route.request_edits.apply(request.fields.block, lambda: self._values(exchange))
+            request.fields = request.fields.with_block(block)
+        if route.mirror is None:
+            exchange.run()
+        else:
+            name, ratio = route.mirror
+            try:
+                exchange.run()
+            finally:  # what fails here may be what the other service is to be tried with
+                if self._rng.random() < ratio:
+                    self._mirror.send(exchange, self._services[name])
+        if route.answer_edits is not None and exchange.answer is not None:
+            block = route.answer_edits.apply(exchange.answer.fields.block, lambda: self._values(exchange))
+            exchange.answer.fields = exchange.answer.fields.with_block(block)
+
+    def failed(self, exchange: Exchange) -> None:
+        """Give an error of the edge's own the look that its route asks for."""
+        route, error, answer = exchange.route, exchange.error, exchange.own_answer
+        if route is None or error is None or answer is None:
+            return
+        status, fields, body = answer
+        if isinstance(error, Unauthorized):
+            fields = [*fields, ("WWW-Authenticate", error.challenge)]
+        if route.error_pages is not None:
+            page = route.error_pages.page(status, error.title, exchange.request_id, field(exchange.request.block, b"accept"))
+            if page is not None:
+                kept = [(name, value) for name, value in fields if name not in ("Content-Type", "Content-Length")]
+                _, fields, body = own_answer(status, [*kept, ("Vary", "Accept")], page, "text/html; charset=utf-8")
+        exchange.own_answer = self._edited((status, fields, body), exchange, route)
+
+    def _own_answer(self, route: Route, request: Request) -> OwnAnswer:
+        if route.redirect is None:
+            assert route.respond is not None
+            return route.respond
+        scheme = b"https" if came_by_https(request, self._is_trusted) else b"http"
+        location = route.redirect.location(request, scheme).decode("latin-1")
+        return own_answer(route.redirect.status, [("Location", location)], b"")
+
+    def _side(self, route: Route, request: Request) -> str:
+        """Pick one of several services; who has not what people are known by is known by his address."""
+        assert route.to is not None
+        if route.key_of is None:
+            return route.to.by_chance(self._rng)
+        return route.to.by_key(route.key_of(request) or self._client_of(request))
+
+    def _policy(self, route: Route, service: Service) -> ServicePolicy:
+        """Give the policy of a route for a service, made once for each that a reload brings."""
+        assert route.policy is not None
+        kept = self._policies.get((route.id, service.name))
+        if kept is None or kept[0] is not service.policy:
+            kept = self._policies[route.id, service.name] = service.policy, route.policy.over(service.policy)
+        return kept[1]
+
+    def _edited(self, answer: OwnAnswer, exchange: Exchange, route: Route) -> OwnAnswer:
+        if route.answer_edits is None:
+            return answer
+        status, fields, body = answer
+        block = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+        return status, pairs_of(route.answer_edits.apply(block, lambda: self._values(exchange))), body
+
+    def _values(self, exchange: Exchange) -> EditValues:
+        request, route = exchange.request, exchange.route
+        sent = route is not None and route.to is not None
+        return EditValues(
+            request.fields.host or b"",
+            self._client_of(request),
+            exchange.request_id.encode("latin-1"),
+            exchange.service.name.encode() if sent else b"",
+        )
