@@ -128,10 +128,7 @@ class Unauthorized(ClientError):
 
     status = 401
     title = "Unauthorized"
-
-    def __init__(self, detail: str, *, challenge: str) -> None:
-        super().__init__(detail)
-        self.challenge = challenge
+    challenge = "Basic"
 
 
 class ClientTimeout(ClientError):

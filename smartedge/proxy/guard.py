@@ -42,5 +42,7 @@ class Guard:
         if self.limiter is not None:
             self.limiter.admit(request, monotonic())
         if self.basic_auth is not None and self.basic_auth.user(field(request.block, b"authorization")) is None:
-            raise Unauthorized("A user name and a password are needed.", challenge=self.basic_auth.challenge)
+            refusal = Unauthorized("A user name and a password are needed.")
+            refusal.challenge = self.basic_auth.challenge
+            raise refusal
         return None if self.forward_auth is None else self.forward_auth.ask(request)
