@@ -83,7 +83,7 @@ def share_board(edge: Edge, workers: int) -> None:
     atexit.register(directory.cleanup)
     env = {"SMARTEDGE_STATE_DIR": directory.name}
     places = [open_membership("gunicorn-1", ROW_CELLS, LAYOUT, env, logging.getLogger(), GAUGES) for _ in range(workers)]
-    edge.members.join(places[0], edge.pool.backends)
+    edge.registry.join_workers(places[0], edge.pool.backends)
     for place in places[1:]:
         place.rows_for(backend.key for backend in edge.pool.backends)
     edge.meet_workers()

@@ -235,5 +235,5 @@ def create_app(
     when_serving(edge.begin)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:
-        edge.look_after = AdminDoor(app).look
+        edge.admin_door = AdminDoor(app)
     return app

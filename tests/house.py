@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -25,7 +26,10 @@ from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import STATES, BackendSpec, State
 from smartedge.balancer.strategies.menu import RoundRobin, Strategy
 from smartedge.config.model import parse
+from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.edge import Edge
+from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.setup import SetupBuilder
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
@@ -33,6 +37,7 @@ from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.service import Service, ServicePolicy
 from smartedge.server.server import EdgeServer
+from smartedge.workers.shared_secret import Secret
 from tests.fakes import Events, FakeTransport
 
 HOST = b"Host: h\r\n"
@@ -168,6 +173,11 @@ class House:
     def settled(self) -> bool:
         """Whether every lease has come back."""
         return not any(self.counted(IN_FLIGHT))
+
+
+def setup_builder(origin: ConfigOrigin, clock: Callable[[], float] = monotonic) -> SetupBuilder:
+    """What builds the setups of a worker that has no place among others."""
+    return SetupBuilder(origin, BackendRegistry(Learned(), Random(7)), Learned(), Secret(b"a secret of 16 bytes"), clock)
 
 
 def served(exchange: Exchange) -> tuple[int, bytes]:

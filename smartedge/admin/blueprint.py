@@ -19,12 +19,13 @@ from werkzeug.routing import BaseConverter, Rule
 from smartedge.admin import hello
 from smartedge.admin.decisions import decision_pages
 from smartedge.admin.metrics import exposition, make_registry
-from smartedge.admin.operate import OperatedEdge, drain_pages, operator_pages
+from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_json
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.edge.access import OWN_NAMES, Refusal, may_administer
+from smartedge.edge.edge import Edge
 from smartedge.edge.peer_owner import owned_by_us
 from smartedge.http.environ_keys import SOCKET
 
@@ -38,7 +39,7 @@ class IpConverter(BaseConverter):
     weight = 50  # looked at before any text
 
 
-def make_admin(edge: OperatedEdge) -> Blueprint:
+def make_admin(edge: Edge) -> Blueprint:
     """Return the Blueprint, to be registered on the app that answers the admin pages."""
     registry = make_registry(lambda: snapshot(edge))
 
@@ -132,7 +133,7 @@ def make_admin(edge: OperatedEdge) -> Blueprint:
     return blueprint
 
 
-def _refusal(edge: OperatedEdge) -> Refusal | None:
+def _refusal(edge: Edge) -> Refusal | None:
     return may_administer(
         request.environ.get("REMOTE_ADDR", ""),
         {name.lower(): value for name, value in request.headers},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from smartedge.admin.operate import OperatedEdge
 from smartedge.admin.page import READ, Page, answer
 from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.edge.edge import Edge
 from smartedge.workers.ring import RECORDS
 
 USUAL_LIMIT = 100
@@ -36,7 +36,7 @@ class UnknownDecision(EdgeError):
     blame = "client"
 
 
-def decision_pages(edge: OperatedEdge) -> tuple[Page, ...]:
+def decision_pages(edge: Edge) -> tuple[Page, ...]:
     """Return the pages below /smartedge/decisions."""
 
     def decisions() -> Response:

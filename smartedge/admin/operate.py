@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from flask import Response, request
 
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
-from smartedge.admin.status import Document, Edge, status_document
+from smartedge.admin.status import Document, status_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.balancer.spec import State
-from smartedge.config.model import Config, ConfigError
-from smartedge.observe.decisions import Decisions
+from smartedge.config.model import ConfigError
+from smartedge.edge.edge import Edge
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +31,6 @@ _DRAIN_MESSAGES: Final = {
     True: "draining: /health answers 503, requests are served as before; POST /smartedge/enable takes it back",
     False: "enabled: /health tells again whether a backend can serve",
 }
-
-
-class OperatedEdge(Edge, Protocol):
-    """What the admin pages that change or explain something need besides."""
-
-    @property
-    def decisions(self) -> Decisions:
-        """What was decided about requests."""
-        ...
-
-    def drain(self, draining: bool) -> None:
-        """Let all workers say that they are draining, and serve on; or take it back."""
-        ...
-
-    def config_text(self) -> bytes | None:
-        """Return what the configuration's file says now, None if there is none; raises OSError."""
-        ...
-
-    def parsed(self, text: bytes) -> Config:
-        """Make a Config of a text as a reload would; raises ConfigError."""
-        ...
 
 
 class UnknownBackend(EdgeError):
@@ -78,7 +57,7 @@ class UnknownAction(EdgeError):
     blame = "client"
 
 
-def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
+def operator_pages(edge: Edge) -> tuple[Page, ...]:
     """Return the pages below /smartedge/backends."""
 
     def backends() -> Response:
@@ -123,7 +102,7 @@ def operator_pages(edge: OperatedEdge) -> tuple[Page, ...]:
     )
 
 
-def drain_pages(edge: OperatedEdge) -> tuple[Page, ...]:
+def drain_pages(edge: Edge) -> tuple[Page, ...]:
     """Return the pages that drain the whole edge, all its workers, and enable it again."""
 
     def drain() -> Response:
@@ -135,7 +114,7 @@ def drain_pages(edge: OperatedEdge) -> tuple[Page, ...]:
     return Page("/smartedge/drain", WRITE, False, drain), Page("/smartedge/enable", WRITE, False, enable)
 
 
-def _set_draining(edge: OperatedEdge, *, draining: bool) -> Response:
+def _set_draining(edge: Edge, *, draining: bool) -> Response:
     edge.drain(draining)
     log.warning("edge %s", "draining" if draining else "enabled")
     return answer(200, {"draining": edge.draining, "message": _DRAIN_MESSAGES[draining]})
@@ -151,7 +130,7 @@ def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
     raise UnknownBackend(f'There is no backend "{backend_id[:100]}". There are: {ids}{more}.')
 
 
-def direct(edge: OperatedEdge, backend_id: str, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
+def direct(edge: Edge, backend_id: str, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Drain, enable or disable a backend; return what has become of it.
 
     Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
@@ -163,9 +142,7 @@ def direct(edge: OperatedEdge, backend_id: str, state: State, *, persist: bool =
     return _report(edge, backend_id, before, _WORDS[state], persisted=persist)
 
 
-def weigh(
-    edge: OperatedEdge, backend_id: str, weight: int | None, *, persist: bool = False, if_match: str | None = None
-) -> Document:
+def weigh(edge: Edge, backend_id: str, weight: int | None, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Give a backend another weight, None for the file's; as `direct`."""
     before = _standing(backends_of(edge, backend_id))
     if persist and weight is not None:
@@ -203,15 +180,15 @@ _WORDS: Final[Mapping[State, str]] = {
 }
 
 
-def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
+def _write(edge: Edge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
     """Have the file say it too, by a reload like any other."""
     try:
-        text = edge.config_text()
+        text = edge.origin.read_text()
     except OSError as error:
         raise NotPersisted(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
     if text is None:
         raise NotPersisted("There is no configuration file to write to. Nothing has changed.")
-    config = edge.parsed(text)
+    config = edge.origin.parse_text(text)
     if config.etag != edge.config.etag:
         raise NotPersisted("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
     wanted = config.model_dump(mode="json")
@@ -222,7 +199,7 @@ def _write(edge: OperatedEdge, backend_id: str, changes: Mapping[str, Any], if_m
     wanted["backends"][index] |= changes
     try:
         new = edited(text, index, changes)
-        said = edge.parsed(new).model_dump(mode="json")
+        said = edge.origin.parse_text(new).model_dump(mode="json")
     except (LookupError, TypeError, ConfigError):
         said = None
     if said != wanted:
@@ -238,7 +215,7 @@ def _standing(backends: Sequence[Backend]) -> Document:
     return {"state": state, "will": state, "weight": weight}  # will: what it was called before; goes with the next release
 
 
-def _report(edge: OperatedEdge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:
+def _report(edge: Edge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:
     none_left = not edge.pool.candidates(edge.now())  # first: this brings the weights up to date
     backends = backends_of(edge, backend_id)
     after = _standing(backends)

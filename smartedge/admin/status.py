@@ -1,4 +1,4 @@
-"""The status document: what the edge knows of itself, in plain data, and what it is asked for that.
+"""The status document: what the edge knows of itself, in plain data.
 
 Numbers are those of the whole edge, added up over all workers at the moment they are asked; asking changes
 nothing.
@@ -7,9 +7,9 @@ nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 from smartedge.admin.metrics import BackendReading, Snapshot
 from smartedge.balancer.backend import Backend
@@ -29,89 +29,11 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Pool
-from smartedge.config.model import Config
-from smartedge.edge.reload_report import Reloaded
-from smartedge.observe.recent import Counted, LastCheck, Recent
+from smartedge.edge.edge import Edge
+from smartedge.observe.recent import Counted, LastCheck
 
 Document = dict[str, Any]
 """What becomes JSON."""
-
-
-class Edge(Protocol):
-    """What the admin pages need of the edge; `app.py` has it. Asked anew for every request: a reload may replace parts."""
-
-    @property
-    def pool(self) -> Pool:
-        """The backends, and whether any can serve."""
-        ...
-
-    @property
-    def config(self) -> Config:
-        """The configuration in use."""
-        ...
-
-    @property
-    def generation(self) -> int:
-        """The number of the configuration in use."""
-        ...
-
-    @property
-    def draining(self) -> bool:
-        """Whether the edge takes no new requests."""
-        ...
-
-    @property
-    def token(self) -> str | None:
-        """The secret of the admin pages, if there is one."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """SmartEdge's own."""
-        ...
-
-    @property
-    def edge_row(self) -> Learned:
-        """The edge's own row: the answers that no backend gave."""
-        ...
-
-    @property
-    def recent(self) -> Recent:
-        """What was counted in the last minute."""
-        ...
-
-    @property
-    def started_at(self) -> float:
-        """When serving began, on the clock of `now`."""
-        ...
-
-    def now(self) -> float:
-        """Return the time in seconds of a monotonic clock."""
-        ...
-
-    def meet_workers(self) -> None:
-        """Notice who has come, so that what is added up is the whole edge's."""
-        ...
-
-    def workers(self) -> Sequence[Mapping[str, Any]]:
-        """Return what is known of every live worker, at least `slot` and `pid`."""
-        ...
-
-    def last_check(self, backend: Backend) -> LastCheck | None:
-        """Return the latest probe of a backend."""
-        ...
-
-    def request_id(self, environ: Mapping[str, Any]) -> str:
-        """Return the id of a request, the same one that the log has."""
-        ...
-
-    def reload(self, body: bytes | None, if_match: str | None) -> Reloaded:
-        """Apply a configuration, the file's if there is no body.
-
-        if_match: the value of an If-Match field. Raises ConfigError or an EdgeError (412 for If-Match), and has changed nothing.
-        """
-        ...
 
 
 def snapshot(edge: Edge) -> Snapshot:

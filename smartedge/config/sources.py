@@ -33,7 +33,7 @@ OTHER_VARIABLES = frozenset(
 """Those of ours that are no setting of the file."""
 
 _HANDED_ON = "SMARTEDGE_ROLES"
-"""What one arbiter tells the next (fleet.py); nobody else sets it."""
+"""What one arbiter tells the next (cli/serve_many.py); nobody else sets it."""
 
 _SWITCH = {
     "1": True,

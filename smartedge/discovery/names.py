@@ -1,6 +1,6 @@
 """The addresses of host names: looked up again and again, beside all requests, and the same in all workers of an edge.
 
-Discovery yields addresses; what becomes of them is others' affair (`members.py` makes backends of them).
+Discovery yields addresses; `edge/backends.py` makes backends of them.
 
 One worker, the leader, looks names up for all: it probes what the names lead to; a resolver that gives a few of many addresses,
 others each time, would have every worker use other backends; and the resolver is asked once for the whole edge. The others read
@@ -77,7 +77,7 @@ class NamesFile:
 
 
 class Names:
-    """Keeps the addresses of the names that it follows. One of each worker, owned by its `Members`.
+    """Keeps the addresses of the names that it follows. One of each worker, owned by its `BackendRegistry`.
 
     found: the addresses of each name at its last good look-up; a look-up that fails or finds none changes nothing.
     changed: called, in a greenlet of its own, when `found` is another one.

@@ -1,9 +1,8 @@
-"""The backends of one worker through every configuration: built, counting on the board, and let go when they are idle."""
+"""The backends of one worker through every setup: built, counting on the board, and let go when they are idle."""
 
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
@@ -15,9 +14,9 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
-from smartedge.edge import parts as settings
+from smartedge.edge.files import Files
+from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
-from smartedge.http.tls import Contexts
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.workers.membership import Membership
 from smartedge.workers.rows import EDGE_KEY
@@ -31,45 +30,39 @@ FIRST_S = 1.0
 
 
 class BackendRegistry:
-    """Makes backends of a configuration, and keeps what was learned of them for as long as they are asked for.
+    """All backends that one worker has to do with; owned by its `Edge`, asked by the SetupBuilder for those of a configuration.
 
-    own: the edge's own row, which answers that no backend gave are counted in. look_up: asks for the addresses of a name.
-    names: knows them, and has them looked up. contexts: the TLS settings.
+    What was learned of a backend, and its row on the board, are kept from one setup to the next, and after it has left until its
+    last request has ended. edge_row: the edge's own row, which answers that no backend gave are counted in. look_up: asks for the
+    addresses of a name. names: knows them, and has them looked up.
     """
 
-    def __init__(self, own: Learned, rng: Random, look_up: LookUp = look_up) -> None:
+    def __init__(self, edge_row: Learned, rng: Random, look_up: LookUp = look_up) -> None:
         self.names = Names(look_up, rng)
-        self.contexts = Contexts()
-        self._own = own
-        self._place: Membership | None = None
+        self._edge_row = edge_row
+        self._membership: Membership | None = None
         self._learned: dict[str, Learned] = {}
         self._leaving: dict[str, tuple[Backend, float]] = {}
 
-    def build(self, config: Config, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
-        """Make the members: what was learned of an unchanged one, and its connections, go on. Raises ConfigError.
+    def build_backends(self, config: Config, files: Files, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
+        """Make the backends: what was learned of an unchanged one, and its connections, go on. Raises ConfigError.
 
         An entry whose name has several addresses becomes a backend for each. Once the edge serves, names that nobody has
         looked up are waited for, a moment.
         """
-        limits = settings.backend_limits(config)
+        limits = backend_limits(config)
         old = {backend.key: backend for backend in before}
-        if self._place is not None:
+        if self._membership is not None:
             self.names.know(_names(config), FIRST_S)
         backends = []
-        specs = [(index, spec) for index, entry in enumerate(config.specs()) for spec in self._at_addresses(entry)]
-        for index, spec in specs:
+        for spec in (spec for entry in config.specs() for spec in self._at_addresses(entry)):
             previous = old.get(spec.key)
             learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec.health, spec.breaker), spec, before)
             if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
                 transport = previous.transport
             else:
-                try:
-                    transport = EdgeSession(self._adapter(spec, limits, learned))
-                except (OSError, ssl.SSLError, ValueError) as error:
-                    raise ConfigError([Problem(f"backends[{index}].tls", f"cannot be used: {error}")], status=422) from error
+                transport = EdgeSession(self._adapter(spec, files, limits, learned))
             backends.append(Backend(spec, learned, transport))
-        if not before:
-            self._learned = {backend.key: backend.learned for backend in backends}
         return tuple(backends)
 
     def _at_addresses(self, spec: BackendSpec) -> tuple[BackendSpec, ...]:
@@ -84,23 +77,29 @@ class BackendRegistry:
             return (replace(spec, addresses=ips),)
         return tuple(replace(spec, id=f"{spec.id}/{ip}", addresses=(ip,)) for ip in sorted(ips))
 
-    def _adapter(self, spec: BackendSpec, limits: Limits, learned: Learned) -> EdgeAdapter:
-        to = destination(spec.url)
+    def _adapter(self, spec: BackendSpec, files: Files, limits: Limits, learned: Learned) -> EdgeAdapter:
         adapter = EdgeAdapter(
             spec.url,
             limits,
             spec.tls,
             _counter(learned),
-            context=self.contexts(spec.tls) if to.secure else None,
+            context=_context(spec, files),
             look_up=lambda name, port: [address_of(ip, port) for ip in self.names.addresses(name, limits.connect_s)],
         )
         adapter.use(spec.addresses, adapter.context)
         return adapter
 
-    def begin(self, config: Config, leads: Callable[[], bool], rebuild: Callable[[], None]) -> bool:
-        """Begin to look names up, the leader for all workers; whether there are any.
+    def join_workers(self, membership: Membership, backends: Sequence[Backend]) -> None:
+        """Count on the board from here on. Raises StateError when there is no room."""
+        self._membership = membership
+        self._attach(EDGE_KEY, self._edge_row)
+        for backend in backends:
+            self._attach(backend.key, backend.learned)
 
-        rebuild: has everything built anew, with what names lead to now; called when that is something else.
+    def share_names(self, leads: Callable[[], bool], rebuild: Callable[[], None]) -> None:
+        """Have one worker look names up for all. leads: whether it is this one.
+
+        rebuild: builds everything anew, with what names lead to now; called when that is something else.
         """
 
         def moved() -> None:
@@ -110,60 +109,42 @@ class BackendRegistry:
                 log.error("what names lead to cannot be used, and stays as it was: %s", error)
 
         self.names.changed = moved
-        directory = self._place.directory if self._place is not None else None
+        directory = self._membership.directory if self._membership is not None else None
         self.names.join(None if directory is None else NamesFile(directory / "names.json"), leads)
-        self.follow(config)
-        self.names.start()
-        return bool(_names(config))
 
-    def follow(self, config: Config) -> None:
+    def follow_names(self, config: Config) -> None:
         """Have the names of this configuration looked up from here on."""
         self.names.follow(_names(config), config.resolve_s)
 
-    def renew(self, backends: Sequence[Backend]) -> None:
-        """Have new connections made with the TLS settings of now."""
-        for backend in backends:
-            adapter = backend.transport.adapter
-            if adapter.to.secure:
-                adapter.use(backend.spec.addresses, self.contexts(backend.spec.tls))
-
-    def unreachable(self, backend: Backend) -> None:
-        """Say that a backend could not be connected to: its name may lead elsewhere by now."""
+    def hurry_name(self, backend: Backend) -> None:
+        """Look the name of a backend that could not be connected to up soon: it may lead elsewhere by now."""
         self.names.hurry(backend.transport.adapter.to.name)
 
-    def claim(self, backends: Sequence[Backend]) -> None:
+    def claim_rows(self, backends: Sequence[Backend]) -> None:
         """Make sure that there are rows on the board for all of them; raises ConfigError."""
-        if self._place is None:
+        if self._membership is None:
             return
         try:
-            self._place.rows_for(backend.key for backend in backends)
+            self._membership.rows_for(backend.key for backend in backends)
         except StateError as error:
             raise ConfigError([Problem("backends", str(error))], status=422) from error
 
-    def join(self, place: Membership, backends: Sequence[Backend]) -> None:
-        """Count on the board from here on. Raises StateError when there is no room."""
-        self._place = place
-        self._attach(EDGE_KEY, self._own)
-        for backend in backends:
-            self._attach(backend.key, backend.learned)
-
-    def enter(self, backends: Sequence[Backend], now: float, *, leads: bool) -> None:
-        """Keep what is learned of these, which are about to be the members, and go to where their names lead now.
+    def use_backends(self, backends: Sequence[Backend], files: Files, now: float, *, leads: bool) -> None:
+        """Keep what is learned of these, which are about to be in use, and go to where their names lead now, with these files.
 
         leads: we are the worker that does what one does for all. Where another server has taken a backend's place, nothing is
         known of that: it serves after its first good probe, unless nothing else can.
         """
         for backend in backends:
             adapter = backend.transport.adapter
-            context = self.contexts(backend.spec.tls) if adapter.to.secure else None
-            if adapter.use(backend.spec.addresses, context) and leads:
+            if adapter.use(backend.spec.addresses, _context(backend.spec, files)) and leads:
                 backend.learned.forget(now)
             self._learned[backend.key] = backend.learned
             self._leaving.pop(backend.key, None)
             self._attach(backend.key, backend.learned)
 
-    def leave(self, before: Sequence[Backend], backends: Sequence[Backend], deadline: float) -> None:
-        """Close the connections that nobody uses now; those who are members no more have until then to end their leases."""
+    def let_go(self, before: Sequence[Backend], backends: Sequence[Backend], deadline: float) -> None:
+        """Close the connections that nobody uses now; backends that have gone have until then to end their leases."""
         kept = {backend.key for backend in backends}
         transports = {id(backend.transport) for backend in backends}
         for backend in before:
@@ -172,8 +153,8 @@ class BackendRegistry:
             if backend.key not in kept:
                 self._leaving[backend.key] = (backend, deadline)
 
-    def tidy(self, now: float, end_tunnels: Callable[[str], bool]) -> None:
-        """Let those go that left and are idle, or overdue; end_tunnels says whether one still had some."""
+    def forget_gone(self, now: float, end_tunnels: Callable[[str], bool]) -> None:
+        """Forget those that left and are idle, or overdue; end_tunnels says whether one still had some."""
         for key, (backend, deadline) in list(self._leaving.items()):
             if backend.in_flight() == 0 or now > deadline:
                 if end_tunnels(key):
@@ -181,20 +162,20 @@ class BackendRegistry:
                 del self._leaving[key]
                 self._learned.pop(key, None)
                 backend.transport.adapter.close()
-                if self._place is not None:
-                    self._place.release(key)
+                if self._membership is not None:
+                    self._membership.release(key)
 
-    def prune(self) -> None:
+    def free_rows(self) -> None:
         """Free what dead workers have left of backends that are gone."""
-        if self._place is not None:
-            self._place.prune()
+        if self._membership is not None:
+            self._membership.prune()
 
-    def meet(self, backends: Sequence[Backend]) -> None:
+    def meet_workers(self, backends: Sequence[Backend]) -> None:
         """Notice the workers that have come, so that what is added up is the whole edge's."""
-        if self._place is not None and self._place.refresh():
+        if self._membership is not None and self._membership.refresh():
             for backend in backends:
-                backend.learned.meet(self._place.row_for(backend.key).all_rows)
-            self._own.meet(self._place.row_for(EDGE_KEY).all_rows)
+                backend.learned.meet(self._membership.row_for(backend.key).all_rows)
+            self._edge_row.meet(self._membership.row_for(EDGE_KEY).all_rows)
 
     def close(self, backends: Sequence[Backend]) -> None:
         """Look nothing up any more, and close all connections."""
@@ -204,13 +185,17 @@ class BackendRegistry:
 
     def _attach(self, key: str, learned: Learned) -> None:
         """Let a backend count on the board."""
-        if self._place is None:
+        if self._membership is None:
             return
-        rows = self._place.row_for(key)
+        rows = self._membership.row_for(key)
         if learned.cells is not rows.ints:
             learned.attach(rows.ints, rows.reals, rows.all_rows, rows.shared)
-            if self._place.state is not None:
-                learned.breaker.try_exclusive = self._place.try_exclusive
+            if self._membership.state is not None:
+                learned.breaker.try_exclusive = self._membership.try_exclusive
+
+
+def _context(spec: BackendSpec, files: Files) -> Any:
+    return files.context_for(spec.tls) if destination(spec.url).secure else None
 
 
 def _names(config: Config) -> list[str]:

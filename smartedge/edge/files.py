@@ -1,7 +1,7 @@
 """The files that a configuration names: read at the start, at every reload, and again when somebody has replaced them.
 
 That happens by a rename, by writing into them, or by turning a symbolic link (Kubernetes), so they are looked at once a second
-(a few µs each) by every worker for itself. What cannot be used changes nothing, and is said once.
+(a few µs each) by every worker for itself. What cannot be used changes nothing, and is logged once.
 """
 
 from __future__ import annotations
@@ -10,130 +10,132 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from smartedge.config.model import Config, ConfigError
+from smartedge.balancer.spec import TlsSpec
+from smartedge.config.model import Config
 from smartedge.config.problems import Step, path_text
-from smartedge.http.tls import Contexts, ServerTls
+from smartedge.edge.origin import ConfigOrigin
+from smartedge.http.tls import backend_context, server_context
 
 log = logging.getLogger("smartedge")
 
-Use = Callable[[], bool]
-"""Puts to use what was read; says whether it is something else than before."""
+CERTIFICATE: Final = "certificate"
+CERTFILE: Final = "certfile"
+"""The key of the certificate that clients are shown."""
+
+Source = TlsSpec | None | str | tuple[str, str]
+"""What a file, or several together, are for: CERTIFICATE, the TLS settings of a backend, or a secret of that path."""
 
 
-class NamedFiles:
-    """Certificates, keys, authorities and secrets, of one worker. Owned by its `Edge`.
+class Held(NamedTuple):
+    """What the files of one key hold. key: `backends[0].tls`. digest: of the files. value: TLS settings, or a secret."""
 
-    tls: the certificate that clients are shown. contexts: the TLS settings towards backends. on_renewed: called when those, or
-    the secret of sticky cookies, are others than before. unusable: makes the error about a key of the configuration.
+    key: str
+    digest: bytes
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Certificates, keys, authorities and secrets as they were read; part of a `Setup`. stamps: see `file_stamps`."""
+
+    held: Mapping[Source, Held]
+    stamps: Mapping[str, object]
+
+    @property
+    def certificate(self) -> Any:
+        """The TLS settings towards clients, None where they speak plain HTTP."""
+        held = self.held.get(CERTIFICATE)
+        return None if held is None else held.value
+
+    def secret_in(self, path: str) -> bytes:
+        """Give the secret that a file holds."""
+        secret: bytes = self.held["secret", path].value
+        return secret
+
+    def context_for(self, tls: TlsSpec | None) -> Any:
+        """Give the TLS settings towards a backend; those of one that has gone are made anew. Raises OSError, ValueError."""
+        held = self.held.get(tls)
+        return backend_context(tls) if held is None else held.value
+
+    def renewed_since(self, before: Files) -> tuple[str, ...]:
+        """Return the keys whose files hold something else than before, though what they are for is the same."""
+        return tuple(one.key for source, one in self.held.items() if before.held.get(source, one).digest != one.digest)
+
+
+def read_files(config: Config, origin: ConfigOrigin, before: Files | None, *, keep: bool = False) -> Files:
+    """Read all of them; raises ConfigError, which names the key.
+
+    before: what was in use; what still holds the same is kept. keep: what cannot be used is logged, and stays as it was before.
     """
-
-    def __init__(
-        self,
-        tls: ServerTls,
-        contexts: Contexts,
-        on_renewed: Callable[[], None],
-        unusable: Callable[[tuple[Step, ...], str], ConfigError],
-    ) -> None:
-        self._tls = tls
-        self._contexts = contexts
-        self._on_renewed = on_renewed
-        self._unusable = unusable
-        self._secret: tuple[str, bytes] | None = None
-        self._told: set[str] = set()
-        self._stamps: dict[str, object] = {}
-        self._began = False
-
-    def begin(self, config: Config) -> None:
-        """Read all of them for the first time; raises ConfigError."""
-        for _, read in self._parts(config):
-            read()()
-        self._stamps = _stamps(config)
-        self._began = True
-
-    def prepare(self, config: Config) -> Callable[[], tuple[str, ...]]:
-        """Read all of them again; raises ConfigError, or gives what puts them to use, and says which keys' are others now.
-
-        Those that `look` has found since the last time are among them: whoever replaces a file and reloads hears of it.
-        """
-        stamps = _stamps(config)
-        parts = [(key, read()) for key, read in self._parts(config)]
-
-        def use() -> tuple[str, ...]:
-            self._stamps = stamps
-            renewed = [key for key, use in parts if use()]
-            if any(key != "certfile" for key in renewed):
-                self._on_renewed()
-            found, self._told = self._told, set()
-            return tuple(sorted(found.union(renewed)))
-
-        return use
-
-    def look(self, config: Config) -> None:
-        """Read again what has changed; called once a second."""
-        stamps = _stamps(config)
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
-        renewed = []
-        for key, read in self._parts(config):
-            try:
-                if read()():
-                    renewed.append(key)
-            except ConfigError as error:
-                log.error("a replaced file cannot be used, the one before stays in use: %s", error)
-        self._told.update(renewed)
-        if renewed:
-            log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
-        if any(key != "certfile" for key in renewed):
-            self._on_renewed()
-
-    def _parts(self, config: Config) -> Iterator[tuple[str, Callable[[], Use]]]:
-        """Give what reads each of them, by the key that names it; it raises ConfigError."""
-        if config.certfile is not None:
-            yield self._part(("certfile",), partial(self._certificate, config.certfile, config.keyfile))
-        done = set()
-        for index, spec in enumerate(config.specs()):
-            if spec.url.startswith("https:") and spec.tls not in done:
-                done.add(spec.tls)
-                yield self._part(("backends", index, "tls"), partial(self._contexts.prepare, spec.tls))
-        if config.sticky.secret_file is not None:
-            yield self._part(("sticky", "secret_file"), partial(self._read_secret, config.sticky.secret_file))
-
-    def _part(self, steps: tuple[Step, ...], read: Callable[[], Use]) -> tuple[str, Callable[[], Use]]:
-        def reading() -> Use:
-            try:
-                return read()
-            except (OSError, ssl.SSLError, ValueError) as error:
-                raise self._unusable(steps, f"cannot be used: {error}") from error
-
-        return path_text(steps), reading
-
-    def _certificate(self, cert_file: str, key_file: str | None) -> Use:
-        use = self._tls.prepare(cert_file, key_file)
-        # A port that began without TLS stays so until a restart (as the reload's answer says).
-        return use if self._tls() is not None or not self._began else lambda: False
-
-    def _read_secret(self, path: str) -> Use:
-        found = path, hashlib.sha256(Path(path).read_bytes()).digest()
-
-        def use() -> bool:
-            before, self._secret = self._secret, found
-            return before is not None and before[0] == path and before != found
-
-        return use
+    stamps = file_stamps(config)  # first: what changes while we read is looked at again
+    old = {} if before is None else before.held
+    held: dict[Source, Held] = {}
+    for source, steps, read in _parts(config):
+        key = path_text(steps)
+        try:
+            held[source] = read(key, old.get(source))
+        except (OSError, ssl.SSLError, ValueError) as error:
+            wrong = origin.unusable(steps, f"cannot be used: {error}")
+            if not keep or source not in old:
+                raise wrong from error
+            log.error("a replaced file cannot be used, the one before stays in use: %s", wrong)
+            held[source] = old[source]
+    if before is not None:  # whether a port speaks TLS stays so until a restart (as the reload's answer says)
+        held.pop(CERTIFICATE, None) if CERTIFICATE not in old else held.setdefault(CERTIFICATE, old[CERTIFICATE])
+    return Files(held, stamps)
 
 
-def _stamps(config: Config) -> dict[str, object]:
-    """Give what tells each file from its successor."""
+def file_stamps(config: Config) -> dict[str, object]:
+    """Give what tells each file from its successor, by its path."""
     paths = {config.certfile, config.keyfile, config.sticky.secret_file}
     for backend in config.backends:
         if backend.tls is not None:
             paths |= {backend.tls.ca_file, backend.tls.cert_file, backend.tls.key_file}
     return {path: _stamp(path) for path in paths if path is not None}
+
+
+Read = Callable[[str, Held | None], Held]
+"""Reads the files of a key; given what they held before. Raises OSError, ssl.SSLError or ValueError."""
+
+
+def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
+    """Give what each of them is for, the key that names it, and what reads it."""
+    if config.certfile is not None:
+        yield CERTIFICATE, (CERTFILE,), partial(_read_certificate, config.certfile, config.keyfile)
+    done = set()
+    for index, spec in enumerate(config.specs()):
+        if spec.url.startswith("https:") and spec.tls not in done:
+            done.add(spec.tls)
+            yield spec.tls, ("backends", index, "tls"), partial(_read_tls, spec.tls)
+    if (path := config.sticky.secret_file) is not None:
+        yield ("secret", path), ("sticky", "secret_file"), partial(_read_secret, path)
+
+
+def _read_certificate(cert_file: str, key_file: str | None, key: str, old: Held | None) -> Held:
+    context = server_context(cert_file, key_file)
+    digest = _digest(cert_file, key_file)
+    return old if old is not None and old.digest == digest else Held(key, digest, context)
+
+
+def _read_tls(tls: TlsSpec | None, key: str, old: Held | None) -> Held:
+    digest = b"" if tls is None else _digest(tls.ca_file, tls.cert_file, tls.key_file)
+    if old is not None and old.digest == digest:
+        return old._replace(key=key)
+    return Held(key, digest, backend_context(tls))  # loading the system's authorities takes milliseconds
+
+
+def _read_secret(path: str, key: str, _old: Held | None) -> Held:
+    return Held(key, _digest(path), Path(path).read_bytes().strip())
+
+
+def _digest(*paths: str | None) -> bytes:
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths if path)).digest()
 
 
 def _stamp(path: str) -> object:

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from smartedge.balancer.cells import DRAINING, LAYOUT, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
-from smartedge.config.model import Config, ConfigError, parse
-from smartedge.edge.reload import Reloader
+from smartedge.config.model import Config, ConfigError
+from smartedge.edge.reload import Reloader, parse_generation
 from smartedge.observe import console
 from smartedge.workers.generations import Alone, Generations, newest_in
 from smartedge.workers.identity import edge_identity
@@ -62,10 +62,11 @@ class Follower:
         self._membership = membership
         self._leadership = Leadership(membership)
         if membership.directory is None:
-            self._reloader.join(Alone(membership.confirm))
+            self._reloader.join_workers(Alone(membership.confirm))
             return
         try:
-            self._reloader.join(Generations(membership.directory, membership.confirm, membership.confirmed, membership.live))
+            peers = Generations(membership.directory, membership.confirm, membership.confirmed, membership.live)
+            self._reloader.join_workers(peers)
             if spawned_by_hup():
                 reread()
         except (ConfigError, EdgeError) as error:
@@ -86,7 +87,7 @@ class Follower:
             self._end_lost()
         elif now >= self._retry_at:
             try:
-                self._reloader.follow()
+                self._reloader.follow_newest()
             except (ConfigError, StateError, OSError) as error:
                 self._retry_at = now + RETRY_S
                 if str(error) != self._logged:
@@ -127,14 +128,9 @@ def running_config(env: Mapping[str, str]) -> Config | None:
     try:
         directory = running_edge(edge_identity(env), ROW_CELLS, LAYOUT, env)
         newest = newest_in(directory) if directory is not None else None
-        return parse_exact(newest.config) if newest is not None else None
+        return parse_generation(newest) if newest is not None else None
     except (StateError, ConfigError):
         return None  # what is wrong is said when this worker takes its place
-
-
-def parse_exact(text: str) -> Config:
-    """Make a Config of a generation's text, over which nothing is laid any more. Raises ConfigError."""
-    return parse(text, origin="the newest generation")
 
 
 def give_up(error: Exception, env: Mapping[str, str]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A new configuration, from text to use: parse, persist, publish, apply; all of it or nothing, one writer at a time.
+"""A new configuration, from text to use: parse, build, persist, publish, apply; all of it or nothing, one writer at a time.
 
 With several workers there is one writer among all of them, and the others follow (workers/generations.py). Nothing is
 logged or printed here: `Applied` says what happened, an error says why nothing did.
@@ -10,28 +10,18 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
 
 from smartedge.balancer.errors import EdgeError
+from smartedge.config.model import Config, parse
+from smartedge.discovery.file import FileSource
+from smartedge.edge.files import Files, file_stamps, read_files
+from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_report import Applied, report, settings_of
+from smartedge.edge.setup import Setup
 from smartedge.workers.generations import CONFIRM_S, Alone, Generation, Peers
 from smartedge.workers.process import LateLock
 from smartedge.workers.state_dir import StateError
-
-if TYPE_CHECKING:
-    from smartedge.config.model import Config
-
-
-class Source(Protocol):
-    """Where the configuration is kept, such as discovery/file.py's FileSource; `write` replaces all or nothing."""
-
-    path: str
-
-    def read(self) -> bytes:
-        """Give the content; OSError if there is none."""
-
-    def write(self, data: bytes, /) -> None:
-        """Replace the content; after an OSError it is as before."""
 
 
 class ReloadError(EdgeError):
@@ -74,61 +64,58 @@ class NotShared(ReloadError):
 
 
 class Reloader:
-    """Holds the configuration in use, and is the only way to another one.
+    """Holds the setup in use, and is the only way to another one; owned by the `Edge`, called by the pages and the Follower.
 
-    source: None when there is no file. config: what is in use now, as generation 1.
-    load: makes a Config of text, with flags and variables laid over it; raises ConfigError. exact: the same of a canonical
-    text, over which nothing is laid.
-    prepare: builds everything that the Config needs; raises, or gives what swaps it in, which fails no more.
-    renew: reads the files that the Config names, which may be others though the Config is the same; raises ConfigError, or
-    gives what puts them to use and says which keys' are others now.
-    may_lack: there was no file at the start, and need be none, for flags or variables say what has to be said. (One that was
-    there and is gone is an error: its other settings would be lost.)
+    Four things lead to another setup, and all take the same way: a setup is built (`build`, which raises and has changed
+    nothing), and then put to use (`use`, which fails no more). `reload` is asked for; it parses a text, persists it, gives the
+    configuration the next number (its generation) and publishes it for the other workers. `follow_newest` finds that another
+    worker has published one. `rebuild_setup` is called when names lead elsewhere, or the worker has taken its place: the
+    configuration is the same. `use_replaced_files` finds that a file which the configuration names holds something else.
+
+    One lock keeps them apart in this worker, and the lock of `Peers` keeps the reloads of all workers apart. Between the two a
+    reload starts from the newest configuration of the edge, which this worker may not have applied yet.
+
+    origin: has the file, if there is one. setup: what is in use now, as generation 1.
     """
 
     def __init__(
         self,
-        source: Source | None,
-        config: Config,
-        load: Callable[[bytes], Config],
-        prepare: Callable[[Config], Callable[[], None]],
+        origin: ConfigOrigin,
+        setup: Setup,
+        build: Callable[[Config, Setup, Files | None], Setup],
+        use: Callable[[Setup], None],
         now: Callable[[], float] = time.monotonic,
-        renew: Callable[[Config], Callable[[], tuple[str, ...]]] = lambda _: tuple,
-        exact: Callable[[str], Config] | None = None,
-        *,
-        may_lack: bool = False,
     ) -> None:
-        self.config = config
-        self.etag = config.etag
+        self.setup = setup
+        self.etag = setup.config.etag
         self.generation = 1
-        self._source = source
-        self._load = load
-        self._exact = exact or (lambda text: load(text.encode()))
-        self._prepare = prepare
+        self._origin = origin
+        self._build = build
+        self._use = use
         self._now = now
-        self._renew = renew
-        self._may_lack = may_lack
-        self._at_start = settings_of(config)
+        self._may_lack = origin.may_lack
+        self._at_start = settings_of(setup.config)
         self._lock = LateLock()
         self._peers: Peers = Alone()
         self._followed: object = None
+        self._renewed: frozenset[str] = frozenset()
 
-    def join(self, peers: Peers) -> None:
+    def join_workers(self, peers: Peers) -> None:
         """Be one of several workers from here on: start from the newest generation, or publish the first.
 
-        Raises StateError, or what `prepare` raises when the newest generation can't be applied here.
+        Raises StateError, or what `build` raises when the newest generation can't be applied here.
         """
         with self._lock:
             self._peers = peers
             with peers.writing():
                 if peers.newest() is None:  # also alone: then nothing is published
-                    peers.publish(Generation(self.generation, self.config.to_json()))
-                    self._in_use(self.config, self.generation, peers.mark())
+                    peers.publish(Generation(self.generation, self.setup.config.to_json()))
+                    self._confirm(self.generation, peers.mark())
                 else:
                     self._catch_up()
 
-    def follow(self) -> bool:
-        """Apply what another worker has published since; whether there was something. Raises what `prepare` raises."""
+    def follow_newest(self) -> bool:
+        """Apply what another worker has published since; whether there was something. Raises what `build` raises."""
         if self._peers.mark() == self._followed:
             return False
         with self._lock:
@@ -144,25 +131,21 @@ class Reloader:
         and a value that a flag or a variable hides now counts after a restart without them.
         """
         started = self._now()
-        with self._lock, self._alone_among_workers():
+        with self._lock, self._exclusive_among_workers():
             old, number = self._newest()
             if if_match is not None and not _matches(if_match, old.etag):
                 raise PreconditionFailed(old.etag)
-            config = self._load(self._read() if body is None else body)
-            use_certificate = self._renew(config)
+            config = self._origin.parse_text(self._read() if body is None else body)
+            setup = self._build(config, self.setup, None)
             changed = config.etag != old.etag
-            use = self._prepare(config) if config.etag != self.etag else _nothing
-            undo = _nothing if body is None else self._persist(body)
-            try:
-                renewed = use_certificate()
+            renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
+            with self._persisted(body):
                 if changed or renewed:
                     number += 1
                     self._peers.publish(Generation(number, config.to_json()))
-            except BaseException as error:  # also when the request's greenlet is killed
-                _undo(undo, error)
-                raise
-            use()
-            self._in_use(config, number, self._peers.mark())
+            self._use_if_other(setup)
+            self._renewed = frozenset()
+            self._confirm(number, self._peers.mark())
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
         confirmed = self._peers.wait(number, CONFIRM_S if wait else 0.0)
         return report(
@@ -172,18 +155,35 @@ class Reloader:
             number,
             confirmed,
             changed=changed,
-            renewed=renewed,
-            persisted=self._source is not None,
+            renewed=tuple(sorted(renewed)),
+            persisted=self._origin.file is not None,
             took_s=self._now() - started,
         )
 
-    def rebuild(self) -> None:
-        """Build all anew for the configuration in use, as what it leads to has changed; raises what `prepare` raises."""
+    def rebuild_setup(self) -> None:
+        """Build all anew for the configuration in use, and use that; raises what `build` raises."""
         with self._lock:
-            self._prepare(self.config)()
+            self._put_to_use(self._build(self.setup.config, self.setup, None))
+
+    def use_replaced_files(self) -> tuple[str, ...]:
+        """Go on with files that somebody has replaced, and return the keys that name them; called once a second.
+
+        Of a file that cannot be used what it held before stays in use. Whoever reloads next hears of these, too.
+        """
+        if file_stamps(self.setup.config) == self.setup.files.stamps:
+            return ()
+        with self._lock:
+            before = self.setup.files
+            files = read_files(self.setup.config, self._origin, before, keep=True)
+            if renewed := files.renewed_since(before):
+                self._put_to_use(self._build(self.setup.config, self.setup, files))
+                self._renewed = self._renewed.union(renewed)
+            else:
+                self.setup = replace(self.setup, files=files)
+        return renewed
 
     @contextlib.contextmanager
-    def _alone_among_workers(self) -> Iterator[None]:
+    def _exclusive_among_workers(self) -> Iterator[None]:
         """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
         try:
             with self._peers.writing():
@@ -194,60 +194,70 @@ class Reloader:
     def _newest(self) -> tuple[Config, int]:
         """Return the edge's newest configuration and its number, which may not be in use here yet; called under the lock."""
         if self._peers.mark() == self._followed or (newest := self._peers.newest()) is None:
-            return self.config, self.generation
-        return self._exact(newest.config), newest.number
+            return self.setup.config, self.generation
+        return parse_generation(newest), newest.number
 
     def _catch_up(self) -> bool:
         """Apply the newest generation, unless it is in use; called under the lock."""
         mark = self._peers.mark()  # first: what comes after it is news again
         if mark == self._followed or (newest := self._peers.newest()) is None:
             return False
-        config = self._exact(newest.config)
-        use_certificate = self._renew(config)
-        use = self._prepare(config) if config.etag != self.etag else _nothing
-        use_certificate()
-        use()
-        self._in_use(config, newest.number, mark)
+        self._use_if_other(self._build(parse_generation(newest), self.setup, None))
+        self._confirm(newest.number, mark)
         return True
 
-    def _in_use(self, config: Config, number: int, mark: object) -> None:
+    def _use_if_other(self, setup: Setup) -> None:
+        """Use a setup, unless it is of the configuration in use and its files hold the same."""
+        if setup.config.etag != self.etag or setup.files.renewed_since(self.setup.files):
+            self._put_to_use(setup)
+
+    def _put_to_use(self, setup: Setup) -> None:
+        self._use(setup)
+        self.setup, self.etag = setup, setup.config.etag
+
+    def _confirm(self, number: int, mark: object) -> None:
         """Say that this generation is in use here. mark: of the file that it was read from or written to."""
-        self.config, self.etag, self.generation, self._followed = config, config.etag, number, mark
+        self.generation, self._followed = number, mark
         self._peers.confirm(number)
 
     def _read(self) -> bytes:
-        if self._source is None:
+        file = self._origin.file
+        if file is None:
             raise NotReadable("there is no configuration file; send the configuration as the request's body")
         try:
-            text = self._source.read()
+            text = file.read()
         except OSError as error:
             if self._may_lack and isinstance(error, FileNotFoundError):
                 return b"{}"
-            raise NotReadable(f"{self._source.path} cannot be read: {_reason(error)}") from error
+            raise NotReadable(f"{file.path} cannot be read: {_reason(error)}") from error
         self._may_lack = False
         return text
 
-    def _persist(self, body: bytes) -> Callable[[], None]:
-        """Write the file, unless it is the same; return what puts the old one back."""
-        source = self._source
-        if source is None:
-            return _nothing
+    @contextlib.contextmanager
+    def _persisted(self, body: bytes | None) -> Iterator[None]:
+        """Have the file say `body`, if there are both; whatever is raised inside gets the file its old content back."""
+        file = self._origin.file
+        if file is None or body is None:
+            yield
+            return
         self._may_lack = False
+        old = _read_old(file)
+        if body != old:
+            try:
+                file.write(body)
+            except OSError as error:
+                raise NotPersisted(f"{file.path} cannot be written: {_reason(error)}; nothing changed") from error
         try:
-            old = source.read()
-        except FileNotFoundError:
-            old = None
-        except OSError as error:  # what cannot be read could not be put back
-            raise NotPersisted(f"{source.path} cannot be read: {_reason(error)}; nothing changed") from error
-        if body == old:
-            return _nothing
-        try:
-            source.write(body)
-        except OSError as error:
-            raise NotPersisted(f"{source.path} cannot be written: {_reason(error)}; nothing changed") from error
-        if old is None:
-            return lambda: os.unlink(os.path.realpath(source.path))
-        return lambda: source.write(old)
+            yield
+        except BaseException as error:  # also when the request's greenlet is killed
+            if body != old:
+                _put_back(file, old, error)
+            raise
+
+
+def parse_generation(generation: Generation) -> Config:
+    """Make a Config of a generation's text, over which nothing is laid any more. Raises ConfigError."""
+    return parse(generation.config, origin="the newest generation")
 
 
 def _matches(if_match: str, etag: str) -> bool:
@@ -256,17 +266,26 @@ def _matches(if_match: str, etag: str) -> bool:
     return "*" in tags or f'"{etag}"' in tags
 
 
-def _undo(undo: Callable[[], None], error: BaseException) -> None:
-    """Put the old file back; `error` stays the one that is reported."""
+def _read_old(file: FileSource) -> bytes | None:
+    """Return what the file says before it is replaced, None where there is none; what cannot be read could not be put back."""
     try:
-        undo()
+        return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotPersisted(f"{file.path} cannot be read: {_reason(error)}; nothing changed") from error
+
+
+def _put_back(file: FileSource, old: bytes | None, error: BaseException) -> None:
+    """Give the file its old content; `error` stays the one that is reported."""
+    try:
+        if old is None:
+            os.unlink(os.path.realpath(file.path))
+        else:
+            file.write(old)
     except OSError as second:
         error.add_note(f"besides, the old configuration file could not be put back: {_reason(second)}")
 
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _nothing() -> None:
-    """Undo where nothing was done."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import ssl
-from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from gevent.ssl import SSLContext
@@ -21,41 +18,14 @@ def context_for(tls: TlsSpec | None) -> Any:
     return _context(tls, tuple(os.stat(file).st_mtime_ns if file else 0 for file in files))
 
 
-class Contexts:
-    """The TLS settings towards backends: one context for each TlsSpec, for traffic and probes alike."""
-
-    def __init__(self) -> None:
-        self._made: dict[TlsSpec | None, tuple[bytes, Any]] = {}
-
-    def __call__(self, tls: TlsSpec | None) -> Any:
-        """Give the context in use; raises OSError, ssl.SSLError or ValueError where there is none and none can be made."""
-        if tls not in self._made:
-            self.prepare(tls)()
-        return self._made[tls][1]
-
-    def prepare(self, tls: TlsSpec | None) -> Callable[[], bool]:
-        """Read the files again; raises as above, or gives what puts them to use and says whether they hold something else."""
-        files = (tls.ca_file, tls.cert_file, tls.key_file) if tls else ()
-        digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files if file)).digest()
-        if tls in self._made and self._made[tls][0] == digest:
-            return lambda: False
-        context = _make(tls)
-
-        def use() -> bool:
-            renewed = tls in self._made and self._made[tls][0] != digest
-            self._made[tls] = digest, context
-            return renewed
-
-        return use
-
-
 @lru_cache(maxsize=64)
 def _context(tls: TlsSpec | None, _changed_ns: tuple[int, ...]) -> Any:
     # Loading the system's authorities takes milliseconds: too much for every probe.
-    return _make(tls)
+    return backend_context(tls)
 
 
-def _make(tls: TlsSpec | None) -> Any:
+def backend_context(tls: TlsSpec | None) -> Any:
+    """TLS settings for a backend; raises OSError, ssl.SSLError or ValueError when its files can't be used."""
     default = ssl.create_default_context(cafile=tls.ca_file if tls else None)
     context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # gevent's own, also where nothing is patched
     context.verify_flags = default.verify_flags  # Python 3.13 is stricter than 3.11
@@ -73,27 +43,14 @@ def _make(tls: TlsSpec | None) -> Any:
 
 
 class ServerTls:
-    """The certificate that clients are shown; called, it gives the context for a new connection, None without TLS."""
+    """What clients are shown; owned by the worker's `Edge`, which replaces `context`. Called, it gives that, None without TLS."""
 
     def __init__(self) -> None:
         self.context: Any = None
-        self._digest = b""
 
     def __call__(self) -> Any:
-        """Give the context in use."""
+        """Give the context for a new connection."""
         return self.context
-
-    def prepare(self, cert_file: str, key_file: str | None) -> Callable[[], bool]:
-        """Read a certificate; raises ValueError, or gives what puts it to use and says whether it is another one."""
-        context = server_context(cert_file, key_file)
-        digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (cert_file, key_file) if file)).digest()
-
-        def use() -> bool:
-            renewed = digest != self._digest
-            self.context, self._digest = context, digest
-            return renewed
-
-        return use
 
 
 def server_context(cert_file: str, key_file: str | None) -> Any:

@@ -26,25 +26,13 @@ class RequestLog:
     def __init__(self, client_of: Callable[[Request], bytes] = lambda request: request.peer) -> None:
         self._client_of = client_of
         self._log: AccessLog | None = None
-        self._target: bool | str = False
         self._counted = 0
 
-    def prepare(self, target: bool | str) -> Callable[[], None]:
-        """Open the log, unless it is the one in use; raises OSError, or gives what puts it to use."""
-        if target == self._target:
-            return lambda: None
-        log = AccessLog(target) if target else None
-
-        def use() -> None:
+    def write_to(self, log: AccessLog | None) -> None:
+        """Write there from here on, None for nowhere; the log before is closed."""
+        if log is not self._log:
             self.close()
-            self._log, self._target = log, target
-
-        return use
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anything is written."""
-        return self._log is not None
+            self._log = log
 
     def reopen(self) -> None:
         """Go on in a new file, if the old one was moved away."""
@@ -65,7 +53,7 @@ class RequestLog:
 
     def close(self) -> None:
         """Write no more."""
-        old, self._log, self._target = self._log, None, False
+        old, self._log = self._log, None
         if old is not None:
             old.close()
 

@@ -32,7 +32,7 @@ def look(config: Config, env: Mapping[str, str], overrides: Mapping[str, Any], p
 
 
 def _certificates(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    from smartedge.http.tls import Contexts, server_context  # late: only those who have one need OpenSSL for this
+    from smartedge.http.tls import backend_context, server_context  # late: only those who have one need OpenSSL for this
 
     if config.certfile is not None:
         try:
@@ -42,7 +42,7 @@ def _certificates(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]
     for index, spec in enumerate(config.specs()):
         if spec.tls is not None:
             try:
-                Contexts()(spec.tls)
+                backend_context(spec.tls)
             except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
                 yield ("backends", index, "tls"), f"cannot be used: {error}"
 

@@ -17,15 +17,15 @@ class Secret:
         self._given = given
         self._own = secrets.token_bytes(BYTES)
 
-    def read(self, file: str | None, directory: Path | None) -> bytes:
+    def choose(self, of_file: bytes | None, directory: Path | None) -> bytes:
         """Return the given one, else the file's, else the one of the edge with this state directory. Raises OSError.
 
         Without such a directory there is only this process, and what it made for itself.
         """
         if self._given:
             return self._given
-        if file is not None:
-            return Path(file).read_bytes().strip()
+        if of_file is not None:
+            return of_file
         return self._own if directory is None else shared(directory)
 
 

@@ -163,9 +163,9 @@ def test_addresses_come_and_go_and_what_is_known_of_the_others_stays(town: Town,
     until(lambda: ids(edge) == [f"b1/{B}", f"b1/{C}"])
     healthy(edge, 2)
     assert edge.pool.backends[0].learned is stays.learned
-    assert gone.key in edge.members._leaving  # its last request ends in peace
+    assert gone.key in edge.registry._leaving  # its last request ends in peace
     lease.close(edge.now(), "ok")
-    until(lambda: gone.key not in edge.members._leaving)
+    until(lambda: gone.key not in edge.registry._leaving)
     town.asked.clear()
     ask(edge, 4)
     assert town.asked == {B: 2, C: 2}
@@ -194,7 +194,7 @@ def test_what_the_operator_says_of_a_name_is_said_of_all_its_addresses_those_to_
     found = client.get(f"/smartedge/backends/b1%2F{B}")
     assert (found.status_code, found.get_json(force=True).get("state")) == (200, "enabled"), found.text
     assert [backend.state for backend in edge.pool.named("b1")] == ["enabled", "draining"]
-    until(lambda: not edge.members._leaving)  # A is forgotten
+    until(lambda: not edge.registry._leaving)  # A is forgotten
     town.book = [A, B, C]
     until(lambda: f"b1/{A}" in ids(edge))  # the others disagree: the file's word
     assert edge.pool.named(f"b1/{A}")[0].state == "enabled"
@@ -250,5 +250,5 @@ def test_a_name_that_cannot_be_looked_up_holds_nobody_up(town: Town, start: Call
 
 def test_addresses_in_urls_are_never_looked_up(town: Town, start: Callable[..., Edge]) -> None:
     edge = start(parse(json.dumps({"backends": [f"http://{A}:{town.port}", f"http://[::1]:{town.port}", "unix:/run/none.sock"]})))
-    assert edge.members.names._due == {}
+    assert edge.registry.names._due == {}
     assert [backend.spec.addresses for backend in edge.pool.backends] == [()] * 3

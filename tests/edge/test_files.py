@@ -13,12 +13,11 @@ import gevent
 import pytest
 
 from smartedge.balancer.errors import ConnectFailed
-from smartedge.config.model import Config, ConfigError, Problem, parse
-from smartedge.config.problems import Step, path_text
+from smartedge.config.model import Config, ConfigError, parse
 from smartedge.edge.edge import Edge
-from smartedge.edge.files import NamedFiles
+from smartedge.edge.files import file_stamps, read_files
+from smartedge.edge.origin import ConfigOrigin
 from smartedge.health.probe import HttpProbe
-from smartedge.http.tls import Contexts, ServerTls
 from smartedge.proxy.outbound import Outbound
 from tests.live.peers import CERTS, Script, answers, tls_server
 
@@ -49,22 +48,22 @@ def turn_the_link(path: Path, content: bytes) -> None:
 every_way = pytest.mark.parametrize("change", [replace, write_into, turn_the_link])
 
 
-def unusable(steps: tuple[Step, ...], message: str) -> ConfigError:
-    return ConfigError([Problem(path_text(steps), message)], status=422)
-
-
-class Files:
-    """The files of a configuration, and what was heard of them."""
+class Reader:
+    """Reads the files of a configuration, again and again."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
-        self.tls, self.contexts = ServerTls(), Contexts()
-        self.renewals = 0
-        self.files = NamedFiles(self.tls, self.contexts, self.count, unusable)
         self.config: Config = parse(json.dumps({"backends": ["http://a"], **settings}))
-        self.files.begin(self.config)
+        self.origin = ConfigOrigin(None, {})
+        self.files = read_files(self.config, self.origin, None)
 
-    def count(self) -> None:
-        self.renewals += 1
+    def read(self, *, keep: bool = False) -> tuple[str, ...]:
+        """Read them again, and go on with that; the keys of those that hold something else."""
+        before, self.files = self.files, read_files(self.config, self.origin, self.files, keep=keep)
+        return self.files.renewed_since(before)
+
+    @property
+    def is_stale(self) -> bool:
+        return file_stamps(self.config) != self.files.stamps
 
 
 @pytest.fixture
@@ -75,32 +74,29 @@ def pem(tmp_path: Path) -> Path:
 
 
 @every_way
-def test_a_replaced_certificate_is_shown_within_a_second_without_a_reload(
-    change: Callable[[Path, bytes], None], pem: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = Files(pem.parent, certfile=str(pem))
-    first = one.tls()
-    one.files.look(one.config)
-    assert one.tls() is first
+def test_a_replaced_file_is_noticed_and_what_it_holds_is_another_value(change: Callable[[Path, bytes], None], pem: Path) -> None:
+    one = Reader(pem.parent, certfile=str(pem))
+    first = one.files
+    assert not one.is_stale
     change(pem, LOCALHOST + b"\n# another one\n")
-    one.files.look(one.config)
-    assert one.tls() is not first
-    assert caplog.messages == ["files have been replaced and are in use: certfile"]
-    assert one.files.prepare(one.config)() == ("certfile",)  # whoever reloads then hears of it
-    assert one.files.prepare(one.config)() == ()
+    assert one.is_stale
+    assert one.read() == ("certfile",)
+    assert one.files.certificate is not first.certificate
+    assert not one.is_stale
+    assert one.read() == ()
 
 
 @every_way
-def test_a_broken_file_keeps_what_there_was_and_is_said_once(
+def test_of_a_broken_file_what_there_was_stays_and_is_said(
     change: Callable[[Path, bytes], None], pem: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = Files(pem.parent, certfile=str(pem), backends=[{"url": "https://a", "tls": {"ca_file": str(pem)}}])
+    one = Reader(pem.parent, certfile=str(pem), backends=[{"url": "https://a", "tls": {"ca_file": str(pem)}}])
     spec = one.config.specs()[0].tls
-    shown, trusted = one.tls(), one.contexts(spec)
+    first = one.files
     change(pem, b"-----BEGIN CERTIFICATE-----\nhalf")
-    for _ in range(3):
-        one.files.look(one.config)
-    assert (one.tls(), one.contexts(spec), one.renewals) == (shown, trusted, 0)
+    assert one.read(keep=True) == ()
+    assert (one.files.certificate, one.files.context_for(spec)) == (first.certificate, first.context_for(spec))
+    assert not one.is_stale, "nobody looks at it again until it is another one"
     assert [message.partition(":")[0] for message in caplog.messages] == [
         "a replaced file cannot be used, the one before stays in use"
     ] * 2
@@ -109,24 +105,23 @@ def test_a_broken_file_keeps_what_there_was_and_is_said_once(
         "backends[0].tls",
     }
     with pytest.raises(ConfigError, match=r"certfile"):
-        one.files.prepare(one.config)
+        one.read()
     change(pem, LOCALHOST + b"\n")
-    one.files.look(one.config)
-    assert one.tls() is not shown
-    assert one.contexts(spec) is not trusted
-    assert one.renewals == 1
+    assert set(one.read(keep=True)) == {"certfile", "backends[0].tls"}
+    assert one.files.certificate is not first.certificate
+    assert one.files.context_for(spec) is not first.context_for(spec)
 
 
 def test_a_file_that_says_the_same_as_before_is_no_news(pem: Path, caplog: pytest.LogCaptureFixture) -> None:
-    one = Files(pem.parent, certfile=str(pem), backends=[{"url": "https://a", "tls": {"ca_file": str(pem)}}])
-    shown, trusted = one.tls(), one.contexts(one.config.specs()[0].tls)
+    one = Reader(pem.parent, certfile=str(pem), backends=[{"url": "https://a", "tls": {"ca_file": str(pem)}}])
+    first, spec = one.files, one.config.specs()[0].tls
     replace(pem, LOCALHOST)
-    one.files.look(one.config)
+    assert one.is_stale
+    assert one.read(keep=True) == ()
     pem.touch()
-    one.files.look(one.config)
-    assert one.files.prepare(one.config)() == ()
-    assert one.contexts(one.config.specs()[0].tls) is trusted
-    assert shown is not None
+    assert one.read() == ()
+    assert one.files.context_for(spec) is first.context_for(spec)
+    assert one.files.certificate is first.certificate
     assert caplog.messages == []
 
 
@@ -140,24 +135,25 @@ def test_a_key_that_comes_a_moment_after_its_certificate_is_used_then(tmp_path: 
     private = LOCALHOST[:at] if key_first else LOCALHOST[end:]
     cert.write_bytes(certificate)
     key.write_bytes(private)
-    one = Files(tmp_path, certfile=str(cert), keyfile=str(key))
-    shown = one.tls()
+    one = Reader(tmp_path, certfile=str(cert), keyfile=str(key))
+    shown = one.files.certificate
     replace(key, b"not yet")
-    one.files.look(one.config)
-    assert one.tls() is shown
+    assert one.read(keep=True) == ()
+    assert one.files.certificate is shown
     replace(key, private + b"\n")
-    one.files.look(one.config)
-    assert one.tls() is not shown
-    assert len(caplog.messages) == 2
+    assert one.read(keep=True) == ("certfile",)
+    assert one.files.certificate is not shown
+    assert len(caplog.messages) == 1
 
 
 def test_a_file_that_is_gone_is_a_broken_one(pem: Path, caplog: pytest.LogCaptureFixture) -> None:
-    one = Files(pem.parent, certfile=str(pem))
-    shown = one.tls()
+    one = Reader(pem.parent, certfile=str(pem))
+    shown = one.files.certificate
     pem.unlink()
-    for _ in range(3):
-        one.files.look(one.config)
-    assert one.tls() is shown
+    assert one.is_stale
+    one.read(keep=True)
+    assert not one.is_stale
+    assert one.files.certificate is shown
     assert len(caplog.messages) == 1
 
 
@@ -165,11 +161,11 @@ def test_another_secret_of_sticky_cookies_is_told(tmp_path: Path) -> None:
     """A reload said "unchanged", and the old secret stayed until a restart."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"one secret of 16 bytes")
-    one = Files(tmp_path, sticky={"cookie": "S", "secret_file": str(secret)})
-    assert one.files.prepare(one.config)() == ()
-    replace(secret, b"another secret of 16 bytes")
-    assert one.files.prepare(one.config)() == ("sticky.secret_file",)
-    assert one.renewals == 1
+    one = Reader(tmp_path, sticky={"cookie": "S", "secret_file": str(secret)})
+    assert one.read() == ()
+    replace(secret, b"another secret of 16 bytes\n")
+    assert one.read() == ("sticky.secret_file",)
+    assert one.files.secret_in(str(secret)) == b"another secret of 16 bytes"
 
 
 def test_a_start_with_a_broken_file_names_its_key(pem: Path) -> None:
@@ -179,7 +175,16 @@ def test_a_start_with_a_broken_file_names_its_key(pem: Path) -> None:
         ({"backends": ["http://a", {"url": "https://b", "tls": {"cert_file": str(pem)}}]}, r"backends\[1\]\.tls"),
     ):
         with pytest.raises(ConfigError, match=key):
-            Files(pem.parent, **settings)
+            Reader(pem.parent, **settings)
+
+
+@pytest.mark.parametrize("begins_with", [True, False])
+def test_whether_a_port_speaks_tls_stays_so_until_a_restart(pem: Path, begins_with: bool) -> None:
+    one = Reader(pem.parent, **({"certfile": str(pem)} if begins_with else {}))
+    first = one.files.certificate
+    one.config = Reader(pem.parent, **({} if begins_with else {"certfile": str(pem)})).config
+    assert one.read() == ()
+    assert one.files.certificate is first
 
 
 @pytest.fixture
@@ -202,7 +207,7 @@ def test_a_replaced_authority_is_used_for_traffic_and_probes_alike(https_edge: t
     """A reload said 200, probes used the new one, and all traffic was 503 until a restart."""
     edge, ca, _ = https_edge
     backend = edge.pool.backends[0]
-    backend_probe = HttpProbe(edge.members.contexts)
+    backend_probe = HttpProbe(lambda tls: edge.setup.files.context_for(tls))
 
     def works() -> bool:
         with contextlib.suppress(ConnectFailed):
@@ -213,7 +218,7 @@ def test_a_replaced_authority_is_used_for_traffic_and_probes_alike(https_edge: t
     def change(content: bytes) -> None:
         replace(ca, content)
         if how == "look":
-            edge.files.look(edge.config)
+            assert edge._reloader.use_replaced_files() == ("backends[0].tls",)
         else:
             assert edge.reload(None).document["files_renewed"] == ("backends[0].tls",)
 

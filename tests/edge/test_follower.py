@@ -19,7 +19,7 @@ class Worker:
         self.trouble: Exception | None = None
         self.asked = 0
 
-    def follow(self) -> bool:
+    def follow_newest(self) -> bool:
         self.asked += 1
         if self.trouble is not None:
             raise self.trouble

@@ -1,4 +1,4 @@
-"""All of a new configuration or nothing of it: with real files, the real parser, and an application that can refuse."""
+"""All of a new configuration or nothing of it: with real files, the real parser, and a builder that can refuse."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 
 from smartedge.balancer.errors import EdgeError
 from smartedge.config import model as config
-from smartedge.config.model import Config, ConfigError, Problem
-from smartedge.discovery.file import FileSource
+from smartedge.config.model import Config, ConfigError
+from smartedge.edge.files import Files
+from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import (
     NotPersisted,
     NotReadable,
@@ -27,37 +28,44 @@ from smartedge.edge.reload import (
     ReloadError,
 )
 from smartedge.edge.reload_report import Applied
+from smartedge.edge.setup import Setup
 from smartedge.workers.generations import Alone, Generation
 from smartedge.workers.state_dir import StateError
 from tests.fakes import FakeClock
+from tests.house import setup_builder
+from tests.live.peers import CERTS
 
 ONE = b'{"backends": ["http://localhost:8081"]}'
 TWO = b'{"backends": ["http://localhost:8081", "http://localhost:8082"]}'
+CERTIFICATE = (CERTS / "localhost.pem").read_bytes()
 
 
 class Edge:
-    """A reloader on a file, and what it applied; `refuse` makes the next application fail."""
+    """A reloader on a file, and the configurations that it put to use; `refuse` makes the next setup fail to be built.
 
-    def __init__(self, path: Path, text: bytes | None = ONE, overrides: dict[str, Any] | None = None) -> None:
-        self.path = path
+    text: what the file says, None for no file. more: of the ConfigOrigin.
+    """
+
+    def __init__(self, path: Path | None, text: bytes | None = ONE, **more: Any) -> None:
+        self.path = path or Path("none")
         self.applied: list[Config] = []
         self.refuse: BaseException | None = None
         self.clock = FakeClock()
-        if text is not None:
+        if path is not None and text is not None:
             path.write_bytes(text)
-        self.reloader = Reloader(
-            FileSource(path),
-            config.parse(text or ONE, overrides=overrides),
-            lambda data: config.parse(data, overrides=overrides),
-            self.prepare,
-            self.clock,
-        )
+        origin = ConfigOrigin(path, {}, **more)
+        self.builder = setup_builder(origin, self.clock)
+        setup = self.builder.build_setup(origin.parse_text(text or ONE), None)
+        self.reloader = Reloader(origin, setup, self.build, self.use, self.clock)
 
-    def prepare(self, new: Config) -> Callable[[], None]:
+    def build(self, config: Config, before: Setup | None, files: Files | None) -> Setup:
         self.clock.advance(0.25)
         if self.refuse is not None:
             raise self.refuse
-        return lambda: self.applied.append(new)
+        return self.builder.build_setup(config, before, files)
+
+    def use(self, setup: Setup) -> None:
+        self.applied.append(setup.config)
 
     def reload(self, body: bytes | None = None, **options: Any) -> Applied:
         return self.reloader.reload(body, **options)
@@ -81,7 +89,7 @@ def nothing_changes(edge: Edge) -> Iterator[None]:
     def state() -> object:
         files = {p.name: (p.read_bytes(), p.stat().st_mode, p.stat().st_ino) for p in edge.path.parent.iterdir()}
         held = edge.reloader
-        return files, held.generation, held.etag, held.config, list(edge.applied)
+        return files, held.generation, held.etag, held.setup, list(edge.applied)
 
     before = state()
     yield
@@ -104,7 +112,7 @@ def test_without_a_body_the_file_is_read_again(edge: Edge) -> None:
         persisted=True,
     )
     assert edge.applied == [config.parse(TWO)]
-    assert edge.reloader.config == config.parse(TWO)
+    assert edge.reloader.setup.config == config.parse(TWO)
     assert (edge.reloader.generation, edge.reloader.etag) == (2, applied.etag)
 
 
@@ -129,7 +137,7 @@ def test_the_file_keeps_its_mode_and_a_link_stays_a_link(edge: Edge) -> None:
 
 def test_what_a_restart_reads_is_what_was_applied(edge: Edge) -> None:
     edge.reload(TWO)
-    assert config.load(edge.path) == edge.reloader.config
+    assert config.load(edge.path) == edge.reloader.setup.config
 
 
 def test_all_differences_are_told_by_name(edge: Edge) -> None:
@@ -184,7 +192,7 @@ def test_a_value_that_a_flag_hides_is_kept_for_the_restart_without_it(path: Path
     edge = Edge(path, overrides={"strategy": "ewma"})
     body = b'{"backends": ["http://localhost:8081"], "strategy": "round_robin"}'
     assert not edge.reload(body).changed
-    assert edge.reloader.config.strategy == "ewma"
+    assert edge.reloader.setup.config.strategy == "ewma"
     assert edge.path.read_bytes() == body
 
 
@@ -219,12 +227,12 @@ def test_an_application_that_fails_leaves_the_file_and_the_configuration_as_they
     if body is None:
         edge.path.write_bytes(TWO)
     edge.path.chmod(0o640)
-    before = edge.path.read_bytes(), edge.reloader.generation, edge.reloader.etag, edge.reloader.config
+    before = edge.path.read_bytes(), edge.reloader.generation, edge.reloader.etag, edge.reloader.setup.config
     for failure in (RuntimeError("cannot build it"), KeyboardInterrupt()):
         edge.refuse = failure
         with pytest.raises(type(failure)):
             edge.reload(body)
-    after = edge.path.read_bytes(), edge.reloader.generation, edge.reloader.etag, edge.reloader.config
+    after = edge.path.read_bytes(), edge.reloader.generation, edge.reloader.etag, edge.reloader.setup.config
     assert after == before
     assert edge.path.stat().st_mode & 0o7777 == 0o640
     assert os.listdir(edge.path.parent) == ["backends.json"]
@@ -258,12 +266,12 @@ class Unreachable(Alone):
 
 
 def test_what_the_other_workers_cannot_be_told_is_not_applied_nor_persisted(edge: Edge) -> None:
-    edge.reloader.join(Unreachable())
+    edge.reloader.join_workers(Unreachable())
     with pytest.raises(NotShared, match="no space left; nothing changed") as caught:
         edge.reload(TWO)
     assert caught.value.status == 503
     assert edge.path.read_bytes() == ONE
-    assert (edge.reloader.generation, edge.reloader.config, edge.applied) == (1, config.parse(ONE), [])
+    assert (edge.reloader.generation, edge.reloader.setup.config, edge.applied) == (1, config.parse(ONE), [])
 
 
 def test_an_old_file_that_cannot_be_put_back_is_mentioned_beside_the_failure(edge: Edge) -> None:
@@ -271,7 +279,7 @@ def test_an_old_file_that_cannot_be_put_back_is_mentioned_beside_the_failure(edg
         edge.path.unlink()
         edge.path.parent.rmdir()
 
-    edge.reloader.join(Unreachable(lose_the_directory))
+    edge.reloader.join_workers(Unreachable(lose_the_directory))
     with pytest.raises(NotShared) as caught:
         edge.reload(TWO)
     assert caught.value.__cause__ is not None
@@ -316,14 +324,13 @@ def test_a_missing_file_is_said_and_changes_nothing(edge: Edge) -> None:
 
 
 def test_without_a_file_a_body_is_applied_and_the_answer_says_that_a_restart_forgets_it() -> None:
-    applied: list[Config] = []
-    reloader = Reloader(None, config.parse(ONE), config.parse, lambda new: lambda: applied.append(new))
+    edge = Edge(None)
     with pytest.raises(NotReadable, match="there is no configuration file"):
-        reloader.reload()
-    result = reloader.reload(TWO)
+        edge.reload()
+    result = edge.reload(TWO)
     assert not result.persisted
     assert "not persisted" in result.message
-    assert applied == [config.parse(TWO)]
+    assert edge.applied == [config.parse(TWO)]
 
 
 @pytest.mark.parametrize("header", ['"{etag}"', '"other", "{etag}"', "*"])
@@ -359,21 +366,22 @@ def test_concurrent_reloads_are_serialised_and_each_gets_its_own_generation(path
     inside, orders = 0, []
     tangled = threading.Event()
 
-    def prepare(new: Config) -> Callable[[], None]:
+    edge = Edge(path)
+
+    def build(new: Config, before: Setup | None, files: Files | None) -> Setup:
         nonlocal inside
         inside += 1
-
-        def use() -> None:
-            nonlocal inside
-            if inside > 1 or path.read_bytes() != new.to_json().encode():
-                tangled.set()
-            orders.append(new.etag)
-            inside -= 1
-
         tangled.wait(0.005)  # let others in, if they can come in
-        return use
+        return edge.build(new, before, files)
 
-    reloader = Reloader(FileSource(path), config.parse(ONE), config.parse, prepare)
+    def use(new: Setup) -> None:
+        nonlocal inside
+        if inside > 1 or path.read_bytes() != new.config.to_json().encode():
+            tangled.set()
+        orders.append(new.config.etag)
+        inside -= 1
+
+    reloader = Reloader(ConfigOrigin(path, {}), edge.reloader.setup, build, use)
     bodies = [config.parse(json.dumps({"backends": [f"http://h{n}:1"]}).encode()).to_json().encode() for n in range(16)]
     results: list[Applied] = []
     start = threading.Barrier(len(bodies))
@@ -437,101 +445,96 @@ def test_the_answer_is_plain_json(edge: Edge) -> None:
     }
 
 
-class Certificate:
-    """What clients are shown: `there` is what its file holds now, None when it is broken."""
-
-    def __init__(self) -> None:
-        self.there: str | None = "first"
-        self.used = ["first"]
-        self.keys: tuple[str, ...] = ("certfile",)
-
-    def renew(self, _: Config) -> Callable[[], tuple[str, ...]]:
-        read = self.there
-        if read is None:
-            raise ConfigError([Problem("certfile", "cannot be used")], status=422)
-
-        def use() -> tuple[str, ...]:
-            self.used.append(read)
-            return self.keys if self.used[-1] != self.used[-2] else ()
-
-        return use
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    path = tmp_path / "cert.pem"
+    path.write_bytes(CERTIFICATE)
+    return path
 
 
-def renewing(edge: Edge) -> tuple[Certificate, Reloader]:
-    certificate = Certificate()
-    reloader = Reloader(FileSource(edge.path), config.parse(ONE), config.parse, edge.prepare, renew=certificate.renew)
-    return certificate, reloader
+def renewing(path: Path, pem: Path, **more: Any) -> Edge:
+    """One whose clients are shown a certificate."""
+    path.parent.mkdir()
+    return Edge(path, json.dumps({"backends": ["http://localhost:8081"], "certfile": str(pem), **more}).encode())
 
 
-def test_the_certificate_is_read_again_although_the_configuration_is_the_same(edge: Edge) -> None:
-    certificate, reloader = renewing(edge)
-    assert reloader.reload().certificate_renewed is False
-    certificate.there = "second"
-    renewed = reloader.reload()
+def test_the_certificate_is_read_again_although_the_configuration_is_the_same(path: Path, pem: Path) -> None:
+    edge = renewing(path, pem)
+    first = edge.reloader.setup.files.certificate
+    assert edge.reload().certificate_renewed is False
+    pem.write_bytes(CERTIFICATE + b"# another one\n")
+    renewed = edge.reload()
     assert (renewed.changed, renewed.certificate_renewed) == (False, True)
     assert re.fullmatch(r"generation 2 applied by 1/1 workers in \d+ ms; certificate renewed", renewed.message)
-    assert certificate.used[-1] == "second"
+    assert edge.reloader.setup.files.certificate is not first
+    assert len(edge.applied) == 1
 
 
-def test_the_answer_names_the_other_files_that_hold_something_else(edge: Edge) -> None:
-    certificate, reloader = renewing(edge)
-    certificate.there, certificate.keys = "second", ("backends[0].tls",)
-    renewed = reloader.reload()
+def test_the_answer_names_the_other_files_that_hold_something_else(path: Path, pem: Path) -> None:
+    (ca := pem.with_name("ca.pem")).write_bytes(CERTIFICATE)
+    edge = renewing(path, pem, backends=[{"url": "https://a", "tls": {"ca_file": str(ca)}}])
+    ca.write_bytes(pem.read_bytes() + b"# another one\n")
+    renewed = edge.reload()
     assert (renewed.changed, renewed.certificate_renewed, renewed.files_renewed) == (False, False, ("backends[0].tls",))
     assert renewed.message.endswith("; files of backends[0].tls renewed")
     assert renewed.generation == 2
 
 
-def test_where_flags_name_the_backends_a_reload_without_a_file_reads_the_certificate_again(edge: Edge) -> None:
+def test_a_file_that_was_replaced_is_used_at_the_next_look_and_named_by_the_next_reload(path: Path, pem: Path) -> None:
+    edge = renewing(path, pem)
+    first = edge.reloader.setup.files.certificate
+    assert edge.reloader.use_replaced_files() == ()
+    pem.write_bytes(CERTIFICATE + b"# another one\n")
+    assert edge.reloader.use_replaced_files() == ("certfile",)
+    assert edge.reloader.setup.files.certificate is not first
+    assert edge.reloader.generation == 1
+    assert edge.reload().files_renewed == ("certfile",)
+    assert edge.reload().files_renewed == ()
+    pem.touch()
+    assert edge.reloader.use_replaced_files() == ()
+    assert len(edge.applied) == 1
+
+
+def test_where_flags_name_the_backends_a_reload_without_a_file_reads_the_certificate_again(path: Path, pem: Path) -> None:
     """SIGHUP after certbot said "there is no configuration file" under `run --backend ... --certfile ...`."""
-    certificate = Certificate()
-    flags = {"backends": ["http://localhost:8081"]}
-
-    def load(text: bytes) -> Config:
-        return config.parse(text, overrides=flags)
-
-    edge.path.unlink()
-    reloader = Reloader(FileSource(edge.path), load(b"{}"), load, edge.prepare, renew=certificate.renew, may_lack=True)
-    assert reloader.reload().changed is False
-    certificate.there = "second"
-    assert reloader.reload().certificate_renewed
-    edge.path.write_bytes(b"{")  # one that is there has to be right
+    path.parent.mkdir()
+    flags = {"backends": ["http://localhost:8081"], "certfile": str(pem)}
+    edge = Edge(path, None, overrides=flags)
+    assert edge.reload().changed is False
+    pem.write_bytes(CERTIFICATE + b"# another one\n")
+    assert edge.reload().certificate_renewed
+    path.write_bytes(b"{")  # one that is there has to be right
     with pytest.raises(ConfigError):
-        reloader.reload()
-    edge.path.unlink()
+        edge.reload()
+    path.unlink()
     with pytest.raises(NotReadable):  # what else it said would be lost
-        reloader.reload()
+        edge.reload()
+    path.write_bytes(ONE)
+    edge = Edge(path, overrides=flags)
+    path.unlink()
     with pytest.raises(NotReadable):
-        Reloader(FileSource(edge.path), load(b"{}"), load, edge.prepare).reload()
+        edge.reload()
 
 
 def test_to_build_anew_is_to_use_the_same_configuration_again(edge: Edge) -> None:
     before = len(edge.applied)
-    edge.reloader.rebuild()
-    assert edge.applied[before:] == [edge.reloader.config]
+    edge.reloader.rebuild_setup()
+    assert edge.applied[before:] == [edge.reloader.setup.config]
     assert edge.reloader.generation == 1
 
 
-def test_a_broken_certificate_changes_nothing_not_even_the_file(edge: Edge) -> None:
-    certificate, reloader = renewing(edge)
-    certificate.there = None
-    for body in (None, TWO):
+def test_a_broken_certificate_changes_nothing_not_even_the_file(path: Path, pem: Path) -> None:
+    edge = renewing(path, pem)
+    body = path.read_bytes().replace(b"8081", b"8082")
+    pem.write_bytes(b"no PEM")
+    for said in (None, body):
         with nothing_changes(edge), pytest.raises(ConfigError, match="certfile"):
-            reloader.reload(body)
-    assert certificate.used == ["first"]
-
-
-def test_a_certificate_is_not_used_when_the_configuration_cannot_be(edge: Edge) -> None:
-    certificate, reloader = renewing(edge)
-    certificate.there, edge.refuse = "second", RuntimeError("no")
-    with pytest.raises(RuntimeError):
-        reloader.reload(TWO)
-    assert certificate.used == ["first"]
+            edge.reload(said)
 
 
 def test_another_certificate_applies_at_once_but_tls_itself_waits_for_a_restart(edge: Edge, tmp_path: Path) -> None:
-    (tmp_path / "a.pem").touch()
-    (tmp_path / "b.pem").touch()
+    (tmp_path / "a.pem").write_bytes(CERTIFICATE)
+    (tmp_path / "b.pem").write_bytes(CERTIFICATE + b"# another one\n")
 
     def with_certificate(name: str) -> bytes:
         return json.dumps({"backends": ["http://localhost:8081"], "certfile": str(tmp_path / name)}).encode()

@@ -339,15 +339,11 @@ def test_a_name_that_tls_cannot_carry_leaves_nothing_behind() -> None:
 # settings for clients
 
 
-def test_a_certificate_is_put_to_use_only_when_it_can_be(tmp_path: Path) -> None:
+def test_without_a_certificate_clients_are_not_shown_any() -> None:
     tls = ServerTls()
     assert tls() is None
-    assert tls.prepare(LOCALHOST, None)() is True
-    used = tls()
-    with pytest.raises(ValueError, match="no certificate with its key"):
-        tls.prepare(str(CERTS / "ca.pem"), None)
-    assert tls() is used
-    assert tls.prepare(LOCALHOST, None)() is False  # the same again
+    tls.context = server_context(LOCALHOST, None)
+    assert tls() is tls.context
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

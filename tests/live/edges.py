@@ -59,7 +59,7 @@ class LiveEdge:
     def wait_probed(self) -> None:
         """Wait until every backend has been probed once."""
         try:
-            wait_until(lambda: all(b["health"] != "unknown" for b in self.backends()), 10, "the first probes")
+            wait_until(lambda: all(b["health"] != "unknown" for b in self.backends()), 60, "the first probes")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.process}") from None
 

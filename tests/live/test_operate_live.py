@@ -83,7 +83,7 @@ def test_a_disabled_backend_gets_nothing_even_when_nobody_else_is_left(edge: Liv
 
 
 def test_a_weight_is_in_force_with_the_next_request(edge: LiveEdge, pair: tuple[Script, Script]) -> None:
-    edge.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"})
+    edge.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"}, strategy="round_robin")
     act(edge, "one/weight", {"weight": 3})
     assert who(edge, 40) == {b"one": 30, b"two": 10}
     act(edge, "one/weight", {"weight": None})

@@ -5,22 +5,16 @@ from __future__ import annotations
 import pytest
 
 from smartedge.balancer.errors import LoopDetected
-from smartedge.edge import parts as settings
+from smartedge.edge.setup import own_via
 from smartedge.http.request import Request
 from smartedge.proxy.forward import MOST_EDGES, refuse_circles
 from tests.house import request
 
-OURS, ANOTHER = settings.own_via("gunicorn-1-2-3"), settings.own_via("gunicorn-4-5-6")
+OURS, ANOTHER = own_via("gunicorn-1-2-3"), own_via("gunicorn-4-5-6")
 
 
 def came_by(*via: bytes) -> Request:
     return request(fields=b"".join(b"Via: %b\r\n" % one for one in via))
-
-
-def test_all_workers_of_an_edge_have_one_name_and_another_edge_another() -> None:
-    assert settings.own_via("gunicorn-1-2-3") == OURS
-    assert OURS != ANOTHER
-    assert OURS.startswith(b"smartedge (")
 
 
 @pytest.mark.parametrize(

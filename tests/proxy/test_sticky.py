@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smartedge.config.model import parse
-from smartedge.edge.parts import make_sticky
+from smartedge.edge.policies import sticky_of
 from smartedge.http.headers import RequestFields
 from smartedge.proxy.sticky import Sticky
 
@@ -62,7 +62,7 @@ def test_the_attributes_are_what_the_operator_says_and_browsers_take(
 ) -> None:
     """`SameSite=None` without `Secure`, and `__Host-` names without it, are cookies that browsers throw away."""
     config = parse(json.dumps({"backends": ["http://b"], "sticky": {"cookie": "S"} | attributes}))
-    one = make_sticky(config, SECRET, ["b-80"])
+    one = sticky_of(config, SECRET, ["b-80"])
     assert one.line("b-80", secure=came_by_https).partition(b"; ")[2] == said + b"\r\n"
 
 

@@ -8,18 +8,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from smartedge.config import model as config
 from smartedge.config.model import Config, ConfigError, Problem
-from smartedge.discovery.file import FileSource
+from smartedge.edge.files import Files
+from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import NotShared, PreconditionFailed, Reloader
 from smartedge.edge.reload_report import Applied
+from smartedge.edge.setup import Setup
 from smartedge.workers.generations import Generations, newest_in
 from smartedge.workers.state_dir import StateError
+from tests.house import setup_builder
+
+CERTIFICATE = (Path(__file__).parents[1] / "live" / "certs" / "localhost.pem").read_bytes()
 
 
 def text(*ports: int) -> bytes:
@@ -44,7 +49,7 @@ class GreenletPool:
         worker = Worker(self, len(self.workers), lock_s)
         self.workers.append(worker)
         self.numbers[worker.slot] = 0
-        worker.reloader.join(worker.fleet)
+        worker.reloader.join_workers(worker.peers)
         return worker
 
 
@@ -56,32 +61,22 @@ class Worker:
         self.crew = crew
         self.refuse: Exception | None = None
         self.applied: list[Config] = []
-        self.renewals = 0
-        self.fleet = Generations(
+        self.peers = Generations(
             crew.state,
             lambda number: crew.numbers.update({slot: number}),
             lambda: dict(crew.numbers),
             lambda: {slot: 1000 + slot for slot in crew.numbers},
             lock_s,
         )
-        self.reloader = Reloader(
-            FileSource(crew.file),
-            config.load(crew.file),
-            config.parse,
-            self.prepare,
-            renew=lambda _: self.renew,
-            exact=config.parse,
-        )
-        self.certificate = "same"
+        origin = ConfigOrigin(crew.file, {})
+        self.builder = setup_builder(origin)
+        setup = self.builder.build_setup(config.load(crew.file), None)
+        self.reloader = Reloader(origin, setup, self.build, lambda used: self.applied.append(used.config))
 
-    def prepare(self, new: Config) -> Callable[[], None]:
+    def build(self, new: Config, before: Setup | None, files: Files | None) -> Setup:
         if self.refuse is not None:
             raise self.refuse
-        return lambda: self.applied.append(new)
-
-    def renew(self) -> tuple[str, ...]:
-        self.renewals += 1
-        return ("certfile",) if self.certificate != "same" else ()
+        return self.builder.build_setup(new, before, files)
 
     def reload(self, body: bytes | None = None, **options: object) -> Applied:
         return self.reloader.reload(body, **options)  # type: ignore[arg-type]
@@ -105,7 +100,7 @@ def following(crew: GreenletPool) -> Iterator[GreenletPool]:
 
     def follow(worker: Worker) -> None:
         while not over.wait(0.002):
-            worker.reloader.follow()
+            worker.reloader.follow_newest()
 
     threads = [threading.Thread(target=follow, args=(worker,)) for worker in crew.workers]
     for thread in threads:
@@ -164,9 +159,9 @@ def test_a_reload_by_one_who_has_not_followed_yet_counts_on_from_the_newest(crew
     assert first.reloader.reload(text(2), wait=False).generation == 2
     applied = second.reloader.reload(text(3), wait=False)
     assert (applied.generation, applied.added, applied.removed) == (3, ("localhost-3",), ("localhost-2",))
-    assert first.reloader.follow()
+    assert first.reloader.follow_newest()
     assert first.reloader.generation == 3
-    assert not first.reloader.follow()
+    assert not first.reloader.follow_newest()
 
 
 def test_a_reload_to_what_is_the_newest_changes_nothing_but_brings_the_worker_up_to_date(crew: GreenletPool) -> None:
@@ -209,14 +204,17 @@ def test_of_many_reloads_at_once_at_all_workers_none_is_lost(following: Greenlet
 
 
 def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is_the_same(crew: GreenletPool) -> None:
-    first, second = crew.start(), crew.start()
-    first.certificate = "another"
-    before = second.renewals
+    pem = crew.state.with_name("cert.pem")
+    pem.write_bytes(CERTIFICATE)
+    first = crew.start(json.dumps({"backends": ["http://localhost:1"], "certfile": str(pem)}).encode())
+    second = crew.start()
+    shown = second.reloader.setup.files.certificate
+    pem.write_bytes(CERTIFICATE + b"# another one\n")
     applied = first.reloader.reload(wait=False)
     assert (applied.changed, applied.certificate_renewed, applied.generation) == (False, True, 2)
-    assert second.reloader.follow()
-    assert second.renewals == before + 1
-    assert second.applied == []
+    assert second.reloader.follow_newest()
+    assert second.reloader.setup.files.certificate is not shown
+    assert second.etag == first.etag
 
 
 def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(crew: GreenletPool) -> None:
@@ -224,11 +222,11 @@ def test_what_a_follower_cannot_apply_it_does_not_confirm_and_it_tries_again(cre
     second.refuse = ConfigError([Problem("certfile", "cannot be read")], status=422)
     first.reloader.reload(text(2), wait=False)
     with pytest.raises(ConfigError):
-        second.reloader.follow()
+        second.reloader.follow_newest()
     assert crew.numbers == {0: 2, 1: 1}
     assert second.reloader.generation == 1
     second.refuse = None
-    assert second.reloader.follow()
+    assert second.reloader.follow_newest()
     assert crew.numbers == {0: 2, 1: 2}
 
 

@@ -12,18 +12,16 @@ from smartedge.workers.shared_secret import Secret, shared
 
 
 def test_what_the_environment_says_goes_before_the_file_and_that_before_the_edges_own(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_bytes(b"of the file, sixteen bytes\n")
-    assert Secret(b"given").read(str(file), tmp_path) == b"given"
-    assert Secret(None).read(str(file), tmp_path) == b"of the file, sixteen bytes"
-    assert Secret(None).read(None, tmp_path) == shared(tmp_path)
+    assert Secret(b"given").choose(b"of the file", tmp_path) == b"given"
+    assert Secret(None).choose(b"of the file", tmp_path) == b"of the file"
+    assert Secret(None).choose(None, tmp_path) == shared(tmp_path)
 
 
 def test_one_process_alone_keeps_its_own() -> None:
     one = Secret(None)
-    assert one.read(None, None) == one.read(None, None)
-    assert len(one.read(None, None)) == 32
-    assert one.read(None, None) != Secret(None).read(None, None)
+    assert one.choose(None, None) == one.choose(None, None)
+    assert len(one.choose(None, None)) == 32
+    assert one.choose(None, None) != Secret(None).choose(None, None)
 
 
 def test_only_its_user_can_read_the_file_and_nothing_else_is_left(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Where a worker's configuration comes from: its file, if there is one, with variables and flags laid over what it says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from smartedge.config.model import Config, ConfigError, Problem, parse
+from smartedge.config.problems import Step
+from smartedge.config.sources import Overlay
+from smartedge.discovery.file import FileSource
+
+
+class ConfigOrigin:
+    """One of each worker, owned by its `Edge`; the Reloader reads and replaces the file, the SetupBuilder names values by it.
+
+    path: of the file, None when flags named the backends. overrides: flags, laid over every new configuration too.
+    file: None where there is no path. may_lack: there was no file at the start, and need be none, for flags or variables say
+    what has to be said.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = None if path is None else os.fspath(path)
+        self.file = None if path is None else FileSource(path)
+        self.may_lack = Overlay(env, overrides or {}).hides("backends") and not os.path.exists(path or "")
+        self._name = self.path or "the request body"
+        self._env = env
+        self._overrides = overrides or {}
+
+    def read_text(self) -> bytes | None:
+        """Return what the file says now, None if there is none; raises OSError."""
+        return None if self.file is None else self.file.read()
+
+    def parse_text(self, text: bytes) -> Config:
+        """Make a Config of a text; raises ConfigError."""
+        return parse(text, origin=self._name, env=self._env, overrides=self._overrides)
+
+    def unusable(self, steps: tuple[Step, ...], message: str) -> ConfigError:
+        """Make the error for what is right in itself and can't be used; it names where the value came from."""
+        where = Overlay(self._env, self._overrides).where(steps)
+        return ConfigError([Problem(where, message)], status=422, origin=self._name)

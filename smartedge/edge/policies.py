@@ -1,0 +1,104 @@
+"""What the parts of an edge need of a configuration, each as its own value: worked out at reload, so that no request does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+
+from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
+from smartedge.config.model import Config
+from smartedge.config.values import must_be_secure
+from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
+from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.service import ServicePolicy
+from smartedge.proxy.sticky import Sticky
+from smartedge.proxy.transport import Limits
+from smartedge.server.front import ServerLimits
+
+
+def trust(config: Config) -> IsTrusted:
+    """Work out whose word of the way that a request came is believed."""
+    networks = [ip_network(network) for network in config.trusted_proxies]
+
+    @lru_cache(maxsize=1024)
+    def is_trusted(peer: bytes) -> bool:
+        try:
+            address = ip_address(peer.decode("latin-1"))
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    return is_trusted if networks else None
+
+
+def service_policy(config: Config, affinity: Affinity | None, limiter: ClientLimiter | None) -> ServicePolicy:
+    """Work out how the requests of a service are treated."""
+    return ServicePolicy(
+        retry=config.retry_policy,
+        failures=config.failures,
+        idle_s=config.timeouts.idle_s,
+        tunnel_idle_s=config.timeouts.tunnel_idle_s,
+        queue=config.limits.queue,
+        queue_s=config.limits.queue_s,
+        affinity=affinity,
+        limiter=limiter,
+    )
+
+
+def affinity_of(config: Config, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str]) -> Affinity | None:
+    """Work out what requests are known by; None when nobody asks, and a request's way is shorter.
+
+    secret: what sticky cookies are made with, b"" where there are none. backend_ids: of the backends that they may name.
+    """
+    key_of = sticky = None
+    if config.strategy == ConsistentHash.name or config.strategy not in STRATEGIES:  # the user's own may want a key
+        key_of = key_reader(config.hash.by, is_trusted)
+    if config.sticky.cookie is not None:
+        sticky = sticky_of(config, secret, backend_ids)
+    return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
+
+
+def sticky_of(config: Config, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
+    """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
+    said = config.sticky
+    assert said.cookie is not None
+    assert secret
+    secure = True if said.same_site == "none" or must_be_secure(said.cookie) else said.secure
+    return Sticky(
+        said.cookie,
+        secret,
+        backend_ids,
+        said.max_age_s,
+        said.path or "/",
+        said.domain,
+        said.same_site or "lax",
+        secure,
+    )
+
+
+def backend_limits(config: Config) -> Limits:
+    """Work out what the connections to backends need."""
+    timeouts, limits = config.timeouts, config.limits
+    deadline_s = config.retry_policy.deadline_s
+    return Limits(
+        connect_s=min(timeouts.connect_s, deadline_s),
+        first_byte_s=min(timeouts.first_byte_s, deadline_s),
+        idle_s=timeouts.idle_s,
+        idle_connections=limits.connections_per_backend,
+        answer_head_bytes=limits.answer_head_bytes,
+    )
+
+
+def server_limits(config: Config) -> ServerLimits:
+    """Work out what a client may take."""
+    timeouts, limits = config.timeouts, config.limits
+    return ServerLimits(
+        head_s=timeouts.head_s,
+        keepalive_s=timeouts.keepalive_s,
+        idle_s=timeouts.idle_s,
+        target_bytes=limits.target_bytes,
+        head_bytes=limits.head_bytes,
+        headers=limits.headers,
+        body_bytes=limits.body_bytes,
+    )

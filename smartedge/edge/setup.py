@@ -1,0 +1,183 @@
+"""What a configuration means for one worker, built whole before any of it is in force.
+
+A `Setup` is a frozen value. The `SetupBuilder` makes it of a `Config`, or raises ConfigError and has changed nothing. The `Edge`
+puts it to use by one method, `use_setup`, whether the worker starts, takes its place among others, reloads, or goes on with files
+and addresses that have changed. What was learned (`Learned`), connections and strategies that still fit are taken over from the
+setup before; the objects that live as long as the worker (`Service` with its `Pool`, `Forwarder`) are handed the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from math import inf
+from pathlib import Path
+from socket import gethostname
+from typing import Final
+
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.candidates import Panic
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.outliers import OutlierPolicy
+from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter
+from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
+from smartedge.config import strategy as config_strategy
+from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.edge import policies
+from smartedge.edge.backends import BackendRegistry
+from smartedge.edge.files import Files, read_files
+from smartedge.edge.origin import ConfigOrigin
+from smartedge.observe.accesslog import AccessLog
+from smartedge.proxy.affinity import IsTrusted
+from smartedge.proxy.limiter import ClientLimiter, client_reader
+from smartedge.proxy.outbound import Hop
+from smartedge.proxy.service import ServicePolicy
+from smartedge.server.front import ServerLimits
+from smartedge.workers.membership import Membership, Table
+from smartedge.workers.shared_secret import Secret
+from smartedge.workers.state_dir import StateError
+
+DEFAULT: Final = "default"
+"""The name of the service that `backends` at the top of the configuration makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSetup:
+    """What one service goes on with; part of a `Setup`. bounded_load_ratio: of consistent hashing, inf for no bound."""
+
+    backends: tuple[Backend, ...]
+    strategy: Strategy
+    bounded_load_ratio: float
+    panic: Panic
+    policy: ServicePolicy
+    outliers: OutlierPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A configuration and all that was built of it; one is in use in each worker, held by its Reloader.
+
+    services: by name. access_log: None while nothing is written.
+    """
+
+    config: Config
+    files: Files
+    services: Mapping[str, ServiceSetup]
+    hop: Hop
+    server_limits: ServerLimits
+    access_log: AccessLog | None
+
+
+class SetupBuilder:
+    """Builds each Setup of one worker; owned by its `Edge`, which tells it the membership when there is one.
+
+    Before that nothing is written, no client is held to a rate, and nobody waits for names. edge_row: counts for the limiter.
+    identity: of the edge, which all workers have in common. secret: what sticky cookies are made with. clock: gives seconds.
+    """
+
+    def __init__(
+        self, origin: ConfigOrigin, registry: BackendRegistry, edge_row: Learned, secret: Secret, clock: Callable[[], float]
+    ) -> None:
+        self._origin = origin
+        self._registry = registry
+        self._edge_row = edge_row
+        self._secret = secret
+        self._clock = clock
+        self._membership: Membership | None = None
+        self._clients: Table | None = None
+        self._via = b"smartedge"
+
+    def join_workers(self, membership: Membership, identity: str) -> None:
+        """Build from here on for a worker that has its place in the edge of this identity."""
+        self._membership = membership
+        self._via = own_via(identity)
+
+    def build_setup(self, config: Config, before: Setup | None, files: Files | None = None) -> Setup:
+        """Build all that a configuration means; raises ConfigError with what cannot be used. files: None has them read now."""
+        if files is None:
+            files = read_files(config, self._origin, None if before is None else before.files)
+        is_trusted = policies.trust(config)
+        old = None if before is None else before.services.get(DEFAULT)
+        return Setup(
+            config=config,
+            files=files,
+            services={DEFAULT: self._build_service(config, files, is_trusted, old)},
+            hop=Hop(self._via, is_trusted, config.forwarded_header),
+            server_limits=policies.server_limits(config),
+            access_log=self._open_log(config, before),
+        )
+
+    def _build_service(self, config: Config, files: Files, is_trusted: IsTrusted, before: ServiceSetup | None) -> ServiceSetup:
+        backends = self._registry.build_backends(config, files, () if before is None else before.backends)
+        secret = self._choose_secret(config, files) if config.sticky.cookie is not None else b""
+        affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends])
+        strategy = self._make_strategy(config, None if before is None else before.strategy)
+        limiter = self._make_limiter(config, is_trusted)
+        self._registry.claim_rows(backends)
+        return ServiceSetup(
+            backends,
+            strategy,
+            config.hash.bounded_load_ratio or inf,
+            config.panic,
+            policies.service_policy(config, affinity, limiter),
+            config.outlier_policy,
+        )
+
+    def _make_strategy(self, config: Config, current: Strategy | None) -> Strategy:
+        """Return the strategy that a configuration asks for: the current one, if it is that.
+
+        A user's class is not imported again: its code is that of the process's start.
+        """
+        if current is not None and current.name == config.strategy:
+            return current
+        try:
+            return config_strategy.make(config.strategy, config.hash.bounded_load_ratio, self._clock)
+        except ValueError as error:
+            raise ConfigError([Problem("strategy", str(error))], status=422) from error
+
+    def _make_limiter(self, config: Config, is_trusted: IsTrusted) -> ClientLimiter | None:
+        """Make what keeps clients to their rate, with what is known of them from before."""
+        policy = config.rate_policy
+        if policy is None or self._membership is None:
+            return None
+        try:
+            if self._clients is None:
+                self._clients = self._membership.table("clients", TABLE_CELLS)
+        except StateError as error:
+            raise self._origin.unusable(("rate_limit",), str(error)) from error
+        limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
+        return ClientLimiter(limiter, client_reader(config.rate_limit.by, is_trusted), self._edge_row)
+
+    def _choose_secret(self, config: Config, files: Files) -> bytes:
+        path = config.sticky.secret_file
+        try:
+            return self._secret.choose(None if path is None else files.secret_in(path), self._state_path())
+        except OSError as error:
+            raise self._origin.unusable(("sticky",), f"has no secret: {error}") from error
+
+    def _state_path(self) -> Path | None:
+        state = None if self._membership is None else self._membership.state
+        return None if state is None else state.path
+
+    def _open_log(self, config: Config, before: Setup | None) -> AccessLog | None:
+        target = config.access_log
+        if not target or self._membership is None:
+            return None
+        if before is not None and before.access_log is not None and before.config.access_log == target:
+            return before.access_log
+        try:
+            return AccessLog(target)
+        except OSError as error:
+            raise self._origin.unusable(("access_log",), f"{target} cannot be written: {error.strerror}") from error
+
+
+def follow_bound(strategy: Strategy, bounded_load_ratio: float) -> None:
+    """Let a strategy that goes on follow its other setting."""
+    if isinstance(strategy, ConsistentHash):
+        strategy.bounded_load_ratio = bounded_load_ratio
+
+
+def own_via(identity: str) -> bytes:
+    """Make what the edge calls itself in Via: all workers the same, and no other edge; a comment as in RFC 9110 section 7.6.3."""
+    return b"smartedge (%b)" % sha256(f"{gethostname()} {identity}".encode()).hexdigest()[:8].encode()

@@ -1,0 +1,125 @@
+"""What a configuration means, as a value: built whole or not at all, and taking over from the one before what still fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from math import inf
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
+from smartedge.config.model import ConfigError
+from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.setup import DEFAULT, ServiceSetup, Setup, follow_bound, own_via
+from tests.house import setup_builder
+
+
+class Broken:
+    """A strategy that is made only so often."""
+
+    left = 0
+
+    def __init__(self) -> None:
+        if Broken.left == 0:
+            raise RuntimeError("no more")
+        Broken.left -= 1
+
+    def pick(self, candidates: Any, now: float, rng: Random, key: bytes) -> Any:
+        return None
+
+
+class Builder:
+    """Builds one setup after another of one worker, which has no place among others."""
+
+    def __init__(self) -> None:
+        self.origin = ConfigOrigin(None, {})
+        self.builder = setup_builder(self.origin)
+        self.setup: Setup | None = None
+
+    def build(self, **keys: Any) -> Setup:
+        document = {"backends": ["http://localhost:8081", "http://localhost:8082"], **keys}
+        self.setup = self.builder.build_setup(self.origin.parse_text(json.dumps(document).encode()), self.setup)
+        return self.setup
+
+    def service(self, **keys: Any) -> ServiceSetup:
+        return self.build(**keys).services[DEFAULT]
+
+
+def test_it_is_all_there_and_does_not_change() -> None:
+    setup = Builder().build(limits={"queue": 7, "headers": 99}, forwarded_header=True, trusted_proxies=["10.0.0.0/8"])
+    service = setup.services[DEFAULT]
+    assert [backend.id for backend in service.backends] == ["localhost-8081", "localhost-8082"]
+    assert (service.panic, service.policy.queue, service.policy.limiter) == ("all", 7, None)
+    assert (setup.server_limits.headers, setup.hop.forwarded_header, setup.access_log) == (99, True, None)
+    assert setup.hop.is_trusted is not None
+    assert (setup.hop.is_trusted(b"10.1.2.3"), setup.hop.is_trusted(b"11.1.2.3"), setup.hop.is_trusted(b"unix")) == (
+        True,
+        False,
+        False,
+    )
+    with pytest.raises(FrozenInstanceError):
+        setup.hop = setup.hop  # type: ignore[misc]
+
+
+def test_a_backend_that_is_the_same_keeps_its_connections_and_one_that_is_not_gets_others() -> None:
+    builder = Builder()
+    first = builder.service().backends
+    second = builder.service(backends=["http://localhost:8082", "http://localhost:8083"], strategy="ewma").backends
+    assert second[0].transport is first[1].transport
+    third = builder.service(backends=["http://localhost:8082"], timeouts={"idle_s": 7}).backends
+    assert third[0].transport is not first[1].transport
+
+
+def test_what_cannot_be_used_is_named_and_nothing_is_built(tmp_path: Path) -> None:
+    builder = Builder()
+    builder.build()
+    before = builder.setup
+    pem = tmp_path / "a.pem"
+    pem.write_bytes(b"no PEM")
+    with pytest.raises(ConfigError, match=r"backends\[0\]\.tls: cannot be used"):
+        builder.build(backends=[{"url": "https://a", "tls": {"ca_file": str(pem)}}])
+    assert builder.setup is before
+
+
+def test_requests_are_known_by_something_only_where_somebody_asks() -> None:
+    assert Builder().service().policy.affinity is None
+    assert Builder().service(strategy="consistent_hash").policy.affinity is not None
+    assert Builder().service(sticky={"cookie": "S"}).policy.affinity is not None
+
+
+# ---- the strategy ----
+
+
+def test_a_strategy_goes_on_until_the_configuration_names_another() -> None:
+    builder = Builder()
+    first = builder.service().strategy
+    assert isinstance(first, Adaptive)
+    assert builder.service(panic="fail").strategy is first
+    assert isinstance(builder.service(strategy="least_requests").strategy, LeastRequests)
+
+
+def test_a_changed_bound_is_followed_by_the_one_in_use() -> None:
+    builder = Builder()
+    used = builder.service(strategy="consistent_hash").strategy
+    again = builder.service(strategy="consistent_hash", hash={"bounded_load_ratio": None})
+    assert again.strategy is used
+    follow_bound(used, again.bounded_load_ratio)
+    assert isinstance(used, ConsistentHash)
+    assert used.bounded_load_ratio == inf
+
+
+def test_a_class_that_can_be_made_no_more_refuses_the_configuration() -> None:
+    Broken.left = 1  # one is made to see whether it can be
+    with pytest.raises(ConfigError) as caught:
+        Builder().build(strategy="tests.edge.test_setup:Broken")
+    assert caught.value.problems[0].path == "strategy"
+    assert "RuntimeError: no more" in caught.value.problems[0].message
+
+
+def test_all_workers_of_an_edge_have_one_name_and_no_other_edge_has_it() -> None:
+    assert own_via("one") == own_via("one") != own_via("another")
+    assert own_via("one").startswith(b"smartedge (")

@@ -1,0 +1,68 @@
+"""What shows of a service over time, and is said, counted or acted upon once a second."""
+
+from __future__ import annotations
+
+import json
+import logging
+from random import Random
+from typing import Any
+
+import pytest
+
+from smartedge.balancer.cells import OBSERVED, OK, STRATEGY_FALLBACKS, latency_cell
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.pool import Pool
+from smartedge.balancer.strategies.guard import Guarded
+from smartedge.balancer.strategies.menu import Adaptive
+from smartedge.config.model import parse
+from smartedge.edge.watch import Watch
+from tests.house import backends
+
+
+class Lost:
+    """A strategy that never picks."""
+
+    def pick(self, candidates: Any, now: float, rng: Random, key: bytes) -> Any:
+        return None
+
+
+def pool(strategy: Any = None) -> Pool:
+    return Pool(backends(1, 1, 1), strategy or Adaptive(), Random(1))
+
+
+def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    row, strategy = Learned(), Guarded(Lost(), "tests:Lost", lambda: 0.0)
+    watch = Watch(pool(strategy), row)
+    with caplog.at_level(logging.WARNING, "smartedge"):
+        for second in (100.0, 101.0, 159.0, 161.0):
+            for _ in range(3):
+                strategy.pick(backends(1, 1), second, Random(1), b"")
+            watch.log_strategy_troubles(second)
+    assert row.cells[STRATEGY_FALLBACKS] == 12
+    assert [record.message for record in caplog.records] == [
+        "strategy failed: tests:Lost: pick returned None, which is none of the candidates (3 picks by round robin)"
+    ] * 2
+
+
+def test_a_strategy_of_ours_has_no_troubles() -> None:
+    row = Learned()
+    Watch(pool(), row).log_strategy_troubles(100.0)
+    assert row.cells[STRATEGY_FALLBACKS] == 0
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_an_outlier_is_ejected_or_said_and_counted(observe: bool, caplog: pytest.LogCaptureFixture) -> None:
+    outliers = {"latency_factor": 3, "min_requests": 10, "observe": observe}
+    policy = parse(json.dumps({"backends": ["http://a"], "outliers": outliers})).outlier_policy
+    watched = pool()
+    watch = Watch(watched, Learned())
+    watch.look(policy, 100.0, capped=False)
+    for backend, latency_s in zip(watched.backends, (0.010, 0.011, 0.5), strict=True):
+        backend.learned.add(latency_cell(latency_s), 20)
+        backend.learned.add(OK, 20)
+    with caplog.at_level(logging.WARNING, "smartedge"):
+        watch.look(policy, 110.0, capped=False)
+    slow = watched.backends[2].learned
+    assert slow.breaker.state == ("closed" if observe else "open")
+    assert slow.cells[OBSERVED] == observe
+    assert caplog.messages[0].startswith("backend would be ejected as an outlier: c " if observe else "backend ejected: c ")
