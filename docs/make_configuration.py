@@ -21,6 +21,19 @@ SECTIONS = (
     # schema, title, what stands before the table
     ("BackendConfig", "backends[]", "An entry is a URL, or an object with these keys."),
     ("TlsConfig", "backends[].tls", "How the edge speaks TLS to this backend; its URL begins with `https://`."),
+    ("RouteConfig", "routes[]", "[Routes](routes.md): which requests, where to, and what happens on the way."),
+    ("RedirectConfig", "routes[].redirect", "Where clients are sent; what is not said stays, the query always does."),
+    ("RespondConfig", "routes[].respond", "An answer of the edge's own, such as a page about maintenance."),
+    ("RewriteConfig", "routes[].rewrite", "Which path a backend sees; a text is short for one of these."),
+    ("RouteTimeoutsConfig", "routes[].timeouts", "What differs from `timeouts`; null does not."),
+    ("RouteRetryConfig", "routes[].retry", "What differs from `retry`; null does not."),
+    ("BasicAuthConfig", "routes[].basic_auth", "A user name and a password are asked for (RFC 7617)."),
+    (
+        "ForwardAuthConfig",
+        "routes[].forward_auth",
+        "Somebody else is asked: 2xx lets the request go on, any other answer is the client's.",
+    ),
+    ("MirrorConfig", "routes[].mirror", "A copy of requests goes to another service, and its answer is thrown away."),
     ("HashConfig", "hash", "What `consistent_hash`, or a [strategy of your own](strategies.md), knows a request by."),
     ("StickyConfig", "sticky", "[Sticky sessions](strategies.md#sticky-sessions): a client stays with its backend."),
     ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),
@@ -91,7 +104,7 @@ def default(field: dict[str, Any], *, needed: bool) -> str:
     if isinstance(value, dict):
         return "see there" if value else "`{}`"
     if value == "":
-        return "made from the URL"
+        return "made of host and path"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return f"`{json.dumps(value)}`"

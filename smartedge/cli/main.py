@@ -13,6 +13,7 @@ from smartedge import __version__
 from smartedge.cli.check import check
 from smartedge.cli.errors import Stop
 from smartedge.cli.operate import COMMANDS
+from smartedge.cli.route import route
 from smartedge.cli.simulate import simulate
 from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
 from smartedge.config.values import escaped
@@ -82,7 +83,7 @@ def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | No
     return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
 
 
-for command in (check, *COMMANDS, simulate):
+for command in (check, route, *COMMANDS, simulate):
     program.add_command(command)
 
 

@@ -36,6 +36,8 @@ from smartedge.config import strategy as config_strategy
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, HealthConfig
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
+from smartedge.config.routes import RouteConfig, with_ids
+from smartedge.config.routes import problems as route_problems
 from smartedge.config.section import File, Grace, Listed, Section
 from smartedge.config.sections import (
     BreakerConfig,
@@ -77,6 +79,9 @@ def _workers(value: object) -> int | str:
     raise ValueError(f'must be a whole number from 1 to {MAX_WORKERS}, or "auto", not {values.shown(value)}')
 
 
+SERVICE = "default"
+"""The name of the service that `backends` makes."""
+
 MAX_WORKERS = 64
 """As many as there are slots (workers/state_dir.py)."""
 
@@ -96,6 +101,8 @@ class Config(Section):
 
     backends: Annotated[tuple[Entry, ...], Listed]
     """The servers that requests are shared out to: URLs, or objects."""
+    routes: Annotated[tuple[RouteConfig, ...], Listed, AfterValidator(with_ids)] = ()
+    """Which requests go where, and what happens to them on the way; without any, all go to the backends."""
     strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
     """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
     own, `package.module:Class`."""
@@ -219,8 +226,7 @@ class Config(Section):
     @property
     def rate_policy(self) -> RatePolicy | None:
         """How often a client may ask, as the balancer's own value; None for as often as it likes."""
-        limit = self.rate_limit
-        return None if limit.per_s is None else RatePolicy(limit.per_s, limit.burst or max(1, int(limit.per_s)))
+        return self.rate_limit.policy
 
     @property
     def outlier_policy(self) -> OutlierPolicy:
@@ -287,6 +293,7 @@ def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: 
     except ValidationError as error:
         found += explain(error.errors(include_url=False), Config, document)
     found += _duplicates(document)
+    found += route_problems(document.get("routes") if isinstance(document, dict) else None, (SERVICE,))
     if config is None or found:
         problems = [Problem(overlay.where(path), message) for path, message in found]
         raise ConfigError(problems, status=422, origin=origin)

@@ -172,7 +172,7 @@ def _unknown_key(loc: Sequence[Step], model: type[BaseModel]) -> str:
     close = difflib.get_close_matches(key, allowed, n=1) or [
         f"{name}.{key}"
         for name, field in model.model_fields.items()
-        if (section := _model_in(field.annotation)) and key in section.model_fields and name != "backends"
+        if (section := _model_in(field.annotation)) and key in section.model_fields and name not in ("backends", "routes")
     ]
     meant = f'did you mean "{close[0]}"? Allowed' if close else "allowed"
     return f"is an unknown key; {meant}: {', '.join(allowed)}"

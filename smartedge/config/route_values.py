@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -221,6 +222,8 @@ def password_file(text: str) -> str:
         raise ValueError(f"names {shown(text)}, which {error}") from None
     if not any(found):
         raise ValueError(f"names {shown(text)}, which holds no user")
+    if any(user and user[1].startswith("$2") for user in found) and find_spec("bcrypt") is None:
+        raise ValueError(f"names {shown(text)}, which has bcrypt hashes: they need `pip install 'smartedge[auth]'`")
     return text
 
 

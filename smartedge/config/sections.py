@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
 )
 
+from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.config import values
 from smartedge.config.section import Cap, Count, Grace, Listed, Seconds, Section, Size, StatusItem, existing_file
 
@@ -234,6 +235,11 @@ class RateLimitConfig(Section):
     """Requests at once; null is as many as `per_s`, at least 1."""
     by: Annotated[str, AfterValidator(values.rate_by)] = "client"
     """What a client is known by: `client` (its address; of IPv6 the /64), or `header:NAME` (its address, too, without that)."""
+
+    @property
+    def policy(self) -> RatePolicy | None:
+        """The same as the balancer's own value; None for as often as clients like."""
+        return None if self.per_s is None else RatePolicy(self.per_s, self.burst or max(1, int(self.per_s)))
 
     @field_validator("burst")
     @classmethod

@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
-from smartedge.config.model import Config
+from smartedge.config.model import SERVICE, Config
+from smartedge.config.routes import unused_services
 from smartedge.config.sources import misspelled
 from smartedge.edge.access import UNIX_PEERS
 from smartedge.edge.peer_owner import owned_by_us
+from smartedge.edge.route_answer import warnings
+from smartedge.edge.routes import plain_table
 from smartedge.http.request import Request
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
         found.append(f"admin_allow: holds trusted_proxies, whose clients could administer through them; {_REMEDY}")
     if not any(backend.weight and backend.state == "enabled" for backend in config.backends):
         found.append("no backend takes new requests, as each has weight 0 or is not enabled: clients get 503")
-    return found
+    return found + warnings(plain_table(config.routes), unused_services(config.routes, (SERVICE,)))
 
 
 def say(found: list[str]) -> None:

@@ -47,6 +47,8 @@ from smartedge.process.admin_door import AdminDoor
 from smartedge.process.whereabouts import where_it_is, write_down
 from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder
+from smartedge.proxy.mirror import Mirror
+from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.upgrade import exchange_for
 from smartedge.workers.identity import edge_identity
@@ -112,6 +114,7 @@ class Edge:
         self.forwarder = Forwarder(self.services[DEFAULT], setup.hop, self.edge_row, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
+        self._mirror = Mirror(self.forwarder)
         self._housekeeping = Housekeeping(self._tidy)
         self._telling = Housekeeping(self._tell, TELL_S)
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
@@ -263,6 +266,7 @@ class Edge:
         self.request_log.write_to(setup.access_log)
         self.decisions.apply(setup.config.explain.sample_ratio)
         self.forwarder.hop = setup.hop
+        self.forwarder.router = self._make_router(setup) if setup.routes else None
         self.forwarder.log = self.request_log.exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)
         for name, one in setup.services.items():
@@ -273,6 +277,9 @@ class Edge:
             follow_bound(pool.strategy, one.bounded_load_ratio)
             self.registry.let_go(before, one.backends, now + setup.config.drain_s)
         self._health.wake()
+
+    def _make_router(self, setup: Setup) -> Router:
+        return Router(setup.routes, self.services, self._rng, self._client_of, setup.hop.is_trusted, self._mirror)
 
     def _make_service(self, name: str, setup: ServiceSetup) -> Service:
         pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, self.edge_row)

@@ -29,11 +29,11 @@ CERTFILE: Final = "certfile"
 """The key of the certificate that clients are shown."""
 
 Source = TlsSpec | None | str | tuple[str, str]
-"""What a file, or several together, are for: CERTIFICATE, the TLS settings of a backend, or a secret of that path."""
+"""What a file, or several together, are for: CERTIFICATE, the TLS settings of a backend, or the content of that path."""
 
 
 class Held(NamedTuple):
-    """What the files of one key hold. key: `backends[0].tls`. digest: of the files. value: TLS settings, or a secret."""
+    """What the files of one key hold. key: `backends[0].tls`. digest: of the files. value: TLS settings, or the content."""
 
     key: str
     digest: bytes
@@ -42,7 +42,7 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Certificates, keys, authorities and secrets as they were read; part of a `Setup`. stamps: see `file_stamps`."""
+    """What stands in all the files, as it was read; part of a `Setup`. stamps: see `file_stamps`."""
 
     held: Mapping[Source, Held]
     stamps: Mapping[str, object]
@@ -53,10 +53,10 @@ class Files:
         held = self.held.get(CERTIFICATE)
         return None if held is None else held.value
 
-    def secret_in(self, path: str) -> bytes:
-        """Give the secret that a file holds."""
-        secret: bytes = self.held["secret", path].value
-        return secret
+    def content_of(self, path: str) -> bytes:
+        """Give what a file holds, of a secret, users or a page, without the white space around it."""
+        content: bytes = self.held["content", path].value
+        return content
 
     def context_for(self, tls: TlsSpec | None) -> Any:
         """Give the TLS settings towards a backend; those of one that has gone are made anew. Raises OSError, ValueError."""
@@ -93,7 +93,7 @@ def read_files(config: Config, origin: ConfigOrigin, before: Files | None, *, ke
 
 def file_stamps(config: Config) -> dict[str, object]:
     """Give what tells each file from its successor, by its path."""
-    paths = {config.certfile, config.keyfile, config.sticky.secret_file}
+    paths = {config.certfile, config.keyfile, *(path for _, path in _plain_files(config))}
     for backend in config.backends:
         if backend.tls is not None:
             paths |= {backend.tls.ca_file, backend.tls.cert_file, backend.tls.key_file}
@@ -113,8 +113,19 @@ def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
         if spec.url.startswith("https:") and spec.tls not in done:
             done.add(spec.tls)
             yield spec.tls, ("backends", index, "tls"), partial(_read_tls, spec.tls)
-    if (path := config.sticky.secret_file) is not None:
-        yield ("secret", path), ("sticky", "secret_file"), partial(_read_secret, path)
+    for steps, path in _plain_files(config):
+        yield ("content", path), steps, partial(_read_content, path)
+
+
+def _plain_files(config: Config) -> Iterator[tuple[tuple[Step, ...], str]]:
+    """Give the files that are kept as they are, each with the key that names it."""
+    if config.sticky.secret_file is not None:
+        yield ("sticky", "secret_file"), config.sticky.secret_file
+    for index, route in enumerate(config.routes):
+        if route.basic_auth is not None:
+            yield ("routes", index, "basic_auth", "file"), route.basic_auth.file
+        for status, path in route.error_pages:
+            yield ("routes", index, "error_pages", str(status)), path
 
 
 def _read_certificate(cert_file: str, key_file: str | None, key: str, old: Held | None) -> Held:
@@ -130,7 +141,7 @@ def _read_tls(tls: TlsSpec | None, key: str, old: Held | None) -> Held:
     return Held(key, digest, backend_context(tls))  # loading the system's authorities takes milliseconds
 
 
-def _read_secret(path: str, key: str, _old: Held | None) -> Held:
+def _read_content(path: str, key: str, _old: Held | None) -> Held:
     return Held(key, _digest(path), Path(path).read_bytes().strip())
 
 

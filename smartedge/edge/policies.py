@@ -100,5 +100,12 @@ def server_limits(config: Config) -> ServerLimits:
         target_bytes=limits.target_bytes,
         head_bytes=limits.head_bytes,
         headers=limits.headers,
-        body_bytes=limits.body_bytes,
+        body_bytes=largest_body(config),
     )
+
+
+def largest_body(config: Config) -> int:
+    """Work out the largest body that any route takes, which is all that the server can know; 0 for no limit."""
+    common = config.limits.body_bytes
+    sizes = [common if route.body_bytes is None else route.body_bytes for route in config.routes] or [common]
+    return 0 if 0 in sizes else max(sizes)

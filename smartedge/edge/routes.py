@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from smartedge.config import values
@@ -33,11 +32,17 @@ LimiterOf = Callable[[RouteConfig], ClientLimiter | None]
 
 
 def build_routes(
-    written: Iterable[RouteConfig], body_bytes: int, is_trusted: IsTrusted, check: Check, limiter_of: LimiterOf
+    written: Iterable[RouteConfig],
+    body_bytes: int,
+    is_trusted: IsTrusted,
+    check: Check,
+    limiter_of: LimiterOf,
+    read: Callable[[str], bytes],
 ) -> tuple[Route, ...]:
-    """Build the routes; raises OSError for a file that cannot be read.
+    """Build the routes.
 
-    body_bytes: the limit of those that have none of their own. check: says whether a password is that of a hash.
+    body_bytes: the limit of those that have none of their own. check: says whether a password is that of a hash. read: gives
+    what a file holds.
     """
     return tuple(
         Route(
@@ -47,22 +52,22 @@ def build_routes(
             key_of=key_reader(route.split_by, is_trusted) if route.split_by else None,
             redirect=_redirect(route),
             respond=_respond(route),
-            guard=_guard(route, is_trusted, check, limiter_of),
+            guard=_guard(route, is_trusted, check, limiter_of, read),
             rewrite=_rewrite(route),
             request_edits=_edits(route.set_headers, route.add_headers, route.remove_headers),
             answer_edits=_edits(route.set_answer_headers, route.add_answer_headers, route.remove_answer_headers),
             policy=_policy(route),
             body_bytes=body_bytes if route.body_bytes is None else route.body_bytes,
-            error_pages=_error_pages(route),
+            error_pages=_error_pages(route, read),
             mirror=(route.mirror.to, route.mirror.ratio) if route.mirror else None,
         )
         for route in written
     )
 
 
-def plain_routes(written: Iterable[RouteConfig], is_trusted: IsTrusted) -> tuple[Route, ...]:
+def plain_table(written: Iterable[RouteConfig], is_trusted: IsTrusted = None) -> RouteTable:
     """Build the routes as far as they say where a request goes, opening no file: for `check` and `route`."""
-    return tuple(
+    routes = (
         Route(
             route.id,
             match_of(route),
@@ -74,16 +79,12 @@ def plain_routes(written: Iterable[RouteConfig], is_trusted: IsTrusted) -> tuple
         )
         for route in written
     )
+    return RouteTable(routes, client_reader(is_trusted))
 
 
 def client_reader(is_trusted: IsTrusted) -> Callable[[Request], bytes]:
     """Return what gives a request's client, the one that trusted proxies tell among them."""
     return lambda request: client_address(request, is_trusted)
-
-
-def table_of(routes: Iterable[Route], is_trusted: IsTrusted) -> RouteTable:
-    """Build the table that finds and explains routes."""
-    return RouteTable(routes, client_reader(is_trusted))
 
 
 def match_of(route: RouteConfig) -> RouteMatch:
@@ -153,25 +154,27 @@ def _policy(route: RouteConfig) -> RoutePolicy | None:
     )
 
 
-def _error_pages(route: RouteConfig) -> ErrorPages | None:
+def _error_pages(route: RouteConfig, read: Callable[[str], bytes]) -> ErrorPages | None:
     closest_last = sorted(route.error_pages, key=lambda page: isinstance(page[0], int))
-    pages = {status: Path(file).read_bytes() for item, file in closest_last for status in values.status_codes([item])}
+    pages = {status: read(file) for item, file in closest_last for status in values.status_codes([item])}
     return ErrorPages(pages) if pages else None
 
 
-def _guard(route: RouteConfig, is_trusted: IsTrusted, check: Check, limiter_of: LimiterOf) -> Guard | None:
+def _guard(
+    route: RouteConfig, is_trusted: IsTrusted, check: Check, limiter_of: LimiterOf, read: Callable[[str], bytes]
+) -> Guard | None:
     guard = Guard(
         _networks(route.allow),
         _networks(route.deny),
         limiter_of(route),
-        _basic_auth(route.basic_auth, check) if route.basic_auth else None,
+        _basic_auth(route.basic_auth, check, read) if route.basic_auth else None,
         _forward_auth(route.forward_auth, is_trusted) if route.forward_auth else None,
     )
     return None if guard == Guard() else guard
 
 
-def _basic_auth(said: BasicAuthConfig, check: Check) -> BasicAuth:
-    return BasicAuth(read_users(Path(said.file).read_text(encoding="utf-8")), said.realm, check)
+def _basic_auth(said: BasicAuthConfig, check: Check, read: Callable[[str], bytes]) -> BasicAuth:
+    return BasicAuth(read_users(read(said.file).decode()), said.realm, check)
 
 
 def _forward_auth(said: ForwardAuthConfig, is_trusted: IsTrusted) -> ForwardAuth:

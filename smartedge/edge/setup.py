@@ -20,18 +20,22 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierPolicy
-from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter
+from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.routes import RouteConfig
 from smartedge.edge import policies
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.routes import build_routes
 from smartedge.observe.accesslog import AccessLog
 from smartedge.proxy.affinity import IsTrusted
+from smartedge.proxy.basic_auth import InThreads
 from smartedge.proxy.limiter import ClientLimiter, client_reader
 from smartedge.proxy.outbound import Hop
+from smartedge.proxy.route import Route
 from smartedge.proxy.service import ServicePolicy
 from smartedge.server.front import ServerLimits
 from smartedge.workers.membership import Membership, Table
@@ -64,6 +68,7 @@ class Setup:
     config: Config
     files: Files
     services: Mapping[str, ServiceSetup]
+    routes: tuple[Route, ...]
     hop: Hop
     server_limits: ServerLimits
     access_log: AccessLog | None
@@ -87,6 +92,7 @@ class SetupBuilder:
         self._membership: Membership | None = None
         self._clients: Table | None = None
         self._via = b"smartedge"
+        self._passwords = InThreads()
 
     def join_workers(self, membership: Membership, identity: str) -> None:
         """Build from here on for a worker that has its place in the edge of this identity."""
@@ -103,6 +109,7 @@ class SetupBuilder:
             config=config,
             files=files,
             services={DEFAULT: self._build_service(config, files, is_trusted, old)},
+            routes=self._build_routes(config, files, is_trusted),
             hop=Hop(self._via, is_trusted, config.forwarded_header),
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
@@ -113,7 +120,7 @@ class SetupBuilder:
         secret = self._choose_secret(config, files) if config.sticky.cookie is not None else b""
         affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends])
         strategy = self._make_strategy(config, None if before is None else before.strategy)
-        limiter = self._make_limiter(config, is_trusted)
+        limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted)
         self._registry.claim_rows(backends)
         return ServiceSetup(
             backends,
@@ -123,6 +130,15 @@ class SetupBuilder:
             policies.service_policy(config, affinity, limiter),
             config.outlier_policy,
         )
+
+    def _build_routes(self, config: Config, files: Files, is_trusted: IsTrusted) -> tuple[Route, ...]:
+        def limiter_of(route: RouteConfig) -> ClientLimiter | None:
+            said = route.rate_limit
+            if said is None:
+                return None
+            return self._make_limiter(said.policy, said.by, is_trusted, apart=route.id.encode() + b" ")
+
+        return build_routes(config.routes, config.limits.body_bytes, is_trusted, self._passwords, limiter_of, files.content_of)
 
     def _make_strategy(self, config: Config, current: Strategy | None) -> Strategy:
         """Return the strategy that a configuration asks for: the current one, if it is that.
@@ -136,9 +152,10 @@ class SetupBuilder:
         except ValueError as error:
             raise ConfigError([Problem("strategy", str(error))], status=422) from error
 
-    def _make_limiter(self, config: Config, is_trusted: IsTrusted) -> ClientLimiter | None:
-        """Make what keeps clients to their rate, with what is known of them from before."""
-        policy = config.rate_policy
+    def _make_limiter(
+        self, policy: RatePolicy | None, by: str, is_trusted: IsTrusted, apart: bytes = b""
+    ) -> ClientLimiter | None:
+        """Make what keeps clients to their rate, with what is known of them from before. apart: counts them by themselves."""
         if policy is None or self._membership is None:
             return None
         try:
@@ -147,12 +164,13 @@ class SetupBuilder:
         except StateError as error:
             raise self._origin.unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
-        return ClientLimiter(limiter, client_reader(config.rate_limit.by, is_trusted), self._edge_row)
+        client_of = client_reader(by, is_trusted)
+        return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, self._edge_row)
 
     def _choose_secret(self, config: Config, files: Files) -> bytes:
         path = config.sticky.secret_file
         try:
-            return self._secret.choose(None if path is None else files.secret_in(path), self._state_path())
+            return self._secret.choose(None if path is None else files.content_of(path), self._state_path())
         except OSError as error:
             raise self._origin.unusable(("sticky",), f"has no secret: {error}") from error
 

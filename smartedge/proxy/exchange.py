@@ -40,6 +40,11 @@ class Exchange(Attempts):
     _handler: Any = None
     _client: ForeignClient | None = None
 
+    @property
+    def routed_to(self) -> str | None:
+        """The name of the service that the route chose, None where the edge itself answers or there are no routes."""
+        return self.service.name if self.route is not None and self.route.to is not None else None
+
     # ---- to the client ----
 
     def answer_here(self, own_answer: OwnAnswer) -> None:

@@ -13,6 +13,7 @@ from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import BackendSpec, TlsSpec
 from smartedge.config.model import Config, ConfigError, json_schema, load, parse
+from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
 
 ROOT = Path(__file__).parents[2]
 A, B = "http://a:1", "http://b:2"
@@ -38,6 +39,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
                 "state": "enabled",
             }
         ],
+        "routes": [],
         "strategy": "adaptive",
         "hash": {"by": "client", "bounded_load_ratio": 1.25},
         "sticky": {
@@ -290,17 +292,20 @@ def models(model: type[BaseModel]) -> set[type[BaseModel]]:
     return found
 
 
+ALSO_NEEDED = {(BasicAuthConfig, "file"), (ForwardAuthConfig, "url"), (MirrorConfig, "to")}
+
+
 @pytest.mark.parametrize("model", sorted(models(Config), key=lambda model: model.__name__))
 def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_default(
     model: type[BaseModel],
 ) -> None:
     for name, field in model.model_fields.items():
         assert field.description, name
-        assert field.is_required() == (name in ("backends", "url")), name
+        assert field.is_required() == (name in ("backends", "url") or (model, name) in ALSO_NEEDED), name
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 14
+    assert len(models(Config)) == 23
 
 
 def test_the_schema_knows_both_ways_to_write_a_backend() -> None:

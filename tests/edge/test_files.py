@@ -165,7 +165,7 @@ def test_another_secret_of_sticky_cookies_is_told(tmp_path: Path) -> None:
     assert one.read() == ()
     replace(secret, b"another secret of 16 bytes\n")
     assert one.read() == ("sticky.secret_file",)
-    assert one.files.secret_in(str(secret)) == b"another secret of 16 bytes"
+    assert one.files.content_of(str(secret)) == b"another secret of 16 bytes"
 
 
 def test_a_start_with_a_broken_file_names_its_key(pem: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.edge.route_answer import answer, made_request, warnings
-from smartedge.edge.routes import plain_routes, table_of
+from smartedge.edge.routes import plain_table
 from smartedge.proxy.routes import RouteTable
 
 
 def table(*routes: dict[str, Any]) -> RouteTable:
-    return table_of(plain_routes(with_ids(tuple(RouteConfig.model_validate(route) for route in routes)), None), None)
+    return plain_table(with_ids(tuple(RouteConfig.model_validate(route) for route in routes)))
 
 
 SHOP = table(

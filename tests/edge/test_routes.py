@@ -14,12 +14,17 @@ from smartedge.proxy.header_edits import EditValues
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.route import Route
 
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 VALUES = EditValues(b"h", b"c", b"i", b"s")
 
 
 def built(body_bytes: int = 0, limiter: Any = None, **written: Any) -> Route:
     config = with_ids((RouteConfig.model_validate(json.loads(json.dumps({"to": "web"} | written))),))
-    (route,) = build_routes(config, body_bytes, None, lambda password, stored: password == stored, lambda route: limiter)
+    (route,) = build_routes(config, body_bytes, None, lambda password, stored: password == stored, lambda route: limiter, read)
     return route
 
 
