@@ -121,9 +121,8 @@ def main() -> None:
     server.update_environ()
 
     def run(count: int) -> float:
-        handler = EdgeHandler.__new__(EdgeHandler)
-        handler.__init__(FakeSocket(), ("127.0.0.1", 1), server)
-        handler.wire = FakeWire(REQUEST, count)
+        handler = EdgeHandler(FakeSocket(), ("127.0.0.1", 1), server.front)
+        handler.incoming.wire = FakeWire(REQUEST, count)
         started = perf_counter()
         try:
             handler.handle()

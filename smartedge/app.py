@@ -27,7 +27,7 @@ from smartedge.process.admin_door import AdminDoor
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, Refusal
 from smartedge.proxy.tunnel import can_take_over
-from smartedge.server.front import ServerLimits
+from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import complete_environ, from_environ
 from smartedge.workers.process import when_serving
 
@@ -47,12 +47,16 @@ class AnyPath(BaseConverter):
 class SmartEdge(flask.Flask):
     """The app; `edge` holds all that it runs."""
 
-    takes_lean_environ = True
-    """Tells our own server that environ may be completed later (server/wsgi.py: `complete_environ`)."""
-
     def __init__(self, edge: Edge) -> None:
         super().__init__("smartedge", static_folder=None, template_folder=None)
         self.edge = edge
+        self.server_hooks = AppHooks(
+            limits=lambda: edge.server_limits,
+            next_request_id=edge.ids.next,
+            on_refused=edge.on_refused,
+            on_stopping=edge.on_stopping,
+            takes_lean_environ=True,
+        )
         self._is_plain: bool | None = None
         self.url_map.converters["anypath"] = AnyPath
         self.url_map.merge_slashes = False
@@ -61,27 +65,6 @@ class SmartEdge(flask.Flask):
             self.url_map.add(Rule("/<anypath:path>", endpoint=CATCH_ALL, methods=None, websocket=websocket))
             self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
         self.view_functions[CATCH_ALL] = self.forward_view
-
-    # ---- what our server asks of its app ----
-
-    @property
-    def server_limits(self) -> ServerLimits:
-        """What a client may take."""
-        return self.edge.server_limits
-
-    def next_request_id(self) -> str:
-        """Make a request id."""
-        return self.edge.ids.next()
-
-    def on_refused(self, peer: bytes, error: ClientError, request_id: str) -> None:
-        """Take note of a request that never came here."""
-        self.edge.on_refused(peer, error, request_id)
-
-    def on_stopping(self) -> None:
-        """Take note that no more connections are accepted."""
-        self.edge.on_stopping()
-
-    # ---- requests ----
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request; a middleware around `wsgi_app` gets a complete environ."""
@@ -96,12 +79,12 @@ class SmartEdge(flask.Flask):
         request: Request | None = environ.get(REQUEST)
         if request is None:
             try:
-                request = environ[REQUEST] = from_environ(environ, start_response, self.server_limits.body_bytes)
+                request = environ[REQUEST] = from_environ(environ, start_response, self.edge.server_limits.body_bytes)
                 if request.fields.upgrade is not None and not can_take_over(environ):
                     request.fields = request.fields.without_upgrade()
             except ClientError as error:
-                request_id = self.next_request_id()
-                self.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)
+                request_id = self.edge.ids.next()
+                self.edge.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)
                 status, fields, body = problem.answer(error, request_id)
                 start_response(f"{status} {problem.reason(status)}", fields)
                 return Refusal(body, ForeignClient(environ, start_response))
@@ -131,8 +114,7 @@ class SmartEdge(flask.Flask):
         With an admin listener of its own, the traffic port has no reserved paths and the admin port no others.
         """
         if self.edge.admin_apart:
-            handler = environ.get(HANDLER)
-            return ADMIN in (environ if handler is None else handler.server.environ)
+            return ADMIN in environ or (HANDLER in environ and environ[HANDLER].is_for_admin)
         target = request.target
         if not target.startswith(_PERHAPS_RESERVED):
             return False

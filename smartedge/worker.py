@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import raise_limit
-from smartedge.server.handler import EdgeHandler
+from smartedge.server.front import hooks_of
 from smartedge.server.server import EdgeServer
 
 
@@ -17,7 +17,6 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker with `EdgeServer` in place of gunicorn's own parser and loop."""
 
     server_class = EdgeServer
-    wsgi_handler = EdgeHandler
     wsgi: Any
 
     def load_wsgi(self) -> None:
@@ -34,16 +33,16 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
 
 
 class Counted:
-    """An app that says when it has been called so often; for the rest it is the app. (gunicorn counts in its own loop.)"""
+    """An app that says when it has been called so often; made by `EdgeWorker`, called by its server as the app would be.
+
+    gunicorn counts requests in its own loop, which we do not use.
+    """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], most: int, on_enough: Callable[[], None]) -> None:
         self._app = app
         self._left = most
         self._on_enough = on_enough
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what the app has: our server asks it for limits and tells it of refused requests."""
-        return getattr(self._app, name)
+        self.server_hooks = hooks_of(app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, and count it."""

@@ -12,7 +12,7 @@ import gevent.socket
 from gevent.server import StreamServer
 
 from smartedge.http.wire import Wire
-from smartedge.server.front import ServerLimits
+from smartedge.server.front import AppHooks, ServerLimits
 from smartedge.server.server import EdgeServer
 
 
@@ -83,8 +83,8 @@ class App:
 
     def __init__(self, view: Callable[..., Any], *, lean: bool = False, limits: ServerLimits | None = None) -> None:
         self.view = view
-        self.takes_lean_environ = lean
-        self.server_limits = limits
+        found = limits or ServerLimits()
+        self.server_hooks = AppHooks(limits=lambda: found, on_refused=self.on_refused, takes_lean_environ=lean)
         self.refused: list[Any] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:

@@ -136,10 +136,8 @@ CIRCLES_FOR_TYPES = {
             "service",
         ]
     ),
-    frozenset({"server.body", "server.reader"}),
-    frozenset({"server.handler", "server.server"}),
 }
-"""To be untied: the exchange and what stands around it, the server and its handler, the reader and its bodies."""
+"""To be untied: the exchange and what stands around it."""
 
 
 def circles(*, for_types: bool) -> set[frozenset[str]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from smartedge.server.front import AppHooks
 from smartedge.worker import Counted
 
 
@@ -9,15 +10,14 @@ def test_an_app_that_is_counted_says_when_it_is_enough_and_is_the_app_for_the_re
     """Regression: EdgeWorker did not mind `--max-requests`."""
 
     class App:
-        takes_lean_environ = True
+        server_hooks = AppHooks(takes_lean_environ=True)
 
         def __call__(self, environ: dict[str, Any], start_response: object) -> list[bytes]:
             return [environ["body"]]
 
     enough: list[bool] = []
     counted = Counted(App(), 3, lambda: enough.append(True))
-    assert counted.takes_lean_environ
-    assert getattr(counted, "nothing_like_it", None) is None
+    assert counted.server_hooks is App.server_hooks
     for number in range(5):
         assert counted({"body": b"%d" % number}, None) == [b"%d" % number]
         assert len(enough) == (number >= 2)

@@ -37,7 +37,7 @@ class Exchange(Attempts):
     finished = False
     _closed = False
     _head_sent = False
-    _handler: Any = None
+    _writer: Any = None
     _client: ForeignClient | None = None
 
     @property
@@ -60,8 +60,9 @@ class Exchange(Attempts):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
-        handler = self._handler = environ.get(HANDLER)
-        direct = getattr(start_response, "__self__", None) is handler  # no middleware wants the head
+        handler = environ.get(HANDLER)
+        writer = self._writer = None if handler is None else handler.writer
+        direct = getattr(start_response, "__self__", None) is writer  # no middleware wants the head
         answer = self.answer
         if answer is None:
             assert self.own_answer is not None
@@ -69,27 +70,27 @@ class Exchange(Attempts):
             if self.is_for_nobody:
                 self.close()
                 assert self.error is not None
-                raise self.error if handler is not None else ConnectionResetError(errno.ECONNRESET, self.error.detail)
+                raise self.error if writer is not None else ConnectionResetError(errno.ECONNRESET, self.error.detail)
             start_response(f"{status} {problem.reason(status)}", own_fields)
-        elif handler is not None and direct:
+        elif writer is not None and direct:
             length, block = self._framed(answer)
-            handler.begin(answer.status_code, answer.status_line, block, length, answer.fields.dated)
+            writer.begin_answer(answer.status_code, answer.status_line, block, length, answer.fields.dated)
             if answer.complete:
                 # It is all here: one send, without going round the server's loop.
                 body = answer.read()
                 self.bytes_out = len(body)
                 if answer.trailers:
-                    handler.trailers = answer.trailers
+                    writer.trailers = answer.trailers
                 if body:
                     try:
-                        handler.write(body)
+                        writer.write(body)
                     except BaseException:
                         self.close()  # The server does not know us yet.
                         raise
                 self.finished = True
         else:
             start_response(self.status_line(answer), self.pairs(answer))
-        if handler is None:
+        if writer is None:
             self.belongs_to(ForeignClient(environ, start_response))
         return self
 
@@ -108,7 +109,7 @@ class Exchange(Attempts):
         added = answer.via if self.affinity is None else self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
             return None, without_length(fields.block) + added
-        if fields.announces and (self.request.version == 10 or self._handler is None):
+        if fields.announces and (self.request.version == 10 or self._writer is None):
             return fields.content_length, fields.without_trailer() + added
         return fields.content_length, fields.block + added
 
@@ -172,8 +173,8 @@ class Exchange(Attempts):
             raise
         if not piece:
             self.finished = True
-            if answer.trailers and self._handler is not None:
-                self._handler.trailers = answer.trailers
+            if answer.trailers and self._writer is not None:
+                self._writer.trailers = answer.trailers
             raise StopIteration
         self.bytes_out += len(piece)
         return piece

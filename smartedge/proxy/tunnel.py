@@ -239,8 +239,7 @@ def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
     """
     handler = environ.get(HANDLER)
     if handler is not None:
-        early, handler.buffer = handler.buffer, b""
-        return handler.take_over(), early, None
+        return (*handler.take_over(), None)
     unreader = _unreader(environ)
     early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()
     return BorrowedWire(environ[GUNICORN_SOCKET]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED

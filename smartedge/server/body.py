@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, PayloadTooLarge
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError
 from smartedge.http.wire import WireTimeout
-
-if TYPE_CHECKING:
-    from smartedge.server.reader import RequestReader
+from smartedge.server.front import ServerLimits
+from smartedge.server.incoming import Incoming
 
 CONTINUE_WAIT_S = 1.0
 """How long a client that sent `Expect: 100-continue` waits for the backend's word before it is asked to go on anyway."""
 
 
 class ClientBody:
-    """What both kinds of body share: reading on from the connection, the limit, the expectation."""
+    """A request's body, read from its client's connection; made by the `RequestReader`, read by the exchange. See http.Body.
+
+    Here is what both kinds share: the connection, the limit, the expectation.
+    """
 
     trailers: Sequence[tuple[bytes, bytes]] = ()
 
-    __slots__ = ("_handler", "_limit_bytes", "complete", "length", "received_bytes")
+    __slots__ = ("_idle_s", "_incoming", "_limit_bytes", "complete", "length", "received_bytes")
 
-    def __init__(self, handler: RequestReader, length: int | None, limit_bytes: int) -> None:
-        self._handler = handler
-        self._limit_bytes = limit_bytes
+    def __init__(self, incoming: Incoming, length: int | None, limits: ServerLimits) -> None:
+        self._incoming = incoming
+        self._idle_s = limits.idle_s
+        self._limit_bytes = limit_bytes = limits.body_bytes
         self.length = length
         self.complete = False
         self.received_bytes = 0
@@ -48,25 +50,26 @@ class ClientBody:
 
     def _receive(self) -> bytes:
         """Take what lies behind the head, or wait for more; the end of the connection here is the end of the client."""
-        handler = self._handler
-        data, handler.buffer = handler.buffer, b""
+        incoming = self._incoming
+        data, incoming.unread = incoming.unread, b""
         if data:
             return data
-        request = handler.request
+        request = incoming.request
         try:
             if request is not None and request.expects_continue:
                 try:
-                    data = handler.wire.recv(CONTINUE_WAIT_S)
+                    data = incoming.wire.recv(CONTINUE_WAIT_S)
                 except WireTimeout:
-                    handler.send_interim(100, b"100 Continue\r\n", b"")
+                    assert request.interim is not None
+                    request.interim(100, b"100 Continue\r\n", b"")
             if not data:
-                data = handler.wire.recv(handler.limits.idle_s)
+                data = incoming.wire.recv(self._idle_s)
         except WireTimeout:
-            raise ClientTimeout(f"The request body stopped for {handler.limits.idle_s:g} s.") from None
+            raise ClientTimeout(f"The request body stopped for {self._idle_s:g} s.") from None
         except OSError:
             data = b""
         if not data:
-            handler.keep_alive = False
+            incoming.keep_alive = False
             raise ClientGone("The client left in the middle of its request.")
         return data
 
@@ -80,8 +83,7 @@ class LengthBody(ClientBody):
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head."""
-        handler = self._handler
-        if self.received_bytes or len(handler.buffer) < self.length:
+        if self.received_bytes or len(self._incoming.unread) < self.length:
             return None
         return self.read()
 
@@ -92,7 +94,7 @@ class LengthBody(ClientBody):
         data = self._receive()
         left = self.length - self.received_bytes
         if len(data) > left:
-            self._handler.buffer = data[left:]
+            self._incoming.unread = data[left:]
             data = data[:left]
         self.received_bytes += len(data)
         if self.received_bytes == self.length:
@@ -110,8 +112,8 @@ class ChunkedBody(ClientBody):
         """The fields behind it, once it is complete."""
         return self._decoder.trailers
 
-    def __init__(self, handler: RequestReader, limit_bytes: int) -> None:
-        super().__init__(handler, None, limit_bytes)
+    def __init__(self, incoming: Incoming, limits: ServerLimits) -> None:
+        super().__init__(incoming, None, limits)
         self._decoder = ChunkedDecoder()
         self._pieces: list[bytes] = []
 
@@ -119,7 +121,7 @@ class ChunkedBody(ClientBody):
         """Give the whole body if it came with the head."""
         if self.received_bytes:
             return None
-        if self._handler.buffer and not self._pieces:
+        if self._incoming.unread and not self._pieces:
             self._decode(self._receive())
         if not self._decoder.complete:
             return None
@@ -143,4 +145,4 @@ class ChunkedBody(ClientBody):
         except ChunkedError as error:
             raise ClientError(f"Malformed chunked body: {error}.") from None
         if self._decoder.complete:
-            self._handler.buffer = self._decoder.rest
+            self._incoming.unread = self._decoder.rest

@@ -1,8 +1,21 @@
-"""What all connections of a server share."""
+"""What all connections of one server share: the app, what it is asked and told, limits, TLS, and who is connected.
+
+EdgeServer ─── owns ───▶ Front ◀─── reads ─── EdgeHandler, one for each connection
+                           │                     │ owns
+                           │ open: all of them   ├──▶ RequestReader ──▶ Request, and the body of one that has a body
+                           ▼                     ├──▶ AnswerWriter
+                        Incoming ◀───────────────┴──  the client's connection, which reader, body and writer share
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from smartedge.balancer.errors import ClientError
+from smartedge.server.incoming import Incoming
 
 
 @dataclass(slots=True)
@@ -16,3 +29,43 @@ class ServerLimits:
     head_bytes: int = 65536
     headers: int = 200
     body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppHooks:
+    """What a server asks of its app and tells it; made by the app, which keeps it in `server_hooks`. The defaults suit any app.
+
+    limits: those for a new connection. next_request_id: makes the id of a request that is refused. on_refused: told of each of
+    these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
+    takes_lean_environ: the app fills an environ in where it needs more than the `Request` (server/wsgi.py).
+    """
+
+    limits: Callable[[], ServerLimits] = ServerLimits
+    next_request_id: Callable[[], str] = lambda: uuid4().hex
+    on_refused: Callable[[bytes, ClientError, str], None] = lambda *_: None
+    on_stopping: Callable[[], None] = lambda: None
+    takes_lean_environ: bool = False
+
+
+def hooks_of(app: Any) -> AppHooks:
+    """Return the hooks of an app; the defaults for one that has none."""
+    hooks = getattr(app, "server_hooks", None)
+    return hooks if isinstance(hooks, AppHooks) else AppHooks()
+
+
+class Front:
+    """What all connections of a server share; made and kept up by its `EdgeServer`, read by the `EdgeHandler`s.
+
+    tls: gives the SSLContext for a new connection, None for a plain one. environ: what the environs of all requests have in
+    common. stopping: no more requests are taken. open: the connections that are served now.
+    """
+
+    __slots__ = ("app", "environ", "hooks", "open", "stopping", "tls")
+
+    def __init__(self, app: Any, tls: Callable[[], Any]) -> None:
+        self.app = app
+        self.hooks = hooks_of(app)
+        self.tls = tls
+        self.environ: dict[str, Any] = {}
+        self.stopping = False
+        self.open: set[Incoming] = set()

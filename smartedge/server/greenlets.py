@@ -18,7 +18,7 @@ MOST_IDLE = 256
 
 
 class GreenletPool:
-    """Runs functions in greenlets: `spawn` takes an idle one or makes a new one."""
+    """Runs functions in greenlets that are used again; owned by an `EdgeServer`, which has each connection handled in one."""
 
     def __init__(self) -> None:
         self._idle: list[Any] = []
@@ -50,10 +50,10 @@ class GreenletPool:
             function, args = self._work.pop(me)
 
 
-class LimitedCrew(GreenletPool):
-    """A crew in place of a gevent `Pool`: no more than `size` functions run at a time. A server accepts nothing while it is full.
+class LimitedGreenletPool(GreenletPool):
+    """A GreenletPool in place of gevent's `Pool`: runs `size` functions at a time, and its server accepts nothing meanwhile.
 
-    It has what gevent's servers and gunicorn ask of a pool, and no more.
+    It has what gevent's servers and gunicorn's worker ask of a pool, and no more.
     """
 
     def __init__(self, size: int) -> None:

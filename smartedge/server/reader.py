@@ -13,9 +13,10 @@ import httptools
 from smartedge.balancer.errors import ClientError, ClientTimeout, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.headers import RequestFields, tokens
 from smartedge.http.request import Request, checked, origin_form, refused_coding
-from smartedge.http.wire import Wire, WireTimeout
+from smartedge.http.wire import WireTimeout
 from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
-from smartedge.server.front import ServerLimits
+from smartedge.server.front import Front, ServerLimits
+from smartedge.server.incoming import Incoming
 
 _KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
 FRESH_S = 1.0
@@ -41,57 +42,40 @@ def past_empty_lines(data: bytes) -> bytes:
 
 
 class RequestReader:
-    """One client connection as far as requests come from it; `server.EdgeHandler` adds the answers.
+    """Reads the requests of one client's connection, one after the other; owned by its `EdgeHandler`.
 
-    peer: the client's address as text. secure: the connection has TLS. idle: it waits for a request of which nothing has come.
-    fresh: it has had none yet, so that its client does not expect to see it closed.
-    buffer: bytes read behind what has been used. keep_alive: another request may follow.
+    wants_no_body: what was refused is a HEAD, whose answer ends with its head (RFC 9110 section 9.3.2).
     """
 
-    idle = True
-    fresh = True
-    buffer = b""
-    keep_alive = True
-    request: Request | None = None
-    client_body: ClientBody | None = None
-    wants_no_body = False
-    """Whether it was a HEAD that was refused: the answer to one ends with its head (RFC 9110 section 9.3.2)."""
-    known_block: bytes | None = None
-    known_fields: RequestFields
+    __slots__ = ("_front", "_incoming", "_known_block", "_known_fields", "_limits", "wants_no_body")
 
-    def __init__(self, wire: Wire, limits: ServerLimits, peer: bytes, secure: bool) -> None:
-        self.wire = wire
-        self.limits = limits
-        self.peer = peer
-        self.secure = secure
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the server takes no more requests."""
-        raise NotImplementedError
-
-    def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
-        """Send a 1xx to the client."""
-        raise NotImplementedError
+    def __init__(self, incoming: Incoming, front: Front, limits: ServerLimits) -> None:
+        self._incoming = incoming
+        self._front = front
+        self._limits = limits
+        self._known_block: bytes | None = None
+        self._known_fields: RequestFields
+        self.wants_no_body = False
 
     def read_request(self) -> Request | None:
         """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
-        limits = self.limits
-        data = self.buffer
+        incoming = self._incoming
+        data = incoming.unread
         if data[:1] == b"\r":
             data = past_empty_lines(data)
         hasty = data not in (b"", b"\r")
         if not hasty:
-            self.idle = True
-            if self.stopping and not self.fresh:
+            incoming.idle = True
+            stopping = self._front.stopping
+            if stopping and not incoming.fresh:
                 return None
             try:
-                data += self.wire.recv(FRESH_S if self.stopping else limits.keepalive_s)
+                data += incoming.wire.recv(FRESH_S if stopping else self._limits.keepalive_s)
                 if data[:1] == b"\r":
                     data = self._past_empty_lines(data)
             except WireTimeout:
                 return None
-            self.idle = False
+            incoming.idle = False
             if not data:
                 return None
         try:
@@ -102,16 +86,16 @@ class RequestReader:
 
     def _past_empty_lines(self, data: bytes) -> bytes:
         """Read on while nothing but empty lines has come: many a client ends a POST with one (RFC 9112 section 2.2)."""
-        deadline = monotonic() + self.limits.keepalive_s
+        deadline = monotonic() + self._limits.keepalive_s
         while not (data := past_empty_lines(data)) or data == b"\r":
-            more = self.wire.recv(max(0.001, deadline - monotonic()))
+            more = self._incoming.wire.recv(max(0.001, deadline - monotonic()))
             if not more:
                 return b""
             data += more
         return data
 
     def _read_head(self, data: bytes, hasty: bool) -> Request | None:
-        limits = self.limits
+        limits = self._limits
         end = data.find(b"\r\n\r\n")
         if end < 0 or data[:2] == b"\r\n":
             data, end = self._read_slowly(data)
@@ -119,10 +103,10 @@ class RequestReader:
                 return None
         end += 4
         if len(data) == end:
-            self.buffer = b""
+            self._incoming.unread = b""
             head = data
         else:
-            self.buffer = data[end:]
+            self._incoming.unread = data[end:]
             head = data[:end]
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
@@ -132,7 +116,7 @@ class RequestReader:
 
     def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
         """Read on until the head is complete, within head_s and head_bytes; (b"", 0) when the client gave up."""
-        limits = self.limits
+        limits = self._limits
         deadline = monotonic() + limits.head_s
         while True:
             data = past_empty_lines(data)
@@ -147,12 +131,10 @@ class RequestReader:
             if b"\n" in data.replace(b"\r\n", b"") or b"\0" in data:
                 raise ClientError("Lines of a request end with CR LF.")
             try:
-                more = self.wire.recv(max(0.001, deadline - monotonic()))
+                more = self._incoming.wire.recv(max(0.001, deadline - monotonic()))
             except WireTimeout:
                 raise ClientTimeout(f"The request head did not arrive within {limits.head_s:g} s.") from None
             if not more:
-                if data:
-                    self.keep_alive = False
                 return b"", 0
             data += more
 
@@ -167,8 +149,8 @@ class RequestReader:
             # RFC 9110 section 2.5: a later minor version is served as the last one that is known.
             version = b" HTTP/1.1"
             head = head[: line_end - 9] + version + head[line_end:]
-        if len(target) > self.limits.target_bytes:
-            raise TargetTooLong(f"The request target is longer than {self.limits.target_bytes} bytes.")
+        if len(target) > self._limits.target_bytes:
+            raise TargetTooLong(f"The request target is longer than {self._limits.target_bytes} bytes.")
         if b" " in target:
             raise ClientError("The request target holds a space.")
         try:
@@ -190,15 +172,15 @@ class RequestReader:
                 raise refused_coding(coding, version == b" HTTP/1.1") from None
             raise ClientError(f"Malformed request: {error}.") from None
         block = head[line_end + 2 : -2]
-        if block.count(b"\n") > self.limits.headers:
-            raise HeadersTooLarge(f"The request has more than {self.limits.headers} header fields.")
+        if block.count(b"\n") > self._limits.headers:
+            raise HeadersTooLarge(f"The request has more than {self._limits.headers} header fields.")
         http11 = version == b" HTTP/1.1"
-        if block == self.known_block:
-            fields = self.known_fields  # Most programs send the same fields with every request of a connection.
+        if block == self._known_block:
+            fields = self._known_fields  # Most programs send the same fields with every request of a connection.
         else:
             fields = checked(RequestFields(block), http11)
             if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
-                self.known_block, self.known_fields = block, fields
+                self._known_block, self._known_fields = block, fields
         if target[:1] != b"/" or b"#" in target:
             if target == b"*":
                 if method != b"OPTIONS":
@@ -207,29 +189,30 @@ class RequestReader:
                 target, authority = origin_form(target, method)
                 if authority is not None:
                     fields = fields.with_host(authority)
-        request = Request(method, target, 11 if http11 else 10, block, fields, self.peer, self.secure)
-        self.request = request
-        self.fresh = False
+        incoming = self._incoming
+        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
+        incoming.request = request
+        incoming.fresh = False
         connection = fields.connection
         if connection is None:
-            self.keep_alive = http11
+            incoming.keep_alive = http11
         else:
             said = tokens(connection)
-            self.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
-        self.client_body = None
+            incoming.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
         if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._begin_body(request, fields)
+            self._add_body(request, fields)
         return request
 
-    def _begin_body(self, request: Request, fields: RequestFields) -> None:
+    def _add_body(self, request: Request, fields: RequestFields) -> None:
+        """Give a request its body; raises ClientError for one that is too long, or that waits for what is not understood."""
         if fields.transfer_encoding is not None:
-            body: ClientBody = ChunkedBody(self, self.limits.body_bytes)
+            body: ClientBody = ChunkedBody(self._incoming, self._limits)
         else:
             length = int(fields.content_length or b"0")  # llhttp has made sure that it is one number.
             if length == 0:
                 return
-            body = LengthBody(self, length, self.limits.body_bytes)
-        self.client_body = request.body = body
+            body = LengthBody(self._incoming, length, self._limits)
+        request.body = body
         if fields.expect is not None and request.version == 11:
             if fields.expect.lower() != b"100-continue":
                 raise ExpectationFailed("The only expectation that is understood is '100-continue'.")

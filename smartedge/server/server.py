@@ -1,9 +1,8 @@
-"""The front door: gevent's WSGIServer with our handler, a crew of greenlets, and a stop that waits for answers."""
+"""The server: accepts connections while there is room for them, and stops when their requests are answered."""
 
 from __future__ import annotations
 
 import socket as stdlib_socket
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -11,11 +10,10 @@ from gevent import sleep, spawn_later
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from smartedge.balancer.errors import ClientError
 from smartedge.http.resources import HOLDERS, is_own, most_clients
 from smartedge.http.sockets import Socket
-from smartedge.server.front import ServerLimits
-from smartedge.server.greenlets import GreenletPool, LimitedCrew
+from smartedge.server.front import Front
+from smartedge.server.greenlets import GreenletPool, LimitedGreenletPool
 from smartedge.server.handler import EdgeHandler
 from smartedge.server.reader import FRESH_S
 
@@ -27,15 +25,13 @@ PAUSE_S = 0.05
 
 
 class EdgeServer(WSGIServer):  # type: ignore[misc]
-    """gevent's WSGIServer with our handler and a stop that waits for answers, not for idle connections.
+    """Serves an app on a listener; made by `run` (cli/), by gunicorn (worker.py) and by `AdminDoor`, one for each listener.
 
-    limits: what a client may take; may be replaced while the server runs. request_ids: makes a request id.
-    on_refused: told of requests that never reached the app. ssl_context: has clients speak TLS; or a function that is asked
-    for every connection, and gives None for plain ones. connections: how many are open; most_connections: no more are accepted,
-    as many as the limit of descriptors carries unless given, and idle ones are closed for new ones.
+    gevent's WSGIServer with an `EdgeHandler` for each connection, greenlets that are used again, and a stop that waits for
+    answers, not for idle connections. ssl_context: has clients speak TLS; or a function that is asked for every connection, and
+    gives None for plain ones. front: what all connections share. connections: how many are open; most_connections: no more are
+    accepted, as many as the limit of descriptors carries unless given, and idle ones are closed for new ones.
     """
-
-    handler_class = EdgeHandler
 
     def __init__(
         self,
@@ -46,32 +42,19 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         most_connections: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self.tls: Callable[[], Any] = ssl_context if callable(ssl_context) else lambda: ssl_context
-        self.handlers: set[EdgeHandler] = set()
-        self.stopping = False
+        self.front = Front(application, ssl_context if callable(ssl_context) else lambda: ssl_context)
         kwargs.setdefault("log", None)
-        kwargs["spawn"] = _crew(kwargs.get("spawn"))
+        kwargs["spawn"] = _spawner(kwargs.get("spawn"))
         self.connections = 0
         self._leaving: set[Any] = set()
         self.most_connections = most_connections or most_clients()
         super().__init__(listener, application, **kwargs)
+        self.front.environ = self.environ
         HOLDERS.add(self)
 
-    @property
-    def limits(self) -> ServerLimits:
-        """The limits in force: the app's own where it has some."""
-        return getattr(self.application, "server_limits", None) or _DEFAULT_LIMITS
-
-    def next_request_id(self) -> str:
-        """Make a request id, as the app makes them."""
-        make = getattr(self.application, "next_request_id", None)
-        return make() if make is not None else f"{id(self):x}"
-
-    def on_refused(self, handler: EdgeHandler, error: ClientError, request_id: str) -> None:
-        """Tell the app of a request that never reached it, for the access log and the counters."""
-        tell: Callable[..., None] | None = getattr(self.application, "on_refused", None)
-        if tell is not None:
-            tell(handler.peer, error, request_id)
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve one connection, in a greenlet of its own."""
+        EdgeHandler(sock, address, self.front).handle()
 
     def init_socket(self) -> None:
         """Listen, without Nagle's delay: accepted sockets inherit it (it made an answer in two writes take 44 ms)."""
@@ -115,14 +98,14 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     def close_idle(self, most: int) -> int:
         """Close so many connections at most that wait for a request, those first that have waited longest; say how many."""
-        idle = [handler for handler in self.handlers if handler.idle and not handler.wire.closed]
+        idle = [incoming for incoming in self.front.open if incoming.idle and not incoming.wire.closed]
         closed = 0
-        for handler in sorted(idle, key=lambda handler: (handler.fresh, handler.wire.read_deadline)):
+        for incoming in sorted(idle, key=lambda incoming: (incoming.fresh, incoming.wire.read_deadline)):
             if closed == most:
                 break
-            if handler.wire.peer_is_quiet():
-                handler.wire.close()
-                self._leaving.add(handler.socket)
+            if incoming.wire.peer_is_quiet():
+                incoming.wire.close()
+                self._leaving.add(incoming.wire.sock)
                 self.connections -= 1
                 closed += 1
         return closed
@@ -135,10 +118,9 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     def close(self) -> None:
         """Stop accepting, and close the connections on which no request is under way; fresh ones have a moment to send one."""
-        tell = getattr(getattr(self, "application", None), "on_stopping", None)
-        if tell is not None and not self.stopping:
-            tell()
-        self.stopping = True
+        if not self.front.stopping:
+            self.front.hooks.on_stopping()
+        self.front.stopping = True
         while self.started and not self.full() and (accepted := self.do_read()) is not None:
             self.do_handle(*accepted)  # the system has accepted it already, and would reset it
         super().close()
@@ -147,12 +129,13 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     def _close_idle(self, *, fresh: bool) -> None:
         """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
-        for handler in list(self.handlers):
-            if handler.idle and (fresh or not handler.fresh) and handler.wire.peer_is_quiet():
-                if handler.wire.may_close():
-                    handler.wire.close()
+        for incoming in list(self.front.open):
+            wire = incoming.wire
+            if incoming.idle and (fresh or not incoming.fresh) and wire.peer_is_quiet():
+                if wire.may_close():
+                    wire.close()
                 else:
-                    handler.wire.end_wait()  # the end of its last answer is still on its way
+                    wire.end_wait()  # the end of its last answer is still on its way
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
@@ -162,23 +145,20 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did."""
         self.close()
         deadline = monotonic() + grace_s
-        while self.handlers and monotonic() < deadline:
+        while self.front.open and monotonic() < deadline:
             sleep(0.02)
-        done = not self.handlers
-        for handler in list(self.handlers):
-            handler.wire.close()
+        done = not self.front.open
+        for incoming in list(self.front.open):
+            incoming.wire.close()
         deadline = monotonic() + ENDED_S
-        while self.handlers and monotonic() < deadline:
+        while self.front.open and monotonic() < deadline:
             sleep(0.01)  # They give their leases back, count and log.
         return done
 
 
-def _crew(spawn: Any) -> Any:
+def _spawner(spawn: Any) -> Any:
     """Give what runs the connections: greenlets that are used again, as many at a time as the pool allows that was given."""
     if spawn is None or spawn == "default":
         return GreenletPool().spawn
     size = spawn if isinstance(spawn, int) else spawn.size if isinstance(spawn, Pool) else None
-    return spawn if size is None else LimitedCrew(size)
-
-
-_DEFAULT_LIMITS = ServerLimits()
+    return spawn if size is None else LimitedGreenletPool(size)

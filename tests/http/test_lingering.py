@@ -106,7 +106,7 @@ def test_a_stop_takes_nothing_of_the_answer_that_is_still_on_its_way() -> None:
     with server_of(big) as server, contextlib.closing(connected(server.server_port)) as sock:
         sock.sendall(GET)
         received = sock.recv(1)
-        while not any(handler.idle and not handler.fresh for handler in server.handlers):  # all is in the kernel's hands
+        while not any(incoming.idle and not incoming.fresh for incoming in server.front.open):  # all is in the kernel's hands
             received += sock.recv(65536)
             gevent.sleep(0.001)
         gevent.spawn(server.stop_gracefully, 5)
@@ -156,7 +156,7 @@ def test_who_has_everything_and_says_nothing_more_is_closed_at_once() -> None:
     """No connection waits for its client without need: a stop, and a client without keep-alive, have no time to lose."""
     with server_of(big) as server:
         talk(server, CLOSE)
-        while server.handlers:
+        while server.front.open:
             gevent.sleep(0.001)
         with contextlib.closing(connected(server.server_port)) as sock:
             sock.sendall(GET)

@@ -242,13 +242,14 @@ class _Handler:
     """What an exchange asks of our own server; its client is gone when the first byte goes out."""
 
     def __init__(self, write: Callable[[bytes], None] = lambda _: None) -> None:
+        self.writer = self
         self.write = write
         self.begun: list[Any] = []
 
     def start_response(self, *_head: Any) -> None:
         raise AssertionError("our own server is told in its own way")
 
-    def begin(self, *head: Any, **more: Any) -> None:
+    def begin_answer(self, *head: Any, **more: Any) -> None:
         self.begun.append((head, more))
 
 

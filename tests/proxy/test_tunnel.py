@@ -347,9 +347,8 @@ def test_behind_a_chunked_body_what_was_read_ahead_is_found_too(gunicorn_environ
     assert take_over(gunicorn_environ)[1] == b"ahead"
 
 
-def test_our_own_server_hands_over_its_wire_and_its_buffer() -> None:
+def test_our_own_server_hands_over_its_wire_and_what_it_read_ahead() -> None:
     wire = object()
-    handler = SimpleNamespace(buffer=b"early", take_over=lambda: wire)
+    handler = SimpleNamespace(take_over=lambda: (wire, b"early"))
     assert can_take_over({HANDLER: handler})
     assert take_over({HANDLER: handler}) == (wire, b"early", None)
-    assert handler.buffer == b""

@@ -10,7 +10,7 @@ from gevent import getcurrent
 from gevent.event import Event
 from gevent.pool import Pool
 
-from smartedge.server.greenlets import GreenletPool, LimitedCrew
+from smartedge.server.greenlets import GreenletPool, LimitedGreenletPool
 from smartedge.server.server import EdgeServer
 from tests.peers import App, talk
 
@@ -24,7 +24,7 @@ def patience() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("crew", [GreenletPool(), LimitedCrew(3)])
+@pytest.mark.parametrize("crew", [GreenletPool(), LimitedGreenletPool(3)])
 def test_a_greenlet_that_is_done_does_the_next_work(crew: GreenletPool) -> None:
     seen: list[object] = []
     for number in range(3):
@@ -35,7 +35,7 @@ def test_a_greenlet_that_is_done_does_the_next_work(crew: GreenletPool) -> None:
 
 
 def test_what_raises_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -> None:
-    crew, done = LimitedCrew(1), Event()
+    crew, done = LimitedGreenletPool(1), Event()
     crew.spawn(lambda: 1 / 0)
     crew.spawn(done.set)
     assert done.wait(1)
@@ -46,7 +46,7 @@ def test_what_raises_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_limited_crew_counts_as_a_pool_does() -> None:
     """What gunicorn's gevent worker asks when it stops: `server.pool.free_count() != server.pool.size`."""
-    crew, go = LimitedCrew(2), Event()
+    crew, go = LimitedGreenletPool(2), Event()
     assert (crew.size, crew.free_count(), crew.full()) == (2, 2, False)
     crew.spawn(go.wait)
     assert (crew.free_count(), crew.full()) == (1, False)
@@ -70,7 +70,7 @@ def test_a_server_that_is_given_a_pool_takes_no_more_connections_than_it_allows(
     server = EdgeServer(("127.0.0.1", 0), App(view), spawn=spawn)
     server.start()
     try:
-        assert isinstance(server.pool, LimitedCrew)
+        assert isinstance(server.pool, LimitedGreenletPool)
         clients = [gevent.spawn(talk, server, CLOSE) for _ in range(3)]
         gevent.sleep(0.05)
         assert len(answered) == 1

@@ -27,9 +27,8 @@ from smartedge.http.environ_keys import REQUEST
 from smartedge.http.wire import Sweep, Wire
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
-from smartedge.server.front import ServerLimits
+from smartedge.server.front import AppHooks, Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
-from smartedge.server.server import EdgeServer
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
 from tests.house import House
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
@@ -68,10 +67,12 @@ class Adapter(EdgeAdapter):
 class Edge:
     """Server and forwarder, with one backend that plays a function for each connection."""
 
-    takes_lean_environ = True
-    server_limits = ServerLimits(
-        head_s=1, keepalive_s=1, idle_s=1, target_bytes=400, head_bytes=2000, headers=40, body_bytes=5000
-    )
+    lean = True
+    limits = ServerLimits(head_s=1, keepalive_s=1, idle_s=1, target_bytes=400, head_bytes=2000, headers=40, body_bytes=5000)
+
+    @property
+    def server_hooks(self) -> AppHooks:
+        return AppHooks(limits=lambda: self.limits, takes_lean_environ=self.lean)
 
     def __init__(self, play: Callable[[Any], None]) -> None:
         self.adapter = Adapter(play)
@@ -84,16 +85,14 @@ class Edge:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         return self.house.forwarder(environ[REQUEST])(environ, start_response)
 
-    def on_refused(self, *_: object) -> None: ...
-
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
         """A client's connection, with a handler at its other end; afterwards nothing may be left of either."""
         complaints = io.StringIO()
         with gevent.Timeout(PATIENCE_S), contextlib.redirect_stderr(complaints):
             ours, theirs = tcp_pair()
-            server = EdgeServer(("127.0.0.1", 0), self)
-            handler = gevent.spawn(EdgeHandler(ours, ("192.0.2.1", 5), server).handle)
+            front = Front(self, lambda: None)
+            handler = gevent.spawn(EdgeHandler(ours, ("192.0.2.1", 5), front).handle)
             try:
                 yield theirs
             finally:
@@ -102,7 +101,7 @@ class Edge:
             assert self.house.settled()
             self.adapter.close()
             gevent.joinall(self.adapter.playing, raise_error=True)
-        assert not server.handlers
+        assert not front.open
         assert complaints.getvalue() == ""
         for exchange in self.house.logged:
             assert exchange.lease is None
@@ -589,7 +588,7 @@ def test_a_client_of_http_1_0_that_was_too_slow_can_tell_that_its_answer_is_cut(
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 30_000_000)
 
     edge = Edge(says_much)
-    edge.server_limits = dataclasses.replace(Edge.server_limits, idle_s=0.1)
+    edge.limits = dataclasses.replace(Edge.limits, idle_s=0.1)
     with edge.client() as sock:
         sock.sendall(b"GET / HTTP/1.0\r\nHost: h\r\n\r\n")
         while not edge.house.logged:
@@ -612,8 +611,8 @@ def test_an_app_that_reads_a_body_that_is_none_has_its_client_refused(raw: bytes
     """What the body raised ended the connection's greenlet with a traceback when no answer had been begun before."""
 
     class Reads(Edge):
-        takes_lean_environ = False
-        server_limits = dataclasses.replace(Edge.server_limits, idle_s=0.1)
+        lean = False
+        limits = dataclasses.replace(Edge.limits, idle_s=0.1)
 
         def __call__(self, environ: dict[str, Any], _start_response: Any) -> Any:
             return environ["wsgi.input"].read()

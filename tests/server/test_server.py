@@ -274,7 +274,7 @@ def test_a_stop_waits_for_answers_and_not_for_idle_connections() -> None:
         idle.sendall(GET)
         assert idle.recv(65536).endswith(b"hello")  # one that has had no answer yet is given a second
         busy.sendall(GET.replace(b"/", b"/busy", 1))
-        while all(handler.idle for handler in server.handlers):
+        while all(incoming.idle for incoming in server.front.open):
             gevent.sleep(0.001)
         stopping = gevent.spawn(server.stop_gracefully, 5)
         assert idle.recv(1) == b""
@@ -294,7 +294,7 @@ def test_a_stop_gives_those_who_have_just_connected_time_to_ask() -> None:
     with edge_server(App(hello)) as server, gevent.Timeout(5):
         address = ("127.0.0.1", server.server_port)
         fresh = gevent.socket.create_connection(address)
-        while not server.handlers:
+        while not server.front.open:
             gevent.sleep(0.001)
         unseen = socket.create_connection(address)  # the system accepts it, and the server has no time to look
         server.close()
@@ -318,7 +318,7 @@ def test_a_stop_cuts_what_does_not_end_in_time() -> None:
     with edge_server(App(view)) as server, gevent.Timeout(5):
         sock = gevent.socket.create_connection(("127.0.0.1", server.server_port))
         sock.sendall(GET)
-        while not any(not handler.idle for handler in server.handlers):
+        while not any(not incoming.idle for incoming in server.front.open):
             gevent.sleep(0.001)
         assert server.stop_gracefully(0.05) is False
         with contextlib.suppress(ConnectionResetError):
@@ -369,7 +369,7 @@ def test_whatever_comes_the_answer_is_http_or_a_closed_connection(reader: EdgeSe
         received = talk(reader, bytes(raw))
     for answer in answers_of(received):
         assert answer.status in (200, 400, 408, 414, 417, 431, 501)
-    while any(not handler.idle for handler in reader.handlers):
+    while any(not incoming.idle for incoming in reader.front.open):
         gevent.sleep(0.001)
 
 

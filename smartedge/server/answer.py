@@ -1,0 +1,164 @@
+"""An answer on its way to the client: its head goes out together with the first bytes of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from smartedge.http.chunked import chunk
+from smartedge.http.headers import http_date, last_chunk, without_length
+from smartedge.server.front import Front
+from smartedge.server.incoming import Incoming
+
+TOGETHER_BYTES = 65536
+"""A piece that is smaller is sent in one write with the head; copying a larger one would cost more than the write."""
+
+
+class AnswerWriter:
+    """Writes the answers to one client's requests, one after the other; owned by its `EdgeHandler`.
+
+    Called by the handler, by the app as PEP 3333 has it (`start_response`, which returns `write`), and by the exchange
+    (proxy/exchange.py), which has the header fields as bytes (`begin_answer`, `write`). Every method that sends raises OSError
+    or WireTimeout when the client is gone, or takes nothing for `idle_s`.
+
+    head: of an answer that has begun and of which nothing has been sent, else None. head_sent: something has been.
+    trailers: the fields to go behind this answer's body, if it is chunked.
+    """
+
+    __slots__ = ("_chunking", "_front", "_idle_s", "_incoming", "_left", "head", "head_sent", "trailers")
+
+    def __init__(self, incoming: Incoming, front: Front, idle_s: float) -> None:
+        self._incoming = incoming
+        self._front = front
+        self._idle_s = idle_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Be ready for the answer to the next request."""
+        self.head: bytes | None = None
+        self.head_sent = False
+        self.trailers: Sequence[tuple[bytes, bytes]] = ()
+        self._chunking = False
+        self._left: int | None = None
+
+    # ---- the head ----
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        """Take status and header fields as PEP 3333 has it; raises ValueError for what would break the wire."""
+        if exc_info and self.head_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        incoming = self._incoming
+        lines = []
+        length = None
+        dated = False
+        for name, value in headers:
+            line = f"{name}: {value}"
+            if "\r" in line or "\n" in line or "\0" in line:
+                raise ValueError("a header field holds a line break")
+            low = name.lower()
+            if low == "content-length":
+                length = int(value)
+            elif low == "date":
+                dated = True
+            elif low == "connection":
+                incoming.keep_alive = incoming.keep_alive and "close" not in value.lower()
+                continue
+            lines.append(line + "\r\n")
+        if "\r" in status or "\n" in status:
+            raise ValueError("the status holds a line break")
+        self.begin_answer(int(status[:3]), status.encode("latin-1") + b"\r\n", "".join(lines).encode("latin-1"), length, dated)
+        return self.write
+
+    def begin_answer(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
+        """Make an answer's head, which goes out with the first bytes of its body.
+
+        status_line: code and reason, `200 OK CRLF`. block: `name: value CRLF` each, without hop-by-hop fields.
+        length: of the body, None when it is not known beforehand.
+        dated: there is a Date among them, else one is added (RFC 9110 section 6.6.1).
+        """
+        incoming = self._incoming
+        request = incoming.request
+        assert request is not None
+        self._chunking = False
+        self._left = length
+        parts = [b"HTTP/1.1 ", status_line, block]
+        if not dated:
+            parts.append(b"Date: %b\r\n" % http_date())
+        if request.method == b"HEAD" or status in (204, 304):
+            self._left = 0
+        elif length is None:
+            if request.version == 11:
+                self._chunking = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                incoming.keep_alive = False
+        if incoming.keep_alive and (self._front.stopping or (request.body is not None and not request.body.complete)):
+            incoming.keep_alive = False
+        option = b"close" if not incoming.keep_alive else b"keep-alive" if request.version == 10 else b""
+        if status == 426 and b"\nupgrade:" in b"\n" + block.lower():  # RFC 9110 section 7.8: whoever sends it names it
+            option = b"%b, Upgrade" % option if option else b"Upgrade"
+        if option:
+            parts.append(b"Connection: %b\r\n" % option)
+        parts.append(b"\r\n")
+        self.head = b"".join(parts)
+
+    def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
+        """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""
+        request = self._incoming.request
+        if request is None or request.version == 10 or self.head_sent:
+            return
+        if status == 100:
+            if not request.expects_continue:
+                return
+            request.expects_continue = False
+        self._incoming.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, without_length(block)), self._idle_s)
+
+    # ---- the body ----
+
+    def write(self, piece: bytes) -> None:
+        """Send a piece of the body; what is beyond the answer's length is left out."""
+        left = self._left
+        if left is not None:
+            if len(piece) > left:
+                piece = piece[:left]
+                if not piece:
+                    return  # HTTP has no body here (HEAD, 204, 304), or no more of it.
+            self._left = left - len(piece)
+        elif self._chunking:
+            piece = chunk(piece)
+        self._send(piece)
+
+    def send_head(self) -> None:
+        """Send the head alone: the app has said that the body will be some time (PEP 3333: an empty piece)."""
+        if self.head is not None:
+            self._send(b"")
+
+    def finish_answer(self) -> None:
+        """Send what is still missing of a complete answer."""
+        tail = last_chunk(self.trailers) if self._chunking else b""
+        if tail or self.head is not None:
+            self._send(tail)
+        if self._left:
+            self._incoming.keep_alive = False  # Less than Content-Length promised: only the close can say so.
+
+    def cut_answer(self) -> None:
+        """End an answer that can't be completed so that the client can tell: never with a clean end."""
+        incoming = self._incoming
+        incoming.keep_alive = False
+        if not incoming.wire.closed and not self._chunking and self._left is None:
+            # Closing is how this answer ends anyway; only a reset says that it is not complete.
+            incoming.wire.break_off()
+            incoming.wire.close()  # now: ending gently, for what of the request still comes, would look like the answer's own end
+
+    def _send(self, data: bytes) -> None:
+        """Send bytes as they are, the head before the first."""
+        wire = self._incoming.wire
+        head = self.head
+        if head is not None:
+            self.head = None
+            self.head_sent = True
+            if len(data) < TOGETHER_BYTES:
+                data = head + data
+            else:
+                wire.send(head, self._idle_s)
+        wire.send(data, self._idle_s)

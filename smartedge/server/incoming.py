@@ -1,0 +1,28 @@
+"""One client's connection, as it is shared by what reads from it and what answers on it."""
+
+from __future__ import annotations
+
+from smartedge.http.request import Request
+from smartedge.http.wire import Wire
+
+
+class Incoming:
+    """A client's connection; made by its `EdgeHandler`, used by its `RequestReader`, its `AnswerWriter` and request bodies.
+
+    wire: the connection itself. unread: bytes that have come and that nobody has used. peer: the client's address as text.
+    secure: it has TLS. request: the one that is being answered, None between two. keep_alive: another request may follow.
+    idle: it waits for a request of which nothing has come. fresh: it has had none yet, so that its client does not expect to
+    see it closed.
+    """
+
+    __slots__ = ("fresh", "idle", "keep_alive", "peer", "request", "secure", "unread", "wire")
+
+    def __init__(self, wire: Wire, peer: bytes, secure: bool) -> None:
+        self.wire = wire
+        self.peer = peer
+        self.secure = secure
+        self.unread = b""
+        self.request: Request | None = None
+        self.keep_alive = True
+        self.idle = True
+        self.fresh = True
