@@ -208,7 +208,7 @@ class Edge:
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
 
     def _begin(self) -> None:
-        hosting.begin(self.config.log_level, self.request_log.reopen, self._env)
+        hosting.set_up_process(self.config.log_level, self.request_log.reopen, self._env)
         try:
             self.settle()
             assert self._membership is not None

@@ -43,7 +43,7 @@ def with_crlf(data: bytes, end: int) -> bytes:
     return data[:end].replace(b"\n", b"\r\n") + data[end:]
 
 
-def learn(head: bytes) -> Head:
+def parse_head(head: bytes) -> Head:
     """Find out what an answer's head says, and know it from now on; raises BadAnswer."""
     if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[7:8].isdigit() or not head[9:12].isdigit():
         raise BadAnswer("The backend's answer is not HTTP/1.1.")

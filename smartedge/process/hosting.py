@@ -11,7 +11,7 @@ from smartedge.process import signals
 from smartedge.workers.identity import UNDER_GUNICORN, edge_identity
 
 
-def begin(log_level: str, reopen_log: Callable[[], None], env: Mapping[str, str] = os.environ) -> None:
+def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[str, str] = os.environ) -> None:
     """Have it log, and if it is a worker of gunicorn's, make it as robust as our own; where we are a guest, change no more."""
     console.log_at(log_level)
     if edge_identity(env).startswith(UNDER_GUNICORN):

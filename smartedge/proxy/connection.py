@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.http.answer_head import bare_end, known_heads, learn, with_crlf
+from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import AnswerFields, last_chunk
 from smartedge.http.request import Body
@@ -154,7 +154,7 @@ class Connection:
                     data = with_crlf(data, bare)  # the empty line that was found stands in the body
                     end = data.index(b"\r\n\r\n") + 4
                     head = data[:end]
-                known = learn(head)
+                known = parse_head(head)
             self.status, self.status_line, self.version, self.fields = known
             if self.status >= 200:
                 break

@@ -12,8 +12,7 @@ import pytest
 from smartedge.cli.errors import Stop
 from smartedge.cli.find import _believed, find
 from smartedge.cli.remote import Target
-from smartedge.config.model import parse
-from smartedge.process.whereabouts import Whereabouts, running, url_of, where_it_is, write_down
+from smartedge.process.whereabouts import Whereabouts, running, write_down
 from smartedge.workers.state_dir import StateDir
 
 
@@ -140,47 +139,3 @@ def test_a_certificate_of_this_machine_vouches_for_itself(machine: Machine) -> N
     assert machine.find() == itself
     certificate.unlink()
     assert machine.find() == Target("https://127.0.0.1:8080")
-
-
-def test_one_that_has_ended_or_writes_nonsense_is_not_found(machine: Machine) -> None:
-    gone, odd = machine.runs("http://127.0.0.1:1", None), machine.runs("http://127.0.0.1:2", None)
-    machine.locks[0].release()  # type: ignore[attr-defined]
-    (odd.path / "edge.json").write_text('{"url": 5}')
-    assert running(machine.env) == []
-    for text in ("[]", "{", '{"url": "x", "more": 1}', '{"url": "x", "config": 5}'):
-        (odd.path / "edge.json").write_text(text)
-        assert running(machine.env) == []
-    assert (gone.path / "edge.json").exists()
-
-
-def test_what_another_user_could_have_written_is_not_believed(machine: Machine) -> None:
-    state = machine.runs("http://127.0.0.1:1", None)
-    assert [edge.url for edge in running(machine.env)] == ["http://127.0.0.1:1"]
-    state.home.chmod(0o777)
-    assert running(machine.env) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "secure", "url"),
-    [
-        (("127.0.0.1", 80), False, "http://127.0.0.1:80"),
-        (("0.0.0.0", 8443), True, "https://127.0.0.1:8443"),
-        (("::", 80, 0, 0), False, "http://[::1]:80"),
-        ("/run/admin.sock", False, "unix:/run/admin.sock"),
-        (b"/run/admin.sock", True, "unix:/run/admin.sock"),
-    ],
-)
-def test_a_listener_has_a_url(name: object, secure: bool, url: str) -> None:
-    assert url_of(name, secure=secure) == url
-
-
-def test_an_edge_is_where_its_admin_pages_are(tmp_path: Path) -> None:
-    traffic, admin = ("0.0.0.0", 443), ("127.0.0.1", 8091)
-    certificate = str(tmp_path / "cert.pem")
-    Path(certificate).touch()
-    plain = parse(json.dumps({"backends": ["http://a:1"], "certfile": certificate}))
-    apart = plain.model_copy(update={"admin_bind": "127.0.0.1:0"})
-    path = str(tmp_path / "backends.json")
-    assert where_it_is(plain, path, [traffic]) == Whereabouts("https://127.0.0.1:443", os.path.realpath(path), certificate)
-    assert where_it_is(apart, None, [traffic, admin]) == Whereabouts("http://127.0.0.1:8091")
-    assert where_it_is(plain, path, []) is None  # no server of ours, and not gunicorn's

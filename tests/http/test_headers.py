@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from smartedge.http.headers import (
     AnswerFields,
     RequestFields,
     forwarded_lines,
+    http_date,
     keep_alive_s,
     last_chunk,
     pairs_of,
@@ -342,3 +345,7 @@ def test_no_trailer_says_what_only_a_header_may(name: bytes) -> None:
 
 def test_a_length_is_taken_out_of_a_block_that_may_not_have_one() -> None:
     assert without_length(b"Link: </a>\r\ncontent-LENGTH: 5\r\nX: y\r\n") == b"Link: </a>\r\nX: y\r\n"
+
+
+def test_the_date_is_an_imf_fixdate() -> None:
+    assert re.fullmatch(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", http_date())

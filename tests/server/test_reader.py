@@ -158,29 +158,17 @@ def test_options_of_a_host_is_about_the_whole_server(method: bytes, target: byte
         assert (seen.last().target, seen.last().get(b"host")) == (expected, host)
 
 
-@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
-@pytest.mark.parametrize(("said", "sent"), [(b"3", b"2"), (b"1", b"0"), (b"007", b"6"), (b"9" * 50, b"999999"), (b"x", b"x")])
-def test_max_forwards_counts_the_hops(method: bytes, said: bytes, sent: bytes) -> None:
-    with edge() as (made, seen):
-        raw = b"%b /a HTTP/1.1\r\nHost: h\r\nmax-forwards:%b\r\nConnection: close\r\n\r\n" % (method, said)
-        assert ask(made, raw).status == 200
-        assert seen.last().get(b"max-forwards") == sent
-
-
-def test_it_means_nothing_in_other_methods() -> None:
+def test_max_forwards_means_nothing_in_other_methods() -> None:
     with edge() as (made, seen):
         assert ask(made, LAST[:-2] + b"Max-Forwards: 0\r\n\r\n").status == 200
         assert seen.last().get(b"max-forwards") == b"0"
 
 
-def test_a_trace_that_may_go_no_further_is_answered_with_what_arrived_but_for_secrets() -> None:
-    """RFC 9110 sections 7.6.2 and 9.3.8."""
-    secrets = b"Cookie: a=1\r\nauthorization: Basic eDp5\r\nX-Kept: 1\r\n"
+def test_a_trace_that_may_go_no_further_is_answered_by_the_edge() -> None:
+    """RFC 9110 section 7.6.2; tests/http/test_max_forwards.py has what is in the answer."""
     with edge() as (made, seen):
-        answer = ask(made, b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n%bConnection: close\r\n\r\n" % secrets)
+        answer = ask(made, b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n")
         assert (answer.status, answer.get(b"content-type")) == (200, b"message/http")
-        assert answer.body == b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nX-Kept: 1\r\nConnection: close\r\n\r\n"
-        answer = ask(made, b"OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n")
-        assert (answer.status, answer.body) == (200, b"")
-        assert seen.raw == []
+        assert ask(made, b"TRACE / HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\nConnection: close\r\n\r\n").status == 200
+        assert [seen.last().get(b"max-forwards"), len(seen.raw)] == [b"0", 1]
         assert [exchange.status for exchange in made.ended(2)] == [200, 200]
