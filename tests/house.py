@@ -39,6 +39,7 @@ from smartedge.proxy.service import Service, ServicePolicy
 from smartedge.server.server import EdgeServer
 from smartedge.workers.shared_secret import Secret
 from tests.fakes import Events, FakeTransport
+from tests.policies import retry_policy
 
 HOST = b"Host: h\r\n"
 OFTEN = HealthPolicy(interval_s=0.02, timeout_s=5.0)
@@ -112,7 +113,7 @@ def policy_of(retry: RetryPolicy | None = None, **changes: Any) -> ServicePolicy
         "affinity": None,
         "limiter": None,
     }
-    return ServicePolicy(retry or RetryPolicy(), **(usual | changes))
+    return ServicePolicy(retry or retry_policy(), **(usual | changes))
 
 
 class House:

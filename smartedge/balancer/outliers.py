@@ -33,12 +33,12 @@ class OutlierPolicy:
     do nothing.
     """
 
-    latency_factor: float | None = None
-    failure_ratio: float | None = None
-    interval_s: float = 10.0
-    min_requests: int = 20
-    max_ejected_ratio: float = 0.5
-    observe: bool = False
+    latency_factor: float | None
+    failure_ratio: float | None
+    interval_s: float
+    min_requests: int
+    max_ejected_ratio: float
+    observe: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,15 +41,15 @@ class RetryPolicy:
     the first is slower than `hedge_percentile` of the recent answers. budget_ratio, budget_per_s: see RetryBudget.
     """
 
-    statuses: frozenset[int] = frozenset({500, 502, 503, 504})
-    attempts: int = 3
-    deadline_s: float = DEADLINE_S
-    body_bytes: int = 65_536
-    hedge: bool = False
-    hedge_percentile: float = 0.95
-    budget_ratio: float = 0.2
-    budget_per_s: float = 10.0
-    wait_s: float = 1.0
+    statuses: frozenset[int]
+    attempts: int
+    deadline_s: float
+    body_bytes: int
+    hedge: bool
+    hedge_percentile: float
+    budget_ratio: float
+    budget_per_s: float
+    wait_s: float
 
 
 class RetryBudget:
@@ -57,7 +57,7 @@ class RetryBudget:
 
     __slots__ = ("_deposit", "_parts", "_reserve", "_tick", "_ticks_per_s", "_window_s")
 
-    def __init__(self, ratio: float = 0.2, per_second: float = 10.0, window_s: float = 10.0) -> None:
+    def __init__(self, ratio: float, per_second: float, window_s: float = 10.0) -> None:
         self._window_s = window_s
         self._ticks_per_s = PARTS / window_s
         self._parts = [0] * PARTS  # what came in less what was spent, for each tenth of the window

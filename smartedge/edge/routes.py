@@ -179,7 +179,7 @@ def _basic_auth(said: BasicAuthConfig, check: Check, read: Callable[[str], bytes
 
 def _forward_auth(said: ForwardAuthConfig, is_trusted: IsTrusted) -> ForwardAuth:
     parts = urlsplit(said.url)
-    limits = Limits(connect_s=said.timeout_s, first_byte_s=said.timeout_s, idle_s=said.timeout_s)
+    limits = Limits(said.timeout_s, said.timeout_s, said.timeout_s, idle_connections=128, answer_head_bytes=65_536)
     session = EdgeSession(EdgeAdapter(f"{parts.scheme}://{parts.netloc}", limits, None))
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     copied = frozenset(name.lower().encode() for name in said.copy_headers)

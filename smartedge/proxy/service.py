@@ -61,7 +61,7 @@ class Service:
         self.name = name
         self.pool = pool
         self.events = events
-        self.budget = RetryBudget()
+        self.budget = RetryBudget(policy.retry.budget_ratio, policy.retry.budget_per_s)
         self.queue = Queue(edge_row, pool)
         self.hedges = Hedges(pool.evidence)
         self.adapt_to(policy)

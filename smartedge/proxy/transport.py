@@ -35,19 +35,19 @@ UNSEEN_S = 0.0005
 their way anyhow. In a longer round (a scrape, many clients) the kernel is asked about the connection itself."""
 
 
+IDLE_POOL_S = 60.0
+"""The longest that a connection waits for its next use; a backend's own `Keep-Alive: timeout=` shortens it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much, for one backend's connections: seconds and bytes.
+    """How long and how much, for one backend's connections: seconds and bytes."""
 
-    idle_pool_s: the longest a connection waits for its next use; a backend's own `Keep-Alive: timeout=` shortens it.
-    """
-
-    connect_s: float = 2.0
-    first_byte_s: float = 30.0
-    idle_s: float = 60.0
-    idle_pool_s: float = 60.0
-    idle_connections: int = 128
-    answer_head_bytes: int = 65536
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+    idle_connections: int
+    answer_head_bytes: int
 
 
 class Answer(requests.Response):
@@ -325,7 +325,7 @@ class EdgeAdapter(BaseAdapter):
         ):
             connection.close()
             return
-        idle_s = self.limits.idle_pool_s
+        idle_s = IDLE_POOL_S
         if connection.fields.keep_alive is not None:
             said = keep_alive_s(connection.fields.keep_alive)
             if said is not None:

@@ -14,9 +14,10 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import may_return
 from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.errors import NoBackend
-from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
+from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
 from tests.house import backend, backends, pool, set_state
+from tests.policies import outlier_policy
 
 NOW = 1000.0
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
@@ -215,7 +216,7 @@ def test_of_two_the_other_is_asked_once_unless_it_fails_too() -> None:
 @row("outliers")
 def test_of_two_nobody_can_say_who_the_outlier_is() -> None:
     members = backends(1, 1)
-    target, detector, policy = pool(members), OutlierDetector(), OutlierPolicy(latency_factor=2.0, failure_ratio=0.1)
+    target, detector, policy = pool(members), OutlierDetector(), outlier_policy(latency_factor=2.0, failure_ratio=0.1)
     detector.look(members, policy, NOW)
     for _ in range(50):
         for one, took_s in zip(members, (0.001, 1.0), strict=True):

@@ -8,9 +8,10 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED, OK, latency_cell
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
 from tests.house import backends
+from tests.policies import outlier_policy
 
 NOW = 1000.0
-BOTH = OutlierPolicy(latency_factor=5.0, failure_ratio=0.3)
+BOTH = outlier_policy(latency_factor=5.0, failure_ratio=0.3)
 
 
 def work(backend: Backend, latency_s: float = 0.01, failed: int = 0, requests: int = 100) -> None:
@@ -77,10 +78,10 @@ def test_of_two_nobody_can_say_which_one_is_the_outlier() -> None:
 @pytest.mark.parametrize(
     ("policy", "kinds"),
     [
-        (OutlierPolicy(latency_factor=5.0), ["latency"]),
-        (OutlierPolicy(failure_ratio=0.3), ["failures"]),
+        (outlier_policy(latency_factor=5.0), ["latency"]),
+        (outlier_policy(failure_ratio=0.3), ["failures"]),
         (BOTH, ["failures", "latency"]),
-        (OutlierPolicy(), []),
+        (outlier_policy(), []),
     ],
 )
 def test_only_what_the_operator_asks_for_is_looked_at(policy: OutlierPolicy, kinds: list[str]) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.balancer.retry import IDEMPOTENT, RetryBudget, RetryPolicy, Tries
+from smartedge.balancer.retry import IDEMPOTENT, RetryBudget, Tries
+from tests.policies import retry_policy
 
 
 def spend(budget: RetryBudget, now: float) -> int:
@@ -17,22 +18,22 @@ def spend(budget: RetryBudget, now: float) -> int:
 
 
 def test_a_fresh_budget_has_ten_retries_for_each_of_ten_seconds() -> None:
-    assert spend(RetryBudget(), 5000.0) == 100
+    assert spend(RetryBudget(0.2, 10.0), 5000.0) == 100
 
 
 def test_every_fifth_request_adds_a_retry() -> None:
-    budget = RetryBudget(per_second=0.0)
+    budget = RetryBudget(0.2, 0.0)
     for _ in range(50):
         budget.deposit(5000.0)
     assert spend(budget, 5000.0) == 10
 
 
 def test_without_requests_and_reserve_there_is_no_retry() -> None:
-    assert not RetryBudget(per_second=0.0).withdraw(5000.0)
+    assert not RetryBudget(0.2, 0.0).withdraw(5000.0)
 
 
 def test_requests_are_forgotten_when_they_leave_the_window() -> None:
-    budget = RetryBudget(per_second=0.0)
+    budget = RetryBudget(0.2, 0.0)
     for _ in range(50):
         budget.deposit(5000.0)
     assert budget.withdraw(5009.9)
@@ -40,21 +41,21 @@ def test_requests_are_forgotten_when_they_leave_the_window() -> None:
 
 
 def test_what_was_spent_comes_back_when_it_leaves_the_window() -> None:
-    budget = RetryBudget()
+    budget = RetryBudget(0.2, 10.0)
     spend(budget, 5000.0)
     assert not budget.withdraw(5009.9)
     assert spend(budget, 5010.0) == 100
 
 
 def test_a_long_silence_empties_the_window_once() -> None:
-    budget = RetryBudget(per_second=0.0)
+    budget = RetryBudget(0.2, 0.0)
     for _ in range(50):
         budget.deposit(5000.0)
     assert not budget.withdraw(1e9)
 
 
 def test_a_caller_with_an_older_clock_does_not_empty_the_window() -> None:
-    budget = RetryBudget(per_second=0.0)
+    budget = RetryBudget(0.2, 0.0)
     for _ in range(50):
         budget.deposit(5005.0)
     budget.deposit(5003.9)
@@ -66,7 +67,7 @@ def test_only_methods_of_rfc_9110_section_9_2_2_are_idempotent() -> None:
 
 
 def test_the_policy_has_the_documented_defaults() -> None:
-    policy = RetryPolicy()
+    policy = retry_policy()
     assert policy.statuses == {500, 502, 503, 504}
     assert (policy.attempts, policy.body_bytes) == (3, 64 * 1024)
 
@@ -90,7 +91,7 @@ def test_a_retry_is_paid_by_the_requests_and_seconds_of_the_window(steps: list[t
 
 
 def test_a_refund_is_as_good_as_a_retry_that_was_never_asked_for() -> None:
-    budget = RetryBudget(per_second=0.1)
+    budget = RetryBudget(0.2, 0.1)
     assert budget.withdraw(5000.0)
     assert not budget.withdraw(5000.0)
     budget.refund(5000.0)
@@ -108,7 +109,7 @@ def test_other_rates_hold_from_the_next_request_on_and_what_was_paid_in_stays() 
 
 def tries(budget: RetryBudget | None = None, *, idempotent: bool = True, **policy: Any) -> Tries:
     """The tries of a request that began at 5000.0, with backend a."""
-    return Tries(RetryPolicy(**policy), budget or RetryBudget(), 5000.0, idempotent, "a")
+    return Tries(retry_policy(**policy), budget or RetryBudget(0.2, 10.0), 5000.0, idempotent, "a")
 
 
 def test_what_was_sent_is_tried_again_only_if_the_method_allows_it() -> None:
@@ -207,7 +208,7 @@ def test_the_applications_own_failure_is_repeated_once_for_what_changes_nothing_
 
     def asked(times: int, *, safe: bool, hopeless: bool = False, status: int = 500) -> list[bool]:
         budget = RetryBudget(ratio=0.0, per_second=100.0)
-        one = Tries(RetryPolicy(attempts=9), budget, 5000.0, True, "a", safe=safe)
+        one = Tries(retry_policy(attempts=9), budget, 5000.0, True, "a", safe=safe)
         found = []
         for number in range(times):
             found.append(one.again_after(5000.0, status, lambda: hopeless))
@@ -226,5 +227,5 @@ def test_the_applications_own_failure_is_repeated_once_for_what_changes_nothing_
 def test_a_refused_retry_after_a_500_is_not_paid_for() -> None:
     budget = RetryBudget(ratio=0.0, per_second=1.0)
     before = budget.left(5000.0)
-    Tries(RetryPolicy(), budget, 5000.0, True, "a", safe=True).again_after(5000.0, 500, lambda: True)
+    Tries(retry_policy(), budget, 5000.0, True, "a", safe=True).again_after(5000.0, 500, lambda: True)
     assert budget.left(5000.0) == before

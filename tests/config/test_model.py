@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
 from smartedge.balancer.rate_limit import RatePolicy
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import BackendSpec, TlsSpec
 from smartedge.config.model import Config, ConfigError, json_schema, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
+from tests.policies import retry_policy
 
 ROOT = Path(__file__).parents[2]
 A, B = "http://a:1", "http://b:2"
@@ -123,7 +123,7 @@ def test_defaults_are_those_of_the_balancer() -> None:
     assert spec == BackendSpec(id="a-1", url=A)
     assert spec.health == HealthPolicy()
     assert spec.breaker == BreakerPolicy()
-    assert config().retry_policy == RetryPolicy()
+    assert config().retry_policy == retry_policy()
     assert config().rate_policy is None
 
 
@@ -198,7 +198,7 @@ def test_what_was_written_arrives_in_the_specs() -> None:
         ),
     )
     assert loaded.backends[0].zone == "eu-1"
-    assert loaded.retry_policy == RetryPolicy(frozenset({500, 503}), attempts=2, deadline_s=5, body_bytes=0)
+    assert loaded.retry_policy == retry_policy(statuses=frozenset({500, 503}), attempts=2, deadline_s=5, body_bytes=0)
 
 
 def test_until_a_path_is_written_whatever_answers_below_500_is_good() -> None:

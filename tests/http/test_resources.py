@@ -20,7 +20,8 @@ from smartedge.health.probe import HttpProbe
 from smartedge.http import resources
 from smartedge.http.resources import OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import EdgeAdapter, Limits
+from smartedge.proxy.transport import EdgeAdapter
+from tests.policies import limits
 
 
 @contextlib.contextmanager
@@ -68,7 +69,7 @@ def test_a_resolver_without_descriptors_does_not_say_so_and_is_seen_through() ->
 
 def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend(caplog: pytest.LogCaptureFixture) -> None:
     """Regression: with `ulimit -n 100` and 140 idle clients the breakers of sound backends counted."""
-    adapter = EdgeAdapter("http://127.0.0.1:9", Limits(), None)
+    adapter = EdgeAdapter("http://127.0.0.1:9", limits(), None)
     request = Outbound(b"GET", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, True)
     with no_descriptors(), pytest.raises(OutOfResources) as caught:
         adapter.send(request)

@@ -21,11 +21,11 @@ from smartedge.balancer.errors import (
     EdgeError,
     PayloadTooLarge,
 )
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import AnswerFields, retry_after
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, served
+from tests.policies import retry_policy
 
 
 def test_an_answer_goes_through_and_the_lease_comes_back() -> None:
@@ -94,19 +94,19 @@ def test_what_may_have_been_acted_on_is_repeated_only_for_idempotent_methods(err
 
 
 def test_no_more_tries_than_allowed() -> None:
-    house = House(*[[BackendClosed("x")] * 3] * 3, policy=RetryPolicy(attempts=2))
+    house = House(*[[BackendClosed("x")] * 3] * 3, policy=retry_policy(attempts=2))
     assert served(house.ask())[0] == 502
     assert sum(house.asked()) == 2
 
 
 def test_no_new_try_after_the_deadline() -> None:
-    house = House([ConnectFailed("x")], [FakeAnswer()], policy=RetryPolicy(deadline_s=-1.0))
+    house = House([ConnectFailed("x")], [FakeAnswer()], policy=retry_policy(deadline_s=-1.0))
     assert served(house.ask())[0] == 502
     assert house.asked() == [1, 0]
 
 
 def test_a_body_that_is_too_large_to_keep_is_not_sent_again() -> None:
-    house = House([BackendClosed("x")], [FakeAnswer()], policy=RetryPolicy(body_bytes=4))
+    house = House([BackendClosed("x")], [FakeAnswer()], policy=retry_policy(body_bytes=4))
     assert served(house.ask(b"PUT", Pieces(b"12345")))[0] == 502
     assert house.asked() == [1, 0]
 
@@ -127,7 +127,7 @@ def test_when_nobody_can_be_reached_it_is_503_with_retry_after() -> None:
 
 
 def test_the_budget_keeps_a_sick_pool_from_being_stormed() -> None:
-    house = House(*[[BackendClosed("x")] * 2000] * 2, policy=RetryPolicy(attempts=2))
+    house = House(*[[BackendClosed("x")] * 2000] * 2, policy=retry_policy(attempts=2))
     for backend in house.backends:
         backend.learned.breaker.policy = BreakerPolicy(failures=10_000, ratio=1.0, min_requests=10_000)
     for _ in range(500):

@@ -11,10 +11,10 @@ import pytest
 from smartedge.balancer.cells import ABANDONED, FAILED, HEDGES, HEDGES_WON, OK, RETRIES
 from smartedge.balancer.errors import BackendClosed, BadAnswer
 from smartedge.balancer.hedge_delay import HedgeDelay
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.proxy.exchange import Exchange
 from tests.fakes import FakeAnswer, HeldTransport, Pieces
 from tests.house import House, served
+from tests.policies import retry_policy
 
 LATE_S = 0.02
 
@@ -29,7 +29,7 @@ class Race(House):
     """An edge that hedges, with backends that answer, fail or hang when they are told to."""
 
     def __init__(self, count: int = 3, **policy: Any) -> None:
-        super().__init__(*(HeldTransport() for _ in range(count)), policy=RetryPolicy(**({"hedge": True} | policy)))
+        super().__init__(*(HeldTransport() for _ in range(count)), policy=retry_policy(**({"hedge": True} | policy)))
         for method in (b"GET", b"PUT"):
             hedge = self.pool.evidence.kinds.find(method, b"/", make=True).hedge = HedgeDelay()
             hedge.after_s = LATE_S

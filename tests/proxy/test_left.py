@@ -12,12 +12,12 @@ import pytest
 from gevent import socket
 
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.left import MOST
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, served
+from tests.policies import retry_policy
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ class Silent(House):
     """An edge with two backends: requests come to a and b in turn, and a is silent."""
 
     def __init__(self, first_byte_s: float = 30.0, **policy: Any) -> None:
-        super().__init__(Wired(first_byte_s), Wired(first_byte_s), policy=RetryPolicy(**policy))
+        super().__init__(Wired(first_byte_s), Wired(first_byte_s), policy=retry_policy(**policy))
         kind = self.pool.evidence.kinds.find(b"GET", b"/", make=True)
         for _ in range(9):
             kind.learn(monotonic(), 0.001)

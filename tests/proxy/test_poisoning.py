@@ -19,10 +19,11 @@ from smartedge.http.tls import server_context
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter, Limits
+from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter
 from tests.fakes import Pieces
 from tests.house import running
 from tests.peers import backend, head_of
+from tests.policies import limits
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -83,7 +84,7 @@ def test_bytes_that_come_while_a_long_round_goes_on_are_found_before_the_request
     backends = Backends()
     backends.together = None
     with backend(backends.play) as url:
-        adapter = EdgeAdapter(url, Limits(), None)
+        adapter = EdgeAdapter(url, limits(), None)
         assert adapter.send(Outbound(b"GET", GET % 1, None, True)).content == b"good"
         gevent.sleep(0.01)
         timer = gevent.get_hub().loop.timer(10)
@@ -111,7 +112,7 @@ def test_the_body_of_an_answer_that_has_none_is_not_the_next_answer(method: byte
         sock.recv(1)
 
     with backend(play) as url:
-        adapter = EdgeAdapter(url, Limits(), None)
+        adapter = EdgeAdapter(url, limits(), None)
         assert adapter.send(Outbound(b"HEAD", b"HEAD" + (GET % 1)[3:], None, True)).content == b""
         (idle,) = adapter._idle
         peer_says_at_once(idle.wire, stray)
@@ -152,7 +153,7 @@ def test_under_tls_the_same(finish: bool) -> None:
 
     with tls_backend(play) as url:
         adapter = EdgeAdapter(
-            url.replace("http:", "https:"), Limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
+            url.replace("http:", "https:"), limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
         )
         assert adapter.send(Outbound(b"GET", GET % 1, None, True)).content == b"good"
         gevent.sleep(0.02)
@@ -194,7 +195,7 @@ def test_what_tls_has_read_ahead_of_its_answer_makes_the_connection_unusable() -
 
     with tls_backend(play) as url:
         adapter = EdgeAdapter(
-            url.replace("http:", "https:"), Limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
+            url.replace("http:", "https:"), limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
         )
         for i in range(2):
             assert adapter.send(Outbound(b"GET", GET % i, None, True)).content == b"good"

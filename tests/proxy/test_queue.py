@@ -13,12 +13,12 @@ import pytest
 from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUED
 from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.sticky import Sticky
 from tests.fakes import FakeAnswer, HeldTransport
 from tests.house import House, policy_of, served, until
+from tests.policies import retry_policy
 
 
 class Full(House):
@@ -27,7 +27,7 @@ class Full(House):
     def __init__(
         self, *transports: HeldTransport, size: int = 10, wait_s: float = 5.0, back_s: float = 5.0, cap: int | None = 1
     ) -> None:
-        policy = policy_of(RetryPolicy(wait_s=back_s), queue=size, queue_s=wait_s)
+        policy = policy_of(retry_policy(wait_s=back_s), queue=size, queue_s=wait_s)
         super().__init__(*transports, policy=policy, max_in_flight=cap)
 
     def go_down(self) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED, OK
 from smartedge.balancer.errors import BackendTimeout, ConnectFailed, PayloadTooLarge
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.headers import AnswerFields
 from smartedge.http.own_answer import own_answer
 from smartedge.proxy.affinity import key_reader
@@ -30,6 +29,7 @@ from smartedge.proxy.router import Router
 from smartedge.proxy.split import Split
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, policy_of, request, served, until
+from tests.policies import retry_policy
 
 WEB = Split([("web", 1)])
 
@@ -301,7 +301,7 @@ def test_a_route_has_its_own_retries_and_waits_and_a_reload_of_the_service_shows
     assert outbound.first_byte_s == 90.0
     assert outbound.deadline == pytest.approx(first.started + 90.0)
     assert routed.ask().policy is first.policy  # made once
-    routed.web.service.adapt_to(policy_of(RetryPolicy(deadline_s=200.0)))
+    routed.web.service.adapt_to(policy_of(retry_policy(deadline_s=200.0)))
     assert routed.ask().policy.retry.deadline_s == 200.0
 
 

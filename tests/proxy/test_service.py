@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from smartedge.balancer.cells import FAILED, OK
-from smartedge.balancer.retry import RetryPolicy
 from tests.fakes import FakeAnswer
 from tests.house import House, policy_of, served
+from tests.policies import retry_policy
 
 
 def test_a_service_says_what_it_is() -> None:
@@ -14,7 +14,7 @@ def test_a_service_says_what_it_is() -> None:
 
 
 def test_a_reload_changes_what_begins_later_and_what_is_under_way_keeps_its_policy() -> None:
-    house = House([FakeAnswer(500, b"no", here=False), FakeAnswer(500, b"no", here=False)], policy=RetryPolicy(attempts=1))
+    house = House([FakeAnswer(500, b"no", here=False), FakeAnswer(500, b"no", here=False)], policy=retry_policy(attempts=1))
     service = house.service
     under_way = house.ask()
     service.adapt_to(policy_of(service.policy.retry, failures=frozenset()))
@@ -29,7 +29,7 @@ def test_what_retries_have_been_paid_in_and_who_waits_outlive_a_reload() -> None
     before = service.budget, service.queue, service.hedges, service.pool
     for _ in range(50):
         service.budget.deposit(1000.0)
-    service.adapt_to(policy_of(RetryPolicy(hedge=True, budget_per_s=0.0, budget_ratio=0.5)))
+    service.adapt_to(policy_of(retry_policy(hedge=True, budget_per_s=0.0, budget_ratio=0.5)))
     assert (service.budget, service.queue, service.hedges, service.pool) == before
     assert service.budget.left(1000.0) == 10  # at 0.2 each, as they were paid in
     assert service.pool.evidence.hedging

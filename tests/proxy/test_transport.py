@@ -26,10 +26,11 @@ from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from tests.fakes import Pieces
 from tests.house import until
 from tests.peers import backend, head_of, says
+from tests.policies import limits
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-LIMITS = Limits(connect_s=1, first_byte_s=1, idle_s=1)
+LIMITS = limits(connect_s=1, first_byte_s=1, idle_s=1)
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +224,7 @@ def test_an_idle_connection_is_closed_before_the_backend_would_close_it() -> Non
 
 def test_no_more_connections_are_kept_than_allowed() -> None:
     with backend(says(OK, OK)) as url:
-        session = session_for(url, Limits(connect_s=1, first_byte_s=1, idle_s=1, idle_connections=1))
+        session = session_for(url, limits(connect_s=1, first_byte_s=1, idle_s=1, idle_connections=1))
         for answer in [gevent.spawn(session.send, get()) for _ in range(3)]:
             answer.get().close()
         assert len(session.adapter._idle) == 1
@@ -267,7 +268,7 @@ def test_a_connection_that_takes_too_long_was_never_sent() -> None:
         waiting = [gevent.spawn(gevent.socket.create_connection, full.getsockname()) for _ in range(4)]
         gevent.sleep(0.05)
         with pytest.raises(ConnectFailed) as refused:
-            session_for(f"http://127.0.0.1:{full.getsockname()[1]}", Limits(connect_s=0.1)).send(get())
+            session_for(f"http://127.0.0.1:{full.getsockname()[1]}", limits(connect_s=0.1)).send(get())
         assert not refused.value.sent
         gevent.killall(waiting)
 

@@ -22,17 +22,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.retry import RetryPolicy
 from smartedge.http.environ_keys import REQUEST
 from smartedge.http.wire import Sweep, Wire
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.transport import EdgeAdapter, EdgeSession
 from smartedge.server.front import AppHooks, Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
 from tests.house import House
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
 from tests.peers import tcp_pair
+from tests.policies import limits, retry_policy
 
 PATIENCE_S = 5.0
 """Far more than any case takes: what is not done by then hangs."""
@@ -50,7 +50,7 @@ class Adapter(EdgeAdapter):
     """Connects to a function in this process: to a port somebody else could come too."""
 
     def __init__(self, play: Callable[[Any], None]) -> None:
-        super().__init__("http://b.test", Limits(connect_s=1, first_byte_s=1, idle_s=1, answer_head_bytes=2000), None)
+        super().__init__("http://b.test", limits(connect_s=1, first_byte_s=1, idle_s=1, answer_head_bytes=2000), None)
         self.play = play
         self.playing: list[gevent.Greenlet] = []
 
@@ -79,7 +79,10 @@ class Edge:
         # What is tested here are bytes: no breaker may hide the backend, no retry an answer.
         no_breaker = BreakerPolicy(failures=10**6, min_requests=10**6)
         self.house = House(
-            EdgeSession(self.adapter), policy=RetryPolicy(frozenset(), attempts=1), url=self.adapter.url, breaker=no_breaker
+            EdgeSession(self.adapter),
+            policy=retry_policy(statuses=frozenset(), attempts=1),
+            url=self.adapter.url,
+            breaker=no_breaker,
         )
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
