@@ -37,7 +37,7 @@ SECTIONS = (
 def scenario_block(name: str) -> tuple[str, str]:
     """Run a scenario; give what stands between its marks, and its picture."""
     from smartedge.simulator import chart, report
-    from smartedge.simulator.compare import compare
+    from smartedge.simulator.engine import compare
     from smartedge.simulator.scenario import load
 
     path = SCENARIOS / f"{name}.json"

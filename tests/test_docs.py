@@ -16,7 +16,7 @@ from smartedge.app import CATCH_ALL, create_app
 from smartedge.cli.main import program
 from smartedge.config import sources as config_sources
 from smartedge.config.model import Config, parse
-from smartedge.observe.request_log import _NO_FIELDS
+from smartedge.observe.access_log import FIELDS
 from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +95,7 @@ def test_an_access_log_line_has_the_fields_that_are_shown(readme: Path) -> None:
     """The example lacked `hedges`, of which the page about overload told."""
     (line,) = [block for block in blocks(readme, "json") if block.startswith('{"time"')]
 
-    assert list(json.loads(line)) == ["time", *_NO_FIELDS]
+    assert list(json.loads(line)) == ["time", *FIELDS]
 
 
 @every_readme

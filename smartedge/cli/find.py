@@ -9,15 +9,36 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from smartedge.cli.errors import Stop
-from smartedge.cli.remote import Target
 from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.sources import Overlay
-from smartedge.config.values import escaped, listen_name
+from smartedge.config.values import escaped, listen_name, printable
 from smartedge.process.whereabouts import Whereabouts, running, url_of
 
 DEFAULT_BIND = "127.0.0.1:8080"
+UNIX = "unix:"
+"""How the address of a unix socket begins, before its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a balancer answers: what `find` returns, and `remote` asks.
+
+    url: http://HOST:PORT, https://HOST:PORT, with a prefix or without, HOST:PORT, or unix:/PATH. cacert: PEM file of the
+    authority that its certificate is of, None for those of the system. own_certificate: cacert is that certificate itself,
+    whatever names it has.
+    """
+
+    url: str
+    cacert: str | None = None
+    own_certificate: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a message."""
+        return escaped(self.url) if self.url.startswith(UNIX) else printable(self.url)
 
 
 def find(url: str | None, cacert: str | None, config: str | None, env: Mapping[str, str]) -> Target:

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import click
 
-from smartedge.cli.ask import Asked, asks
 from smartedge.cli.errors import Declined
 from smartedge.cli.explain_table import explained_text, list_text
+from smartedge.cli.remote import RemoteEdge, asks
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.config.values import escaped
 
@@ -26,21 +26,21 @@ _backend = click.argument("backend", metavar="ID")
 @_persist
 @click.option("--wait", is_flag=True, help="Wait until its last request has ended.")
 @click.option("--timeout", default=60.0, show_default=True, metavar="S", help="How long to wait, in seconds.")
-def drain(edge: Asked, backend: str, persist: bool, wait: bool, timeout: float) -> None:
+def drain(edge: RemoteEdge, backend: str, persist: bool, wait: bool, timeout: float) -> None:
     """Send a backend no new requests but those of its sticky sessions; those in flight end."""
-    answer = edge("POST", f"{_path(backend)}/drain", {"persist": persist})
+    answer = edge.ask("POST", f"{_path(backend)}/drain", {"persist": persist})
     if not (wait and edge.as_json):  # one document, when all is done
         _show_operated(edge, answer)
     if wait:
         _wait(edge, backend, timeout)
-        edge.show(answer | {"in_flight": 0}, lambda _: f"{escaped(backend)} is drained")
+        edge.print_answer(answer | {"in_flight": 0}, lambda _: f"{escaped(backend)} is drained")
 
 
 @click.command()
 @_backend
 @asks
 @_persist
-def enable(edge: Asked, backend: str, persist: bool) -> None:
+def enable(edge: RemoteEdge, backend: str, persist: bool) -> None:
     """Have a drained or disabled backend back."""
     _operate(edge, backend, "enable", {"persist": persist})
 
@@ -49,7 +49,7 @@ def enable(edge: Asked, backend: str, persist: bool) -> None:
 @_backend
 @asks
 @_persist
-def disable(edge: Asked, backend: str, persist: bool) -> None:
+def disable(edge: RemoteEdge, backend: str, persist: bool) -> None:
     """Send a backend no new requests at all, not even those of sticky sessions."""
     _operate(edge, backend, "disable", {"persist": persist})
 
@@ -59,7 +59,7 @@ def disable(edge: Asked, backend: str, persist: bool) -> None:
 @click.argument("weight", metavar="N|default")
 @asks
 @_persist
-def weight(edge: Asked, backend: str, weight: str, persist: bool) -> None:
+def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
     """Give a backend another weight, 0 to 1000, or `default` for that of the file."""
     if weight != "default" and not (weight.isascii() and weight.isdigit()):
         raise click.UsageError(f"the weight is a whole number or default, not {escaped(weight)}")
@@ -72,46 +72,46 @@ def weight(edge: Asked, backend: str, weight: str, persist: bool) -> None:
 @click.option("--backend", metavar="ID", help="Without REQUEST_ID: only requests that were sent to this backend.")
 @click.option("--outcome", metavar="WORD", help="Without REQUEST_ID: only those that ended ok, failed or abandoned.")
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
-def explain(edge: Asked, request_id: str | None, **filters: Any) -> None:
+def explain(edge: RemoteEdge, request_id: str | None, **filters: Any) -> None:
     """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known."""
     if request_id is not None:
-        edge.show(edge("GET", f"/smartedge/decisions/{quote(request_id, safe='')}"), explained_text)
+        edge.print_answer(edge.ask("GET", f"/smartedge/decisions/{quote(request_id, safe='')}"), explained_text)
         return
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in filters.items() if value is not None)
-    edge.show(edge("GET", f"/smartedge/decisions?{query}"), list_text)
+    edge.print_answer(edge.ask("GET", f"/smartedge/decisions?{query}"), list_text)
 
 
 @click.command()
 @asks
-def reload(edge: Asked) -> None:
+def reload(edge: RemoteEdge) -> None:
     """Have the running balancer read its configuration again."""
-    edge.show(edge("POST", "/api/reload"), reload_text)
+    edge.print_answer(edge.ask("POST", "/api/reload"), reload_text)
 
 
 @click.command()
 @asks
-def status(edge: Asked) -> None:
+def status(edge: RemoteEdge) -> None:
     """Show the backends of the running balancer, and how requests were shared out."""
-    edge.show(edge("GET", "/api/status"), status_text)
+    edge.print_answer(edge.ask("GET", "/api/status"), status_text)
 
 
 COMMANDS = (reload, status, drain, enable, disable, weight, explain)
 
 
-def _operate(edge: Asked, backend: str, action: str, body: dict[str, Any]) -> None:
-    _show_operated(edge, edge("POST", f"{_path(backend)}/{action}", body))
+def _operate(edge: RemoteEdge, backend: str, action: str, body: dict[str, Any]) -> None:
+    _show_operated(edge, edge.ask("POST", f"{_path(backend)}/{action}", body))
 
 
-def _show_operated(edge: Asked, answer: dict[str, Any]) -> None:
-    edge.show(answer, lambda answer: escaped(str(answer.get("message") or answer)))
+def _show_operated(edge: RemoteEdge, answer: dict[str, Any]) -> None:
+    edge.print_answer(answer, lambda answer: escaped(str(answer.get("message") or answer)))
     if answer.get("warning"):
         click.echo(f"smartedge: {escaped(str(answer['warning']))}", err=True)
 
 
-def _wait(edge: Asked, backend: str, timeout_s: float) -> None:
+def _wait(edge: RemoteEdge, backend: str, timeout_s: float) -> None:
     """Ask until nothing is in flight; Declined when that takes too long."""
     deadline = monotonic() + timeout_s
-    while in_flight := edge("GET", _path(backend)).get("in_flight", 0):
+    while in_flight := edge.ask("GET", _path(backend)).get("in_flight", 0):
         if monotonic() > deadline:
             raise Declined(f"after {timeout_s:g} s {escaped(backend)} still has {in_flight} in flight")
         sleep(POLL_S)

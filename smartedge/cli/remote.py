@@ -1,4 +1,4 @@
-"""Talking to a running balancer: a question to its admin endpoints, and what goes wrong with that in a line.
+"""Talking to a running balancer: the flags that say which one, a question to its admin endpoints, and its answer or refusal.
 
 Nothing is asked of anybody who has not shown to be a balancer, and the token is sent to nobody who has not shown to have it
 (admin/hello.py): a backend behind a traffic port is no balancer, and neither is whatever listens where one used to be.
@@ -7,29 +7,33 @@ Nothing is asked of anybody who has not shown to be a balancer, and the token is
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
+import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
+
 from smartedge.admin import hello
-from smartedge.config.values import escaped, printable
+from smartedge.cli.errors import Declined, Stop
+from smartedge.cli.find import UNIX, Target, find
+from smartedge.config.model import ConfigError, admin_token
+from smartedge.config.values import escaped
 
 TIMEOUT_S = 30.0  # a reload waits for all workers
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-UNIX = "unix:"
-"""How the address of a unix socket begins, before its path."""
 
 
-class UnreachableError(Exception):
+class UnreachableError(Stop):
     """Nobody answers there, or not a balancer; the text says what to do."""
 
 
-class RefusedError(Exception):
+class RefusedError(Declined):
     """The balancer answers, and says no; the text has one line for each problem. problem: what it answered (RFC 9457)."""
 
     def __init__(self, text: str, problem: Mapping[str, Any] | None = None) -> None:
@@ -37,23 +41,52 @@ class RefusedError(Exception):
         self.problem = problem or {"title": "Refused", "detail": text}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a balancer answers.
+class RemoteEdge:
+    """The running balancer that a command is for; made by `asks`, found when it is first asked.
 
-    url: http://HOST:PORT, https://HOST:PORT, with a prefix or without, HOST:PORT, or unix:/PATH. cacert: PEM file of the
-    authority that its certificate is of, None for those of the system. own_certificate: cacert is that certificate itself,
-    whatever names it has.
+    url, cacert, config: the flags. as_json: answers are printed as JSON, refusals too.
     """
 
-    url: str
-    cacert: str | None = None
-    own_certificate: bool = False
+    def __init__(self, url: str | None, cacert: str | None, config: str | None, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._flags = url, cacert, config
+        self._target: Target | None = None
 
-    @property
-    def shown(self) -> str:
-        """The address as it may stand in a message."""
-        return escaped(self.url) if self.url.startswith("unix:") else printable(self.url)
+    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Send it a request, and give the JSON object that comes back; raises Stop (Declined where it says no)."""
+        try:
+            token = admin_token(os.environ)
+            if self._target is None:
+                self._target = find(*self._flags, os.environ)
+            return ask(method, self._target, path, token=token, body=body)
+        except (ConfigError, Stop) as error:
+            if self.as_json:
+                problem = error.problem if isinstance(error, RefusedError) else {"title": "Not asked", "detail": str(error)}
+                click.echo(json.dumps({"error": dict(problem)}, indent=2))
+            raise error if isinstance(error, Stop) else Stop(str(error)) from error
+
+    def print_answer(self, answer: Mapping[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+        """Print an answer: as JSON, or as the text that is made of it."""
+        click.echo(json.dumps(answer, indent=2) if self.as_json else text(dict(answer)))
+
+
+def asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that say which balancer it is for; it gets that, a RemoteEdge, as its first argument."""
+
+    @click.option(
+        "--url",
+        metavar="URL",
+        help="Where the balancer answers: http(s)://HOST:PORT or unix:/PATH; else SMARTEDGE_URL, else the one that runs"
+        " with this configuration.",
+    )
+    @click.option("--cacert", metavar="FILE", help="PEM file of the authority that its certificate is of.")
+    @click.option("-c", "--config", metavar="FILE", help="The configuration that it runs with; backends.json unless given.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON; a refusal too, as error.")
+    @functools.wraps(command)
+    def asked(url: str | None, cacert: str | None, config: str | None, as_json: bool, **rest: Any) -> None:
+        command(RemoteEdge(url, cacert, config, as_json=as_json), **rest)
+
+    return asked
 
 
 def ask(method: str, target: Target, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:

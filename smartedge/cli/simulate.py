@@ -22,7 +22,7 @@ def simulate(scenario: str, seed: int | None, strategy: tuple[str, ...], svg: st
     SCENARIO is a configuration such as backends.json with one more section, `simulate`.
     """
     from smartedge.simulator import chart, report  # late: no other command needs them
-    from smartedge.simulator.compare import compare
+    from smartedge.simulator.engine import compare
     from smartedge.simulator.scenario import load
 
     try:

@@ -39,9 +39,9 @@ from smartedge.http.environ_keys import REQUEST_ID
 from smartedge.http.request import Request
 from smartedge.http.tls import ServerTls
 from smartedge.observe import console
+from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
 from smartedge.observe.recent import LastCheck, Recent
-from smartedge.observe.request_log import RequestLog
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.whereabouts import where_it_is, write_down
@@ -99,7 +99,7 @@ class Edge:
         self._rng = random.Random()
         self.origin = ConfigOrigin(config_path, self._env, overrides)
         self.registry = BackendRegistry(self.edge_row, self._rng, look_up)
-        self.request_log = RequestLog(self._client_of)
+        self.request_log = AccessLog(self._client_of)
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)

@@ -30,7 +30,7 @@ from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.routes import build_routes
-from smartedge.observe.accesslog import AccessLog
+from smartedge.observe.access_log import LineOutput
 from smartedge.proxy.affinity import IsTrusted
 from smartedge.proxy.basic_auth import InThreads
 from smartedge.proxy.limiter import ClientLimiter, client_reader
@@ -71,7 +71,7 @@ class Setup:
     routes: tuple[Route, ...]
     hop: Hop
     server_limits: ServerLimits
-    access_log: AccessLog | None
+    access_log: LineOutput | None
 
 
 class SetupBuilder:
@@ -178,14 +178,14 @@ class SetupBuilder:
         state = None if self._membership is None else self._membership.state
         return None if state is None else state.path
 
-    def _open_log(self, config: Config, before: Setup | None) -> AccessLog | None:
+    def _open_log(self, config: Config, before: Setup | None) -> LineOutput | None:
         target = config.access_log
         if not target or self._membership is None:
             return None
         if before is not None and before.access_log is not None and before.config.access_log == target:
             return before.access_log
         try:
-            return AccessLog(target)
+            return LineOutput(target)
         except OSError as error:
             raise self._origin.unusable(("access_log",), f"{target} cannot be written: {error.strerror}") from error
 

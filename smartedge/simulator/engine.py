@@ -17,7 +17,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
-from smartedge.simulator.figures import Outcome
+from smartedge.simulator.figures import Figures, Outcome, figures
 from smartedge.simulator.forwarding import Forwarding
 from smartedge.simulator.machine import Call, Machine
 from smartedge.simulator.probes import Prober
@@ -28,6 +28,15 @@ START_S = 1_000.0
 
 TELL_S = 0.05
 """How often the edge looks for backends that have fallen silent."""
+
+
+def compare(scenario: Scenario) -> list[Figures]:
+    """Run a scenario with each of its strategies, in their order, all with the same requests."""
+    world = scenario.world
+    return [
+        figures(strategy, Run(scenario, config).run(), world.warmup_s, world.duration_s)
+        for strategy, config in scenario.configs.items()
+    ]
 
 
 class Run:

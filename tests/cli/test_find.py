@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.cli.errors import Stop
-from smartedge.cli.find import _believed, find
-from smartedge.cli.remote import Target
+from smartedge.cli.find import Target, _believed, find
 from smartedge.process.whereabouts import Whereabouts, running, write_down
 from smartedge.workers.state_dir import StateDir
 

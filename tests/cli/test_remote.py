@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from smartedge.admin import hello
-from smartedge.cli.remote import RefusedError, Target, UnreachableError, ask
+from smartedge.cli.find import Target
+from smartedge.cli.remote import RefusedError, UnreachableError, ask
 from smartedge.process.listening import listen_unix
 from tests.small_balancer import SmallBalancer, serving
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smartedge.simulator.compare import compare
+from smartedge.simulator.engine import compare
 from tests.simulator.makers import outcome, outcome_figures, scenario
 
 RETRY = {"statuses": [500, 502, 503, 504]}

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from smartedge.simulator import chart, report
-from smartedge.simulator.compare import compare
+from smartedge.simulator.engine import compare
 from smartedge.simulator.figures import WINDOWS, Outcome, figures, percentile
 from tests.simulator.makers import scenario
 
