@@ -19,6 +19,7 @@ from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
+from smartedge.balancer.watch import LOOK_S
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
@@ -58,9 +59,6 @@ from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
-
-TELL_S = 0.05
-"""How often workers tell each other what is not on the board at once."""
 
 
 class Edge:
@@ -110,13 +108,13 @@ class Edge:
         self.server_limits = setup.server_limits
         self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
         self.pool = self.services[DEFAULT].pool
-        self._watch = Watch(self.pool, self.edge_row)
+        self._watches = {name: Watch(service.pool, self.edge_row) for name, service in self.services.items()}
         self.forwarder = Forwarder(self.services[DEFAULT], setup.hop, self.edge_row, self.ids.next)
         self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
         self._mirror = Mirror(self.forwarder)
         self._housekeeping = Housekeeping(self._tidy)
-        self._telling = Housekeeping(self._tell, TELL_S)
+        self._telling = Housekeeping(self._tell, LOOK_S)
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=lambda: self.forwarder.clients_host)
@@ -318,9 +316,7 @@ class Edge:
                     backend.learned.tell_waiting(now)
             for fallen in service.pool.look_for_silence(now):
                 announce.silence(fallen)
-            for backend in service.pool.backends:
-                if backend.learned.silent_since and backend.learned.waiting:
-                    service.move_from(backend, now)
+            service.leave_silent(now)
 
     def _tidy(self) -> None:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""
@@ -328,15 +324,15 @@ class Edge:
         self.recent.tick(now, list(self.backends()))
         if self.admin_door is not None:
             self.admin_door.look()
-        if self.follower.leading:
-            capped = self.config.limits.in_flight_per_backend is not None
-            self._watch.look(self.setup.services[DEFAULT].outliers, now, capped=capped)
-        for service in self.services.values():
-            service.pool.tidy(now, service.policy.retry.hedge_percentile)
+        leading, capped = self.follower.leading, self.config.limits.in_flight_per_backend is not None
+        for name, watch in self._watches.items():
+            outliers = self.setup.services[name].outliers if leading else None
+            watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers, capped=capped)
         self.request_log.mind(self.edge_row)
         if renewed := self._reloader.use_replaced_files():
             log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
-        self._watch.log_strategy_troubles(now)
+        for watch in self._watches.values():
+            watch.log_strategy_troubles(now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)
         self.registry.forget_gone(now, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over."))

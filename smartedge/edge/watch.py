@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from math import inf
 
-from smartedge.balancer.cells import OBSERVED, STRATEGY_FALLBACKS
-from smartedge.balancer.drowning import DrowningDetector, drowning, sentence
+from smartedge.balancer.cells import STRATEGY_FALLBACKS
+from smartedge.balancer.drowning import drowning, sentence
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.outliers import OutlierDetector, OutlierPolicy
+from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.guard import Guarded
+from smartedge.balancer.watch import PoolWatch
 from smartedge.edge import announce
 
 log = logging.getLogger("smartedge")
@@ -20,27 +21,23 @@ TELL_EVERY_S = 60.0
 
 
 class Watch:
-    """Looks at one pool once a second; owned by the `Edge`. edge_row: the edge's own, which counts what fell back."""
+    """Says what a `PoolWatch` has found; owned by the `Edge`, one for each service. edge_row: the edge's own."""
 
     def __init__(self, pool: Pool, edge_row: Learned) -> None:
         self._pool = pool
         self._edge_row = edge_row
-        self._outliers = OutlierDetector()
-        self._drowning = DrowningDetector(edge_row)
+        self._pool_watch = PoolWatch(pool, edge_row)
         self._told_at: dict[str, float] = {}
 
-    def look(self, policy: OutlierPolicy, now: float, *, capped: bool) -> None:
-        """Eject outliers, if the operator wants that, and say when the backends can't keep up; one worker does it for all.
-
-        capped: whether there is a limit on what is in flight.
-        """
-        for found in self._outliers.look(self._pool.backends, policy, now):
-            if policy.observe:
-                found.backend.learned.add(OBSERVED)
-                announce.outlier(found.backend, found)
-            elif change := self._pool.eject(found.backend, now, policy.max_ejected_ratio, f"an outlier: {found}"):
-                announce.breaker_changed(found.backend, change)
-        if self._drowning.look(self._pool.backends, now):
+    def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None, *, capped: bool) -> None:
+        """Look at the pool and announce what was found; see `PoolWatch.look`. capped: requests in flight are limited."""
+        found = self._pool_watch.look(now, hedge_percentile, policy)
+        for outlier, change in found.outliers:
+            if change:
+                announce.breaker_changed(outlier.backend, change)
+            elif policy is not None and policy.observe:
+                announce.outlier(outlier.backend, outlier)
+        if found.drowning:
             log.warning(sentence(drowning(self._edge_row), capped=capped))
 
     def log_strategy_troubles(self, now: float) -> None:

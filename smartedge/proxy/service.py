@@ -9,6 +9,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
+from smartedge.balancer.watch import leases_to_move
 from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.hedge import Hedges
 from smartedge.proxy.left import MOST as MOST_LEFT
@@ -76,11 +77,9 @@ class Service:
         self.queue.size, self.queue.wait_s, self.queue.back_s = policy.queue, policy.queue_s, policy.retry.wait_s
         self.pool.evidence.hedging = policy.retry.hedge
 
-    def move_from(self, backend: Backend, now: float) -> None:
-        """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
-        for lease in self.pool.late_on(backend, now):
-            if not self.budget.left(now):
-                return
+    def leave_silent(self, now: float) -> None:
+        """Have requests that wait on silent backends tried elsewhere."""
+        for lease in leases_to_move(self.pool, self.budget, now):
             lease.holder.move(lease)
 
     def may_leave(self, backend: Backend) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
+from smartedge.balancer.watch import LOOK_S, TIDY_S, PoolWatch
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
@@ -25,9 +25,6 @@ from smartedge.simulator.scenario import Scenario
 
 START_S = 1_000.0
 """The monotonic clock at a scenario's second 0: that of a real machine is not 0 either."""
-
-TELL_S = 0.05
-"""How often the edge looks for backends that have fallen silent."""
 
 
 def compare(scenario: Scenario) -> list[Figures]:
@@ -50,7 +47,8 @@ class Run:
         backends = [Backend(spec, Learned(spec.health, spec.breaker)) for spec in config.specs()]
         # A user's own strategy is timed on a clock that stands still: whether it is quick must not change the result.
         strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
-        self._pool = Pool(backends, strategy, rng, config.panic)
+        edge_row = Learned()
+        self._pool = Pool(backends, strategy, rng, config.panic, edge_row)
         self._outcome = Outcome([backend.id for backend in backends])
         chance = Random(f"{world.seed} tries")
         from_s = START_S + world.warmup_s
@@ -58,11 +56,10 @@ class Run:
         machines = {backend.id: self._machine(scenario, backend.id) for backend in backends}
         self._forwarding.machines = machines
         self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
-        self._outliers = OutlierDetector()
-        self._outlier_policy = config.outlier_policy
-        self._percentile = config.retry_policy.hedge_percentile
-        self._at(START_S + TELL_S, self._tell, None)
-        self._at(START_S + 1.0, self._tidy, None)
+        self._watch = PoolWatch(self._pool, edge_row)
+        self._config = config
+        self._at(START_S + LOOK_S, self._look, None)
+        self._at(START_S + TIDY_S, self._tidy, None)
 
     def run(self) -> Outcome:
         """Let all requests come and end."""
@@ -96,19 +93,13 @@ class Run:
             self._at(START_S + at_s, machine.change, later)
         return machine
 
-    def _tell(self, now: float, _: None) -> None:
+    def _look(self, now: float, _: None) -> None:
         """Look for backends that answer nothing any more, as often as the edge does."""
         self._pool.look_for_silence(now)
-        for backend in self._pool.backends:
-            if backend.learned.silent_since and backend.learned.waiting:
-                self._forwarding.move_from(now, backend)
-        self._at(now + TELL_S, self._tell, None)
+        self._forwarding.leave_silent(now)
+        self._at(now + LOOK_S, self._look, None)
 
     def _tidy(self, now: float, _: None) -> None:
-        """Do once a second what the edge does then: look at latencies, and for outliers."""
-        pool, policy = self._pool, self._outlier_policy
-        pool.tidy(now, self._percentile)
-        for found in self._outliers.look(pool.backends, policy, now):
-            if not policy.observe:
-                pool.eject(found.backend, now, policy.max_ejected_ratio)
-        self._at(now + 1.0, self._tidy, None)
+        """Do once a second what the edge does then."""
+        self._watch.look(now, self._config.retry_policy.hedge_percentile, self._config.outlier_policy)
+        self._at(now + TIDY_S, self._tidy, None)

@@ -17,6 +17,7 @@ from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFail
 from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, Tries
+from smartedge.balancer.watch import leases_to_move
 from smartedge.config.model import Config
 from smartedge.simulator.draws import Arrival
 from smartedge.simulator.figures import Outcome
@@ -147,14 +148,11 @@ class Forwarding:
                 self._broken(now, attempt, KEEP_SILENT)
             waiting.popleft()
 
-    def move_from(self, now: float, backend: Backend) -> None:
-        """Have requests that wait on a silent backend tried elsewhere, the oldest first, as far as the retry budget goes."""
-        if self._policy.hedge:
-            return  # they look after themselves
-        for lease in self._pool.late_on(backend, now):
-            if not self._budget.left(now):
-                return
-            self._move(now, lease.holder)
+    def leave_silent(self, now: float) -> None:
+        """Have requests that wait on silent backends tried elsewhere; those that are hedged look after themselves."""
+        if not self._policy.hedge:
+            for lease in leases_to_move(self._pool, self._budget, now):
+                self._move(now, lease.holder)
 
     def _move(self, now: float, attempt: Try) -> None:
         """Go on with another backend; the try is left waiting, to show that its backend is back when it is answered after all."""

@@ -65,7 +65,7 @@ class Silent(House):
         gevent.sleep(0.03)
         self.backends[0].learned.shared_reals[SILENT_SINCE] = monotonic()
         self.pool.touch()
-        self.forwarder.service.move_from(self.backends[0], monotonic())
+        self.forwarder.service.leave_silent(monotonic())
 
     def answer(self, name: str) -> None:
         for peer in self.transports["ab".index(name)].sent:
