@@ -17,7 +17,7 @@ from smartedge.balancer.watch import LOOK_S, TIDY_S, PoolWatch
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
-from smartedge.simulator.figures import Figures, Outcome, figures
+from smartedge.simulator.figures import Figures, RunRecord, figures
 from smartedge.simulator.forwarding import Forwarding
 from smartedge.simulator.machine import Call, Machine
 from smartedge.simulator.probes import Prober
@@ -49,10 +49,10 @@ class Run:
         strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
         edge_row = Learned()
         self._pool = Pool(backends, strategy, rng, config.panic, edge_row)
-        self._outcome = Outcome([backend.id for backend in backends])
+        self._record = RunRecord([backend.id for backend in backends])
         chance = Random(f"{world.seed} tries")
         from_s = START_S + world.warmup_s
-        self._forwarding = Forwarding(world, config, self._pool, self._at, chance, self._outcome, from_s)
+        self._forwarding = Forwarding(world, config, self._pool, self._at, chance, self._record, from_s)
         machines = {backend.id: self._machine(scenario, backend.id) for backend in backends}
         self._forwarding.machines = machines
         self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
@@ -61,9 +61,9 @@ class Run:
         self._at(START_S + LOOK_S, self._look, None)
         self._at(START_S + TIDY_S, self._tidy, None)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunRecord:
         """Let all requests come and end."""
-        heap, pop, arrive = self._heap, heapq.heappop, self._forwarding.arrive
+        heap, pop, accept = self._heap, heapq.heappop, self._forwarding.accept_request
         events = 0
         for arrival in arrivals(self._world.arrivals, self._world.duration_s, Random(f"{self._world.seed} arrivals")):
             at = START_S + arrival.at
@@ -71,15 +71,15 @@ class Run:
                 now, _, call, what = pop(heap)
                 call(now, what)
                 events += 1
-            arrive(at, arrival)
+            accept(at, arrival)
             events += 1
         queue = self._forwarding.queue
         while queue.places or any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
             now, _, call, what = pop(heap)
             call(now, what)
             events += 1
-        self._outcome.events = events
-        return self._outcome
+        self._record.events = events
+        return self._record
 
     def _at(self, when: float, call: Call, what: Any) -> None:
         self._count += 1  # events of the same time happen in the order in which they were planned
@@ -88,9 +88,9 @@ class Run:
     def _machine(self, scenario: Scenario, name: str) -> Machine:
         (_, behaviour), *changes = scenario.machines[name]
         forwarding = self._forwarding
-        machine = Machine(behaviour, self._world.network.backend_s, self._at, forwarding.answered, forwarding.broke)
+        machine = Machine(behaviour, self._world.network.backend_s, self._at, forwarding.take_answer, forwarding.take_failure)
         for at_s, later in changes:
-            self._at(START_S + at_s, machine.change, later)
+            self._at(START_S + at_s, machine.change_behaviour, later)
         return machine
 
     def _look(self, now: float, _: None) -> None:

@@ -15,7 +15,7 @@ ERROR = 500
 """Statuses from here on are errors: the client asked for nothing wrong."""
 
 
-class Outcome:
+class RunRecord:
     """What became of the requests of one run, in the order in which they ended.
 
     at, took_s: when each came, in seconds of the scenario, and the time until its client had the answer.
@@ -64,7 +64,7 @@ class Figures:
         return {backend: tries / total for backend, tries in self.tries.items()}
 
 
-def figures(strategy: str, outcome: Outcome, from_s: float, to_s: float) -> Figures:
+def figures(strategy: str, outcome: RunRecord, from_s: float, to_s: float) -> Figures:
     """Work a run's numbers out; its requests came between `from_s` and `to_s`."""
     ranked = sorted(outcome.took_s)
     statuses = Counter(outcome.status)
@@ -92,7 +92,7 @@ def percentile(ranked: Sequence[float], percent: float) -> float:
     return ranked[max(ceil(len(ranked) * percent / 100), 1) - 1]
 
 
-def _over_time(outcome: Outcome, from_s: float, to_s: float) -> tuple[float | None, ...]:
+def _over_time(outcome: RunRecord, from_s: float, to_s: float) -> tuple[float | None, ...]:
     windows: list[list[float]] = [[] for _ in range(WINDOWS)]
     per_s = WINDOWS / (to_s - from_s)
     for at, took_s in zip(outcome.at, outcome.took_s, strict=True):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from smartedge.balancer.health import HealthPolicy
 from smartedge.simulator.draws import work_of
 from smartedge.simulator.scenario import BehaviourConfig
+from smartedge.simulator.tries import Try
 
 USUAL = HealthPolicy()
 
@@ -23,21 +24,10 @@ At = Callable[[float, Call, Any], None]
 """Runs `call(now, what)` at a time."""
 
 
-class Asked(Protocol):
-    """One try of a request, as a machine sees it."""
-
-    work: float
-    luck: float
-    slowness: float
-    key: int
-    over: bool
-    """Nobody waits for its answer any more; the machine does not know, and works on."""
-
-
 class Machine:
-    """One backend.
+    """One modelled backend; made by Run, which has what changes planned. Forwarding sends it tries, Prober probes.
 
-    answered, broke: what the edge is told: (now, asked, status) and (now, asked, failure).
+    at: plans an event. answered, broke: hear what became of a try, at the time when the edge does.
     """
 
     def __init__(
@@ -45,22 +35,22 @@ class Machine:
         behaviour: BehaviourConfig,
         round_trip_s: float,
         at: At,
-        answered: Callable[[float, Any, int], None],
-        broke: Callable[[float, Any, Failure], None],
+        answered: Callable[[float, Try, int], None],
+        broke: Callable[[float, Try, Failure], None],
     ) -> None:
         self._round_trip_s = round_trip_s
         self._at = at
         self._answered = answered
         self._broke = broke
-        self._busy: dict[Asked, int] = {}  # and the status that it will have
-        self._queue: deque[tuple[float, Asked]] = deque()
-        self._hanging: list[Asked] = []
-        self._held: list[tuple[Asked, int]] = []  # answers that wait until it is no longer stopped
+        self._busy: dict[Try, int] = {}  # and the status that it will have
+        self._queue: deque[tuple[float, Try]] = deque()
+        self._hanging: list[Try] = []
+        self._held: list[tuple[Try, int]] = []  # answers that wait until it is no longer stopped
         self._cache: OrderedDict[int, None] = OrderedDict()
         self._state = behaviour.state
-        self.change(0.0, behaviour)
+        self.change_behaviour(0.0, behaviour)
 
-    def change(self, now: float, behaviour: BehaviourConfig) -> None:
+    def change_behaviour(self, now: float, behaviour: BehaviourConfig) -> None:
         """Be like this from now on; what is being worked on ends as it began, unless the machine goes down."""
         before, self._state = self._state, behaviour.state
         self.behaviour = behaviour
@@ -71,25 +61,25 @@ class Machine:
             return
         if before == "stopped" and behaviour.state != "stopped":
             held, self._held = self._held, []
-            for asked, status in held:
-                self._at(now, self._answer, (asked, status))
-        self._next(now)
+            for attempt, status in held:
+                self._at(now, self._answer_held, (attempt, status))
+        self._begin_waiting(now)
 
-    def take(self, now: float, asked: Asked) -> None:
+    def accept_try(self, now: float, attempt: Try) -> None:
         """Take a request that the edge sends now."""
         ready = now + self._round_trip_s
         if self._state in ("leaving", "down"):
-            self._at(ready, self._refuse, asked)
+            self._at(ready, self._refuse, attempt)
         elif self._state == "hang":
-            self._hanging.append(asked)
-        elif asked.luck < self.behaviour.fail_ratio and self.behaviour.fail_s is not None:
-            self._at(ready + self.behaviour.fail_s, self._turn_away, asked)
+            self._hanging.append(attempt)
+        elif attempt.luck < self.behaviour.fail_ratio and self.behaviour.fail_s is not None:
+            self._at(ready + self.behaviour.fail_s, self._fail_fast, attempt)
         elif self._state != "stopped" and len(self._busy) < self._slots and not self._queue:
-            self._begin(ready, asked)
+            self._begin_work(ready, attempt)
         else:
-            self._queue.append((ready, asked))
+            self._queue.append((ready, attempt))
 
-    def probe(self, chance: float, policy: HealthPolicy = USUAL) -> bool | None:
+    def answer_probe(self, chance: float, policy: HealthPolicy = USUAL) -> bool | None:
         """Say what a probe finds: whether it is good; None when there is no answer before its time is over."""
         behaviour = self.behaviour
         if self._state in ("leaving", "down"):
@@ -104,61 +94,61 @@ class Machine:
             return None
         return chance >= behaviour.fail_ratio or behaviour.fail_status in policy.statuses
 
-    def _begin(self, ready: float, asked: Asked) -> None:
+    def _begin_work(self, ready: float, attempt: Try) -> None:
         behaviour = self.behaviour
-        took_s = self._work(asked.work) * behaviour.slowness * asked.slowness
-        if behaviour.cache is not None and self._cached(asked.key, behaviour.cache.entries):
+        took_s = self._work(attempt.work) * behaviour.slowness * attempt.slowness
+        if behaviour.cache is not None and self._look_up(attempt.key, behaviour.cache.entries):
             took_s *= behaviour.cache.hit_factor
-        self._busy[asked] = behaviour.fail_status if asked.luck < behaviour.fail_ratio else 200
-        self._at(ready + took_s, self._end, asked)
+        self._busy[attempt] = behaviour.fail_status if attempt.luck < behaviour.fail_ratio else 200
+        self._at(ready + took_s, self._end_work, attempt)
 
-    def _end(self, now: float, asked: Asked) -> None:
-        status = self._busy.pop(asked, None)
+    def _end_work(self, now: float, attempt: Try) -> None:
+        status = self._busy.pop(attempt, None)
         if status is None:
             return  # it was cut
         if self._queue:
-            self._next(now)
+            self._begin_waiting(now)
         if self._state == "hang":
-            self._hanging.append(asked)
+            self._hanging.append(attempt)
         elif self._state == "stopped":
-            self._held.append((asked, status))
-        elif not asked.over:
-            self._answered(now, asked, status)
+            self._held.append((attempt, status))
+        elif not attempt.over:
+            self._answered(now, attempt, status)
 
-    def _answer(self, now: float, what: tuple[Asked, int]) -> None:
-        asked, status = what
-        if not asked.over:
-            self._answered(now, asked, status)
+    def _answer_held(self, now: float, what: tuple[Try, int]) -> None:
+        attempt, status = what
+        if not attempt.over:
+            self._answered(now, attempt, status)
 
-    def _next(self, now: float) -> None:
+    def _begin_waiting(self, now: float) -> None:
         while self._queue and self._state in ("up", "leaving") and len(self._busy) < self._slots:
-            ready, asked = self._queue.popleft()
-            self._begin(max(now, ready), asked)
+            ready, attempt = self._queue.popleft()
+            self._begin_work(max(now, ready), attempt)
 
     def _go_down(self, now: float) -> None:
-        held = (asked for asked, _ in self._held)
-        lost = [*self._busy, *(asked for _, asked in self._queue), *self._hanging, *held]
+        held = (attempt for attempt, _ in self._held)
+        lost = [*self._busy, *(attempt for _, attempt in self._queue), *self._hanging, *held]
         self._busy.clear()
         self._queue.clear()
         self._hanging.clear()
         self._held.clear()
         self._cache.clear()
-        for asked in lost:
-            self._at(now, self._cut, asked)
+        for attempt in lost:
+            self._at(now, self._cut, attempt)
 
-    def _turn_away(self, now: float, asked: Asked) -> None:
-        if not asked.over:
-            self._answered(now, asked, self.behaviour.fail_status)
+    def _fail_fast(self, now: float, attempt: Try) -> None:
+        if not attempt.over:
+            self._answered(now, attempt, self.behaviour.fail_status)
 
-    def _refuse(self, now: float, asked: Asked) -> None:
-        self._broke(now, asked, "refused")
+    def _refuse(self, now: float, attempt: Try) -> None:
+        self._broke(now, attempt, "refused")
 
-    def _cut(self, now: float, asked: Asked) -> None:
-        if not asked.over:
-            self._broke(now, asked, "cut")
+    def _cut(self, now: float, attempt: Try) -> None:
+        if not attempt.over:
+            self._broke(now, attempt, "cut")
 
-    def _cached(self, key: int, entries: int) -> bool:
-        """Look a key up; afterwards it is there, and the one that was not asked for longest may be gone."""
+    def _look_up(self, key: int, entries: int) -> bool:
+        """Look a key up; afterwards it is there, and the one that was not attempt for longest may be gone."""
         cache = self._cache
         if key in cache:
             cache.move_to_end(key)

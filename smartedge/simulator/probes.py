@@ -45,7 +45,7 @@ class Prober:
         self._planned = inf
         while entry := self._schedule.take(now):
             backend = entry.backend
-            good = self._machines[backend.id].probe(self._rng.random(), backend.spec.health)
+            good = self._machines[backend.id].answer_probe(self._rng.random(), backend.spec.health)
             took_s = backend.spec.health.timeout_s if good is None else self._round_trip_s
             self._at(now + took_s, self._probed, (entry, bool(good)))
         self._plan(now)

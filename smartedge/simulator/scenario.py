@@ -27,7 +27,7 @@ NOT_SIMULATED = frozenset({"certfile", "keyfile", "access_log"})
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=1_000_000)]
-State = Literal["up", "leaving", "down", "hang", "stopped"]
+MachineState = Literal["up", "leaving", "down", "hang", "stopped"]
 
 
 class ServiceConfig(Section):
@@ -63,7 +63,7 @@ class BehaviourConfig(Section):
     """Requests it works on at once; more wait, first come first served."""
     slowness: Factor = 1.0
     """Factor on all its times."""
-    state: State = "up"
+    state: MachineState = "up"
     """`leaving` refuses connections and ends what it has begun; `down` cuts that too; `hang` accepts and never answers;
     `stopped` does nothing for a while, as a process that collects garbage: what would have been answered is when that is over."""
     fail_ratio: Ratio = 0.0

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from smartedge.simulator.engine import Run
-from smartedge.simulator.figures import Figures, Outcome, figures
+from smartedge.simulator.figures import Figures, RunRecord, figures
 from smartedge.simulator.machine import Failure, Machine
 from smartedge.simulator.scenario import BehaviourConfig, Scenario, load
 
@@ -31,7 +31,7 @@ def scenario(simulate: dict[str, Any] | None = None, **given: Any) -> Scenario:
     return load(json.dumps(document(simulate, **given)), "scenario.json")
 
 
-def outcome(simulate: dict[str, Any] | None = None, **given: Any) -> Outcome:
+def outcome(simulate: dict[str, Any] | None = None, **given: Any) -> RunRecord:
     """What comes of a scenario with its only strategy."""
     made = scenario(simulate, **given)
     (config,) = made.configs.values()

@@ -9,7 +9,7 @@ import pytest
 
 from smartedge.simulator import chart, report
 from smartedge.simulator.engine import compare
-from smartedge.simulator.figures import WINDOWS, Outcome, figures, percentile
+from smartedge.simulator.figures import WINDOWS, RunRecord, figures, percentile
 from tests.simulator.makers import scenario
 
 BOTH = {"strategies": ["round_robin", "ewma"], "title": "Two & <two>"}
@@ -22,7 +22,7 @@ def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed() -> None:
 
 
 def test_figures_count_what_an_outcome_holds() -> None:
-    outcome = Outcome(["a", "b"])
+    outcome = RunRecord(["a", "b"])
     outcome.at, outcome.took_s = array("d", [5.0, 6.0, 9.9]), array("d", [0.1, 0.3, 0.2])
     outcome.status, outcome.backend, outcome.tries = array("H", [200, 503, 404]), array("h", [0, -1, 1]), [3, 1]
     found = figures("ewma", outcome, 5.0, 10.0)
@@ -99,7 +99,7 @@ def test_the_chart_is_xml_with_a_line_and_a_bar_for_each_strategy() -> None:
 @pytest.mark.parametrize("duration_s", [0.01, 1, 10, 600, 86_400])
 def test_a_chart_can_be_drawn_of_any_length_of_time(duration_s: float) -> None:
     made = scenario({"duration_s": duration_s, "arrivals": {"per_s": 50 / duration_s, "kind": "constant"}})
-    outcome = Outcome(["a", "b"])  # made up: to simulate a day takes seconds
+    outcome = RunRecord(["a", "b"])  # made up: to simulate a day takes seconds
     outcome.at = array("d", [duration_s * number / 50 for number in range(50)])
     outcome.took_s, outcome.status, outcome.backend = array("d", [0.01] * 50), array("H", [200] * 50), array("h", [0] * 50)
     drawn = ElementTree.fromstring(chart.svg(made, [figures("round_robin", outcome, 0.0, duration_s)]))

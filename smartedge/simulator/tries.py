@@ -1,0 +1,60 @@
+"""A client's request and its tries, as the modelled edge and the machines see them."""
+
+from __future__ import annotations
+
+from smartedge.balancer.errors import BackendTimeout, EdgeError
+from smartedge.balancer.pool import Lease
+from smartedge.balancer.retry import Tries
+from smartedge.simulator.draws import Arrival
+
+KEPT_SILENT = BackendTimeout("The backend kept silent for too long.")
+
+
+class ClientRequest:
+    """One client's request.
+
+    open: its tries that are under way, oldest first. race: number of the latest one that was not a hedge, after
+    the first. fallback: a lease whose answer is a failure, and its status, if there will be no better one.
+    error: of the last try to break. since: when the first one did, and a backend that may come back is waited for.
+    """
+
+    __slots__ = ("arrival", "at", "error", "fallback", "open", "race", "since", "tries")
+
+    def __init__(self, arrival: Arrival, at: float) -> None:
+        self.arrival = arrival
+        self.at = at
+        self.open: list[Try] = []
+        self.race = 0
+        self.since: float | None = None
+        self.tries: Tries | None = None
+        self.fallback: tuple[Lease, int] | None = None
+        self.error: EdgeError = KEPT_SILENT
+
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """What tells which other requests are like this one: its method and target."""
+        return self.arrival.kind
+
+
+class Try:
+    """One try of a request: a lease, and what the machine sees (`machine.Asked`)."""
+
+    __slots__ = ("key", "lease", "luck", "over", "request", "slowness", "work")
+
+    def __init__(self, request: ClientRequest, lease: Lease, work: float, luck: float) -> None:
+        self.request = request
+        self.lease = lease
+        self.work = work
+        self.luck = luck
+        self.key = request.arrival.key
+        self.slowness = request.arrival.slowness
+        self.over = False
+        lease.holder = self
+
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """Its request's."""
+        return self.request.arrival.kind
+
+    is_due = True
+    """The machine has all of it."""
