@@ -26,15 +26,7 @@ ROOT = Path(__file__).parents[2]
 Served = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a directory of its own with a right file, and no variable of ours is set."""
-    for name in [name for name in os.environ if name.startswith("SMARTEDGE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))  # whatever else runs here is not found
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "backends.json").write_text('{"backends": ["http://a:1", "http://b:2"]}')
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 @pytest.fixture
@@ -109,63 +101,6 @@ def test_a_missing_file_is_one_line_and_exit_status_2(command: str, capsys: pyte
     assert said.out == ""
     assert said.err.startswith("smartedge: none.json: there is no such file; write one")
     assert said.err.count("\n") == 1
-
-
-def test_check_says_what_it_has_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check"]) == 0
-    assert capsys.readouterr().out == "ok: 2 backends, strategy adaptive\n"
-
-    (directory / "one.json").write_text('{"backends": ["http://a:1"], "strategy": "ewma"}')
-    assert cli.main(["check", "--config", "one.json"]) == 0
-    assert capsys.readouterr().out == "ok: 1 backend, strategy ewma\n"
-
-
-def test_check_warns_when_nobody_would_take_a_request(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    entries = '{"url": "http://a:1", "weight": 0}, {"url": "http://b:2", "state": "draining"}'
-    (directory / "one.json").write_text('{"backends": [' + entries + "]}")
-    assert cli.main(["check", "--config", "one.json"]) == 0
-    assert capsys.readouterr().err.startswith("warning: no backend takes new requests")
-
-
-def test_check_takes_the_file_as_an_argument_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (directory / "one.json").write_text('{"backends": ["http://a:1"], "trusted_proxies": ["10.0.0.0/8"]}')
-    for words in (["one.json"], ["-c", "one.json"], ["one.json", "--config", "one.json"]):
-        assert cli.main(["check", *words]) == 0
-        said = capsys.readouterr()
-        assert said.out == "ok: 1 backend, strategy adaptive\n"
-        assert said.err.startswith("warning: trusted_proxies: a proxy is in front of the port that has the admin pages, too")
-    assert cli.main(["check", "one.json", "-c", "backends.json"]) == 2
-
-
-def test_check_names_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("SMARTEDGE_STRATGEY", "ewma")
-    assert cli.main(["check"]) == 0
-    said = capsys.readouterr().err
-    assert said == "warning: SMARTEDGE_STRATGEY is no variable of ours; did you mean SMARTEDGE_STRATEGY?\n"
-
-
-def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document == {
-        "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive", "problems": [], "warnings": [],
-    }  # fmt: skip
-    (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
-    assert cli.main(["check", "--json"]) == 2
-    said = capsys.readouterr()
-    broken = json.loads(said.out)
-    assert (broken.keys(), broken["ok"]) == (document.keys(), False)
-    assert [problem["path"] for problem in broken["problems"]] == ["backends[0]", "strategy"]
-    assert said.err.startswith("smartedge: 2 problems")
-
-
-def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (directory / "backends.json").write_text('{"backends": ["a", {"url": "http://a", "wieght": 1}]}')
-    assert cli.main(["check"]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "smartedge: 2 problems in the configuration:"
-    assert lines[1].startswith('  backends.json: backends[0]: "a" has no scheme')
-    assert lines[2].startswith('  backends.json: backends[1].wieght: is an unknown key; did you mean "weight"?')
 
 
 @pytest.mark.parametrize("command", ["run", "check", "reload", "status"])
