@@ -14,7 +14,7 @@ from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget
 from smartedge.balancer.strategies.menu import RoundRobin
 from smartedge.balancer.watch import Found, PoolWatch, leases_to_move
-from tests.balancer.makers import backends
+from tests.house import backends
 
 NOW = 1000.0
 

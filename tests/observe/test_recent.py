@@ -4,7 +4,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED
 from smartedge.balancer.learned import Learned
 from smartedge.observe.recent import Recent
-from tests.balancer.makers import backend
+from tests.house import backend
 
 
 def served(one: Backend, count: int, failed: int = 0) -> None:
