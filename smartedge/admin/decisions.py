@@ -20,7 +20,7 @@ LISTED = (
     "path",
     "status",
     "outcome",
-    "attempts",
+    "try_count",
     "latency_s",
     "duration_s",
     "summary",

@@ -13,11 +13,12 @@ from math import log1p
 from pathlib import Path
 from random import Random
 from time import monotonic, time
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
+from smartedge.http.request import Request
+from smartedge.proxy.exchange import Exchange
 from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, texts
 
 log = logging.getLogger(__name__)
@@ -33,38 +34,24 @@ ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
 """How many candidates of a try are kept, and of the others: the most with which the record fits."""
 
 
-class Recorded(Protocol):
-    """What is recorded of a request on its way; proxy/exchange.py's Exchange."""
-
-    request: Any
-    request_id: str
-    started: float
-    trace: Trace | None
-    error: EdgeError | None
-    own_answer: Any
-    attempts: int
-    status: int
-    latency_s: float | None
-    duration_s: float
-
-
 class Decisions:
-    """Says which requests are recorded, keeps the records of this worker, and reads those of all.
+    """What was decided about requests: which are recorded, this worker's records, and those of all; owned by its Edge.
 
-    left: ordinary requests until the next one that is sampled; whoever forwards counts it down. ratio: of ordinary
-    requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
-    client_of: gives the address of a request's client. on_sampled: told of each ordinary request that is sampled.
+    The Forwarder counts `left` down, begins a trace and has an exchange recorded; the admin pages read.
+    left: ordinary requests until the next one that is sampled. ratio: of ordinary requests to be recorded. may_ask: whether a
+    request asks for its decision, and may hear it. client_of: gives the address of a request's client. on_sampled: told of each
+    ordinary request that is sampled.
     """
 
     def __init__(
         self,
         ratio: float,
         rng: Random,
-        may_ask: Callable[[Any], bool],
+        may_ask: Callable[[Request], bool],
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
-        client_of: Callable[[Any], bytes] = lambda request: request.peer,
-        on_sampled: Callable[[Any], None] = lambda _: None,
+        client_of: Callable[[Request], bytes] = lambda request: request.peer,
+        on_sampled: Callable[[Request], None] = lambda _: None,
     ) -> None:
         self._rng = rng
         self._may_ask = may_ask
@@ -98,7 +85,7 @@ class Decisions:
 
     # ---- on a request's way ----
 
-    def begin(self, request: Any) -> Trace | None:
+    def begin(self, request: Request) -> Trace | None:
         """Give the trace of a request that `left` has come to, or that asks to be explained and may. Raises as `may_ask`."""
         sampled = self.left < 0
         if sampled:
@@ -124,7 +111,7 @@ class Decisions:
             trace.missed(lease)
         return trace
 
-    def record(self, exchange: Recorded) -> None:
+    def record(self, exchange: Exchange) -> None:
         """Write down a request that has ended, if it is to be."""
         trace, error = exchange.trace, exchange.error
         if exchange.own_answer is not None and exchange.status >= 500:
@@ -152,7 +139,7 @@ class Decisions:
             "outcome": outcome,
             "blame": None if error is None else error.blame,
             "error": None if error is None else error.detail[:MOST_PATH],
-            "attempts": exchange.attempts,
+            "try_count": exchange.attempts,
             "latency_s": None if exchange.latency_s is None else round(exchange.latency_s, 6),
             "duration_s": round(exchange.duration_s, 6),
             "summary": trace.summary()[:1000],

@@ -155,7 +155,7 @@ def test_a_retry_is_always_kept_with_what_is_known_of_the_first_try(good: Script
         assert (second["backend"], second["recorded"], second["kind"], second["outcome"]) == ("b2", True, "retry", "ok")
         assert second["left_out"] == [{"id": "b1", "reason": "tried", "for_s": None, "until": None}]
         assert found["why"] == ["retry"]
-        assert found["attempts"] == 2
+        assert found["try_count"] == 2
         app.edge.stop()
 
 

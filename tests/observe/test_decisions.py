@@ -113,7 +113,7 @@ def test_a_request_is_found_again_in_full(clock: Clock) -> None:
         "outcome": "ok",
         "blame": None,
         "error": None,
-        "attempts": 1,
+        "try_count": 1,
         "latency_s": 0.1,
         "duration_s": 0.2,
         "summary": "a was picked: least cost 0.0001, the only candidate; b left out: unhealthy",
