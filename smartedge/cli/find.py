@@ -1,7 +1,7 @@
 """Which balancer a command means: told by --url or SMARTEDGE_URL, else the one that runs with this configuration.
 
-A balancer that runs has written down where it answers (whereabouts.py), flags and port 0 included. The file's own word counts
-where none of them has this file: one that runs with another state directory, or on another machine's copy.
+A balancer that runs has written down where it answers (process/whereabouts.py), flags and port 0 included. The file's own word
+counts where none of them has this file: one that runs with another state directory, or on another machine's copy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNIX = "unix:"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a balancer answers: what `find` returns, and `remote` asks.
+    """Where a balancer answers: what `find_target` returns, and `remote` asks.
 
     url: http://HOST:PORT, https://HOST:PORT, with a prefix or without, HOST:PORT, or unix:/PATH. cacert: PEM file of the
     authority that its certificate is of, None for those of the system. own_certificate: cacert is that certificate itself,
@@ -41,24 +41,24 @@ class Target:
         return escaped(self.url) if self.url.startswith(UNIX) else printable(self.url)
 
 
-def find(url: str | None, cacert: str | None, config: str | None, env: Mapping[str, str]) -> Target:
+def find_target(url: str | None, cacert: str | None, config: str | None, env: Mapping[str, str]) -> Target:
     """Return where to ask. url, cacert, config: the flags, None for not given. Raises Stop where that is not clear."""
     if named := url or env.get("SMARTEDGE_URL", "").strip():
         return Target(named, cacert)
     file = os.path.realpath(config_path(config, env))
     edges = running(env)
-    same = [edge for edge in edges if edge.config == file and _believed(edge, file)]
+    same = [edge for edge in edges if edge.config == file and _is_trusted(edge, file)]
     if not same:
-        where = _written(config, file, env)
+        where = _target_of_configuration(config, file, env)
         if where is None and not edges:
             where = Whereabouts(f"http://{DEFAULT_BIND}")
         if where is not None:
-            _refuse_anothers(where, edges, file)
+            _refuse_other_owner(where, edges, file)
             return _target(where, cacert)
-    return _target(_only(same or edges), cacert)
+    return _target(_only_one(same or edges), cacert)
 
 
-def _written(config: str | None, file: str, env: Mapping[str, str]) -> Whereabouts | None:
+def _target_of_configuration(config: str | None, file: str, env: Mapping[str, str]) -> Whereabouts | None:
     """Return what file and variables say; None if they are not there. Raises Stop when they are wrong."""
     if os.path.exists(file) or config:
         try:
@@ -81,7 +81,7 @@ def _written(config: str | None, file: str, env: Mapping[str, str]) -> Whereabou
     return Whereabouts(url_of(name, secure=secure), file, os.path.abspath(certificate) if secure and certificate else None)
 
 
-def _refuse_anothers(where: Whereabouts, edges: list[Whereabouts], file: str) -> None:
+def _refuse_other_owner(where: Whereabouts, edges: list[Whereabouts], file: str) -> None:
     """Raise Stop where another balancer answers than the one that is meant, which does not run."""
     for edge in edges:
         if edge.url == where.url and edge.config != file and os.path.exists(file):
@@ -89,14 +89,14 @@ def _refuse_anothers(where: Whereabouts, edges: list[Whereabouts], file: str) ->
             raise Stop(f"the balancer at {where.url} runs with {theirs}, not {escaped(file)}: name that with --config, or --url")
 
 
-def _believed(edge: Whereabouts, file: str) -> bool:
-    """Whether an edge runs with this file as it says: any user could say so, for root to ask his instead of the right one."""
+def _is_trusted(edge: Whereabouts, file: str) -> bool:
+    """Whether an edge's word that it runs with this file counts: only its owner's and ours, for any user could write it down."""
     with contextlib.suppress(OSError):
         return edge.uid in (os.geteuid(), os.stat(file).st_uid)
     return edge.uid == os.geteuid()
 
 
-def _only(edges: list[Whereabouts]) -> Whereabouts:
+def _only_one(edges: list[Whereabouts]) -> Whereabouts:
     """Return the one that there is; raises Stop when there are several."""
     if len(edges) > 1:
         lines = [f"  {edge.url}  {escaped(edge.config or 'without a file')}" for edge in edges]

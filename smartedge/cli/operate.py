@@ -10,7 +10,7 @@ import click
 
 from smartedge.cli.errors import Declined
 from smartedge.cli.explain_table import explained_text, list_text
-from smartedge.cli.remote import RemoteEdge, asks
+from smartedge.cli.remote import RemoteEdge, for_running_edge
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.config.values import escaped
 
@@ -22,23 +22,23 @@ _backend = click.argument("backend", metavar="ID")
 
 @click.command()
 @_backend
-@asks
+@for_running_edge
 @_persist
 @click.option("--wait", is_flag=True, help="Wait until its last request has ended.")
 @click.option("--timeout", default=60.0, show_default=True, metavar="S", help="How long to wait, in seconds.")
 def drain(edge: RemoteEdge, backend: str, persist: bool, wait: bool, timeout: float) -> None:
     """Send a backend no new requests but those of its sticky sessions; those in flight end."""
-    answer = edge.ask("POST", f"{_path(backend)}/drain", {"persist": persist})
+    answer = edge.ask("POST", f"{_backend_path(backend)}/drain", {"persist": persist})
     if not (wait and edge.as_json):  # one document, when all is done
-        _show_operated(edge, answer)
+        _print_operated(edge, answer)
     if wait:
-        _wait(edge, backend, timeout)
+        _wait_until_drained(edge, backend, timeout)
         edge.print_answer(answer | {"in_flight": 0}, lambda _: f"{escaped(backend)} is drained")
 
 
 @click.command()
 @_backend
-@asks
+@for_running_edge
 @_persist
 def enable(edge: RemoteEdge, backend: str, persist: bool) -> None:
     """Have a drained or disabled backend back."""
@@ -47,7 +47,7 @@ def enable(edge: RemoteEdge, backend: str, persist: bool) -> None:
 
 @click.command()
 @_backend
-@asks
+@for_running_edge
 @_persist
 def disable(edge: RemoteEdge, backend: str, persist: bool) -> None:
     """Send a backend no new requests at all, not even those of sticky sessions."""
@@ -57,7 +57,7 @@ def disable(edge: RemoteEdge, backend: str, persist: bool) -> None:
 @click.command()
 @_backend
 @click.argument("weight", metavar="N|default")
-@asks
+@for_running_edge
 @_persist
 def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
     """Give a backend another weight, 0 to 1000, or `default` for that of the file."""
@@ -68,7 +68,7 @@ def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
 
 @click.command()
 @click.argument("request_id", required=False)
-@asks
+@for_running_edge
 @click.option("--backend", metavar="ID", help="Without REQUEST_ID: only requests that were sent to this backend.")
 @click.option("--outcome", metavar="WORD", help="Without REQUEST_ID: only those that ended ok, failed or abandoned.")
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
@@ -82,14 +82,14 @@ def explain(edge: RemoteEdge, request_id: str | None, **filters: Any) -> None:
 
 
 @click.command()
-@asks
+@for_running_edge
 def reload(edge: RemoteEdge) -> None:
     """Have the running balancer read its configuration again."""
     edge.print_answer(edge.ask("POST", "/api/reload"), reload_text)
 
 
 @click.command()
-@asks
+@for_running_edge
 def status(edge: RemoteEdge) -> None:
     """Show the backends of the running balancer, and how requests were shared out."""
     edge.print_answer(edge.ask("GET", "/api/status"), status_text)
@@ -99,23 +99,24 @@ COMMANDS = (reload, status, drain, enable, disable, weight, explain)
 
 
 def _operate(edge: RemoteEdge, backend: str, action: str, body: dict[str, Any]) -> None:
-    _show_operated(edge, edge.ask("POST", f"{_path(backend)}/{action}", body))
+    _print_operated(edge, edge.ask("POST", f"{_backend_path(backend)}/{action}", body))
 
 
-def _show_operated(edge: RemoteEdge, answer: dict[str, Any]) -> None:
+def _print_operated(edge: RemoteEdge, answer: dict[str, Any]) -> None:
     edge.print_answer(answer, lambda answer: escaped(str(answer.get("message") or answer)))
     if answer.get("warning"):
         click.echo(f"smartedge: {escaped(str(answer['warning']))}", err=True)
 
 
-def _wait(edge: RemoteEdge, backend: str, timeout_s: float) -> None:
+def _wait_until_drained(edge: RemoteEdge, backend: str, timeout_s: float) -> None:
     """Ask until nothing is in flight; Declined when that takes too long."""
     deadline = monotonic() + timeout_s
-    while in_flight := edge.ask("GET", _path(backend)).get("in_flight", 0):
+    while in_flight := edge.ask("GET", _backend_path(backend)).get("in_flight", 0):
         if monotonic() > deadline:
             raise Declined(f"after {timeout_s:g} s {escaped(backend)} still has {in_flight} in flight")
         sleep(POLL_S)
 
 
-def _path(backend: str) -> str:
+def _backend_path(backend: str) -> str:
+    """Return the path of a backend's page; what a user types to name a backend is understood here alone."""
     return f"/smartedge/backends/{quote(backend, safe='')}"

@@ -21,7 +21,7 @@ import click
 
 from smartedge.admin import hello
 from smartedge.cli.errors import Declined, Stop
-from smartedge.cli.find import UNIX, Target, find
+from smartedge.cli.find import UNIX, Target, find_target
 from smartedge.config.model import ConfigError, admin_token
 from smartedge.config.values import escaped
 
@@ -30,11 +30,14 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class UnreachableError(Stop):
-    """Nobody answers there, or not a balancer; the text says what to do."""
+    """Nobody answers there, or not a balancer; raised by `ask_edge`, the text says what to do."""
 
 
 class RefusedError(Declined):
-    """The balancer answers, and says no; the text has one line for each problem. problem: what it answered (RFC 9457)."""
+    """The balancer answers, and says no; raised by `ask_edge`. The text has one line for each problem.
+
+    problem: what it answered (RFC 9457).
+    """
 
     def __init__(self, text: str, problem: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
@@ -42,7 +45,7 @@ class RefusedError(Declined):
 
 
 class RemoteEdge:
-    """The running balancer that a command is for; made by `asks`, found when it is first asked.
+    """The running balancer that a command is for; made by `for_running_edge`, found when it is first asked.
 
     url, cacert, config: the flags. as_json: answers are printed as JSON, refusals too.
     """
@@ -57,8 +60,8 @@ class RemoteEdge:
         try:
             token = admin_token(os.environ)
             if self._target is None:
-                self._target = find(*self._flags, os.environ)
-            return ask(method, self._target, path, token=token, body=body)
+                self._target = find_target(*self._flags, os.environ)
+            return ask_edge(method, self._target, path, token=token, body=body)
         except (ConfigError, Stop) as error:
             if self.as_json:
                 problem = error.problem if isinstance(error, RefusedError) else {"title": "Not asked", "detail": str(error)}
@@ -70,7 +73,7 @@ class RemoteEdge:
         click.echo(json.dumps(answer, indent=2) if self.as_json else text(dict(answer)))
 
 
-def asks(command: Callable[..., None]) -> Callable[..., None]:
+def for_running_edge(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags that say which balancer it is for; it gets that, a RemoteEdge, as its first argument."""
 
     @click.option(
@@ -89,15 +92,15 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
     return asked
 
 
-def ask(method: str, target: Target, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:
+def ask_edge(method: str, target: Target, path: str, *, token: str | None, body: object = None) -> dict[str, Any]:
     """Make sure that a balancer answers, send it one request, and give the JSON object that comes back.
 
     token: sent as bearer token, if there is one and the balancer has it too. body: what is sent as JSON, None for nothing.
     No proxy is used and no redirect is followed: the token goes nowhere else.
     """
     try:
-        with _connected(target) as (connection, prefix):
-            if token := _made_sure(connection, prefix, target, token):
+        with _open_connection(target) as (connection, prefix):
+            if token := _verify_edge(connection, prefix, target, token):
                 headers = {"Authorization": f"Bearer {token}"}
             else:
                 headers = {}
@@ -121,7 +124,7 @@ def ask(method: str, target: Target, path: str, *, token: str | None, body: obje
     return answer
 
 
-def _made_sure(connection: http.client.HTTPConnection, prefix: str, target: Target, token: str | None) -> str | None:
+def _verify_edge(connection: http.client.HTTPConnection, prefix: str, target: Target, token: str | None) -> str | None:
     """Ask who is there; return the token if it may be sent, None if it is not needed. Raises UnreachableError, RefusedError."""
     nonce = hello.new_nonce()
     status, document = _exchange(connection, "GET", prefix + hello.PATH, {hello.FIELD: hello.question(nonce, token)})
@@ -139,7 +142,7 @@ def _made_sure(connection: http.client.HTTPConnection, prefix: str, target: Targ
 
 
 @contextlib.contextmanager
-def _connected(target: Target) -> Iterator[tuple[http.client.HTTPConnection, str]]:
+def _open_connection(target: Target) -> Iterator[tuple[http.client.HTTPConnection, str]]:
     """Give a connection, which is made when it is first used, and what paths begin with."""
     try:
         connection, prefix = _connection(target)

@@ -3,7 +3,7 @@
 The arbiter listens, forks, replaces the dead, and hands signals on; everything else is what a worker of ours does anyway
 (docs/workers.md). It differs from a bare gunicorn in these: SIGHUP has the workers read the configuration again instead of
 replacing them, SIGINT and SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early,
-and the service manager is told what is true of the workers, by whom the arbiter is told (`GunicornApp.tell`).
+and the service manager is told what is true of the workers, by whom the arbiter is told (`GunicornApp.tell_arbiter`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from smartedge.worker import EdgeWorker
 from smartedge.workers.state_dir import StateDir
 
 LOOK_S = 0.1
-"""How often a worker looks whether it has been told something."""
+"""How often a worker looks whether a signal has asked for something."""
 
 LEADER_FIRST_S = 0.5
 """How long the other workers leave a SIGHUP to the leader."""
@@ -47,11 +47,11 @@ LATER_S = 5.0
 HUNG_S = 60
 """A worker whose loop has stood still for so long is replaced."""
 
-MINDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
-"""What a worker must not miss or die of because it is still beginning."""
+KEPT_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""Signals that a worker which still begins must neither miss nor die of: they are kept until it can act on them."""
 
-TOLD = signal.SIGURG
-"""Wakes the arbiter; whoever does not mind it is not harmed by it."""
+WAKE_SIGNAL = signal.SIGURG
+"""Wakes the arbiter when a worker has written to its pipe; a process without a handler ignores it."""
 
 SERVING, RELOADED, REFUSED = b"s", b"r", b"x"
 """What a worker tells the arbiter: that it serves, that it has read the configuration again, that it has refused it."""
@@ -90,7 +90,10 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
 
 
 class GunicornApp(BaseApplication):  # type: ignore[misc]
-    """What gunicorn needs to know: where it listens, how many workers, what they serve. admin: which of them are the admin's."""
+    """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
+
+    binds: where it listens. admin: for each of these, whether it is for the admin pages. A pipe is how workers tell the arbiter.
+    """
 
     def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], admin: list[bool]) -> None:
         self._config = config
@@ -119,14 +122,14 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
         for key, value in settings.items():
             self.cfg.set(key, value)
 
-    def tell(self, what: bytes, arbiter: int) -> None:
-        """Tell the arbiter, in a worker."""
+    def tell_arbiter(self, what: bytes, arbiter: int) -> None:
+        """Write SERVING, RELOADED or REFUSED to the arbiter, and wake it; called in a worker."""
         with contextlib.suppress(OSError):
             os.write(self._tells, what)
-            os.kill(arbiter, TOLD)
+            os.kill(arbiter, WAKE_SIGNAL)
 
-    def heard(self) -> bytes:
-        """Give what workers have told, in the arbiter."""
+    def read_told(self) -> bytes:
+        """Return what workers have written since the last time; called in the arbiter."""
         try:
             return os.read(self._hears, 4096)
         except OSError:
@@ -139,7 +142,7 @@ def _say_ready(arbiter: Arbiter) -> None:
 
 
 class FleetArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's arbiter; see the module's head for what is different."""
+    """gunicorn's arbiter, made and run by `serve_many`; the module's head says what is different from gunicorn's own."""
 
     def __init__(self, app: GunicornApp) -> None:
         self._manager = Notifier()
@@ -179,17 +182,18 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         self.kill_workers(signal.SIGHUP)
 
     def init_signals(self) -> None:
-        """Mind gunicorn's signals, and the one by which a worker says that it has told something."""
+        """Act on gunicorn's signals, and on the one by which a worker says that it has written something."""
         super().init_signals()
-        signal.signal(TOLD, lambda *_: self.wakeup())
+        signal.signal(WAKE_SIGNAL, lambda *_: self.wakeup())
 
     def murder_workers(self) -> None:
         """Do what comes round in the arbiter's loop: hear what workers have told, and end those that hang."""
-        self._hear()
+        self._act_on_told()
         super().murder_workers()
 
-    def _hear(self) -> None:
-        for what in self.app.heard():
+    def _act_on_told(self) -> None:
+        """Tell the service manager what workers have told, and hand on a SIGHUP that came before they served."""
+        for what in self.app.read_told():
             if what in REFUSED:
                 self._manager.ready("reload refused, nothing changed; the log says why")
                 continue
@@ -201,12 +205,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 self.handle_hup()
 
     def spawn_worker(self) -> Any:
-        """Start a worker; a signal that comes too early for it waits until it can be minded."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, MINDED)
+        """Start a worker; a signal that comes too early for it waits until it can act on it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, KEPT_SIGNALS)
         try:
             return super().spawn_worker()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT_SIGNALS)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         """End."""
@@ -216,17 +220,17 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
 
 class FleetWorker(EdgeWorker):
-    """A worker that serves, reloads and stops as `smartedge.cli.serve` does."""
+    """A worker process of FleetArbiter; it serves, reloads and stops as `cli/serve.py` does."""
 
     def init_signals(self) -> None:
-        """Mind the arbiter's signals, and leave those to it that a terminal sends to everybody."""
+        """Act on the arbiter's signals, and leave those to it that a terminal sends to everybody."""
         super().init_signals()
         self.told_to_reload = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, self._on_hup)
         for number in signals.MEANINGLESS:
             signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT_SIGNALS)
 
     def _on_hup(self, *_: object) -> None:
         self.told_to_reload = True
@@ -243,7 +247,7 @@ class FleetWorker(EdgeWorker):
         app.edge.be_found([sock.getsockname() for sock in self.sockets])
         servers = [self._serve(sock, app, is_admin) for sock, is_admin in zip(self.sockets, self.app.admin, strict=True)]
         app.edge.begin()
-        self.app.tell(SERVING, self.ppid)
+        self.app.tell_arbiter(SERVING, self.ppid)
         try:
             while self.alive:
                 self.notify()
@@ -276,8 +280,8 @@ class FleetWorker(EdgeWorker):
         except (ConfigError, EdgeError) as error:
             if leading:
                 announce.not_reloaded(error)
-                self.app.tell(REFUSED, self.ppid)
+                self.app.tell_arbiter(REFUSED, self.ppid)
             return
         if leading and not document["changed"] and not document["files_renewed"]:
             announce.unchanged(document["message"])
-        self.app.tell(RELOADED, self.ppid)
+        self.app.tell_arbiter(RELOADED, self.ppid)

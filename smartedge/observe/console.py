@@ -1,7 +1,7 @@
 """The console: standard output and standard error that nobody has to wait for, and log lines with a time and a level.
 
 `install` puts streams of ours in the place of `sys.stdout` and `sys.stderr`, so that every `print`, every traceback and what
-libraries log goes through `logwriter`. It is for programs whose process is ours: `smartedge run`, and a worker of gunicorn.
+libraries log goes through a `LogWriter`. It is for programs whose process is ours: `smartedge run`, and a worker of gunicorn.
 """
 
 from __future__ import annotations

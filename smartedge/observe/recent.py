@@ -37,7 +37,7 @@ class Counted(NamedTuple):
 
 
 class Recent:
-    """Counts of about the last minute, read from rows that only grow."""
+    """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by status and its table."""
 
     def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
         self._tick_s = tick_s

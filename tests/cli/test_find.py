@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.cli.errors import Stop
-from smartedge.cli.find import Target, _believed, find
+from smartedge.cli.find import Target, _is_trusted, find_target
 from smartedge.process.whereabouts import Whereabouts, running, write_down
 from smartedge.workers.state_dir import StateDir
 
@@ -35,7 +35,7 @@ class Machine:
         return state
 
     def find(self, url: str | None = None, cacert: str | None = None, config: str | None = None, **env: str) -> Target:
-        return find(url, cacert, config, {**self.env, **env})
+        return find_target(url, cacert, config, {**self.env, **env})
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_another_users_edge_is_ours_to_ask_only_if_the_file_is_his(machine: Mach
     """Root looks into the directories of all users, and any of them may write what he likes into his own."""
     file = machine.file()
     us = os.geteuid()
-    assert _believed(Whereabouts("http://127.0.0.1:1", file, uid=us), file)
-    assert _believed(Whereabouts("http://127.0.0.1:1", file, uid=os.stat(file).st_uid), file)
-    assert not _believed(Whereabouts("http://127.0.0.1:1", file, uid=us + 1), file)
-    assert not _believed(Whereabouts("http://127.0.0.1:1", "/none", uid=us + 1), "/none")
+    assert _is_trusted(Whereabouts("http://127.0.0.1:1", file, uid=us), file)
+    assert _is_trusted(Whereabouts("http://127.0.0.1:1", file, uid=os.stat(file).st_uid), file)
+    assert not _is_trusted(Whereabouts("http://127.0.0.1:1", file, uid=us + 1), file)
+    assert not _is_trusted(Whereabouts("http://127.0.0.1:1", "/none", uid=us + 1), "/none")
     machine.runs("http://127.0.0.1:1", file)
     assert [edge.uid for edge in running(machine.env)] == [us]
 
