@@ -1,8 +1,8 @@
 """The configuration: `backends.json`, variables and flags become one frozen `Config`, or one `ConfigError`.
 
 A flag beats a `SMARTEDGE_*` variable, which beats the file, which beats the default. Numbers are strict: "2"
-is no 2 and true is no 1. Below this file nobody sees a dict or a default. Leaves: `config_sections` (inner
-models), `config_values` (single values), `config_problems` (JSON, wording), `config_sources` (file, flags).
+is no 2 and true is no 1. Below this file nobody sees a dict or a default. Leaves: `config/sections.py` (inner
+models), `config/values.py` (single values), `config/problems.py` (JSON, wording), `config/sources.py` (file, flags).
 """
 
 from __future__ import annotations

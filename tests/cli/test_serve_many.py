@@ -1,0 +1,32 @@
+"""What gunicorn is told; that workers serve, reload and stop is shown by tests/live/test_workers.py."""
+
+from __future__ import annotations
+
+import os
+
+from smartedge.cli.serve_many import LATER_S, RELOADED, SERVING, FleetWorker, GunicornApp
+from smartedge.config.model import parse
+
+
+def application() -> GunicornApp:
+    config = parse('{"backends": ["http://a:1"], "shutdown_grace_s": 7.5}')
+    return GunicornApp(config, ["127.0.0.1:0", "127.0.0.1:0"], 3, lambda: None, [False, True])  # type: ignore[arg-type, return-value]
+
+
+def test_gunicorn_has_our_settings() -> None:
+    cfg = application().cfg
+    assert (cfg.workers, cfg.bind, cfg.worker_class) == (3, ["127.0.0.1:0", "127.0.0.1:0"], FleetWorker)
+    assert 7.5 + LATER_S <= cfg.graceful_timeout < 7.5 + LATER_S + 1, "the workers' own grace is over by then"
+
+
+def test_what_workers_tell_the_arbiter_reads_once_and_in_order() -> None:
+    app = application()
+    assert app.read_told() == b""
+    app.tell_arbiter(SERVING, os.getpid())
+    app.tell_arbiter(RELOADED, os.getpid())
+    assert app.read_told() == SERVING + RELOADED
+    assert app.read_told() == b""
+
+
+def test_a_worker_whose_arbiter_is_gone_tells_nobody() -> None:
+    application().tell_arbiter(SERVING, 1 << 30)
