@@ -49,13 +49,13 @@ class Found:
 class PoolWatch:
     """Looks at one pool every TIDY_S; owned by the edge, and by a run of the simulator.
 
-    edge_row: the edge's own, where all workers see whether the pool drowns.
+    edge_row: the edge's own, where all workers see whether the pool drowns; None where nobody is to be told, as in a simulation.
     """
 
-    def __init__(self, pool: Pool, edge_row: Learned) -> None:
+    def __init__(self, pool: Pool, edge_row: Learned | None = None) -> None:
         self._pool = pool
         self._outliers = OutlierDetector()
-        self._drowning = DrowningDetector(edge_row)
+        self._drowning = None if edge_row is None else DrowningDetector(edge_row)
 
     def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> Found:
         """Work out what is late for hedging, eject outliers, or count them if the policy only observes, and look for drowning.
@@ -74,4 +74,4 @@ class PoolWatch:
             else:
                 change = pool.eject(outlier.backend, now, policy.max_ejected_ratio, f"an outlier: {outlier}")
             outliers.append((outlier, change))
-        return Found(outliers, self._drowning.look(pool.backends, now))
+        return Found(outliers, None if self._drowning is None else self._drowning.look(pool.backends, now))

@@ -47,8 +47,7 @@ class Run:
         backends = [Backend(spec, Learned(spec.health, spec.breaker)) for spec in config.specs()]
         # A user's own strategy is timed on a clock that stands still: whether it is quick must not change the result.
         strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
-        edge_row = Learned()
-        self._pool = Pool(backends, strategy, rng, config.panic, edge_row)
+        self._pool = Pool(backends, strategy, rng, config.panic)
         self._record = RunRecord([backend.id for backend in backends])
         chance = Random(f"{world.seed} tries")
         from_s = START_S + world.warmup_s
@@ -56,7 +55,7 @@ class Run:
         machines = {backend.id: self._machine(scenario, backend.id) for backend in backends}
         self._forwarding.machines = machines
         self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
-        self._watch = PoolWatch(self._pool, edge_row)
+        self._watch = PoolWatch(self._pool)
         self._config = config
         self._at(START_S + LOOK_S, self._look, None)
         self._at(START_S + TIDY_S, self._tidy, None)
