@@ -101,6 +101,7 @@ class AccessLog:
             bytes_out=exchange.bytes_out,
             **(self._request_fields(exchange.request, exchange.asked_target) | {"bytes_in": exchange.bytes_in}),
             **({"error": exchange.error.detail} if exchange.error is not None else {}),
+            **({"route": exchange.route.id, "service": exchange.routed_to} if exchange.route is not None else {}),
         )
 
     def _request_fields(self, request: Request, asked_target: bytes | None = None) -> dict[str, Any]:
