@@ -220,3 +220,22 @@ def test_the_table_of_the_documentation_names_every_folder() -> None:
     text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     missing = [place for place in MAY_IMPORT if f"`{place}" not in text]
     assert missing == []
+
+
+TESTS = {path: path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")}
+
+
+def test_no_test_file_is_imported_by_another() -> None:
+    """What two of them need has a module of its own: house.py makes our objects, fakes.py and peers.py what stands around."""
+    wrong = [
+        f"{path.name}: {imported}"
+        for path in TESTS
+        for imported in imports(path, for_types=True)
+        if imported.startswith("tests.") and any(part.startswith("test_") for part in imported.split(".")[1:])
+    ]
+    assert wrong == []
+
+
+def test_nothing_is_mocked() -> None:
+    """Stand-ins are given, not patched in: a mock goes on passing when what it stands for has changed."""
+    assert [path.name for path in TESTS if any(name.startswith("unittest") for name in imports(path, for_types=True))] == []

@@ -8,7 +8,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
-from tests.balancer.test_silence import take
+from tests.balancer.asking import take
 from tests.house import backends, pool
 
 NOW = 1000.0

@@ -10,27 +10,11 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.cells import OBSERVED, OVERDUE
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Lease, Pool
+from smartedge.balancer.pool import Pool
+from tests.balancer.asking import take
 from tests.house import backend, backends, names, pool
 
 NOW = 1000.0
-
-
-class Asking:
-    """A request, as a lease knows it."""
-
-    def __init__(self, target: bytes = b"/", *, is_due: bool = True) -> None:
-        self.kind = (b"GET", target)
-        self.is_due = is_due
-
-
-def take(target: Pool, one: Backend, now: float, path: bytes = b"/", *, is_due: bool = True) -> Lease:
-    """A lease of this backend for a request of this path."""
-    others = [other for other in target.backends if other is not one]
-    lease = target.lease(now, others, prefer=one.id)
-    assert lease.backend is one
-    lease.holder = Asking(path, is_due=is_due)
-    return lease
 
 
 def answer(target: Pool, one: Backend, now: float, latency_s: float = 0.01, path: bytes = b"/", times: int = 1) -> None:

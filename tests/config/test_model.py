@@ -13,6 +13,7 @@ from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.spec import BackendSpec, TlsSpec
 from smartedge.config.model import Config, ConfigError, json_schema, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
+from tests.config.sections import models
 from tests.policies import retry_policy
 
 ROOT = Path(__file__).parents[2]
@@ -278,18 +279,6 @@ def test_the_etag_changes_with_the_meaning_and_not_with_the_writing() -> None:
 
 def test_two_listeners_may_both_let_the_system_choose_their_port() -> None:
     assert config(bind="localhost:0", admin_bind="localhost:0").admin_bind == "localhost:0"
-
-
-def models(model: type[BaseModel]) -> set[type[BaseModel]]:
-    found = {model}
-    for field in model.model_fields.values():
-        parts = [field.annotation]
-        while parts:
-            part = parts.pop()
-            parts += getattr(part, "__args__", ())
-            if isinstance(part, type) and not hasattr(part, "__args__") and issubclass(part, BaseModel):
-                found |= models(part)
-    return found
 
 
 ALSO_NEEDED = {(BasicAuthConfig, "file"), (ForwardAuthConfig, "url"), (MirrorConfig, "to")}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from smartedge.config.model import Config, ConfigError, parse
-from tests.config.test_model import models
+from tests.config.sections import models
 
 A, B = "http://a:1", "http://b:2"
 

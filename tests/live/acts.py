@@ -152,6 +152,21 @@ def early_hints(*, status: int = 103, count: int = 1, gap_s: float = 0.0) -> Act
     return act
 
 
+PIECE = b"0123456789abcdef" * 4096  # 64 KiB
+
+
+def flood(size: int) -> Act:
+    """Answer so many bytes, a multiple of a piece, as fast as they are read."""
+
+    def act(call: Call) -> None:
+        call.request()
+        call.send(head(200, [("Content-Length", str(size))]))
+        for _ in range(size // len(PIECE)):
+            call.send(PIECE)
+
+    return act
+
+
 # --- hostile ---
 
 

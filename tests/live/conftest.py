@@ -29,17 +29,9 @@ def edge_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             assert "Traceback" not in edge.process.output, edge.process
 
 
-@pytest.fixture(params=[OWN, WORKER, GEVENT])
+@pytest.fixture(params=[WORKER, GEVENT])
 def edge(request: pytest.FixtureRequest, edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
-    """Each kind of edge in turn. After the test every lease must be back."""
-    found = edge_of(request.param)
-    yield found
-    found.settled()
-
-
-@pytest.fixture(params=[OWN, WORKER])
-def exact(request: pytest.FixtureRequest, edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
-    """The edges whose wire is ours; where gunicorn's own loop decides otherwise is told in test_gunicorn.py."""
+    """Our server in a gunicorn worker, then gunicorn's own loop and parser. After the test every lease must be back."""
     found = edge_of(request.param)
     yield found
     found.settled()
@@ -47,7 +39,7 @@ def exact(request: pytest.FixtureRequest, edge_of: Callable[[str], LiveEdge]) ->
 
 @pytest.fixture
 def own(edge_of: Callable[[str], LiveEdge]) -> Iterator[LiveEdge]:
-    """Our own server, for what does not depend on it."""
+    """`smartedge run`: for what does not depend on the server, and for our wire; gunicorn's is in test_gunicorn.py."""
     found = edge_of(OWN)
     yield found
     found.settled()

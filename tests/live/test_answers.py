@@ -78,19 +78,19 @@ def test_nothing_is_added_to_an_answer_but_via_and_a_date(edge: LiveEdge) -> Non
         assert answer.get(b"date")
 
 
-def test_a_backends_server_and_date_are_its_own(exact: LiveEdge) -> None:
+def test_a_backends_server_and_date_are_its_own(own: LiveEdge) -> None:
     told = [("Server", "backend/1"), ("Date", "Tue, 15 Nov 1994 08:12:31 GMT")]
     with Script(answers(headers=told)) as backend:
-        exact.configure(backend)
-        answer = exact.ask()
+        own.configure(backend)
+        answer = own.ask()
         assert (answer.get(b"server"), answer.get(b"date")) == (b"backend/1", b"Tue, 15 Nov 1994 08:12:31 GMT")
 
 
-def test_header_fields_of_an_answer_keep_their_order_case_and_bytes(exact: LiveEdge) -> None:
+def test_header_fields_of_an_answer_keep_their_order_case_and_bytes(own: LiveEdge) -> None:
     lines = b"x-LOWER: 1\r\nZ: \r\nX-Twice: one\r\nX_Under: 2\r\nx-twice: two, three\r\nX-Latin: caf\xe9\r\n"
     with Script(says(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\nok")) as backend:
-        exact.configure(backend)
-        assert lines in exact.ask().raw
+        own.configure(backend)
+        assert lines in own.ask().raw
 
 
 def test_repeated_cookies_stay_apart(edge: LiveEdge) -> None:
@@ -213,10 +213,10 @@ def test_early_hints_reach_the_client(edge: LiveEdge) -> None:
         assert answer.interim[0].all(b"link") == [b"</style.css>; rel=preload"]
 
 
-def test_interim_answers_are_not_sent_to_http_1_0(exact: LiveEdge) -> None:
+def test_interim_answers_are_not_sent_to_http_1_0(own: LiveEdge) -> None:
     with Script(early_hints()) as backend:
-        exact.configure(backend)
-        assert exact.raw(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        own.configure(backend)
+        assert own.raw(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 def test_bytes_behind_an_answer_are_nobodys_answer(edge: LiveEdge) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.live.edges import LiveEdge, request
 from tests.live.peers import CERTS, Call, Script, answers, closes_idle, counts, echo, message, says, tls_server
 from tests.live.processes import wait_until
-from tests.live.test_tunnel import ASKS, SWITCHES, connected, converse, echoes, switching, websocket_echo
+from tests.live.tunnels import ASKS, SWITCHES, connected, converse, echoes, switching, websocket_echo
 
 CA = str(CERTS / "ca.pem")
 OWN_CERTIFICATE = str(CERTS / "localhost.pem")

@@ -29,7 +29,7 @@ from tests.live.peers import (
     never_answers,
 )
 from tests.live.processes import ROOT, free_port, wait_until
-from tests.live.test_tunnel import ASKS, SWITCHES, connected, converse, echoes, switching, websocket_echo
+from tests.live.tunnels import ASKS, SWITCHES, connected, converse, echoes, switching, websocket_echo
 
 LOCALHOST = CERTS / "localhost.pem"
 HTTP10 = b"GET / HTTP/1.0\r\nHost: edge.test\r\n\r\n"

@@ -16,7 +16,7 @@ import pytest
 from tests.live.edges import GEVENT, WORKER, LiveEdge, first_piece, request, start_edge
 from tests.live.peers import Call, Script, WireError, answers
 from tests.live.processes import wait_until
-from tests.live.test_wire import BAD_CHUNKS, CHUNKED, NEXT, POST, REFUSED
+from tests.live.refusals import BAD_CHUNKS, CHUNKED, NEXT, POST, REFUSED
 
 
 @pytest.fixture

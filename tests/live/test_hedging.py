@@ -157,18 +157,18 @@ def test_an_interim_answer_ends_the_race(edge: LiveEdge) -> None:
             assert len(one.requests) + len(two.requests) == 1
 
 
-def test_a_client_that_leaves_ends_both_tries(exact: LiveEdge) -> None:
+def test_a_client_that_leaves_ends_both_tries(own: LiveEdge) -> None:
     with Script(never_answers()) as one, Script(never_answers()) as two:
-        race(exact, one, two)
-        with exact.client() as client:
+        race(own, one, two)
+        with own.client() as client:
             client.send(request(b"/left"))
             wait_until(lambda: one.requests and two.requests, 5, "the hedge")
             client.reset()
         wait_until(lambda: one.open_connections + two.open_connections == 0, 5, "both tries to be closed")
-        exact.settled()
-        line = exact.log(path="/left")
+        own.settled()
+        line = own.log(path="/left")
         assert (line["status"], line["attempts"]) == (499, 2)
-        assert [backend["failed"] for backend in exact.backends()] == [0, 0]
+        assert [backend["failed"] for backend in own.backends()] == [0, 0]
 
 
 def test_a_streamed_answer_of_a_hedge_comes_whole(edge: LiveEdge) -> None:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import os
 
+from tests.live.acts import PIECE, flood
 from tests.live.edges import GEVENT, LiveEdge, first_piece, request
 from tests.live.peers import Call, Script, head, message
 from tests.live.processes import wait_until
 
 BIG = int(os.environ.get("LARGE_BODY_BYTES", 200 * 1024 * 1024)) // 65536 * 65536
 """How much goes through, each way."""
-
-PIECE = b"0123456789abcdef" * 4096  # 64 KiB
-
-
-def flood(call: Call) -> None:
-    """Answer BIG bytes."""
-    call.request()
-    call.send(head(200, [("Content-Length", str(BIG))]))
-    for _ in range(BIG // len(PIECE)):
-        call.send(PIECE)
 
 
 def swallow(call: Call) -> None:
@@ -50,7 +41,7 @@ class Peak:
 
 
 def test_a_large_answer_passes_through_little_memory(edge: LiveEdge) -> None:
-    with Script(flood) as backend, edge.client(120) as client:
+    with Script(flood(BIG)) as backend, edge.client(120) as client:
         edge.configure(backend)
         edge.ask(method=b"HEAD")  # what is imported on first use is not the body's
         peak = Peak(edge)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.live.acts import PIECE, flood
 from tests.live.edges import LiveEdge, first_piece, request
 from tests.live.peers import (
     Call,
@@ -25,7 +26,6 @@ from tests.live.peers import (
     stalls_mid_body,
 )
 from tests.live.processes import wait_until
-from tests.live.test_large_bodies import PIECE, flood
 
 CHUNKED = b"POST /up HTTP/1.1\r\nHost: edge.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 BIG = 200 * 1024 * 1024
@@ -35,26 +35,26 @@ BIG = 200 * 1024 * 1024
 
 
 @pytest.mark.parametrize("behind", [b"", b"\r\n"], ids=["", "behind unread bytes"])
-def test_a_client_that_leaves_while_it_waits_frees_the_backend(exact: LiveEdge, behind: bytes) -> None:
+def test_a_client_that_leaves_while_it_waits_frees_the_backend(own: LiveEdge, behind: bytes) -> None:
     with Script(never_answers()) as backend:
-        exact.configure(backend, health={"interval_s": 60})
-        client = exact.client()
+        own.configure(backend, health={"interval_s": 60})
+        client = own.client()
         client.send(request(b"/waiting"))
         wait_until(lambda: backend.requests, 5, "the request at the backend")
-        assert exact.backends()[0]["in_flight"] == 1
+        assert own.backends()[0]["in_flight"] == 1
         client.send(behind)
         client.reset()
         wait_until(lambda: backend.open_connections == 0, 5, "the edge to close the backend's connection")
-        exact.settled()
-        line = exact.log(path="/waiting")
+        own.settled()
+        line = own.log(path="/waiting")
         assert (line["status"], line["bytes_out"]) == (499, 0)
-        told = exact.backends()[0]
+        told = own.backends()[0]
         assert (told["failed"], told["abandoned"], told["breaker"]) == (0, 1, "closed")
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_client_that_leaves_in_the_middle_of_its_answer_frees_the_backend(edge: LiveEdge, how: str) -> None:
-    with Script(flood) as backend:
+    with Script(flood(BIG)) as backend:
         edge.configure(backend, health={"interval_s": 60})
         client = edge.client()
         client.send(request(b"/leaving"))
@@ -67,15 +67,15 @@ def test_a_client_that_leaves_in_the_middle_of_its_answer_frees_the_backend(edge
         assert (told["failed"], told["abandoned"]) == (0, 1)
 
 
-def test_a_client_that_leaves_a_silent_stream_frees_the_backend(exact: LiveEdge) -> None:
+def test_a_client_that_leaves_a_silent_stream_frees_the_backend(own: LiveEdge) -> None:
     with Script(stalls_mid_body()) as backend:
-        exact.configure(backend, health={"interval_s": 60}, timeouts={"idle_s": 30})
-        client = exact.client()
+        own.configure(backend, health={"interval_s": 60}, timeouts={"idle_s": 30})
+        client = own.client()
         client.send(request(b"/stream"))
         first_piece(client, b"half")
         client.reset()
         wait_until(lambda: backend.open_connections == 0, 5, "the edge to close the backend's connection")
-        assert exact.log(path="/stream")["status"] == 499
+        assert own.log(path="/stream")["status"] == 499
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_upload_cuts_the_request(edge: LiveEdge) -> None:
@@ -102,14 +102,14 @@ def test_a_client_that_leaves_in_the_middle_of_its_upload_cuts_the_request(edge:
         assert edge.backends()[0]["failed"] == 0
 
 
-def test_a_chunked_upload_that_is_malformed_cuts_the_request(exact: LiveEdge) -> None:
+def test_a_chunked_upload_that_is_malformed_cuts_the_request(own: LiveEdge) -> None:
     with Script(answers()) as backend:
-        exact.configure(backend)
-        got = exact.raw(CHUNKED + b"4\r\npart\r\nzz\r\n")
+        own.configure(backend)
+        got = own.raw(CHUNKED + b"4\r\npart\r\nzz\r\n")
         assert got.startswith(b"HTTP/1.1 400 ")
         assert backend.requests == []
-        exact.settled()
-        assert exact.backends()[0]["failed"] == 0
+        own.settled()
+        assert own.backends()[0]["failed"] == 0
 
 
 # Answers that break off.
@@ -130,9 +130,9 @@ def test_a_cut_answer_cuts_the_client_and_never_ends_cleanly(edge: LiveEdge, act
         assert edge.backends()[0]["failed"] == 1
 
 
-def test_a_cut_answer_to_http_1_0_ends_with_a_reset_because_a_close_would_be_its_end(exact: LiveEdge) -> None:
-    with Script(cuts_mid_chunk(b"half")) as backend, exact.client() as client:
-        exact.configure(backend)
+def test_a_cut_answer_to_http_1_0_ends_with_a_reset_because_a_close_would_be_its_end(own: LiveEdge) -> None:
+    with Script(cuts_mid_chunk(b"half")) as backend, own.client() as client:
+        own.configure(backend)
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         client.rest()
         assert client.stream.was_reset

@@ -104,18 +104,18 @@ def test_a_backends_own_number_goes_before_the_common_one(own: LiveEdge) -> None
         assert (acts[0].most, acts[1].most) == (3, 1)
 
 
-def test_a_client_that_leaves_the_queue_is_never_forwarded(exact: LiveEdge) -> None:
+def test_a_client_that_leaves_the_queue_is_never_forwarded(own: LiveEdge) -> None:
     with Script(slowly) as backend:
-        exact.configure(backend, limits={"in_flight_per_backend": 1, "queue_s": 10})
-        with exact.client() as first, exact.client() as gone:
+        own.configure(backend, limits={"in_flight_per_backend": 1, "queue_s": 10})
+        with own.client() as first, own.client() as gone:
             first.send(request(b"/first"))
             wait_until(lambda: backend.requests, 5, "the first")
             gone.send(request(b"/gone"))
-            wait_until(lambda: "smartedge_queued_requests 1.0" in exact.admin("/metrics").text, 5, "it to wait")
+            wait_until(lambda: "smartedge_queued_requests 1.0" in own.admin("/metrics").text, 5, "it to wait")
             gone.reset()
             assert first.answer().status == 200
-        assert exact.log(path="/gone")["status"] == 499
-        exact.settled()
+        assert own.log(path="/gone")["status"] == 499
+        own.settled()
         assert len(backend.requests) == 1
 
 

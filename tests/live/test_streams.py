@@ -59,7 +59,7 @@ def test_the_first_bytes_of_an_answer_go_on_before_there_are_more(
         assert len(client.answer().body) > 5
 
 
-def test_a_head_goes_on_before_the_body_begins(exact: LiveEdge) -> None:
+def test_a_head_goes_on_before_the_body_begins(own: LiveEdge) -> None:
     """Event streams may say nothing for minutes after their head."""
     gate = Gate()
 
@@ -69,8 +69,8 @@ def test_a_head_goes_on_before_the_body_begins(exact: LiveEdge) -> None:
         gate.wait(call)
         call.send(b"data: 1\n\n")
 
-    with Script(act) as backend, exact.client(3) as client:
-        exact.configure(backend)
+    with Script(act) as backend, own.client(3) as client:
+        own.configure(backend)
         client.send(request())
         first_piece(client, b"\r\n\r\n")
         gate.go_on.set()
@@ -96,7 +96,7 @@ def test_an_upload_reaches_the_backend_before_it_is_complete(edge: LiveEdge) -> 
         assert client.answer().body == b"got both"
 
 
-def test_both_directions_flow_at_once(exact: LiveEdge) -> None:
+def test_both_directions_flow_at_once(own: LiveEdge) -> None:
     """A backend that answers while it reads: what it says of each part comes back before the next part is sent."""
 
     def act(call: Call) -> None:
@@ -109,8 +109,8 @@ def test_both_directions_flow_at_once(exact: LiveEdge) -> None:
                 call.send(b"0\r\n\r\n")
                 return
 
-    with Script(act) as backend, exact.client() as client:
-        exact.configure(backend)
+    with Script(act) as backend, own.client() as client:
+        own.configure(backend)
         client.send(CHUNKED)
         for word in (b"one", b"two", b"three"):
             client.send(b"%x\r\n%b\r\n" % (len(word), word))
@@ -130,9 +130,9 @@ def test_expect_100_continue_works_end_to_end_in_any_case(edge: LiveEdge) -> Non
             assert (answer.status, answer.body) == (200, b"body")
 
 
-def test_a_refusal_comes_without_the_body_that_it_spares(exact: LiveEdge) -> None:
-    with Script(answers_early(417)) as backend, exact.client() as client:
-        exact.configure(backend)
+def test_a_refusal_comes_without_the_body_that_it_spares(own: LiveEdge) -> None:
+    with Script(answers_early(417)) as backend, own.client() as client:
+        own.configure(backend)
         client.send(b"PUT / HTTP/1.1\r\nHost: e\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
         answer = client.answer()
         assert (answer.status, answer.interim) == (417, [])

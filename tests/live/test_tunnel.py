@@ -8,15 +8,11 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Message, Ping, Pong, Request, TextMessage
 
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, request, start_edge
 from tests.live.peers import (
-    Act,
     Call,
     Client,
     Script,
@@ -27,29 +23,9 @@ from tests.live.peers import (
     says,
 )
 from tests.live.processes import wait_until
+from tests.live.tunnels import ASKS, BIG, SWITCHES, connected, converse, echoes, switching, websocket_echo
 
-ASKS = b"Connection: Upgrade\r\nUpgrade: chat/1\r\n"
-SWITCHES = head(101, [("Connection", "Upgrade"), ("Upgrade", "chat/1"), ("X-Kept", "yes")])
 MEGABYTE = 1024 * 1024
-BIG = 256 * 1024
-
-
-def switching(then: Act, answer: bytes = SWITCHES) -> Act:
-    """Read a request, answer it with a 101, and go on with another act."""
-
-    def act(call: Call) -> None:
-        if call.request():
-            call.send(answer)
-            then(call)
-
-    return act
-
-
-def echoes(call: Call) -> None:
-    """Send back what comes until the peer has finished, then say so."""
-    while call.stream.buffer or call.stream.fill():
-        call.send(call.stream.take(len(call.stream.buffer)))
-    call.send(b" and goodbye")
 
 
 def stalls(call: Call) -> None:
@@ -76,80 +52,6 @@ def metric(edge: LiveEdge, name: str) -> float:
 
 
 # ---- WebSocket ----
-
-
-class WebSocket:
-    """A wsproto connection over a socket: the events that come, one by one."""
-
-    def __init__(self, kind: ConnectionType, sock: socket.socket, read_ahead: bytes = b"") -> None:
-        self.protocol, self.sock = WSConnection(kind), sock
-        self.waiting: list[Event] = []
-        if read_ahead:
-            self.protocol.receive_data(read_ahead)
-            self.waiting += self.protocol.events()
-
-    def send(self, event: Event) -> None:
-        self.sock.sendall(self.protocol.send(event))
-
-    def next(self) -> Event:
-        while not self.waiting:
-            data = self.sock.recv(65536)
-            self.protocol.receive_data(data or None)
-            self.waiting += self.protocol.events()
-        return self.waiting.pop(0)
-
-    def whole(self) -> Any:
-        """The next message, of however many frames and events."""
-        parts: list[Any] = []
-        while True:
-            event = self.next()
-            assert isinstance(event, Message), event
-            parts.append(event.data)
-            if event.message_finished:
-                return parts[0][:0].join(parts)
-
-
-def websocket_echo(call: Call) -> None:
-    """A WebSocket server: echoes messages, answers pings and the close."""
-    peer = WebSocket(ConnectionType.SERVER, call.sock, bytes(call.stream.buffer))
-    while True:
-        event = peer.next()
-        if isinstance(event, Request):
-            peer.send(AcceptConnection(subprotocol=event.subprotocols[0] if event.subprotocols else None))
-        elif isinstance(event, Ping | CloseConnection):
-            peer.send(event.response())
-            if isinstance(event, CloseConnection):
-                return
-        elif isinstance(event, TextMessage):
-            peer.send(TextMessage(event.data, message_finished=event.message_finished))
-        elif isinstance(event, BytesMessage):
-            peer.send(BytesMessage(bytes(event.data), message_finished=event.message_finished))
-
-
-def connected(sock: socket.socket) -> WebSocket:
-    peer = WebSocket(ConnectionType.CLIENT, sock)
-    peer.send(Request(host="edge.test", target="/chat?room=1", subprotocols=["soap"]))
-    accepted = peer.next()
-    assert isinstance(accepted, AcceptConnection)
-    assert accepted.subprotocol == "soap"
-    return peer
-
-
-def converse(peer: WebSocket) -> None:
-    """Text, many bytes, a ping and a close: each answered as WebSocket has it (RFC 6455)."""
-    peer.send(TextMessage("olá 🚀"))
-    assert peer.whole() == "olá 🚀"
-    big = bytes(range(256)) * (BIG // 256)
-    peer.send(BytesMessage(big))
-    assert peer.whole() == big
-    peer.send(Ping(b"there?"))
-    pong = peer.next()
-    assert isinstance(pong, Pong)
-    assert pong.payload == b"there?"
-    peer.send(CloseConnection(1000, "done"))
-    closed = peer.next()
-    assert isinstance(closed, CloseConnection)
-    assert closed.code == 1000
 
 
 def test_websocket_peers_speak_through_the_edge_as_if_it_were_not_there(edge: LiveEdge) -> None:
@@ -371,22 +273,22 @@ def test_a_client_that_leaves_ends_it_at_the_backend(edge: LiveEdge, how: str) -
         edge.log(status=101)
 
 
-def test_a_backend_that_breaks_off_breaks_the_client_off(exact: LiveEdge) -> None:
+def test_a_backend_that_breaks_off_breaks_the_client_off(own: LiveEdge) -> None:
     """A clean end would say that all has come."""
 
     def breaks(call: Call) -> None:
         call.stream.exactly(4)
         call.reset()
 
-    with Script(switching(breaks)) as backend, exact.client() as client:
-        exact.configure(backend)
-        open_tunnel(exact, client)
+    with Script(switching(breaks)) as backend, own.client() as client:
+        own.configure(backend)
+        open_tunnel(own, client)
         client.send(b"now!")
         client.rest()
         assert client.stream.was_reset
-        line = exact.log(status=101)
+        line = own.log(status=101)
         assert line["error"] == "The backend broke the tunnel's connection."
-        assert exact.backends()[0]["failed"] == 0  # it had answered, and how a tunnel ends is its own affair
+        assert own.backends()[0]["failed"] == 0  # it had answered, and how a tunnel ends is its own affair
 
 
 def test_one_that_carries_nothing_is_ended_in_time(edge: LiveEdge) -> None:

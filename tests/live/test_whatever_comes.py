@@ -34,12 +34,12 @@ def mutations(seed: int) -> bytes:
     return bytes(raw)
 
 
-def test_whatever_comes_the_answer_is_http_or_a_closed_connection(exact: LiveEdge) -> None:
+def test_whatever_comes_the_answer_is_http_or_a_closed_connection(own: LiveEdge) -> None:
     with Script(serves(lambda _call, seen: message(body=seen.target)), health=None) as backend:
-        exact.configure(backend, timeouts={"head_s": 0.3, "idle_s": 0.3, "keepalive_s": 0.3})
+        own.configure(backend, timeouts={"head_s": 0.3, "idle_s": 0.3, "keepalive_s": 0.3})
         for seed in range(150):
             raw = mutations(seed)
-            with exact.client(3) as client:
+            with own.client(3) as client:
                 client.send(raw)
                 client.half_close()
                 received = client.rest()
@@ -48,12 +48,12 @@ def test_whatever_comes_the_answer_is_http_or_a_closed_connection(exact: LiveEdg
                     assert answer.status in (200, 400, 408, 417, 431, 499, 501), (seed, raw, received)
             except WireError as error:
                 raise AssertionError(f"seed {seed}: {error}\n{raw!r}\n{received!r}") from error
-        exact.settled()
+        own.settled()
         # The backend's reader is strict: had anything malformed come through, it would have closed the connection.
-        assert exact.backends()[0]["failed"] == 0
+        assert own.backends()[0]["failed"] == 0
 
 
-def test_whatever_a_backend_says_the_client_gets_http_or_a_cut(exact: LiveEdge) -> None:
+def test_whatever_a_backend_says_the_client_gets_http_or_a_cut(own: LiveEdge) -> None:
     rng = random.Random(7)
     good = head(200, [("Content-Length", "5"), ("X", "y")]) + b"hello"
     chunks = head(200, [("Transfer-Encoding", "chunked")]) + b"5\r\nhello\r\n0\r\n\r\n"
@@ -67,13 +67,13 @@ def test_whatever_a_backend_says_the_client_gets_http_or_a_cut(exact: LiveEdge) 
             call.send(bytes(raw))
 
     with Script(act) as backend:
-        exact.configure(backend, timeouts={"first_byte_s": 0.3, "idle_s": 0.3}, retry={"attempts": 1}, breaker={"failures": 1000})
+        own.configure(backend, timeouts={"first_byte_s": 0.3, "idle_s": 0.3}, retry={"attempts": 1}, breaker={"failures": 1000})
         for _ in range(150):
-            with exact.client(3) as client:
+            with own.client(3) as client:
                 client.send(request())
                 try:
                     assert 100 <= client.answer().status <= 999
                     assert not client.stream.buffer
                 except WireError:
                     assert client.rest() == b""
-        exact.settled()
+        own.settled()
