@@ -29,6 +29,7 @@ from types import TracebackType
 
 from tests.live.acts import *  # noqa: F403  (one place to import from)
 from tests.live.acts import Act, answers
+from tests.live.processes import wait_until
 from tests.live.wire import *  # noqa: F403
 from tests.live.wire import Request, Stream, WireError, read_body, read_request, reset
 
@@ -146,6 +147,15 @@ class Script:
         for call in calls:
             call.abort()
         self._socket = _bind(self.port)
+
+    def play(self, act: Act) -> None:
+        """Go on with another act: connections that are open end, and whoever asks next meets it."""
+        self.act = act
+        with self._lock:
+            calls = list(self._open)
+        for call in calls:
+            call.abort()
+        wait_until(lambda: self._open.isdisjoint(calls), 5, "the connections to end")
 
     def close(self) -> None:
         """End every connection and thread."""
