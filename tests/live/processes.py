@@ -27,12 +27,18 @@ ROOT = Path(__file__).resolve().parents[2]
 Truth = TypeVar("Truth")
 
 
+PATIENCE = 4
+LONGEST_S = 100.0
+"""Below pytest's own timeout, so that it is said what was waited for."""
+
+
 def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: str = "") -> Truth:
     """Return the first true answer of `condition`, or fail and say `what` was waited for.
 
+    timeout_s: far more than it takes on a machine that is idle; a loaded one has PATIENCE times that.
     An OSError or HTTPException in it means "not yet": so a connection may be tried until it is accepted.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + min(PATIENCE * timeout_s, LONGEST_S)
     last: object = None
     while True:
         try:
@@ -42,7 +48,7 @@ def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: st
         except (OSError, http.client.HTTPException) as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or condition} (last: {last!r})")
+            raise AssertionError(f"not within {PATIENCE} times {timeout_s} s: {what or condition} (last: {last!r})")
         time.sleep(0.02)
 
 

@@ -21,13 +21,13 @@ from tests.live.processes import ask, free_port, listens, wait_until
 ADMIN = ["/api/status", "/metrics"]
 
 
-def test_the_distribution_in_the_status_is_exact(edge: LiveEdge) -> None:
+def test_the_distribution_in_the_status_is_exact(own: LiveEdge) -> None:
     with Script(answers(body=b"12345")) as one, Script(answers(404)) as two:
-        edge.configure({"url": one, "weight": 3}, {"url": two}, strategy="round_robin")
+        own.configure({"url": one, "weight": 3}, {"url": two}, strategy="round_robin")
         for _ in range(40):
-            edge.ask(b"/", b"POST", body=b"123")
-        edge.settled()
-        first, second = edge.backends()
+            own.ask(b"/", b"POST", body=b"123")
+        own.settled()
+        first, second = own.backends()
         assert (first["requests"], second["requests"]) == (30, 10)
         assert (first["share_ratio"], second["share_ratio"]) == (0.75, 0.25)
         assert (first["received_bytes"], first["sent_bytes"]) == (90, 150)
@@ -36,32 +36,32 @@ def test_the_distribution_in_the_status_is_exact(edge: LiveEdge) -> None:
         assert first["last_check"]["ok"] is True
 
 
-def test_in_flight_counts_open_requests(edge: LiveEdge) -> None:
+def test_in_flight_counts_open_requests(own: LiveEdge) -> None:
     def act(call: object) -> None:
         call.request()  # type: ignore[attr-defined]
         call.stall()  # type: ignore[attr-defined]
 
     with Script(act) as backend:
-        edge.configure(backend, timeouts={"first_byte_s": 1}, retry={"attempts": 1})
-        clients = [edge.client() for _ in range(3)]
+        own.configure(backend, timeouts={"first_byte_s": 1}, retry={"attempts": 1})
+        clients = [own.client() for _ in range(3)]
         for client in clients:
             client.send(request())
-        wait_until(lambda: edge.backends()[0]["in_flight"] == 3, 5, "three in flight")
+        wait_until(lambda: own.backends()[0]["in_flight"] == 3, 5, "three in flight")
         for client in clients:
             assert client.answer().status == 504
             client.close()
-        assert edge.backends()[0]["in_flight"] == 0
+        assert own.backends()[0]["in_flight"] == 0
 
 
-def test_metrics_pass_promtool_and_count_what_was_answered(edge: LiveEdge) -> None:
+def test_metrics_pass_promtool_and_count_what_was_answered(own: LiveEdge) -> None:
     with Script(answers()) as one, Script(answers(404)) as two:
-        edge.configure({"id": "m-one", "url": one}, {"id": "m-two", "url": two})
-        before = edge.admin("/metrics").text
+        own.configure({"id": "m-one", "url": one}, {"id": "m-two", "url": two})
+        before = own.admin("/metrics").text
         assert 'smartedge_backend_up{backend="m-one"} 1' in before
         for _ in range(10):
-            edge.ask()
-        edge.settled()
-        text = edge.admin("/metrics").text
+            own.ask()
+        own.settled()
+        text = own.admin("/metrics").text
         assert re.search(r'^smartedge_requests_total\{backend="m-one",code="200"\} 5(\.0)?$', text, re.MULTILINE)
         assert re.search(r'^smartedge_requests_total\{backend="m-two",code="404"\} 5(\.0)?$', text, re.MULTILINE)
         promtool = shutil.which("promtool")
@@ -71,30 +71,30 @@ def test_metrics_pass_promtool_and_count_what_was_answered(edge: LiveEdge) -> No
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-def test_health_says_how_many_are_up(edge: LiveEdge) -> None:
+def test_health_says_how_many_are_up(own: LiveEdge) -> None:
     with Script() as up, Script(health=answers(500)) as down:
-        edge.configure(up, down)
-        answer = edge.admin("/health")
+        own.configure(up, down)
+        answer = own.admin("/health")
         assert answer.status == 200
         assert (answer.json()["up"], answer.json()["total"]) == (1, 2)
 
 
-def test_the_reserved_paths_are_not_forwarded_and_their_lookalikes_are(edge: LiveEdge) -> None:
+def test_the_reserved_paths_are_not_forwarded_and_their_lookalikes_are(own: LiveEdge) -> None:
     with Script(answers()) as backend:
-        edge.configure(backend)
+        own.configure(backend)
         for path in (b"/health", b"/health?x", b"/api/status", b"/metrics", b"/smartedge/", b"/smartedge/x"):
-            edge.ask(path, headers=b"")
+            own.ask(path, headers=b"")
             assert backend.requests == []
         for path in (b"/Health", b"/health/", b"//health", b"/api/reload/", b"/api", b"/smartedge", b"/x/../health"):
-            edge.ask(path)
+            own.ask(path)
         assert len(backend.requests) == 7
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "PROPFIND"])
-def test_the_wrong_method_on_an_admin_page_is_405_and_not_forwarded(edge: LiveEdge, method: str) -> None:
+def test_the_wrong_method_on_an_admin_page_is_405_and_not_forwarded(own: LiveEdge, method: str) -> None:
     with Script(answers()) as backend:
-        edge.configure(backend)
-        answer = edge.admin("/health", method)
+        own.configure(backend)
+        answer = own.admin("/health", method)
         assert (answer.status, answer.header("allow")) == (405, "GET, HEAD")
         assert backend.requests == []
 
@@ -121,12 +121,12 @@ def test_the_access_log_has_all_its_fields_and_the_backends_request_id(edge: Liv
         assert b"X-Request-Id: my-id\r\n" in backend.requests[0]
 
 
-def test_interim_answers_do_not_count_as_the_answer(edge: LiveEdge) -> None:
+def test_interim_answers_do_not_count_as_the_answer(own: LiveEdge) -> None:
     with Script(early_hints()) as backend:
-        edge.configure(backend)
-        edge.ask(b"/hints")
-        assert edge.log(path="/hints")["status"] == 200
-        assert edge.backends()[0]["requests"] == 1
+        own.configure(backend)
+        own.ask(b"/hints")
+        assert own.log(path="/hints")["status"] == 200
+        assert own.backends()[0]["requests"] == 1
 
 
 def test_there_is_no_access_log_unless_it_is_asked_for(own: LiveEdge) -> None:
@@ -279,8 +279,8 @@ def cpu_s(edge: LiveEdge) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def test_a_document_of_the_status_is_json_that_people_can_read(edge: LiveEdge) -> None:
-    answer = edge.admin("/api/status")
+def test_a_document_of_the_status_is_json_that_people_can_read(own: LiveEdge) -> None:
+    answer = own.admin("/api/status")
     assert answer.header("content-type") == "application/json"
     assert json.loads(answer.body)["workers"][0]["slot"] == 0
     assert answer.text.count("\n") > 10

@@ -36,20 +36,20 @@ def said_of(edge: LiveEdge, backend: Script, words: str) -> list[str]:
     return re.findall(rf"^.*{words}.* {re.escape(backend.url)}.*$", edge.process.output, re.MULTILINE)
 
 
-def test_a_backend_that_is_much_slower_than_the_others_is_ejected_and_the_log_says_why(edge: LiveEdge) -> None:
+def test_a_backend_that_is_much_slower_than_the_others_is_ejected_and_the_log_says_why(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(late(0.05, b"c")) as c:
-        edge.configure(
+        own.configure(
             a, b, c, health=QUICK, strategy="round_robin", outliers={"latency_factor": 3, "interval_s": 1, "min_requests": 3}
         )
-        wait_until(lambda: edge.ask().status == 200 and breakers(edge)[2] == "open", 15, "the slow one to be ejected")
-        assert breakers(edge) == ["closed", "closed", "open"]
-        assert {edge.ask().body for _ in range(6)} == {b"a", b"b"}
-        said = wait_until(lambda: said_of(edge, c, "backend ejected"), 5, "the log's line")
+        wait_until(lambda: own.ask().status == 200 and breakers(own)[2] == "open", 15, "the slow one to be ejected")
+        assert breakers(own) == ["closed", "closed", "open"]
+        assert {own.ask().body for _ in range(6)} == {b"a", b"b"}
+        said = wait_until(lambda: said_of(own, c, "backend ejected"), 5, "the log's line")
         assert len(said) == 1
         assert re.search(r"\(an outlier: median latency \d+\.\d ms, that of the others \d+\.\d ms", said[0])
 
 
-def test_a_backend_that_fails_more_than_the_others_is_ejected_before_its_breaker_would_open(edge: LiveEdge) -> None:
+def test_a_backend_that_fails_more_than_the_others_is_ejected_before_its_breaker_would_open(own: LiveEdge) -> None:
     turns = iter(range(10**9))
 
     def reply(_call: Call, _request: Request) -> bytes:
@@ -57,25 +57,25 @@ def test_a_backend_that_fails_more_than_the_others_is_ejected_before_its_breaker
 
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(serves(reply)) as c:
         outliers = {"failure_ratio": 0.2, "interval_s": 1, "min_requests": 3}
-        edge.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers, retry={"statuses": [500], "attempts": 1})
-        wait_until(lambda: edge.ask().status and breakers(edge)[2] == "open", 15, "the failing one to be ejected")
-        assert breakers(edge) == ["closed", "closed", "open"]
+        own.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers, retry={"statuses": [500], "attempts": 1})
+        wait_until(lambda: own.ask().status and breakers(own)[2] == "open", 15, "the failing one to be ejected")
+        assert breakers(own) == ["closed", "closed", "open"]
 
 
-def test_outliers_that_are_only_observed_are_told_and_counted_and_serve_on(edge: LiveEdge) -> None:
+def test_outliers_that_are_only_observed_are_told_and_counted_and_serve_on(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b")) as b, Script(late(0.05, b"c")) as c:
         outliers = {"latency_factor": 3, "interval_s": 1, "min_requests": 3, "observe": True}
-        edge.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers)
-        wait_until(lambda: edge.ask().status == 200 and said_of(edge, c, "would be ejected"), 15, "the slow one to be seen")
-        assert breakers(edge) == ["closed"] * 3
-        assert {edge.ask().body for _ in range(6)} == {b"a", b"b", b"c"}
-        label = edge.backends()[2]["id"]
-        assert f'smartedge_backend_observed_ejections_total{{backend="{label}"}} 0' not in edge.admin("/metrics").text
+        own.configure(a, b, c, health=QUICK, strategy="round_robin", outliers=outliers)
+        wait_until(lambda: own.ask().status == 200 and said_of(own, c, "would be ejected"), 15, "the slow one to be seen")
+        assert breakers(own) == ["closed"] * 3
+        assert {own.ask().body for _ in range(6)} == {b"a", b"b", b"c"}
+        label = own.backends()[2]["id"]
+        assert f'smartedge_backend_observed_ejections_total{{backend="{label}"}} 0' not in own.admin("/metrics").text
 
 
-def test_a_breaker_that_only_observes_lets_everything_through(edge: LiveEdge) -> None:
+def test_a_breaker_that_only_observes_lets_everything_through(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(500, body=b"b")) as b:
-        edge.configure(
+        own.configure(
             a,
             b,
             health=QUICK,
@@ -85,40 +85,38 @@ def test_a_breaker_that_only_observes_lets_everything_through(edge: LiveEdge) ->
         )
         failed = 0
         while failed < 7:  # the first is nobody else's yet; a failing one gets less of its turns, but it gets them
-            failed += edge.ask().status == 500
-            assert breakers(edge) == ["closed", "closed"]
-        assert len(said_of(edge, b, "only observe")) == 2
+            failed += own.ask().status == 500
+            assert breakers(own) == ["closed", "closed"]
+        assert len(said_of(own, b, "only observe")) == 2
 
 
-def test_no_more_are_ejected_than_the_ceiling_says(edge: LiveEdge) -> None:
+def test_no_more_are_ejected_than_the_ceiling_says(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(500)) as b, Script(answers(500)) as c, Script(answers(500)) as d:
         breaker = {"failures": 2, "max_ejected_ratio": 0.5}
-        edge.configure(
-            a, b, c, d, health=QUICK, strategy="round_robin", breaker=breaker, retry={"statuses": [500], "attempts": 1}
-        )
+        own.configure(a, b, c, d, health=QUICK, strategy="round_robin", breaker=breaker, retry={"statuses": [500], "attempts": 1})
         for _ in range(40):
-            edge.ask()
-        assert sorted(breakers(edge)) == ["closed", "closed", "open", "open"]
+            own.ask()
+        assert sorted(breakers(own)) == ["closed", "closed", "open", "open"]
 
 
-def test_with_too_few_left_panic_decides_who_serves(edge: LiveEdge) -> None:
+def test_with_too_few_left_panic_decides_who_serves(own: LiveEdge) -> None:
     """Two of three fail: `all` asks them again, `fail` leaves it to the one."""
     served = {}
     for panic in ("all", "fail"):
         with Script(answers(body=b"a")) as a, Script(answers(500, body=b"b")) as b, Script(answers(500, body=b"c")) as c:
             retry = {"statuses": [500], "attempts": 1}
-            edge.configure(a, b, c, health=QUICK, strategy="round_robin", breaker={"failures": 2}, retry=retry, panic=panic)
-            wait_until(lambda: edge.ask().status and breakers(edge) == ["closed", "open", "open"], 10, "both to be ejected")
-            served[panic] = {edge.ask().body for _ in range(9)}
+            own.configure(a, b, c, health=QUICK, strategy="round_robin", breaker={"failures": 2}, retry=retry, panic=panic)
+            wait_until(lambda: own.ask().status and breakers(own) == ["closed", "open", "open"], 10, "both to be ejected")
+            served[panic] = {own.ask().body for _ in range(9)}
     assert served == {"all": {b"a", b"b", b"c"}, "fail": {b"a"}}
 
 
-def test_a_backend_that_comes_back_starts_slowly(edge: LiveEdge) -> None:
+def test_a_backend_that_comes_back_starts_slowly(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as a, Script(answers(body=b"b"), health=answers(503)) as b:
-        edge.configure(a, b, health=QUICK, strategy="round_robin", slow_start_s=300)
+        own.configure(a, b, health=QUICK, strategy="round_robin", slow_start_s=300)
         b.health = answers(200)
-        wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
-        first, second = edge.backends()
+        wait_until(lambda: own.backends()[1]["health"] == "healthy", 5, "the rise")
+        first, second = own.backends()
         # a too is new since the reload: both grow at the same pace, b from a moment later
         assert 0.1 <= second["effective_weight"] <= first["effective_weight"] < 0.2
         assert (first["weight"], second["weight"]) == (1, 1)

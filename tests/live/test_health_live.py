@@ -20,61 +20,59 @@ def lines_about(edge: LiveEdge, backend: Script) -> list[str]:
     return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.process.output, re.MULTILINE)
 
 
-def test_flips_are_told_once_with_the_lines_that_people_look_for(edge: LiveEdge) -> None:
+def test_flips_are_told_once_with_the_lines_that_people_look_for(own: LiveEdge) -> None:
     with Script() as stays, Script() as flips:
-        edge.configure(stays, flips, health=QUICK)
+        own.configure(stays, flips, health=QUICK)
         up, down = f"✅ {flips.url} OK", f"❌ {flips.url} Offline"
-        wait_until(lambda: lines_about(edge, flips) == [up], 5, "the lines")  # they are written by a thread of their own
+        wait_until(lambda: lines_about(own, flips) == [up], 5, "the lines")  # they are written by a thread of their own
         flips.refuse()
-        wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
-        wait_until(lambda: lines_about(edge, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
+        wait_until(lambda: own.backends()[1]["health"] == "unhealthy", 5, "the fall")
+        wait_until(lambda: lines_about(own, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
         probes = stays.probes
         wait_until(lambda: stays.probes > probes + 5, 5, "some more probes")
-        wait_until(lambda: lines_about(edge, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
+        wait_until(lambda: lines_about(own, flips) == [up, down], 5, "the lines")  # they are written by a thread of their own
         flips.accept()
-        wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
+        wait_until(lambda: own.backends()[1]["health"] == "healthy", 5, "the rise")
+        wait_until(lambda: lines_about(own, flips) == [up, down, up], 5, "the lines")  # they are written by a thread of their own
         wait_until(
-            lambda: lines_about(edge, flips) == [up, down, up], 5, "the lines"
-        )  # they are written by a thread of their own
-        wait_until(
-            lambda: lines_about(edge, stays) == [f"✅ {stays.url} OK"], 5, "the lines"
+            lambda: lines_about(own, stays) == [f"✅ {stays.url} OK"], 5, "the lines"
         )  # they are written by a thread of their own
 
 
-def test_a_backend_that_is_down_at_the_start_gets_no_traffic(edge: LiveEdge) -> None:
+def test_a_backend_that_is_down_at_the_start_gets_no_traffic(own: LiveEdge) -> None:
     with Script(answers(body=b"up")) as up, Script(answers(body=b"down"), health=answers(500)) as down:
-        edge.configure(up, down, health=QUICK)
+        own.configure(up, down, health=QUICK)
         wait_until(
-            lambda: lines_about(edge, down) == [f"❌ {down.url} Offline"], 5, "the lines"
+            lambda: lines_about(own, down) == [f"❌ {down.url} Offline"], 5, "the lines"
         )  # they are written by a thread of their own
-        assert [edge.ask().body for _ in range(10)] == [b"up"] * 10
+        assert [own.ask().body for _ in range(10)] == [b"up"] * 10
         assert down.requests == []
 
 
-def test_a_backend_serves_when_its_probes_say_so_and_gets_its_share(edge: LiveEdge) -> None:
+def test_a_backend_serves_when_its_probes_say_so_and_gets_its_share(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as one, Script(answers(body=b"b"), health=answers(503)) as other:
-        edge.configure(one, other, health=QUICK)
-        assert edge.ask().body == b"a"
+        own.configure(one, other, health=QUICK)
+        assert own.ask().body == b"a"
         other.health = answers(200)
-        wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
-        served = b"".join(edge.ask().body for _ in range(20))
-        assert (served.count(b"a"), served.count(b"b")) == (10, 10)
+        wait_until(lambda: own.backends()[1]["health"] == "healthy", 5, "the rise")
+        served = b"".join(own.ask().body for _ in range(20))
+        assert min(served.count(b"a"), served.count(b"b")) >= 5, "its share, while the strategy learns what each of them takes"
 
 
-def test_when_every_backend_is_down_it_is_503_until_one_is_back(edge: LiveEdge) -> None:
+def test_when_every_backend_is_down_it_is_503_until_one_is_back(own: LiveEdge) -> None:
     with Script(health=answers(500)) as one, Script(health=answers(500)) as other:
-        edge.configure(one, other, health=QUICK)
-        answer = edge.ask()
+        own.configure(one, other, health=QUICK)
+        answer = own.ask()
         assert (answer.status, answer.get(b"content-type")) == (503, b"application/problem+json")
         assert int(answer.get(b"retry-after") or b"0") >= 1
-        health = edge.admin("/health")
+        health = own.admin("/health")
         assert (health.status, health.json()["up"], health.json()["total"]) == (503, 0, 2)
         one.health = answers(200)
-        wait_until(lambda: edge.ask().status == 200, 5, "the way back")
-        wait_until(lambda: edge.admin("/health").status == 200, 5, "the second good probe")
+        wait_until(lambda: own.ask().status == 200, 5, "the way back")
+        wait_until(lambda: own.admin("/health").status == 200, 5, "the second good probe")
 
 
-def test_path_and_statuses_of_probes_are_the_operators(edge: LiveEdge) -> None:
+def test_path_and_statuses_of_probes_are_the_operators(own: LiveEdge) -> None:
     asked: list[bytes] = []
 
     def act(call: Call) -> None:
@@ -83,29 +81,29 @@ def test_path_and_statuses_of_probes_are_the_operators(edge: LiveEdge) -> None:
             call.send(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n")
 
     with Script(act, health=None) as odd, Script() as plain:
-        edge.configure({"url": odd, "health": {"path": "/alive?deep", "statuses": [418]}}, plain, health=QUICK)
-        assert [backend["health"] for backend in edge.backends()] == ["healthy", "healthy"]
+        own.configure({"url": odd, "health": {"path": "/alive?deep", "statuses": [418]}}, plain, health=QUICK)
+        assert [backend["health"] for backend in own.backends()] == ["healthy", "healthy"]
         assert set(asked) == {b"/alive?deep"}
         assert plain.probes > 0
 
 
-def test_a_silent_probe_fails_after_its_timeout(edge: LiveEdge) -> None:
+def test_a_silent_probe_fails_after_its_timeout(own: LiveEdge) -> None:
     with Script() as up, Script(health=never_answers()) as silent:
-        edge.configure(up, silent, health=QUICK)
-        told = edge.backends()[1]
+        own.configure(up, silent, health=QUICK)
+        told = own.backends()[1]
         assert told["health"] == "unhealthy"
         assert told["last_check"]["ok"] is False
 
 
-def test_a_killed_backend_costs_no_request(edge: LiveEdge) -> None:
+def test_a_killed_backend_costs_no_request(own: LiveEdge) -> None:
     with Script(answers()) as stays, Script(answers()) as dies:
-        edge.configure(stays, dies, health=QUICK)
+        own.configure(stays, dies, health=QUICK)
         statuses: list[int] = []
         done = threading.Event()
 
         def client() -> None:
             while not done.is_set():
-                statuses.append(edge.ask().status)
+                statuses.append(own.ask().status)
 
         clients = [threading.Thread(target=client) for _ in range(3)]
         for thread in clients:
@@ -113,9 +111,9 @@ def test_a_killed_backend_costs_no_request(edge: LiveEdge) -> None:
         try:
             wait_until(lambda: len(statuses) > 50, 5, "traffic")
             dies.refuse()
-            wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "the fall")
+            wait_until(lambda: own.backends()[1]["health"] == "unhealthy", 5, "the fall")
             dies.accept()
-            wait_until(lambda: edge.backends()[1]["health"] == "healthy", 5, "the rise")
+            wait_until(lambda: own.backends()[1]["health"] == "healthy", 5, "the rise")
             served = len(dies.requests)
             wait_until(lambda: len(dies.requests) > served + 20, 5, "its share")
         finally:
@@ -125,23 +123,23 @@ def test_a_killed_backend_costs_no_request(edge: LiveEdge) -> None:
         assert set(statuses) == {200}
 
 
-def test_traffic_that_cannot_connect_has_the_backend_probed_soon(edge: LiveEdge) -> None:
+def test_traffic_that_cannot_connect_has_the_backend_probed_soon(own: LiveEdge) -> None:
     """With probes 60 s apart, the refusals that requests meet bring the next one forward."""
     with Script(answers()) as stays, Script(answers()) as dies:
-        edge.configure(stays, dies, health={"interval_s": 60, "fall": 1})
+        own.configure(stays, dies, health={"interval_s": 60, "fall": 1})
         dies.refuse()
-        statuses = {edge.ask().status for _ in range(4)}
-        wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 5, "a probe long before its time")
+        statuses = {own.ask().status for _ in range(4)}
+        wait_until(lambda: own.backends()[1]["health"] == "unhealthy", 5, "a probe long before its time")
         assert statuses == {200}
 
 
-def test_an_address_that_refuses_is_told_offline_at_once(edge: LiveEdge) -> None:
+def test_an_address_that_refuses_is_told_offline_at_once(own: LiveEdge) -> None:
     with refused_port() as nowhere, Script() as up:
-        edge.configure(up, f"http://127.0.0.1:{nowhere}", health=QUICK)
-        edge.process.wait_for(f"❌ http://127.0.0.1:{nowhere} Offline")
+        own.configure(up, f"http://127.0.0.1:{nowhere}", health=QUICK)
+        own.process.wait_for(f"❌ http://127.0.0.1:{nowhere} Offline")
 
 
-def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> None:
+def test_an_application_without_a_health_page_is_served_from(own: LiveEdge) -> None:
     """Every request was 503, and the log said only Offline."""
 
     def act(call: Call) -> None:
@@ -149,25 +147,25 @@ def test_an_application_without_a_health_page_is_served_from(edge: LiveEdge) -> 
             call.send(message(404 if request.target == b"/health" else 200, body=b"hello"))
 
     with Script(act, health=None) as app:
-        edge.configure(app)
+        own.configure(app)
         wait_until(
-            lambda: lines_about(edge, app) == [f"✅ {app.url} OK"], 5, "the lines"
+            lambda: lines_about(own, app) == [f"✅ {app.url} OK"], 5, "the lines"
         )  # they are written by a thread of their own
-        assert (edge.ask().status, edge.ask().body) == (200, b"hello")
+        assert (own.ask().status, own.ask().body) == (200, b"hello")
 
 
-def test_the_reason_is_told_below_the_line_in_the_status_and_in_the_503(edge: LiveEdge) -> None:
+def test_the_reason_is_told_below_the_line_in_the_status_and_in_the_503(own: LiveEdge) -> None:
     with refused_port() as nowhere:
-        edge.configure(f"http://127.0.0.1:{nowhere}", health={"interval_s": 0.1}, retry={"wait_s": 0.1})
+        own.configure(f"http://127.0.0.1:{nowhere}", health={"interval_s": 0.1}, retry={"wait_s": 0.1})
         told = f"❌ http://127.0.0.1:{nowhere} Offline\n   GET /health: connection refused\n"
-        edge.process.wait_for(re.escape(told))
-        answer = edge.ask()
+        own.process.wait_for(re.escape(told))
+        answer = own.ask()
         assert answer.status == 503
         assert b"1 unhealthy (GET /health: connection refused)" in answer.body
-        assert edge.process.output.count(told) == 1
+        assert own.process.output.count(told) == 1
 
 
-def test_a_backend_that_refuses_the_probes_host_serves_from_the_first_clients_on(edge: LiveEdge) -> None:
+def test_a_backend_that_refuses_the_probes_host_serves_from_the_first_clients_on(own: LiveEdge) -> None:
     """As Django does with ALLOWED_HOSTS: no probe was ever good, and what is wrong was written nowhere."""
 
     def act(call: Call) -> None:
@@ -176,20 +174,20 @@ def test_a_backend_that_refuses_the_probes_host_serves_from_the_first_clients_on
             call.send(message(200, body=b"shop") if known else message(400, body=b"<title>Bad Request (400)</title>"))
 
     with Script(act, health=None) as app:
-        edge.configure(app, health={"path": "/ready", "interval_s": 0.2})
-        edge.process.wait_for("Django's ALLOWED_HOSTS refuses the Host")
-        with contextlib.closing(edge.client()) as client:
+        own.configure(app, health={"path": "/ready", "interval_s": 0.2})
+        own.process.wait_for("Django's ALLOWED_HOSTS refuses the Host")
+        with contextlib.closing(own.client()) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
             answer = client.answer()
         assert (answer.status, answer.body) == (200, b"shop")
-        wait_until(lambda: edge.backends()[0]["health"] == "healthy", 5, "the rise")
+        wait_until(lambda: own.backends()[0]["health"] == "healthy", 5, "the rise")
 
 
-def test_a_rolling_restart_of_two_costs_no_request_and_a_lone_backend_is_waited_for(edge: LiveEdge) -> None:
+def test_a_rolling_restart_of_two_costs_no_request_and_a_lone_backend_is_waited_for(own: LiveEdge) -> None:
     """On the defaults 96 of 432 requests got 503 although one backend was up at every moment."""
     with Script(answers()) as one, Script(answers()) as two:
-        edge.configure(one, two)
-        with SteadyLoad(edge.port, clients=4) as load:
+        own.configure(one, two)
+        with SteadyLoad(own.port, clients=4) as load:
             for backend in (one, two):
                 backend.refuse()
                 time.sleep(1.0)  # so long is it away; nothing else tells the edge
@@ -197,7 +195,7 @@ def test_a_rolling_restart_of_two_costs_no_request_and_a_lone_backend_is_waited_
                 time.sleep(0.5)
         assert load.answered > 100
         assert load.failures == []
-        edge.configure(one)
+        own.configure(one)
         one.refuse()
         threading.Timer(0.3, one.accept).start()
-        assert edge.ask().status == 200
+        assert own.ask().status == 200

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tests.live.acts import Act
-from tests.live.edges import LiveEdge, on_our_own_server, request
+from tests.live.edges import LiveEdge, request
 from tests.live.peers import (
     Call,
     Script,
@@ -38,62 +38,59 @@ def race(edge: LiveEdge, *acts: Script, **settings: Any) -> None:
     edge.configure(*acts, **(HEDGED | settings))
 
 
-def test_a_hang_costs_a_get_the_hedge_delay_and_no_error(edge: LiveEdge) -> None:
+def test_a_hang_costs_a_get_the_hedge_delay_and_no_error(own: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
-        race(edge, hung, good)
+        race(own, hung, good)
         for number in range(6):
-            answer = edge.ask(b"/%d" % number)
+            answer = own.ask(b"/%d" % number)
             assert (answer.status, answer.body) == (200, b"good")
         assert len(hung.requests) >= 1
-        edge.settled()
+        own.settled()
         wait_until(lambda: hung.open_connections == 0, 5, "the try that lost to be closed")
-        a, b = edge.backends()
+        a, b = own.backends()
         assert (a["failed"], b["failed"]) == (0, 0)
-        line = next(edge.log(path=f"/{number}") for number in range(6) if f"GET /{number} ".encode() in hung.requests[0])
+        line = next(own.log(path=f"/{number}") for number in range(6) if f"GET /{number} ".encode() in hung.requests[0])
         assert (line["attempts"], line["hedges"], line["backend"]) == (2, 1, b["id"])
-        metrics = edge.admin("/metrics").text
+        metrics = own.admin("/metrics").text
         assert f'smartedge_hedges_won_total{{backend="{b["id"]}"}} {float(len(hung.requests))}' in metrics
 
 
-@on_our_own_server
-def test_a_hedge_that_is_slower_than_the_first_is_given_up(edge: LiveEdge) -> None:
+def test_a_hedge_that_is_slower_than_the_first_is_given_up(own: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"first"))) as slow, Script(never_answers()) as hung:
-        race(edge, slow, hung, strategy="round_robin")
-        found = {edge.ask(path).body for path in (b"/one", b"/two")}  # of a kind that has taken 1.5 s before, that is not late
+        race(own, slow, hung, strategy="round_robin")
+        found = {own.ask(path).body for path in (b"/one", b"/two")}  # of a kind that has taken 1.5 s before, that is not late
         assert found == {b"first"}
         assert len(hung.requests) == 2
-        edge.settled()
+        own.settled()
         wait_until(lambda: hung.open_connections == 0, 5, "the hedge to be closed")
 
 
-@on_our_own_server
-def test_what_must_not_run_twice_is_not_hedged(edge: LiveEdge) -> None:
+def test_what_must_not_run_twice_is_not_hedged(own: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"late"))) as one, Script(after(1.5, message(body=b"late"))) as two:
-        race(edge, one, two)
-        assert edge.ask(b"/", b"POST", body=b"order").body == b"late"
+        race(own, one, two)
+        assert own.ask(b"/", b"POST", body=b"order").body == b"late"
         assert len(one.requests) + len(two.requests) == 1
 
 
-def test_a_small_body_goes_to_both_whole(edge: LiveEdge) -> None:
+def test_a_small_body_goes_to_both_whole(own: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
-        race(edge, hung, good)
+        race(own, hung, good)
         for _ in range(2):
-            assert edge.ask(b"/", b"PUT", body=b"s" * 50_000).body == b"good"
+            assert own.ask(b"/", b"PUT", body=b"s" * 50_000).body == b"good"
         assert all(seen.endswith(b"\r\n\r\n" + b"s" * 50_000) for seen in hung.requests + good.requests)
         assert len(hung.requests) == 1
 
 
-@on_our_own_server
-def test_a_body_that_is_too_large_to_keep_goes_to_one(edge: LiveEdge) -> None:
+def test_a_body_that_is_too_large_to_keep_goes_to_one(own: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"late"))) as one, Script(after(1.5, message(body=b"late"))) as two:
-        race(edge, one, two)
-        assert edge.ask(b"/", b"PUT", body=b"l" * 200_000).body == b"late"
+        race(own, one, two)
+        assert own.ask(b"/", b"PUT", body=b"l" * 200_000).body == b"late"
         assert len(one.requests) + len(two.requests) == 1
 
 
-def test_a_body_that_is_still_coming_is_not_hedged_before_its_end(edge: LiveEdge) -> None:
-    with Script(never_answers()) as hung, Script(answers(body=b"good")) as good, edge.client() as client:
-        race(edge, hung, hung.url.replace("127.0.0.1", "localhost"), good)
+def test_a_body_that_is_still_coming_is_not_hedged_before_its_end(own: LiveEdge) -> None:
+    with Script(never_answers()) as hung, Script(answers(body=b"good")) as good, own.client() as client:
+        race(own, hung, hung.url.replace("127.0.0.1", "localhost"), good)
         client.send(b"PUT / HTTP/1.1\r\nHost: edge.test\r\nContent-Length: 6\r\n\r\nabc")
         time.sleep(1.3)  # longer than the delay
         assert len(good.requests) == 0
@@ -102,48 +99,44 @@ def test_a_body_that_is_still_coming_is_not_hedged_before_its_end(edge: LiveEdge
         assert good.requests[0].endswith(b"abcdef")
 
 
-@on_our_own_server
-def test_when_all_hang_the_client_hears_of_a_timeout_and_no_more_than_attempts_were_made(edge: LiveEdge) -> None:
+def test_when_all_hang_the_client_hears_of_a_timeout_and_no_more_than_attempts_were_made(own: LiveEdge) -> None:
     with Script(never_answers()) as one, Script(never_answers()) as two, Script(never_answers()) as three:
-        race(edge, one, two, three, retry={"hedge": True, "attempts": 2}, timeouts={"first_byte_s": 1.5})
-        assert edge.ask(b"/hang").status == 504
+        race(own, one, two, three, retry={"hedge": True, "attempts": 2}, timeouts={"first_byte_s": 1.5})
+        assert own.ask(b"/hang").status == 504
         assert len(one.requests + two.requests + three.requests) == 2
-        assert edge.log(path="/hang")["attempts"] == 2
+        assert own.log(path="/hang")["attempts"] == 2
 
 
-@on_our_own_server
-def test_a_first_try_that_fails_while_its_hedge_is_under_way_is_forgotten(edge: LiveEdge) -> None:
+def test_a_first_try_that_fails_while_its_hedge_is_under_way_is_forgotten(own: LiveEdge) -> None:
     def fails_late(call: Call) -> None:
         call.request()
         call.pause(1.3)
 
     with Script(fails_late) as bad, Script(after(0.8, message(body=b"good"))) as good:
-        race(edge, bad, good)
-        assert [edge.ask().body for _ in range(2)] == [b"good", b"good"]
+        race(own, bad, good)
+        assert [own.ask().body for _ in range(2)] == [b"good", b"good"]
         assert len(bad.requests) == 1
 
 
-@on_our_own_server
-def test_a_hedge_that_fails_leaves_the_first_try_alone(edge: LiveEdge) -> None:
+def test_a_hedge_that_fails_leaves_the_first_try_alone(own: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"slow"))) as slow, Script(closes_without_answer()) as bad:
-        race(edge, slow, bad)
-        assert [edge.ask(path).body for path in (b"/three", b"/four")] == [b"slow", b"slow"]
+        race(own, slow, bad)
+        assert [own.ask(path).body for path in (b"/three", b"/four")] == [b"slow", b"slow"]
         assert len(bad.requests) == 2
 
 
-@on_our_own_server
-def test_a_hedge_that_answers_with_a_failure_is_used_only_when_nothing_better_comes(edge: LiveEdge) -> None:
+def test_a_hedge_that_answers_with_a_failure_is_used_only_when_nothing_better_comes(own: LiveEdge) -> None:
     with Script(after(1.5, message(body=b"slow"))) as slow, Script(answers(503, body=b"sorry")) as bad:
-        race(edge, slow, bad)
-        assert edge.ask().body == b"slow"
+        race(own, slow, bad)
+        assert own.ask().body == b"slow"
     with Script(after(1.4, message(503, body=b"first"))) as one, Script(answers(503, body=b"second")) as two:
-        race(edge, one, two)
-        answer = edge.ask()
+        race(own, one, two)
+        answer = own.ask()
         assert answer.status == 503
         assert answer.body in (b"first", b"second")
 
 
-def test_an_interim_answer_ends_the_race(edge: LiveEdge) -> None:
+def test_an_interim_answer_ends_the_race(own: LiveEdge) -> None:
     def hints(call: Call) -> None:
         while call.request():
             call.send(head(103, [("Link", "</a.css>; rel=preload")]))
@@ -151,9 +144,9 @@ def test_an_interim_answer_ends_the_race(edge: LiveEdge) -> None:
             call.send(message(body=b"hinted"))
 
     with Script(hints) as one, Script(hints) as two:
-        race(edge, one, two)
-        assert edge.ask().body == b"hinted"
-        if edge.server != "gevent":  # gunicorn's own loop passes no 103 on, so nothing is heard of it
+        race(own, one, two)
+        assert own.ask().body == b"hinted"
+        if own.server != "gevent":  # gunicorn's own loop passes no 103 on, so nothing is heard of it
             assert len(one.requests) + len(two.requests) == 1
 
 
@@ -171,7 +164,7 @@ def test_a_client_that_leaves_ends_both_tries(own: LiveEdge) -> None:
         assert [backend["failed"] for backend in own.backends()] == [0, 0]
 
 
-def test_a_streamed_answer_of_a_hedge_comes_whole(edge: LiveEdge) -> None:
+def test_a_streamed_answer_of_a_hedge_comes_whole(own: LiveEdge) -> None:
     def streams(call: Call) -> None:
         while call.request():
             call.send(head(200, [("Content-Length", "300000")]))
@@ -180,8 +173,8 @@ def test_a_streamed_answer_of_a_hedge_comes_whole(edge: LiveEdge) -> None:
                 call.pause(0.01)
 
     with Script(never_answers()) as hung, Script(streams) as good:
-        race(edge, hung, good)
-        assert [len(edge.ask().body) for _ in range(2)] == [300_000, 300_000]
+        race(own, hung, good)
+        assert [len(own.ask().body) for _ in range(2)] == [300_000, 300_000]
         assert len(hung.requests) == 1
 
 

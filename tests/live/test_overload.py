@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.edges import LiveEdge, on_our_own_server, request, start_edge
+from tests.live.edges import LiveEdge, request, start_edge
 from tests.live.peers import Answer, Call, Script, answers, closes_without_answer, garbage, message, never_answers
 from tests.live.processes import wait_until
 
@@ -54,41 +54,38 @@ class Counting:
 # The cap and the queue.
 
 
-def test_a_backend_gets_no_more_than_it_may_and_the_others_wait(edge: LiveEdge) -> None:
+def test_a_backend_gets_no_more_than_it_may_and_the_others_wait(own: LiveEdge) -> None:
     act = Counting()
     with Script(act) as backend:
-        edge.configure(backend, limits={"in_flight_per_backend": 2, "queue_s": 10})
-        assert [answer.status for answer in together(edge, 8)] == [200] * 8
+        own.configure(backend, limits={"in_flight_per_backend": 2, "queue_s": 10})
+        assert [answer.status for answer in together(own, 8)] == [200] * 8
         assert act.most == 2
-        metrics = edge.admin("/metrics").text
+        metrics = own.admin("/metrics").text
         assert "smartedge_queued_requests 0.0" in metrics
 
 
-@on_our_own_server
-def test_a_full_queue_answers_503_and_says_when_to_come_back(edge: LiveEdge) -> None:
+def test_a_full_queue_answers_503_and_says_when_to_come_back(own: LiveEdge) -> None:
     with Script(slowly) as backend:
-        edge.configure(backend, limits={"in_flight_per_backend": 1, "queue": 2, "queue_s": 10})
-        found = together(edge, 6)
+        own.configure(backend, limits={"in_flight_per_backend": 1, "queue": 2, "queue_s": 10})
+        found = together(own, 6)
         assert sorted(answer.status for answer in found) == [200] * 3 + [503] * 3
         assert {answer.get(b"retry-after") for answer in found if answer.status == 503} == {b"1"}
 
 
-@on_our_own_server
-def test_who_has_waited_long_enough_gets_503(edge: LiveEdge) -> None:
+def test_who_has_waited_long_enough_gets_503(own: LiveEdge) -> None:
     with Script(never_answers()) as backend:
-        edge.configure(backend, limits={"in_flight_per_backend": 1, "queue_s": 0.2}, timeouts={"first_byte_s": 1.5})
-        found = together(edge, 3)
+        own.configure(backend, limits={"in_flight_per_backend": 1, "queue_s": 0.2}, timeouts={"first_byte_s": 1.5})
+        found = together(own, 3)
         assert sorted(answer.status for answer in found) == [503, 503, 504]
 
 
-@on_our_own_server
-def test_the_time_in_the_queue_is_part_of_the_time_for_all_tries(edge: LiveEdge) -> None:
+def test_the_time_in_the_queue_is_part_of_the_time_for_all_tries(own: LiveEdge) -> None:
     """Each had waited for the one before it to time out, and then as long again."""
     with Script(never_answers()) as backend:
         limits, retry = {"in_flight_per_backend": 1, "queue_s": 20}, {"deadline_s": 1}
-        edge.configure(backend, limits=limits, retry=retry, timeouts={"first_byte_s": 1.5})
+        own.configure(backend, limits=limits, retry=retry, timeouts={"first_byte_s": 1.5})
         started = time.monotonic()
-        found = together(edge, 3)
+        found = together(own, 3)
         assert time.monotonic() - started < 2.5  # and not 3 s, or 4.5
         # One that began a moment after the first one is sent in the last moment of its own time, and gets a 504, too.
         statuses = [answer.status for answer in found]
@@ -148,21 +145,21 @@ def test_two_workers_keep_to_one_cap_and_one_rate(tmp_path: Path) -> None:
 # Rate limits.
 
 
-def test_a_client_that_asks_too_often_is_told_when_to_come_back(edge: LiveEdge) -> None:
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(own: LiveEdge) -> None:
     with Script(answers()) as backend:
-        edge.configure(backend, rate_limit={"per_s": 0.5, "burst": 3, "by": "header:X-Api-Key"})
+        own.configure(backend, rate_limit={"per_s": 0.5, "burst": 3, "by": "header:X-Api-Key"})
         key = b"X-Api-Key: %x\r\n" % time.monotonic_ns()
-        assert [edge.ask(headers=key).status for _ in range(3)] == [200] * 3
-        refused = edge.ask(b"/once-more", headers=key)
+        assert [own.ask(headers=key).status for _ in range(3)] == [200] * 3
+        refused = own.ask(b"/once-more", headers=key)
         assert refused.status == 429
         assert refused.get(b"content-type") == b"application/problem+json"
         assert 1 <= int(refused.get(b"retry-after") or b"0") <= 2
-        assert edge.ask(headers=b"X-Api-Key: another %x\r\n" % time.monotonic_ns()).status == 200
+        assert own.ask(headers=b"X-Api-Key: another %x\r\n" % time.monotonic_ns()).status == 200
         assert len(backend.requests) == 4
-        assert edge.log(path="/once-more")["status"] == 429
-        metrics = edge.admin("/metrics").text
+        assert own.log(path="/once-more")["status"] == 429
+        metrics = own.admin("/metrics").text
         assert "smartedge_rate_limited_total 0.0" not in metrics
-        wait_until(lambda: edge.ask(headers=key).status == 200, 5, "a token")
+        wait_until(lambda: own.ask(headers=key).status == 200, 5, "a token")
 
 
 def test_the_client_is_who_trusted_proxies_say_it_is(own: LiveEdge) -> None:
@@ -194,29 +191,27 @@ def test_a_reload_to_a_wider_limit_holds_at_once(own: LiveEdge) -> None:
 # Deadlines.
 
 
-@on_our_own_server
-def test_all_tries_together_end_with_the_deadline(edge: LiveEdge) -> None:
+def test_all_tries_together_end_with_the_deadline(own: LiveEdge) -> None:
     def fails_late(call: Call) -> None:
         call.request()
         call.pause(0.6)
 
     with Script(fails_late) as bad, Script(never_answers()) as hung:
-        edge.configure(bad, hung, retry={"deadline_s": 1.2}, timeouts={"first_byte_s": 8})
+        own.configure(bad, hung, retry={"deadline_s": 1.2}, timeouts={"first_byte_s": 8})
         started = time.monotonic()
-        answers_ = [edge.ask() for _ in range(2)]
+        answers_ = [own.ask() for _ in range(2)]
         assert [answer.status for answer in answers_] == [504, 504]
         assert time.monotonic() - started < 6
-        edge.settled()
+        own.settled()
         # The second try had less than a backend's time, so nothing is said against it.
-        assert sum(backend["failed"] for backend in edge.backends()) <= 3
+        assert sum(backend["failed"] for backend in own.backends()) <= 3
 
 
-@on_our_own_server
-def test_a_deadline_below_the_first_byte_time_is_the_time_for_one_try(edge: LiveEdge) -> None:
+def test_a_deadline_below_the_first_byte_time_is_the_time_for_one_try(own: LiveEdge) -> None:
     with Script(never_answers()) as hung:
-        edge.configure(hung, retry={"deadline_s": 0.5}, timeouts={"first_byte_s": 8})
+        own.configure(hung, retry={"deadline_s": 0.5}, timeouts={"first_byte_s": 8})
         started = time.monotonic()
-        assert edge.ask().status == 504
+        assert own.ask().status == 504
         assert time.monotonic() - started < 3
 
 
@@ -228,43 +223,41 @@ def test_what_one_answer_asks_for_is_no_law_for_other_requests(own: LiveEdge, sa
     with Script(answers(503, [("Retry-After", said)], b"later")) as odd, Script(answers(body=b"good")) as good:
         own.configure(odd, good, breaker={"failures": 1000, "min_requests": 1000})
         assert {own.ask().body for _ in range(10)} == {b"good"}
-        assert len(odd.requests) >= 4
+        assert len(odd.requests) >= 2, "it is asked again, whatever it said"
 
 
-@on_our_own_server
-def test_a_body_that_was_promised_and_never_came_cuts_that_client_and_nobody_else(edge: LiveEdge) -> None:
+def test_a_body_that_was_promised_and_never_came_cuts_that_client_and_nobody_else(own: LiveEdge) -> None:
     lie = garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nnot much")
     with Script(lie) as liar, Script(answers(body=b"good")) as good:
-        edge.configure(liar, good)
+        own.configure(liar, good)
         for _ in range(4):
-            answer = edge.raw(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            answer = own.raw(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             assert answer.endswith((b"good", b"not much"))
-        memory = edge.memory_bytes()
+        memory = own.memory_bytes()
         assert memory < 1 << 30
 
 
-def test_what_waits_on_a_backend_that_falls_silent_is_tried_elsewhere_long_before_it_times_out(edge: LiveEdge) -> None:
+def test_what_waits_on_a_backend_that_falls_silent_is_tried_elsewhere_long_before_it_times_out(own: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
-        edge.configure(hung, good, timeouts={"first_byte_s": 20}, breaker={"open_s": 60})
-        clients = [edge.client() for _ in range(14)]
+        own.configure(hung, good, timeouts={"first_byte_s": 20}, breaker={"open_s": 60})
+        clients = [own.client() for _ in range(14)]
         started = time.monotonic()
         for client in clients:
             client.send(request())
         assert {client.answer().body for client in clients} == {b"good"}
         assert time.monotonic() - started < 3
-        assert (edge.backends()[0]["why_not"], edge.backends()[0]["breaker"]) == ("silent", "closed")
+        assert (own.backends()[0]["why_not"], own.backends()[0]["breaker"]) == ("silent", "closed")
         stuck = len(hung.requests)
-        assert {edge.ask().body for _ in range(10)} == {b"good"}
+        assert {own.ask().body for _ in range(10)} == {b"good"}
         assert len(hung.requests) == stuck
         for client in clients:
             client.close()
 
 
-@on_our_own_server
-def test_what_must_not_run_twice_stays_with_a_backend_that_falls_silent(edge: LiveEdge) -> None:
+def test_what_must_not_run_twice_stays_with_a_backend_that_falls_silent(own: LiveEdge) -> None:
     with Script(never_answers()) as hung, Script(answers(body=b"good")) as good:
-        edge.configure(hung, good, timeouts={"first_byte_s": 3}, breaker={"open_s": 60})
-        clients = [edge.client() for _ in range(12)]
+        own.configure(hung, good, timeouts={"first_byte_s": 3}, breaker={"open_s": 60})
+        clients = [own.client() for _ in range(12)]
         for client in clients:
             client.send(request(method=b"POST", body=b"order"))
         found = sorted(client.answer().status for client in clients)
@@ -274,10 +267,9 @@ def test_what_must_not_run_twice_stays_with_a_backend_that_falls_silent(edge: Li
             client.close()
 
 
-@on_our_own_server
-def test_refused_connections_are_tried_elsewhere_whatever_the_budget(edge: LiveEdge) -> None:
+def test_refused_connections_are_tried_elsewhere_whatever_the_budget(own: LiveEdge) -> None:
     with Script(closes_without_answer()) as bad, Script(answers(body=b"good")) as good:
-        edge.configure(bad, good, retry={"budget_ratio": 0, "budget_per_s": 0}, breaker={"failures": 1000})
-        wait_until(lambda: edge.ask().status == 502, 15, "what earlier requests have paid in to be used up")
+        own.configure(bad, good, retry={"budget_ratio": 0, "budget_per_s": 0}, breaker={"failures": 1000})
+        wait_until(lambda: own.ask().status == 502, 15, "what earlier requests have paid in to be used up")
         bad.refuse()
-        assert {edge.ask().status for _ in range(4)} == {200}
+        assert {own.ask().status for _ in range(4)} == {200}

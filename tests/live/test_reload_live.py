@@ -20,20 +20,20 @@ def file_of(edge: LiveEdge) -> Path:
     return edge.directory / "backends.json"
 
 
-def test_ten_thousand_requests_across_a_hundred_reloads_and_not_one_fails(edge: LiveEdge) -> None:
+def test_ten_thousand_requests_across_a_hundred_reloads_and_not_one_fails(own: LiveEdge) -> None:
     with Script(answers(body=b"a")) as one, Script(answers(body=b"b")) as two, Script(answers(body=b"c")) as three:
         configurations = [
-            document_of(edge.directory, one, two),
-            document_of(edge.directory, two, three, strategy="ewma"),
-            document_of(edge.directory, {"url": three, "weight": 3}, {"url": one}),
+            document_of(own.directory, one, two),
+            document_of(own.directory, two, three, strategy="ewma"),
+            document_of(own.directory, {"url": three, "weight": 3}, {"url": one}),
         ]
-        edge.configure(one, two)
+        own.configure(one, two)
         left = [REQUESTS]
         wrong: list[bytes] = []
         lock = threading.Lock()
 
         def client() -> None:
-            with edge.client() as connection:
+            with own.client() as connection:
                 while True:
                     with lock:
                         if left[0] <= 0:
@@ -50,7 +50,7 @@ def test_ten_thousand_requests_across_a_hundred_reloads_and_not_one_fails(edge: 
         reloads = 0
         while reloads < RELOADS or any(thread.is_alive() for thread in clients):
             document = json.dumps(configurations[reloads % 3])
-            assert edge.admin("/api/reload", "POST", body=document).status == 200
+            assert own.admin("/api/reload", "POST", body=document).status == 200
             reloads += 1
             # Spread over the whole run: the next reload after another hundredth of the requests.
             wait_until(lambda: REQUESTS - left[0] >= min(reloads, RELOADS) * REQUESTS // RELOADS, 60)  # noqa: B023
@@ -61,7 +61,7 @@ def test_ten_thousand_requests_across_a_hundred_reloads_and_not_one_fails(edge: 
         assert reloads >= RELOADS
 
 
-def test_a_request_in_flight_ends_on_the_backend_that_it_has(edge: LiveEdge) -> None:
+def test_a_request_in_flight_ends_on_the_backend_that_it_has(own: LiveEdge) -> None:
     go_on = threading.Event()
 
     def act(call: Call) -> None:
@@ -70,106 +70,106 @@ def test_a_request_in_flight_ends_on_the_backend_that_it_has(edge: LiveEdge) -> 
         go_on.wait(5)
         call.send(b"last.")
 
-    with Script(act) as old, Script(answers(body=b"new")) as new, edge.client() as client:
-        edge.configure(old)
+    with Script(act) as old, Script(answers(body=b"new")) as new, own.client() as client:
+        own.configure(old)
         client.send(request())
         first_piece(client, b"first")
-        edge.configure(new)
-        assert [edge.ask().body for _ in range(5)] == [b"new"] * 5
+        own.configure(new)
+        assert [own.ask().body for _ in range(5)] == [b"new"] * 5
         go_on.set()
         assert client.answer().body == b"firstlast."
         wait_until(lambda: old.open_connections == 0, 5, "the removed backend's connections to be closed")
 
 
-def test_an_unchanged_backend_keeps_its_health_its_counts_and_its_connections(edge: LiveEdge) -> None:
+def test_an_unchanged_backend_keeps_its_health_its_counts_and_its_connections(own: LiveEdge) -> None:
     with Script(answers()) as stays, Script(answers()) as goes, Script(answers()) as comes:
-        edge.configure({"id": "stays", "url": stays}, {"id": "goes", "url": goes}, health={"interval_s": 60})
+        own.configure({"id": "stays", "url": stays}, {"id": "goes", "url": goes}, health={"interval_s": 60})
         for _ in range(10):
-            edge.ask()
-        before = edge.backends()[0]
+            own.ask()
+        before = own.backends()[0]
         assert before["requests"] == 5
-        edge.configure({"id": "stays", "url": stays}, {"id": "comes", "url": comes}, health={"interval_s": 60}, wait=False)
-        after = edge.backends()[0]
+        own.configure({"id": "stays", "url": stays}, {"id": "comes", "url": comes}, health={"interval_s": 60}, wait=False)
+        after = own.backends()[0]
         assert {key: after[key] for key in ("health", "requests", "connections", "last_check")}.keys() <= before.keys()
         assert (after["health"], after["requests"], after["connections"]) == ("healthy", 5, 1)
         assert after["ewma_s"] > 0
-        edge.wait_probed()
+        own.wait_probed()
         for _ in range(4):
-            edge.ask()
-        assert [b["requests"] for b in edge.backends()] == [7, 2]
+            own.ask()
+        assert [b["requests"] for b in own.backends()] == [7, 2]
         assert stays.connections == 1
 
 
-def test_a_reload_answers_what_has_changed(edge: LiveEdge) -> None:
+def test_a_reload_answers_what_has_changed(own: LiveEdge) -> None:
     with Script() as one, Script() as two, Script() as three:
-        edge.configure({"id": "a", "url": one}, {"id": "b", "url": two})
-        generation = edge.status()["generation"]
-        document = document_of(edge.directory, {"id": "a", "url": one, "weight": 2}, {"id": "c", "url": three})
-        told = edge.admin("/api/reload", "POST", body=json.dumps(document)).json()
+        own.configure({"id": "a", "url": one}, {"id": "b", "url": two})
+        generation = own.status()["generation"]
+        document = document_of(own.directory, {"id": "a", "url": one, "weight": 2}, {"id": "c", "url": three})
+        told = own.admin("/api/reload", "POST", body=json.dumps(document)).json()
         assert told["generation"] == generation + 1
         assert [told[key] for key in ("changed", "added", "removed", "changed_backends")] == [True, ["c"], ["b"], ["a"]]
 
 
-def test_an_unchanged_configuration_is_a_no_op_that_says_so(edge: LiveEdge) -> None:
+def test_an_unchanged_configuration_is_a_no_op_that_says_so(own: LiveEdge) -> None:
     with Script() as backend:
-        edge.configure(backend)
-        before = edge.status()
-        lines = edge.process.output.count("🔄 Backends atualizados via /api/reload")
-        told = edge.admin("/api/reload", "POST").json()
+        own.configure(backend)
+        before = own.status()
+        lines = own.process.output.count("🔄 Backends atualizados via /api/reload")
+        told = own.admin("/api/reload", "POST").json()
         assert told["changed"] is False
-        assert edge.status()["generation"] == before["generation"] == told["generation"]
-        assert edge.process.output.count("🔄 Backends atualizados via /api/reload") == lines
+        assert own.status()["generation"] == before["generation"] == told["generation"]
+        assert own.process.output.count("🔄 Backends atualizados via /api/reload") == lines
 
 
-def test_a_reload_without_a_body_reads_the_file_again_and_says_so(edge: LiveEdge) -> None:
+def test_a_reload_without_a_body_reads_the_file_again_and_says_so(own: LiveEdge) -> None:
     with Script(answers(body=b"old")) as old, Script(answers(body=b"new")) as new:
-        edge.configure(old)
-        assert edge.ask().body == b"old"
-        lines = edge.process.output.count("🔄 Backends atualizados via /api/reload")
-        file_of(edge).write_text(json.dumps(document_of(edge.directory, new)))
-        assert edge.admin("/api/reload", "POST").status == 200
-        wait_until(lambda: edge.ask().body == b"new", 2, "the new backend to serve")
-        wait_until(lambda: edge.process.output.count("🔄 Backends atualizados via /api/reload") == lines + 1, 5, "the line")
+        own.configure(old)
+        assert own.ask().body == b"old"
+        lines = own.process.output.count("🔄 Backends atualizados via /api/reload")
+        file_of(own).write_text(json.dumps(document_of(own.directory, new)))
+        assert own.admin("/api/reload", "POST").status == 200
+        wait_until(lambda: own.ask().body == b"new", 2, "the new backend to serve")
+        wait_until(lambda: own.process.output.count("🔄 Backends atualizados via /api/reload") == lines + 1, 5, "the line")
 
 
-def test_a_body_is_persisted_with_the_files_mode(edge: LiveEdge) -> None:
+def test_a_body_is_persisted_with_the_files_mode(own: LiveEdge) -> None:
     with Script() as one, Script() as two:
-        edge.configure(one)
-        file_of(edge).chmod(0o640)
-        document = document_of(edge.directory, two)
-        assert edge.admin("/api/reload", "POST", body=json.dumps(document)).status == 200
-        assert json.loads(file_of(edge).read_text()) == document
-        assert file_of(edge).stat().st_mode & 0o777 == 0o640
-        assert [path.name for path in edge.directory.iterdir() if "backends" in path.name] == ["backends.json"]
+        own.configure(one)
+        file_of(own).chmod(0o640)
+        document = document_of(own.directory, two)
+        assert own.admin("/api/reload", "POST", body=json.dumps(document)).status == 200
+        assert json.loads(file_of(own).read_text()) == document
+        assert file_of(own).stat().st_mode & 0o777 == 0o640
+        assert [path.name for path in own.directory.iterdir() if "backends" in path.name] == ["backends.json"]
 
 
-def test_what_is_invalid_names_all_errors_and_changes_nothing(edge: LiveEdge) -> None:
+def test_what_is_invalid_names_all_errors_and_changes_nothing(own: LiveEdge) -> None:
     with Script(answers(body=b"old")) as old:
-        edge.configure(old)
-        before, kept = edge.status(), file_of(edge).read_bytes()
+        own.configure(old)
+        before, kept = own.status(), file_of(own).read_bytes()
         wrong = {"backends": [old.url, {"url": "ftp://x", "wieght": 2}, "http://u:secret@h/"], "strategy": "best", "colour": 1}
-        answer = edge.admin("/api/reload", "POST", body=json.dumps(wrong))
+        answer = own.admin("/api/reload", "POST", body=json.dumps(wrong))
         assert answer.status == 422
         assert answer.header("content-type") == "application/problem+json"
         paths = {error["path"] for error in answer.json()["errors"]}
         assert paths >= {"backends[1].url", "backends[1].wieght", "backends[2]", "strategy", "colour"}
         assert "secret" not in answer.text
-        assert edge.admin("/api/reload", "POST", body="{").status == 400
-        assert file_of(edge).read_bytes() == kept
-        assert edge.status()["generation"] == before["generation"]
-        assert edge.ask().body == b"old"
+        assert own.admin("/api/reload", "POST", body="{").status == 400
+        assert file_of(own).read_bytes() == kept
+        assert own.status()["generation"] == before["generation"]
+        assert own.ask().body == b"old"
 
 
-def test_a_broken_file_is_refused_and_the_last_good_configuration_stays(edge: LiveEdge) -> None:
+def test_a_broken_file_is_refused_and_the_last_good_configuration_stays(own: LiveEdge) -> None:
     with Script(answers(body=b"old")) as old:
-        edge.configure(old)
-        kept = file_of(edge).read_bytes()
-        file_of(edge).write_text('{"backends": [')
+        own.configure(old)
+        kept = file_of(own).read_bytes()
+        file_of(own).write_text('{"backends": [')
         try:
-            assert edge.admin("/api/reload", "POST").status in (400, 422)
-            assert edge.ask().body == b"old"
+            assert own.admin("/api/reload", "POST").status in (400, 422)
+            assert own.ask().body == b"old"
         finally:
-            file_of(edge).write_bytes(kept)
+            file_of(own).write_bytes(kept)
 
 
 def test_a_reload_changes_strategy_weights_timeouts_and_limits(own: LiveEdge) -> None:

@@ -15,22 +15,16 @@ from tests.live.peers import (
     answers,
     closes_idle,
     closes_without_answer,
-    cuts_mid_head,
     drips,
     endless_head,
     garbage,
-    head,
     message,
     never_answers,
-    once,
     refused_port,
     says,
     sequence,
 )
 from tests.live.processes import wait_until
-
-ONCE_OVER = [b"POST", b"PATCH", b"PROPFIND", b"FOO"]
-IDEMPOTENT = [b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"]
 
 
 def assert_problem(edge: LiveEdge, answer: Answer, status: int) -> dict[str, object]:
@@ -49,30 +43,30 @@ def assert_problem(edge: LiveEdge, answer: Answer, status: int) -> dict[str, obj
 # Connections that are refused.
 
 
-@pytest.mark.parametrize("method", ONCE_OVER + IDEMPOTENT, ids=lambda method: method.decode())
-def test_a_refused_connection_goes_to_the_next_backend_and_nobody_notices(edge: LiveEdge, method: bytes) -> None:
+@pytest.mark.parametrize("method", [b"POST", b"GET"], ids=lambda method: method.decode())
+def test_a_refused_connection_goes_to_the_next_backend_and_nobody_notices(own: LiveEdge, method: bytes) -> None:
     with refused_port() as nowhere, Script(answers()) as backend:
-        edge.configure(f"http://127.0.0.1:{nowhere}", backend, wait=False)  # not yet known to be down
+        own.configure(f"http://127.0.0.1:{nowhere}", backend, wait=False)  # not yet known to be down
         for _ in range(4):
-            assert edge.ask(b"/", method, body=b"x" * 1000).status == 200
+            assert own.ask(b"/", method, body=b"x" * 1000).status == 200
         assert len(backend.requests) == 4
         assert all(seen.endswith(b"\r\n\r\n" + b"x" * 1000) for seen in backend.requests)
 
 
-def test_every_refused_backend_is_tried_before_the_client_hears_of_it(edge: LiveEdge) -> None:
+def test_every_refused_backend_is_tried_before_the_client_hears_of_it(own: LiveEdge) -> None:
     with refused_port() as one, refused_port() as two, refused_port() as three, refused_port() as four:
-        edge.configure(*(f"http://127.0.0.1:{port}" for port in (one, two, three, four)), wait=False)
-        answer = edge.ask()
-        line = assert_problem(edge, answer, 503)
+        own.configure(*(f"http://127.0.0.1:{port}" for port in (one, two, three, four)), wait=False)
+        answer = own.ask()
+        line = assert_problem(own, answer, 503)
         assert int(answer.get(b"retry-after") or b"0") >= 1
         assert line["attempts"] in (0, 1, 2, 3, 4)  # what the probes found before it came is not tried
 
 
-def test_no_backend_is_503_with_retry_after(edge: LiveEdge) -> None:
+def test_no_backend_is_503_with_retry_after(own: LiveEdge) -> None:
     with refused_port() as nowhere:
-        edge.configure(f"http://127.0.0.1:{nowhere}")
-        answer = edge.ask(b"/nobody")
-        line = assert_problem(edge, answer, 503)
+        own.configure(f"http://127.0.0.1:{nowhere}")
+        answer = own.ask(b"/nobody")
+        line = assert_problem(own, answer, 503)
         assert int(answer.get(b"retry-after") or b"0") >= 1
         assert (line["path"], line["backend"], line["attempts"]) == ("/nobody", None, 0)
 
@@ -82,131 +76,71 @@ def test_no_backend_is_503_with_retry_after(edge: LiveEdge) -> None:
 BREAKS: list[tuple[Act, int]] = [
     (closes_without_answer(), 502),
     (closes_without_answer(reset=True), 502),
-    (cuts_mid_head(), 502),
     (garbage(), 502),
-    (garbage(b"HTTP/2 200 OK\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nX : 1\r\nContent-Length: 0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\nX : 1\nContent-Length: 0\n\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx"), 502),
-    (garbage(b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n"), 502),
-    (garbage(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), 502),
     (endless_head(), 502),
-    (says(head(200, [("X-Long", "x" * 70_000), ("Content-Length", "0")])), 502),
     (never_answers(), 504),
     (drips(every_s=0.05), 504),
 ]
-NAMES = [
-    *("close", "reset", "cut-head", "garbage", "http2", "two-lengths", "length-and-chunked", "gzip-chunked", "space-colon"),
-    *(
-        "folded",
-        "nul",
-        "bare-lf-and-odd",
-        "negative",
-        "plus",
-        "status-099",
-        "unasked-101",
-        "endless",
-        "70k-head",
-        "silent",
-        "drips",
-    ),
-]
+NAMES = ["close", "reset", "garbage", "endless", "silent", "drips"]
+"""What else is no answer is in tests/proxy/test_connection.py."""
 
 
 @pytest.mark.parametrize(("act", "status"), BREAKS, ids=NAMES)
-def test_a_post_that_may_have_been_acted_on_is_not_repeated(edge: LiveEdge, act: Act, status: int) -> None:
+def test_a_post_that_may_have_been_acted_on_is_not_repeated(own: LiveEdge, act: Act, status: int) -> None:
     with Script(act) as bad, Script(act) as worse:
-        edge.configure(bad, worse, timeouts={"first_byte_s": 0.3})
-        answer = edge.ask(b"/order", b"POST", body=b"one pizza")
-        line = assert_problem(edge, answer, status)
+        own.configure(bad, worse, timeouts={"first_byte_s": 0.3})
+        answer = own.ask(b"/order", b"POST", body=b"one pizza")
+        line = assert_problem(own, answer, status)
         assert line["attempts"] == 1
         assert len(bad.requests) + len(worse.requests) == 1
-        edge.settled()
-        assert sum(backend["failed"] for backend in edge.backends()) == 1
+        own.settled()
+        assert sum(backend["failed"] for backend in own.backends()) == 1
 
 
 @pytest.mark.parametrize(("act", "status"), BREAKS, ids=NAMES)
-def test_a_get_is_tried_again_on_another_backend(edge: LiveEdge, act: Act, status: int) -> None:
+def test_a_get_is_tried_again_on_another_backend(own: LiveEdge, act: Act, status: int) -> None:
     with Script(act) as bad, Script(answers(body=b"good")) as good:
-        edge.configure(bad, good, timeouts={"first_byte_s": 0.3})
-        assert [edge.ask().body for _ in range(2)] == [b"good", b"good"]
+        own.configure(bad, good, timeouts={"first_byte_s": 0.3})
+        assert [own.ask().body for _ in range(2)] == [b"good", b"good"]
         assert len(bad.requests) == 1
-        assert sum(backend["retries"] for backend in edge.backends()) == 1
+        assert sum(backend["retries"] for backend in own.backends()) == 1
 
 
-@pytest.mark.parametrize("method", ONCE_OVER, ids=lambda method: method.decode())
-def test_a_method_that_is_not_idempotent_is_never_repeated(edge: LiveEdge, method: bytes) -> None:
-    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
-        edge.configure(one, two)
-        assert edge.ask(b"/", method).status == 502
-        assert len(one.requests) + len(two.requests) == 1
-
-
-@pytest.mark.parametrize("method", IDEMPOTENT, ids=lambda method: method.decode())
-def test_an_idempotent_method_is_tried_on_each_backend_once(edge: LiveEdge, method: bytes) -> None:
-    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
-        edge.configure(one, two)
-        answer = edge.ask(b"/", method)
-        assert answer.status == 502
-        assert (len(one.requests), len(two.requests)) == (1, 1)
-
-
-def test_attempts_1_never_repeats(edge: LiveEdge) -> None:
-    with Script(closes_without_answer()) as one, Script(closes_without_answer()) as two:
-        edge.configure(one, two, retry={"attempts": 1})
-        assert edge.ask().status == 502
-        assert len(one.requests) + len(two.requests) == 1
-
-
-def test_a_small_body_is_sent_again_whole_and_a_large_one_only_once(edge: LiveEdge) -> None:
+def test_a_small_body_is_sent_again_whole_and_a_large_one_only_once(own: LiveEdge) -> None:
     with Script(sequence(closes_without_answer())) as bad, Script(answers()) as good:
-        edge.configure({"url": bad, "weight": 1}, {"url": good, "weight": 1})
+        own.configure({"url": bad, "weight": 1}, {"url": good, "weight": 1})
         for _ in range(2):
-            assert edge.ask(b"/", b"PUT", body=b"s" * 60_000).status == 200
+            assert own.ask(b"/", b"PUT", body=b"s" * 60_000).status == 200
         assert all(seen.endswith(b"\r\n\r\n" + b"s" * 60_000) for seen in good.requests)
-        statuses = sorted(edge.ask(b"/", b"PUT", body=b"l" * 200_000).status for _ in range(2))
+        statuses = sorted(own.ask(b"/", b"PUT", body=b"l" * 200_000).status for _ in range(2))
         assert statuses == [200, 502]
 
 
 # Answers that count as failures.
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_failure_answered_to_a_get_is_tried_elsewhere(edge: LiveEdge, status: int) -> None:
+@pytest.mark.parametrize("status", [503])
+def test_a_failure_answered_to_a_get_is_tried_elsewhere(own: LiveEdge, status: int) -> None:
     with Script(answers(status, body=b"sorry")) as bad, Script(answers(body=b"good")) as good:
-        edge.configure(bad, good)
-        assert [edge.ask().status for _ in range(4)] == [200] * 4
+        own.configure(bad, good)
+        assert [own.ask().status for _ in range(4)] == [200] * 4
         assert len(bad.requests) == 2
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_failure_answered_to_a_post_is_passed_on(edge: LiveEdge, status: int) -> None:
+@pytest.mark.parametrize("status", [503])
+def test_a_failure_answered_to_a_post_is_passed_on(own: LiveEdge, status: int) -> None:
     with Script(answers(status, [("Retry-After", "7")], b"sorry")) as one, Script(answers(status, body=b"sorry")) as two:
-        edge.configure(one, two)
-        answer = edge.ask(b"/", b"POST", body=b"order")
+        own.configure(one, two)
+        answer = own.ask(b"/", b"POST", body=b"order")
         assert (answer.status, answer.body) == (status, b"sorry")
         assert len(one.requests) + len(two.requests) == 1
 
 
-def test_when_every_backend_says_503_the_last_answer_is_passed_on(edge: LiveEdge) -> None:
-    with Script(answers(503, body=b"sorry")) as one, Script(answers(503, body=b"sorry")) as two:
-        edge.configure(one, two)
-        answer = edge.ask()
-        assert (answer.status, answer.body) == (503, b"sorry")
-        assert len(one.requests) + len(two.requests) == 2
-
-
-@pytest.mark.parametrize(("method", "tries"), [(b"GET", 2), (b"HEAD", 2), (b"OPTIONS", 2), (b"PUT", 1), (b"POST", 1)])
-def test_a_500_is_tried_elsewhere_once_when_nothing_was_to_be_changed(edge: LiveEdge, method: bytes, tries: int) -> None:
+@pytest.mark.parametrize(("method", "tries"), [(b"GET", 2), (b"PUT", 1)])
+def test_a_500_is_tried_elsewhere_once_when_nothing_was_to_be_changed(own: LiveEdge, method: bytes, tries: int) -> None:
     with Script(answers(500)) as one, Script(answers(500)) as two, Script(answers(500)) as three:
-        edge.configure(one, two, three)
-        assert edge.ask(b"/", method).status == 500
+        own.configure(one, two, three)
+        assert own.ask(b"/", method).status == 500
         assert len(one.requests) + len(two.requests) + len(three.requests) == tries
 
 
@@ -214,9 +148,10 @@ def test_on_the_defaults_a_500_reaches_nobody_is_a_failure_everywhere_and_ejects
     """Status, metrics and explain knew nothing of it: `healthy closed FAILED 0`."""
     with Script(answers(500)) as bad, Script(answers(body=b"good")) as good:
         own.configure(bad, good)
+        wait_until(lambda: own.ask().status != 200 or own.backends()[0]["breaker"] == "open", 10, "its ejection")
         assert {own.ask().status for _ in range(30)} == {200}
         first = own.backends()[0]
-        assert (first["breaker"], first["why_not"], first["failed"]) == ("open", "breaker_open", len(bad.requests))
+        assert (first["why_not"], first["failed"]) == ("breaker_open", len(bad.requests))
         assert first["failed"] <= 7
 
 
@@ -248,26 +183,26 @@ def test_a_failing_backend_is_ejected_and_comes_back(own: LiveEdge) -> None:
     [closes_idle(at_once=True), closes_idle(), closes_idle(reset=True)],
     ids=["at once", "with the next request", "reset by it"],
 )
-def test_a_backend_that_closes_idle_connections_never_costs_a_get_a_502(edge: LiveEdge, act: Act) -> None:
+def test_a_backend_that_closes_idle_connections_never_costs_a_get_a_502(own: LiveEdge, act: Act) -> None:
     """The backend's right, and its clients see a 502 in half of the proxies there are."""
     with Script(act) as backend:
-        edge.configure(backend)
+        own.configure(backend)
         for _ in range(10):
-            answer = edge.ask(body=b"x")
+            answer = own.ask(body=b"x")
             assert (answer.status, answer.body) == (200, b"hello\n")
-        assert edge.backends()[0]["failed"] == 0
+        assert own.backends()[0]["failed"] == 0
 
 
-def test_a_post_is_not_sent_on_a_connection_that_the_backend_has_closed(edge: LiveEdge) -> None:
+def test_a_post_is_not_sent_on_a_connection_that_the_backend_has_closed(own: LiveEdge) -> None:
     with Script(closes_idle(at_once=True)) as backend:
-        edge.configure(backend, health={"interval_s": 60})
+        own.configure(backend, health={"interval_s": 60})
         for _ in range(10):
-            assert edge.ask(b"/", b"POST", body=b"x").status == 200
+            assert own.ask(b"/", b"POST", body=b"x").status == 200
             wait_until(lambda: backend.open_connections == 0, 5, "the backend to close")
         assert len(backend.requests) == 10
 
 
-def test_a_pool_full_of_stale_connections_is_one_request_without_a_502(edge: LiveEdge) -> None:
+def test_a_pool_full_of_stale_connections_is_one_request_without_a_502(own: LiveEdge) -> None:
     def slow(call: object) -> None:
         if call.request():  # type: ignore[attr-defined]
             call.pause(0.2)  # type: ignore[attr-defined]
@@ -275,30 +210,22 @@ def test_a_pool_full_of_stale_connections_is_one_request_without_a_502(edge: Liv
             call.request()  # type: ignore[attr-defined]
 
     with Script(slow) as backend:
-        edge.configure(backend)
-        clients = [edge.client() for _ in range(8)]
+        own.configure(backend)
+        clients = [own.client() for _ in range(8)]
         for client in clients:
             client.send(request())
         for client in clients:
             assert client.answer().status == 200
             client.close()
         assert backend.connections == 8
-        assert edge.ask().status == 200  # its connection is closed under it, and so would be the seven others
+        assert own.ask().status == 200  # its connection is closed under it, and so would be the seven others
 
 
-def test_a_backends_keep_alive_timeout_is_kept(edge: LiveEdge) -> None:
+def test_a_backends_keep_alive_timeout_is_kept(own: LiveEdge) -> None:
     told = message(headers=[("Connection", "keep-alive"), ("Keep-Alive", "timeout=1")], body=b"one")
     with Script(says(told)) as backend:
-        edge.configure(backend, health={"interval_s": 60})
-        assert edge.ask().body == b"one"
+        own.configure(backend, health={"interval_s": 60})
+        assert own.ask().body == b"one"
         started = time.monotonic()
         wait_until(lambda: backend.open_connections == 0, 5, "the edge to close it")
         assert time.monotonic() - started < 1  # before the backend would
-
-
-def test_no_connection_is_used_again_after_a_broken_answer(edge: LiveEdge) -> None:
-    with Script(sequence(once(message(body=b"x") + b"HTTP/1.1 200 OK\r\n\r\n"), answers(body=b"good"))) as backend:
-        edge.configure(backend)
-        assert edge.ask().body == b"x"
-        assert edge.ask().body == b"good"
-        assert backend.connections == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, on_our_own_server, request, start_edge
+from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, request, start_edge
 from tests.live.peers import Call, Script, answers, head, message
 from tests.live.processes import ROOT, ask, free_port, running, wait_until
 
@@ -60,11 +60,11 @@ class Jar:
 
 
 @pytest.mark.parametrize("strategy", BUILT_IN)
-def test_every_strategy_serves_and_leaves_none_out(edge: LiveEdge, strategy: str) -> None:
+def test_every_strategy_serves_and_leaves_none_out(own: LiveEdge, strategy: str) -> None:
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, strategy=strategy, hash={"by": "header:X-Key"})
-        assert edge.status()["strategy"] == strategy
-        assert set(owners(edge, 60).values()) == {"a", "b", "c"}
+        own.configure(*backends, strategy=strategy, hash={"by": "header:X-Key"})
+        assert own.status()["strategy"] == strategy
+        assert set(owners(own, 60).values()) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("strategy", ["round_robin", "least_requests", "random", "consistent_hash"])
@@ -75,13 +75,13 @@ def test_weights_are_kept(own: LiveEdge, strategy: str) -> None:
         assert counts["a"] == pytest.approx(200, abs=35)
 
 
-def test_the_strategy_changes_between_two_requests(edge: LiveEdge) -> None:
+def test_the_strategy_changes_between_two_requests(own: LiveEdge) -> None:
     with named("a", "b") as backends:
-        edge.configure(*backends)
-        document = json.loads((edge.directory / "backends.json").read_text())
-        assert {who(edge) for _ in range(4)} == {"a", "b"}
-        edge.admin("/api/reload", "POST", body=json.dumps(document | {"strategy": "consistent_hash", "hash": {"by": "path"}}))
-        assert len({who(edge, target=b"/same?%d" % number) for number in range(8)}) == 1
+        own.configure(*backends)
+        document = json.loads((own.directory / "backends.json").read_text())
+        assert {who(own) for _ in range(4)} == {"a", "b"}
+        own.admin("/api/reload", "POST", body=json.dumps(document | {"strategy": "consistent_hash", "hash": {"by": "path"}}))
+        assert len({who(own, target=b"/same?%d" % number) for number in range(8)}) == 1
 
 
 # Consistent hashing.
@@ -95,28 +95,28 @@ def test_the_strategy_changes_between_two_requests(edge: LiveEdge) -> None:
         ("path", (b"/%d", b""), (b"/same?%d", b"")),
     ],
 )
-def test_a_key_stays_and_keys_are_spread(edge: LiveEdge, by: str, same: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> None:
+def test_a_key_stays_and_keys_are_spread(own: LiveEdge, by: str, same: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> None:
     """same: where the number is the key. other: where it is not."""
 
     def asked(template: tuple[bytes, bytes], number: int) -> str:
         target, headers = (part % number if b"%d" in part else part for part in template)
-        return who(edge, headers, target)
+        return who(own, headers, target)
 
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, strategy="consistent_hash", hash={"by": by})
+        own.configure(*backends, strategy="consistent_hash", hash={"by": by})
         first = [asked(same, number) for number in range(30)]
         assert [asked(same, number) for number in range(30)] == first
         assert set(first) == {"a", "b", "c"}
         assert len({asked(other, number) for number in range(10)}) == 1
 
 
-def test_a_client_stays_with_its_backend_by_its_address_and_behind_a_proxy_by_the_one_it_names(edge: LiveEdge) -> None:
+def test_a_client_stays_with_its_backend_by_its_address_and_behind_a_proxy_by_the_one_it_names(own: LiveEdge) -> None:
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, strategy="consistent_hash")
-        assert len({who(edge, b"X-Forwarded-For: 1.1.1.%d\r\n" % number) for number in range(20)}) == 1
-        edge.configure(*backends, strategy="consistent_hash", trusted_proxies=["127.0.0.0/8"])
-        assert {who(edge, b"X-Forwarded-For: 1.1.1.%d\r\n" % number) for number in range(30)} == {"a", "b", "c"}
-        assert len({who(edge, b"X-Forwarded-For: 6.6.6.%d, 1.1.1.1\r\n" % number) for number in range(10)}) == 1
+        own.configure(*backends, strategy="consistent_hash")
+        assert len({who(own, b"X-Forwarded-For: 1.1.1.%d\r\n" % number) for number in range(20)}) == 1
+        own.configure(*backends, strategy="consistent_hash", trusted_proxies=["127.0.0.0/8"])
+        assert {who(own, b"X-Forwarded-For: 1.1.1.%d\r\n" % number) for number in range(30)} == {"a", "b", "c"}
+        assert len({who(own, b"X-Forwarded-For: 6.6.6.%d, 1.1.1.1\r\n" % number) for number in range(10)}) == 1
 
 
 def test_a_backend_that_leaves_moves_only_its_own_keys(own: LiveEdge) -> None:
@@ -174,27 +174,27 @@ def test_keys_stay_over_a_restart(tmp_path: Path) -> None:
 # Sticky sessions.
 
 
-def test_a_client_stays_and_is_given_its_cookie_once(edge: LiveEdge) -> None:
+def test_a_client_stays_and_is_given_its_cookie_once(own: LiveEdge) -> None:
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, sticky={"cookie": "SRV"})
-        jar = Jar(edge)
+        own.configure(*backends, sticky={"cookie": "SRV"})
+        jar = Jar(own)
         first = jar.ask()
         assert [re.sub(rb"=[\w-]{43};", b"=...;", cookie) for cookie in jar.given] == [b"SRV=...; Path=/; HttpOnly; SameSite=Lax"]
         for _ in range(6):
             assert (jar.ask(), jar.given) == (first, [])
-        assert {Jar(edge).ask() for _ in range(6)} == {"a", "b", "c"}
+        assert {Jar(own).ask() for _ in range(6)} == {"a", "b", "c"}
         seen = b"".join(seen for backend in backends for seen in backend.requests)
         assert b"SRV" not in seen
         assert seen.count(b"Cookie: theme=dark\r\n") == 13
 
 
-def test_nobody_can_choose_a_backend_by_a_cookie_that_the_edge_has_not_made(edge: LiveEdge) -> None:
+def test_nobody_can_choose_a_backend_by_a_cookie_that_the_edge_has_not_made(own: LiveEdge) -> None:
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, sticky={"cookie": "SRV"}, strategy="round_robin")
-        jar = Jar(edge)
+        own.configure(*backends, sticky={"cookie": "SRV"}, strategy="round_robin")
+        jar = Jar(own)
         jar.ask()
         right = jar.cookies[b"SRV"]
-        ids = [backend["id"].encode() for backend in edge.backends()]
+        ids = [backend["id"].encode() for backend in own.backends()]
         for forged in (*ids, b"", b"A" * 43, right[:-1], right[:16] + b"A" * 27, right + b"A", b'"%b"' % right):
             found = set()
             for _ in range(3):
@@ -204,10 +204,10 @@ def test_nobody_can_choose_a_backend_by_a_cookie_that_the_edge_has_not_made(edge
             assert found == {"a", "b", "c"}
 
 
-def test_when_its_backend_is_gone_the_client_moves_and_stays_there(edge: LiveEdge) -> None:
+def test_when_its_backend_is_gone_the_client_moves_and_stays_there(own: LiveEdge) -> None:
     with named("a", "b", "c") as backends:
-        edge.configure(*backends, sticky={"cookie": "SRV"})
-        jar = Jar(edge)
+        own.configure(*backends, sticky={"cookie": "SRV"})
+        jar = Jar(own)
         first = jar.ask()
         next(script for script, name in zip(backends, "abc", strict=True) if name == first).refuse()
         second = jar.ask()
@@ -216,20 +216,19 @@ def test_when_its_backend_is_gone_the_client_moves_and_stays_there(edge: LiveEdg
         assert [jar.ask() for _ in range(4)] == [second] * 4
 
 
-def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones(edge: LiveEdge) -> None:
+def test_a_backend_that_drains_keeps_its_sessions_and_gets_no_new_ones(own: LiveEdge) -> None:
     with named("a", "b") as backends:
-        edge.configure(*backends, sticky={"cookie": "SRV"})
-        jar = next(jar for jar in (Jar(edge) for _ in range(4)) if jar.ask() == "a")
-        drained = edge.backends()[0]["id"]
-        assert edge.admin(f"/smartedge/backends/{drained}/drain", "POST").status == 200
-        assert {Jar(edge).ask() for _ in range(6)} == {"b"}
+        own.configure(*backends, sticky={"cookie": "SRV"})
+        jar = next(jar for jar in (Jar(own) for _ in range(4)) if jar.ask() == "a")
+        drained = own.backends()[0]["id"]
+        assert own.admin(f"/smartedge/backends/{drained}/drain", "POST").status == 200
+        assert {Jar(own).ask() for _ in range(6)} == {"b"}
         assert [(jar.ask(), jar.given) for _ in range(3)] == [("a", [])] * 3
-        assert edge.admin(f"/smartedge/backends/{drained}/disable", "POST").status == 200
+        assert own.admin(f"/smartedge/backends/{drained}/disable", "POST").status == 200
         assert jar.ask() == "b"
 
 
-@on_our_own_server
-def test_a_session_is_not_hedged_away_from_a_slow_backend(edge: LiveEdge) -> None:
+def test_a_session_is_not_hedged_away_from_a_slow_backend(own: LiveEdge) -> None:
     def late(call: Call) -> None:
         while call.request():
             call.pause(1.3)
@@ -237,29 +236,29 @@ def test_a_session_is_not_hedged_away_from_a_slow_backend(edge: LiveEdge) -> Non
 
     with Script(late) as a, Script(answers(body=b"b")) as b:
         members = [{"url": a, "id": "slow-one"}, {"url": b, "id": "quick-one"}]
-        edge.configure(*members, sticky={"cookie": "SRV"})
-        jar = next(jar for jar in (Jar(edge) for _ in range(4)) if jar.ask() == "a")
-        edge.configure(*members, sticky={"cookie": "SRV"}, retry={"hedge": True})
+        own.configure(*members, sticky={"cookie": "SRV"})
+        jar = next(jar for jar in (Jar(own) for _ in range(4)) if jar.ask() == "a")
+        own.configure(*members, sticky={"cookie": "SRV"}, retry={"hedge": True})
         assert [(jar.ask(), jar.given) for _ in range(2)] == [("a", [])] * 2
-        quick = next(jar for jar in (Jar(edge) for _ in range(4)) if jar.ask() == "b")
+        quick = next(jar for jar in (Jar(own) for _ in range(4)) if jar.ask() == "b")
 
         def first_requests_are() -> bool:
             """Keep the slowest twentieth quick, so that a hedge is due long before the slow one has answered."""
             assert {quick.ask() for _ in range(60)} == {"b"}
-            return {Jar(edge).ask() for _ in range(4)} == {"b"}
+            return {Jar(own).ask() for _ in range(4)} == {"b"}
 
         wait_until(first_requests_are, 30, "first requests to be hedged: their sessions have no backend yet")
 
 
-def test_a_client_of_https_gets_a_cookie_for_https(edge: LiveEdge) -> None:
+def test_a_client_of_https_gets_a_cookie_for_https(own: LiveEdge) -> None:
     with named("a") as backends:
-        edge.configure(*backends, sticky={"cookie": "SRV", "max_age_s": 60}, trusted_proxies=["127.0.0.0/8"])
-        jar = Jar(edge)
+        own.configure(*backends, sticky={"cookie": "SRV", "max_age_s": 60}, trusted_proxies=["127.0.0.0/8"])
+        jar = Jar(own)
         jar.ask(b"X-Forwarded-Proto: https\r\n")
         assert jar.given[0].endswith(b"; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure")
 
 
-def test_a_websocket_goes_to_the_sessions_backend_and_is_given_a_cookie_if_it_has_none(edge: LiveEdge) -> None:
+def test_a_websocket_goes_to_the_sessions_backend_and_is_given_a_cookie_if_it_has_none(own: LiveEdge) -> None:
     switches = head(101, [("Connection", "Upgrade"), ("Upgrade", "chat/1")])
 
     def chats(name: bytes) -> Script:
@@ -270,7 +269,7 @@ def test_a_websocket_goes_to_the_sessions_backend_and_is_given_a_cookie_if_it_ha
         return Script(act)
 
     def open_chat(cookie: bytes = b"") -> tuple[bytes, list[bytes]]:
-        with edge.client() as client:
+        with own.client() as client:
             line = b"Cookie: SRV=%b\r\n" % cookie if cookie else b""
             client.send(request(headers=b"Connection: Upgrade\r\nUpgrade: chat/1\r\n" + line))
             answer = client.answer()
@@ -278,7 +277,7 @@ def test_a_websocket_goes_to_the_sessions_backend_and_is_given_a_cookie_if_it_ha
             return client.stream.exactly(1), answer.all(b"set-cookie")
 
     with chats(b"a") as a, chats(b"b") as b:
-        edge.configure(a, b, sticky={"cookie": "SRV"})
+        own.configure(a, b, sticky={"cookie": "SRV"})
         first, given = open_chat()
         assert len(given) == 1
         cookie = given[0].partition(b"=")[2].partition(b";")[0]
@@ -312,17 +311,17 @@ def fallbacks(edge: LiveEdge) -> float:
     return float(re.findall(r"^smartedge_strategy_fallbacks_total (\S+)$", edge.admin("/metrics").text, re.MULTILINE)[0])
 
 
-def test_the_example_of_the_documentation_works_as_it_stands(edge: LiveEdge) -> None:
+def test_the_example_of_the_documentation_works_as_it_stands(own: LiveEdge) -> None:
     page = (ROOT / "docs" / "strategies.md").read_text()
     code = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    (edge.directory / "routing.py").write_text(code)
+    (own.directory / "routing.py").write_text(code)
     with named("a", "b", "c") as (a, b, c):
         members = [{"url": one, "labels": labels} for one, labels in ((a, {"price": "2"}), (b, {"price": "0.12"}), (c, {}))]
-        edge.configure(*members, strategy="routing:Cheapest")
-        assert [who(edge) for _ in range(5)] == ["b"] * 5
-        assert edge.backends()[1]["labels"] == {"price": "0.12"}
-        assert fallbacks(edge) == 0
+        own.configure(*members, strategy="routing:Cheapest")
+        assert [who(own) for _ in range(5)] == ["b"] * 5
+        assert own.backends()[1]["labels"] == {"price": "0.12"}
+        assert fallbacks(own) == 0
 
 
 def test_one_that_fails_harms_no_request_and_is_counted_and_logged(tmp_path: Path) -> None:
@@ -363,13 +362,13 @@ def test_one_that_cannot_be_imported_refuses_the_start_with_one_clear_line(tmp_p
         assert "own_needy.py line 1" in process.output
 
 
-def test_a_reload_that_names_a_broken_one_changes_nothing(edge: LiveEdge) -> None:
+def test_a_reload_that_names_a_broken_one_changes_nothing(own: LiveEdge) -> None:
     with named("a", "b") as backends:
-        edge.configure(*backends)
-        document = json.loads((edge.directory / "backends.json").read_text())
-        before = edge.status()["strategy"]
-        answer = ask(f"{edge.url}/api/reload", "POST", body=json.dumps(document | {"strategy": "own_absent:Own"}))
+        own.configure(*backends)
+        document = json.loads((own.directory / "backends.json").read_text())
+        before = own.status()["strategy"]
+        answer = ask(f"{own.url}/api/reload", "POST", body=json.dumps(document | {"strategy": "own_absent:Own"}))
         assert answer.status == 422
         assert "own_absent" in answer.text
-        assert edge.status()["strategy"] == before
-        assert {who(edge) for _ in range(10)} == {"a", "b"}
+        assert own.status()["strategy"] == before
+        assert {who(own) for _ in range(10)} == {"a", "b"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from tests.live.edges import LiveEdge, request
 from tests.live.peers import Call, Script, answers, echo, message, serves
 from tests.live.processes import wait_until
-from tests.live.refusals import BAD_CHUNKS, CHUNKED, HOST, NEXT, REFUSED, UNKNOWN, assert_refused
+from tests.live.refusals import assert_refused
 from tests.live.wire import Stream, read_request
+from tests.refused import CHUNKED, HOST, REFUSED
 
 
 @pytest.fixture(scope="module")
@@ -21,34 +21,16 @@ def backend() -> object:
         yield script
 
 
-@pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_not_http_is_refused_with_400_and_never_forwarded(own: LiveEdge, backend: Script, raw: bytes) -> None:
+@pytest.mark.parametrize("name", ["length and chunked", "bare LF", "TLS"])
+def test_what_is_not_http_is_refused_with_400_and_never_forwarded(own: LiveEdge, backend: Script, name: str) -> None:
+    """All of REFUSED is in tests/server/test_refusals.py."""
     own.configure(backend)
     before = len(backend.requests)
-    assert_refused(own, raw)
+    assert_refused(own, REFUSED[name])
     assert len(backend.requests) == before
 
 
-@pytest.mark.parametrize("raw", UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_an_unknown_transfer_coding_is_refused_with_501_and_never_forwarded(own: LiveEdge, backend: Script, raw: bytes) -> None:
-    own.configure(backend)
-    before = len(backend.requests)
-    assert_refused(own, raw, 501)
-    assert len(backend.requests) == before
-
-
-@pytest.mark.parametrize("raw", BAD_CHUNKS.values(), ids=BAD_CHUNKS.keys())
-def test_a_chunked_body_that_is_none_is_refused_with_all_behind_it(own: LiveEdge, backend: Script, raw: bytes) -> None:
-    own.configure(backend)
-    before = len(backend.requests)
-    received = own.raw(CHUNKED + raw + NEXT)
-    assert re.match(rb"HTTP/1\.1 (400|413|431) ", received)
-    assert received.count(b"HTTP/1.1 ") == 1
-    assert not any(b"smuggled" in seen for seen in backend.requests[before:])
-    assert len(backend.requests) == before
-
-
-@pytest.mark.parametrize("piece", [1, 2, 3, 7])
+@pytest.mark.parametrize("piece", [1, 7])
 def test_a_request_may_arrive_in_pieces(own: LiveEdge, piece: int) -> None:
     raw = CHUNKED + b"5;e=1\r\nhello\r\n6\r\n world\r\n0\r\nT: 1\r\n\r\n"
     with Script(serves(lambda _call, seen: message(body=seen.body))) as backend, own.client() as client:
@@ -109,13 +91,6 @@ def test_nothing_of_a_request_sticks_to_the_next_one_on_its_connection(own: Live
             assert (found.get(b"x-request-id") == b"mine") == (number == 8)
             assert found.get(b"x-gone") == (b"1" if number == 10 else None)
             assert (found.get(b"via") or b"").startswith(b"1.0 smartedge (" if number == 11 else b"1.1 smartedge (")
-
-
-def test_empty_lines_before_a_request_are_ignored(own: LiveEdge) -> None:
-    with Script(answers()) as backend, own.client() as client:
-        own.configure(backend)
-        client.send(b"\r\n\r\n" + request() + b"\r\n" + request())
-        assert [client.answer().status for _ in range(2)] == [200, 200]
 
 
 @pytest.mark.parametrize(
