@@ -68,6 +68,16 @@ def request(
     return made
 
 
+def request_for(
+    target: str = "/", host: str | None = "shop.example", method: str = "GET", peer: str = "192.0.2.1", **headers: str
+) -> Request:
+    """A request written in text, as routes have it; X_A=... is the field X-A."""
+    fields = {} if host is None else {"Host": host}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    block = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+    return request(method.encode(), target.encode("latin-1"), block=block, peer=peer.encode())
+
+
 def backend(name: str, weight: int = 1, *, probed: bool | None = True, transport: Any = None, **spec: Any) -> Backend:
     """A backend that its probes call healthy (or not, or that was never probed: None)."""
     made = BackendSpec(**{"id": name, "url": f"http://{name}:80", "weight": weight} | spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smartedge.proxy.rewrite import Redirect, Rewrite
-from tests.proxy.test_routes import request
+from tests.house import request_for as request
 
 STRIPPED = [
     ("/api", "/"),

@@ -11,21 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import ClientError
-from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request, origin_form
 from smartedge.proxy.networks import Networks
 from smartedge.proxy.route import Route
 from smartedge.proxy.route_match import RouteMatch, Wanted
 from smartedge.proxy.routes import LONGEST_SPELLING, MOST_HOSTS, RouteTable
-
-
-def request(
-    target: str = "/", host: str | None = "shop.example", method: str = "GET", peer: str = "192.0.2.1", **headers: str
-) -> Request:
-    fields = {} if host is None else {"Host": host}
-    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    block = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
-    return Request(method.encode(), target.encode("latin-1"), 11, block, RequestFields(block), peer.encode(), False)
+from tests.house import request_for as request
 
 
 def route(
