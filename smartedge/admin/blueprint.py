@@ -21,6 +21,7 @@ from smartedge.admin.decisions import decision_pages
 from smartedge.admin.metrics import exposition, make_registry
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_json
+from smartedge.admin.routes import route_pages
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
@@ -115,6 +116,7 @@ def make_admin(edge: Edge) -> Blueprint:
         *operator_pages(edge),
         *decision_pages(edge),
         *drain_pages(edge),
+        *route_pages(edge),
     )
     blueprint = Blueprint("admin", __name__)
 

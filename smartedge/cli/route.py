@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from smartedge.cli.errors import Stop
-from smartedge.config.model import ConfigError, config_path, load
+from smartedge.config.model import SERVICE, ConfigError, config_path, load
 from smartedge.config.values import escaped
 from smartedge.edge.policies import trust
-from smartedge.edge.route_answer import answer, made_request
+from smartedge.edge.route_answer import answer, made_request, without_routes
 from smartedge.edge.routes import plain_table
 
 
@@ -33,13 +33,13 @@ def route(method: str, url: str, headers: tuple[str, ...], client: str, config: 
         request = made_request(method, url, headers, client)
     except ValueError as error:
         raise Stop(str(error)) from error
-    found = answer(plain_table(loaded.routes, trust(loaded)), request)
+    found = answer(plain_table(loaded.routes, trust(loaded)), request) if loaded.routes else without_routes(SERVICE)
     click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
 
 
 def as_text(found: dict[str, Any]) -> str:
     """Tell it to a person: what becomes of the request, then a line for each route."""
-    lines = [f"{found['route'] or 'no route'}: {found['does']}"]
+    lines = [f"{found['route']}: {found['does']}" if found["route"] else found["does"]]
     width = max((len(each["route"]) for each in found["routes"]), default=0)
     lines += [f"  {each['route']:<{width}}  {each['why_not'] or 'taken'}" for each in found["routes"]]
     return "\n".join(map(escaped, lines))

@@ -66,6 +66,12 @@ def answer(table: RouteTable, request: Request) -> dict[str, Any]:
     }
 
 
+def without_routes(service: str) -> dict[str, Any]:
+    """Say the same where there are no routes, and all requests go to one service."""
+    does = f"goes to {service}: there are no routes"
+    return {"route": None, "service": service, "services": {service: 1}, "does": does, "routes": []}
+
+
 def _service(route: Route, request: Request) -> str | None:
     if route.to is None or route.to.only is not None:
         return None if route.to is None else route.to.only

@@ -48,3 +48,15 @@ def test_what_is_no_request_ends_with_status_2(file: str, capsys: pytest.Capture
 def test_check_warns_of_a_route_that_never_gets_a_request(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", file]) == 0
     assert "warning: routes: put never gets a request, as admin takes all of them" in capsys.readouterr().err
+
+
+def test_without_routes_all_go_to_the_backends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "backends.json"
+    file.write_text('{"backends": ["http://a:1"]}')
+    assert main(["route", "GET", "/x", "-c", str(file)]) == 0
+    assert capsys.readouterr().out == "goes to default: there are no routes\n"
+
+
+def test_a_request_that_no_route_takes_gets_404(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["route", "GET", "/x", "-c", file]) == 0
+    assert capsys.readouterr().out.startswith("404: no route takes it\n  old     the host is missing, not old.example\n")
