@@ -18,7 +18,7 @@ import gevent.socket
 from smartedge.app import SmartEdge
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
-from smartedge.balancer.cells import IN_FLIGHT, STATE
+from smartedge.balancer.cells import IN_FLIGHT, STATE, BackendRows, Row, private_row
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -81,7 +81,7 @@ def request_for(
 def backend(name: str, weight: int = 1, *, probed: bool | None = True, transport: Any = None, **spec: Any) -> Backend:
     """A backend that its probes call healthy (or not, or that was never probed: None)."""
     made = BackendSpec(**{"id": name, "url": f"http://{name}:80", "weight": weight} | spec)
-    learned = Learned(made.health, made.breaker)
+    learned = Learned(made)
     if probed is not None:
         learned.health.probed(probed)
     return Backend(made, learned, transport)
@@ -100,6 +100,12 @@ def backends(*weights: int) -> tuple[Backend, ...]:
 def pool(members: Sequence[Backend], strategy: Strategy | None = None, panic: Panic = "all") -> Pool:
     """A pool with a seeded source of chance."""
     return Pool(members, strategy or RoundRobin(), Random(7), panic)
+
+
+def move(learned: Learned, own: Row, *others: Row, shared: Row | None = None) -> None:
+    """Have a worker go on in these rows of the board, beside those of other workers."""
+    everyone = (own[0], *(other[0] for other in others))
+    learned.move_to(BackendRows(own, everyone, shared or private_row()))
 
 
 def names(members: Sequence[Backend]) -> str:

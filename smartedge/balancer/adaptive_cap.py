@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Final
 
-from smartedge.balancer.cells import CAP, CAP_BASE, CAP_BASE_AT, CAP_LOOKS_UNTIL, Row, private_row
+from smartedge.balancer.cells import CAP, CAP_BASE, CAP_BASE_AT, CAP_LOOKS_UNTIL, Row
 
 FIRST: Final = 20.0
 LEAST: Final = 1.0
@@ -47,8 +47,8 @@ class AdaptiveCap:
 
     __slots__ = ("_answers", "_busiest", "_sum_s", "_window_at", "reals")
 
-    def __init__(self, shared: Row | None = None) -> None:
-        self.reals = (shared or private_row())[1]
+    def __init__(self, shared: Row) -> None:
+        self.reals = shared[1]
         self._answers = self._busiest = 0
         self._sum_s = self._window_at = 0.0
 

@@ -41,8 +41,7 @@ from smartedge.balancer.cells import (
     WINDOW_PARTS,
     WINDOW_REQUESTS,
     WINDOW_TICK,
-    Row,
-    private_row,
+    BackendRows,
 )
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -95,23 +94,18 @@ class BreakerPolicy:
 class Breaker:
     """One backend's breaker. The policy may be replaced at any time: state and counts stay.
 
-    why: what opened it last in this process, in words.
+    rows: where all workers count, for the window. why: what opened it last in this process, in words.
     """
 
-    __slots__ = ("_ints", "_own", "_reals", "_rows", "policy", "try_exclusive", "why")
+    __slots__ = ("_ints", "_own", "_reals", "policy", "rows", "try_exclusive", "why")
 
-    def __init__(self, policy: BreakerPolicy) -> None:
+    def __init__(self, policy: BreakerPolicy, rows: BackendRows) -> None:
         self.policy = policy
         self.why = ""
         self.try_exclusive: TryExclusive = lambda: nullcontext(True)
-        own, _ = private_row()
-        self.use(private_row(), own, (own,))
-
-    def use(self, shared: Row, own: memoryview[int], rows: tuple[memoryview[int], ...]) -> None:
-        """Go on with the state in this shared row, and with the counts in these rows of all workers, `own` among them."""
-        self._ints, self._reals = shared
-        self._own = own
-        self._rows = rows
+        self.rows = rows.everyone
+        self._own = rows.own[0]
+        self._ints, self._reals = rows.shared
 
     @property
     def state(self) -> BreakerState:
@@ -249,7 +243,7 @@ class Breaker:
         """Close it, with nothing counted: another server has taken the place of the one that all this was about."""
         ints = self._ints
         ints[BREAKER] = ints[BREAKER_PROBE] = ints[BREAKER_TRIPS] = ints[BREAKER_STREAK] = 0
-        for row in self._rows:
+        for row in self.rows:
             row[WINDOW_TICK] = 0
 
     def eject(self, now: float, rng: Random, why: str = "") -> BreakerChange | None:
@@ -264,7 +258,7 @@ class Breaker:
         if oldest <= opened <= tick:  # else it was long ago, or in ticks of another window_s
             oldest = opened + 1
         requests = failures = 0
-        for row in self._rows:
+        for row in self.rows:
             newest = row[WINDOW_TICK]
             for at in range(max(newest - WINDOW_PARTS + 1, oldest), min(newest, tick + 1) + 1):
                 part = at % WINDOW_PARTS

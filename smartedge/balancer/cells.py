@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -117,6 +118,7 @@ _CODES = len(OWN_CELLS)
 WINDOW_TICK: Final = _CODES + len(CODE_LABELS)
 WINDOW_REQUESTS: Final = WINDOW_TICK + 1
 WINDOW_FAILURES: Final = WINDOW_REQUESTS + WINDOW_PARTS
+WINDOW_CELLS: Final = range(WINDOW_TICK, WINDOW_FAILURES + WINDOW_PARTS)
 """The breaker's window: its newest part's number, then requests and failures in each part."""
 
 _LATENCY = WINDOW_FAILURES + WINDOW_PARTS
@@ -146,10 +148,29 @@ Row = tuple["memoryview[int]", "memoryview[float]"]
 """A row's cells, as integers and as doubles over the same bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class BackendRows:
+    """The rows of one backend, or of the edge itself (its answers that no backend gave); given out by `workers.membership`.
+
+    own: the row that this worker alone writes. everyone: the rows of all workers' slots, own first. shared: the row
+    that all workers write.
+    """
+
+    own: Row
+    everyone: tuple[memoryview[int], ...]
+    shared: Row
+
+
 def private_row() -> Row:
     """Return a row of zeros that nobody else sees."""
     row = memoryview(bytearray(ROW_CELLS * 8))
     return row.cast("q"), row.cast("d")
+
+
+def private_rows() -> BackendRows:
+    """Return rows of zeros for a process without other workers, or one that has no place among them yet."""
+    own = private_row()
+    return BackendRows(own, (own[0],), private_row())
 
 
 def _cells_of_codes() -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import exp
 
-from smartedge.balancer.cells import EWMA, EWMA_AT, EWMA_BEFORE, FAILED_AT, Row, private_row
+from smartedge.balancer.cells import EWMA, EWMA_AT, EWMA_BEFORE, FAILED_AT, Row
 
 TAU_S = 10.0
 """Time in which a mean that nothing confirms falls to 1/e of itself."""
@@ -30,11 +30,10 @@ class PeakEwma:
     at once: a mean with the stamp of another is off by a few milliseconds of decay).
     """
 
-    __slots__ = ("reals", "tau_s")
+    __slots__ = ("reals",)
 
-    def __init__(self, tau_s: float = TAU_S, shared: Row | None = None) -> None:
-        self.tau_s = tau_s
-        self.reals = (shared or private_row())[1]
+    def __init__(self, shared: Row) -> None:
+        self.reals = shared[1]
 
     @property
     def mean_s(self) -> float:
@@ -46,7 +45,7 @@ class PeakEwma:
         reals = self.reals
         mean = reals[EWMA]
         if mean and now > (at := reals[EWMA_AT]):
-            mean *= exp((at - now) / self.tau_s)
+            mean *= exp((at - now) / TAU_S)
         return mean
 
     def sound(self, now: float) -> float:
@@ -58,7 +57,7 @@ class PeakEwma:
         reals = self.reals
         weight = 1.0
         if now > (at := reals[EWMA_AT]):
-            weight = exp((at - now) / self.tau_s)
+            weight = exp((at - now) / TAU_S)
             reals[EWMA_AT] = now
         mean = reals[EWMA] * weight
         reals[EWMA] = latency_s if latency_s >= mean else mean + latency_s * (1.0 - weight)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from smartedge.balancer.cells import HEALTH, HEALTH_STREAK, Row, private_row
+from smartedge.balancer.cells import HEALTH, HEALTH_STREAK, Row
 
 HealthState = Literal["unknown", "healthy", "unhealthy"]
 HealthChange = Literal["up", "down"]
@@ -85,9 +85,9 @@ class Health:
 
     __slots__ = ("ints", "policy")
 
-    def __init__(self, policy: HealthPolicy, shared: Row | None = None) -> None:
+    def __init__(self, policy: HealthPolicy, shared: Row) -> None:
         self.policy = policy
-        self.ints = (shared or private_row())[0]
+        self.ints = shared[0]
 
     @property
     def streak(self) -> int:

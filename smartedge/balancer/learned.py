@@ -1,9 +1,21 @@
-"""What we learned of a backend, which outlives a reload, in the rows of all workers."""
+"""What was learned of a backend: health, breaker, latency, counters. It outlives a reload, and its numbers lie in rows of cells.
+
+A `Learned` stands beside what the operator wrote (`BackendSpec`); a `Backend` holds both, and backends with the same key,
+before and after a reload, share one `Learned`. It has two rows (`cells`). In its **own** row this worker alone writes: the
+counters, and the window of the breaker. The **shared** row all workers write: what is known of the backend, of which there
+is one truth (healthy, ejected, how slow). Its parts (`Health`, `Breaker`, `PeakEwma`, `Pace`, `AdaptiveCap`) are rules over
+these cells, made when the rows are known, and keep nothing of their own that another worker would need.
+
+Rows are in this process's memory at first, for `create_app()` opens nothing. When the worker takes its place, and for a
+backend that comes with a reload, they are on the board (`move_to`). The edge itself has a `Learned`, too, `edge_row`: for
+answers that no backend gave it counts there. Who writes: a lease (answers, failures), the health loop (probes), the operator's
+pages (state, weight), all in greenlets of one thread; the pool's lock keeps those apart that belong together.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from smartedge.balancer.adaptive_cap import AdaptiveCap
 from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
@@ -29,20 +41,16 @@ from smartedge.balancer.cells import (
     STATE,
     WAITING_SINCE,
     WEIGHT,
-    WINDOW_FAILURES,
-    WINDOW_REQUESTS,
-    WINDOW_TICK,
-    Row,
+    WINDOW_CELLS,
+    BackendRows,
     code_cell,
     duration_cell,
-    private_row,
+    private_rows,
 )
 from smartedge.balancer.ewma import PeakEwma
 from smartedge.balancer.health import Health, HealthChange, HealthPolicy
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
-
-WINDOW: Final = range(WINDOW_TICK, max(WINDOW_REQUESTS, WINDOW_FAILURES) + 10)
 
 
 class Check(Protocol):
@@ -70,11 +78,11 @@ class Checked:
 
 
 class Learned:
-    """What we learned of one backend, or, for the errors that the edge makes itself, of the edge.
+    """What was learned of one backend, or of the edge itself; owned by its `Backend`, kept over reloads by the registry.
 
-    cells, reals: our own row (see `cells`), the only one we write alone. rows: this backend's row in every
-    worker's slot, ours too. shared: the integers of the row that all workers write. waiting: our leases that
-    have had no answer yet, oldest first, and since when. notes: what our answers tell of their kinds (`evidence`).
+    spec: whose policies hold; None for the edge, which has neither probes nor a breaker. cells, reals: our own row. rows: this
+    backend's row in every worker's slot, ours first. shared, shared_reals: the row of all. waiting: our leases that have had
+    no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence` takes it in.
     """
 
     __slots__ = (
@@ -95,20 +103,24 @@ class Learned:
         "waiting",
     )
 
-    def __init__(self, health: HealthPolicy | None = None, breaker: BreakerPolicy | None = None) -> None:
-        self.breaker = Breaker(breaker or BreakerPolicy())
-        self.health = Health(health or HealthPolicy())
-        self.ewma = PeakEwma()
-        self.pace = Pace()
-        self.adaptive_cap = AdaptiveCap()
-        self.adapts = False
+    def __init__(self, spec: BackendSpec | None = None) -> None:
+        self.adapts = spec is not None and spec.max_in_flight == "adaptive"
         self.waiting: dict[Any, float] = {}
         self.notes: list[Any] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
-        self.cells, self.reals = private_row()
-        self.rows: tuple[memoryview[int], ...] = (self.cells,)
-        self._share(private_row())
+        policies = (HealthPolicy(), BreakerPolicy()) if spec is None else (spec.health, spec.breaker)
+        self._build(private_rows(), *policies)
+
+    def _build(self, rows: BackendRows, health: HealthPolicy, breaker: BreakerPolicy) -> None:
+        self.cells, self.reals = rows.own
+        self.shared, self.shared_reals = rows.shared
+        self.rows = rows.everyone
+        self.breaker = Breaker(breaker, rows)
+        self.health = Health(health, rows.shared)
+        self.ewma = PeakEwma(rows.shared)
+        self.pace = Pace(rows.shared)
+        self.adaptive_cap = AdaptiveCap(rows.shared)
 
     def follow(self, spec: BackendSpec, before: BackendSpec | None = None) -> None:
         """Go on with the policies of another configuration; what was learned stays, and what the operator has said since.
@@ -124,42 +136,29 @@ class Learned:
         self.breaker.policy = spec.breaker
         self.adapts = spec.max_in_flight == "adaptive"
 
-    def attach(
-        self, ints: memoryview[int], reals: memoryview[float], rows: tuple[memoryview[int], ...], shared: Row | None = None
-    ) -> None:
-        """Go on counting in this row of the board, moving there what was counted so far, and with this shared row.
+    def move_to(self, rows: BackendRows) -> None:
+        """Go on in these rows of the board: once, when the worker takes its place, or the backend comes.
 
-        Our own row goes on from what an earlier worker of the slot counted, but for what is now: its leases (and
+        Our own row there goes on from what an earlier worker of the slot counted, but for what is now: its leases (and
         tunnels) died with it. What the shared row says is right, unless no worker has written it yet.
         """
-        counted = self.cells[:ROW_CELLS].tolist()
-        summed = self.reals[:ROW_CELLS].tolist()
-        for index in range(ROW_CELLS):  # first, for it may be the same row
-            self.cells[index] = 0
-        for index, count in enumerate(counted):
-            if index in GAUGES or index in WINDOW:
-                ints[index] = count
-            elif index in REAL_CELLS:
-                reals[index] += summed[index]
+        ints, reals = rows.own
+        for cell in range(ROW_CELLS):
+            if cell in GAUGES or cell in WINDOW_CELLS:
+                ints[cell] = self.cells[cell]
+            elif cell in REAL_CELLS:
+                reals[cell] += self.reals[cell]
             else:
-                ints[index] += count
-        self.cells, self.reals, self.rows = ints, reals, rows
-        if shared is not None and not shared[0][KNOWN]:
-            shared[0][:ROW_CELLS] = self.shared[:ROW_CELLS]
-            shared[0][KNOWN] = 1
-        self._share(shared or (self.shared, self.shared_reals))
+                ints[cell] += self.cells[cell]
+        shared = rows.shared[0]
+        if not shared[KNOWN]:
+            shared[:] = self.shared
+            shared[KNOWN] = 1
+        self._build(rows, self.health.policy, self.breaker.policy)
 
-    def meet(self, rows: tuple[memoryview[int], ...]) -> None:
-        """Hear that there are more workers: these are the rows of all."""
-        self.rows = rows
-        self._share((self.shared, self.shared_reals))
-
-    def _share(self, shared: Row) -> None:
-        self.shared, self.shared_reals = shared
-        self.health.ints = shared[0]
-        self.ewma.reals = self.adaptive_cap.reals = shared[1]
-        self.pace.use(shared)
-        self.breaker.use(shared, self.cells, self.rows)
+    def see_workers(self, everyone: tuple[memoryview[int], ...]) -> None:
+        """Add up the rows of the workers that have come, too; everyone: see `BackendRows`."""
+        self.rows = self.breaker.rows = everyone
 
     def add(self, cell: int, amount: int = 1) -> None:
         """Add to one of our own counters."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import exp, log
 from typing import Final
 
-from smartedge.balancer.cells import PACE, PACE_AT, PACE_SEEN, PACE_VARIANCE, PACE_WEIGHT, Row, private_row
+from smartedge.balancer.cells import PACE, PACE_AT, PACE_SEEN, PACE_VARIANCE, PACE_WEIGHT, Row
 from smartedge.balancer.ewma import FAILURE_S
 
 KEPT: Final = 63 / 64
@@ -49,15 +49,11 @@ class Pace:
 
     __slots__ = ("_count", "_squares", "_sum", "ints", "passed", "reals")
 
-    def __init__(self, shared: Row | None = None) -> None:
-        self.use(shared or private_row())
+    def __init__(self, shared: Row) -> None:
+        self.ints, self.reals = shared
         self.passed = 0
         self._count = 0
         self._sum = self._squares = 0.0
-
-    def use(self, shared: Row) -> None:
-        """Go on with what this shared row says."""
-        self.ints, self.reals = shared
 
     def add(self, latency_s: float) -> None:
         """Take in a latency."""

@@ -20,7 +20,7 @@ from smartedge.config.values import escaped
 from smartedge.process.listening import CannotListen
 from smartedge.process.preflight import look
 from smartedge.workers.board import BoardError
-from smartedge.workers.rows import RowsError
+from smartedge.workers.row_book import RowsError
 from smartedge.workers.state_dir import StateError
 
 _STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_requests, random, consistent_hash or module:Class."

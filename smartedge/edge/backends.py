@@ -19,7 +19,7 @@ from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.workers.membership import Membership
-from smartedge.workers.rows import EDGE_KEY
+from smartedge.workers.row_book import EDGE_KEY
 from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
@@ -57,7 +57,7 @@ class BackendRegistry:
         backends = []
         for spec in (spec for entry in config.specs() for spec in self._at_addresses(entry)):
             previous = old.get(spec.key)
-            learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec.health, spec.breaker), spec, before)
+            learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, before)
             if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
                 transport = previous.transport
             else:
@@ -174,8 +174,8 @@ class BackendRegistry:
         """Notice the workers that have come, so that what is added up is the whole edge's."""
         if self._membership is not None and self._membership.refresh():
             for backend in backends:
-                backend.learned.meet(self._membership.row_for(backend.key).all_rows)
-            self._edge_row.meet(self._membership.row_for(EDGE_KEY).all_rows)
+                backend.learned.see_workers(self._membership.row_for(backend.key).everyone)
+            self._edge_row.see_workers(self._membership.row_for(EDGE_KEY).everyone)
 
     def close(self, backends: Sequence[Backend]) -> None:
         """Look nothing up any more, and close all connections."""
@@ -188,8 +188,8 @@ class BackendRegistry:
         if self._membership is None:
             return
         rows = self._membership.row_for(key)
-        if learned.cells is not rows.ints:
-            learned.attach(rows.ints, rows.reals, rows.all_rows, rows.shared)
+        if learned.cells is not rows.own[0]:
+            learned.move_to(rows)
             if self._membership.state is not None:
                 learned.breaker.try_exclusive = self._membership.try_exclusive
 

@@ -44,7 +44,7 @@ class Run:
         self._heap: list[tuple[float, int, Call, Any]] = []
         self._count = 0
         rng = Random(f"{world.seed} edge")
-        backends = [Backend(spec, Learned(spec.health, spec.breaker)) for spec in config.specs()]
+        backends = [Backend(spec, Learned(spec)) for spec in config.specs()]
         # A user's own strategy is timed on a clock that stands still: whether it is quick must not change the result.
         strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
         self._pool = Pool(backends, strategy, rng, config.panic)

@@ -23,10 +23,8 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
-from typing import TypeAlias
 
-Row: TypeAlias = "tuple[memoryview[int], memoryview[float]]"
-"""A row's cells twice, over the same bytes: as signed 64-bit integers ("q") and as doubles ("d")."""
+from smartedge.balancer.cells import Row
 
 MAGIC = b"SMRTEDGE"
 VERSION = 1

@@ -14,14 +14,14 @@ import os
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from smartedge.balancer.cells import GENERATION, SHOWN_AT
-from smartedge.workers.board import Board, BoardError, Row, layout_crc
+from smartedge.balancer.cells import GENERATION, SHOWN_AT, BackendRows
+from smartedge.workers.board import Board, BoardError, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
-from smartedge.workers.rows import EDGE_ROW, Rows, RowsError
+from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
 from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
 
 MAX_ROWS = 1024
@@ -31,22 +31,6 @@ STARTING_S = 5.0
 
 SALT_CELLS = 4
 """A table's first cells hold its secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackendRows:
-    """A backend's cells on the board.
-
-    ints, reals: our own row, which only this worker writes, as integers and as doubles. all_rows: the row of
-    every slot ever used in this edge, as integers, our own first. shared: the row that all workers write, as
-    integers and as doubles.
-    """
-
-    index: int
-    ints: memoryview[int]
-    reals: memoryview[float]
-    all_rows: tuple[memoryview[int], ...]
-    shared: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +60,7 @@ class Membership:
         self._parent, self._sockets = os.getppid(), sockets_of(os.getpid()) or frozenset()
         self._leader: FileLock | None = None
         self._gauges = gauges
-        self._rows = Rows(
+        self._book = RowBook(
             directory=None if state is None else state.path,
             rows=board.rows,
             slot=self.slot,
@@ -87,12 +71,13 @@ class Membership:
         self._slots = [self.slot]
         self._pruned: object = None
         self._settled: dict[int, tuple[int, float]] = {}
+        self._indexes: dict[str, int] = {}
         self._held: dict[str, BackendRows] = {}
         self._tables: list[Board] = []
 
     def join(self) -> None:
         """Start with what an earlier worker in our slot has counted, but with none of its open leases."""
-        self._settle(self.slot, self._rows.join())
+        self._settle(self.slot, self._book.join())
         self.refresh()
 
     def row_for(self, key: str) -> BackendRows:
@@ -105,8 +90,8 @@ class Membership:
         new = [key for key in wanted if key not in self._held]
         if new:
             try:
-                rows = self._rows.claim(new)
-                self._held |= {key: self._view(rows[key]) for key in new}
+                self._indexes |= self._book.claim(new)
+                self._held |= {key: self._rows_at(self._indexes[key]) for key in new}
             except (BoardError, RowsError, OSError) as error:
                 raise StateError(str(error)) from error
         return {key: self._held[key] for key in wanted}
@@ -114,7 +99,7 @@ class Membership:
     def release(self, key: str) -> None:
         """Use a backend's row no more; only after its last lease, for another backend may get the row."""
         if key and self._held.pop(key, None) is not None:
-            self._rows.release([key])
+            self._book.release([key])
 
     def table(self, name: str, cells: int) -> Table:
         """Return a table of this size and a secret, shared by all workers of the edge. Raises StateError if there is no room."""
@@ -158,7 +143,7 @@ class Membership:
 
     def rows_of(self, slot: int) -> list[memoryview[int]]:
         """Return all the rows in use of a slot."""
-        return [self._board.row(slot, index)[0] for index in self._rows.all()]
+        return [self._board.row(slot, index)[0] for index in self._book.all()]
 
     def show(self, now: float) -> None:
         """Show a sign of life, in seconds of the monotonic clock."""
@@ -195,7 +180,7 @@ class Membership:
                 os.close(fd)
 
     def refresh(self) -> bool:
-        """Notice who came and who died; True if there are new slots, so that `rows_for` has more `all_rows`.
+        """Notice who came and who died; True if there are new slots, so that `rows_for` has more in `everyone`.
 
         Every worker calls it now and then. The gauges of the dead become zero; nobody can take their slots meanwhile.
         """
@@ -205,22 +190,24 @@ class Membership:
         for slot in set(used) - live.keys():
             if self._settled.get(slot) != self.state.last_in(slot) and (lock := self.state.slot_lock(slot)):
                 self._settled[slot] = self.state.last_in(slot)
-                self._settle(slot, self._rows.all())
+                self._settle(slot, self._book.all())
                 lock.release()
         fresh = [slot for slot in used if slot not in self._slots]
         if fresh:
             self._slots += fresh
-            self._held = {key: self._view(rows.index) for key, rows in self._held.items()}
+            for key, rows in self._held.items():
+                others = (self._board.row(slot, self._indexes[key])[0] for slot in fresh)
+                self._held[key] = replace(rows, everyone=(*rows.everyone, *others))
         return bool(fresh)
 
     def prune(self) -> None:
         """Free the rows of backends that are gone, and whose last worker died before it could do so; one worker does it."""
         if self.state is None:
             return
-        seen = self._rows.mark(), self.live()
+        seen = self._book.mark(), self.live()
         if seen != self._pruned:
-            self._rows.prune(self._held)
-            self._pruned = self._rows.mark(), seen[1]
+            self._book.prune(self._held)
+            self._pruned = self._book.mark(), seen[1]
 
     def close(self) -> None:
         """Give up the place; whoever leaves last removes the directory. A second time does nothing."""
@@ -242,10 +229,10 @@ class Membership:
         sockets = sockets_of(self._parent)
         return sockets is None or not self._sockets.isdisjoint(sockets)
 
-    def _view(self, index: int) -> BackendRows:
-        ints, reals = self._board.row(self.slot, index)
+    def _rows_at(self, index: int) -> BackendRows:
+        own = self._board.row(self.slot, index)
         others = [self._board.row(slot, index)[0] for slot in self._slots[1:]]
-        return BackendRows(index, ints, reals, (ints, *others), self._board.row(self._shared_slot, index))
+        return BackendRows(own, (own[0], *others), self._board.row(self._shared_slot, index))
 
     def _clear(self, index: int) -> None:
         """Zero a row in every slot that was ever used, and what they share; in the others it is zero."""

@@ -39,7 +39,7 @@ class SmallEdge:
 
     def __init__(self, **config: Any) -> None:
         self.config = parse(json.dumps(TWO | config))
-        backends = [Backend(spec, Learned(spec.health, spec.breaker)) for spec in self.config.specs()]
+        backends = [Backend(spec, Learned(spec)) for spec in self.config.specs()]
         self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
         self.generation = 17
         self.draining = False

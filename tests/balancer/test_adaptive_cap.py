@@ -19,7 +19,7 @@ class Busy:
     """A backend with so many slots, and an edge that sends as much as the cap lets it: in virtual time."""
 
     def __init__(self, slots: int, service_s: float, rate: float, seed: int = 1) -> None:
-        self.cap = AdaptiveCap()
+        self.cap = AdaptiveCap(private_row())
         self.slots, self.service_s, self.rate = slots, service_s, rate
         self.rng = random.Random(seed)
         self.now = 0.0
@@ -95,7 +95,7 @@ def answers(cap: AdaptiveCap, now: float, latency_s: float, in_flight: int, coun
 
 
 def test_it_starts_where_it_says_and_stays_there_while_nothing_speaks_for_more() -> None:
-    cap = AdaptiveCap()
+    cap = AdaptiveCap(private_row())
     assert cap.value == FIRST
     now = answers(cap, 0.0, 0.01, in_flight=1)
     answers(cap, now, 0.01, in_flight=1)
@@ -103,14 +103,14 @@ def test_it_starts_where_it_says_and_stays_there_while_nothing_speaks_for_more()
 
 
 def test_it_grows_while_more_requests_cost_nothing() -> None:
-    cap, now = AdaptiveCap(), 0.0
+    cap, now = AdaptiveCap(private_row()), 0.0
     for _ in range(400):
         now = answers(cap, now, 0.01, in_flight=cap.value)
     assert cap.value == MOST
 
 
 def test_it_falls_as_the_latency_grows_and_never_below_the_least() -> None:
-    cap, now = AdaptiveCap(), 0.0
+    cap, now = AdaptiveCap(private_row()), 0.0
     now = answers(cap, now, 0.01, in_flight=1)
     now = answers(cap, now, 0.1, in_flight=1)
     assert cap.value < FIRST
@@ -121,14 +121,14 @@ def test_it_falls_as_the_latency_grows_and_never_below_the_least() -> None:
 
 
 def test_a_latency_of_nothing_is_no_trouble() -> None:
-    cap = AdaptiveCap()
+    cap = AdaptiveCap(private_row())
     now = answers(cap, 0.0, 0.0, in_flight=20)
     answers(cap, now, 0.0, in_flight=20)
     assert cap.value > FIRST
 
 
 def test_a_backend_that_is_always_busy_is_looked_at_with_a_quarter_of_its_requests() -> None:
-    cap, now = AdaptiveCap(), 0.0
+    cap, now = AdaptiveCap(private_row()), 0.0
     now = answers(cap, now, 0.02, in_flight=20)
     while not cap.reals[CAP_LOOKS_UNTIL]:
         before = cap.value
@@ -147,7 +147,7 @@ def test_a_backend_that_is_always_busy_is_looked_at_with_a_quarter_of_its_reques
 
 
 def test_a_look_ends_though_other_workers_keep_the_backend_busy() -> None:
-    cap, now = AdaptiveCap(), 0.0
+    cap, now = AdaptiveCap(private_row()), 0.0
     now = answers(cap, now, 0.02, in_flight=20)
     while not cap.reals[CAP_LOOKS_UNTIL]:
         now = answers(cap, now, 0.025, in_flight=cap.value)

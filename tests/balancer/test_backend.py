@@ -21,11 +21,12 @@ from smartedge.balancer.cells import (
     ROW_CELLS,
     TUNNELS,
     WEIGHT,
+    private_row,
 )
 from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec
-from tests.house import backend, set_state
+from tests.house import backend, move, set_state
 
 Row = tuple["memoryview[int]", "memoryview[float]"]
 
@@ -92,8 +93,8 @@ def test_asking_changes_nothing() -> None:
 
 def test_a_limit_counts_the_leases_of_all_workers() -> None:
     one = backend("a", max_in_flight=3)
-    own, other = a_row(), a_row()
-    one.learned.attach(*own, (own[0], other[0]))
+    own, other = private_row(), private_row()
+    move(one.learned, own, other)
     own[0][IN_FLIGHT] = 1
     other[0][IN_FLIGHT] = 1
     assert one.in_flight() == 2
@@ -142,49 +143,36 @@ def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
     learned.count(200, 0.25, 3, 4)
     learned.add(IN_FLIGHT, 2)
     learned.reals[LATENCY_SUM] = 0.5
-    private = learned.cells
-    ints, reals = a_row()
-    learned.attach(ints, reals, (ints,))
+    ints, reals = private_row()
+    move(learned, (ints, reals))
     learned.count(200, 0.25, 3, 4)
     totals = learned.totals()
     assert (totals[BYTES_IN], totals[IN_FLIGHT], totals[LATENCY_SUM]) == (6, 2, 0.5)
     assert totals[DURATION_SUM] == 0.5
     assert ints[BYTES_IN] == 6
-    assert not any(private)
 
 
 def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_leases() -> None:
-    ints, reals = a_row()
+    ints, reals = private_row()
     predecessor = Learned()
-    predecessor.attach(ints, reals, (ints,))
+    move(predecessor, (ints, reals))
     predecessor.count(200, 0.25, 3, 4)
     predecessor.add(IN_FLIGHT, 7)
     predecessor.add(TUNNELS, 7)
     successor = Learned()
     successor.add(IN_FLIGHT, 1)
     successor.count(200, 0.25, 3, 4)
-    successor.attach(ints, reals, (ints,))
+    move(successor, (ints, reals))
     totals = successor.totals()
     assert (totals[BYTES_IN], totals[DURATION_SUM], totals[IN_FLIGHT]) == (6, 0.5, 1)
     assert totals[TUNNELS] == 0
 
 
-def test_attaching_to_the_same_row_again_counts_nothing_twice() -> None:
-    learned = Learned()
-    memory = memoryview(bytearray((ROW_CELLS + 8) * 8))  # a board may round its rows up
-    for _ in range(3):
-        ints = memory.cast("q")
-        learned.attach(ints, memory.cast("d"), (ints,))
-        learned.count(200, 0.25, 3, 4)
-    assert learned.totals()[BYTES_IN] == 9
-    assert learned.totals()[DURATION_SUM] == 0.75
-
-
 def test_totals_add_up_all_workers() -> None:
-    rows = [a_row() for _ in range(3)]
+    rows = [private_row() for _ in range(3)]
     workers = [Learned() for _ in rows]
     for worker, row in zip(workers, rows, strict=True):
-        worker.attach(*row, tuple(ints for ints, _ in rows))
+        move(worker, row, *(other for other in rows if other is not row))
         worker.count(503, 0.5, 1, 0)
     totals = workers[0].totals()
     assert totals == workers[2].totals()

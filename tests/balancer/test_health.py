@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smartedge.balancer.cells import private_row
 from smartedge.balancer.health import Health, HealthPolicy
 
 
 def probed(results: str, policy: HealthPolicy | None = None) -> tuple[Health, list[str | None]]:
-    health = Health(policy or HealthPolicy())
+    health = Health(policy or HealthPolicy(), private_row())
     return health, [health.probed(result == "+") for result in results]
 
 
@@ -74,7 +75,7 @@ def test_whom_nobody_asks_is_taken_for_healthy(written: str) -> None:
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 5), st.integers(1, 5))
 def test_changes_alternate_and_tell_the_whole_story(results: list[bool], fall: int, rise: int) -> None:
-    health = Health(HealthPolicy(fall=fall, rise=rise))
+    health = Health(HealthPolicy(fall=fall, rise=rise), private_row())
     state = "unknown"
     for at, result in enumerate(results):
         change = health.probed(result)

@@ -12,7 +12,7 @@ from smartedge.balancer.pace import LEAST_SEEN, LEAST_VARIANCE, Pace
 
 
 def paced(*latencies_s: float, now: float = 1000.0) -> Pace:
-    pace = Pace()
+    pace = Pace(private_row())
     for latency_s in latencies_s:
         pace.add(latency_s)
     pace.settle(now)
@@ -40,7 +40,7 @@ def test_answers_that_are_all_alike_leave_some_doubt() -> None:
 def test_merged_in_parts_or_at_once_it_comes_to_the_same() -> None:
     rng = Random(5)
     latencies = [0.008 * exp(rng.gauss(0.0, 0.5)) for _ in range(64)]
-    at_once, in_parts = paced(*latencies), Pace()
+    at_once, in_parts = paced(*latencies), Pace(private_row())
     for latency_s in latencies:
         in_parts.add(latency_s)
         in_parts.settle(1000.0)
@@ -71,7 +71,7 @@ def test_after_turns_that_were_passed_a_new_answer_counts_for_more() -> None:
 
 
 def test_a_failure_counts_as_five_seconds() -> None:
-    pace = Pace()
+    pace = Pace(private_row())
     pace.fail()
     pace.settle(1000.0)
     assert pace.log_mean == pytest.approx(log(5.0))

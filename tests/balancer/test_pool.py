@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import Panic, candidates_of
-from smartedge.balancer.cells import ABANDONED, IN_FLIGHT, LATENCY_CELLS, LATENCY_SUM, OK, OWN_CELLS
+from smartedge.balancer.cells import ABANDONED, IN_FLIGHT, LATENCY_CELLS, LATENCY_SUM, OK, OWN_CELLS, private_row
 from smartedge.balancer.errors import AllFull, NoBackend
 from smartedge.balancer.health import HealthPolicy
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Outcome, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES, PeakEwmaStrategy, RoundRobin
 from tests.fakes import FakeClock
-from tests.house import backend, backends, names, pool, set_state
+from tests.house import backend, backends, move, names, pool, set_state
 
 NOW = 1000.0
 
@@ -154,8 +153,7 @@ def test_a_client_that_leaves_is_no_evidence() -> None:
 def test_a_lease_survives_the_move_to_the_board() -> None:
     (one,) = members = backends(1)
     lease = pool(members).lease(NOW)
-    ints = memoryview(bytearray(one.learned.cells.nbytes)).cast("q")
-    one.learned.attach(ints, ints.cast("B").cast("d"), (ints,))
+    move(one.learned, private_row())
     lease.close(NOW, "ok")
     assert cells(one) == {"LEASES": 1, "OK": 1}
 
@@ -565,12 +563,12 @@ def test_one_that_hangs_loses_its_traffic_before_its_first_answer() -> None:
 
 def test_a_board_row_is_all_that_another_worker_needs_to_see() -> None:
     """Least cost counts the leases of all workers, each of which writes only its own row."""
-    rows = [memoryview(bytearray(Learned().cells.nbytes)).cast("q") for _ in range(2)]
+    rows = [private_row() for _ in range(2)]
     a, _ = members = backends(1, 1)
     for one in members:
         one.learned.ewma.observe(NOW, 0.008)
-    a.learned.attach(rows[0], rows[0].cast("B").cast("d"), tuple(rows))
-    rows[1][IN_FLIGHT] = 5
+    move(a.learned, *rows)
+    rows[1][0][IN_FLIGHT] = 5
     target = pool(members, PeakEwmaStrategy())
     assert [target.lease(NOW).backend.id for _ in range(5)] == ["b"] * 5
     assert a.learned.breaker.next_change_at(NOW) == inf

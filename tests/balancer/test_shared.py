@@ -16,7 +16,7 @@ from smartedge.balancer.learned import Check, Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.round_robin import RoundRobin
-from tests.house import names
+from tests.house import move, names
 
 NOW = 1000.0
 
@@ -31,8 +31,7 @@ class Memory:
     def attach(self, key: str, learned: Learned, worker: int) -> None:
         rows = self._rows.setdefault(key, [private_row() for _ in range(self.workers + 1)])
         ours = rows[worker]
-        others = [row[0] for row in rows[:-1] if row is not ours]
-        learned.attach(*ours, (ours[0], *others), rows[-1])
+        move(learned, ours, *(row for row in rows[:-1] if row is not ours), shared=rows[-1])
 
 
 class Found:
@@ -50,7 +49,7 @@ def workers(count: int, *ids: str, healthy: bool = True, **spec: object) -> list
         members = []
         for id_ in ids:
             made = BackendSpec(id=id_, url=f"http://{id_}", **spec)  # type: ignore[arg-type]
-            learned = Learned(made.health, made.breaker)
+            learned = Learned(made)
             memory.attach(made.key, learned, worker)
             members.append(Backend(made, learned))
         edge = Learned()
@@ -375,10 +374,10 @@ def test_workers_that_come_later_are_counted_too() -> None:
     memory = Memory(2)
     first, late = Learned(), Learned()
     memory.attach("a", first, 0)
-    first.meet(first.rows[:1])
+    first.see_workers(first.rows[:1])
     memory.attach("a", late, 1)
     late.breaker.failed(NOW, Random(1))
     late.add(IN_FLIGHT)
     assert (first.in_flight(), first.breaker.counted(NOW)) == (0, (0, 0))
-    first.meet((first.cells, late.cells))
+    first.see_workers((first.cells, late.cells))
     assert (first.in_flight(), first.breaker.counted(NOW)) == (1, (1, 1))

@@ -254,7 +254,7 @@ def test_the_overdue_requests_of_all_workers_count_together_and_all_know() -> No
     """Each of three workers had one or two, and none of them enough."""
     target, a, b = two()
     other_worker = Learned()
-    a.learned.meet((a.learned.cells, other_worker.cells))
+    a.learned.see_workers((a.learned.cells, other_worker.cells))
     other_worker.add(OVERDUE, 2)
     held = take(target, a, NOW)
     answer(target, b, NOW + 0.1)

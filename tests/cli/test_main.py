@@ -17,7 +17,7 @@ from smartedge.cli import main as cli
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.process.listening import CannotListen
 from smartedge.workers.board import BoardError
-from smartedge.workers.rows import RowsError
+from smartedge.workers.row_book import RowsError
 from smartedge.workers.state_dir import StateError
 from tests.small_balancer import SmallBalancer
 from tests.small_balancer import serving as balancing

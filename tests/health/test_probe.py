@@ -60,7 +60,7 @@ def serve() -> Iterator[Callable[..., Script]]:
 
 def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable[..., Script]) -> None:
     server = serve(answers())
-    backend = member(server.url, health=HealthPolicy(path="/up?deep=1"))
+    backend = member(server.url, health=HealthPolicy(timeout_s=10.0, path="/up?deep=1"))
     probe = HttpProbe()
     first, second = probe(backend), probe(backend)
     assert (first.ok, first.status, first.detail) == (True, 200, "status 200")
@@ -116,17 +116,21 @@ def host_of(server: Script) -> list[bytes]:
 def test_a_probe_is_what_the_operator_wrote(serve: Callable[..., Script]) -> None:
     server, apart = serve(answers()), serve(answers())
     policy = HealthPolicy(
-        method="POST", path="/up", host="shop.example", headers=(("X-Forwarded-Proto", "https"), ("user-agent", "me"))
+        timeout_s=10.0,
+        method="POST",
+        path="/up",
+        host="shop.example",
+        headers=(("X-Forwarded-Proto", "https"), ("user-agent", "me")),
     )
     assert HttpProbe()(member(server.url, health=policy)).ok
     assert server.requests == [
         b"POST /up HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\nX-Forwarded-Proto: https\r\nuser-agent: me\r\n"
         b"Content-Length: 0\r\nConnection: close\r\n\r\n"
     ]
-    assert HttpProbe()(member(server.url, health=HealthPolicy(port=apart.port))).ok
+    assert HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=10.0, port=apart.port))).ok
     assert host_of(apart) == [b"127.0.0.1:%d" % server.port]
     probe = HttpProbe(resolve=lambda host, port: found(port))
-    assert probe(member("http://backend.test:9", health=HealthPolicy(port=apart.port))).ok
+    assert probe(member("http://backend.test:9", health=HealthPolicy(timeout_s=10.0, port=apart.port))).ok
 
 
 def test_a_probe_of_type_tcp_only_connects(serve: Callable[..., Script]) -> None:
@@ -343,7 +347,7 @@ def test_the_app_may_give_probes_the_tls_settings_of_traffic(serve: Callable[...
 def test_a_backend_below_a_path_is_probed_below_it(serve: Callable[..., Script]) -> None:
     """Its base path goes before every request, and before the probe's."""
     server = serve(answers())
-    assert HttpProbe()(member(f"{server.url}/app", health=HealthPolicy(path="/up?deep=1"))).ok
+    assert HttpProbe()(member(f"{server.url}/app", health=HealthPolicy(timeout_s=10.0, path="/up?deep=1"))).ok
     assert server.requests[0].startswith(b"GET /app/up?deep=1 HTTP/1.1\r\n")
 
 

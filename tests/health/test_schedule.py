@@ -18,7 +18,7 @@ POLICY = HealthPolicy(interval_s=10.0)
 
 def member(label: str = "a", **spec: object) -> Backend:
     made = BackendSpec(**{"id": label, "url": f"http://{label}", "health": POLICY} | spec)  # type: ignore[arg-type]
-    backend = Backend(made, Learned(made.health))
+    backend = Backend(made, Learned(made))
     backend.learned.health.probed(True)  # settled: the full interval applies
     return backend
 

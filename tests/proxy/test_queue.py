@@ -150,7 +150,7 @@ def test_room_that_nobody_told_of_is_seen_a_moment_later(one: tuple[Full, HeldTr
     house, held = one
     other_worker = Learned()
     learned = house.backends[0].learned
-    learned.meet((learned.cells, other_worker.cells))
+    learned.see_workers((learned.cells, other_worker.cells))
     other_worker.add(IN_FLIGHT)
     waiting = house.begin(target=b"/1")
     assert held.sent == []
@@ -165,7 +165,7 @@ def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(on
     house, held = one
     other_worker = Learned()
     learned = house.backends[0].learned
-    learned.meet((learned.cells, other_worker.cells))
+    learned.see_workers((learned.cells, other_worker.cells))
     other_worker.add(IN_FLIGHT)
     first = house.begin(target=b"/1")
     other_worker.add(IN_FLIGHT, -1)
@@ -180,7 +180,7 @@ def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(on
 def test_the_size_is_that_of_the_whole_edge(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     other_worker = Learned()
-    house.edge_row.meet((house.edge_row.cells, other_worker.cells))
+    house.edge_row.see_workers((house.edge_row.cells, other_worker.cells))
     other_worker.add(QUEUED, 10)
     first = house.begin(target=b"/1")
     assert done(house.begin(target=b"/2")).status == 503

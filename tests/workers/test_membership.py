@@ -29,7 +29,7 @@ CHILD = """
 import logging, sys
 from smartedge.workers.membership import open_membership
 place = open_membership(sys.argv[1], 6, "cells", {"SMARTEDGE_STATE_DIR": sys.argv[2]}, logging.getLogger(), gauges=[0])
-ints = place.row_for("b1").ints
+ints = place.row_for("b1").own[0]
 ints[0] = 2
 ints[1] += 10
 print(place.slot, place.lead(), flush=True)
@@ -64,34 +64,38 @@ def worker(env: dict[str, str], identity: str = "gunicorn-1") -> Iterator[subpro
 
 
 def total(place: Membership, cell: int, key: str = "b1") -> int:
-    return sum(row[cell] for row in place.row_for(key).all_rows)
+    return sum(row[cell] for row in place.row_for(key).everyone)
 
 
 def test_a_worker_counts_in_its_own_rows(env: dict[str, str]) -> None:
     place = place_in(env)
     edge, b1 = place.row_for(""), place.row_for("b1")
-    assert (place.slot, edge.index, b1.index) == (0, 0, 1)
-    b1.ints[COUNT] += 5
-    b1.reals[2] = 0.25
+    assert place.slot == 0
+    b1.own[0][COUNT] += 5
+    b1.own[1][2] = 0.25
     assert place.row_for("b1") is b1
-    assert (b1.all_rows[0][COUNT], edge.ints[COUNT], len(b1.all_rows)) == (5, 0, 1)
+    assert (b1.everyone[0][COUNT], edge.own[0][COUNT], len(b1.everyone)) == (5, 0, 1)
     place.close()
 
 
 def test_several_backends_get_their_rows_at_once(env: dict[str, str]) -> None:
     place = place_in(env)
     rows = place.rows_for(["b1", "", "b2", "b1"])
-    assert {key: row.index for key, row in rows.items()} == {"b1": 1, "": 0, "b2": 2}
+    assert rows.keys() == {"b1", "", "b2"}
+    rows["b2"].own[0][COUNT] = 7
+    assert [row[COUNT] for row in place.rows_of(0)] == [0, 0, 7]
     place.close()
 
 
 def test_every_worker_sees_every_row_once_it_has_looked(env: dict[str, str]) -> None:
     place = place_in(env)
-    place.row_for("b1").ints[COUNT] += 1
+    place.row_for("b1").own[0][COUNT] += 1
     with worker(env) as other:
         assert place.live() == {0: os.getpid(), 1: other.pid}
         assert total(place, COUNT) == 1
+        own = place.row_for("b1").own
         assert place.refresh() is True
+        assert place.row_for("b1").own is own
         assert (total(place, COUNT), total(place, IN_FLIGHT)) == (11, 2)
         assert place.refresh() is False
     place.close()
@@ -101,7 +105,7 @@ def test_a_worker_that_comes_later_sees_those_before_it(env: dict[str, str]) -> 
     with worker(env):
         place = place_in(env)
         assert place.slot == 1
-        assert place.row_for("b1").ints[COUNT] == 0
+        assert place.row_for("b1").own[0][COUNT] == 0
         assert total(place, COUNT) == 10
         place.close()
 
@@ -124,7 +128,7 @@ def test_a_worker_in_the_slot_of_a_killed_one_counts_on_without_its_leases(env: 
         other.send_signal(signal.SIGKILL)
         other.wait(30)
     place = place_in(env)
-    ints = place.row_for("b1").ints
+    ints = place.row_for("b1").own[0]
     assert (place.slot, ints[IN_FLIGHT], ints[COUNT]) == (0, 0, 10)
     place.close()
 
@@ -144,15 +148,17 @@ def test_a_stopped_worker_keeps_its_leases(env: dict[str, str]) -> None:
 def test_a_released_row_comes_back_as_zeros_in_every_slot(env: dict[str, str]) -> None:
     place = place_in(env)
     first = place.row_for("b1")
-    first.ints[COUNT] = 5
+    first.own[0][COUNT] = 5
     with worker(env):
         place.refresh()
     place.release("b1")
     place.release("b1")
     place.release("")
     second = place.row_for("b2")
-    assert (second.index, total(place, COUNT, "b2")) == (first.index, 0)
-    assert len(second.all_rows) == 2
+    assert total(place, COUNT, "b2") == 0
+    second.own[0][COUNT] = 3
+    assert first.own[0][COUNT] == 3, "it is the same row"
+    assert len(second.everyone) == 2
     place.close()
 
 
@@ -161,7 +167,7 @@ def test_a_row_that_another_worker_uses_is_not_given_away(env: dict[str, str]) -
         place = place_in(env)
         place.row_for("b1")
         place.release("b1")
-        assert place.row_for("b2").index == 2
+        assert total(place, COUNT, "b2") == 0
         assert total(place, COUNT) == 10
         place.close()
 
@@ -180,7 +186,7 @@ def test_one_worker_leads_and_the_next_one_takes_over(env: dict[str, str]) -> No
 def test_two_edges_share_nothing_and_neither_do_two_layouts(env: dict[str, str]) -> None:
     places = [place_in(env), place_in(env, "gunicorn-2"), place_in(env, layout="new cells")]
     for number, place in enumerate(places, start=1):
-        place.row_for("b1").ints[COUNT] += number
+        place.row_for("b1").own[0][COUNT] += number
     assert [(place.slot, total(place, COUNT)) for place in places] == [(0, 1), (0, 2), (0, 3)]
     for place in places:
         place.close()
@@ -207,7 +213,7 @@ def test_a_process_that_ends_by_itself_leaves_nothing_behind_either(env: dict[st
 
 def test_a_closed_place_can_still_be_counted_on_by_those_who_hold_a_row(env: dict[str, str]) -> None:
     place = place_in(env)
-    ints = place.row_for("b1").ints
+    ints = place.row_for("b1").own[0]
     place.close()
     ints[COUNT] += 1
     assert ints[COUNT] == 1
@@ -225,7 +231,7 @@ def test_leftovers_of_a_killed_edge_are_removed_and_that_is_said(env: dict[str, 
 
 def _join_and_count(path: str) -> None:
     place = place_in({"SMARTEDGE_STATE_DIR": path})
-    ints = place.rows_for([f"b{number}" for number in range(20)])["b7"].ints
+    ints = place.rows_for([f"b{number}" for number in range(20)])["b7"].own[0]
     for _ in range(100):
         ints[COUNT] += 1
 
@@ -256,8 +262,8 @@ def test_an_edge_of_one_process_does_without_a_directory_and_says_so_once(
     assert len(caplog.records) == 1
     assert "the numbers are kept in this process alone: cannot make SMARTEDGE_STATE_DIR" in caplog.text
     b1 = place.row_for("b1")
-    b1.ints[COUNT] += 1
-    assert (b1.index, total(place, COUNT), place.lead(), place.refresh(), place.live()) == (1, 1, True, False, {0: os.getpid()})
+    b1.own[0][COUNT] += 1
+    assert (total(place, COUNT), place.lead(), place.refresh(), place.live()) == (1, True, False, {0: os.getpid()})
     place.release("b1")
     assert total(place, COUNT, "b2") == 0
     place.close()
@@ -303,7 +309,7 @@ def test_a_place_whose_directory_was_removed_can_be_closed(env: dict[str, str]) 
 
 def test_the_board_is_as_large_as_it_says() -> None:
     place = Membership(Board.private(MAX_ROWS, CELLS), None, None, [])
-    assert place.row_for("b1").all_rows[0].nbytes == CELLS * 8
+    assert place.row_for("b1").everyone[0].nbytes == CELLS * 8
     place.close()
 
 

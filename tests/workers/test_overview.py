@@ -20,9 +20,9 @@ import logging, sys
 from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, ROW_CELLS, code_cell
 from smartedge.workers.membership import open_membership
 place = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
-place.row_for("b").ints[code_cell(200)] += 7
-place.row_for("b").ints[IN_FLIGHT] += 2
-place.row_for("").ints[code_cell(503)] += 1
+place.row_for("b").own[0][code_cell(200)] += 7
+place.row_for("b").own[0][IN_FLIGHT] += 2
+place.row_for("").own[0][code_cell(503)] += 1
 place.confirm(3)
 place.show(1.0)
 print(place.lead(), flush=True)
@@ -37,7 +37,7 @@ def place_in(directory: Path, identity: str = "gunicorn-1") -> Membership:
 def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
     place = place_in(tmp_path)
     assert place.lead()
-    place.row_for("b").ints[code_cell(404)] += 5
+    place.row_for("b").own[0][code_cell(404)] += 5
     place.confirm(4)
     with subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -57,8 +57,8 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         other.wait()
         assert [worker["slot"] for worker in overview(place, monotonic())] == [0]
     assert place.refresh()
-    assert place.row_for("b").all_rows[1][code_cell(200)] == 7, "its counts stay"
-    assert place.row_for("b").all_rows[1][IN_FLIGHT] == 0, "its leases do not"
+    assert place.row_for("b").everyone[1][code_cell(200)] == 7, "its counts stay"
+    assert place.row_for("b").everyone[1][IN_FLIGHT] == 0, "its leases do not"
     place.close()
 
 
@@ -71,7 +71,7 @@ def test_a_slot_is_cleaned_up_again_after_each_worker_that_died_in_it(tmp_path: 
             assert other.stdout is not None
             other.stdout.readline()
             place.refresh()
-            rows = place.row_for("b").all_rows
+            rows = place.row_for("b").everyone
             assert rows[1][IN_FLIGHT] == 2
             other.kill()
             other.wait()

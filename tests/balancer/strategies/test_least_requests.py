@@ -30,7 +30,7 @@ def test_the_leases_of_all_workers_count() -> None:
     members = a, b = backends(1, 1)
     other_worker = private_row()[0]
     other_worker[IN_FLIGHT] = 5
-    a.learned.meet((a.learned.cells, other_worker))
+    a.learned.see_workers((a.learned.cells, other_worker))
     hold(b, 4)
     assert set(picks(prepared(members), members, 50)) == {b}
 

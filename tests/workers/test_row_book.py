@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smartedge.workers.rows import Rows, RowsError
+from smartedge.workers.row_book import RowBook, RowsError
 from smartedge.workers.state_dir import held
 
 
@@ -20,9 +20,9 @@ class Workers:
         self.live: Collection[int] = {0, 1}
         self.cleared: list[int] = []
 
-    def __call__(self, slot: int) -> Rows:
+    def __call__(self, slot: int) -> RowBook:
         lock = {} if self.directory is None else {"lock": partial(held, self.directory / "rows.lock")}
-        return Rows(self.directory, self.rows, slot, lambda: self.live, self.cleared.append, **lock)
+        return RowBook(self.directory, self.rows, slot, lambda: self.live, self.cleared.append, **lock)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_the_book_is_replaced_whole_and_only_when_it_has_changed(workers: Worker
 
 def test_what_only_dead_workers_used_is_freed_but_for_backends_that_are_still_there(tmp_path: Path) -> None:
     live = {0, 1}
-    first, second = (Rows(tmp_path, 8, slot, lambda: live, lambda _: None) for slot in (0, 1))
+    first, second = (RowBook(tmp_path, 8, slot, lambda: live, lambda _: None) for slot in (0, 1))
     first.claim(["a", "b"])
     second.claim(["b", "gone", "kept"])
     live.discard(1)

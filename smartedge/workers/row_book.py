@@ -33,7 +33,7 @@ class RowsError(Exception):
     """There are more backends than the board has rows."""
 
 
-class Rows:
+class RowBook:
     """One worker's hand on the row book; an edge of one process may keep it in memory, without a directory.
 
     slot: our own. live: asks which slots have a live worker. clear: zeroes a row in every slot. lock: a
