@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 from smartedge.admin.metrics import BackendReading, Snapshot
@@ -30,7 +29,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
 from smartedge.edge.edge import Edge
-from smartedge.observe.recent import Counted, LastCheck
+from smartedge.observe.recent import Counted
 
 Document = dict[str, Any]
 """What becomes JSON."""
@@ -126,7 +125,6 @@ def _backend(
     edge: Edge, backend: Backend, row: Sequence[float], now: float, *, zone: str | None, share: float, recent: Counted
 ) -> Document:
     why_not = backend.why_not(now)
-    check = edge.last_check(backend)
     return {
         "id": backend.id,
         "url": backend.url,
@@ -158,17 +156,26 @@ def _backend(
         "ewma_s": round(backend.learned.ewma.mean_s, 6),
         "p50_s": _rounded(quantile(0.5, recent.latencies)),
         "p99_s": _rounded(quantile(0.99, recent.latencies)),
-        "last_check": None if check is None else _check(check, backend),
+        "last_check": _last_check(edge, backend),
     }
 
 
-def _check(check: LastCheck, backend: Backend) -> Document:
-    rounded = replace(check, at=round(check.at, 3), took_s=round(check.took_s, 6))
-    return {"asked": backend.spec.health.question} | asdict(rounded)
+def _last_check(edge: Edge, backend: Backend) -> Document | None:
+    result = backend.learned.last_probe
+    if result is None:
+        return None
+    return {
+        "asked": backend.spec.health.question,
+        "at": round(edge.unix_time(backend.learned.last_probe_at), 3),
+        "ok": result.ok,
+        "status": result.status,
+        "detail": result.detail,
+        "took_s": round(result.took_s, 6),
+    }
 
 
 def _reading(edge: Edge, backend: Backend) -> BackendReading:
-    check = edge.last_check(backend)
+    at = backend.learned.last_probe_at
     return BackendReading(
         id=backend.id,
         weight=backend.full_weight,
@@ -176,7 +183,7 @@ def _reading(edge: Edge, backend: Backend) -> BackendReading:
         healthy=backend.learned.health.state == "healthy",
         state=backend.state,
         breaker=backend.learned.breaker.state,
-        last_probe_at=None if check is None else check.at,
+        last_probe_at=edge.unix_time(at) if at else None,
         cells=backend.learned.totals(),
         max_in_flight=backend.cap(),
     )

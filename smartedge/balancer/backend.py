@@ -80,8 +80,8 @@ class Backend:
 
     def fault(self) -> str:
         """Return what is wrong with it by its latest probe, in one line for people; "" when nothing is, or nothing is known."""
-        check = self.learned.last_check
-        return "" if check is None or check.ok else f"{self.spec.health.question}: {check.detail}"
+        result = self.learned.last_probe
+        return "" if result is None or result.ok else f"{self.spec.health.question}: {result.detail}"
 
     def available(self, now: float) -> bool:
         """Whether a lease may be taken now."""

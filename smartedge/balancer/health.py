@@ -56,6 +56,16 @@ class HealthPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What one probe found, kept in `Learned`: `status` is None without an HTTP answer, `detail` is one line for people."""
+
+    ok: bool
+    status: int | None
+    detail: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A way out of a state: after how many probes in a row, where to, and the change to announce."""
 

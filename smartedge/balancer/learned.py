@@ -14,8 +14,7 @@ pages (state, weight), all in greenlets of one thread; the pool's lock keeps tho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from smartedge.balancer.adaptive_cap import AdaptiveCap
 from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
@@ -48,33 +47,9 @@ from smartedge.balancer.cells import (
     private_rows,
 )
 from smartedge.balancer.ewma import PeakEwma
-from smartedge.balancer.health import Health, HealthChange, HealthPolicy
+from smartedge.balancer.health import Health, HealthChange, HealthPolicy, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
-
-
-class Check(Protocol):
-    """What one probe found: `status` is None without an HTTP answer, `detail` is one line for people."""
-
-    @property
-    def ok(self) -> bool: ...  # noqa: D102
-    @property
-    def status(self) -> int | None: ...  # noqa: D102
-    @property
-    def detail(self) -> str: ...  # noqa: D102
-    @property
-    def took_s(self) -> float: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The latest probe, as all workers know it. at: its end, in seconds of the monotonic clock."""
-
-    at: float
-    ok: bool
-    status: int | None
-    detail: str
-    took_s: float
 
 
 class Learned:
@@ -256,13 +231,13 @@ class Learned:
             self.shared_reals[DOWN_SINCE] = now
         return tuple(one for one in (change, readmitted) if one is not None)
 
-    def checked(self, now: float, check: Check) -> None:
-        """Keep what the latest probe has found."""
+    def keep_probe(self, now: float, result: ProbeResult) -> None:
+        """Write down what the latest probe has found, which ended now, for all workers."""
         ints, reals = self.shared, self.shared_reals
-        ints[CHECK_OK], ints[CHECK_STATUS] = check.ok, check.status or 0
-        reals[CHECK_TOOK] = check.took_s
+        ints[CHECK_OK], ints[CHECK_STATUS] = result.ok, result.status or 0
+        reals[CHECK_TOOK] = result.took_s
         room = (CHECK_DETAIL.stop - CHECK_DETAIL.start) * 8
-        text = check.detail.encode("utf-8", "replace")[:room]
+        text = result.detail.encode("utf-8", "replace")[:room]
         ints[CHECK_DETAIL] = memoryview(text.ljust(room, b"\0")).cast("q")
         reals[CHECK_AT] = now
 
@@ -276,13 +251,18 @@ class Learned:
         return self.shared[NUDGED]
 
     @property
-    def last_check(self) -> Checked | None:
-        """The latest probe, whichever worker made it."""
+    def last_probe_at(self) -> float:
+        """When the latest probe ended; 0.0 for none."""
+        return self.shared_reals[CHECK_AT]
+
+    @property
+    def last_probe(self) -> ProbeResult | None:
+        """What the latest probe found, whichever worker made it."""
         ints, reals = self.shared, self.shared_reals
         if not reals[CHECK_AT]:
             return None
         detail = bytes(ints[CHECK_DETAIL].cast("B")).rstrip(b"\0").decode("utf-8", "ignore")
-        return Checked(reals[CHECK_AT], bool(ints[CHECK_OK]), ints[CHECK_STATUS] or None, detail, reals[CHECK_TOOK])
+        return ProbeResult(bool(ints[CHECK_OK]), ints[CHECK_STATUS] or None, detail, reals[CHECK_TOOK])
 
     def totals(self) -> list[float]:
         """Return each cell added up over all workers; WAITING_SINCE means nothing here."""

@@ -42,7 +42,7 @@ from smartedge.http.tls import ServerTls
 from smartedge.observe import console
 from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
-from smartedge.observe.recent import LastCheck, Recent
+from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.whereabouts import where_it_is, write_down
@@ -159,12 +159,9 @@ class Edge:
         """Let all workers say that they are draining, and serve on; or take it back."""
         self.follower.set_draining(draining)
 
-    def last_check(self, backend: Backend) -> LastCheck | None:
-        """Return the latest probe of a backend."""
-        check = backend.learned.last_check
-        if check is None:
-            return None
-        return LastCheck(time() - (monotonic() - check.at), check.ok, check.status, check.detail, check.took_s)
+    def unix_time(self, at: float) -> float:
+        """Return the Unix time of a time of the monotonic clock."""
+        return time() - (monotonic() - at)
 
     def request_id(self, environ: Mapping[str, Any]) -> str:
         """Return the id that an admin request is known by; the app puts it there."""

@@ -18,8 +18,7 @@ from gevent.event import Event
 from gevent.pool import Group
 
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.health import HealthChange
-from smartedge.health.probe_answer import ProbeResult
+from smartedge.balancer.health import HealthChange, ProbeResult
 from smartedge.health.schedule import Entry, Schedule
 from smartedge.http.resources import HOLDERS, OwnTrouble
 
@@ -162,6 +161,6 @@ class HealthLoop:
     def _learn(self, backend: Backend, result: ProbeResult) -> None:
         learned = backend.learned
         now = self._now()
-        learned.checked(now, result)
+        learned.keep_probe(now, result)
         for change in learned.probed(now, result.ok):
             self._on_change(backend, change, result)

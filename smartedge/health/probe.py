@@ -3,7 +3,7 @@
 What its Host field says. An operator may write it (`health.host`). Otherwise, where backends get the Host of their own URL
 (`preserve_host: false`), so do probes. Where they get the clients', nobody knows it before a client has come, and a client must
 not decide whom probes call unhealthy: with a Host that a backend refuses, or has another site for, it could take all of them out.
-So the URL's own is asked with first, and only if that is refused as a Host (verdict.HOST_REFUSALS) one that a client brought
+So the URL's own is asked with first, and only if that is refused as a Host (probe_answer.HOST_REFUSALS) one that a client brought
 lately: that can make an answer good, never bad.
 """
 
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import socket
 
-from smartedge.health.probe_answer import ProbeAnswer, ProbeError, ProbeResult, judge, read_answer, refuses_host
+from smartedge.balancer.health import HealthPolicy, ProbeResult
+from smartedge.health.probe_answer import ProbeAnswer, ProbeError, judge, read_answer, refuses_host
 from smartedge.http.resources import OwnTrouble, is_own
 from smartedge.http.sockets import Address, Destination, address_of, connect, destination
 from smartedge.http.tls import context_for
@@ -28,7 +29,6 @@ from smartedge.http.wire import Wire, WireTimeout
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
-    from smartedge.balancer.health import HealthPolicy
     from smartedge.balancer.spec import BackendSpec, TlsSpec
 
 FIELDS = {b"User-Agent": b"smartedge-health", b"Accept": b"*/*"}

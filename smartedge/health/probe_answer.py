@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httptools
 
-from smartedge.balancer.health import ANSWERED, HealthPolicy
+from smartedge.balancer.health import ANSWERED, HealthPolicy, ProbeResult
 
 HEAD_BYTES = 64 * 1024  # of an answer's head, interim ones included; more is no health answer
 BODY_BYTES = 64 * 1024  # of a body are looked at
@@ -30,16 +30,6 @@ MAY_REFUSE_HOST = frozenset(status for status, _, _ in HOST_REFUSALS)
 
 class ProbeError(Exception):
     """No usable answer; the text says why, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """What one probe found: `status` is None without an HTTP answer, `detail` is one line for people."""
-
-    ok: bool
-    status: int | None
-    detail: str
-    took_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ class Schedule:
         self._heap.clear()
         for backend in _probed(backends):
             self._entries[backend.key] = entry = Entry(backend)
-            check = backend.learned.last_check
-            self._put(entry, now if check is None else max(now, check.at + self._interval(backend)))
+            last = backend.learned.last_probe_at
+            self._put(entry, max(now, last + self._interval(backend)) if last else now)
 
     def sync(self, backends: Sequence[Backend], now: float) -> None:
         """Take over the members: what is new or probed in another way is due at once, what is gone is out."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from smartedge.balancer.backend import Backend
@@ -15,17 +14,6 @@ from smartedge.balancer.cells import CODE_CELLS, FAILED, LATENCY_CELLS
 
 TICK_S = 10.0
 WINDOW_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class LastCheck:
-    """The latest probe of a backend. at: Unix time of its end. status: None without an HTTP answer. detail: one line."""
-
-    at: float
-    ok: bool
-    status: int | None
-    detail: str
-    took_s: float
 
 
 class Counted(NamedTuple):

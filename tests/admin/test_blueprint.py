@@ -20,12 +20,13 @@ from smartedge.admin.page import MAX_BODY_BYTES
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED, OK, latency_cell
 from smartedge.balancer.errors import EdgeError, NoBackend
+from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, ConfigError, Problem, parse
 from smartedge.edge.reload import PreconditionFailed
-from smartedge.observe.recent import LastCheck, Recent
+from smartedge.observe.recent import Recent
 from tests.fakes import local_client
 
 TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
@@ -40,6 +41,7 @@ class SmallEdge:
     def __init__(self, **config: Any) -> None:
         self.config = parse(json.dumps(TWO | config))
         backends = [Backend(spec, Learned(spec)) for spec in self.config.specs()]
+        backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
         self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
         self.generation = 17
         self.draining = False
@@ -60,8 +62,8 @@ class SmallEdge:
     def workers(self) -> Sequence[Mapping[str, Any]]:
         return [{"slot": 0, "pid": 4711}]
 
-    def last_check(self, backend: Backend) -> LastCheck | None:
-        return LastCheck(1.75e9, True, 200, "status 200", 0.002) if backend.id == "b1" else None
+    def unix_time(self, at: float) -> float:
+        return 1.75e9 - 1000.0 + at
 
     def request_id(self, environ: Mapping[str, Any]) -> str:
         return str(environ.get("HTTP_X_REQUEST_ID", "r-1"))

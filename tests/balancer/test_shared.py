@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,7 +13,8 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import TAKEN, BreakerPolicy
 from smartedge.balancer.cells import IN_FLIGHT, IN_SERVICE_SINCE, KNOWN, Row, private_row
 from smartedge.balancer.errors import NoBackend, SessionFull
-from smartedge.balancer.learned import Check, Learned
+from smartedge.balancer.health import ProbeResult
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.round_robin import RoundRobin
@@ -32,13 +34,6 @@ class Memory:
         rows = self._rows.setdefault(key, [private_row() for _ in range(self.workers + 1)])
         ours = rows[worker]
         move(learned, ours, *(row for row in rows[:-1] if row is not ours), shared=rows[-1])
-
-
-class Found:
-    """What a probe found."""
-
-    def __init__(self, ok: bool, status: int | None, detail: str) -> None:
-        self.ok, self.status, self.detail, self.took_s = ok, status, detail, 0.002
 
 
 def workers(count: int, *ids: str, healthy: bool = True, **spec: object) -> list[Pool]:
@@ -204,12 +199,11 @@ def test_a_worker_that_comes_later_knows_what_is_known() -> None:
     first, late = Learned(), Learned()
     memory.attach("a", first, 0)
     first.health.probed(True)
-    first.checked(NOW, Found(True, 204, "status 204"))
+    first.keep_probe(NOW, ProbeResult(True, 204, "status 204", 0.002))
     late.health.probed(False)
     memory.attach("a", late, 1)
     assert late.health.state == "healthy"
-    assert late.last_check is not None
-    assert (late.last_check.at, late.last_check.status, late.last_check.detail) == (NOW, 204, "status 204")
+    assert (late.last_probe_at, late.last_probe) == (NOW, ProbeResult(True, 204, "status 204", 0.002))
 
 
 def test_the_first_worker_brings_along_what_it_knew_before() -> None:
@@ -224,19 +218,17 @@ def test_the_first_worker_brings_along_what_it_knew_before() -> None:
 @pytest.mark.parametrize(
     ("found", "kept"),
     [
-        (Found(False, None, "connection refused"), "connection refused"),
-        (Found(False, 503, "é" * 200), "é" * 128),
-        (Found(False, None, "x" + "é" * 200), "x" + "é" * 127),
-        (Found(True, 200, ""), ""),
+        (ProbeResult(False, None, "connection refused", 0.002), "connection refused"),
+        (ProbeResult(False, 503, "é" * 200, 0.002), "é" * 128),
+        (ProbeResult(False, None, "x" + "é" * 200, 0.002), "x" + "é" * 127),
+        (ProbeResult(True, 200, "", 0.002), ""),
     ],
 )
-def test_the_latest_probe_is_kept_with_its_line_as_far_as_there_is_room(found: Check, kept: str) -> None:
+def test_the_latest_probe_is_kept_with_its_line_as_far_as_there_is_room(found: ProbeResult, kept: str) -> None:
     learned = Learned()
-    assert learned.last_check is None
-    learned.checked(NOW, found)
-    check = learned.last_check
-    assert check is not None
-    assert (check.ok, check.status, check.detail, check.took_s) == (found.ok, found.status, kept, 0.002)
+    assert learned.last_probe is None
+    learned.keep_probe(NOW, found)
+    assert learned.last_probe == replace(found, detail=kept)
 
 
 def test_a_good_probe_forgives_a_failure_and_a_backend_that_comes_up_starts_anew() -> None:

@@ -12,10 +12,9 @@ import pytest
 from gevent.event import Event
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.health import HealthPolicy, ProbeResult
 from smartedge.health.loop import BEGUN_AT_ONCE, HealthLoop
 from smartedge.health.probe import HttpProbe
-from smartedge.health.probe_answer import ProbeResult
 from tests.house import member, until
 from tests.live.peers import Script, closes_without_answer, drips, endless_head, garbage, never_answers, never_reads
 
@@ -131,10 +130,8 @@ def test_a_change_is_announced_once_and_the_latest_result_is_kept() -> None:
         ("a", "down", "connection refused"),
         ("a", "up", "status 200"),
     ]
-    kept = backend.learned.last_check
-    assert kept is not None
-    assert (kept.ok, kept.status, kept.detail, kept.took_s) == (GOOD.ok, GOOD.status, GOOD.detail, GOOD.took_s)
-    assert edge.loop.last_run >= kept.at - 1
+    assert backend.learned.last_probe == GOOD
+    assert edge.loop.last_run >= backend.learned.last_probe_at - 1
 
 
 def test_a_backend_that_is_down_at_the_start_is_announced_at_once() -> None:
@@ -181,7 +178,7 @@ def test_the_answer_of_a_backend_that_was_removed_meanwhile_counts_for_nothing()
         gevent.sleep(0.01)
     assert edge.changes == []
     assert backend.learned.health.state == "unknown"
-    assert backend.learned.last_check is None
+    assert backend.learned.last_probe is None
 
 
 def test_a_nudge_is_followed_by_a_probe_long_before_the_interval_ends() -> None:

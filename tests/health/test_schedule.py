@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.health import HealthPolicy
+from smartedge.balancer.health import HealthPolicy, ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec, TlsSpec
-from smartedge.health.probe_answer import ProbeResult
 from smartedge.health.schedule import Entry, Schedule
 
 POLICY = HealthPolicy(interval_s=10.0)
@@ -194,7 +193,7 @@ def test_each_backend_follows_its_own_interval(schedule: Schedule) -> None:
 def test_whoever_takes_over_goes_on_where_the_other_one_stopped(schedule: Schedule) -> None:
     lately, long_ago, never = member("lately"), member("long_ago"), member("never")
     for backend, at in ((lately, 95.0), (long_ago, 20.0)):
-        backend.learned.checked(at, ProbeResult(True, 200, "status 200", 0.001))
+        backend.learned.keep_probe(at, ProbeResult(True, 200, "status 200", 0.001))
     schedule.sync([lately], 0.0)  # it may have led before
     schedule.resume([lately, long_ago, never], 100.0)
     assert sorted(taken(schedule, 100.0)) == ["long_ago", "never"]
