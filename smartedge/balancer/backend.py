@@ -37,7 +37,7 @@ class Backend:
         self.key = spec.key
 
     def __repr__(self) -> str:
-        return f"<Backend {self.key}>"
+        return f"<Backend {self.id} {self.url}>"
 
     @property
     def state(self) -> State:

@@ -13,6 +13,9 @@ State = Literal["enabled", "draining", "disabled"]
 STATES: Final[tuple[State, ...]] = ("enabled", "draining", "disabled")
 """What the shared cell's numbers mean."""
 
+DEFAULT_SERVICE: Final = "default"
+"""The name of the one service of a configuration that names none."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsSpec:
@@ -30,7 +33,7 @@ class BackendSpec:
     """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none.
 
     addresses: where its host name leads to, as IP addresses; empty when the URL says that itself, or nobody knows yet.
-    base: the URL's path, which goes before that of every request.
+    base: the URL's path, which goes before that of every request. service: the name of the one that it belongs to.
     """
 
     id: str
@@ -46,6 +49,7 @@ class BackendSpec:
     state: State = "enabled"
     addresses: tuple[str, ...] = ()
     base: bytes = b""
+    service: str = DEFAULT_SERVICE
 
     @property
     def entry(self) -> tuple[str, str]:
@@ -54,5 +58,5 @@ class BackendSpec:
 
     @property
     def key(self) -> str:
-        """Id and URL in one: what we learned belongs to both together. A URL has no space in it."""
-        return f"{self.id} {self.url}"
+        """Service, id and URL in one, none of which has a space in it: what was learned belongs to all three together."""
+        return f"{self.service} {self.id} {self.url}"

@@ -34,7 +34,7 @@ class Entry:
 
 
 class Schedule:
-    """The due times of all backends, keyed like everything that is learned by (id, url)."""
+    """The due times of all backends, keyed like everything that is learned by (service, id, url)."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
