@@ -122,7 +122,7 @@ def _set_draining(edge: Edge, *, draining: bool) -> Response:
 
 def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
     """Return the backend of an id, or all addresses of the entry of that id; raises UnknownBackend."""
-    if found := edge.pool.named(backend_id):
+    if found := edge.pool.backends_of(backend_id):
         return found
     backends = edge.pool.backends
     ids = ", ".join(backend.id for backend in backends[:MOST_NAMED])

@@ -17,11 +17,11 @@ LEAST_SLOW_START: Final = 0.1
 
 
 class Backend:
-    """A member of the pool. Two with the same key, before and after a reload, share what was learned.
+    """A backend of a `Pool`, which owns it; made by the registry, picked by a strategy.
 
-    weight: the effective one, which the pool keeps up to date: the operator's, less while it starts slowly. labels: what
-    the operator wrote for strategies to go by.
-    transport: how requests get there; the app puts it in and the balancer never looks at it.
+    Two with the same key, before and after a reload, share what was learned. weight: the effective one, which the pool keeps
+    up to date: the operator's, less while it starts slowly. labels: what the operator wrote for strategies to go by.
+    transport: how requests get there; the balancer never looks at it.
     """
 
     __slots__ = ("id", "key", "labels", "learned", "spec", "transport", "url", "weight")

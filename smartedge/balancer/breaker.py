@@ -11,7 +11,7 @@ detection has both, as `successful_active_health_check_uneject_host` and as a mu
 
 Seconds are those of a monotonic clock, the same one in all workers. Equal jitter is half of the time plus a
 random part of the other half ("Exponential Backoff And Jitter", AWS Architecture Blog). What was begun before
-the breaker opened says nothing new when it ends afterwards: a lease carries the ticket that `begin` gave it,
+the breaker opened says nothing new when it ends afterwards: a lease carries the ticket that `take_ticket` gave it,
 and out of half_open only a probe's ticket counts.
 
 One breaker may live in several processes. Its state is in the row that they share; what each of them counts
@@ -55,7 +55,7 @@ STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half_open")
 CLOSED, OPEN, HALF_OPEN = range(3)
 
 TAKEN: Final = -1
-"""What `begin` says when another worker has begun the probe in the same moment."""
+"""What `take_ticket` says when another worker has begun the probe in the same moment."""
 
 EARLY: Final = -2
 """The ticket of a lease before its time, for nobody else can serve: its failure says nothing new, its success closes it."""
@@ -120,8 +120,8 @@ class Breaker:
         """Return when `admits` will change by time alone; infinite when it will not."""
         return inf if self.admits(now) else self._reals[BREAKER_UNTIL]
 
-    def begin(self, now: float, early: bool = False) -> int:
-        """Say that a lease is taken; return its ticket: 0, or another number for the one that is the probe, or TAKEN, or EARLY.
+    def take_ticket(self, now: float, early: bool = False) -> int:
+        """Return the ticket of a lease that is taken now: 0, or another number for the one that is the probe, or TAKEN, or EARLY.
 
         early: nobody else can serve, so that a good answer is one too many for a breaker that is open.
         A probe has as long as the breaker was last open for; after that another may begin, and its silence

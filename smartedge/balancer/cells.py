@@ -37,7 +37,7 @@ QUEUED: Final = 17  # the edge's own row: requests that wait now until a backend
 QUEUE_REFUSED: Final = 18  # the edge's own row: those that waited in vain, or found the queue full
 RATE_LIMITED: Final = 19  # the edge's own row: requests beyond their client's rate
 GENERATION: Final = 20  # the edge's own row: number of the configuration that this worker has applied
-SHOWN_AT: Final = 21  # the edge's own row, seconds, double: when this worker last showed a sign of life
+BEAT_AT: Final = 21  # the edge's own row, seconds, double: this worker's last heartbeat
 STRATEGY_FALLBACKS: Final = 22  # the edge's own row: picks by round robin because a user's strategy failed
 EXCUSED: Final = 23  # failures that are not held against it: all fail alike, or nobody else was asked
 LOG_LINES_LOST: Final = 24  # the edge's own row: lines of log and console that could not be written
@@ -48,10 +48,10 @@ MIRRORS_DROPPED: Final = 27  # the edge's own row: copies that were not: too man
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""
 
-GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SHOWN_AT, OVERDUE)
+GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, BEAT_AT, OVERDUE)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
-REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, SHOWN_AT)
+REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT)
 """The cells that are doubles."""
 
 # The row that all workers share; zero is what a cell holds at first.

@@ -36,7 +36,7 @@ class Evidence:
         self.kinds = Kinds()
         self.hedging = False
 
-    def follow(self, backends: Sequence[Backend]) -> None:
+    def follow_backends(self, backends: Sequence[Backend]) -> None:
         """Go on with these backends: share the sample out among them, and forget what others did."""
         self.kinds.keep({backend.learned for backend in backends})
         share = max(1, min(MOST_OF_ONE, NOTES // max(1, len(backends))))
@@ -52,7 +52,7 @@ class Evidence:
         method, target = holder.kind if holder is not None else (b"", b"")
         return self.kinds.find(method, target, make=make)
 
-    def take_in(self, backends: Iterable[Backend]) -> None:
+    def read_notes(self, backends: Iterable[Backend]) -> None:
         """Read the notes that answers have left."""
         for backend in backends:
             learned = backend.learned
@@ -87,7 +87,7 @@ class Evidence:
 
     def failed(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> Blame:
         """Take in that a backend has failed a request; return whose fault it is, by comparison with the others."""
-        self.take_in(backends)
+        self.read_notes(backends)
         kind = self.kind_of(holder, make=True)
         kind.used_at = now
         kind.results.note(learned, now, failed=True)
@@ -99,5 +99,5 @@ class Evidence:
 
     def is_hopeless(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> bool:
         """Whether the other backends fail at this kind of request, too."""
-        self.take_in(backends)
+        self.read_notes(backends)
         return self.kind_of(holder).results.is_hopeless(learned, now)

@@ -57,7 +57,7 @@ class Learned:
 
     spec: whose policies hold; None for the edge, which has neither probes nor a breaker. cells, reals: our own row. rows: this
     backend's row in every worker's slot, ours first. shared, shared_reals: the row of all. waiting: our leases that have had
-    no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence` takes it in.
+    no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence` reads them.
     """
 
     __slots__ = (
@@ -97,7 +97,7 @@ class Learned:
         self.pace = Pace(rows.shared)
         self.adaptive_cap = AdaptiveCap(rows.shared)
 
-    def follow(self, spec: BackendSpec, before: BackendSpec | None = None) -> None:
+    def follow_spec(self, spec: BackendSpec, before: BackendSpec | None = None) -> None:
         """Go on with the policies of another configuration; what was learned stays, and what the operator has said since.
 
         before: the spec until now, if there was one. Where the file says another state or weight than it did, that

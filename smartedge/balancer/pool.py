@@ -1,7 +1,10 @@
-"""The pool: the backends of one service, the one lock, and the leases it hands out.
+"""The pool: the backends of one service, the one lock, and the leases it hands out. Times are seconds of a monotonic clock.
 
-Everything is decided under the lock and nothing is done under it: no wait, no log, no callback. A change is a
-return value, announced by the caller. Times are seconds of a monotonic clock.
+What belongs together is decided under the lock, and acted on after it: nothing waits there, logs, or calls back. A change is
+a return value, for the caller to announce. What is done there is this: the strategy picks (a user's own, too); a lease writes
+into its backend's rows; the notes of answers are read, some 64, before a failure is judged and when silence is looked for; a
+decision that is recorded is written into its trace. And one thing that is I/O: a breaker that opens, or begins a probe, tries
+the file lock that keeps the other workers out (`Membership.try_exclusive`), which never waits.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ SESSION_S: Final = 3.0
 
 
 class Pool:
-    """The backends of one service and the strategy that picks among them.
+    """The backends of one service and the strategy that picks among them; owned by the edge, asked by whoever forwards.
 
     backends: replaced whole, so that readers need no lock. panic: with fewer than half of the backends
     available, "all" uses those again that the breakers ejected, "fail" does without them. edge: what the
@@ -59,9 +62,14 @@ class Pool:
         self._silence = Silence()
         self.backends: tuple[Backend, ...] = ()
         self.evidence = Evidence()
-        self.apply(backends, strategy, panic)
+        self.replace_backends(backends, strategy, panic)
 
-    def apply(self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None) -> None:
+    def __repr__(self) -> str:
+        leases = sum(backend.in_flight() for backend in self.backends)
+        counts = f"{len(self.backends)} backends, {len(self._candidates)} candidates, {leases} in flight"
+        return f"<Pool {self.strategy.name}: {counts}>"
+
+    def replace_backends(self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None) -> None:
         """Swap in another configuration; a strategy of the same name is kept, with its cursor."""
         with self.lock:
             before = {backend.key: backend.spec for backend in self.backends}
@@ -72,22 +80,22 @@ class Pool:
                 self.strategy = strategy
             self.strategy.keep(self.backends)
             self._limited = any(backend.spec.max_in_flight is not None for backend in self.backends)
-            self.evidence.follow(self.backends)
+            self.evidence.follow_backends(self.backends)
             self._by_id = {backend.id: backend for backend in self.backends}
             self._named = {backend_id: [backend] for backend_id, backend in self._by_id.items()}
             for backend in self.backends:
                 if backend.id != backend.spec.entry[0]:
                     self._named.setdefault(backend.spec.entry[0], []).append(backend)
             for backend in self.backends:
-                backend.learned.follow(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
+                backend.learned.follow_spec(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []
             self._early = False
             self._seen = 0
             self._valid_until = -inf
 
-    def touch(self) -> None:
-        """Say that a backend's health or the operator's will has changed."""
+    def renew_candidates(self) -> None:
+        """Have the candidates worked out again at the next pick, in every worker: a backend's health has changed."""
         with self.lock:
             self.forget_candidates()
 
@@ -130,7 +138,7 @@ class Pool:
                 if backend is None:
                     backend = self.strategy.pick(candidates, now, self._rng, key)
                 learned = backend.learned
-                ticket = learned.breaker.begin(now, self._early)
+                ticket = learned.breaker.take_ticket(now, self._early)
                 if ticket and ticket != EARLY:
                     self.forget_candidates()
                     if ticket == TAKEN:
@@ -155,12 +163,12 @@ class Pool:
                 raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
         raise no_backend(self.backends, now, tried)
 
-    def named(self, backend_id: str) -> Sequence[Backend]:
+    def backends_of(self, backend_id: str) -> Sequence[Backend]:
         """Return the backend of that id, or all that the entry of that id has become: one for each address of its name."""
         return self._named.get(backend_id, ())
 
     def set_state(self, backend_id: str, state: State) -> None:
-        """Let the operator take a backend out, or have it back. Raises KeyError if there is none of that id (see `named`)."""
+        """Let the operator take a backend out, or have it back. Raises KeyError without one of that id (see `backends_of`)."""
         with self.lock:
             for backend in self._named[backend_id]:
                 backend.learned.shared[STATE] = STATES.index(state)
@@ -183,7 +191,7 @@ class Pool:
     def look_for_silence(self, now: float) -> list[Fallen]:
         """Find out who leaves unanswered what others answer, and who no longer does; return what is new. Called often."""
         with self.lock:
-            self.evidence.take_in(self.backends)
+            self.evidence.read_notes(self.backends)
             changes = self._silence.look(self.backends, self.evidence, now)
             if changes:
                 for fallen in changes:
@@ -192,7 +200,7 @@ class Pool:
                 self.forget_candidates()
             return changes
 
-    def late_on(self, backend: Backend, now: float) -> list[Lease]:
+    def late_leases(self, backend: Backend, now: float) -> list[Lease]:
         """Return the leases of this worker that should not wait on a silent backend any longer, the oldest first."""
         with self.lock:
             return late(backend, self.evidence, now)
@@ -205,10 +213,10 @@ class Pool:
             learned.shared_reals[SILENT_SINCE] = 0.0
             self.forget_candidates()
 
-    def tidy(self, now: float, hedge_percentile: float) -> None:
-        """Have it worked out what is late for hedging, and forget kinds that nobody asks for. Called once a second."""
+    def learn_kinds(self, now: float, hedge_percentile: float) -> None:
+        """Work out what is late for hedging, and forget kinds that nobody asks for. Called once a second."""
         with self.lock:
-            self.evidence.take_in(self.backends)
+            self.evidence.read_notes(self.backends)
             self.evidence.kinds.tick(now, hedge_percentile if self.evidence.hedging else None)
 
     def breaker_failed(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:

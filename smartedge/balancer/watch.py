@@ -32,7 +32,7 @@ def leases_to_move(pool: Pool, budget: RetryBudget, now: float) -> Iterator[Leas
     """
     for backend in pool.backends:
         if backend.learned.silent_since and backend.learned.waiting:
-            for lease in pool.late_on(backend, now):
+            for lease in pool.late_leases(backend, now):
                 if not budget.left(now):
                     return
                 yield lease
@@ -63,7 +63,7 @@ class PoolWatch:
         policy: None in a worker that does not lead: what concerns all workers is found by one.
         """
         pool = self._pool
-        pool.tidy(now, hedge_percentile)
+        pool.learn_kinds(now, hedge_percentile)
         if policy is None:
             return Found()
         outliers: list[tuple[Outlier, BreakerChange | None]] = []

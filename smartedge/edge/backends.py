@@ -168,7 +168,7 @@ class BackendRegistry:
     def free_rows(self) -> None:
         """Free what dead workers have left of backends that are gone."""
         if self._membership is not None:
-            self._membership.prune()
+            self._membership.free_dead_rows()
 
     def meet_workers(self, backends: Sequence[Backend]) -> None:
         """Notice the workers that have come, so that what is added up is the whole edge's."""

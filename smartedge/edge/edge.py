@@ -268,7 +268,7 @@ class Edge:
             pool, before = self.services[name].pool, self.services[name].pool.backends
             self.registry.use_backends(one.backends, setup.files, now, leads=self.follower.leading)
             self.services[name].adapt_to(one.policy)
-            pool.apply(one.backends, one.strategy, one.panic)
+            pool.replace_backends(one.backends, one.strategy, one.panic)
             follow_bound(pool.strategy, one.bounded_load_ratio)
             self.registry.let_go(before, one.backends, now + setup.config.drain_s)
         self._health.wake()
@@ -297,7 +297,7 @@ class Edge:
         self.request_log.refused(request_id, peer, error)
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
-        self.pool.touch()
+        self.pool.renew_candidates()
         if change == "closed":
             self.breaker_changed(backend, change)
         else:

@@ -54,6 +54,6 @@ class Prober:
         entry, good = what
         learned = entry.backend.learned
         if learned.probed(now, good):
-            self._pool.touch()
+            self._pool.renew_candidates()
         self._schedule.done(entry, now)
         self._plan(now)

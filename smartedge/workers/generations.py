@@ -50,7 +50,7 @@ class Peers(Protocol):
         """Keep the reloads of other workers out. Raises StateError when that takes too long."""
 
     def mark(self) -> object:
-        """Return something that is another thing once there is another generation; costs next to nothing."""
+        """Return what tells the file of the newest generation from those before it; None before the first."""
 
     def newest(self) -> Generation | None:
         """Return the newest generation; None when none was published. Raises StateError."""

@@ -1,8 +1,14 @@
-"""A worker's place in its edge: its slot, its rows on the board, and everybody else's.
+"""A worker's membership of its edge: its slot, its rows on the board, and everybody else's.
 
-The place puts the state directory, the row book and the board together. Without a usable directory an edge of
-one process keeps its board in memory and says so once; one that may have several processes refuses to start,
-for it could only tell half truths.
+An edge of several processes meets in a **state directory** (`state_dir`). A worker that begins takes the first free **slot**
+there, a number that it holds by a file lock until it ends. The **board** (`board`) is a table in shared memory with a part for
+each slot; in its part a worker has a row for each backend, and only it writes there. One more part is shared: any worker may
+write it. Which backend has which row is written in the **row book** (`row_book`), the same in every part. One of the live
+workers holds the **leader** lock, and does what one does for all. When a worker dies its locks are free: the others see that
+(`refresh`), set what it had open to zero and keep what it had counted, and its slot goes to the next worker.
+
+Without a usable directory an edge of one process keeps its board in memory and says so once; one that may have several
+processes refuses to start, for it could only tell half truths.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from smartedge.balancer.cells import GENERATION, SHOWN_AT, BackendRows
+from smartedge.balancer.cells import BEAT_AT, GENERATION, BackendRows
 from smartedge.workers.board import Board, BoardError, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
 from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
@@ -43,7 +49,7 @@ class Table:
 
 
 class Membership:
-    """What one worker holds of its edge, from `open_membership` to `close`.
+    """What one worker holds of its edge, from `open_membership` to `close`; owned by the worker's `Edge`.
 
     slot: the number of our slot. state: the edge's directory, or None when there is only this process.
     gauges: the numbers of the cells that say how many there are now, which die with a worker; all other cells
@@ -75,9 +81,14 @@ class Membership:
         self._held: dict[str, BackendRows] = {}
         self._tables: list[Board] = []
 
-    def join(self) -> None:
+    def __repr__(self) -> str:
+        where = "in memory" if self.state is None else f"in {self.state.path}"
+        leads = ", leads" if self.state is None or self._leader is not None else ""
+        return f"<Membership of slot {self.slot}, {len(self._held)} rows of {self._board.rows}{leads}, {where}>"
+
+    def take_over_slot(self) -> None:
         """Start with what an earlier worker in our slot has counted, but with none of its open leases."""
-        self._settle(self.slot, self._book.join())
+        self._settle(self.slot, self._book.take_over_slot())
         self.refresh()
 
     def row_for(self, key: str) -> BackendRows:
@@ -143,15 +154,15 @@ class Membership:
 
     def rows_of(self, slot: int) -> list[memoryview[int]]:
         """Return all the rows in use of a slot."""
-        return [self._board.row(slot, index)[0] for index in self._book.all()]
+        return [self._board.row(slot, index)[0] for index in self._book.indexes()]
 
-    def show(self, now: float) -> None:
-        """Show a sign of life, in seconds of the monotonic clock."""
-        self._board.row(self.slot, EDGE_ROW)[1][SHOWN_AT] = now
+    def beat(self, now: float) -> None:
+        """Say that this worker lives, in seconds of the monotonic clock: its heartbeat."""
+        self._board.row(self.slot, EDGE_ROW)[1][BEAT_AT] = now
 
-    def shown(self) -> dict[int, float]:
-        """Return when each live worker last showed one, by its slot; 0.0 for not yet."""
-        return {slot: self._board.row(slot, EDGE_ROW)[1][SHOWN_AT] for slot in self.live()}
+    def last_beats(self) -> dict[int, float]:
+        """Return when each live worker last did so, by its slot; 0.0 for not yet."""
+        return {slot: self._board.row(slot, EDGE_ROW)[1][BEAT_AT] for slot in self.live()}
 
     def leader_slot(self) -> int | None:
         """Return the leader's slot; None while there is none."""
@@ -172,7 +183,7 @@ class Membership:
         if self.state is None:
             yield True
             return
-        fd = try_lock(self.state.path / "alone.lock")
+        fd = try_lock(self.state.path / "exclusive.lock")
         try:
             yield fd is not None
         finally:
@@ -190,7 +201,7 @@ class Membership:
         for slot in set(used) - live.keys():
             if self._settled.get(slot) != self.state.last_in(slot) and (lock := self.state.slot_lock(slot)):
                 self._settled[slot] = self.state.last_in(slot)
-                self._settle(slot, self._book.all())
+                self._settle(slot, self._book.indexes())
                 lock.release()
         fresh = [slot for slot in used if slot not in self._slots]
         if fresh:
@@ -200,17 +211,17 @@ class Membership:
                 self._held[key] = replace(rows, everyone=(*rows.everyone, *others))
         return bool(fresh)
 
-    def prune(self) -> None:
+    def free_dead_rows(self) -> None:
         """Free the rows of backends that are gone, and whose last worker died before it could do so; one worker does it."""
         if self.state is None:
             return
-        seen = self._book.mark(), self.live()
+        seen = self._book.changed_at(), self.live()
         if seen != self._pruned:
-            self._book.prune(self._held)
-            self._pruned = self._book.mark(), seen[1]
+            self._book.free_rows(self._held)
+            self._pruned = self._book.changed_at(), seen[1]
 
     def close(self) -> None:
-        """Give up the place; whoever leaves last removes the directory. A second time does nothing."""
+        """Give up the slot; whoever leaves last removes the directory. A second time does nothing."""
         if self._leader is not None:
             self._leader.release()
         if self.state is not None and self._lock is not None and self._lock.fd is not None:
@@ -255,7 +266,7 @@ def open_membership(
     log: logging.Logger,
     gauges: Sequence[int] = (),
 ) -> Membership:
-    """Take this process's place in the edge called `identity` (see `edge_identity`).
+    """Make this process a worker of the edge called `identity` (see `edge_identity`).
 
     row_cells, layout, gauges: how many cells a row has, the name of their layout, and which of them are
     gauges. Versions with another layout get a directory of their own, so that gunicorn can go from one to the
@@ -263,7 +274,7 @@ def open_membership(
     processes.
     """
     try:
-        return _join(_name(identity, row_cells, layout), row_cells, layout, env, log, gauges)
+        return _open(_name(identity, row_cells, layout), row_cells, layout, env, log, gauges)
     except (StateError, BoardError) as error:
         if identity.startswith(UNDER_GUNICORN):
             kind = Busy if isinstance(error, Busy) else StateError
@@ -291,27 +302,27 @@ def _name(identity: str, row_cells: int, layout: str) -> str:
     return f"{identity}-{layout_crc(f'{row_cells}:{layout}'):08x}"
 
 
-def _join(
+def _open(
     name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]
 ) -> Membership:
     state = StateDir.find(name, env)
     try:
-        return _take_place(state, row_cells, layout, log, gauges)
+        return _take_slot(state, row_cells, layout, log, gauges)
     except OSError as error:
         what = f"cannot use the state directory {state.path}: {error.strerror}"
         raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
 
 
-def _take_place(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Membership:
+def _take_slot(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Membership:
     lock = state.take_slot(MAX_SLOTS)
     try:
         if swept := state.sweep():
             log.info("removed what earlier edges left behind: %s", ", ".join(swept))
         board = Board.open(state.path / "board", MAX_SLOTS + 1, MAX_ROWS, row_cells, layout)
-        place = Membership(board, state, lock, gauges)
-        place.join()
-        atexit.register(place.close)  # gunicorn tells no application that its worker ends
-        return place
+        membership = Membership(board, state, lock, gauges)
+        membership.take_over_slot()
+        atexit.register(membership.close)  # gunicorn tells no application that its worker ends
+        return membership
     except BaseException:
         with contextlib.suppress(StateError):
             state.leave(lock)

@@ -11,14 +11,14 @@ from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT
 from smartedge.workers.membership import Membership
 
 
-def overview(place: Membership, now: float) -> list[Mapping[str, Any]]:
+def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
 
     requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
     configuration in use there. memory_bytes: resident, None where the system does not say.
     """
-    leader = place.leader_slot()
-    generations = place.confirmed()
+    leader = membership.leader_slot()
+    generations = membership.confirmed()
     return [
         {
             "slot": slot,
@@ -30,8 +30,8 @@ def overview(place: Membership, now: float) -> list[Mapping[str, Any]]:
             "in_flight": sum(row[IN_FLIGHT] for row in rows),
             "memory_bytes": _resident_bytes(pid),
         }
-        for slot, (pid, since) in sorted(place.live_since().items())
-        for rows in [place.rows_of(slot)]
+        for slot, (pid, since) in sorted(membership.live_since().items())
+        for rows in [membership.rows_of(slot)]
     ]
 
 

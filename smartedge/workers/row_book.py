@@ -34,7 +34,7 @@ class RowsError(Exception):
 
 
 class RowBook:
-    """One worker's hand on the row book; an edge of one process may keep it in memory, without a directory.
+    """The row book as one worker's `Membership` uses it; an edge of one process may keep it in memory, without a directory.
 
     slot: our own. live: asks which slots have a live worker. clear: zeroes a row in every slot. lock: a
     context manager that keeps the other workers out while the book is open.
@@ -57,8 +57,8 @@ class RowBook:
         self._lock = lock
         self._kept: Book = {}
 
-    def join(self) -> list[int]:
-        """Take over the slot: forget what an earlier worker in it used. Returns every row that is in use."""
+    def take_over_slot(self) -> list[int]:
+        """Begin in our slot: forget what an earlier worker in it used. Returns every row that is in use."""
         with self._lock():
             book = self._load()
             for entry in book.values():
@@ -66,7 +66,7 @@ class RowBook:
             self._store(book)
             return [EDGE_ROW, *(entry["row"] for entry in book.values())]
 
-    def all(self) -> list[int]:
+    def indexes(self) -> list[int]:
         """Return every row that is in use; without the lock, for the book is replaced whole, and a stopped worker may hold it."""
         return [EDGE_ROW, *(entry["row"] for entry in self._load().values())]
 
@@ -103,14 +103,14 @@ class RowBook:
                     del book[key]
             self._store(book)
 
-    def mark(self) -> object:
-        """Return something that is another thing once the book is; costs next to nothing."""
+    def changed_at(self) -> int | None:
+        """Return when the book was last replaced, in nanoseconds of its file's clock; None if there is no file."""
         try:
             return None if self._path is None else os.stat(self._path).st_mtime_ns
         except FileNotFoundError:
             return None
 
-    def prune(self, keep: Collection[str]) -> None:
+    def free_rows(self, keep: Collection[str]) -> None:
         """Free the rows that only dead workers used, but for those of these backends: counts outlive a restart."""
         with self._lock():
             book = self._load()

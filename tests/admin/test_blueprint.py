@@ -140,7 +140,7 @@ def problem(answer: TestResponse, status: int) -> dict[str, Any]:
 def test_health_is_200_and_says_how_many_are_up(edge: SmallEdge, client: FlaskClient) -> None:
     edge.backend("b1").learned.health.probed(True)
     edge.backend("b2").learned.health.probed(False)
-    edge.pool.touch()
+    edge.pool.renew_candidates()
     answer = client.get("/health")
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ok", "up": 1, "total": 2})
 
@@ -153,7 +153,7 @@ def test_health_is_200_before_the_first_probe_for_then_the_unprobed_serve(client
 def test_health_is_503_when_no_backend_can_serve(edge: SmallEdge, client: FlaskClient) -> None:
     for backend in edge.pool.backends:
         backend.learned.health.probed(False)
-    edge.pool.touch()
+    edge.pool.renew_candidates()
     answer = client.get("/health")
     assert (answer.status_code, answer.get_json()["status"]) == (503, "no_backend")
 
@@ -453,7 +453,7 @@ def test_the_status_shows_how_the_requests_were_shared_out(edge: SmallEdge, clie
 def test_the_status_shows_what_leases_did(edge: SmallEdge, client: FlaskClient) -> None:
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
-    edge.pool.touch()
+    edge.pool.renew_candidates()
     leases = [edge.pool.lease(1050.0) for _ in range(8)]
     outcomes = ("ok", "failed", "abandoned")
     for lease, outcome in zip(leases, outcomes * 2, strict=False):
@@ -558,7 +558,7 @@ def test_metrics_show_the_edge_at_this_moment(edge: SmallEdge, client: FlaskClie
 
 
 def test_a_backend_that_was_removed_has_no_series(edge: SmallEdge, client: FlaskClient) -> None:
-    edge.pool.apply([edge.backend("b1")], STRATEGIES["round_robin"]())
+    edge.pool.replace_backends([edge.backend("b1")], STRATEGIES["round_robin"]())
     assert 'backend="b2"' not in client.get("/metrics").text
 
 

@@ -36,7 +36,7 @@ def opened(clock: FakeClock, rng: Random = LONGEST) -> Breaker:
 def half_opened(clock: FakeClock) -> tuple[Breaker, int]:
     breaker = opened(clock)
     clock.advance(5.0)
-    ticket = breaker.begin(clock())
+    ticket = breaker.take_ticket(clock())
     assert ticket
     assert breaker.state == "half_open"
     return breaker, ticket
@@ -45,7 +45,7 @@ def half_opened(clock: FakeClock) -> tuple[Breaker, int]:
 def test_a_closed_breaker_admits_and_nothing_will_change_by_time() -> None:
     breaker = Breaker(BreakerPolicy(), private_rows())
     assert breaker.admits(0.0)
-    assert breaker.begin(0.0) == 0
+    assert breaker.take_ticket(0.0) == 0
     assert breaker.next_change_at(0.0) == inf
 
 
@@ -171,14 +171,14 @@ def test_asking_whether_it_admits_does_not_use_up_the_probe() -> None:
     clock.advance(5.0)
     assert all(breaker.admits(clock()) for _ in range(9))
     assert breaker.state == "open"
-    assert breaker.begin(clock())
+    assert breaker.take_ticket(clock())
 
 
 def test_half_open_admits_exactly_one_probe() -> None:
     clock = FakeClock()
     breaker, _ = half_opened(clock)
     assert not breaker.admits(clock())
-    assert breaker.begin(clock()) == 0
+    assert breaker.take_ticket(clock()) == 0
 
 
 def test_the_probes_success_closes_it_with_a_clean_record() -> None:
@@ -197,9 +197,9 @@ def test_a_doubling_is_forgotten_for_every_window_of_good_time(good_s: float, te
     breaker = opened(clock)
     for _ in range(2):
         clock.now = breaker.next_change_at(clock())
-        assert breaker.failed(clock(), LONGEST, breaker.begin(clock())) == "opened"
+        assert breaker.failed(clock(), LONGEST, breaker.take_ticket(clock())) == "opened"
     clock.now = breaker.next_change_at(clock())
-    assert breaker.succeeded(clock(), breaker.begin(clock())) == "closed"
+    assert breaker.succeeded(clock(), breaker.take_ticket(clock())) == "closed"
     clock.advance(good_s)
     assert [breaker.failed(clock(), LONGEST) for _ in range(5)][-1] == "opened"
     assert breaker.next_change_at(clock()) == clock() + term_s
@@ -224,8 +224,8 @@ def test_a_lease_before_its_time_closes_it_by_a_good_answer_and_does_nothing_by_
     clock = FakeClock()
     breaker = opened(clock)
     until = breaker.next_change_at(clock())
-    assert breaker.begin(clock()) == 0
-    early = breaker.begin(clock(), True)
+    assert breaker.take_ticket(clock()) == 0
+    early = breaker.take_ticket(clock(), True)
     assert early == EARLY
     assert breaker.failed(clock(), LONGEST, early) is None
     assert breaker.outrun(clock(), LONGEST, early) is None
@@ -240,7 +240,7 @@ def test_each_failed_probe_doubles_the_time_up_to_the_limit() -> None:
     times = []
     for _ in range(9):
         clock.now = breaker.next_change_at(clock())
-        ticket = breaker.begin(clock())
+        ticket = breaker.take_ticket(clock())
         assert breaker.failed(clock(), LONGEST, ticket) == "opened"
         times.append(breaker.next_change_at(clock()) - clock())
     assert times == [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0, 300.0]
@@ -251,7 +251,7 @@ def test_a_backend_that_is_away_for_years_overflows_nothing() -> None:
     breaker = opened(clock)
     for _ in range(2000):
         clock.advance(300.0)
-        breaker.failed(clock(), LONGEST, breaker.begin(clock()))
+        breaker.failed(clock(), LONGEST, breaker.take_ticket(clock()))
     assert breaker.next_change_at(clock()) == clock() + 300.0
 
 
@@ -266,7 +266,7 @@ def test_an_abandoned_probe_frees_its_place_at_once() -> None:
     breaker, ticket = half_opened(clock)
     breaker.abandoned(clock(), ticket)
     assert breaker.admits(clock())
-    assert breaker.begin(clock()) not in (0, ticket)
+    assert breaker.take_ticket(clock()) not in (0, ticket)
     assert not breaker.admits(clock())
 
 
@@ -282,7 +282,7 @@ def test_a_silent_probe_makes_way_for_the_next_after_its_deadline_which_doubles(
     breaker, first = half_opened(clock)
     assert breaker.next_change_at(clock()) == clock() + 5.0
     clock.advance(5.0)
-    second = breaker.begin(clock())
+    second = breaker.take_ticket(clock())
     assert second not in (0, first)
     assert breaker.next_change_at(clock()) == clock() + 10.0
     breaker.abandoned(clock(), first)  # its place was given away already
@@ -297,7 +297,7 @@ def test_requests_from_before_it_opened_change_nothing_when_they_end(state: str)
     breaker = opened(clock)
     if state == "half_open":
         clock.advance(5.0)
-        breaker.begin(clock())
+        breaker.take_ticket(clock())
     until = breaker.next_change_at(clock())
     assert breaker.succeeded(clock()) is None
     assert breaker.failed(clock(), LONGEST) is None
@@ -310,7 +310,7 @@ def test_a_success_that_comes_when_it_has_opened_again_does_not_close_it() -> No
     clock = FakeClock()
     breaker, first = half_opened(clock)
     clock.advance(5.0)
-    breaker.failed(clock(), LONGEST, breaker.begin(clock()))
+    breaker.failed(clock(), LONGEST, breaker.take_ticket(clock()))
     assert breaker.succeeded(clock(), first) is None
     assert breaker.state == "open"
 
@@ -354,7 +354,7 @@ def test_two_probes_never_run_within_one_deadline(steps: list[tuple[str, float, 
         ticket = sorted(running)[which % len(running)] if running else 0
         if action == "begin":
             admitted = breaker.admits(clock())
-            fresh = breaker.begin(clock())
+            fresh = breaker.take_ticket(clock())
             assert bool(fresh) == (admitted and breaker.state != "closed")
             if fresh:
                 assert not [one for one, deadline in running.items() if clock() < deadline]
@@ -436,7 +436,7 @@ def test_it_says_why_it_opened() -> None:
     breaker = opened(clock)
     assert breaker.why == "5 failures in a row"
     clock.advance(5.0)
-    breaker.failed(clock(), LONGEST, breaker.begin(clock()))
+    breaker.failed(clock(), LONGEST, breaker.take_ticket(clock()))
     assert breaker.why == "the request that tried it again failed too"
 
     breaker = Breaker(BreakerPolicy(), private_rows())

@@ -21,7 +21,7 @@ def test_only_the_available_are_picked() -> None:
     set_state(members[0], "draining")
     for _ in range(3):
         members[1].learned.health.probed(False)
-    target.touch()
+    target.renew_candidates()
     assert served(target) == "c d"
     assert names(target.candidates(NOW)) == "c d"
 
@@ -32,7 +32,7 @@ def test_one_that_was_never_probed_waits_unless_nothing_else_can_serve() -> None
     assert served(target) == "a"
     for _ in range(3):
         a.learned.health.probed(False)
-    target.touch()
+    target.renew_candidates()
     assert served(target) == "b"
 
 
@@ -45,7 +45,7 @@ def test_below_half_available_the_panic_policy_decides(panic: Panic, expected: s
         while one.learned.breaker.state == "closed":
             one.learned.breaker.failed(NOW, Random(1))
         lease.close(NOW, "abandoned")
-    target.touch()
+    target.renew_candidates()
     assert served(target) == expected
 
 
@@ -62,10 +62,10 @@ def test_what_the_operator_drains_is_no_reason_for_panic_and_never_used_in_one()
     fail(target, a, 5)
     set_state(c, "draining")
     set_state(d, "disabled")
-    target.touch()
+    target.renew_candidates()
     assert served(target) == "b"  # one of two
     set_state(b, "draining")
-    target.touch()
+    target.renew_candidates()
     assert served(target) == "a"  # none of one
 
 
@@ -90,7 +90,7 @@ def test_no_backend_says_when_a_breaker_will_try_again() -> None:
     target = pool(members, panic="fail")
     fail(target, a, 5)
     set_state(b, "draining")
-    target.touch()
+    target.renew_candidates()
     with pytest.raises(NoBackend) as caught:
         target.lease(NOW)
     assert caught.value.detail == "1 breaker_open, 1 draining"

@@ -58,7 +58,7 @@ def eject(target: Pool, one: Backend, now: float = NOW) -> None:
 def down(one: Backend, target: Pool, now: float = NOW) -> None:
     for _ in range(3):
         one.learned.probed(now, False)
-    target.touch()
+    target.renew_candidates()
 
 
 @row("the last available one stays")
@@ -119,7 +119,7 @@ def test_the_last_resort_is_not_who_was_taken_out_nor_who_is_unhealthy_nor_for_a
     a.learned.probed(NOW, True)  # on its way back: good once, healthy with the next one
     assert target.lease(NOW, (b,)).backend is a
     set_state(a, state)
-    target.touch()
+    target.renew_candidates()
     with pytest.raises(NoBackend):
         target.lease(NOW, (b,))
 
@@ -154,7 +154,7 @@ def test_a_probe_that_turns_good_readmits_who_is_ejected() -> None:
     assert a.learned.probed(NOW, True) == (), "it was good all the time: what failed is not what it asks for"
     assert a.learned.probed(NOW + 1.0, False) == ()
     assert a.learned.probed(NOW + 2.0, True) == ("closed",)
-    target.touch()
+    target.renew_candidates()
     assert target.candidates(NOW + 2.0) == (a, b)
     eject(target, b, NOW + 2.0)
 
@@ -168,7 +168,7 @@ def test_who_was_unhealthy_is_readmitted_too_and_its_doublings_are_forgotten() -
     down(a, target, NOW + 20.0)
     assert a.learned.probed(NOW + 21.0, True) == ("closed",)
     assert a.learned.probed(NOW + 22.0, True) == ("up",)
-    target.touch()
+    target.renew_candidates()
     eject(target, a, NOW + 22.0)
     assert a.learned.breaker.next_change_at(NOW + 22.0) <= NOW + 27.0
 

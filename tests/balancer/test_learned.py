@@ -31,7 +31,7 @@ def test_another_configurations_policies_are_followed_and_what_was_learned_stays
     learned = Learned()
     learned.health.probed(True)
     spec = BackendSpec("a", "http://a", health=HealthPolicy(fall=1), breaker=BreakerPolicy(failures=2))
-    learned.follow(spec)
+    learned.follow_spec(spec)
     assert learned.health.state == "healthy"
     assert learned.health.policy.fall == 1
     assert learned.breaker.policy.failures == 2

@@ -121,7 +121,7 @@ def test_what_was_tried_is_known_after_a_reload_has_replaced_it() -> None:
     members = backends(1, 1)
     target = pool(members)
     tried = {members[0]}
-    target.apply([Backend(one.spec, one.learned) for one in members], RoundRobin())
+    target.replace_backends([Backend(one.spec, one.learned) for one in members], RoundRobin())
     assert [target.lease(NOW, tried).backend.id for _ in range(3)] == ["b", "b", "b"]
 
 
@@ -136,6 +136,15 @@ def test_a_full_backend_is_passed_over_until_a_lease_ends() -> None:
     assert target.lease(NOW).backend.id == "a"
 
 
+def test_a_pool_says_its_state_in_one_line() -> None:
+    a, _, _ = members = backends(1, 1, 1)
+    target = pool(members)
+    assert repr(target) == "<Pool round_robin: 3 backends, 0 candidates, 0 in flight>"
+    set_state(a, "disabled")
+    target.lease(NOW)
+    assert repr(target) == "<Pool round_robin: 3 backends, 2 candidates, 1 in flight>"
+
+
 # reload
 
 
@@ -144,7 +153,7 @@ def test_a_reload_swaps_the_members_and_leases_of_the_removed_end_where_they_beg
     target = pool(members)
     leases = [target.lease(NOW), target.lease(NOW)]
     c = backend("c")
-    target.apply((b, c), RoundRobin())
+    target.replace_backends((b, c), RoundRobin())
     assert target.backends == (b, c)
     assert served(target) == "b c"
     for lease in leases:
@@ -157,10 +166,10 @@ def test_a_strategy_of_the_same_name_keeps_its_place_and_another_replaces_it() -
     target = pool(members)
     first = target.strategy
     assert target.lease(NOW).backend.id == "a"
-    target.apply(members, RoundRobin())
+    target.replace_backends(members, RoundRobin())
     assert target.strategy is first
     assert target.lease(NOW).backend.id == "b"
-    target.apply(members, other := PeakEwmaStrategy())
+    target.replace_backends(members, other := PeakEwmaStrategy())
     assert target.strategy is other
 
 
@@ -168,8 +177,8 @@ def test_a_reload_makes_the_strategy_forget_who_left() -> None:
     _, b = members = backends(2, 1)
     target = pool(members)
     assert [target.lease(NOW).backend.id for _ in range(4)] == ["a", "b", "a", "a"]  # and the next is b
-    target.apply((b,), RoundRobin())
-    target.apply(members, RoundRobin())
+    target.replace_backends((b,), RoundRobin())
+    target.replace_backends(members, RoundRobin())
     assert [target.lease(NOW).backend.id for _ in range(2)] == ["a", "b"]
 
 
@@ -179,16 +188,16 @@ def test_a_reload_hands_on_what_was_learned_under_the_new_policies_and_weights()
     fail(target, a, 4)
     stricter = BackendSpec(a.id, a.url, weight=3, breaker=BreakerPolicy(failures=5, open_s=60.0))
     again = Backend(stricter, a.learned)
-    target.apply((again, b), RoundRobin())
+    target.replace_backends((again, b), RoundRobin())
     assert fail(target, again, 1) == ["opened"]
     assert a.learned.breaker.next_change_at(NOW) >= NOW + 30.0
 
 
 def test_panic_is_kept_by_a_reload_that_does_not_say() -> None:
     target = pool(backends(1), panic="fail")
-    target.apply(backends(1), RoundRobin())
+    target.replace_backends(backends(1), RoundRobin())
     assert target.panic == "fail"
-    target.apply(backends(1), RoundRobin(), "all")
+    target.replace_backends(backends(1), RoundRobin(), "all")
     assert target.panic == "all"
 
 
@@ -232,13 +241,13 @@ def test_whatever_happens_the_pool_keeps_its_word(
             clock.advance(pause)
         elif action == "probe":
             if one.learned.health.probed(pause > 1.0):
-                target.touch()
+                target.renew_candidates()
         elif action == "drain":
             set_state(one, "draining" if one.state == "enabled" else "enabled")
-            target.touch()
+            target.renew_candidates()
         elif action == "reload":
             replaced = [Backend(each.spec, each.learned) for each in target.backends]
-            target.apply(replaced, STRATEGIES[name]())
+            target.replace_backends(replaced, STRATEGIES[name]())
         elif action == "again":
             if closed:
                 assert closed[which % len(closed)].close(clock(), "failed") is None
@@ -270,7 +279,7 @@ def test_candidates_are_worked_out_only_when_something_changed() -> None:
     for _ in range(100):
         target.lease(NOW).close(NOW, "ok")
     assert target.candidates(NOW + 1e6) is first
-    target.touch()
+    target.renew_candidates()
     assert target.candidates(NOW) is first  # worked out anew, to the same end
 
 

@@ -53,7 +53,7 @@ def workers(count: int, *ids: str, healthy: bool = True, **spec: object) -> list
     if healthy:
         for member in pools[0].backends:
             member.learned.health.probed(True)
-        pools[0].touch()
+        pools[0].renew_candidates()
     return pools
 
 
@@ -68,7 +68,7 @@ def test_a_flip_of_health_is_in_force_at_the_next_pick_of_every_worker() -> None
     assert names(other.candidates(NOW)) == "a b"
     for _ in range(3):
         one.backends[0].learned.health.probed(False)
-    one.touch()
+    one.renew_candidates()
     assert names(other.candidates(NOW)) == "b"
 
 
@@ -120,7 +120,7 @@ def test_after_it_has_closed_again_no_worker_counts_what_was_before() -> None:
         change = fail(other, "a")
     assert change == "opened"
     now = breaker.next_change_at(NOW)
-    assert breaker.succeeded(now, breaker.begin(now)) == "closed"
+    assert breaker.succeeded(now, breaker.take_ticket(now)) == "closed"
     assert [breaker.failed(now, Random(1)) for _ in range(3)] == [None] * 3
     assert breaker.counted(now) == (3, 3)
 
@@ -149,7 +149,7 @@ def test_a_probe_that_another_worker_begins_in_the_same_moment_is_left_to_it() -
         fail(pool, "a")
     a.learned.breaker.try_exclusive = not_alone
     now = a.learned.breaker.next_change_at(NOW)
-    assert a.learned.breaker.begin(now) == TAKEN
+    assert a.learned.breaker.take_ticket(now) == TAKEN
     assert [pool.lease(now).backend.id for _ in range(3)] == ["b"] * 3
     with pytest.raises(NoBackend):
         pool.lease(now, [pool.backends[1]])
@@ -257,7 +257,7 @@ def test_a_backend_that_comes_back_grows_to_its_weight_from_a_tenth_of_it() -> N
     (pool,) = workers(1, "a", "b", slow_start_s=10.0, weight=10)
     assert weights(pool, NOW) == [10, 10]
     pool.backends[0].learned.returned(NOW)
-    pool.touch()
+    pool.renew_candidates()
     assert [weights(pool, NOW + after)[0] for after in (0.0, 0.9, 5.0, 9.0, 10.0, 99.0)] == [1.0, 1.0, 5.0, 9.0, 10, 10]
     assert weights(pool, NOW + 99.0) == [10, 10]
 
@@ -275,7 +275,7 @@ def test_a_readmitted_backend_starts_slowly() -> None:
 def test_slow_start_shares_requests_out_by_what_a_backend_can_take() -> None:
     (pool,) = workers(1, "a", "b", slow_start_s=10.0)
     pool.backends[0].learned.returned(NOW)
-    pool.touch()
+    pool.renew_candidates()
     picked = [pool.lease(NOW).backend.id for _ in range(110)]
     assert picked.count("a") == 10
 

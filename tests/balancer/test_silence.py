@@ -183,7 +183,7 @@ def test_one_alone_is_never_silent_nor_the_last_that_is_available() -> None:
     answer(target, b, NOW + 0.1)
     for _ in range(3):
         b.learned.health.probed(False)
-    target.touch()
+    target.renew_candidates()
     assert changes(target, NOW + 0.2) == []
 
 
@@ -206,7 +206,7 @@ def test_who_waits_on_a_silent_backend_should_leave_after_twice_the_usual_time()
     new = take(target, a, NOW + 0.1)
     answer(target, b, NOW + 0.1)
     changes(target, NOW + 0.11)
-    assert target.late_on(a, NOW + 0.11) == [*old, young]
+    assert target.late_leases(a, NOW + 0.11) == [*old, young]
     assert {new, report} <= set(a.learned.waiting)
 
 
@@ -232,7 +232,7 @@ def test_a_silent_backend_is_the_last_resort() -> None:
 def test_the_probe_of_a_breaker_that_gets_no_answer_either_is_known_at_once() -> None:
     target, a, b = two(breaker=BreakerPolicy(open_s=1.0))
     a.learned.breaker.eject(NOW, target._rng)
-    target.touch()
+    target.renew_candidates()
     probe = take(target, a, NOW + 1.0)
     answer(target, b, NOW + 1.1)
     assert changes(target, NOW + 1.12) == [("a", "silent")]

@@ -19,7 +19,7 @@ def reloaded(members: Pool, **changes: Any) -> None:
     """A reload that changes keys of the first backend in the file."""
     first, *others = members.backends
     changed = Backend(replace(first.spec, **changes), first.learned)
-    members.apply([changed, *others], members.strategy)
+    members.replace_backends([changed, *others], members.strategy)
 
 
 def first(members: Pool) -> tuple[State, int]:
@@ -61,5 +61,5 @@ def test_a_reload_that_changes_the_weight_is_the_latest_word_on_that_alone() -> 
 
 def test_one_that_comes_by_a_reload_comes_as_the_file_says() -> None:
     members = pool(backends(1))
-    members.apply([*members.backends, backend("b", state="disabled")], members.strategy)
+    members.replace_backends([*members.backends, backend("b", state="disabled")], members.strategy)
     assert [one.state for one in members.backends] == ["enabled", "disabled"]

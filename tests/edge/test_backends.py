@@ -185,7 +185,7 @@ def test_what_the_operator_says_of_a_name_is_said_of_all_its_addresses_those_to_
     client.post("/smartedge/backends/b1/weight", json={"weight": 7})
     town.book = [B, C]
     until(lambda: f"b1/{C}" in ids(edge))
-    said = [(backend.state, backend.full_weight) for backend in edge.pool.named("b1")]
+    said = [(backend.state, backend.full_weight) for backend in edge.pool.backends_of("b1")]
     assert said == [("draining", 7)] * 2
     one = client.get("/smartedge/backends/b1").get_json()
     assert (one["id"], one["in_flight"], [each["id"] for each in one["backends"]]) == ("b1", 0, [f"b1/{B}", f"b1/{C}"])
@@ -193,23 +193,23 @@ def test_what_the_operator_says_of_a_name_is_said_of_all_its_addresses_those_to_
     assert client.post(f"/smartedge/backends/b1%2F{B}/enable").get_json()["message"].endswith("unchanged")
     found = client.get(f"/smartedge/backends/b1%2F{B}")
     assert (found.status_code, found.get_json(force=True).get("state")) == (200, "enabled"), found.text
-    assert [backend.state for backend in edge.pool.named("b1")] == ["enabled", "draining"]
+    assert [backend.state for backend in edge.pool.backends_of("b1")] == ["enabled", "draining"]
     until(lambda: not edge.registry._leaving)  # A is forgotten
     town.book = [A, B, C]
     until(lambda: f"b1/{A}" in ids(edge))  # the others disagree: the file's word
-    assert edge.pool.named(f"b1/{A}")[0].state == "enabled"
-    assert edge.pool.named(f"b1/{A}")[0].full_weight == 1
+    assert edge.pool.backends_of(f"b1/{A}")[0].state == "enabled"
+    assert edge.pool.backends_of(f"b1/{A}")[0].full_weight == 1
     assert client.post(f"/smartedge/backends/b1/{A}/drain", json={"persist": True}).status_code == 409
 
 
 def test_what_the_operator_took_back_of_the_files_word_holds_for_new_addresses(town: Town, start: Callable[..., Edge]) -> None:
     town.book = [A, B]
     edge = start(town.config(entry={"state": "draining"}, others=["http://127.0.0.1:1"]))
-    assert {backend.state for backend in edge.pool.named("b1")} == {"draining"}
+    assert {backend.state for backend in edge.pool.backends_of("b1")} == {"draining"}
     edge.pool.set_state("b1", "enabled")
     town.book = [C, B]
     until(lambda: f"b1/{C}" in ids(edge))
-    assert {backend.state for backend in edge.pool.named("b1")} == {"enabled"}
+    assert {backend.state for backend in edge.pool.backends_of("b1")} == {"enabled"}
 
 
 def test_a_sticky_session_is_with_an_address(town: Town, start: Callable[..., Edge]) -> None:

@@ -143,7 +143,7 @@ def test_a_session_with_one_that_is_unhealthy_moves() -> None:
     house.backends[1].learned.health.probed(False)
     for _ in range(3):
         house.backends[1].learned.health.probed(False)
-    house.service.pool.touch()
+    house.service.pool.renew_candidates()
     backend, given = house.visit(house.cookie("b"))
     assert backend != "b"
     assert len(given) == 1

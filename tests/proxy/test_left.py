@@ -64,7 +64,7 @@ class Silent(House):
         """Let what waits on a be late, and have it moved."""
         gevent.sleep(0.03)
         self.backends[0].learned.shared_reals[SILENT_SINCE] = monotonic()
-        self.pool.touch()
+        self.pool.renew_candidates()
         self.forwarder.service.leave_silent(monotonic())
 
     def answer(self, name: str) -> None:

@@ -34,7 +34,7 @@ class Full(House):
         """Have probes call the first backend unhealthy."""
         for _ in range(3):
             self.backends[0].learned.probed(monotonic(), False)
-        self.pool.touch()
+        self.pool.renew_candidates()
 
 
 def done(greenlet: Any) -> Exchange:

@@ -137,7 +137,7 @@ def test_the_one_probe_of_an_open_breaker_readmits_with_the_switch() -> None:
     with in_front_of(switches_and_echoes) as edge, contextlib.closing(edge.client()) as client:
         breaker = edge.backend.learned.breaker
         edge.backend.learned.shared[BREAKER] = 1  # open, and its time is over
-        edge.edge.pool.touch()
+        edge.edge.pool.renew_candidates()
         client.sendall(ASKS)
         head_of(client)
         assert breaker.state == "closed"

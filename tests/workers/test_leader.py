@@ -12,7 +12,7 @@ class Edge:
 
     def __init__(self, leader: int | None, *slots: int) -> None:
         self.leader = leader
-        self.shown = dict.fromkeys(slots, 0.0)
+        self.beats = dict.fromkeys(slots, 0.0)
 
 
 class Worker:
@@ -27,11 +27,11 @@ class Worker:
             self.edge.leader = self.slot
         return self.edge.leader == self.slot
 
-    def show(self, now: float) -> None:
-        self.edge.shown[self.slot] = now
+    def beat(self, now: float) -> None:
+        self.edge.beats[self.slot] = now
 
-    def shown(self) -> dict[int, float]:
-        return dict(self.edge.shown)
+    def last_beats(self) -> dict[int, float]:
+        return dict(self.edge.beats)
 
     def leader_slot(self) -> int | None:
         return self.edge.leader
@@ -78,5 +78,5 @@ def test_whoever_is_stopped_itself_stands_in_for_nobody() -> None:
 def test_a_leader_that_has_just_come_or_just_gone_is_given_time(leader: int) -> None:
     """Its sign of life is not there yet, or no more: the lock tells soon who leads."""
     edge, workers = crew(leader, 1, 2)
-    assert leader not in edge.shown
+    assert leader not in edge.beats
     assert leading(workers, 100.0) == []

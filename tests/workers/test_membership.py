@@ -78,6 +78,15 @@ def test_a_worker_counts_in_its_own_rows(env: dict[str, str]) -> None:
     place.close()
 
 
+def test_a_membership_says_its_state_in_one_line(env: dict[str, str]) -> None:
+    place = place_in(env)
+    place.rows_for(["", "b1"])
+    assert repr(place) == f"<Membership of slot 0, 2 rows of {MAX_ROWS}, in {place.directory}>"
+    assert place.lead()
+    assert repr(place) == f"<Membership of slot 0, 2 rows of {MAX_ROWS}, leads, in {place.directory}>"
+    place.close()
+
+
 def test_several_backends_get_their_rows_at_once(env: dict[str, str]) -> None:
     place = place_in(env)
     rows = place.rows_for(["b1", "", "b2", "b1"])
@@ -336,10 +345,10 @@ def test_what_a_killed_worker_had_of_backends_that_are_gone_is_freed(env: dict[s
     place.release("b1")
     assert place.state is not None
     book = place.state.path / "rows.json"
-    place.prune()
+    place.free_dead_rows()
     assert json.loads(book.read_text()).keys() == {"stays"}
     before = book.stat().st_mtime_ns
-    place.prune()
+    place.free_dead_rows()
     assert book.stat().st_mtime_ns == before, "what has not changed is left alone"
     place.close()
 

@@ -24,7 +24,7 @@ place.row_for("b").own[0][code_cell(200)] += 7
 place.row_for("b").own[0][IN_FLIGHT] += 2
 place.row_for("").own[0][code_cell(503)] += 1
 place.confirm(3)
-place.show(1.0)
+place.beat(1.0)
 print(place.lead(), flush=True)
 sys.stdin.read()
 """
@@ -45,7 +45,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "False\n"
         first, second = overview(place, monotonic())
-        assert place.shown() == {0: 0.0, 1: 1.0}
+        assert place.last_beats() == {0: 0.0, 1: 1.0}
         assert place.leader_slot() == 0
         assert (first["slot"], first["pid"], first["leader"], first["generation"]) == (0, os.getpid(), True, 4)
         assert (second["slot"], second["pid"], second["leader"], second["generation"]) == (1, other.pid, False, 3)

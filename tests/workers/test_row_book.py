@@ -35,9 +35,9 @@ def test_a_backend_keeps_its_row_and_row_0_is_the_edges(tmp_path: Path, in_memor
     rows = Workers(None if in_memory else tmp_path)(0)
     assert rows.claim(["", "a", "b", "a"]) == {"": 0, "a": 1, "b": 2}
     assert rows.claim(["c", "b"]) == {"": 0, "c": 3, "b": 2}
-    assert rows.all() == [0, 1, 2, 3]
+    assert rows.indexes() == [0, 1, 2, 3]
     rows.release(["a", "nobody", ""])
-    assert rows.all() == [0, 2, 3]
+    assert rows.indexes() == [0, 2, 3]
     assert rows.claim(["d"])["d"] == 1
 
 
@@ -71,21 +71,21 @@ def test_a_dead_worker_holds_nothing_back(workers: Workers) -> None:
     workers(1).claim(["a"])
     workers.live = {0}
     workers(0).release(["a"])
-    assert workers(0).all() == [0]
+    assert workers(0).indexes() == [0]
 
 
 def test_a_new_worker_in_a_slot_does_not_answer_for_the_one_before(workers: Workers) -> None:
     workers(0).claim(["a"])
     workers(1).claim(["a"])
-    assert workers(1).join() == [0, 1]
+    assert workers(1).take_over_slot() == [0, 1]
     workers(0).release(["a"])
-    assert workers(0).all() == [0]
+    assert workers(0).indexes() == [0]
 
 
 def test_counts_outlive_the_death_of_all_workers(workers: Workers) -> None:
     workers(0).claim(["a", "b"])
     rows = workers(0)
-    assert rows.join() == [0, 1, 2]
+    assert rows.take_over_slot() == [0, 1, 2]
     assert rows.claim(["c", "b"]) == {"": 0, "c": 3, "b": 2}
     assert workers.cleared == [1, 2, 3]
 
@@ -100,7 +100,7 @@ def test_more_backends_than_rows_is_an_error_that_gives_none(workers: Workers) -
     workers(0).claim(["a", "b"])
     with pytest.raises(RowsError, match="more backends than the 4 that one edge can have"):
         workers(0).claim(["c", "d", "e"])
-    assert workers(0).all() == [0, 1, 2]
+    assert workers(0).indexes() == [0, 1, 2]
 
 
 def test_the_book_is_replaced_whole_and_only_when_it_has_changed(workers: Workers, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_what_only_dead_workers_used_is_freed_but_for_backends_that_are_still_th
     first.claim(["a", "b"])
     second.claim(["b", "gone", "kept"])
     live.discard(1)
-    before = first.mark()
-    first.prune(["a", "b", "kept"])
-    assert first.mark() != before
-    assert first.all() == [0, 1, 2, 4]
+    before = first.changed_at()
+    first.free_rows(["a", "b", "kept"])
+    assert first.changed_at() != before
+    assert first.indexes() == [0, 1, 2, 4]
     assert first.claim(["new"]) == {"": 0, "new": 3}
 
 
@@ -133,4 +133,4 @@ def test_what_is_in_use_can_be_read_while_somebody_holds_the_lock(workers: Worke
     rows = workers(0)
     rows.claim(["b1"])
     with held(tmp_path / "rows.lock"):
-        assert rows.all() == [0, 1]
+        assert rows.indexes() == [0, 1]

@@ -219,6 +219,6 @@ def test_a_strategy_needs_no_hooks() -> None:
     strategy = First()
     target = pool(members, strategy)
     target.lease(1000.0).close(1000.1, "failed")
-    target.apply(members[1:], strategy)
+    target.replace_backends(members[1:], strategy)
     assert target.lease(1000.2).backend is members[1]
     assert strategy.score(members[0], members, 1000.0) is None
