@@ -301,7 +301,7 @@ class Breaker:
     def _part(self, now: float) -> int:
         """Return the index of the current tenth of the window, having emptied those of our own that have left it."""
         own = self._own
-        tick = int(now * WINDOW_PARTS / self.policy.window_s)
+        tick = self._tick(now)
         step = tick - own[WINDOW_TICK]
         if step > 0 or step <= -WINDOW_PARTS:  # a little back is a caller with an older `now`; far back is a new window_s
             for gone in range(tick + 1 - min(abs(step), WINDOW_PARTS), tick + 1):

@@ -74,9 +74,9 @@ def last_resort(
     being unhealthy: a refused connection costs nothing, and a good answer is one. Not what the operator has taken out, nor
     what its probes call unhealthy. The least busy of them, for its weight.
     """
-    keys = {backend.key for backend in tried}
-    if any(backend.full() for backend in candidates if backend.key not in keys):
+    if may_have_room(candidates, tried):
         return None
+    keys = {backend.key for backend in tried}
     left = [backend for backend in backends if backend.key not in keys and _may_try(backend, now, panic)]
     return min(left, key=lambda backend: backend.in_flight() / backend.full_weight, default=None)
 
@@ -88,6 +88,12 @@ def _may_try(backend: Backend, now: float, panic: Panic) -> bool:
     if reason == "unhealthy":
         return backend.learned.health.rising and backend.learned.breaker.admits(now) and not backend.full()
     return reason in (None, "unprobed", "silent")
+
+
+def may_have_room(candidates: Sequence[Backend], tried: Collection[Backend]) -> bool:
+    """Whether a candidate that was not tried is full, so that it makes sense to wait until it has room."""
+    keys = {backend.key for backend in tried}
+    return any(backend.full() for backend in candidates if backend.key not in keys)
 
 
 def may_return(backends: Sequence[Backend], now: float, within_s: float) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
-from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, no_backend, untried
+from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, may_have_room, no_backend, untried
 from smartedge.balancer.cells import EJECTED, EPOCH, IN_FLIGHT, LEASES, OBSERVED, SILENT_SINCE, STATE, WEIGHT
 from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.evidence import Evidence
@@ -102,9 +102,7 @@ class Pool:
     def candidates(self, now: float) -> tuple[Backend, ...]:
         """Return the backends that are picked from now, full ones among them; empty when none can serve."""
         with self.lock:
-            if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
-                self._refresh(now)
-            return self._candidates
+            return self._current(now)
 
     def lease(
         self,
@@ -124,9 +122,7 @@ class Pool:
         for a hedge, which is no such need.
         """
         with self.lock:
-            if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
-                self._refresh(now)
-            candidates: Sequence[Backend] = self._candidates
+            candidates: Sequence[Backend] = self._current(now)
             if tried or self._limited:
                 candidates = untried(candidates, tried)
             backend = None if prefer is None else self._preferred(prefer, now, tried)
@@ -158,8 +154,7 @@ class Pool:
                 return lease
             if trace is not None:
                 trace.none_left(self.backends, tried, now)
-            keys = {other.key for other in tried}
-            if any(other.full() for other in self._candidates if other.key not in keys):
+            if may_have_room(self._candidates, tried):
                 raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
         raise no_backend(self.backends, now, tried)
 
@@ -274,7 +269,12 @@ class Pool:
             raise SessionFull("The backend of this session is full.", retry_after_s=RETRY_AFTER_S)
         return None if reason else backend
 
-    def _refresh(self, now: float) -> None:
+    def _current(self, now: float) -> tuple[Backend, ...]:
+        if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
+            self._work_out_candidates(now)
+        return self._candidates
+
+    def _work_out_candidates(self, now: float) -> None:
         self._seen = self._edge.shared[EPOCH]  # first: what changes meanwhile is another epoch
         valid_until = inf
         for backend in self.backends:

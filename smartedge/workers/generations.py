@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from smartedge.workers.replaced_file import replace_text, version_of
 from smartedge.workers.state_dir import LOCK_WAIT_S, StateError, held
 
 CONFIRM_S = 2.0
@@ -125,27 +125,19 @@ class Generations:
         return held(self._path.with_name("reload.lock"), wait_s=self._lock_s)
 
     def mark(self) -> object:
-        """Return what tells the file from its successor: a rename brings another inode."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        """Return the version of the file."""
+        return version_of(self._path)
 
     def newest(self) -> Generation | None:
         """Read the file."""
         return newest_in(self._path.parent)
 
     def publish(self, generation: Generation) -> None:
-        """Replace the file, which always has the same temporary name: under the lock, and so never one too many."""
-        fresh = self._path.with_suffix(".new")
+        """Replace the file; under the lock."""
         document = {"generation": generation.number, "config": json.loads(generation.config)}
         try:
-            fresh.write_text(json.dumps(document))
-            os.replace(fresh, self._path)
+            replace_text(self._path, json.dumps(document))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
             raise StateError(f"cannot write {self._path}: {error.strerror}") from error
 
     def confirm(self, number: int) -> None:

@@ -215,10 +215,10 @@ class Membership:
         """Free the rows of backends that are gone, and whose last worker died before it could do so; one worker does it."""
         if self.state is None:
             return
-        seen = self._book.changed_at(), self.live()
+        seen = self._book.version(), self.live()
         if seen != self._pruned:
             self._book.free_rows(self._held)
-            self._pruned = self._book.changed_at(), seen[1]
+            self._pruned = self._book.version(), seen[1]
 
     def close(self) -> None:
         """Give up the slot; whoever leaves last removes the directory. A second time does nothing."""

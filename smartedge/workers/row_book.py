@@ -8,11 +8,12 @@ and zeroed before the next backend gets it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypedDict
+
+from smartedge.workers.replaced_file import replace_text, version_of
 
 EDGE_KEY = ""
 EDGE_ROW = 0
@@ -103,12 +104,9 @@ class RowBook:
                     del book[key]
             self._store(book)
 
-    def changed_at(self) -> int | None:
-        """Return when the book was last replaced, in nanoseconds of its file's clock; None if there is no file."""
-        try:
-            return None if self._path is None else os.stat(self._path).st_mtime_ns
-        except FileNotFoundError:
-            return None
+    def version(self) -> object:
+        """Return what tells the book from the one that replaces it; None in memory."""
+        return None if self._path is None else version_of(self._path)
 
     def free_rows(self, keep: Collection[str]) -> None:
         """Free the rows that only dead workers used, but for those of these backends: counts outlive a restart."""
@@ -130,13 +128,10 @@ class RowBook:
         return book
 
     def _store(self, book: Book) -> None:
-        """Replace the book whole: a worker that dies half way leaves the old one."""
+        """Replace the book, if it is another one now."""
         if self._path is None:
             self._kept = book
             return
         text = json.dumps(book)
-        if self._path.exists() and self._path.read_text() == text:
-            return
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(text)
-        os.replace(fresh, self._path)
+        if not (self._path.exists() and self._path.read_text() == text):
+            replace_text(self._path, text)

@@ -1,0 +1,28 @@
+"""A file that is replaced whole, by one worker at a time, and read by all: a reader sees the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def version_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a file from the one that replaces it (a rename brings another inode); None if there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file's text; after an OSError it is as it was. The caller keeps the other writers out."""
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.write_text(text)
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
