@@ -1,4 +1,4 @@
-"""Work that comes round every second, in a greenlet of its own: a step that fails is logged and tried again."""
+"""A worker as a process: how it was started, when it begins to serve, its locks, and what it does every second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """Call `work` every `interval_s` seconds from `start` to `stop`."""
+    """Call `work` every `interval_s` seconds in a greenlet, from `start` to `stop`; what raises is logged and tried again."""
 
     def __init__(self, work: Callable[[], None], interval_s: float = 1.0) -> None:
         self._work = work

@@ -86,7 +86,7 @@ def test_what_the_operator_wants_of_one_worker_all_do() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda pool: pool.set_state("z", "disabled"), lambda pool: pool.set_weight("z", 1)])
-def test_a_backend_that_is_not_there_has_no_will(change: object) -> None:
+def test_a_backend_that_is_not_there_has_no_state(change: object) -> None:
     (pool,) = workers(1, "a")
     with pytest.raises(KeyError):
         change(pool)  # type: ignore[operator]

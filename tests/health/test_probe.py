@@ -93,7 +93,7 @@ def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable
         (drips(), False, None, "timed out after 0.3 s"),
     ],
 )
-def test_every_answer_gets_its_verdict(serve: Callable[..., Script], act: Act, ok: bool, status: int | None, detail: str) -> None:
+def test_what_every_answer_means(serve: Callable[..., Script], act: Act, ok: bool, status: int | None, detail: str) -> None:
     server = serve(act)
     timeout_s = 0.3 if "timed out" in detail else 5.0  # a busy machine may take its time, and is not what is asked about here
     result = HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=timeout_s)))

@@ -19,34 +19,34 @@ OTHER = """
 import logging, sys
 from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, ROW_CELLS, code_cell
 from smartedge.workers.membership import open_membership
-place = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
-place.row_for("b").own[0][code_cell(200)] += 7
-place.row_for("b").own[0][IN_FLIGHT] += 2
-place.row_for("").own[0][code_cell(503)] += 1
-place.confirm(3)
-place.beat(1.0)
-print(place.lead(), flush=True)
+membership = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": sys.argv[1]}, logging.getLogger(), GAUGES)
+membership.row_for("b").own[0][code_cell(200)] += 7
+membership.row_for("b").own[0][IN_FLIGHT] += 2
+membership.row_for("").own[0][code_cell(503)] += 1
+membership.confirm(3)
+membership.beat(1.0)
+print(membership.lead(), flush=True)
 sys.stdin.read()
 """
 
 
-def place_in(directory: Path, identity: str = "gunicorn-1") -> Membership:
+def membership_in(directory: Path, identity: str = "gunicorn-1") -> Membership:
     return open_membership(identity, ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": str(directory)}, log, GAUGES)
 
 
 def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
-    place = place_in(tmp_path)
-    assert place.lead()
-    place.row_for("b").own[0][code_cell(404)] += 5
-    place.confirm(4)
+    membership = membership_in(tmp_path)
+    assert membership.lead()
+    membership.row_for("b").own[0][code_cell(404)] += 5
+    membership.confirm(4)
     with subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "False\n"
-        first, second = overview(place, monotonic())
-        assert place.last_beats() == {0: 0.0, 1: 1.0}
-        assert place.leader_slot() == 0
+        first, second = overview(membership, monotonic())
+        assert membership.last_beats() == {0: 0.0, 1: 1.0}
+        assert membership.leader_slot() == 0
         assert (first["slot"], first["pid"], first["leader"], first["generation"]) == (0, os.getpid(), True, 4)
         assert (second["slot"], second["pid"], second["leader"], second["generation"]) == (1, other.pid, False, 3)
         assert (first["requests"], first["in_flight"]) == (5, 0)
@@ -55,37 +55,37 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert all(worker["memory_bytes"] > 1024**2 for worker in (first, second))
         other.kill()
         other.wait()
-        assert [worker["slot"] for worker in overview(place, monotonic())] == [0]
-    assert place.refresh()
-    assert place.row_for("b").everyone[1][code_cell(200)] == 7, "its counts stay"
-    assert place.row_for("b").everyone[1][IN_FLIGHT] == 0, "its leases do not"
-    place.close()
+        assert [worker["slot"] for worker in overview(membership, monotonic())] == [0]
+    assert membership.refresh()
+    assert membership.row_for("b").everyone[1][code_cell(200)] == 7, "its counts stay"
+    assert membership.row_for("b").everyone[1][IN_FLIGHT] == 0, "its leases do not"
+    membership.close()
 
 
 def test_a_slot_is_cleaned_up_again_after_each_worker_that_died_in_it(tmp_path: Path) -> None:
-    place = place_in(tmp_path)
+    membership = membership_in(tmp_path)
     for _ in range(2):
         with subprocess.Popen(
             [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as other:
             assert other.stdout is not None
             other.stdout.readline()
-            place.refresh()
-            rows = place.row_for("b").everyone
+            membership.refresh()
+            rows = membership.row_for("b").everyone
             assert rows[1][IN_FLIGHT] == 2
             other.kill()
             other.wait()
-        place.refresh()
+        membership.refresh()
         assert rows[1][IN_FLIGHT] == 0
     assert rows[1][code_cell(200)] == 14
-    place.close()
+    membership.close()
 
 
 def test_a_worker_alone_is_told_of_too(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    place = place_in(tmp_path / "file", "edge-1")  # no directory can be made there: the board is in memory
-    assert place.state is None
-    (only,) = overview(place, monotonic())
+    membership = membership_in(tmp_path / "file", "edge-1")  # no directory can be made there: the board is in memory
+    assert membership.state is None
+    (only,) = overview(membership, monotonic())
     assert (only["slot"], only["pid"], only["leader"], only["requests"]) == (0, os.getpid(), True, 0)
     assert only["uptime_s"] >= 0
-    place.close()
+    membership.close()
