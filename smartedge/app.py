@@ -103,7 +103,7 @@ class SmartEdge(flask.Flask):
 
         def start(status: str, *rest: Any) -> Any:
             code = int(status[:3])
-            self.edge.request_log.admin(request, environ[REQUEST_ID], code)
+            self.edge.access_log.write_admin(request, environ[REQUEST_ID], code)
             return start_response(f"{code} {problem.reason(code)}", *rest)  # Werkzeug shouts its reasons
 
         return start

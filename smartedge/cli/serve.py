@@ -38,7 +38,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     stop = Event()
     enders = [gevent.signal_handler(number, stop.set) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)]
     gevent.signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else gevent.spawn(_reload, app, manager))
-    gevent.signal_handler(signal.SIGUSR1, app.edge.request_log.reopen)
+    gevent.signal_handler(signal.SIGUSR1, app.edge.access_log.reopen)
     try:
         app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
         servers = _servers(config, app)

@@ -97,7 +97,7 @@ class Edge:
         self._rng = random.Random()
         self.origin = ConfigOrigin(config_path, self._env, overrides)
         self.registry = BackendRegistry(self.edge_row, self._rng, look_up)
-        self.request_log = AccessLog(self._client_of)
+        self.access_log = AccessLog(self._client_of)
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
@@ -203,7 +203,7 @@ class Edge:
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
 
     def _begin(self) -> None:
-        hosting.set_up_process(self.config.log_level, self.request_log.reopen, self._env)
+        hosting.set_up_process(self.config.log_level, self.access_log.reopen, self._env)
         try:
             self.settle()
             assert self._membership is not None
@@ -236,7 +236,7 @@ class Edge:
         self._housekeeping.stop()
         self._telling.stop()
         self.registry.close(list(self.backends()))
-        self.request_log.close()
+        self.access_log.close()
         self.decisions.close()
         if self._membership is not None:
             self._membership.close()
@@ -258,11 +258,11 @@ class Edge:
             console.log_at(setup.config.log_level)
         self.tls.context = setup.files.certificate
         self.server_limits = setup.server_limits
-        self.request_log.write_to(setup.access_log)
+        self.access_log.write_to(setup.access_log)
         self.decisions.apply(setup.config.explain.sample_ratio)
         self.forwarder.hop = setup.hop
         self.forwarder.router = self._make_router(setup) if setup.routes else None
-        self.forwarder.log = self.request_log.exchange if setup.access_log is not None else None
+        self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)
         for name, one in setup.services.items():
             pool, before = self.services[name].pool, self.services[name].pool.backends
@@ -294,7 +294,7 @@ class Edge:
     def on_refused(self, peer: bytes, error: EdgeError, request_id: str) -> None:
         """Count and log a request that the server refused before anybody saw it."""
         self.edge_row.count(error.status, 0.0, 0, 0)
-        self.request_log.refused(request_id, peer, error)
+        self.access_log.write_refused(request_id, peer, error)
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
         self.pool.renew_candidates()
@@ -325,7 +325,7 @@ class Edge:
         for name, watch in self._watches.items():
             outliers = self.setup.services[name].outliers if leading else None
             watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers, capped=capped)
-        self.request_log.mind(self.edge_row)
+        self.access_log.report_trouble(self.edge_row)
         if renewed := self._reloader.use_replaced_files():
             log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
         for watch in self._watches.values():

@@ -62,13 +62,13 @@ class AccessLog:
         if self._output is not None:
             self._output.reopen()
 
-    def mind(self, own: Learned) -> None:
-        """Log what keeps lines from being written, once, and count those that were lost, here or on the console; done often."""
+    def report_trouble(self, edge_row: Learned) -> None:
+        """Log what keeps lines from being written, once, and count lines lost here or on the console; called once a second."""
         if self._output is not None and (trouble := self._output.trouble()):
             log.error("%s", trouble)
         if lost := LOST.total - self._counted:
             self._counted += lost
-            own.add(LOG_LINES_LOST, lost)
+            edge_row.add(LOG_LINES_LOST, lost)
 
     def flush(self, wait_s: float) -> bool:
         """Wait until all is written, for so many seconds at most."""
@@ -80,15 +80,15 @@ class AccessLog:
         if old is not None:
             old.close()
 
-    def refused(self, request_id: str, peer: bytes, error: EdgeError) -> None:
+    def write_refused(self, request_id: str, peer: bytes, error: EdgeError) -> None:
         """Log a request that the server refused before anybody saw it."""
         self._write(request_id=request_id, client=peer.decode("latin-1"), status=error.status, error=error.detail)
 
-    def admin(self, request: Request, request_id: str, status: int) -> None:
+    def write_admin(self, request: Request, request_id: str, status: int) -> None:
         """Log an answer of the admin pages."""
         self._write(request_id=request_id, status=status, **self._request_fields(request))
 
-    def exchange(self, exchange: Exchange) -> None:
+    def write_exchange(self, exchange: Exchange) -> None:
         """Log a request that has been forwarded, or could not be."""
         self._write(
             request_id=exchange.request_id,

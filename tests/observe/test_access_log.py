@@ -36,7 +36,7 @@ def test_access_log_and_explanation_name_the_client_and_not_the_proxy(
         assert asking.get("/", headers=chain, buffered=True).status_code == 200
         assert asking.get("/smartedge/decisions/r-1").get_json()["client"] == client
         assert asking.get("/api/status", headers=chain).status_code == 403
-        assert app.edge.request_log.flush(5)
+        assert app.edge.access_log.flush(5)
         assert [json.loads(line)["client"] for line in log.read_text().splitlines()] == [client, "127.0.0.1", client]
         app.edge.stop()
 
