@@ -1,0 +1,126 @@
+"""An edge as the admin pages ask it, and a client of them; a problem as they answer it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flask
+from flask.testing import FlaskClient
+from werkzeug.routing import BaseConverter, Rule
+from werkzeug.test import TestResponse
+
+from smartedge.admin.blueprint import make_admin
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import OK, latency_cell
+from smartedge.balancer.health import ProbeResult
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.pool import Pool
+from smartedge.balancer.strategies.menu import STRATEGIES
+from smartedge.config.model import Config, parse
+from smartedge.edge.reload import PreconditionFailed
+from smartedge.observe.recent import Recent
+from tests.fakes import local_client
+
+TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
+
+
+class SmallEdge:
+    """The parts that the admin pages ask, real but for the reload, which only changes the configuration."""
+
+    version = "0.1.0"
+
+    def __init__(self, **config: Any) -> None:
+        self.config = parse(json.dumps(TWO | config))
+        backends = [Backend(spec, Learned(spec)) for spec in self.config.specs()]
+        backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
+        self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
+        self.generation = 17
+        self.draining = False
+        self.token: str | None = None
+        self.edge_row = Learned()
+        self.recent = Recent()
+        self.started_at = 1000.0
+        self.clock = 1060.0
+        self.bodies: list[bytes | None] = []
+        self.failure: Exception | None = None
+
+    def now(self) -> float:
+        return self.clock
+
+    def meet_workers(self) -> None:
+        pass
+
+    def workers(self) -> Sequence[Mapping[str, Any]]:
+        return [{"slot": 0, "pid": 4711}]
+
+    def unix_time(self, at: float) -> float:
+        return 1.75e9 - 1000.0 + at
+
+    def request_id(self, environ: Mapping[str, Any]) -> str:
+        return str(environ.get("HTTP_X_REQUEST_ID", "r-1"))
+
+    def reload(self, body: bytes | None, if_match: str | None) -> Result:
+        self.bodies.append(body)
+        if self.failure:
+            raise self.failure
+        if if_match not in (None, f'"{self.config.etag}"'):
+            raise PreconditionFailed(self.config.etag)
+        config: Config = self.config if body is None else parse(body)
+        changed, self.config = config != self.config, config
+        self.generation += changed
+        return Result(document={"generation": self.generation, "changed": changed})
+
+    def drain(self, draining: bool) -> None:
+        self.draining = draining
+
+    def backend(self, id_: str) -> Backend:
+        return next(backend for backend in self.pool.backends if backend.id == id_)
+
+
+@dataclass
+class Result:
+    status: int = 200
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AnyPath(BaseConverter):
+    regex = "(?s:.*?)"
+    part_isolating = False
+
+
+def forwarded(path: str = "") -> flask.Response:
+    return flask.Response("forwarded", 299)
+
+
+def client_of(edge: SmallEdge) -> FlaskClient:
+    """A client on this machine; the app has a catch-all behind the admin pages, as the real one does."""
+    app = flask.Flask("test", static_folder=None)
+    app.url_map.converters["any"] = AnyPath
+    app.url_map.merge_slashes = False
+    app.register_blueprint(make_admin(edge))
+    app.url_map.add(Rule("/<any:path>", endpoint="forward", methods=None))
+    app.view_functions["forward"] = forwarded
+    return local_client(app)
+
+
+def problem(answer: TestResponse, status: int) -> dict[str, Any]:
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    document: dict[str, Any] = answer.get_json(force=True)
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["request_id"] == "r-1"
+    return document
+
+
+def serve(backend: Backend, requests: int, code: int = 200, latency_s: float = 0.01) -> None:
+    for _ in range(requests):
+        backend.learned.add(latency_cell(latency_s))
+        backend.learned.add(OK)
+        backend.learned.count(code, latency_s, bytes_in=10, bytes_out=100)

@@ -1,0 +1,162 @@
+"""The status: what has been counted and learned, in plain data."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from flask.testing import FlaskClient
+
+from smartedge.balancer.cells import FAILED, latency_cell
+from tests.admin.small_edge import SmallEdge, serve
+
+
+def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: FlaskClient) -> None:
+    answer = client.get("/api/status")
+    document = answer.get_json()
+    assert answer.headers["ETag"] == f'"{document["etag"]}"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    backends = document.pop("backends")
+    assert document == {
+        "strategy": "adaptive",
+        "generation": 17,
+        "etag": edge.config.etag,
+        "version": "0.1.0",
+        "draining": False,
+        "drowning": None,
+        "uptime_s": 60.0,
+        "workers": [{"slot": 0, "pid": 4711}],
+        "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
+        "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
+    }
+    assert backends[0] == {
+        "id": "b1",
+        "url": "http://localhost:8081",
+        "addresses": [],
+        "weight": 1,
+        "effective_weight": 1,
+        "state": "enabled",
+        "will": "enabled",
+        "zone": "eu",
+        "labels": {},
+        "health": "unknown",
+        "breaker": "closed",
+        "available": False,
+        "why_not": "unprobed",
+        "ejected_s": None,
+        "in_flight": 0,
+        "max_in_flight": None,
+        "tunnels": 0,
+        "requests": 0,
+        "share_ratio": 0.0,
+        "ok": 0,
+        "failed": 0,
+        "abandoned": 0,
+        "retries": 0,
+        "hedges": 0,
+        "connections": 0,
+        "received_bytes": 0,
+        "sent_bytes": 0,
+        "ewma_s": 0.0,
+        "p50_s": None,
+        "p99_s": None,
+        "last_check": {"asked": "GET /health", "at": 1.75e9, "ok": True, "status": 200, "detail": "status 200", "took_s": 0.002},
+        "recent": {"requests_per_s": 0.0, "failed_per_s": 0.0, "share_ratio": 0.0},
+    }
+    assert (backends[1]["zone"], backends[1]["last_check"]) == (None, None)
+
+
+def test_the_status_shows_how_the_requests_were_shared_out(edge: SmallEdge, client: FlaskClient) -> None:
+    serve(edge.backend("b1"), 30)
+    serve(edge.backend("b2"), 9)
+    serve(edge.backend("b2"), 1, code=404)
+    edge.edge_row.count(503, 0.001, bytes_in=1, bytes_out=2)
+    document = client.get("/api/status").get_json()
+    assert [backend["requests"] for backend in document["backends"]] == [30, 10]
+    assert [backend["share_ratio"] for backend in document["backends"]] == [0.75, 0.25]
+    assert document["totals"] == {
+        "requests": 41, "answered_by_edge": 1, "in_flight": 0, "retries": 0, "received_bytes": 401, "sent_bytes": 4002,
+    }  # fmt: skip
+
+
+def test_the_status_shows_what_leases_did(edge: SmallEdge, client: FlaskClient) -> None:
+    for backend in edge.pool.backends:
+        backend.learned.health.probed(True)
+    edge.pool.renew_candidates()
+    leases = [edge.pool.lease(1050.0) for _ in range(8)]
+    outcomes = ("ok", "failed", "abandoned")
+    for lease, outcome in zip(leases, outcomes * 2, strict=False):
+        lease.answered(1050.1)
+        lease.close(1050.2, outcome)  # type: ignore[arg-type]
+    document = client.get("/api/status").get_json()
+    assert [sum(backend[word] for backend in document["backends"]) for word in (*outcomes, "in_flight")] == [2, 2, 2, 2]
+    assert document["totals"]["in_flight"] == 2
+    assert all(
+        backend["health"] == "healthy" and backend["available"] and backend["ewma_s"] > 0 for backend in document["backends"]
+    )
+
+
+def test_asking_changes_nothing(edge: SmallEdge, client: FlaskClient) -> None:
+    backend = edge.backend("b1")
+    backend.learned.health.probed(True)
+    for _ in range(5):
+        backend.learned.breaker.failed(1000.0, random.Random(1))
+    assert backend.learned.breaker.state == "open"
+    for path in ("/health", "/api/status", "/metrics"):
+        client.get(path)
+    assert client.get("/api/status").get_json()["backends"][0]["breaker"] == "open"
+    edge.clock = 1002.0
+    shown = client.get("/api/status").get_json()["backends"][0]
+    assert shown["why_not"] == "breaker_open"
+    assert 0 < shown["ejected_s"] <= 5
+
+
+def test_quantiles_are_those_of_about_the_last_minute(edge: SmallEdge, client: FlaskClient) -> None:
+    b1, backends = edge.backend("b1"), edge.pool.backends
+
+    def quantiles() -> tuple[float | None, float | None]:
+        status = client.get("/api/status").get_json()["backends"][0]
+        return status["p50_s"], status["p99_s"]
+
+    serve(b1, 100, latency_s=1.0)
+    assert quantiles()[0] == pytest.approx(1.0, rel=0.3)  # since the start, as nothing was written down yet
+    edge.recent.tick(1060.0, backends)
+    assert quantiles() == (None, None)
+    serve(b1, 98, latency_s=0.01)
+    serve(b1, 2, latency_s=0.1)
+    assert quantiles() == (pytest.approx(0.01, rel=0.3), pytest.approx(0.1, rel=0.3))
+    for now in range(1060, 1121, 1):
+        edge.recent.tick(float(now), backends)
+    assert quantiles()[1] == pytest.approx(0.1, rel=0.3)
+    for now in range(1121, 1131, 1):
+        edge.recent.tick(float(now), backends)
+    assert quantiles() == (None, None)
+
+
+def test_rates_and_shares_are_those_of_the_last_minute_and_not_since_the_start(edge: SmallEdge, client: FlaskClient) -> None:
+    """A backend that had come back an hour ago, and took half of the requests, was shown with 3% of them."""
+    serve(edge.backend("b1"), 100_000)
+    edge.recent.tick(1060.0, edge.pool.backends)
+    serve(edge.backend("b1"), 90)
+    serve(edge.backend("b2"), 30)
+    edge.backend("b2").learned.add(FAILED)
+    edge.clock = 1090.0
+    document = client.get("/api/status").get_json()
+    assert document["recent"] == {"window_s": 30.0, "requests_per_s": 4.0, "failed_per_s": 0.033}
+    assert [backend["recent"] for backend in document["backends"]] == [
+        {"requests_per_s": 3.0, "failed_per_s": 0.0, "share_ratio": 0.75},
+        {"requests_per_s": 1.0, "failed_per_s": 0.033, "share_ratio": 0.25},
+    ]
+
+
+def test_a_backend_that_came_since_the_last_tick_is_counted_from_its_start(edge: SmallEdge, client: FlaskClient) -> None:
+    edge.recent.tick(1060.0, [edge.backend("b2")])
+    serve(edge.backend("b1"), 10)
+    assert client.get("/api/status").get_json()["backends"][0]["p50_s"] is not None
+
+
+def test_a_backend_that_left_and_came_back_is_counted_from_its_return(edge: SmallEdge, client: FlaskClient) -> None:
+    serve(edge.backend("b1"), 10)
+    edge.recent.tick(1060.0, edge.pool.backends)
+    edge.backend("b1").learned.cells[latency_cell(0.01)] = 4
+    assert client.get("/api/status").get_json()["backends"][0]["p50_s"] == pytest.approx(0.01, rel=0.3)
