@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, request, start_edge
+from tests.live.edges import OWN, LiveEdge, request, start_edge
 from tests.live.peers import Script, answers, closes_without_answer, echo
 from tests.live.processes import ROOT, wait_until
 
@@ -35,41 +35,41 @@ def decision(edge: LiveEdge, request_id: str) -> dict[str, Any]:
     return wait_until(found, 5, f"a record of {request_id}")
 
 
-def test_who_asks_is_told_in_the_answer_and_can_look_it_up(edge: LiveEdge) -> None:
+def test_who_asks_is_told_in_the_answer_and_can_look_it_up(own: LiveEdge) -> None:
     with Script(echo()) as one, Script(health=answers(500)) as down:
-        edge.configure({"url": one, "id": "one"}, {"url": down, "id": "down"}, strategy="ewma")
-        answer = asked(edge, b"told-1")
+        own.configure({"url": one, "id": "one"}, {"url": down, "id": "down"}, strategy="ewma")
+        answer = asked(own, b"told-1")
         told = answer.get(b"x-smartedge-decision")
         assert told.startswith(b"told-1; one was picked: least cost ")
         assert told.endswith(b", the only candidate; down left out: unhealthy")
         assert b"explain" not in answer.body.lower()  # the backend does not hear of it
 
-        found = decision(edge, "told-1")
+        found = decision(own, "told-1")
         assert (found["why"], found["status"], found["outcome"], found["path"]) == (["asked"], 200, "ok", "/shop")
         assert found["summary"].encode() in told
         (candidate,) = found["tries"][0]["candidates"]
         assert (candidate["id"], candidate["weight"], candidate["picked"]) == ("one", 1, True)
 
 
-def test_a_stranger_is_not_told(edge: LiveEdge) -> None:
+def test_a_stranger_is_not_told(own: LiveEdge) -> None:
     with Script(echo()) as one:
-        edge.configure(one, explain={"sample_ratio": 0})
-        answer = asked(edge, b"stranger-1", b"X-SmartEdge-Explain: 1\r\nX-Forwarded-For: 192.0.2.1\r\n")
+        own.configure(one, explain={"sample_ratio": 0})
+        answer = asked(own, b"stranger-1", b"X-SmartEdge-Explain: 1\r\nX-Forwarded-For: 192.0.2.1\r\n")
         assert (answer.status, answer.get(b"x-smartedge-decision")) == (200, None)
         assert b"explain" not in answer.body.lower()
-        edge.settled()
-        assert edge.admin("/smartedge/decisions/stranger-1").status == 404
+        own.settled()
+        assert own.admin("/smartedge/decisions/stranger-1").status == 404
 
 
-def test_a_try_that_failed_is_kept_with_the_ones_after_it(edge: LiveEdge) -> None:
+def test_a_try_that_failed_is_kept_with_the_ones_after_it(own: LiveEdge) -> None:
     with Script(closes_without_answer()) as bad, Script(answers()) as good:
-        edge.configure({"url": bad, "id": "bad"}, {"url": good, "id": "good"}, explain={"sample_ratio": 0})
+        own.configure({"url": bad, "id": "bad"}, {"url": good, "id": "good"}, explain={"sample_ratio": 0})
         for number in range(2):
-            edge.ask(headers=b"X-Request-Id: kept-%d\r\n" % number)
-        edge.settled()
-        kept = edge.admin("/smartedge/decisions?backend=bad").json()["decisions"]
+            own.ask(headers=b"X-Request-Id: kept-%d\r\n" % number)
+        own.settled()
+        kept = own.admin("/smartedge/decisions?backend=bad").json()["decisions"]
         assert len([one for one in kept if one["request_id"].startswith("kept-")]) == 1
-        found = decision(edge, kept[0]["request_id"])
+        found = decision(own, kept[0]["request_id"])
         first, second = found["tries"]
         assert (first["backend"], first["recorded"], first["outcome"], first["blame"]) == ("bad", False, "failed", "backend")
         assert "closed" in first["error"]
@@ -108,7 +108,7 @@ def test_a_hedge_is_kept(own: LiveEdge) -> None:
         assert (second["backend"], second["kind"], second["outcome"]) == ("good", "hedge", "ok")
 
 
-@pytest.mark.parametrize("server", [OWN, WORKER, GEVENT])
+@pytest.mark.parametrize("server", [OWN])
 def test_any_worker_answers_for_all_of_them(tmp_path: Path, server: str) -> None:
     arguments = ("--workers", "3") if server == OWN else ("-w", "3")
     with (

@@ -43,7 +43,7 @@ def smartedge(edge: LiveEdge, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
 
 
-def test_a_drained_backend_ends_what_it_has_and_gets_nothing_more(edge: LiveEdge, pair: tuple[Script, Script]) -> None:
+def test_a_drained_backend_ends_what_it_has_and_gets_nothing_more(own: LiveEdge, pair: tuple[Script, Script]) -> None:
     halfway: list[bool] = []
 
     def slow(call: Call) -> None:
@@ -53,44 +53,44 @@ def test_a_drained_backend_ends_what_it_has_and_gets_nothing_more(edge: LiveEdge
             call.send(b"last.")
 
     with Script(slow) as backend:
-        edge.configure({"url": backend, "id": "slow"}, {"url": pair[0], "id": "quick"})
-        act(edge, "quick/drain")
-        with edge.client() as client:
+        own.configure({"url": backend, "id": "slow"}, {"url": pair[0], "id": "quick"})
+        act(own, "quick/drain")
+        with own.client() as client:
             client.send(request())
             first_piece(client, b"first")
-            act(edge, "quick/enable")
-            told = act(edge, "slow/drain")
+            act(own, "quick/enable")
+            told = act(own, "slow/drain")
             assert (told["after"]["state"], told["in_flight"], told["warning"]) == ("draining", 1, None)
-            assert who(edge) == {b"one": 20}
-            slow_one, _ = edge.backends()
+            assert who(own) == {b"one": 20}
+            slow_one, _ = own.backends()
             assert (slow_one["state"], slow_one["why_not"], slow_one["in_flight"]) == ("draining", "draining", 1)
-            assert 'smartedge_backend_state{backend="slow",state="draining"} 1.0' in edge.admin("/metrics").text
+            assert 'smartedge_backend_state{backend="slow",state="draining"} 1.0' in own.admin("/metrics").text
             halfway.append(True)
             assert client.answer().body == b"firstlast."
-        wait_until(lambda: edge.admin("/smartedge/backends/slow").json()["in_flight"] == 0, 5, "the last request to end")
+        wait_until(lambda: own.admin("/smartedge/backends/slow").json()["in_flight"] == 0, 5, "the last request to end")
 
 
-def test_a_disabled_backend_gets_nothing_even_when_nobody_else_is_left(edge: LiveEdge, pair: tuple[Script, Script]) -> None:
-    edge.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"})
-    act(edge, "one/disable")
+def test_a_disabled_backend_gets_nothing_even_when_nobody_else_is_left(own: LiveEdge, pair: tuple[Script, Script]) -> None:
+    own.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"})
+    act(own, "one/disable")
     pair[1].refuse()
-    wait_until(lambda: edge.backends()[1]["health"] == "unhealthy", 10, "the other one to be down")
-    answer = edge.ask()
+    wait_until(lambda: own.backends()[1]["health"] == "unhealthy", 10, "the other one to be down")
+    answer = own.ask()
     assert (answer.status, answer.get(b"content-type")) == (503, b"application/problem+json")
     assert pair[0].requests == []
-    assert act(edge, "one/enable")["warning"] is None
-    assert who(edge, 5) == {b"one": 5}
+    assert act(own, "one/enable")["warning"] is None
+    assert who(own, 5) == {b"one": 5}
 
 
-def test_a_weight_is_in_force_with_the_next_request(edge: LiveEdge, pair: tuple[Script, Script]) -> None:
-    edge.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"}, strategy="round_robin")
-    act(edge, "one/weight", {"weight": 3})
-    assert who(edge, 40) == {b"one": 30, b"two": 10}
-    act(edge, "one/weight", {"weight": None})
-    assert who(edge, 40) == {b"one": 20, b"two": 20}
+def test_a_weight_is_in_force_with_the_next_request(own: LiveEdge, pair: tuple[Script, Script]) -> None:
+    own.configure({"url": pair[0], "id": "one"}, {"url": pair[1], "id": "two"}, strategy="round_robin")
+    act(own, "one/weight", {"weight": 3})
+    assert who(own, 40) == {b"one": 30, b"two": 10}
+    act(own, "one/weight", {"weight": None})
+    assert who(own, 40) == {b"one": 20, b"two": 20}
 
 
-@pytest.mark.parametrize("server", [OWN, WORKER, GEVENT])
+@pytest.mark.parametrize("server", [OWN, GEVENT])
 def test_one_word_is_enough_for_all_workers(tmp_path: Path, server: str, pair: tuple[Script, Script]) -> None:
     backends = [{"url": one.url, "id": name} for one, name in zip(pair, ("one", "two"), strict=True)]
     arguments = ("--workers", "3") if server == OWN else ("-w", "3")

@@ -221,9 +221,9 @@ def test_a_deadline_below_the_first_byte_time_is_the_time_for_one_try(own: LiveE
 @pytest.mark.parametrize("said", ["60", "-1", "1e9", "soon", "99999999999999999999"])
 def test_what_one_answer_asks_for_is_no_law_for_other_requests(own: LiveEdge, said: str) -> None:
     with Script(answers(503, [("Retry-After", said)], b"later")) as odd, Script(answers(body=b"good")) as good:
-        own.configure(odd, good, breaker={"failures": 1000, "min_requests": 1000})
+        own.configure(odd, good, strategy="round_robin", breaker={"failures": 1000, "min_requests": 1000})
         assert {own.ask().body for _ in range(10)} == {b"good"}
-        assert len(odd.requests) >= 2, "it is asked again, whatever it said"
+        assert len(odd.requests) >= 4
 
 
 def test_a_body_that_was_promised_and_never_came_cuts_that_client_and_nobody_else(own: LiveEdge) -> None:

@@ -57,7 +57,7 @@ def process(arguments: list[str], directory: Path, **options: object) -> Iterato
             started.kill()
 
 
-@pytest.mark.parametrize("server", [OWN, WORKER, GEVENT])
+@pytest.mark.parametrize("server", [OWN, GEVENT])
 def test_standard_output_that_nobody_reads_holds_up_no_request(tmp_path: Path, server: str) -> None:
     """Regression: after 64 KiB everything stood still, /health too."""
     with Script(answers()) as backend:
@@ -78,7 +78,7 @@ def test_standard_output_that_nobody_reads_holds_up_no_request(tmp_path: Path, s
         os.close(writes)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["2"])
 def test_signals_from_the_first_moment_on_end_nothing_and_a_service_manager_hears_of_all(tmp_path: Path, workers: str) -> None:
     """Regression: SIGHUP soon after the start, SIGUSR1 and SIGUSR2 ended it; SIGTTIN and SIGTTOU froze it."""
     with Script(answers()) as backend, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -114,7 +114,7 @@ def caught(pid: int, number: int) -> bool:
     return bool(int(status.split("SigCgt:")[1].split()[0], 16) & 1 << number - 1)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["2"])
 def test_no_connection_is_refused_over_a_restart_when_the_socket_is_passed(tmp_path: Path, workers: str) -> None:
     """Regression: a plain restart refused 75 of 300 new connections."""
     starter = (

@@ -82,13 +82,14 @@ def test_a_request_in_flight_ends_on_the_backend_that_it_has(own: LiveEdge) -> N
 
 
 def test_an_unchanged_backend_keeps_its_health_its_counts_and_its_connections(own: LiveEdge) -> None:
+    settled = {"health": {"interval_s": 60}, "strategy": "round_robin"}
     with Script(answers()) as stays, Script(answers()) as goes, Script(answers()) as comes:
-        own.configure({"id": "stays", "url": stays}, {"id": "goes", "url": goes}, health={"interval_s": 60})
+        own.configure({"id": "stays", "url": stays}, {"id": "goes", "url": goes}, **settled)
         for _ in range(10):
             own.ask()
         before = own.backends()[0]
         assert before["requests"] == 5
-        own.configure({"id": "stays", "url": stays}, {"id": "comes", "url": comes}, health={"interval_s": 60}, wait=False)
+        own.configure({"id": "stays", "url": stays}, {"id": "comes", "url": comes}, **settled, wait=False)
         after = own.backends()[0]
         assert {key: after[key] for key in ("health", "requests", "connections", "last_check")}.keys() <= before.keys()
         assert (after["health"], after["requests"], after["connections"]) == ("healthy", 5, 1)

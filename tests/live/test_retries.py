@@ -100,7 +100,7 @@ def test_a_post_that_may_have_been_acted_on_is_not_repeated(own: LiveEdge, act: 
 @pytest.mark.parametrize(("act", "status"), BREAKS, ids=NAMES)
 def test_a_get_is_tried_again_on_another_backend(own: LiveEdge, act: Act, status: int) -> None:
     with Script(act) as bad, Script(answers(body=b"good")) as good:
-        own.configure(bad, good, timeouts={"first_byte_s": 0.3})
+        own.configure(bad, good, strategy="round_robin", timeouts={"first_byte_s": 0.3})
         assert [own.ask().body for _ in range(2)] == [b"good", b"good"]
         assert len(bad.requests) == 1
         assert sum(backend["retries"] for backend in own.backends()) == 1
@@ -122,7 +122,7 @@ def test_a_small_body_is_sent_again_whole_and_a_large_one_only_once(own: LiveEdg
 @pytest.mark.parametrize("status", [503])
 def test_a_failure_answered_to_a_get_is_tried_elsewhere(own: LiveEdge, status: int) -> None:
     with Script(answers(status, body=b"sorry")) as bad, Script(answers(body=b"good")) as good:
-        own.configure(bad, good)
+        own.configure(bad, good, strategy="round_robin")
         assert [own.ask().status for _ in range(4)] == [200] * 4
         assert len(bad.requests) == 2
 

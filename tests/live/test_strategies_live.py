@@ -140,7 +140,7 @@ def test_a_key_whose_backend_fails_is_answered_by_another_before_and_after_that_
         assert [who(own, b"X-Key: k\r\n") for _ in range(4)] == [retried] * 4
 
 
-@pytest.mark.parametrize("server", [GEVENT, WORKER])
+@pytest.mark.parametrize("server", [WORKER])
 def test_workers_agree_on_keys_and_cookies(tmp_path: Path, server: str) -> None:
     """Both workers are asked, as the connections fall; what one of them has given, the other takes."""
     settings = {"strategy": "consistent_hash", "hash": {"by": "header:X-Key"}, "sticky": {"cookie": "SRV"}}
@@ -343,7 +343,7 @@ def test_one_that_is_slow_is_left_alone_after_its_third_pick(tmp_path: Path) -> 
         edge.process.wait_for("strategy failed: own_slow:Own: pick took .* it is left alone for 30 s")
 
 
-@pytest.mark.parametrize("server", [OWN, GEVENT, WORKER])
+@pytest.mark.parametrize("server", [OWN, GEVENT])
 def test_one_that_cannot_be_imported_refuses_the_start_with_one_clear_line(tmp_path: Path, server: str) -> None:
     (tmp_path / "own_needy.py").write_text("import not_installed_at_all\n")
     (tmp_path / "backends.json").write_text('{"backends": ["http://localhost:1"], "strategy": "own_needy:Own"}')

@@ -344,7 +344,7 @@ def test_it_is_counted_while_it_is_open_and_once(edge: LiveEdge) -> None:
         assert (row["requests"], row["ok"], row["failed"], row["abandoned"]) == (2, 2, 0, 0)
 
 
-@pytest.mark.parametrize("server", [OWN, WORKER, GEVENT])
+@pytest.mark.parametrize("server", [OWN, GEVENT])
 def test_a_stop_gives_tunnels_their_time_and_then_ends_them(server: str, tmp_path: Path) -> None:
     """gunicorn's own loop knows nothing of tunnels: there the whole worker ends after its `graceful_timeout`."""
     arguments = () if server == OWN else ("--graceful-timeout", "2" if server == GEVENT else "6")
