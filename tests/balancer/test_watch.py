@@ -9,12 +9,12 @@ import pytest
 
 from smartedge.balancer.cells import FAILED, OBSERVED, OK, SILENT_SINCE
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget
 from smartedge.balancer.strategies.menu import RoundRobin
 from smartedge.balancer.watch import Found, PoolWatch, leases_to_move
 from tests.house import backends
+from tests.policies import outlier_policy
 
 NOW = 1000.0
 
@@ -40,7 +40,7 @@ def work(pool: Pool, failed: int) -> None:
 )
 def test_an_outlier_is_ejected_or_counted(observe: bool, change: str | None, state: str, observed: int) -> None:
     pool, watch, _ = watched()
-    policy = OutlierPolicy(failure_ratio=0.3, observe=observe)
+    policy = outlier_policy(failure_ratio=0.3, observe=observe)
     watch.look(NOW, 0.95, policy)
     work(pool, failed=80)
     found = watch.look(NOW + policy.interval_s, 0.95, policy)
@@ -52,7 +52,7 @@ def test_an_outlier_is_ejected_or_counted(observe: bool, change: str | None, sta
 def test_a_worker_that_does_not_lead_compares_nothing_and_works_out_what_is_late_all_the_same() -> None:
     pool, watch, _ = watched()
     pool.evidence.hedging = True
-    policy = OutlierPolicy(failure_ratio=0.3)
+    policy = outlier_policy(failure_ratio=0.3)
     watch.look(NOW, 0.95, policy)
     work(pool, failed=80)
     for _ in range(40):
@@ -71,7 +71,7 @@ def test_a_pool_that_drowns_is_told_once() -> None:
         for one in pool.backends:
             for _ in range(50):
                 one.learned.pace.add(latency_s)
-        return watch.look(NOW + second, 0.95, OutlierPolicy()).drowning
+        return watch.look(NOW + second, 0.95, outlier_policy()).drowning
 
     assert [answers(second, 0.01) for second in range(30)] == [None] * 30
     assert [answers(second, 5.0) for second in range(30, 60)].count("began") == 1
