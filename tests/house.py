@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Any
@@ -214,10 +215,18 @@ def served(exchange: Exchange) -> tuple[int, bytes]:
 
 
 class Served:
-    """An edge behind our own server, whose backends are taken for healthy; `logged` holds the exchanges that have ended."""
+    """An edge behind our own server, whose backends are taken for healthy; `logged` holds the exchanges that have ended.
 
-    def __init__(self, *urls: str, ssl_context: Any = None, token: str | None = None, **settings: Any) -> None:
-        self.edge = Edge(parse(json.dumps({"backends": list(urls), **settings})), token=token)
+    path: of the file that its configuration is written to, None for an edge without one.
+    """
+
+    def __init__(
+        self, *urls: str, ssl_context: Any = None, token: str | None = None, path: Path | None = None, **settings: Any
+    ) -> None:
+        text = json.dumps({"backends": list(urls), **settings}, indent=1)
+        if path is not None:
+            path.write_text(text)
+        self.edge = Edge(parse(text), config_path=None if path is None else str(path), token=token)
         self.edge.began = True
         for one in self.edge.pool.backends:
             one.learned.health.probed(True)

@@ -18,7 +18,7 @@ from smartedge.admin.status import Document, status_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.balancer.spec import State
-from smartedge.config.model import ConfigError
+from smartedge.config.model import Config, ConfigError
 from smartedge.edge.edge import Edge
 
 log = logging.getLogger(__name__)
@@ -180,8 +180,8 @@ _WORDS: Final[Mapping[State, str]] = {
 }
 
 
-def _write(edge: Edge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
-    """Have the file say it too, by a reload like any other."""
+def text_in_use(edge: Edge) -> tuple[bytes, Config]:
+    """Return what the configuration's file says, and means; raises NotPersisted unless it is what is in use."""
     try:
         text = edge.origin.read_text()
     except OSError as error:
@@ -191,6 +191,12 @@ def _write(edge: Edge, backend_id: str, changes: Mapping[str, Any], if_match: st
     config = edge.origin.parse_text(text)
     if config.etag != edge.config.etag:
         raise NotPersisted("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
+    return text, config
+
+
+def _write(edge: Edge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
+    """Have the file say it too, by a reload like any other."""
+    text, config = text_in_use(edge)
     wanted = config.model_dump(mode="json")
     index = next((place for place, backend in enumerate(config.backends) if backend.id == backend_id), None)
     if index is None:

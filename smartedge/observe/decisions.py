@@ -134,7 +134,7 @@ class Decisions:
             "why": trace.why,
             "client": self._client_of(request).decode("latin-1"),
             "method": request.method.decode("latin-1")[:MOST_PATH],
-            "path": request.target.partition(b"?")[0].decode("latin-1")[:MOST_PATH],
+            "path": (exchange.asked_target or request.target).partition(b"?")[0].decode("latin-1")[:MOST_PATH],
             "status": exchange.status,
             "outcome": outcome,
             "blame": None if error is None else error.blame,
@@ -146,6 +146,8 @@ class Decisions:
             "tries_left_out": trace.more,
             "tries": [one.to_json(exchange.started) for one in trace.tries],
         }
+        if exchange.route is not None:
+            document |= {"route": exchange.route.id, "service": exchange.routed_to}
         self._ring.write(fitted(document))
 
     def _gap(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -51,3 +52,42 @@ def test_without_routes_all_go_to_the_one_service() -> None:
             "does": "goes to default: there are no routes",
             "routes": [],
         }
+
+
+def post(edge: Served, path: str, body: str) -> tuple[int, dict[str, Any]]:
+    client = edge.client()
+    head = f"POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    client.sendall(f"{head}\r\n\r\n{body}".encode())
+    data = b""
+    while piece := client.recv(65536):
+        data += piece
+    client.close()
+    head, _, answer = data.partition(b"\r\n\r\n")
+    return int(head[9:12]), json.loads(answer)
+
+
+def test_weights_are_changed_in_force_and_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "backends.json"
+    with running("http://127.0.0.1:1", path=file, routes=[*ROUTES, {"id": "all", "to": "default"}]) as edge:
+        status, found = post(edge, "/smartedge/routes/all/weights", '{"default": 7}')
+        assert (status, found["route"], found["to"], found["generation"]) == (200, "all", {"default": 7}, 2)
+        router = edge.edge.forwarder.router
+        assert router is not None
+        assert router.table.routes[2].to is not None
+        assert router.table.routes[2].to.weights == (("default", 7),)
+        assert json.loads(file.read_text())["routes"][2] == {"id": "all", "to": {"default": 7}}
+        for path, body, status in (
+            ("all", '{"default": 0}', 422),
+            ("all", '{"nobody": 1}', 422),
+            ("all", "", 422),
+            ("all", "{", 400),
+            ("none", '{"default": 1}', 404),
+            ("old", '{"default": 1}', 400),
+        ):
+            assert post(edge, f"/smartedge/routes/{path}/weights", body)[0] == status
+        assert json.loads(file.read_text())["routes"][2] == {"id": "all", "to": {"default": 7}}
+
+
+def test_without_a_file_nothing_is_changed() -> None:
+    with running("http://127.0.0.1:1", routes=[{"id": "all", "to": "default"}]) as edge:
+        assert post(edge, "/smartedge/routes/all/weights", '{"default": 7}')[0] == 409

@@ -44,6 +44,7 @@ def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> 
 
 def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:
     usual = {"own_answer": None, "attempts": 1, "latency_s": 0.1, "duration_s": 0.2, "started": 999.5, "request": request()}
+    usual |= {"route": None, "asked_target": None}
     return SimpleNamespace(**{**usual, "request_id": request_id, "trace": trace, "status": status, "error": error, **more})
 
 
@@ -328,3 +329,15 @@ def test_a_path_may_be_long_and_of_any_bytes(clock: Clock) -> None:
     found = decisions.find("r-1")
     assert found is not None
     assert len(found["path"]) == 256
+
+
+def test_the_route_and_the_service_are_named_and_the_path_is_the_one_that_was_asked_for(clock: Clock) -> None:
+    decisions = make(clock)
+    route = SimpleNamespace(id="api")
+    decisions.record(exchange(Trace("asked"), "r-1", route=route, routed_to="web", asked_target=b"/api/x?y"))
+    decisions.record(exchange(Trace("asked"), "r-2"))
+    first, second = decisions.find("r-1"), decisions.find("r-2")
+    assert first is not None
+    assert second is not None
+    assert (first["route"], first["service"], first["path"]) == ("api", "web", "/api/x")
+    assert "route" not in second
