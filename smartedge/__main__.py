@@ -11,7 +11,7 @@ def main() -> int:
     """Patch the standard library for gevent before anything else is imported, then run the command line."""
     try:
         if sys.argv[1:2] == ["run"]:
-            signals.mind_early()
+            signals.handle_early_signals()
 
         from gevent import monkey
 

@@ -11,7 +11,7 @@ import click
 from smartedge.cli.errors import Stop
 from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.edge.cautions import cautions
-from smartedge.process.preflight import look
+from smartedge.process.preflight import check_usable
 
 
 @click.command()
@@ -25,7 +25,7 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
     path = config_path(file or config, os.environ)
     try:
         loaded, token = load(path, os.environ), admin_token(os.environ)
-        look(loaded, os.environ, {}, path)
+        check_usable(loaded, os.environ, {}, path)
     except ConfigError as error:
         if as_json:
             click.echo(_document(path, None, error.problems, ()))

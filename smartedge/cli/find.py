@@ -15,7 +15,7 @@ from smartedge.cli.errors import Stop
 from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.sources import Overlay
 from smartedge.config.values import escaped, listen_name, printable
-from smartedge.process.whereabouts import Whereabouts, running, url_of
+from smartedge.process.whereabouts import Whereabouts, running_edges, url_of
 
 DEFAULT_BIND = "127.0.0.1:8080"
 UNIX = "unix:"
@@ -46,7 +46,7 @@ def find_target(url: str | None, cacert: str | None, config: str | None, env: Ma
     if named := url or env.get("SMARTEDGE_URL", "").strip():
         return Target(named, cacert)
     file = os.path.realpath(config_path(config, env))
-    edges = running(env)
+    edges = running_edges(env)
     same = [edge for edge in edges if edge.config == file and _is_trusted(edge, file)]
     if not same:
         where = _target_of_configuration(config, file, env)

@@ -18,7 +18,7 @@ from smartedge.cli.simulate import simulate
 from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
 from smartedge.config.values import escaped
 from smartedge.process.listening import CannotListen
-from smartedge.process.preflight import look
+from smartedge.process.preflight import check_usable
 from smartedge.workers.board import BoardError
 from smartedge.workers.row_book import RowsError
 from smartedge.workers.state_dir import StateError
@@ -61,7 +61,7 @@ def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> in
         raise Stop(str(error)) from error
 
     try:
-        look(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
+        check_usable(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
         return _serve(loaded, path, overrides, token)
     except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
         raise Stop(str(error)) from error

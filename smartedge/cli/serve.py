@@ -19,7 +19,7 @@ from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
 from smartedge.process import signals
-from smartedge.process.listening import listeners
+from smartedge.process.listening import open_listeners
 from smartedge.process.systemd import Notifier
 from smartedge.server.server import EdgeServer
 
@@ -69,7 +69,7 @@ def _servers(config: Config, app: SmartEdge) -> list[EdgeServer]:
     """Listen where we are to, or on the sockets that we were given; the first one is for clients."""
     admin = {"environ": {ADMIN: True}}
     servers = []
-    for sock, is_admin in listeners(config):
+    for sock, is_admin in open_listeners(config):
         options = admin if is_admin else {"ssl_context": app.edge.tls}
         server = EdgeServer(socket.socket(fileno=sock), app, **options)
         server.start()

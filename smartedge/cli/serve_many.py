@@ -29,7 +29,7 @@ from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
 from smartedge.process import signals
-from smartedge.process.listening import BACKLOG, listeners
+from smartedge.process.listening import BACKLOG, open_listeners
 from smartedge.process.systemd import Notifier
 from smartedge.server.server import EdgeServer
 from smartedge.worker import EdgeWorker
@@ -75,7 +75,7 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
     roles = os.environ["SMARTEDGE_ROLES"].split(",") if inherited else []
     binds = []
     if not inherited:
-        for descriptor, is_admin in listeners(config, ends_here=False):
+        for descriptor, is_admin in open_listeners(config, ends_here=False):
             binds.append(f"fd://{descriptor}")
             roles.append("admin" if is_admin else "clients")
     try:

@@ -45,7 +45,7 @@ from smartedge.observe.decisions import Decisions
 from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
-from smartedge.process.whereabouts import where_it_is, write_down
+from smartedge.process.whereabouts import whereabouts_of, write_whereabouts
 from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.mirror import Mirror
@@ -224,7 +224,7 @@ class Edge:
         """Write down where the admin pages are, so that commands find them. listeners: as above."""
         self.listeners = listeners
         if self._membership is not None:
-            write_down(self._membership.state, where_it_is(self.config, self.origin.path, listeners))
+            write_whereabouts(self._membership.state, whereabouts_of(self.config, self.origin.path, listeners))
 
     def on_stopping(self) -> None:
         """Give open tunnels `shutdown_grace_s`; requests are waited for by the server, which knows nothing of tunnels."""
@@ -320,7 +320,7 @@ class Edge:
         now = monotonic()
         self.recent.tick(now, list(self.backends()))
         if self.admin_door is not None:
-            self.admin_door.look()
+            self.admin_door.follow_leader()
         leading, capped = self.follower.leading, self.config.limits.in_flight_per_backend is not None
         for name, watch in self._watches.items():
             outliers = self.setup.services[name].outliers if leading else None

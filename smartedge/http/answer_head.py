@@ -18,7 +18,9 @@ Head = tuple[int, bytes, int, AnswerFields]
 """What an answer's head says: status, its line from the code on, version (10 or 11), fields."""
 
 known_heads: dict[bytes, Head] = {}
-"""The heads of the last answers, whoever gave them: within a second the very same one often comes again."""
+"""The heads of the last answers, whoever gave them: within a second the very same one often comes again.
+
+Knowing it saves 10 µs of a small request (docs/performance.md)."""
 
 KNOWN_HEADS = 64
 KNOWN_HEAD_BYTES = 2048

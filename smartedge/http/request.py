@@ -39,7 +39,7 @@ class Body(Protocol):
 
 
 class Request:
-    """A request line and its fields, as bytes; made by the server (`server.py`) or from a foreign server's environ.
+    """A request line and its fields, as bytes; made by server/reader.py, or by server/wsgi.py of a foreign server's environ.
 
     method, target: as they came, the target in origin-form or `*`. version: 10 or 11. peer: the client's address as text.
     secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
@@ -82,7 +82,7 @@ class Request:
         self.on_gone: Callable[[], None] | None = None
 
 
-def checked(fields: RequestFields, http11: bool) -> RequestFields:
+def check_fields(fields: RequestFields, http11: bool) -> RequestFields:
     """Refuse a request without one host to route by (RFC 9112 section 3.2), or with a body whose end is a matter of opinion."""
     if fields.hosts != 1 and (http11 or fields.hosts):
         raise ClientError("A request has exactly one Host field (RFC 9112 section 3.2).")

@@ -107,18 +107,18 @@ class Socket:
     def connect(self, address: Address, timeout_s: float) -> None:
         """Connect, and let small writes go out at once; raises OSError, TimeoutError among them."""
         deadline = monotonic() + timeout_s
-        while not self.begin(address):
+        while not self.begin_connect(address):
             late = TimeoutError(f"no connection within {timeout_s:g} s")
             if address.family != stdlib_socket.AF_UNIX:
                 with gevent.Timeout(timeout_s, late):
                     get_hub().wait(self._write_event)
-                self.end()
+                self.finish_connect()
                 return
             if monotonic() >= deadline:  # its queue is full, and nobody says when it no longer is
                 raise late
             gevent.sleep(FULL_S)
 
-    def begin(self, address: Address) -> bool:
+    def begin_connect(self, address: Address) -> bool:
         """Begin to connect; whether that was all (within one machine it is). Raises OSError."""
         self.address = address
         code = self._sock.connect_ex(address.sockaddr)
@@ -129,7 +129,7 @@ class Socket:
         self._no_delay()
         return True
 
-    def end(self) -> None:
+    def finish_connect(self) -> None:
         """Connect to the end what has begun, once the socket is writable. Raises OSError."""
         if code := self._sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR):
             raise OSError(code, os.strerror(code))
@@ -175,10 +175,10 @@ def connect(addresses: Sequence[Address], timeout_s: float) -> Socket:
             sock.close()
             raise
         return sock
-    return _Race().run(_interleaved(addresses), monotonic() + timeout_s, timeout_s)
+    return _AddressRace().run(_interleaved(addresses), monotonic() + timeout_s, timeout_s)
 
 
-class _Race:
+class _AddressRace:
     """Several addresses that are connected to at once, with delays; whoever is first wins, and the others are closed."""
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ class _Race:
         sock = Socket(address.family)
         self._pending.append(sock)
         try:
-            if sock.begin(address):
+            if sock.begin_connect(address):
                 return sock
             sock._write_event.start(self._news.set)
         except OSError as error:
@@ -232,7 +232,7 @@ class _Race:
                 sock._no_delay()
                 return sock
             try:
-                sock.end()
+                sock.finish_connect()
             except OSError as error:
                 self._failed(sock, error)
         return None

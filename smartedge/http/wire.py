@@ -50,6 +50,8 @@ class WireClosed(ConnectionError):
 class Sweep:
     """One timer per event loop that ends every wait whose deadline has passed, and sees to wires that nobody watches.
 
+    Made by the first `Wire` of its loop; calls `expire` and `attend` of every one.
+
     polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
     """
 
@@ -88,6 +90,8 @@ class Sweep:
 
 class Wire:
     """A plain TCP connection, used by at most one reader and one writer greenlet at a time.
+
+    Owned by whoever opened or accepted it: `EdgeHandler`, the adapter of a backend (proxy/transport.py), a probe, a tunnel.
 
     sock: a connected socket, ours (http/sockets.py) or gevent's; the wire owns it from here on.
     urgent: what happens here is told before what happens elsewhere in the same round of the event loop. The connections to

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class AdminDoor:
-    """Opens and closes the admin listener as this worker leads or does not; made by the app, looked after once a second.
+    """Opens and closes the admin listener as this worker leads or does not; made by `create_app`, called by `Edge` once a second.
 
     app: the Flask app (`smartedge.app`), which stands above this folder.
     """
@@ -31,8 +31,8 @@ class AdminDoor:
         self._server: EdgeServer | None = None
         self._said = False
 
-    def look(self) -> None:
-        """Open it if it is ours to open, close it if it no longer is. What does not work is said once, and tried again."""
+    def follow_leader(self) -> None:
+        """Open the listener if this worker leads, else close it. What does not work is said once, and tried again."""
         edge = self._app.edge
         if self._bind is None or (edge.listeners and self._server is None):
             return
@@ -40,7 +40,7 @@ class AdminDoor:
             self.close()
         elif self._server is None:
             try:
-                self._server = self._opened(self._bind)
+                self._server = self._open(self._bind)
             except OSError as error:
                 if not self._said:
                     log.warning("no admin pages yet: cannot listen on admin_bind %s: %s", self._bind, error)
@@ -56,7 +56,7 @@ class AdminDoor:
             server.close()
             self._app.edge.listeners = ()
 
-    def _opened(self, bind: str) -> EdgeServer:
+    def _open(self, bind: str) -> EdgeServer:
         name: Any = listen_name(bind)
         server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, self._app, environ={ADMIN: True})
         server.start()

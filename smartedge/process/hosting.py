@@ -12,9 +12,9 @@ from smartedge.workers.identity import UNDER_GUNICORN, edge_identity
 
 
 def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[str, str] = os.environ) -> None:
-    """Have it log, and if it is a worker of gunicorn's, make it as robust as our own; where we are a guest, change no more."""
+    """Begin to log, and in a worker of gunicorn's take over console, descriptor limit and signals; called by `Edge.begin`."""
     console.log_at(log_level)
     if edge_identity(env).startswith(UNDER_GUNICORN):
         console.install()
         resources.raise_limit()
-        signals.mind_in_worker(reopen_log)
+        signals.handle_worker_signals(reopen_log)

@@ -25,7 +25,7 @@ class CannotListen(Exception):
     """An address that can't be listened on; the text says why and what to do."""
 
 
-def listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, bool]]:
+def open_listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, bool]]:
     """Give descriptors that listen, those for clients first, and whether each is for the admin pages alone.
 
     What the service manager passes takes the place of `bind`, and of `admin_bind` if one of its sockets has that name
@@ -36,16 +36,16 @@ def listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, bool
         passed = passed_sockets()
     except ValueError as error:
         raise CannotListen(str(error)) from error
-    clients = [one.descriptor for one in passed if not one.is_admin] or [listen(config.bind, "--bind", ends_here=ends_here)]
+    clients = [one.descriptor for one in passed if not one.is_admin] or [listen_at(config.bind, "--bind", ends_here=ends_here)]
     admins = [one.descriptor for one in passed if one.is_admin]
     if admins and config.admin_bind is None:
         raise CannotListen('a socket named "admin" was passed, but admin_bind is not set')
     if config.admin_bind is not None:
-        admins = admins or [listen(config.admin_bind, "--admin-bind", ends_here=ends_here)]
+        admins = admins or [listen_at(config.admin_bind, "--admin-bind", ends_here=ends_here)]
     return [*((one, False) for one in clients), *((one, True) for one in admins)]
 
 
-def listen(bind: str, flag: str, *, ends_here: bool = True) -> int:
+def listen_at(bind: str, flag: str, *, ends_here: bool = True) -> int:
     """Listen at an address, and give the descriptor; raises CannotListen. flag: what chooses another."""
     name = listen_name(bind)
     if isinstance(name, str):
@@ -83,7 +83,7 @@ def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
 
     removed_at_exit: of this process; not where the listener is handed on to another. Raises OSError with the path.
     """
-    _make_way(path)
+    _remove_stale_socket(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # not chmod afterwards: somebody else could connect in between
     try:
@@ -91,7 +91,7 @@ def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
         sock.listen(UNIX_BACKLOG)
         sock.setblocking(False)  # as our server wants it, whose loop waits
         if removed_at_exit:
-            atexit.register(_remove, path, os.stat(path).st_ino, os.getpid())
+            atexit.register(_remove_own_socket, path, os.stat(path).st_ino, os.getpid())
     except OSError as error:
         sock.close()
         raise OSError(error.errno, error.strerror, path) from error
@@ -100,7 +100,7 @@ def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
     return sock
 
 
-def _make_way(path: str) -> None:
+def _remove_stale_socket(path: str) -> None:
     """Remove what a process left behind that ended without saying so (SIGKILL); raises OSError for what is in use."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -119,7 +119,7 @@ def _make_way(path: str) -> None:
         raise OSError(errno.EADDRINUSE, "another process listens there", path)
 
 
-def _remove(path: str, inode: int, pid: int) -> None:
+def _remove_own_socket(path: str, inode: int, pid: int) -> None:
     with contextlib.suppress(OSError):
         if os.getpid() == pid and os.lstat(path).st_ino == inode:
             os.unlink(path)

@@ -1,4 +1,4 @@
-"""What can be right as text and still not work here: looked at by `check`, and by `run` before anybody is told that it serves."""
+"""Whether what a configuration names can be used on this machine; asked by `check`, and by `run` before it serves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ Address = IPv4Address | IPv6Address
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # as a destination, Linux takes them for this very machine
 
 
-def look(config: Config, env: Mapping[str, str], overrides: Mapping[str, Any], path: str | None, *, listens: bool = True) -> None:
+def check_usable(
+    config: Config, env: Mapping[str, str], overrides: Mapping[str, Any], path: str | None, *, listens: bool = True
+) -> None:
     """Raise ConfigError with all that can't be used, each by the name that it was given by.
 
     listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.

@@ -14,24 +14,24 @@ MEANINGLESS = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 _came: list[int] = []
 
 
-def mind_early() -> None:
-    """Live through everything that somebody may send who does not know how far we are; SIGTERM and SIGINT end us as ever."""
+def handle_early_signals() -> None:
+    """Remember a SIGHUP, ignore SIGUSR1 and MEANINGLESS, until the program has handlers of its own; SIGTERM and SIGINT end it."""
     signal.signal(signal.SIGHUP, lambda number, _: _came.append(number))
     for number in (signal.SIGUSR1, *MEANINGLESS):
         signal.signal(number, signal.SIG_IGN)
 
 
 def reload_was_asked_for() -> bool:
-    """Say once whether a SIGHUP came while nobody could mind it."""
+    """Whether a SIGHUP came before the program had a handler for it; says so once."""
     asked = signal.SIGHUP in _came
     _came.clear()
     return asked
 
 
-def mind_in_worker(reopen: object) -> None:
-    """In a worker of gunicorn: SIGUSR1 reopens our log besides gunicorn's own, and what would end it does nothing.
+def handle_worker_signals(reopen: object) -> None:
+    """In a worker of gunicorn: SIGUSR1 reopens our log besides gunicorn's; SIGHUP and SIGUSR2, which would end it, do nothing.
 
-    The arbiter minds SIGHUP and the like; but they are also sent to all processes of a name, or of a group.
+    They are meant for the arbiter, but are also sent to all processes of a name, or of a group.
     """
     assert callable(reopen)
     before = signal.getsignal(signal.SIGUSR1)

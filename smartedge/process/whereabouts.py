@@ -52,7 +52,7 @@ def url_of(name: object, *, secure: bool = False) -> str:
     return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{name[1]}"
 
 
-def where_it_is(config: Config, path: str | None, listeners: Sequence[Any]) -> Whereabouts | None:
+def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -> Whereabouts | None:
     """Say where an edge answers its operator; None if that can't be known.
 
     path: of its file. listeners: the names of its sockets, that of the admin pages last; where our own server did not say,
@@ -83,7 +83,7 @@ def _gunicorn_worker() -> Any:
     return None
 
 
-def write_down(state: StateDir | None, where: Whereabouts | None) -> None:
+def write_whereabouts(state: StateDir | None, where: Whereabouts | None) -> None:
     """Have the commands find this edge, which works without that too. Every worker of it may: they all say the same."""
     if state is None or where is None:
         return
@@ -95,7 +95,7 @@ def write_down(state: StateDir | None, where: Whereabouts | None) -> None:
         log.warning("commands do not find this edge without --url: %s", error)
 
 
-def running(env: Mapping[str, str] = os.environ) -> list[Whereabouts]:
+def running_edges(env: Mapping[str, str] = os.environ) -> list[Whereabouts]:
     """Return where the edges of this user that run now answer; root's question is for those of all users."""
     found = {}
     for base in bases(env):

@@ -76,7 +76,7 @@ class Exchange(Attempts):
             length, block = self._framed(answer)
             writer.begin_answer(answer.status_code, answer.status_line, block, length, answer.fields.dated)
             if answer.complete:
-                # It is all here: one send, without going round the server's loop.
+                # It is all here: one send, without going round the server's loop, saves 2.5 µs (docs/performance.md).
                 body = answer.read()
                 self.bytes_out = len(body)
                 if answer.trailers:

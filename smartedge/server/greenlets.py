@@ -82,4 +82,4 @@ class LimitedGreenletPool(GreenletPool):
 
 
 def _nothing() -> None:
-    """Hold no reference to what has been done."""
+    """Stand in for the last function, so that an idle greenlet keeps nothing of it alive."""

@@ -12,7 +12,7 @@ import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.headers import RequestFields, tokens
-from smartedge.http.request import Request, checked, origin_form, refused_coding
+from smartedge.http.request import Request, check_fields, origin_form, refused_coding
 from smartedge.http.wire import WireTimeout
 from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
 from smartedge.server.front import Front, ServerLimits
@@ -176,9 +176,10 @@ class RequestReader:
             raise HeadersTooLarge(f"The request has more than {self._limits.headers} header fields.")
         http11 = version == b" HTTP/1.1"
         if block == self._known_block:
-            fields = self._known_fields  # Most programs send the same fields with every request of a connection.
+            # Most programs send the same fields with every request of a connection: 4.8 µs saved (docs/performance.md).
+            fields = self._known_fields
         else:
-            fields = checked(RequestFields(block), http11)
+            fields = check_fields(RequestFields(block), http11)
             if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
                 self._known_block, self._known_fields = block, fields
         if target[:1] != b"/" or b"#" in target:

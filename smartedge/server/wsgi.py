@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 from smartedge.balancer.errors import ClientError, MethodRefused, PayloadTooLarge
 from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER, REQUEST
 from smartedge.http.headers import RequestFields, pairs_of, without_length
-from smartedge.http.request import Request, checked, origin_form
+from smartedge.http.request import Request, check_fields, origin_form
 
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
 
@@ -61,7 +61,7 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
     http11 = protocol != "HTTP/1.0"
     if http11 and parsed is not None:
         parsed.version = (1, 1)  # RFC 9110 section 2.5: a later 1.x is served, and answered, as the last one that is known
-    fields = checked(RequestFields(block), http11)
+    fields = check_fields(RequestFields(block), http11)
     if authority is not None:
         fields = fields.with_host(authority)
     request = Request(

@@ -11,7 +11,7 @@ import pytest
 
 from smartedge.cli.errors import Stop
 from smartedge.cli.find import Target, _is_trusted, find_target
-from smartedge.process.whereabouts import Whereabouts, running, write_down
+from smartedge.process.whereabouts import Whereabouts, running_edges, write_whereabouts
 from smartedge.workers.state_dir import StateDir
 
 
@@ -31,7 +31,7 @@ class Machine:
     def runs(self, url: str, config: str | None, certificate: str | None = None) -> StateDir:
         state = StateDir.find(f"edge-{len(self.locks)}", self.env)
         self.locks.append(state.take_slot())
-        write_down(state, Whereabouts(url, None if config is None else os.path.realpath(config), certificate))
+        write_whereabouts(state, Whereabouts(url, None if config is None else os.path.realpath(config), certificate))
         return state
 
     def find(self, url: str | None = None, cacert: str | None = None, config: str | None = None, **env: str) -> Target:
@@ -113,7 +113,7 @@ def test_another_users_edge_is_ours_to_ask_only_if_the_file_is_his(machine: Mach
     assert not _is_trusted(Whereabouts("http://127.0.0.1:1", file, uid=us + 1), file)
     assert not _is_trusted(Whereabouts("http://127.0.0.1:1", "/none", uid=us + 1), "/none")
     machine.runs("http://127.0.0.1:1", file)
-    assert [edge.uid for edge in running(machine.env)] == [us]
+    assert [edge.uid for edge in running_edges(machine.env)] == [us]
 
 
 def test_a_broken_file_and_a_port_that_nobody_knows_are_told(machine: Machine) -> None:

@@ -44,19 +44,19 @@ def asked(path: str, target: str = "/api/status") -> int:
 def test_whoever_leads_opens_it_and_closes_it_when_another_does(app: SmartEdge, path: str) -> None:
     door = AdminDoor(app)
     app.edge.follower.leading = False
-    door.look()
+    door.follow_leader()
     assert not os.path.exists(path)
     app.edge.follower.leading = True
-    door.look()
-    door.look()
+    door.follow_leader()
+    door.follow_leader()
     assert asked(path) == 200
     assert asked(path, "/elsewhere") == 404  # nothing is forwarded from here
     app.edge.follower.leading = False
-    door.look()
+    door.follow_leader()
     with pytest.raises(ConnectionRefusedError):
         asked(path)
     app.edge.follower.leading = True
-    door.look()
+    door.follow_leader()
     assert asked(path) == 200
     door.close()
 
@@ -66,17 +66,17 @@ def test_where_another_listens_it_is_said_once_and_tried_again(
 ) -> None:
     door = AdminDoor(app)
     with listen_unix(path, removed_at_exit=False), caplog.at_level(logging.WARNING):
-        door.look()
-        door.look()
+        door.follow_leader()
+        door.follow_leader()
         assert [record.getMessage() for record in caplog.records] == [
             f"no admin pages yet: cannot listen on admin_bind unix:{path}: [Errno 98] another process listens there: '{path}'"
         ]
-    door.look()
+    door.follow_leader()
     assert asked(path) == 200
     door.close()
 
 
 def test_where_the_server_has_opened_it_nothing_is_done(app: SmartEdge, path: str) -> None:
     app.edge.listeners = [("127.0.0.1", 8080), path]
-    AdminDoor(app).look()
+    AdminDoor(app).follow_leader()
     assert not os.path.exists(path)

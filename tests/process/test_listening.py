@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.config.model import Config
-from smartedge.process.listening import CannotListen, _remove, listen, listen_unix, listeners
+from smartedge.process.listening import CannotListen, _remove_own_socket, listen_at, listen_unix, open_listeners
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def config(**settings: object) -> Config:
 
 def test_a_busy_port_says_what_to_do(busy_port: int) -> None:
     with pytest.raises(CannotListen) as caught:
-        listen(f"127.0.0.1:{busy_port}", "--bind")
+        listen_at(f"127.0.0.1:{busy_port}", "--bind")
     assert str(caught.value) == f"port {busy_port} is in use; stop the other program or choose --bind"
     with pytest.raises(CannotListen, match="is in use; stop the other program or choose --admin-bind"):
-        listeners(config(admin_bind=f"127.0.0.1:{busy_port}"))
+        open_listeners(config(admin_bind=f"127.0.0.1:{busy_port}"))
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_busy_port_says_what_to_do(busy_port: int) -> None:
 )
 def test_an_address_that_cannot_be_listened_on_is_one_line(bind: str, said: str) -> None:
     with pytest.raises(CannotListen) as caught:
-        listen(bind, "--bind")
+        listen_at(bind, "--bind")
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
 
 
 def test_both_addresses_are_listened_on_the_clients_first() -> None:
-    found = listeners(config(admin_bind="127.0.0.1:0"))
+    found = open_listeners(config(admin_bind="127.0.0.1:0"))
     assert [is_admin for _, is_admin in found] == [False, True]
     for descriptor, _ in found:
         with socket.socket(fileno=descriptor) as sock:
@@ -72,7 +72,7 @@ def pass_sockets(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[int, lis
 
 def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket")
-    found = listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2"))
+    found = open_listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2"))
     assert found == [(first, False), (first + 2, False), (first + 1, True)]
     assert "LISTEN_FDS" not in os.environ  # they are not for the processes that we start
     assert not os.get_inheritable(first)
@@ -85,7 +85,7 @@ def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: p
 def test_what_is_passed_to_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     monkeypatch.setenv("LISTEN_FDS", "1")
-    ((descriptor, is_admin),) = listeners(config())
+    ((descriptor, is_admin),) = open_listeners(config())
     assert (descriptor != 3, is_admin) == (True, False)
     assert os.environ["LISTEN_FDS"] == "1"
     os.close(descriptor)
@@ -94,7 +94,7 @@ def test_what_is_passed_to_another_process_is_not_ours(monkeypatch: pytest.Monke
 def test_an_admin_socket_needs_an_admin_address(monkeypatch: pytest.MonkeyPatch) -> None:
     first, socks = pass_sockets(monkeypatch, "clients", "admin")
     with pytest.raises(CannotListen, match="admin_bind is not set"):
-        listeners(config())
+        open_listeners(config())
     for number, sock in enumerate(socks):
         os.close(first + number)
         sock.close()
@@ -105,7 +105,7 @@ def test_a_descriptor_that_does_not_listen_is_refused(monkeypatch: pytest.Monkey
     with socket.create_connection(sock.getsockname()) as client:
         os.dup2(client.fileno(), first)
         with pytest.raises(CannotListen, match=rf"descriptor {first} was passed \(LISTEN_FDS\) but is no listening socket"):
-            listeners(config())
+            open_listeners(config())
     os.close(first)
     sock.close()
 
@@ -152,9 +152,9 @@ def test_it_goes_with_its_process_but_not_with_another(tmp_path: Path) -> None:
     path = str(tmp_path / "admin.sock")
     with listen_unix(path, removed_at_exit=False):
         inode = os.stat(path).st_ino
-        _remove(path, inode, os.getpid() + 1)
-        _remove(path, inode + 1, os.getpid())
+        _remove_own_socket(path, inode, os.getpid() + 1)
+        _remove_own_socket(path, inode + 1, os.getpid())
         assert os.path.exists(path)
-        _remove(path, inode, os.getpid())
+        _remove_own_socket(path, inode, os.getpid())
         assert not os.path.exists(path)
-        _remove(path, inode, os.getpid())
+        _remove_own_socket(path, inode, os.getpid())

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from smartedge.config.model import ConfigError, load
-from smartedge.process.preflight import look
+from smartedge.process.preflight import check_usable
 
 
 def trouble(env: dict[str, str] | None = None, flags: dict[str, Any] | None = None, *, file: str = "edge.json") -> list[str]:
     env, flags = env or {}, flags or {}
     config = load(file, env, flags)
     try:
-        look(config, env, flags, file)
+        check_usable(config, env, flags, file)
     except ConfigError as error:
         return [line.strip() for line in str(error).splitlines()]
     return []

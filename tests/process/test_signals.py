@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smartedge.process.signals import MEANINGLESS, mind_early, mind_in_worker, reload_was_asked_for
+from smartedge.process.signals import MEANINGLESS, handle_early_signals, handle_worker_signals, reload_was_asked_for
 
 ALL = (signal.SIGHUP, signal.SIGUSR1, *MEANINGLESS)
 
@@ -27,7 +27,7 @@ def send(*numbers: int) -> None:
 
 
 def test_a_sighup_before_anybody_can_act_on_it_is_remembered_once_and_others_do_nothing() -> None:
-    mind_early()
+    handle_early_signals()
     send(signal.SIGUSR1, *MEANINGLESS)
     assert not reload_was_asked_for()
     send(signal.SIGHUP, signal.SIGHUP)
@@ -40,7 +40,7 @@ def test_in_a_worker_sigusr1_reopens_our_log_beside_gunicorns_and_nothing_ends_i
     signal.signal(signal.SIGUSR1, lambda *_: done.append("gunicorn"))
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
-    mind_in_worker(lambda: done.append("ours"))
+    handle_worker_signals(lambda: done.append("ours"))
     send(signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2)
     assert done == ["ours", "gunicorn"]
     assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR2)] == [signal.SIG_IGN] * 2
@@ -50,5 +50,5 @@ def test_what_gunicorn_minds_itself_in_a_worker_is_left_to_it() -> None:
     def minded(*_: object) -> None: ...
 
     signal.signal(signal.SIGHUP, minded)
-    mind_in_worker(lambda: None)
+    handle_worker_signals(lambda: None)
     assert signal.getsignal(signal.SIGHUP) is minded

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smartedge.config.model import parse
-from smartedge.process.whereabouts import Whereabouts, running, url_of, where_it_is, write_down
+from smartedge.process.whereabouts import Whereabouts, running_edges, url_of, whereabouts_of, write_whereabouts
 from smartedge.workers.state_dir import StateDir
 
 
@@ -24,7 +24,7 @@ class Machine:
     def runs(self, url: str) -> StateDir:
         state = StateDir.find(f"edge-{len(self.locks)}", self.env)
         self.locks.append(state.take_slot())
-        write_down(state, Whereabouts(url))
+        write_whereabouts(state, Whereabouts(url))
         return state
 
 
@@ -40,18 +40,18 @@ def test_one_that_has_ended_or_writes_nonsense_is_not_found(machine: Machine) ->
     gone, odd = machine.runs("http://127.0.0.1:1"), machine.runs("http://127.0.0.1:2")
     machine.locks[0].release()  # type: ignore[attr-defined]
     (odd.path / "edge.json").write_text('{"url": 5}')
-    assert running(machine.env) == []
+    assert running_edges(machine.env) == []
     for text in ("[]", "{", '{"url": "x", "more": 1}', '{"url": "x", "config": 5}'):
         (odd.path / "edge.json").write_text(text)
-        assert running(machine.env) == []
+        assert running_edges(machine.env) == []
     assert (gone.path / "edge.json").exists()
 
 
 def test_what_another_user_could_have_written_is_not_believed(machine: Machine) -> None:
     state = machine.runs("http://127.0.0.1:1")
-    assert [edge.url for edge in running(machine.env)] == ["http://127.0.0.1:1"]
+    assert [edge.url for edge in running_edges(machine.env)] == ["http://127.0.0.1:1"]
     state.home.chmod(0o777)
-    assert running(machine.env) == []
+    assert running_edges(machine.env) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_an_edge_is_where_its_admin_pages_are(tmp_path: Path) -> None:
     plain = parse(json.dumps({"backends": ["http://a:1"], "certfile": certificate}))
     apart = plain.model_copy(update={"admin_bind": "127.0.0.1:0"})
     path = str(tmp_path / "backends.json")
-    assert where_it_is(plain, path, [traffic]) == Whereabouts("https://127.0.0.1:443", os.path.realpath(path), certificate)
-    assert where_it_is(apart, None, [traffic, admin]) == Whereabouts("http://127.0.0.1:8091")
-    assert where_it_is(plain, path, []) is None  # no server of ours, and not gunicorn's
+    assert whereabouts_of(plain, path, [traffic]) == Whereabouts("https://127.0.0.1:443", os.path.realpath(path), certificate)
+    assert whereabouts_of(apart, None, [traffic, admin]) == Whereabouts("http://127.0.0.1:8091")
+    assert whereabouts_of(plain, path, []) is None  # no server of ours, and not gunicorn's

@@ -24,37 +24,37 @@ def patience() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("crew", [GreenletPool(), LimitedGreenletPool(3)])
-def test_a_greenlet_that_is_done_does_the_next_work(crew: GreenletPool) -> None:
+@pytest.mark.parametrize("pool", [GreenletPool(), LimitedGreenletPool(3)])
+def test_a_greenlet_that_is_done_does_the_next_work(pool: GreenletPool) -> None:
     seen: list[object] = []
     for number in range(3):
-        crew.spawn(lambda number: seen.append((number, getcurrent())), number)
+        pool.spawn(lambda number: seen.append((number, getcurrent())), number)
         gevent.sleep(0.01)
     assert [number for number, _ in seen] == [0, 1, 2]  # type: ignore[misc]
     assert len({greenlet for _, greenlet in seen}) == 1  # type: ignore[misc]
 
 
 def test_what_raises_takes_nothing_with_it(capsys: pytest.CaptureFixture[str]) -> None:
-    crew, done = LimitedGreenletPool(1), Event()
-    crew.spawn(lambda: 1 / 0)
-    crew.spawn(done.set)
+    pool, done = LimitedGreenletPool(1), Event()
+    pool.spawn(lambda: 1 / 0)
+    pool.spawn(done.set)
     assert done.wait(1)
     gevent.sleep(0)
-    assert crew.free_count() == 1
+    assert pool.free_count() == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_a_limited_crew_counts_as_a_pool_does() -> None:
+def test_a_limited_greenlet_pool_counts_as_a_pool_does() -> None:
     """What gunicorn's gevent worker asks when it stops: `server.pool.free_count() != server.pool.size`."""
-    crew, go = LimitedGreenletPool(2), Event()
-    assert (crew.size, crew.free_count(), crew.full()) == (2, 2, False)
-    crew.spawn(go.wait)
-    assert (crew.free_count(), crew.full()) == (1, False)
-    crew.spawn(go.wait)
-    assert (crew.free_count(), crew.full()) == (0, True)
+    pool, go = LimitedGreenletPool(2), Event()
+    assert (pool.size, pool.free_count(), pool.full()) == (2, 2, False)
+    pool.spawn(go.wait)
+    assert (pool.free_count(), pool.full()) == (1, False)
+    pool.spawn(go.wait)
+    assert (pool.free_count(), pool.full()) == (0, True)
     go.set()
     gevent.sleep(0.01)
-    assert (crew.free_count(), crew.full()) == (2, False)
+    assert (pool.free_count(), pool.full()) == (2, False)
 
 
 @pytest.mark.parametrize("spawn", [Pool(1), 1])

@@ -122,6 +122,18 @@ def test_an_answer_that_is_shorter_than_its_length_ends_with_the_connection() ->
         answers_of(received)
 
 
+def test_an_app_that_neither_answers_nor_reads_the_body_does_not_have_it_taken_for_a_request() -> None:
+    asked: list[str] = []
+
+    def view(environ: dict[str, Any], _start_response: Any) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
+        return []
+
+    with edge_server(App(view)) as server:
+        assert talk(server, b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(GET) + GET) == b""
+    assert asked == ["/1"]
+
+
 def test_an_answer_that_is_longer_than_its_length_ends_there() -> None:
     def view(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "4")])
