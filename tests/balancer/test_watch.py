@@ -105,4 +105,4 @@ def test_nobody_leaves_a_backend_that_is_not_silent() -> None:
     pool, _, _ = watched()
     silent(pool, 2)
     pool.backends[0].learned.shared_reals[SILENT_SINCE] = 0.0
-    assert list(leases_to_move(pool, RetryBudget(), NOW + 1.0)) == []
+    assert list(leases_to_move(pool, RetryBudget(0.2, 10.0), NOW + 1.0)) == []
