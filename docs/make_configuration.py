@@ -34,6 +34,12 @@ SECTIONS = (
         "Somebody else is asked: 2xx lets the request go on, any other answer is the client's.",
     ),
     ("MirrorConfig", "routes[].mirror", "A copy of requests goes to another service, and its answer is thrown away."),
+    (
+        "CertificateConfig",
+        "certificates[]",
+        "A [certificate](tls.md): its files, or a host for which one is got; a text is short for that.",
+    ),
+    ("AcmeConfig", "acme", "Where [automatic certificates](tls.md#automatic-certificates) come from."),
     ("HashConfig", "hash", "What `consistent_hash`, or a [strategy of your own](strategies.md), knows a request by."),
     ("StickyConfig", "sticky", "[Sticky sessions](strategies.md#sticky-sessions): a client stays with its backend."),
     ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),

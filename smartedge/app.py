@@ -24,6 +24,7 @@ from smartedge.http import problem
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
 from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
+from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, Refusal
 from smartedge.proxy.tunnel import can_take_over
@@ -196,11 +197,13 @@ def create_app(
     path: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     token: str | None = None,
+    front: Any = None,
 ) -> SmartEdge:
     """Build the app from a Config, or from SMARTEDGE_CONFIG (else `backends.json`) and the other SMARTEDGE_* variables.
 
     Opens no socket and probes nothing: the loops start when this process begins to serve, before its first request.
-    path: where `config` came from, for reloads. Raises ConfigError with everything that is wrong.
+    path: where `config` came from, for reloads. front: what workers share of TLS (http/server_tls.py).
+    Raises ConfigError with everything that is wrong.
     """
     if config is None:
         path = config_path(path, os.environ)
@@ -213,9 +216,9 @@ def create_app(
 
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
             raise
-    edge = Edge(config, config_path=path, overrides=overrides, token=token)
+    edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front)
     when_serving(edge.begin)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:
-        edge.admin_door = AdminDoor(app)
+        edge.doors = HttpDoor(app), AdminDoor(app)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
@@ -16,14 +17,23 @@ from smartedge.server.server import EdgeServer
 class EdgeWorker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker with `EdgeServer` in place of gunicorn's own parser and loop."""
 
-    server_class = EdgeServer
+    server_class: Any = EdgeServer
     wsgi: Any
+    speaks_tls = False
+    """Whether clients speak TLS with certificates of our configuration, not with gunicorn's."""
 
     def load_wsgi(self) -> None:
-        """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`)."""
+        """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`).
+
+        `certificates` and `certificates_dir` count where gunicorn has no `--certfile`; our own `certfile` never did.
+        """
         raise_limit()  # before the server asks how many clients it carries
         super().load_wsgi()
         app: Any = self.wsgi
+        edge = getattr(app, "edge", None)
+        if edge is not None and not self.cfg.is_ssl and (edge.config.certificates or edge.config.certificates_dir):
+            self.speaks_tls = True
+            self.server_class = partial(EdgeServer, ssl_context=edge.tls)
         if self.max_requests < sys.maxsize:
             self.wsgi = Counted(app, self.max_requests, self._had_enough)
 

@@ -51,6 +51,7 @@ from smartedge.balancer.cells import (
     code_cell,
 )
 from smartedge.balancer.spec import STATES, State
+from smartedge.http.certificates import Certificate
 
 NO_BACKEND: Final = "none"
 """The label of the answers that the edge gave itself."""
@@ -88,6 +89,7 @@ class Snapshot:
     started_at: float
     version: str
     drowning: bool = False
+    certificates: Sequence[Certificate] = ()
 
     def rows(self) -> Iterator[tuple[str, Cells]]:
         """Every row with its label: the backends', then the edge's own."""
@@ -158,6 +160,11 @@ def _latencies(snapshot: Snapshot) -> Samples:
         cumulative = list(accumulate(backend.cells[LATENCY_CELLS]))
         coarse = [*cumulative[:-1:LATENCY_STEP], cumulative[-1]]
         yield (backend.id,), Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
+
+
+def _certificates(snapshot: Snapshot) -> Samples:
+    for one in snapshot.certificates:
+        yield from (((one.files.cert_file, name), one.expires_at) for name in one.names)
 
 
 def _breakers(snapshot: Snapshot) -> Samples:
@@ -241,6 +248,8 @@ TABLE: Final = (
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
     Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", (),
          edge(lambda s: s.drowning)),
+    Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
+         ("file", "name"), _certificates),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
     Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: s.workers)),
     Line("smartedge_start_time_seconds", G, "When this worker started, in Unix time.", (), edge(lambda s: s.started_at)),

@@ -29,6 +29,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
 from smartedge.edge.edge import Edge
+from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
 
 Document = dict[str, Any]
@@ -46,6 +47,7 @@ def snapshot(edge: Edge) -> Snapshot:
         started_at=time.time() - (edge.now() - edge.started_at),
         version=edge.version,
         drowning=drowning(edge.edge_row) is not None,
+        certificates=edge.tls.certificates,
     )
 
 
@@ -83,6 +85,7 @@ def status_document(edge: Edge) -> Document:
         "drowning": _drowning(edge.edge_row, now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
+        "certificates": [_certificate(one) for one in edge.tls.certificates],
         "totals": {
             "requests": sum(requests) + _requests(own),
             "answered_by_edge": _requests(own),
@@ -101,6 +104,17 @@ def status_document(edge: Edge) -> Document:
             | {"recent": _recent(recent, window_s, answered)}
             for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
         ],
+    }
+
+
+def _certificate(one: Certificate) -> Document:
+    """One certificate that clients are shown; its times are Unix time."""
+    return {
+        "names": list(one.names),
+        "key": one.kind,
+        "file": one.files.cert_file,
+        "begins_at": one.begins_at,
+        "expires_at": one.expires_at,
     }
 
 

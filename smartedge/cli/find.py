@@ -15,6 +15,7 @@ from smartedge.cli.errors import Stop
 from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.sources import Overlay
 from smartedge.config.values import escaped, listen_name, printable
+from smartedge.process.tls_settings import first_certificate
 from smartedge.process.whereabouts import Whereabouts, running_edges, url_of
 
 DEFAULT_BIND = "127.0.0.1:8080"
@@ -65,13 +66,14 @@ def _target_of_configuration(config: str | None, file: str, env: Mapping[str, st
             loaded = load(config, env)
         except ConfigError as error:
             raise Stop(f"{error}\n  so it is not known where the balancer answers: name it with --url") from error
-        bind, admin_bind, certificate = loaded.bind, loaded.admin_bind, loaded.certfile
+        bind, admin_bind, secure, certificate = loaded.bind, loaded.admin_bind, loaded.speaks_tls, first_certificate(loaded)
     else:
         said = Overlay(env, {}).settings
         if not said.keys() & {"bind", "admin_bind"}:
             return None
         bind, admin_bind, certificate = said.get("bind", DEFAULT_BIND), said.get("admin_bind"), said.get("certfile")
-    secure = bool(certificate) and admin_bind is None
+        secure = bool(certificate)
+    secure = secure and admin_bind is None
     try:
         name = listen_name(admin_bind or bind)
     except ValueError as error:

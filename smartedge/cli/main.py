@@ -38,6 +38,14 @@ def program() -> None:
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
 @click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone; or unix:/PATH.")
+@click.option("--http-bind", metavar="HOST:PORT", help="Address of a listener without TLS that sends everybody to https.")
+@click.option(
+    "--domain",
+    metavar="NAME",
+    multiple=True,
+    help="Serve this host by https, with a certificate that is got and renewed: on ports 443 and 80 unless others are named."
+    " By it you agree to the authority's terms (Let's Encrypt's unless acme.directory is another's). May be repeated.",
+)
 @click.option("--workers", metavar="N", help="Processes that serve: a number, or auto for one per processor; 1 unless given.")
 @click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
 @click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")
@@ -52,9 +60,9 @@ def program() -> None:
 @click.option(
     "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
 )
-def run(config: str | None, backend: tuple[str, ...], **flags: str | None) -> int:
+def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""
-    path, overrides = config_path(config, os.environ), {"backends": list(backend), **flags}
+    path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}
     try:
         loaded, token = load(path, os.environ, overrides), admin_token(os.environ)
     except ConfigError as error:

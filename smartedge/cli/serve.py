@@ -19,6 +19,7 @@ from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
 from smartedge.process import signals
+from smartedge.process.http_door import HttpApp
 from smartedge.process.listening import open_listeners
 from smartedge.process.systemd import Notifier
 from smartedge.server.server import EdgeServer
@@ -42,7 +43,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     try:
         app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
         servers = _servers(config, app)
-        app.edge.be_found([server.socket.getsockname() for server in servers])
+        app.edge.be_found([server.socket.getsockname() for server in servers if server.application is app])
         announce.started(servers[0].server_port or servers[0].address)
         app.edge.begin()
         manager.ready()
@@ -67,11 +68,14 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
 
 def _servers(config: Config, app: SmartEdge) -> list[EdgeServer]:
     """Listen where we are to, or on the sockets that we were given; the first one is for clients."""
-    admin = {"environ": {ADMIN: True}}
     servers = []
-    for sock, is_admin in open_listeners(config):
-        options = admin if is_admin else {"ssl_context": app.edge.tls}
-        server = EdgeServer(socket.socket(fileno=sock), app, **options)
+    for sock, role in open_listeners(config):
+        if role == "http":
+            server = EdgeServer(socket.socket(fileno=sock), HttpApp(app.edge))
+        elif role == "admin":
+            server = EdgeServer(socket.socket(fileno=sock), app, environ={ADMIN: True})
+        else:
+            server = EdgeServer(socket.socket(fileno=sock), app, ssl_context=app.edge.tls)
         server.start()
         servers.append(server)
     return servers

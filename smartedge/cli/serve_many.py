@@ -27,8 +27,10 @@ from smartedge.config.model import Config, ConfigError
 from smartedge.edge import announce
 from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
+from smartedge.http.server_tls import front_context
 from smartedge.observe import console
 from smartedge.process import signals
+from smartedge.process.http_door import HttpApp
 from smartedge.process.listening import BACKLOG, open_listeners
 from smartedge.process.systemd import Notifier
 from smartedge.server.server import EdgeServer
@@ -67,19 +69,21 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
     resources.raise_limit()
     StateDir.check()
 
+    front = front_context() if config.speaks_tls else None
+
     def load() -> SmartEdge:
-        return create_app(config, path=config_path, overrides=overrides, token=token)
+        return create_app(config, path=config_path, overrides=overrides, token=token, front=front)
 
     # After SIGUSR2 the listeners are the old arbiter's, in its order.
     inherited = "GUNICORN_FD" in os.environ
     roles = os.environ["SMARTEDGE_ROLES"].split(",") if inherited else []
     binds = []
     if not inherited:
-        for descriptor, is_admin in open_listeners(config, ends_here=False):
+        for descriptor, role in open_listeners(config, ends_here=False):
             binds.append(f"fd://{descriptor}")
-            roles.append("admin" if is_admin else "clients")
+            roles.append(role)
     try:
-        FleetArbiter(GunicornApp(config, binds or [config.bind], workers, load, [role == "admin" for role in roles])).run()
+        FleetArbiter(GunicornApp(config, binds or [config.bind], workers, load, roles)).run()
     except SystemExit as error:  # the arbiter's way to end
         return 2 if error.code else 0
     except HaltServer:  # a worker could not begin, and has said why
@@ -92,15 +96,15 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
 class GunicornApp(BaseApplication):  # type: ignore[misc]
     """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
 
-    binds: where it listens. admin: for each of these, whether it is for the admin pages. A pipe is how workers tell the arbiter.
+    binds: where it listens. roles: for each of these, whom it is for. A pipe is how workers tell the arbiter.
     """
 
-    def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], admin: list[bool]) -> None:
+    def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], roles: list[str]) -> None:
         self._config = config
         self._binds = binds
         self._workers = workers
         self.load = load
-        self.admin = admin
+        self.roles = roles
         self._hears, self._tells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__(prog="smartedge")
 
@@ -155,7 +159,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     def start(self) -> None:
         """Begin; what SIGHUP asked for before is done when the workers are there."""
         super().start()
-        self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join("admin" if admin else "clients" for admin in self.app.admin)
+        self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join(self.app.roles)
         self._reload_asked = signals.reload_was_asked_for()
 
     def signal(self, sig: int, frame: Any) -> None:
@@ -244,8 +248,9 @@ class FleetWorker(EdgeWorker):
     def run(self) -> None:
         """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
         app: Any = self.wsgi
-        app.edge.be_found([sock.getsockname() for sock in self.sockets])
-        servers = [self._serve(sock, app, is_admin) for sock, is_admin in zip(self.sockets, self.app.admin, strict=True)]
+        listeners = list(zip(self.sockets, self.app.roles, strict=True))
+        app.edge.be_found([sock.getsockname() for sock, role in listeners if role != "http"])
+        servers = [self._serve(sock, app, role) for sock, role in listeners]
         app.edge.begin()
         self.app.tell_arbiter(SERVING, self.ppid)
         try:
@@ -264,10 +269,15 @@ class FleetWorker(EdgeWorker):
         finally:
             app.edge.stop()
 
-    def _serve(self, sock: Any, app: SmartEdge, is_admin: bool) -> EdgeServer:
+    def _serve(self, sock: Any, app: SmartEdge, role: str) -> EdgeServer:
         sock.setblocking(0)
-        environ = {"wsgi.multiprocess": True} | ({ADMIN: True} if is_admin else {})
-        server = EdgeServer(sock, app, environ=environ, ssl_context=None if is_admin else app.edge.tls)
+        environ: dict[str, Any] = {"wsgi.multiprocess": True}
+        if role == "http":
+            server = EdgeServer(sock, HttpApp(app.edge), environ=environ)
+        elif role == "admin":
+            server = EdgeServer(sock, app, environ=environ | {ADMIN: True})
+        else:
+            server = EdgeServer(sock, app, environ=environ, ssl_context=app.edge.tls)
         server.start()
         return server
 

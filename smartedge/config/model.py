@@ -35,10 +35,11 @@ from smartedge.balancer.spec import BackendSpec, TlsSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, HealthConfig
+from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Grace, Listed, Section
+from smartedge.config.section import File, Folder, Grace, Listed, Section
 from smartedge.config.sections import (
     BreakerConfig,
     ExplainConfig,
@@ -156,6 +157,31 @@ class Config(Section):
     """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
     keyfile: File | None = None
     """PEM file of its key, when `certfile` does not hold it."""
+    certificates: Certificates = ()
+    """More [certificates](tls.md), chosen by the name that a client asks for; the first is shown where none fits. A text is the
+    name of a host for which one is got, `"auto"` all hosts of the routes."""
+    certificates_dir: Folder | None = None
+    """Folder of more: `NAME.pem`, `NAME.crt` with `NAME.key`, or certbot's `NAME/fullchain.pem` with `privkey.pem`."""
+    strict_sni: bool = False
+    """Refuse clients that ask for a name which no certificate is for, or for none."""
+    tls_min_version: Literal["1.2", "1.3"] = "1.2"
+    """Oldest version of TLS that clients may speak."""
+    tls_ciphers: Ciphers | None = None
+    """Cipher suites of TLS 1.2 in OpenSSL's words; null is Mozilla's "intermediate" list."""
+    client_ca_file: File | None = None
+    """PEM file of the authorities whose certificates clients show; null asks for none."""
+    client_certificates: Literal["optional", "required"] = "required"
+    """Whether a client must show one, where there is a `client_ca_file`."""
+    hsts_s: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """How long browsers are to come by https alone (`Strict-Transport-Security`); null does not say so."""
+    http_bind: Address | None = None
+    """Address of a second listener without TLS, which sends everybody to https; null has none."""
+    https_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Port of the URLs that it sends to; null is that of `bind`."""
+    acme_webroot: Folder | None = None
+    """Folder from which `http_bind` answers `/.well-known/acme-challenge/`, for another program that gets certificates."""
+    acme: Annotated[AcmeConfig, Field(validate_default=True)] = AcmeConfig()
+    """Where automatic certificates come from."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -183,6 +209,42 @@ class Config(Section):
         if keyfile and info.data.get("certfile", "wrong in itself") is None:
             raise ValueError("needs a certfile beside it")
         return keyfile
+
+    @field_validator("http_bind")
+    @classmethod
+    def _a_third_address(cls, http_bind: str | None, info: ValidationInfo) -> str | None:
+        taken = [key for key in ("bind", "admin_bind") if http_bind and info.data.get(key) == http_bind]
+        if taken and not str(http_bind).endswith(":0"):
+            raise ValueError(f"must differ from {taken[0]}")
+        return http_bind
+
+    @field_validator("acme")
+    @classmethod
+    def _as_they_ask(cls, acme: AcmeConfig, info: ValidationInfo) -> AcmeConfig:
+        """Automatic certificates need the authority's terms, and a port that it can ask."""
+        if any(entry.name for entry in info.data.get("certificates", ())) and not acme.agree_tos:
+            raise ValueError(
+                "must say that you agree to the authority's terms of service (agree_tos: true), for there are names in"
+                " certificates"
+            )
+        return acme
+
+    @property
+    def automatic_names(self) -> tuple[str, ...]:
+        """The hosts for which certificates are got and renewed."""
+        return tuple(dict.fromkeys(name for entry in self.certificates for name in self.names_of(entry)))
+
+    def names_of(self, entry: CertificateConfig) -> tuple[str, ...]:
+        """The hosts that an entry of `certificates` gets one for; "auto" stands for the exact hosts of the routes."""
+        if entry.name != AUTO:
+            return () if entry.name is None else (entry.name,)
+        hosts = [host for route in getattr(self, "routes", ()) for host in route.host or ()]
+        return tuple(dict.fromkeys(host for host in hosts if not host.startswith("*.")))
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether clients on `bind` speak https."""
+        return bool(self.certfile or self.certificates or self.certificates_dir)
 
     def specs(self) -> tuple[BackendSpec, ...]:
         """Build what the balancer works with, in the order of the file; common settings are filled in."""

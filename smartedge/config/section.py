@@ -26,6 +26,13 @@ def existing_file(text: str) -> str:
     return text
 
 
+def existing_folder(text: str) -> str:
+    """Give a folder's name back; raises ValueError when there is no such folder."""
+    if not os.path.isdir(values.line(text)):
+        raise ValueError(f"names {values.shown(text)}, which is no folder here")
+    return text
+
+
 def _cap(value: object) -> object:
     if value is None or value == "adaptive" or (type(value) is int and 1 <= value <= 1_000_000):
         return value
@@ -42,6 +49,7 @@ Size = Annotated[int, Field(ge=1_024, le=1 << 30)]
 Label = Annotated[str, AfterValidator(values.label)]
 Text = Annotated[str, AfterValidator(values.line)]
 File = Annotated[str, AfterValidator(existing_file)]
+Folder = Annotated[str, AfterValidator(existing_folder)]
 # Lists are read as tuples, which do not change; strict=False allows just that, the items stay strict.
 Listed = Field(strict=False)
 Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]

@@ -21,6 +21,7 @@ _VARIABLES = {
     "strategy": "SMARTEDGE_STRATEGY",
     "bind": "SMARTEDGE_BIND",
     "admin_bind": "SMARTEDGE_ADMIN_BIND",
+    "http_bind": "SMARTEDGE_HTTP_BIND",
     "workers": "SMARTEDGE_WORKERS",
     "certfile": "SMARTEDGE_CERTFILE",
     "keyfile": "SMARTEDGE_KEYFILE",
@@ -47,26 +48,42 @@ _SWITCH = {
 }
 
 
+_FOR_DOMAINS: dict[str, Any] = {"bind": "0.0.0.0:443", "http_bind": "0.0.0.0:80", "acme": {"agree_tos": True}}
+"""What `--domain` makes of defaults: whoever asks for a host's certificate wants to be found at its usual ports."""
+
+
 class Overlay:
     """Settings from flags and variables, to be laid over the file's; each remembers the name it was given by.
 
-    An empty variable and a flag that was not given count as absent.
+    An empty variable and a flag that was not given count as absent. The flag `--domain` is short for names in `certificates`,
+    and has other defaults (`_FOR_DOMAINS`).
     """
 
     def __init__(self, env: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {}
+        self._defaults: dict[str, Any] = {}
         self._names: dict[str, str] = {}
         for key, variable in _VARIABLES.items():
             if text := env.get(variable, "").strip():
                 self._take(key, _split(text) if key == "backends" else text, variable)
         for key, value in overrides.items():
-            if value not in (None, [], ()):
+            if value in (None, [], ()):
+                continue
+            if key == "domain":
+                self._defaults = _FOR_DOMAINS
+                self._take("certificates", list(value), "--domain")
+            else:
                 flag = "--backend" if key == "backends" else f"--{key.replace('_', '-')}"
                 self._take(key, list(value) if isinstance(value, tuple) else value, flag)
 
     def over(self, document: object) -> object:
         """Lay the settings over the file's document; what is no object is left for the checks to refuse."""
-        return {**document, **self.settings} if isinstance(document, dict) else document
+        if not isinstance(document, dict):
+            return document
+        merged = {**self._defaults, **document, **self.settings}
+        if self._defaults and isinstance(document.get("acme"), dict):
+            merged["acme"] = {**self._defaults["acme"], **document["acme"]}
+        return merged
 
     def hides(self, key: Step) -> bool:
         """Whether the file's value of this key does not count."""

@@ -20,7 +20,7 @@ MOST_SOCKET_PATH = 107
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
 _FRAMING = re.compile(r"(?i)connection|content-length|expect|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHOWN_CHARACTERS = 80
@@ -94,7 +94,7 @@ def cookie_path(text: str) -> str:
 def cookie_domain(text: str) -> str:
     """The domain of a cookie (RFC 6265 section 4.1.2.3): a host name in lower case; a dot before it says nothing."""
     name = text.removeprefix(".").lower()
-    if len(name) > 253 or not _HOST.fullmatch(name) or name.endswith(".") or re.fullmatch(r"[0-9.]+", name):
+    if len(name) > 253 or not HOST.fullmatch(name) or name.endswith(".") or re.fullmatch(r"[0-9.]+", name):
         raise ValueError(f'must be a host name such as "example.com", not {shown(text)}')
     return name
 
@@ -375,7 +375,7 @@ def _check_host(host: str, whole: str, *, bracketed: bool) -> None:
             ipaddress.IPv4Address(host)
         except ValueError:
             raise ValueError(f"{shown(whole)} has no valid IPv4 address") from None
-    elif len(host) > 253 or not _HOST.fullmatch(host):
+    elif len(host) > 253 or not HOST.fullmatch(host):
         raise ValueError(f"{shown(whole)} has a host name with a character or length that names do not have")
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
+from smartedge.config.certificates import AUTO
 from smartedge.config.model import SERVICE, Config
 from smartedge.config.routes import unused_services
 from smartedge.config.sources import misspelled
@@ -35,6 +36,11 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     proxies, allowed = ([ip_network(text) for text in texts] for texts in (config.trusted_proxies, config.admin_allow))
     if not has_token and any(a.version == p.version and a.overlaps(p) for a in allowed for p in proxies):
         found.append(f"admin_allow: holds trusted_proxies, whose clients could administer through them; {_REMEDY}")
+    if any(entry.name == AUTO and not config.names_of(entry) for entry in config.certificates):
+        found.append('certificates: "auto" stands for the hosts of the routes, and no route names one: nobody is served by https')
+    if config.speaks_tls and config.admin_bind is None and (config.client_ca_file is not None or config.strict_sni):
+        which = "client_ca_file" if config.client_ca_file is not None else "strict_sni"
+        found.append(f"{which}: holds for the admin pages and the commands, too; give them an address of their own (admin_bind)")
     if not any(backend.weight and backend.state == "enabled" for backend in config.backends):
         found.append("no backend takes new requests, as each has weight 0 or is not enabled: clients get 503")
     return found + warnings(plain_table(config.routes), unused_services(config.routes, (SERVICE,)))

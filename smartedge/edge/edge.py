@@ -27,6 +27,7 @@ from smartedge.edge import announce
 from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, cautions, say
+from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.follower import Follower, give_up
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
@@ -38,13 +39,14 @@ from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
 from smartedge.http.environ_keys import REQUEST_ID
 from smartedge.http.request import Request
-from smartedge.http.tls import ServerTls
+from smartedge.http.server_tls import ServerTls
 from smartedge.observe import console
 from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
 from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
+from smartedge.process.http_door import HttpDoor
 from smartedge.process.whereabouts import whereabouts_of, write_whereabouts
 from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder
@@ -66,8 +68,8 @@ class Edge:
 
     config_path: where the configuration is kept, None when flags named the backends. overrides: flags, laid over every new
     configuration too. token: SMARTEDGE_ADMIN_TOKEN. listeners: the names of the sockets that clients connect to, the admin
-    pages' last, where the server tells. admin_door: listens on `admin_bind` where the server does not. Nothing is opened or
-    probed before `begin`.
+    pages' last, where the server tells. doors: listen on `http_bind` and `admin_bind` where the server does not. front: see
+    ServerTls. Nothing is opened or probed before `begin`.
     """
 
     version = __version__
@@ -81,6 +83,7 @@ class Edge:
         token: str | None = None,
         env: Mapping[str, str] = os.environ,
         look_up: LookUp = look_up,
+        front: Any = None,
     ) -> None:
         self.token = token
         self.began = False
@@ -91,7 +94,7 @@ class Edge:
         self.started_at = monotonic()
         self._env = dict(env)
         self.listeners: Sequence[Any] = ()
-        self.admin_door: AdminDoor | None = None
+        self.doors: tuple[HttpDoor | AdminDoor, ...] = ()
         self.admin_apart = config.admin_bind is not None
         self._membership: Membership | None = None
         self._rng = random.Random()
@@ -101,7 +104,8 @@ class Edge:
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
-        self.tls = ServerTls()
+        self.tls = ServerTls(front)
+        self._certificates = CertificateCare(self._rng)
         secret = Secret(sticky_secret(self._env))
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
         setup = self._builder.build_setup(config, None)
@@ -234,6 +238,7 @@ class Edge:
         """End the loops and give up the place; requests in flight have been waited for by the server."""
         self._health.stop()
         self._housekeeping.stop()
+        self._certificates.stop()
         self._telling.stop()
         self.registry.close(list(self.backends()))
         self.access_log.close()
@@ -256,7 +261,7 @@ class Edge:
         now = monotonic()
         if self._membership is not None:  # a process that does not serve yet logs as whoever started it wants
             console.log_at(setup.config.log_level)
-        self.tls.context = setup.files.certificate
+        self.tls.use(setup.files.shown)
         self.server_limits = setup.server_limits
         self.access_log.write_to(setup.access_log)
         self.decisions.apply(setup.config.explain.sample_ratio)
@@ -319,12 +324,14 @@ class Edge:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""
         now = monotonic()
         self.recent.tick(now, list(self.backends()))
-        if self.admin_door is not None:
-            self.admin_door.follow_leader()
+        for door in self.doors:
+            door.follow_leader()
         leading, capped = self.follower.leading, self.config.limits.in_flight_per_backend is not None
         for name, watch in self._watches.items():
             outliers = self.setup.services[name].outliers if leading else None
             watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers, capped=capped)
+        if leading:
+            self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)
         if renewed := self._reloader.use_replaced_files():
             log.warning("files have been replaced and are in use: %s", ", ".join(renewed))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,20 +15,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from smartedge.acme.renewals import Order, missing_library, order_of
 from smartedge.balancer.spec import TlsSpec
-from smartedge.config.model import Config
+from smartedge.config.model import Config, ConfigError
 from smartedge.config.problems import Step, path_text
 from smartedge.edge.origin import ConfigOrigin
-from smartedge.http.tls import backend_context, server_context
+from smartedge.http.certificates import file_stamp
+from smartedge.http.server_tls import Shown, TlsSettings, UnusableTls, read_shown
+from smartedge.http.tls import backend_context
+from smartedge.process.tls_settings import tls_settings, tls_stamps
 
 log = logging.getLogger("smartedge")
 
-CERTIFICATE: Final = "certificate"
-CERTFILE: Final = "certfile"
-"""The key of the certificate that clients are shown."""
+SHOWN: Final = "shown"
+ACME: Final = "acme"
 
 Source = TlsSpec | None | str | tuple[str, str]
-"""What a file, or several together, are for: CERTIFICATE, the TLS settings of a backend, or the content of that path."""
+"""What a file, or several together, are for: SHOWN, ACME, the TLS settings of a backend, or the content of that path."""
 
 
 class Held(NamedTuple):
@@ -48,9 +50,9 @@ class Files:
     stamps: Mapping[str, object]
 
     @property
-    def certificate(self) -> Any:
-        """The TLS settings towards clients, None where they speak plain HTTP."""
-        held = self.held.get(CERTIFICATE)
+    def shown(self) -> Shown | None:
+        """What clients are shown, None where they speak plain HTTP."""
+        held = self.held.get(SHOWN)
         return None if held is None else held.value
 
     def content_of(self, path: str) -> bytes:
@@ -81,23 +83,31 @@ def read_files(config: Config, origin: ConfigOrigin, before: Files | None, *, ke
         try:
             held[source] = read(key, old.get(source))
         except (OSError, ssl.SSLError, ValueError) as error:
-            wrong = origin.unusable(steps, f"cannot be used: {error}")
+            wrong = _unusable(origin, steps, error)
             if not keep or source not in old:
                 raise wrong from error
             log.error("a replaced file cannot be used, the one before stays in use: %s", wrong)
             held[source] = old[source]
     if before is not None:  # whether a port speaks TLS stays so until a restart (as the reload's answer says)
-        held.pop(CERTIFICATE, None) if CERTIFICATE not in old else held.setdefault(CERTIFICATE, old[CERTIFICATE])
+        held.pop(SHOWN, None) if SHOWN not in old else held.setdefault(SHOWN, old[SHOWN])
     return Files(held, stamps)
 
 
 def file_stamps(config: Config) -> dict[str, object]:
     """Give what tells each file from its successor, by its path."""
-    paths = {config.certfile, config.keyfile, *(path for _, path in _plain_files(config))}
+    paths: set[str | None] = {*(path for _, path in _plain_files(config))}
     for backend in config.backends:
         if backend.tls is not None:
             paths |= {backend.tls.ca_file, backend.tls.cert_file, backend.tls.key_file}
-    return {path: _stamp(path) for path in paths if path is not None}
+    return {path: file_stamp(path) for path in paths if path is not None} | tls_stamps(config)
+
+
+def _unusable(origin: ConfigOrigin, steps: tuple[Step, ...], error: Exception) -> ConfigError:
+    """Make the error for what cannot be used; of certificates all are named at once."""
+    if not isinstance(error, UnusableTls):
+        return origin.unusable(steps, f"cannot be used: {error}")
+    each = [origin.unusable(where, message) for where, message in error.problems]
+    return ConfigError([problem for one in each for problem in one.problems], status=422, origin=each[0].origin)
 
 
 Read = Callable[[str, Held | None], Held]
@@ -106,8 +116,10 @@ Read = Callable[[str, Held | None], Held]
 
 def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
     """Give what each of them is for, the key that names it, and what reads it."""
-    if config.certfile is not None:
-        yield CERTIFICATE, (CERTFILE,), partial(_read_certificate, config.certfile, config.keyfile)
+    if (settings := tls_settings(config)) is not None:
+        yield SHOWN, ("certificates" if config.certfile is None else "certfile",), partial(_read_shown, settings)
+    if (order := order_of(config)) is not None:
+        yield ACME, ("acme",), partial(_be_ready_for, order)
     done = set()
     for index, spec in enumerate(config.specs()):
         if spec.url.startswith("https:") and spec.tls not in done:
@@ -128,10 +140,18 @@ def _plain_files(config: Config) -> Iterator[tuple[tuple[Step, ...], str]]:
             yield ("routes", index, "error_pages", str(status)), path
 
 
-def _read_certificate(cert_file: str, key_file: str | None, key: str, old: Held | None) -> Held:
-    context = server_context(cert_file, key_file)
-    digest = _digest(cert_file, key_file)
-    return old if old is not None and old.digest == digest else Held(key, digest, context)
+def _read_shown(settings: TlsSettings, key: str, old: Held | None) -> Held:
+    shown = read_shown(settings, None if old is None else old.value)
+    if old is not None and (old.digest, old.value.settings) == (shown.digest, settings):
+        return old._replace(key=key)
+    return Held(key, shown.digest, shown)
+
+
+def _be_ready_for(order: Order, key: str, _old: Held | None) -> Held:
+    if missing := missing_library():
+        raise ValueError(missing)
+    order.storage.make()
+    return Held(key, b"")
 
 
 def _read_tls(tls: TlsSpec | None, key: str, old: Held | None) -> Held:
@@ -147,11 +167,3 @@ def _read_content(path: str, key: str, _old: Held | None) -> Held:
 
 def _digest(*paths: str | None) -> bytes:
     return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths if path)).digest()
-
-
-def _stamp(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        return error.errno
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size

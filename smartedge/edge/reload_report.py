@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from smartedge.config.model import Config
 
 # What a process cannot change about itself while it runs: its listeners, and how many there are of it.
-RESTART_KEYS = ("bind", "admin_bind", "workers")
+RESTART_KEYS = ("bind", "admin_bind", "http_bind", "workers")
+CERTIFICATE_KEYS = ("certfile", "certificates", "certificates_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Applied:
                 parts.append(f"settings changed: {', '.join(self.settings_changed)}")
         if self.certificate_renewed:
             parts.append("certificate renewed")
-        if others := [key for key in self.files_renewed if key != "certfile"]:
+        if others := [key for key in self.files_renewed if key not in CERTIFICATE_KEYS]:
             parts.append(f"files of {', '.join(others)} renewed")
         if self.late:
             parts.append("late: " + ", ".join(f"slot {slot} (process {pid})" for slot, pid in self.late))
@@ -104,7 +105,7 @@ def report(
         persisted=persisted,
         live=confirmed.live,
         applied=confirmed.live - len(confirmed.late),
-        certificate_renewed="certfile" in renewed,
+        certificate_renewed=any(key in CERTIFICATE_KEYS for key in renewed),
         files_renewed=renewed,
         late=tuple(sorted(confirmed.late.items())),
     )
@@ -117,8 +118,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any]) -> bool:
     """Whether another value of this key waits for a restart: a listener stays, and whether it speaks TLS."""
-    if key == "certfile":
-        return (at_start[key] is None) != (settings[key] is None)
+    if key in CERTIFICATE_KEYS:
+        return any(at_start[one] for one in CERTIFICATE_KEYS) != any(settings[one] for one in CERTIFICATE_KEYS)
     return key in RESTART_KEYS
 
 

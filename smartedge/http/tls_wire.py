@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+from smartedge.http.certificates import Certificate, ServerSide
 from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireTimeout
 
 EARLY_BYTES = 65536
@@ -69,6 +70,8 @@ class TlsWire(Wire):
                 raise
             else:
                 self._flush(max(0.001, deadline - monotonic()))
+                if isinstance(self._tls, ServerSide):
+                    self._tls.hello = b""
                 return
             data = Wire.recv(self, max(0.001, deadline - monotonic()))
             if not data:
@@ -76,7 +79,20 @@ class TlsWire(Wire):
             if first and data[:1] != _HANDSHAKE_RECORD:
                 raise NotTls("the client does not speak TLS")
             first = False
+            if isinstance(self._tls, ServerSide):
+                self._tls.hello += data
             self._incoming.write(data)
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """What the client was shown; empty where somebody else's context shows it, or nothing is known."""
+        found: tuple[Certificate, ...] = getattr(self._tls.context, "certificates", ())
+        return found
+
+    def peer_certificate(self) -> tuple[dict[str, Any], bytes] | None:
+        """Give the client's certificate as Python reads it, and its bytes (DER); None without one that was checked."""
+        der = self._tls.getpeercert(binary_form=True)
+        return None if der is None else (self._tls.getpeercert() or {}, der)
 
     def without_tls(self) -> Wire:
         """Give the socket back as a plain wire, to tell a client that does not speak TLS; this one is of no use then."""

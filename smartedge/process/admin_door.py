@@ -1,22 +1,11 @@
-"""The listener of `admin_bind` under gunicorn, which listens itself and has never heard of it: one worker opens it for all.
-
-    gunicorn ── worker (leads) ──▶ traffic, and admin_bind       the leader of workers/leader.py; whoever leads next opens it anew
-            └── worker ─────────▶ traffic
-
-Under `run` the program has opened it before anything serves.
-"""
+"""The listener of `admin_bind` under gunicorn: opened by the worker that leads (leader_door.py)."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from smartedge.config.values import listen_name
 from smartedge.http.environ_keys import ADMIN
-from smartedge.process.listening import listen_unix
-from smartedge.server.server import EdgeServer
-
-log = logging.getLogger(__name__)
+from smartedge.process.leader_door import LeaderDoor
 
 
 class AdminDoor:
@@ -26,38 +15,27 @@ class AdminDoor:
     """
 
     def __init__(self, app: Any) -> None:
-        self._app = app
-        self._bind = app.edge.config.admin_bind
-        self._server: EdgeServer | None = None
-        self._said = False
+        self._edge = app.edge
+        bind = app.edge.config.admin_bind
+        self._door = None if bind is None else LeaderDoor("admin_bind", bind, app, {ADMIN: True}, "admin pages")
 
     def follow_leader(self) -> None:
         """Open the listener if this worker leads, else close it. What does not work is said once, and tried again."""
-        edge = self._app.edge
-        if self._bind is None or (edge.listeners and self._server is None):
+        door, edge = self._door, self._edge
+        if door is None or (edge.listeners and door.server is None):
             return
-        if not edge.follower.leading:
-            self.close()
-        elif self._server is None:
-            try:
-                self._server = self._open(self._bind)
-            except OSError as error:
-                if not self._said:
-                    log.warning("no admin pages yet: cannot listen on admin_bind %s: %s", self._bind, error)
-                self._said = True
-                return
-            self._said = False
-            edge.be_found([self._server.socket.getsockname()])
+        if door.follow_leader(edge.follower.leading):
+            self._tell()
 
     def close(self) -> None:
         """Accept nothing more there; what is being answered is answered."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            self._app.edge.listeners = ()
+        if self._door is not None and self._door.close():
+            self._tell()
 
-    def _open(self, bind: str) -> EdgeServer:
-        name: Any = listen_name(bind)
-        server = EdgeServer(listen_unix(name) if isinstance(name, str) else name, self._app, environ={ADMIN: True})
-        server.start()
-        return server
+    def _tell(self) -> None:
+        """Have the commands find it, or no longer."""
+        server = self._door.server if self._door is not None else None
+        if server is None:
+            self._edge.listeners = ()
+        else:
+            self._edge.be_found([server.socket.getsockname()])

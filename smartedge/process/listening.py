@@ -12,7 +12,7 @@ import stat
 from smartedge.config.model import Config
 from smartedge.config.values import listen_name, shown
 from smartedge.http import resources
-from smartedge.process.systemd import passed_sockets
+from smartedge.process.systemd import Role, passed_sockets
 
 BACKLOG = 4096
 """Connections that the system keeps until they are accepted; it has a limit of its own, `net.core.somaxconn`."""
@@ -25,24 +25,27 @@ class CannotListen(Exception):
     """An address that can't be listened on; the text says why and what to do."""
 
 
-def open_listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, bool]]:
-    """Give descriptors that listen, those for clients first, and whether each is for the admin pages alone.
+def open_listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, Role]]:
+    """Give descriptors that listen, those for clients first, those for the admin pages alone last, and whom each is for.
 
-    What the service manager passes takes the place of `bind`, and of `admin_bind` if one of its sockets has that name
-    (systemd.py): it keeps them open while we are restarted, so that no client is refused meanwhile. ends_here: the end of
+    What the service manager passes takes the place of `bind`, and of `http_bind` and `admin_bind` if one of its sockets has such
+    a name (systemd.py): it keeps them open while we are restarted, so that no client is refused meanwhile. ends_here: the end of
     this process is that of its unix sockets; not where the listeners are handed on to another.
     """
     try:
         passed = passed_sockets()
     except ValueError as error:
         raise CannotListen(str(error)) from error
-    clients = [one.descriptor for one in passed if not one.is_admin] or [listen_at(config.bind, "--bind", ends_here=ends_here)]
-    admins = [one.descriptor for one in passed if one.is_admin]
-    if admins and config.admin_bind is None:
-        raise CannotListen('a socket named "admin" was passed, but admin_bind is not set')
-    if config.admin_bind is not None:
-        admins = admins or [listen_at(config.admin_bind, "--admin-bind", ends_here=ends_here)]
-    return [*((one, False) for one in clients), *((one, True) for one in admins)]
+    found: list[tuple[int, Role]] = []
+    roles: list[tuple[Role, str]] = [("clients", "bind"), ("http", "http_bind"), ("admin", "admin_bind")]
+    for role, key in roles:
+        bind, given = getattr(config, key), [one.descriptor for one in passed if one.role == role]
+        if given and bind is None:
+            raise CannotListen(f'a socket named "{role}" was passed, but {key} is not set')
+        if bind is not None:
+            given = given or [listen_at(bind, f"--{key.replace('_', '-')}", ends_here=ends_here)]
+        found += [(one, role) for one in given]
+    return found
 
 
 def listen_at(bind: str, flag: str, *, ends_here: bool = True) -> int:

@@ -27,20 +27,25 @@ def check_usable(
     listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.
     """
     where = Overlay(env, overrides).where
-    found = [*_certificates(config), *_access_log(config), *(_circles(config) if listens else ())]
+    found = [*_certificates(config, env), *_access_log(config), *(_circles(config) if listens else ())]
     if found:
         problems = [Problem(where(steps), message) for steps, message in found]
         raise ConfigError(problems, status=422, origin=path or DEFAULT_PATH)
 
 
-def _certificates(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    from smartedge.http.tls import backend_context, server_context  # late: only those who have one need OpenSSL for this
+def _certificates(config: Config, env: Mapping[str, str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    from smartedge.acme.renewals import missing_library  # late: only those who have one need OpenSSL for this
+    from smartedge.http.server_tls import UnusableTls, read_shown
+    from smartedge.http.tls import backend_context
+    from smartedge.process.tls_settings import tls_settings
 
-    if config.certfile is not None:
+    if config.automatic_names and (missing := missing_library()):
+        yield ("acme",), missing
+    if (settings := tls_settings(config, env)) is not None:
         try:
-            server_context(config.certfile, config.keyfile)
-        except (OSError, ValueError) as error:
-            yield ("certfile",), f"cannot be used: {error}"
+            read_shown(settings, None)
+        except UnusableTls as error:
+            yield from error.problems
     for index, spec in enumerate(config.specs()):
         if spec.tls is not None:
             try:

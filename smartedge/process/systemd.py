@@ -11,11 +11,11 @@ import socket
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import closing
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 FIRST_DESCRIPTOR = 3
-ADMIN = "admin"
-"""The name of the socket for the admin pages (`FileDescriptorName=admin`); all others are for clients."""
+Role = Literal["clients", "http", "admin"]
+"""Whom a listener is for: clients of `bind`, those that `http_bind` sends to https, or the admin pages."""
 
 
 class Notifier:
@@ -56,9 +56,9 @@ class Passed(NamedTuple):
     name: str
 
     @property
-    def is_admin(self) -> bool:
-        """Whether it is for the admin pages."""
-        return self.name == ADMIN
+    def role(self) -> Role:
+        """Whom it is for: what it is called (`FileDescriptorName=admin`, `=http`); any other name is for clients."""
+        return "admin" if self.name == "admin" else "http" if self.name == "http" else "clients"
 
 
 def passed_sockets(env: MutableMapping[str, str] = os.environ) -> list[Passed]:

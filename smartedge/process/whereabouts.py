@@ -21,6 +21,7 @@ from typing import Any, Final
 import gevent
 
 from smartedge.config.model import Config
+from smartedge.process.tls_settings import first_certificate
 from smartedge.workers.state_dir import StateDir, bases, is_alive
 
 log = logging.getLogger(__name__)
@@ -58,18 +59,30 @@ def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -
     path: of its file. listeners: the names of its sockets, that of the admin pages last; where our own server did not say,
     gunicorn's worker is asked.
     """
-    certificate = config.certfile if config.admin_bind is None else None
+    secure = config.speaks_tls and config.admin_bind is None
+    certificate = first_certificate(config) if secure else None
     if not listeners and (worker := _gunicorn_worker()) is not None:
-        listeners, certificate = [sock.getsockname() for sock in worker.sockets], worker.cfg.certfile
+        listeners = [sock.getsockname() for sock in worker.sockets]
+        if worker.cfg.is_ssl:
+            secure, certificate = True, worker.cfg.certfile
+        elif not getattr(worker, "speaks_tls", False):  # smartedge.worker's does, where the configuration has certificates
+            secure, certificate = False, None
         if config.admin_bind is not None:
             return None  # gunicorn knows nothing of it: admin_door.py opens it, and says so
     if not listeners:
         return None
     return Whereabouts(
-        url_of(listeners[-1], secure=certificate is not None),
+        url_of(listeners[-1], secure=secure),
         None if path is None else os.path.realpath(path),
         None if certificate is None else os.path.abspath(certificate),
     )
+
+
+def clients_port(listeners: Sequence[Any]) -> int | None:
+    """Return the port that clients connect to, None if that can't be known. listeners: as above."""
+    worker = _gunicorn_worker()
+    first = worker.sockets[0].getsockname() if worker is not None else next(iter(listeners), None)
+    return int(first[1]) if isinstance(first, tuple) else None
 
 
 def _gunicorn_worker() -> Any:

@@ -22,7 +22,9 @@ from smartedge.config.section import Count, Grace, Listed, Seconds, Section, Tex
 MAX_REQUESTS = 10_000_000
 """What one scenario may ask for: the time of each request is kept in memory, and so is who waits."""
 
-NOT_SIMULATED = frozenset({"certfile", "keyfile", "access_log"})
+NOT_SIMULATED = frozenset(
+    {"certfile", "keyfile", "certificates", "certificates_dir", "client_ca_file", "acme", "acme_webroot", "access_log"}
+)
 """Keys of a real configuration that name files of the machine it runs on."""
 
 Ratio = Annotated[float, Field(ge=0, le=1)]

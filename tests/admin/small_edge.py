@@ -22,6 +22,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, parse
 from smartedge.edge.reload import PreconditionFailed
+from smartedge.http.server_tls import ServerTls
 from smartedge.observe.recent import Recent
 from tests.fakes import local_client
 
@@ -40,6 +41,7 @@ class SmallEdge:
         self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
         self.generation = 17
         self.draining = False
+        self.tls = ServerTls()
         self.token: str | None = None
         self.edge_row = Learned()
         self.recent = Recent()

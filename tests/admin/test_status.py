@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
+import time
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from smartedge.admin.metrics import exposition, make_registry
+from smartedge.admin.status import snapshot, status_document
 from smartedge.balancer.cells import FAILED, latency_cell
+from smartedge.http.certificates import PemFiles
+from smartedge.http.server_tls import Named, TlsSettings, read_shown
 from tests.admin.small_edge import SmallEdge, serve
+from tests.certificates import Authority
 
 
 def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: FlaskClient) -> None:
@@ -26,6 +33,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "drowning": None,
         "uptime_s": 60.0,
         "workers": [{"slot": 0, "pid": 4711}],
+        "certificates": [],
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
         "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
     }
@@ -94,6 +102,17 @@ def test_the_status_shows_what_leases_did(edge: SmallEdge, client: FlaskClient) 
     assert all(
         backend["health"] == "healthy" and backend["available"] and backend["ewma_s"] > 0 for backend in document["backends"]
     )
+
+
+def test_certificates_are_shown_with_their_names_and_their_end(edge: SmallEdge, tmp_path: Path) -> None:
+    path = Authority().sign(tmp_path / "shop.pem", "shop.example", "*.shop.example", days=10)
+    edge.tls.use(read_shown(TlsSettings((Named(("certfile",), PemFiles(path)),)), None))
+    (shown,) = status_document(edge)["certificates"]
+    assert (shown["names"], shown["key"], shown["file"]) == (["shop.example", "*.shop.example"], "ECDSA", path)
+    assert shown["expires_at"] == pytest.approx(time.time() + 10 * 86_400, abs=60)
+    text, _ = exposition(make_registry(lambda: snapshot(edge)))
+    for name in shown["names"]:
+        assert f'smartedge_certificate_expires_timestamp_seconds{{file="{path}",name="{name}"}} 1.' in text.decode()
 
 
 def test_asking_changes_nothing(edge: SmallEdge, client: FlaskClient) -> None:

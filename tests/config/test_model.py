@@ -97,6 +97,21 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "workers": 1,
         "certfile": None,
         "keyfile": None,
+        "certificates": [],
+        "certificates_dir": None,
+        "strict_sni": False,
+        "tls_min_version": "1.2",
+        "tls_ciphers": None,
+        "client_ca_file": None,
+        "client_certificates": "required",
+        "hsts_s": None,
+        "http_bind": None,
+        "https_port": None,
+        "acme_webroot": None,
+        "acme": {
+            "email": None, "agree_tos": False, "directory": "https://acme-v02.api.letsencrypt.org/directory", "ca_file": None,
+            "storage": None, "retry_s": 60,
+        },
         "access_log": False,
         "log_level": "info",
     }  # fmt: skip
@@ -294,7 +309,7 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 23
+    assert len(models(Config)) == 25
 
 
 def test_the_schema_knows_both_ways_to_write_a_backend() -> None:

@@ -115,7 +115,7 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     (entry(labels={f"l{n}": "" for n in range(17)}), "backends[0].labels", "must hold at most 16 labels, not 17"),
     ({"backends": [A], "healt": {}}, "healt", 'did you mean "health"?'),
     ({"backends": [A], "connect_s": 1}, "connect_s", 'did you mean "timeouts.connect_s"?'),
-    ({"backends": [A], "qqq": 1}, "qqq", "is an unknown key; allowed: access_log, admin_allow"),
+    ({"backends": [A], "qqq": 1}, "qqq", "is an unknown key; allowed: access_log, acme, acme_webroot, admin_allow"),
     ({"backends": [A], "health": []}, "health", "must be an object, not a list"),
     ({"backends": [A], "health": {"path": "health"}}, "health.path", 'must be a path such as "/health"'),
     ({"backends": [A], "health": {"type": "udp"}}, "health.type", 'must be "http", "tcp" or "none", not "udp"'),

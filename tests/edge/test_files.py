@@ -81,7 +81,7 @@ def test_a_replaced_file_is_noticed_and_what_it_holds_is_another_value(change: C
     change(pem, LOCALHOST + b"\n# another one\n")
     assert one.is_stale
     assert one.read() == ("certfile",)
-    assert one.files.certificate is not first.certificate
+    assert one.files.shown is not first.shown
     assert not one.is_stale
     assert one.read() == ()
 
@@ -95,7 +95,7 @@ def test_of_a_broken_file_what_there_was_stays_and_is_said(
     first = one.files
     change(pem, b"-----BEGIN CERTIFICATE-----\nhalf")
     assert one.read(keep=True) == ()
-    assert (one.files.certificate, one.files.context_for(spec)) == (first.certificate, first.context_for(spec))
+    assert (one.files.shown, one.files.context_for(spec)) == (first.shown, first.context_for(spec))
     assert not one.is_stale, "nobody looks at it again until it is another one"
     assert [message.partition(":")[0] for message in caplog.messages] == [
         "a replaced file cannot be used, the one before stays in use"
@@ -108,7 +108,7 @@ def test_of_a_broken_file_what_there_was_stays_and_is_said(
         one.read()
     change(pem, LOCALHOST + b"\n")
     assert set(one.read(keep=True)) == {"certfile", "backends[0].tls"}
-    assert one.files.certificate is not first.certificate
+    assert one.files.shown is not first.shown
     assert one.files.context_for(spec) is not first.context_for(spec)
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_says_the_same_as_before_is_no_news(pem: Path, caplog: pytes
     pem.touch()
     assert one.read() == ()
     assert one.files.context_for(spec) is first.context_for(spec)
-    assert one.files.certificate is first.certificate
+    assert one.files.shown is first.shown
     assert caplog.messages == []
 
 
@@ -136,24 +136,24 @@ def test_a_key_that_comes_a_moment_after_its_certificate_is_used_then(tmp_path: 
     cert.write_bytes(certificate)
     key.write_bytes(private)
     one = Reader(tmp_path, certfile=str(cert), keyfile=str(key))
-    shown = one.files.certificate
+    shown = one.files.shown
     replace(key, b"not yet")
     assert one.read(keep=True) == ()
-    assert one.files.certificate is shown
+    assert one.files.shown is shown
     replace(key, private + b"\n")
     assert one.read(keep=True) == ("certfile",)
-    assert one.files.certificate is not shown
+    assert one.files.shown is not shown
     assert len(caplog.messages) == 1
 
 
 def test_a_file_that_is_gone_is_a_broken_one(pem: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = Reader(pem.parent, certfile=str(pem))
-    shown = one.files.certificate
+    shown = one.files.shown
     pem.unlink()
     assert one.is_stale
     one.read(keep=True)
     assert not one.is_stale
-    assert one.files.certificate is shown
+    assert one.files.shown is shown
     assert len(caplog.messages) == 1
 
 
@@ -181,10 +181,10 @@ def test_a_start_with_a_broken_file_names_its_key(pem: Path) -> None:
 @pytest.mark.parametrize("begins_with", [True, False])
 def test_whether_a_port_speaks_tls_stays_so_until_a_restart(pem: Path, begins_with: bool) -> None:
     one = Reader(pem.parent, **({"certfile": str(pem)} if begins_with else {}))
-    first = one.files.certificate
+    first = one.files.shown
     one.config = Reader(pem.parent, **({} if begins_with else {"certfile": str(pem)})).config
     assert one.read() == ()
-    assert one.files.certificate is first
+    assert one.files.shown is first
 
 
 @pytest.fixture

@@ -460,13 +460,13 @@ def renewing(path: Path, pem: Path, **more: Any) -> Edge:
 
 def test_the_certificate_is_read_again_although_the_configuration_is_the_same(path: Path, pem: Path) -> None:
     edge = renewing(path, pem)
-    first = edge.reloader.setup.files.certificate
+    first = edge.reloader.setup.files.shown
     assert edge.reload().certificate_renewed is False
     pem.write_bytes(CERTIFICATE + b"# another one\n")
     renewed = edge.reload()
     assert (renewed.changed, renewed.certificate_renewed) == (False, True)
     assert re.fullmatch(r"generation 2 applied by 1/1 workers in \d+ ms; certificate renewed", renewed.message)
-    assert edge.reloader.setup.files.certificate is not first
+    assert edge.reloader.setup.files.shown is not first
     assert len(edge.applied) == 1
 
 
@@ -482,11 +482,11 @@ def test_the_answer_names_the_other_files_that_hold_something_else(path: Path, p
 
 def test_a_file_that_was_replaced_is_used_at_the_next_look_and_named_by_the_next_reload(path: Path, pem: Path) -> None:
     edge = renewing(path, pem)
-    first = edge.reloader.setup.files.certificate
+    first = edge.reloader.setup.files.shown
     assert edge.reloader.use_replaced_files() == ()
     pem.write_bytes(CERTIFICATE + b"# another one\n")
     assert edge.reloader.use_replaced_files() == ("certfile",)
-    assert edge.reloader.setup.files.certificate is not first
+    assert edge.reloader.setup.files.shown is not first
     assert edge.reloader.generation == 1
     assert edge.reload().files_renewed == ("certfile",)
     assert edge.reload().files_renewed == ()

@@ -19,11 +19,12 @@ import pytest
 from smartedge.balancer.spec import TlsSpec
 from smartedge.http import lingering
 from smartedge.http.lingering import linger
-from smartedge.http.tls import context_for, server_context
+from smartedge.http.tls import context_for
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
+from tests.certificates import context_of
 from tests.house import Served, running
 from tests.live.wire import parse_answers
 from tests.peers import App, backend, head_of, talk
@@ -47,7 +48,7 @@ def big(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @contextlib.contextmanager
 def server_of(view: Callable[..., Any], *, tls: bool = False, limits: ServerLimits | None = None) -> Iterator[EdgeServer]:
-    context = server_context(str(CERTS / "localhost.pem"), None) if tls else None
+    context = context_of(str(CERTS / "localhost.pem")) if tls else None
     server = EdgeServer(("127.0.0.1", 0), App(view, limits=limits), ssl_context=context)
     server.start()
     try:
@@ -237,7 +238,7 @@ class Slow:
 @contextlib.contextmanager
 def slow_edge(*, tls: bool = False) -> Iterator[tuple[Served, Slow]]:
     slow = Slow()
-    context = server_context(str(CERTS / "localhost.pem"), None) if tls else None
+    context = context_of(str(CERTS / "localhost.pem")) if tls else None
     with backend(slow.play) as url, running(url, ssl_context=context) as edge:
         yield edge, slow
 

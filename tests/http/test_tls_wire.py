@@ -13,9 +13,10 @@ import gevent.socket
 import pytest
 
 from smartedge.balancer.spec import TlsSpec
-from smartedge.http.tls import context_for, server_context
+from smartedge.http.tls import context_for
 from smartedge.http.tls_wire import NotTls, TlsWire
 from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
+from tests.certificates import context_of
 from tests.peers import tcp_pair
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
@@ -30,7 +31,7 @@ class Pair:
         near, far = tcp_pair()
         client = context_for(TRUSTING)
         client.maximum_version = version
-        self.server = TlsWire(near, server_context(LOCALHOST, None), server_side=True)
+        self.server = TlsWire(near, context_of(LOCALHOST), server_side=True)
         self.client = TlsWire(far, client, server_name="localhost")
         shaking = gevent.spawn(self.server.handshake, 5.0)
         self.client.handshake(5.0)
@@ -263,7 +264,7 @@ def test_waiting_for_bytes_takes_none(pair: Pair) -> None:
 
 def server_side(context: Any = None) -> tuple[TlsWire, Any]:
     near, far = tcp_pair()
-    return TlsWire(near, context or server_context(LOCALHOST, None), server_side=True), far
+    return TlsWire(near, context or context_of(LOCALHOST), server_side=True), far
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\0", b"\x15\x03\x03\0\2\2\n"])

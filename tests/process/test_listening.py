@@ -49,7 +49,7 @@ def test_an_address_that_cannot_be_listened_on_is_one_line(bind: str, said: str)
 
 def test_both_addresses_are_listened_on_the_clients_first() -> None:
     found = open_listeners(config(admin_bind="127.0.0.1:0"))
-    assert [is_admin for _, is_admin in found] == [False, True]
+    assert [role for _, role in found] == ["clients", "admin"]
     for descriptor, _ in found:
         with socket.socket(fileno=descriptor) as sock:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
@@ -73,7 +73,7 @@ def pass_sockets(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[int, lis
 def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket")
     found = open_listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2"))
-    assert found == [(first, False), (first + 2, False), (first + 1, True)]
+    assert found == [(first, "clients"), (first + 2, "clients"), (first + 1, "admin")]
     assert "LISTEN_FDS" not in os.environ  # they are not for the processes that we start
     assert not os.get_inheritable(first)
     for descriptor, _ in found:
@@ -85,8 +85,8 @@ def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: p
 def test_what_is_passed_to_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     monkeypatch.setenv("LISTEN_FDS", "1")
-    ((descriptor, is_admin),) = open_listeners(config())
-    assert (descriptor != 3, is_admin) == (True, False)
+    ((descriptor, role),) = open_listeners(config())
+    assert (descriptor != 3, role) == (True, "clients")
     assert os.environ["LISTEN_FDS"] == "1"
     os.close(descriptor)
 

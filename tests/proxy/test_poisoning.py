@@ -15,11 +15,11 @@ import pytest
 
 from smartedge.balancer.spec import TlsSpec
 from smartedge.http.request import Replay
-from smartedge.http.tls import server_context
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter
+from tests.certificates import context_of
 from tests.fakes import Pieces
 from tests.house import running
 from tests.peers import backend, head_of
@@ -131,7 +131,7 @@ def peer_says_at_once(wire: Wire, say: gevent.event.Event) -> None:
 
 
 def tls_backend(play: Callable[[TlsWire, int], None]) -> Any:
-    context = server_context(str(CERTS / "localhost.pem"), None)
+    context = context_of(str(CERTS / "localhost.pem"))
 
     def handle(sock: Any, number: int) -> None:
         wire = TlsWire(sock, context, server_side=True)

@@ -1,0 +1,45 @@
+"""What is kept is its owner's alone, whole, and used by one process at a time."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from smartedge.acme.storage import Storage, write_private
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (folder, *folder.rglob("*"))}
+
+
+def test_folders_and_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "acme")
+    storage.make()
+    storage.make()
+    write_private(storage.certificate("a.example"), b"1")
+    write_private(storage.certificate("a.example"), b"2")
+    assert storage.certificate("a.example").read_bytes() == b"2"
+    assert modes(storage.path) == {
+        "acme": "0o700",
+        "certificates": "0o700",
+        "challenges": "0o700",
+        "retry": "0o700",
+        "a.example.pem": "0o600",
+    }
+
+
+def test_what_can_not_be_written_leaves_what_there_was(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").mkdir()
+    with pytest.raises(OSError):
+        write_private(tmp_path / "a.pem", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pem"]
+
+
+def test_one_process_at_a_time_gets_certificates(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with storage.locked() as first, storage.locked() as second:
+        assert (first, second) == (True, False)
+    with storage.locked() as again:
+        assert again
