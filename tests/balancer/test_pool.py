@@ -206,7 +206,7 @@ def test_panic_is_kept_by_a_reload_that_does_not_say() -> None:
 ACTIONS = st.sampled_from(["lease", "retry", "ok", "failed", "abandoned", "429", "again", "wait", "probe", "drain", "reload"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(STRATEGIES)),
     st.sampled_from(["all", "fail"]),

@@ -140,7 +140,7 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
 # ---- tests ----
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(bodies(), rests, cuts)
 @example(b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", [3, 4, 5, 6, 7])
 @example(b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n", [])
@@ -177,7 +177,7 @@ def test_a_body_that_is_cut_is_not_complete_and_nothing_of_it_is_lost_or_made_up
     assert (found.body, found.complete) == (expected.body, False)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(bodies(), rests, damage, cuts)
 @example(b"1\r\na\r\n0\r\n\r\n", b"", [(4, 2, b"\n")], [])
 @example(b"1;a=b\r\na\r\n0\r\n\r\n", b"", [(5, 1, b"")], [])

@@ -319,7 +319,7 @@ def test_the_time_for_the_answer_begins_when_the_upload_has_ended(peer: Peer) ->
 # Whatever comes.
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_whatever_comes_is_an_answer_or_a_bad_answer(data: st.DataObject) -> None:
     """Good answers with a few bytes changed, in any pieces, and the end of the connection behind them."""

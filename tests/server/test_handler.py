@@ -296,7 +296,7 @@ def test_requests_are_read_the_same_in_any_pieces(reader: EdgeServer, cuts: list
     assert [answer.body for answer in answers_of(talk(reader, *pieces))] == [b"", b"hello", b"hello", b""]
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_comes_the_answer_is_http_or_a_closed_connection(reader: EdgeServer, data: st.DataObject) -> None:
     raw = bytearray(GOOD)

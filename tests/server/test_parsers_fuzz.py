@@ -338,7 +338,7 @@ def test_valid_requests_are_forwarded_one_by_one_and_answered_in_order(wires: se
         assert answer.body == (b"" if request.method == b"HEAD" else b"you asked for " + meaning(request)[1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(conversations, damages(), cuts)
 def test_whatever_a_client_sends_only_requests_reach_the_backend_and_only_answers_come_back(
     wires: set[Any], data: bytes, damage: list[tuple[str, int, int, bytes]], places: list[int]
@@ -527,7 +527,7 @@ def test_a_valid_answer_comes_through_whatever_its_shape(
     assert not is_problem(first)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), pick(b"GET", b"GET", b"HEAD", b"POST"), pick(b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0"), damages(), cuts)
 def test_whatever_a_backend_says_the_client_gets_an_answer_a_problem_or_a_visible_cut(
     wires: set[Any],
