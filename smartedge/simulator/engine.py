@@ -1,6 +1,7 @@
-"""The event loop in virtual time: the balancer's own pool, breakers, health, EWMA and retries decide, nothing waits.
+"""The event loop in virtual time: nothing waits, time is a number that goes from one event to the next.
 
-The network and the machines are modelled (`machine`). Time is a number that goes from one event to the next.
+The balancer's own code decides: pool, strategies, breakers, health, EWMA, `Tries`, `WaitingLine`, `PoolWatch`. The network and
+the machines are modelled (machine.py), and so is the order of the steps of a request's way (forwarding.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def compare(scenario: Scenario) -> list[Figures]:
 
 
 class Run:
-    """One strategy's run of a scenario: everything that one worker has, and the machines."""
+    """One strategy's run of a scenario: everything that one worker has, and the machines; made by `compare`.
+
+    It owns the Pool, the Forwarding, the PoolWatch and the heap of planned events: (time, number, call, its argument).
+    """
 
     def __init__(self, scenario: Scenario, config: Config) -> None:
         world = self._world = scenario.world
@@ -73,7 +77,7 @@ class Run:
             accept(at, arrival)
             events += 1
         queue = self._forwarding.queue
-        while queue.places or any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
+        while queue.waiters or any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
             now, _, call, what = pop(heap)
             call(now, what)
             events += 1

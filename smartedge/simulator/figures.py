@@ -16,7 +16,7 @@ ERROR = 500
 
 
 class RunRecord:
-    """What became of the requests of one run, in the order in which they ended.
+    """What became of the requests of one run, in the order in which they ended; written by Forwarding, read by `figures`.
 
     at, took_s: when each came, in seconds of the scenario, and the time until its client had the answer.
     status: of the answer. backend: number of the one it came from, -1 when the edge answered itself. tries: how often each

@@ -1,6 +1,6 @@
 """A request's way in virtual time: a lease, an answer or none, other tries after it and beside it.
 
-What is decided is the balancer's own doing (`Pool`, `Tries`, `HedgeDelay`); the order of the steps is that of
+What is decided is the balancer's own doing (`Pool`, `Tries`, `HedgeDelay`, `WaitingLine`); the order of the steps is that of
 `proxy/attempts.py` and `proxy/hedge.py`, without the bytes.
 """
 
@@ -17,13 +17,14 @@ from smartedge.balancer.errors import BackendClosed, ConnectFailed, EdgeError, N
 from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, Tries
+from smartedge.balancer.waiting_line import WaitPolicy
 from smartedge.balancer.watch import leases_to_move
 from smartedge.config.model import Config
 from smartedge.simulator.draws import Arrival
 from smartedge.simulator.figures import RunRecord
 from smartedge.simulator.machine import At, Failure, Machine
 from smartedge.simulator.probes import Prober
-from smartedge.simulator.queue import Queue
+from smartedge.simulator.queue import ModelQueue
 from smartedge.simulator.scenario import SimulateConfig
 from smartedge.simulator.tries import KEPT_SILENT, ClientRequest, Try
 
@@ -35,7 +36,11 @@ CUT = BackendClosed("The backend closed the connection.")
 
 
 class Forwarding:
-    """Forwards requests to the machines. counted_from: when figures begin. chance: what second tries are like."""
+    """Forwards requests to the machines, in place of Forwarder, Exchange and Attempts; owned by Run, which has requests arrive.
+
+    Machines tell it what became of a try. at: plans an event. counted_from: when figures begin. chance: what second tries are
+    like.
+    """
 
     def __init__(
         self, world: SimulateConfig, config: Config, pool: Pool, at: At, chance: Random, record: RunRecord, counted_from: float
@@ -50,7 +55,8 @@ class Forwarding:
         self._remarkable = config.failures | policy.statuses
         self._budget = RetryBudget(policy.budget_ratio, policy.budget_per_s)
         self._pool.evidence.hedging = policy.hedge
-        self.queue = Queue(pool, config.limits.queue, config.limits.queue_s, policy.wait_s, at, self._nudge)
+        waits = WaitPolicy(config.limits.queue, config.limits.queue_s, policy.wait_s)
+        self.queue = ModelQueue(pool, waits, at, self._nudge)
         self._first_byte_s = config.timeouts.first_byte_s
         self._client_s = world.network.client_s
         self._keys = [b"%d" % key for key in range(world.arrivals.keys)]
@@ -63,7 +69,7 @@ class Forwarding:
         """Take a client's request."""
         self._budget.deposit(now)
         request = ClientRequest(arrival, now)
-        self.queue.take(now, (), self._keys[arrival.key], partial(self._send_first, request))
+        self.queue.take_lease(now, (), self._keys[arrival.key], partial(self._send_first, request))
 
     def _send_first(self, request: ClientRequest, now: float, got: Lease | NoBackend) -> None:
         if isinstance(got, NoBackend):
@@ -121,7 +127,7 @@ class Forwarding:
         if not failed:
             lease.answered(now)
         lease.close(now, "failed" if failed else "abandoned")
-        self._serve_queue(now)
+        self.queue.serve(now)
 
     # ---- from the backend ----
 
@@ -143,7 +149,7 @@ class Forwarding:
             self._end_others(now, request, attempt)
         request.open.clear()
         self._record_end(request, now, status, lease.backend)
-        self._serve_queue(now)
+        self.queue.serve(now)
 
     def take_failure(self, now: float, attempt: Try, failure: Failure) -> None:
         """Take in that a connection broke, or that there was none."""
@@ -164,7 +170,7 @@ class Forwarding:
         request.open.remove(attempt)
         request.error = error
         attempt.lease.close(now, "failed", sent=error.sent)
-        self._serve_queue(now)
+        self.queue.serve(now)
         self._tries_of(request, attempt.lease.backend)
         self._go_on(now, request)
 
@@ -178,7 +184,7 @@ class Forwarding:
                 other.lease.outrun(now)
             else:
                 other.lease.close(now, "abandoned")
-            self._serve_queue(now)
+            self.queue.serve(now)
         self._keep_fallback(now, request, None)
 
     def _keep_fallback(self, now: float, request: ClientRequest, answer: tuple[Lease, int] | None) -> None:
@@ -191,12 +197,7 @@ class Forwarding:
     def _close_lease(self, now: float, lease: Lease, status: int) -> None:
         """Close a lease whose answer was no good."""
         lease.close(now, "failed" if status in self._failures else "ok", None, status)
-        self._serve_queue(now)
-
-    def _serve_queue(self, now: float) -> None:
-        """Let the queue know that a lease has ended."""
-        if self.queue.places:
-            self.queue.serve(now)
+        self.queue.serve(now)
 
     # ---- other tries ----
 
@@ -212,7 +213,7 @@ class Forwarding:
                 if request.since is None:
                     request.since = now
                 key, then = self._keys[request.arrival.key], partial(self._send_retry, request, tries)
-                self.queue.take(now, tuple(tries.tried), key, then, error, request.since)
+                self.queue.take_lease(now, tuple(tries.tried), key, then, error, request.since)
             else:
                 self._record_end(request, now, error.status, None)
             return

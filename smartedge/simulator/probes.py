@@ -13,7 +13,7 @@ from smartedge.simulator.machine import At, Machine
 
 
 class Prober:
-    """Probes all backends, from `start_s` on, as `health/loop.py` does."""
+    """Probes all backends, from `start_s` on, as `health/loop.py` does; owned by Forwarding, which nudges it."""
 
     def __init__(
         self, pool: Pool, machines: Mapping[str, Machine], rng: Random, round_trip_s: float, at: At, start_s: float

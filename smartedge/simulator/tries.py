@@ -11,7 +11,7 @@ KEPT_SILENT = BackendTimeout("The backend kept silent for too long.")
 
 
 class ClientRequest:
-    """One client's request.
+    """One client's request; made by Forwarding for each arrival.
 
     open: its tries that are under way, oldest first. race: number of the latest one that was not a hedge, after
     the first. fallback: a lease whose answer is a failure, and its status, if there will be no better one.
@@ -37,7 +37,11 @@ class ClientRequest:
 
 
 class Try:
-    """One try of a request: a lease, and what the machine sees (`machine.Asked`)."""
+    """One try of a request, which a Machine works on; made by Forwarding, the holder of its lease.
+
+    work, luck, slowness, key: what is in it (see `Arrival`). over: nobody waits for its answer any more; the machine does not
+    know, and works on.
+    """
 
     __slots__ = ("key", "lease", "luck", "over", "request", "slowness", "work")
 
@@ -53,8 +57,8 @@ class Try:
 
     @property
     def kind(self) -> tuple[bytes, bytes]:
-        """Its request's."""
+        """Method and target of its request (see `Lease`)."""
         return self.request.arrival.kind
 
     is_due = True
-    """The machine has all of it."""
+    """Whether the backend owes an answer (see `Lease`): always, as the machine has the whole request at once."""
