@@ -168,7 +168,7 @@ class PassedResponse(flask.Response):
     automatically_set_content_length = False
 
     def __init__(self, exchange: Exchange) -> None:
-        answer = exchange.answer
+        answer = exchange.attempts.answer
         if answer is not None:
             super().__init__(exchange, exchange.status_line(answer), exchange.pairs(answer), direct_passthrough=True)
         else:

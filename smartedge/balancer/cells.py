@@ -44,6 +44,7 @@ LOG_LINES_LOST: Final = 24  # the edge's own row: lines of log and console that 
 OVERDUE: Final = 25  # requests now that wait on it for longer than others take
 MIRRORED: Final = 26  # the edge's own row: copies of requests that were sent to another service
 MIRRORS_DROPPED: Final = 27  # the edge's own row: copies that were not: too many under way, or a body that was not kept
+OUTRUN: Final = 28  # leases that ended because a try begun later had its answer first
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

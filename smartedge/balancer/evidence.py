@@ -9,12 +9,12 @@ Called under the pool's lock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.blame import Blame
 from smartedge.balancer.hedge_delay import HedgeDelay
-from smartedge.balancer.kinds import Kind, Kinds
+from smartedge.balancer.kinds import Holder, Kind, Kinds
 from smartedge.balancer.learned import Learned
 
 NOTES: Final = 64
@@ -22,7 +22,7 @@ NOTES: Final = 64
 
 MOST_OF_ONE: Final = 16
 
-OUTRUN: Final = -1
+OUTRUN_CODE: Final = -1
 """Stands for the code of a try that ended without an answer, because another was quicker."""
 
 CLIENTS_FAULT: Final = 400
@@ -47,8 +47,8 @@ class Evidence:
         """Forget how a backend's requests ended so far."""
         self.kinds.forget(learned)
 
-    def kind_of(self, holder: Any, *, make: bool = False) -> Kind:
-        """Return the kind of the request that holds a lease; holder: see `Lease`."""
+    def kind_of(self, holder: Holder | None, *, make: bool = False) -> Kind:
+        """Return the kind of the request that holds a lease; holder: whose lease it is."""
         method, target = holder.kind if holder is not None else (b"", b"")
         return self.kinds.find(method, target, make=make)
 
@@ -61,7 +61,7 @@ class Evidence:
                 for holder, at, took_s, code in notes:
                     self._file(learned, holder, at, took_s, code)
 
-    def _file(self, learned: Learned, holder: Any, at: float, took_s: float, code: int) -> None:
+    def _file(self, learned: Learned, holder: Holder | None, at: float, took_s: float, code: int) -> None:
         """File one answer. code: 0 if it is not known, which is no failure."""
         kind = self.kind_of(holder, make=code < CLIENTS_FAULT)
         kind.used_at = at
@@ -69,7 +69,7 @@ class Evidence:
             kind.heard[learned] = at
             return
         if code < CLIENTS_FAULT:
-            if code == OUTRUN:
+            if code == OUTRUN_CODE:
                 self._learn_late(kind, took_s, answered=False)
                 return
             kind.learn(at, took_s)
@@ -85,7 +85,7 @@ class Evidence:
                 kind.hedge = HedgeDelay()
             kind.hedge.observe(took_s, answered=answered)
 
-    def failed(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> Blame:
+    def failed(self, backends: Sequence[Backend], learned: Learned, holder: Holder | None, now: float) -> Blame:
         """Take in that a backend has failed a request; return whose fault it is, by comparison with the others."""
         self.read_notes(backends)
         kind = self.kind_of(holder, make=True)
@@ -97,7 +97,7 @@ class Evidence:
                 other.ewma.forgive(now)
         return blame
 
-    def is_hopeless(self, backends: Sequence[Backend], learned: Learned, holder: Any, now: float) -> bool:
+    def is_hopeless(self, backends: Sequence[Backend], learned: Learned, holder: Holder | None, now: float) -> bool:
         """Whether the other backends fail at this kind of request, too."""
         self.read_notes(backends)
         return self.kind_of(holder).results.is_hopeless(learned, now)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from smartedge.balancer.blame import Results
 from smartedge.balancer.hedge_delay import HedgeDelay
@@ -51,6 +51,18 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 
 _ID = re.compile(rb"[^/]*[0-9][^/]*[0-9][^/]*|[0-9]|[^/]{25,}")
 """A segment that looks like an id, a date or a version of a file: two digits, or long. `v1` is a name."""
+
+
+class Holder(Protocol):
+    """The request that a lease is for: an `Attempts` of proxy/, a `Try` of the simulator."""
+
+    @property
+    def kind(self) -> tuple[bytes, bytes]:
+        """Its method and target, by which it is compared with its like."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the backend owes it an answer: it has the whole request."""
 
 
 class Kind:

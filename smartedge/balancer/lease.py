@@ -6,23 +6,49 @@ from typing import Any, Final, Literal
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
-from smartedge.balancer.cells import ABANDONED, EXCUSED, FAILED, HEARD_AT, IN_FLIGHT, LATENCY_SUM, OK, SILENT_SINCE, latency_cell
-from smartedge.balancer.evidence import OUTRUN
+from smartedge.balancer.cells import (
+    ABANDONED,
+    EXCUSED,
+    FAILED,
+    HEARD_AT,
+    IN_FLIGHT,
+    LATENCY_SUM,
+    OK,
+    OUTRUN,
+    SILENT_SINCE,
+    latency_cell,
+)
+from smartedge.balancer.evidence import OUTRUN_CODE
+from smartedge.balancer.kinds import Holder
+from smartedge.balancer.trace import Try
 
-Outcome = Literal["ok", "failed", "abandoned"]
+Outcome = Literal["ok", "failed", "abandoned", "outrun"]
+"""How a lease ended. Abandoned: the client left, or the answer was of no more use. Outrun: a try begun later was first."""
 
 TOO_MANY_REQUESTS: Final = 429
 
 
 class Lease:
-    """One use of one backend, from the pick to the last byte; only `close` counts its in-flight down.
+    """One use of one backend, from the pick to the last byte; made by the Pool, whose lock guards it, and closed by its holder.
 
-    holder: whoever took it puts himself here, to be found while it waits for its answer; he has a `kind`, the method and
-    the target of the request, by which it is compared with its like, and says whether its answer `is_due`. left: its request
-    has gone elsewhere, and only whether an answer comes is of interest. quiet_until: whoever looks for silence need not before.
+    Only `close` (or `finish`) counts its in-flight down. holder: whoever took it puts himself here. record: what is written down
+    of it, where its request's decisions are. left: its request has gone elsewhere, and only whether an answer comes is of
+    interest. quiet_until: whoever looks for silence need not before.
     """
 
-    __slots__ = ("_closed", "_pool", "_ticket", "backend", "holder", "latency_s", "left", "opened_at", "quiet_until", "sent_at")
+    __slots__ = (
+        "_closed",
+        "_pool",
+        "_ticket",
+        "backend",
+        "holder",
+        "latency_s",
+        "left",
+        "opened_at",
+        "quiet_until",
+        "record",
+        "sent_at",
+    )
 
     def __init__(self, pool: Any, backend: Backend, now: float, ticket: int) -> None:
         self.backend = backend
@@ -31,7 +57,8 @@ class Lease:
         self.latency_s: float | None = None
         self.quiet_until = 0.0
         self.left = False
-        self.holder: Any = None
+        self.holder: Holder | None = None
+        self.record: Try | None = None
         self._pool = pool  # a Pool, which imports this file
         self._ticket = ticket
         self._closed = False
@@ -51,11 +78,10 @@ class Lease:
     def _answered(self, now: float, code: int) -> float:
         if self.latency_s is not None:
             return self.latency_s
-        latency_s = now - self.sent_at
-        if latency_s < 0.0:
-            latency_s = 0.0
-        self.latency_s = latency_s
+        self.latency_s = latency_s = max(0.0, now - self.sent_at)
         learned = self.backend.learned
+        if self.record is not None:
+            self.record.latency_s = latency_s
         learned.waiting.pop(self, None)
         learned.ewma.observe(now, latency_s)
         learned.pace.add(latency_s)
@@ -90,7 +116,7 @@ class Lease:
     ) -> BreakerChange | None:
         """End the lease, once; return the breaker's change, for the caller to announce.
 
-        outcome: "abandoned" means that the client left, which is no evidence. retry_after_s: what a failure's answer asked
+        outcome: "abandoned" is no evidence; for "outrun" see `_outrun`. retry_after_s: what a failure's answer asked
         for. code: of the answer; a 429 is an answer, but counts for the breaker's ratio. sent: the backend may have had
         the request; where it has not, no request is to blame for a failure.
         """
@@ -102,32 +128,6 @@ class Lease:
         pool = self._pool
         with pool.lock:
             return bool(pool.evidence.is_hopeless(pool.backends, self.backend.learned, self.holder, now))
-
-    def outrun(self, now: float) -> BreakerChange | None:
-        """End the lease without an answer because a try that was begun after it has one; return the breaker's change.
-
-        That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
-        backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
-        in a row, with no answer between, counts twice as much as the one before, and when it has gone on for a
-        second, as many as would eject it if they were failures do so (`Breaker.outrun`).
-        """
-        with self._pool.lock:
-            if self._closed:
-                return None
-            learned = self.backend.learned
-            waited_s = max(0.0, now - self.sent_at)
-            learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
-            learned.pace.add(waited_s)
-            learned.cells[latency_cell(waited_s)] += 1
-            learned.reals[LATENCY_SUM] += waited_s
-            if len(learned.notes) < learned.notes_room:
-                learned.notes.append((self.holder, now, waited_s, OUTRUN))
-            ticket, self._ticket = self._ticket, 0
-            change: BreakerChange | None = self._pool.breaker_outrun(self.backend, now, ticket)
-            if change:
-                self._changed(change, now)
-            self._close(now, "abandoned", None, 0, sent=True)
-            return change
 
     def _close(
         self, now: float, outcome: Outcome, retry_after_s: float | None, code: int, sent: bool = True
@@ -149,6 +149,9 @@ class Lease:
         elif outcome == "failed":
             cells[FAILED] += 1
             change = self._failed(now, retry_after_s, code, sent)
+        elif outcome == "outrun":
+            cells[OUTRUN] += 1
+            change = self._outrun(now)
         else:
             cells[ABANDONED] += 1
             learned.breaker.abandoned(now, self._ticket)
@@ -175,6 +178,25 @@ class Lease:
         else:  # Nobody listens: what answers next may be another process, with cold caches.
             learned.pace.forget()
         change: BreakerChange | None = pool.breaker_failed(self.backend, now, self._ticket)
+        return change
+
+    def _outrun(self, now: float) -> BreakerChange | None:
+        """Take in that a try that was begun after it has an answer, and it has none.
+
+        That is no failure, but the time is a lower bound for the latency. Alone, such bounds would leave a
+        backend that hangs as attractive as one that is a little slow, for nobody ever waits it out. So each one
+        in a row, with no answer between, counts twice as much as the one before, and when it has gone on for a
+        second, as many as would eject it if they were failures do so (`Breaker.outrun`).
+        """
+        learned = self.backend.learned
+        waited_s = max(0.0, now - self.sent_at)
+        learned.ewma.exceed(now, waited_s, learned.breaker.streak + 1)
+        learned.pace.add(waited_s)
+        learned.cells[latency_cell(waited_s)] += 1
+        learned.reals[LATENCY_SUM] += waited_s
+        if len(learned.notes) < learned.notes_room:
+            learned.notes.append((self.holder, now, waited_s, OUTRUN_CODE))
+        change: BreakerChange | None = self._pool.breaker_outrun(self.backend, now, self._ticket)
         return change
 
     def _is_own_failure(self, now: float) -> bool:

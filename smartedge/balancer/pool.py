@@ -141,19 +141,21 @@ class Pool:
                         candidates = [other for other in candidates if other is not backend]
                         backend = None
                         continue
+                record = None
                 if trace is not None:
                     why = "the last resort" if last else ""
-                    trace.seen(self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=ticket > 0, why=why)
+                    record = trace.add_pick(
+                        self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=ticket > 0, why=why
+                    )
                 cells = learned.cells
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
                 lease = Lease(self, backend, now, ticket)
+                lease.record = record
                 learned.waiting[lease] = now
-                if trace is not None:
-                    trace.took(lease)
                 return lease
             if trace is not None:
-                trace.none_left(self.backends, tried, now)
+                trace.add_none(self.backends, tried, now)
             if may_have_room(self._candidates, tried):
                 raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
         raise no_backend(self.backends, now, tried)

@@ -20,7 +20,7 @@ from typing import Any, Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import OVERDUE, SILENT_SINCE
 from smartedge.balancer.evidence import Evidence
-from smartedge.balancer.kinds import KNOWN, WIDE, Kind
+from smartedge.balancer.kinds import KNOWN, WIDE, Holder, Kind
 
 LEAST_S: Final = 0.1
 """Nothing is overdue sooner: a moment without CPU is over by then."""
@@ -102,7 +102,7 @@ def limit_of(kind: Kind, now: float) -> float:
     return max(limit_s, BEYOND * kind.peak(now)) if kind.wide > WIDE else limit_s
 
 
-def is_due(holder: Any) -> bool:
+def is_due(holder: Holder | None) -> bool:
     """Whether the backend owes the holder of a lease an answer: not while his upload goes on."""
     return holder is None or bool(holder.is_due)
 

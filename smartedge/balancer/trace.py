@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
-    from smartedge.balancer.lease import Lease
     from smartedge.balancer.strategies.base import Strategy
 
 Kind = Literal["first", "retry", "hedge"]
@@ -51,7 +50,9 @@ changes nothing."""
 
 
 class Try:
-    """One pick and what came of it. Times are seconds of a monotonic clock; candidates, left_out: rows of the above.
+    """One pick and what came of it; kept by the Trace of its request, and carried and ended by the Lease that it led to.
+
+    Times are seconds of a monotonic clock; candidates, left_out: rows of the above.
 
     count: of all candidates. unseen: how many others have no row. recorded: False for a try that began before anybody
     knew that the request would be worth recording: then only its backend and its end are known. backend: None when
@@ -69,7 +70,6 @@ class Try:
         "error",
         "kind",
         "latency_s",
-        "lease",
         "left_out",
         "outcome",
         "panic",
@@ -80,11 +80,10 @@ class Try:
         "unseen",
     )
 
-    def __init__(self, at: float, backend: str | None, lease: Lease | None = None) -> None:
+    def __init__(self, at: float, backend: str | None) -> None:
         self.kind: Kind = "first"
         self.at = at
         self.backend = backend
-        self.lease = lease
         self.recorded = False
         self.strategy = ""
         self.reason = ""
@@ -100,6 +99,19 @@ class Try:
         self.duration_s: float | None = None
         self.blame = ""
         self.error = ""
+
+    def end(self, now: float, outcome: str, status: int = 0, error: Any = None) -> None:
+        """Note how it ended, once: "ok", "failed", "abandoned", "outrun" (a hedge was quicker) or "overdue" (it was moved).
+
+        error: an EdgeError or None.
+        """
+        if self.outcome:
+            return
+        self.outcome, self.status, self.duration_s = outcome, status, now - self.at
+        if error is not None:
+            self.blame, self.error = error.blame, error.detail[:MOST_TEXT]
+        elif outcome == "failed":
+            self.blame = "backend"
 
     def to_json(self, started: float) -> dict[str, Any]:
         """Give it as plain data; times are seconds since the request began."""
@@ -144,18 +156,11 @@ class Trace:
         if why not in self.why:
             self.why.append(why)
 
-    def began(self, lease: Lease, kind: Kind) -> None:
-        """Hear what the pick of a lease was for."""
-        for one in self.tries:
-            if one.lease is lease:
-                one.kind = kind
-        self.because(kind)
-
-    def missed(self, lease: Lease) -> None:
+    def add_missed(self, at: float, backend_id: str) -> Try:
         """Note a try that began before anything was recorded."""
-        self._add(Try(lease.opened_at, lease.backend.id, lease))
+        return self._add(Try(at, backend_id))
 
-    def seen(
+    def add_pick(
         self,
         backends: Sequence[Backend],
         candidates: Sequence[Backend],
@@ -167,8 +172,10 @@ class Trace:
         *,
         probe: bool,
         why: str = "",
-    ) -> None:
+    ) -> Try:
         """Note a pick: after it was made, so that what the strategy has learned by it counts, and before its lease does.
+
+        What is returned belongs to the lease (`Lease.record`).
 
         prefer: the id of the backend that its session is with; if that was picked the strategy was not asked. probe:
         it is the one that an open breaker lets through. why: it was picked for, if that was not the strategy's doing. Called
@@ -192,13 +199,9 @@ class Trace:
         others = [backend for backend in backends if backend.key not in keys and backend is not picked]
         pick.left_out, pick.unseen = _left_out(others, tried, now)
         pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
-        self._add(pick)
+        return self._add(pick)
 
-    def took(self, lease: Lease) -> None:
-        """Hear which lease the pick has led to."""
-        self.tries[-1].lease = lease
-
-    def none_left(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
+    def add_none(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
         """Note that no backend could be picked, and why each could not."""
         vain = Try(now, None)
         vain.kind = "retry" if tried else "first"
@@ -208,20 +211,6 @@ class Trace:
         if self.tries and self.tries[-1].backend is None:
             self.tries.pop()  # one that waits in the queue for a place asks again and again
         self._add(vain)
-
-    def ended(self, lease: Lease, now: float, outcome: str, status: int = 0, error: Any = None) -> None:
-        """Note how a try ended: "ok", "failed", "abandoned", "outrun" (a hedge was quicker) or "overdue" (it was moved).
-
-        error: an EdgeError or None.
-        """
-        for one in self.tries:
-            if one.lease is lease and not one.outcome:
-                one.outcome, one.status = outcome, status
-                one.latency_s, one.duration_s = lease.latency_s, now - lease.opened_at
-                if error is not None:
-                    one.blame, one.error = error.blame, error.detail[:MOST_TEXT]
-                elif outcome == "failed":
-                    one.blame = "backend"
 
     @property
     def failed(self) -> bool:
@@ -233,16 +222,16 @@ class Trace:
         """End it, with the request: a try that nobody has ended shares its fate if it is the last, else it was left behind."""
         last = True
         for one in reversed(self.tries):
-            if one.lease is not None and not one.outcome:
-                self.ended(one.lease, now, outcome if last else "abandoned", status if last else 0, error if last else None)
+            if not one.outcome:
+                one.end(now, outcome if last else "abandoned", status if last else 0, error if last else None)
                 last = False
-            one.lease = None
 
-    def _add(self, one: Try) -> None:
+    def _add(self, one: Try) -> Try:
         if len(self.tries) >= MOST_TRIES:
             del self.tries[MOST_TRIES // 2]
             self.more += 1
         self.tries.append(one)
+        return one
 
     # ---- what it comes to ----
 

@@ -53,7 +53,7 @@ from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
-from smartedge.proxy.upgrade import exchange_for
+from smartedge.proxy.silent import leave_silent
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.process import Housekeeping, LateLock
@@ -114,14 +114,13 @@ class Edge:
         self.pool = self.services[DEFAULT].pool
         self._watches = {name: Watch(service.pool, self.edge_row) for name, service in self.services.items()}
         self.forwarder = Forwarder(self.services[DEFAULT], setup.hop, self.edge_row, self.ids.next)
-        self.forwarder.exchange_for = exchange_for
         self.forwarder.explain = self.decisions
-        self._mirror = Mirror(self.forwarder)
+        self._mirror = Mirror(self.edge_row, self.ids.next)
         self._housekeeping = Housekeeping(self._tidy)
         self._telling = Housekeeping(self._tell, LOOK_S)
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
-        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=lambda: self.forwarder.clients_host)
+        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=lambda: self.forwarder.service.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
 
@@ -318,7 +317,7 @@ class Edge:
                     backend.learned.tell_waiting(now)
             for fallen in service.pool.look_for_silence(now):
                 announce.silence(fallen)
-            service.leave_silent(now)
+            leave_silent(service, now)
 
     def _tidy(self) -> None:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""

@@ -29,7 +29,7 @@ FIELDS: dict[str, Any] = {
     "path": None,
     "status": None,
     "backend": None,
-    "attempts": 0,
+    "tries": 0,
     "hedges": 0,
     "latency_s": None,
     "duration_s": None,
@@ -90,16 +90,17 @@ class AccessLog:
 
     def write_exchange(self, exchange: Exchange) -> None:
         """Log a request that has been forwarded, or could not be."""
+        attempts = exchange.attempts
         self._write(
-            request_id=exchange.request_id,
+            request_id=attempts.request_id,
             status=exchange.status,
-            backend=exchange.backend.id if exchange.backend is not None else None,
-            attempts=exchange.attempts,
-            hedges=exchange.hedges,
-            latency_s=_rounded(exchange.latency_s),
+            backend=attempts.backend.id if attempts.backend is not None else None,
+            tries=attempts.tries,
+            hedges=attempts.hedges,
+            latency_s=_rounded(attempts.latency_s),
             duration_s=_rounded(exchange.duration_s),
             bytes_out=exchange.bytes_out,
-            **(self._request_fields(exchange.request, exchange.asked_target) | {"bytes_in": exchange.bytes_in}),
+            **(self._request_fields(attempts.request, exchange.asked_target) | {"bytes_in": exchange.bytes_in}),
             **({"error": exchange.error.detail} if exchange.error is not None else {}),
             **({"route": exchange.route.id, "service": exchange.routed_to} if exchange.route is not None else {}),
         )

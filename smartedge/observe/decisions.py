@@ -37,10 +37,9 @@ ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
 class Decisions:
     """What was decided about requests: which are recorded, this worker's records, and those of all; owned by its Edge.
 
-    The Forwarder counts `left` down, begins a trace and has an exchange recorded; the admin pages read.
-    left: ordinary requests until the next one that is sampled. ratio: of ordinary requests to be recorded. may_ask: whether a
-    request asks for its decision, and may hear it. client_of: gives the address of a request's client. on_sampled: told of each
-    ordinary request that is sampled.
+    The Forwarder begins a trace and has an exchange recorded; the admin pages read.
+    ratio: of ordinary requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
+    client_of: gives the address of a request's client. on_sampled: told of each ordinary request that is sampled.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Decisions:
     def apply(self, ratio: float) -> None:
         """Sample with this ratio from now on."""
         self._ratio = ratio
-        self.left = self._gap()
+        self._left = self._gap()
 
     def join(self, directory: Path | None, slot: int) -> None:
         """Keep the records in the edge's directory, where all workers find them; in this process alone without one."""
@@ -81,15 +80,16 @@ class Decisions:
                 return
             self._ring.close()
             self._directory, self._slot, self._ring = directory, slot, ring
-        self.left = self._gap()  # with --preload all workers would have drawn the same
+        self._left = self._gap()  # with --preload all workers would have drawn the same
 
     # ---- on a request's way ----
 
     def begin(self, request: Request) -> Trace | None:
-        """Give the trace of a request that `left` has come to, or that asks to be explained and may. Raises as `may_ask`."""
-        sampled = self.left < 0
+        """Give the trace of a request that is sampled, or that asks to be explained and may. Raises as `may_ask`."""
+        self._left -= 1  # ordinary requests until the next one that is sampled
+        sampled = self._left < 0
         if sampled:
-            self.left = self._gap()
+            self._left = self._gap()
             self._on_sampled(request)
         if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
@@ -108,12 +108,13 @@ class Decisions:
         self._late_left -= 1
         trace = Trace(why)
         if lease is not None:
-            trace.missed(lease)
+            lease.record = trace.add_missed(lease.opened_at, lease.backend.id)
         return trace
 
     def record(self, exchange: Exchange) -> None:
         """Write down a request that has ended, if it is to be."""
-        trace, error = exchange.trace, exchange.error
+        attempts, error = exchange.attempts, exchange.error
+        trace = attempts.trace
         if exchange.own_answer is not None and exchange.status >= 500:
             if trace is None:
                 trace = self.late("error")
@@ -126,10 +127,10 @@ class Decisions:
             outcome = "abandoned" if error.blame == "client" else "failed"
         now = self._clock()
         trace.close(now, outcome, exchange.status, error)
-        request = exchange.request
+        request = attempts.request
         document = {
-            "request_id": exchange.request_id,
-            "at": round(self._wall() - (now - exchange.started), 6),
+            "request_id": attempts.request_id,
+            "at": round(self._wall() - (now - attempts.started), 6),
             "slot": self._slot,
             "why": trace.why,
             "client": self._client_of(request).decode("latin-1"),
@@ -139,12 +140,12 @@ class Decisions:
             "outcome": outcome,
             "blame": None if error is None else error.blame,
             "error": None if error is None else error.detail[:MOST_PATH],
-            "try_count": exchange.attempts,
-            "latency_s": None if exchange.latency_s is None else round(exchange.latency_s, 6),
+            "try_count": attempts.tries,
+            "latency_s": None if attempts.latency_s is None else round(attempts.latency_s, 6),
             "duration_s": round(exchange.duration_s, 6),
             "summary": trace.summary()[:1000],
             "tries_left_out": trace.more,
-            "tries": [one.to_json(exchange.started) for one in trace.tries],
+            "tries": [one.to_json(attempts.started) for one in trace.tries],
         }
         if exchange.route is not None:
             document |= {"route": exchange.route.id, "service": exchange.routed_to}

@@ -3,52 +3,68 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
 from smartedge.balancer.errors import ClientGone, EdgeError
-from smartedge.balancer.pool import Outcome
+from smartedge.balancer.pool import Lease, Outcome
 from smartedge.http import problem
 from smartedge.http.cookies import field
 from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import pairs_of, without_length
 from smartedge.http.own_answer import OwnAnswer
-from smartedge.proxy.attempts import Attempts
+from smartedge.http.request import Request
+from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.foreign import ForeignClient
 from smartedge.proxy.route import Route
 from smartedge.proxy.transport import Answer
 
 
-class Exchange(Attempts):
-    """One client request on its way. Called as a WSGI app it answers; iterated it gives the body; `close` ends the lease.
+class Exchange:
+    """One client request on its way; made by the Forwarder, answered with and closed by the server.
 
-    A class with `close`, never a bare generator: one that is never started runs no `finally` (PEP 3333; a HEAD or 304).
+    Called as a WSGI app it answers; iterated it gives the body; `close` ends the lease. A class with `close`, never a bare
+    generator: one that is never started runs no `finally` (PEP 3333; a HEAD or 304).
 
     route: the one that the request took, None without routes. asked_target: what the client asked for, where the route has
     changed that. own_answer: the edge's own, in place of a backend's.
+    on_end: the Forwarder's, told once when all is over. finished: the whole answer has been given to the server. counted: it
+    has been counted already (a tunnel's is, with its 101).
     """
 
-    own_answer: OwnAnswer | None = None
-    route: Route | None = None
-    asked_target: bytes | None = None
-    duration_s = 0.0
-    bytes_out = 0
-    finished = False
-    _closed = False
-    _head_sent = False
-    _writer: Any = None
-    _client: ForeignClient | None = None
+    def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None]) -> None:
+        self.attempts = attempts
+        self.own_answer: OwnAnswer | None = None
+        self.route: Route | None = None
+        self.asked_target: bytes | None = None
+        self.error: EdgeError | None = None
+        self.status = self.bytes_out = 0
+        self.duration_s = 0.0
+        self.finished = self.counted = False
+        self._on_end = on_end
+        self._closed = self._head_sent = False
+        self._writer: Any = None
+        self._client: ForeignClient | None = None
+
+    @property
+    def request(self) -> Request:
+        """The client's request."""
+        return self.attempts.request
 
     @property
     def routed_to(self) -> str | None:
         """The name of the service that the route chose, None where the edge itself answers or there are no routes."""
-        return self.service.name if self.route is not None and self.route.to is not None else None
+        return self.attempts.service.name if self.route is not None and self.route.to is not None else None
 
     # ---- to the client ----
 
+    def run(self, race: HedgedSend | None = None) -> None:
+        """Have a backend's answer; raises the EdgeError that the client is to be told. race: see `Attempts.run`."""
+        self.status = self.attempts.run(race).status_code
+
     def answer_here(self, own_answer: OwnAnswer) -> None:
-        """Let the client have an answer of ours: status, fields, body."""
+        """Let the client have an answer of ours."""
         self.status = own_answer[0]
         self.own_answer = own_answer
 
@@ -56,14 +72,14 @@ class Exchange(Attempts):
         """Let the client have an error of ours instead of an answer."""
         self.error = error
         self.status = error.status
-        self.own_answer = problem.answer(error, self.request_id)
+        self.own_answer = problem.answer(error, self.attempts.request_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
         handler = environ.get(HANDLER)
         writer = self._writer = None if handler is None else handler.writer
         direct = getattr(start_response, "__self__", None) is writer  # no middleware wants the head
-        answer = self.answer
+        answer = self.attempts.answer
         if answer is None:
             assert self.own_answer is not None
             status, own_fields, _ = self.own_answer
@@ -97,7 +113,7 @@ class Exchange(Attempts):
     def belongs_to(self, client: ForeignClient) -> None:
         """Go to a client of a server that is not ours, which has been told the head."""
         self._client = client
-        body, answer = self.request.body, self.answer
+        body, answer = self.request.body, self.attempts.answer
         if body is not None and not body.complete:
             client.close_after()
         if answer is not None and answer.status_code == 426 and (value := field(answer.fields.block, b"upgrade")):
@@ -106,7 +122,7 @@ class Exchange(Attempts):
     def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
         """Give the length of the answer's body and its header fields, as the client gets them."""
         fields = answer.fields
-        added = answer.via if self.affinity is None else self.added(answer)
+        added = self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
             return None, without_length(fields.block) + added
         if fields.announces and (self.request.version == 10 or self._writer is None):
@@ -115,9 +131,11 @@ class Exchange(Attempts):
 
     def added(self, answer: Answer) -> bytes:
         """Give the header fields that the edge adds to a backend's answer."""
-        if self.affinity is None or self.backend is None:
+        attempts = self.attempts
+        affinity = attempts.policy.affinity
+        if affinity is None or attempts.backend is None:
             return answer.via
-        return answer.via + self.affinity.answer_lines(self.request, self.backend, self.preferred)
+        return answer.via + affinity.answer_lines(attempts.request, attempts.backend, attempts.preferred)
 
     def status_line(self, answer: Answer) -> str:
         """Give the answer's status and reason as WSGI has them."""
@@ -130,7 +148,7 @@ class Exchange(Attempts):
     @property
     def is_for_nobody(self) -> bool:
         """Whether the client has left before it was answered: 499 stands in the log and is never written."""
-        return self.answer is None and self.status == 499
+        return self.status == 499 and self.own_answer is not None
 
     @property
     def switches(self) -> bool:
@@ -140,7 +158,8 @@ class Exchange(Attempts):
     @property
     def bytes_in(self) -> int:
         """How many bytes came from the client, the head not counted."""
-        return self.request.body.received_bytes if self.request.body is not None else 0
+        body = self.attempts.request.body
+        return body.received_bytes if body is not None else 0
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the body."""
@@ -150,7 +169,7 @@ class Exchange(Attempts):
         """Wait for the next piece, b"" to have the head sent; raises the EdgeError that cuts the client's answer."""
         if self.finished:
             raise StopIteration
-        answer = self.answer
+        answer = self.attempts.answer
         if answer is None:
             if self.own_answer is None:
                 raise StopIteration
@@ -164,8 +183,7 @@ class Exchange(Attempts):
         try:
             piece = answer.read()
         except EdgeError as error:
-            if self.error is None:
-                self.error = error
+            self.error = self.attempts.gone or error
             if self._client is not None:
                 self._client.break_off()
                 # gunicorn takes this for a connection that broke, and all else for a bug
@@ -180,35 +198,35 @@ class Exchange(Attempts):
         return piece
 
     def close(self) -> None:
-        """End the exchange: give the lease back, count, log. The second call does nothing."""
+        """End the exchange: give the lease back, have it counted and logged. The second call does nothing."""
         if self._closed:
             return
         self._closed = True
-        forwarder, request, answer, lease = self._forwarder, self.request, self.answer, self.lease
+        attempts = self.attempts
+        request, answer = attempts.request, attempts.answer
         request.on_gone = None
-        now = monotonic()
-        self.duration_s = now - self.started
+        self.duration_s = monotonic() - attempts.started
+        if self.error is None:
+            self.error = attempts.gone
         if answer is not None and not answer.complete:
             answer.close()
         if not self.finished and (answer is None or not answer.complete or request.method != b"HEAD"):
             self._broken_off()
-        if lease is not None:
-            error = self.error
-            if error is not None:
-                outcome: Outcome = "failed" if error.blame == "backend" else "abandoned"
-            elif answer is not None and self.is_failure(answer):
-                outcome = "failed"
-            else:
-                outcome = "ok"
-            self.end_lease(lease, outcome, answer, error)
-        counted = self.backend.learned if self.backend is not None and self.own_answer is None else forwarder.edge_row
-        counted.count(self.status, self.duration_s, request.body.received_bytes if request.body else 0, self.bytes_out)
-        if self.trace is not None or self.error is not None:
-            forwarder.explain.record(self)
-        if forwarder.log is not None:
-            forwarder.log(self)
+        if attempts.lease is not None:
+            self._end_lease(attempts.lease, answer)
+        self._on_end(self)
         if self._client is not None and self.finished:
             self._client.leave()
+
+    def _end_lease(self, lease: Lease, answer: Answer | None) -> None:
+        error = self.error
+        if error is not None:
+            outcome: Outcome = "failed" if error.blame == "backend" else "abandoned"
+        elif answer is not None and self.attempts.is_failure(answer):
+            outcome = "failed"
+        else:
+            outcome = "ok"
+        self.attempts.end_lease(lease, outcome, answer, error)
 
     def _broken_off(self) -> None:
         """Nobody read the answer to its end: unless the backend broke it, the client left."""

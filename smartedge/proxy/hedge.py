@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from gevent import get_hub, getcurrent
 
-from smartedge.balancer.cells import HEDGES_WON
-from smartedge.balancer.errors import EdgeError
-from smartedge.balancer.evidence import Evidence
+from smartedge.balancer.cells import HEDGES, HEDGES_WON
+from smartedge.balancer.errors import EdgeError, NoBackend
 from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease
 from smartedge.http.headers import AnswerFields
 from smartedge.http.request import Replay
+from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import Answer
-
-if TYPE_CHECKING:
-    from smartedge.proxy.attempts import Attempts
 
 TICK_S = 0.005
 """How often the requests that wait are looked at, in seconds."""
@@ -38,29 +35,23 @@ class Overtaken(Exception):
 
 
 class Hedges:
-    """Everybody who waits for a first byte, in the order in which they will have waited long enough; one timer for all.
+    """The races of all requests that wait for a first byte, in the order in which they will be late; owned by the Forwarder.
 
-    evidence: knows how long each kind of request takes. Those who wait equally long stand in one queue, so that each queue is
-    in the order of time.
+    One timer looks at all of them. Those who wait equally long stand in one queue, so that each queue is in the order of time.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
+    def __init__(self) -> None:
         self._waiting: dict[float, deque[Race]] = {}
         self._timer: Any = None
 
-    def after_s(self, exchange: Attempts) -> float:
-        """Return how long a request like this one waits."""
-        hedge = self._evidence.kind_of(exchange).hedge
-        return UNKNOWN_S if hedge is None else hedge.after_s
-
-    def race(self, exchange: Attempts, lease: Lease, outbound: Outbound) -> Answer:
-        """Send a request and, if it is late, hedge it; see Race.run."""
-        race = exchange.race = Race(self, exchange, lease, outbound)
+    def race(self, attempts: Attempts, lease: Lease, outbound: Outbound) -> Answer:
+        """Send a try and, if its answer is late, others beside it; see `Race.run`. Passed to `Attempts.run`."""
+        race = Race(self, attempts, lease, outbound)
+        attempts.under_way = race
         try:
             return race.run()
         finally:
-            exchange.race = None
+            attempts.under_way = race.outbound
 
     def watch(self, race: Race, delay_s: float) -> None:
         """Have `race.late` called when it is due, which is in `delay_s` seconds."""
@@ -88,7 +79,7 @@ class Hedges:
 
 
 class Runner:
-    """A hedge under way."""
+    """A hedge under way, in the current greenlet; one of a Race's."""
 
     __slots__ = ("answer", "greenlet", "lease", "outbound")
 
@@ -100,30 +91,40 @@ class Runner:
 
 
 class Race:
-    """One request's tries beside each other. due: when the next hedge is. over: none may begin any more."""
+    """One request's tries beside each other; made by Hedges for each try of an Attempts that may be hedged.
+
+    The first try is sent by the request's own greenlet, in `run`. When it is late, Hedges has `late` called in a greenlet of
+    its own: it takes a lease, sends the same request through it (a Runner), and is late again in its turn. The first answer
+    that is no failure wins. It is thrown, as Overtaken, at the request's greenlet, which ends what was begun before the winner
+    as outrun, for that was too slow, and cancels what was begun after it, against which nothing speaks. An answer that is a
+    failure is the fallback: it is used if all others fail. Every lease that was taken is closed by whoever takes its Runner off
+    the list, and the winner's is left to the Attempts.
+
+    outbound: of the try that counts. due: when the next hedge is. over: none may begin any more.
+    """
 
     __slots__ = (
         "_after_s",
+        "_attempts",
         "_error",
-        "_exchange",
         "_fallback",
         "_greenlet",
         "_hedges",
         "_lease",
-        "_outbound",
         "_parked",
         "_runners",
         "_sending",
         "_winner",
         "due",
+        "outbound",
         "over",
     )
 
-    def __init__(self, hedges: Hedges, exchange: Attempts, lease: Lease, outbound: Outbound) -> None:
+    def __init__(self, hedges: Hedges, attempts: Attempts, lease: Lease, outbound: Outbound) -> None:
         self._hedges = hedges
-        self._exchange = exchange
+        self._attempts = attempts
         self._lease = lease
-        self._outbound = outbound
+        self.outbound = outbound
         self._greenlet = getcurrent()
         self._runners: list[Runner] = []
         self._winner: Runner | None = None
@@ -132,7 +133,8 @@ class Race:
         self._sending = True
         self._parked = False
         self.over = False
-        self._after_s = after_s = hedges.after_s(exchange)
+        hedge = attempts.service.pool.evidence.kind_of(attempts).hedge
+        self._after_s = after_s = UNKNOWN_S if hedge is None else hedge.after_s
         self.due = lease.opened_at + after_s
         if outbound.on_interim is not None:
             outbound.on_interim = self._interim
@@ -141,28 +143,28 @@ class Race:
     # ---- in the request's own greenlet ----
 
     def run(self) -> Answer:
-        """Give the answer that came first; it is then on the exchange's lease, and all the others have been closed.
+        """Give the answer that came first; `Attempts.lease` is then its lease, and all the others have been closed.
 
         Raises the EdgeError of the last try to fail when all have.
         """
-        exchange, lease = self._exchange, self._lease
+        attempts, lease = self._attempts, self._lease
         try:
             try:
-                answer: Answer = lease.backend.transport.send(self._outbound)
+                answer: Answer = lease.backend.transport.send(self.outbound)
             except Overtaken:
-                exchange.outrun(lease)
+                attempts.end_lease(lease, "outrun")
             except EdgeError as error:
                 self._sending = False
                 if error.blame != "backend" or self._is_alone():
                     raise
-                exchange.lease_failed(lease, error)
+                attempts.lease_failed(lease, error)
                 self._error = error
             else:
                 self._sending = False
-                if self._is_alone() or not exchange.is_failure(answer):
+                if self._is_alone() or not attempts.is_failure(answer):
                     return answer
                 lease.answered(monotonic(), answer.status_code)
-                self._fall_back(lease, self._outbound, answer)
+                self._fall_back(lease, self.outbound, answer)
             return self._answer_of_a_hedge()
         finally:
             self._sending = False
@@ -182,21 +184,21 @@ class Race:
                 pass
             finally:
                 self._parked = False
-        exchange = self._exchange
+        attempts = self._attempts
         winner, self._winner = self._winner, None
         if winner is None:
             fallback, self._fallback = self._fallback, None
             if fallback is None:
                 assert self._error is not None
                 raise self._error
-            exchange.lease, exchange.outbound, answer = fallback
+            attempts.lease, self.outbound, answer = fallback
             return answer
-        exchange.lease, exchange.outbound = winner.lease, winner.outbound
+        attempts.lease, self.outbound = winner.lease, winner.outbound
         winner.lease.backend.learned.add(HEDGES_WON)
         for runner in [runner for runner in self._runners if runner.lease.opened_at < winner.lease.opened_at]:
             self._runners.remove(runner)
             runner.greenlet.kill(block=False)
-            exchange.outrun(runner.lease)
+            attempts.end_lease(runner.lease, "outrun")
         assert winner.answer is not None
         return winner.answer
 
@@ -205,11 +207,11 @@ class Race:
         runners, self._runners = self._runners, []
         for runner in runners:
             runner.greenlet.kill(block=False)
-            self._exchange.end_lease(runner.lease, "abandoned")
+            self._attempts.end_lease(runner.lease, "abandoned")
         winner, self._winner = self._winner, None
         if winner is not None and winner.answer is not None:  # It came in the same moment as the one that is used.
             winner.answer.close()
-            self._exchange.end_lease(winner.lease, "ok", winner.answer)
+            self._attempts.end_lease(winner.lease, "ok", winner.answer)
         self._fall_back(None, None, None)
 
     def _fall_back(self, lease: Lease | None, outbound: Outbound | None, answer: Answer | None) -> None:
@@ -220,17 +222,17 @@ class Race:
             self._fallback = lease, outbound, answer
         if before is not None:
             before[2].close()
-            self._exchange.end_lease(before[0], "failed", before[2])
+            self._attempts.end_lease(before[0], "failed", before[2])
 
     def _interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
         """Pass a 1xx on. It says that the backend is at work, so the race is over: from here on the answer is its."""
         self.over = True
         self._cancel()
-        self._exchange.interim(status, status_line, fields)
+        self._attempts.pass_interim(status, status_line, fields)
 
     # ---- in the hub ----
 
-    def break_off(self, error: EdgeError) -> None:
+    def cancel(self, error: EdgeError) -> None:
         """Have `run` end with this error: the client left."""
         get_hub().loop.run_callback(self._throw, error)
 
@@ -254,56 +256,72 @@ class Race:
         if self.over:
             return
         now = monotonic()
-        exchange, after_s = self._exchange, self._after_s
+        attempts, after_s = self._attempts, self._after_s
         body: Replay | None = None
-        if exchange.replay is not None:
+        if attempts.replay is not None:
             waited_s = now - self._lease.sent_at
-            body = exchange.replay.twin()
+            body = attempts.replay.twin()
             if body is None:
-                if not exchange.replay.spent:  # The client still sends.
+                if not attempts.replay.spent:  # The client still sends.
                     self._watch(now, max(after_s, SENDING_S))
                 return
             if waited_s < after_s:
                 self._watch(now, after_s - waited_s)  # It has only just sent all of it.
                 return
-        lease = exchange.lease_for_hedge(now)
+        lease = self._take_lease(now)
         if lease is None:
             return
         self._watch(now, after_s)  # It may be as slow as the first.
-        outbound = exchange.make_outbound(lease.backend)
+        outbound = attempts.make_outbound(lease.backend)
         outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
         self._follow(Runner(lease, outbound))
+
+    def _take_lease(self, now: float) -> Lease | None:
+        """Take a lease for a try beside those under way, if there may be one."""
+        attempts = self._attempts
+        more_tries = attempts.more_tries
+        if not more_tries.hedge(now):
+            return None
+        try:
+            lease = attempts.take_lease_now(now, more_tries.tried, "hedge", must=False)
+        except NoBackend:
+            more_tries.in_vain(now)
+            return None
+        attempts.tries += 1
+        attempts.hedges += 1
+        attempts.note_try(lease, "hedge", HEDGES)
+        return lease
 
     def _watch(self, now: float, delay_s: float) -> None:
         self.due = now + delay_s
         self._hedges.watch(self, delay_s)
 
     def _follow(self, runner: Runner) -> None:
-        exchange, lease = self._exchange, runner.lease
+        attempts, lease = self._attempts, runner.lease
         self._runners.append(runner)
         try:
             answer = runner.answer = lease.backend.transport.send(runner.outbound)
         except EdgeError as error:
             if not self._leaves(runner):
                 return
-            exchange.lease_failed(lease, error)
+            attempts.lease_failed(lease, error)
             self._error = error
         except BaseException:
             if self._leaves(runner):
-                exchange.end_lease(lease, "abandoned")
+                attempts.end_lease(lease, "abandoned")
             raise
         else:
             if not self._leaves(runner):
                 answer.close()
                 return
             lease.answered(monotonic(), answer.status_code)
-            if exchange.is_failure(answer):
+            if attempts.is_failure(answer):
                 self._fall_back(lease, runner.outbound, answer)
             elif self._winner is None:
                 self._winner = runner
             else:
                 answer.close()
-                exchange.end_lease(lease, "ok", answer)
+                attempts.end_lease(lease, "ok", answer)
         get_hub().loop.run_callback(self._wake)
 
     def _leaves(self, runner: Runner) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import gevent
 
 from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED
 from smartedge.balancer.errors import BackendTimeout, EdgeError
+from smartedge.balancer.learned import Learned
 from smartedge.http.request import Request
 from smartedge.proxy.attempts import Attempts
+from smartedge.proxy.explain import NothingExplained
+from smartedge.proxy.outbound import Hop
 from smartedge.proxy.service import Service
-
-if TYPE_CHECKING:
-    from smartedge.proxy.forward import Forwarder
 
 MOST_COPIES = 64
 """Copies under way at once in a worker; what comes beyond that is dropped and counted."""
@@ -26,18 +26,19 @@ COPY_S = 60.0
 class Mirror:
     """Sends copies of requests; owned by the edge, used by the `Router`. It lives through reloads."""
 
-    def __init__(self, forwarder: Forwarder, most_copies: int = MOST_COPIES) -> None:
-        self._forwarder = forwarder
+    def __init__(self, edge_row: Learned, next_id: Callable[[], str], most_copies: int = MOST_COPIES) -> None:
+        self._edge_row = edge_row
+        self._next_id = next_id
         self._most_copies = most_copies
         self.under_way = 0
 
-    def send(self, exchange: Attempts, service: Service) -> None:
+    def send(self, attempts: Attempts, service: Service) -> None:
         """Have a copy of a request sent as its backend got it, unless too many are under way or its body was not kept."""
-        request, body = exchange.request, None
-        if exchange.replay is not None:
-            body = exchange.replay.twin()
-        edge_row = self._forwarder.edge_row
-        if self.under_way >= self._most_copies or (exchange.replay is not None and body is None):
+        request, body = attempts.request, None
+        if attempts.replay is not None:
+            body = attempts.replay.twin()
+        edge_row = self._edge_row
+        if self.under_way >= self._most_copies or (attempts.replay is not None and body is None):
             edge_row.add(MIRRORS_DROPPED)
             return
         edge_row.add(MIRRORED)
@@ -46,11 +47,12 @@ class Mirror:
             request.method, request.target, request.version, request.block, request.fields, request.peer, request.secure
         )
         copy.body = body
-        gevent.spawn(self._send, copy, service)
+        gevent.spawn(self._send, copy, service, attempts.hop)
 
-    def _send(self, copy: Request, service: Service) -> None:
-        attempts = Attempts(self._forwarder, copy)
-        attempts.service, attempts.policy = service, service.policy
+    def _send(self, copy: Request, service: Service, hop: Hop) -> None:
+        said = copy.fields.request_id
+        request_id = said.decode("latin-1") if said is not None else self._next_id()
+        attempts = Attempts(service, copy, request_id, hop, NothingExplained())
         error: EdgeError | None = None
         try:
             with gevent.Timeout(COPY_S, BackendTimeout("The copy took too long.")):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smartedge.balancer.backend import Backend
-from smartedge.http.headers import AnswerFields, forwarded_lines
+from smartedge.balancer.errors import EdgeError
+from smartedge.http.headers import TE_TRAILERS, AnswerFields, forwarded_lines
 from smartedge.http.request import Replay, Request
 from smartedge.proxy.connection import Connection
 
@@ -17,7 +18,7 @@ class Outbound:
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
     on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
     connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
-    first_byte_s: set with a deadline: the longest wait for an answer's first byte, None for the backend's own limit.
+    first_byte_s: with a deadline, the longest wait for an answer's first byte, None for the backend's own limit.
     hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
     """
 
@@ -35,8 +36,6 @@ class Outbound:
         "upgrade",
     )
 
-    first_byte_s: float | None
-
     def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
         self.method = method
         self.head = head
@@ -46,8 +45,15 @@ class Outbound:
         self.connection: Connection | None = None
         self.on_sent: Callable[[], None] | None = None
         self.deadline: float | None = None
+        self.first_byte_s: float | None = None
         self.hasty = False
         self.upgrade = False
+
+    def cancel(self, error: EdgeError) -> None:
+        """Have whoever waits for the answer, or reads it, end with this error."""
+        if self.connection is not None:
+            self.connection.failure = error
+            self.connection.wire.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +100,9 @@ def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> b
         request_id.encode("latin-1"),
         tail,
     )
+
+
+def with_offer(head: bytes, offered: bytes) -> bytes:
+    """Add the protocols that a client offers to switch to."""
+    head = head[:-2].replace(TE_TRAILERS, b"")  # one Connection, and it says this
+    return b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (head, offered)

@@ -11,6 +11,7 @@ from smartedge.http.headers import pairs_of
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import came_by_https
+from smartedge.proxy.attempts import HedgedSend
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.header_edits import EditValues
 from smartedge.proxy.mirror import Mirror
@@ -44,9 +45,10 @@ class Router:
         self._mirror = mirror
         self._policies: dict[tuple[str, str], tuple[ServicePolicy, ServicePolicy]] = {}
 
-    def run(self, exchange: Exchange) -> None:
-        """Carry out the route of a request; raises the EdgeError that its client is to be told."""
-        request = exchange.request
+    def run(self, exchange: Exchange, race: HedgedSend) -> None:
+        """Carry out the route of a request; raises the EdgeError that its client is to be told. race: see `Attempts.run`."""
+        attempts = exchange.attempts
+        request = attempts.request
         route = self.table.find(request)
         if route is None:
             raise NoRoute("No route of the edge takes this request.")
@@ -60,11 +62,11 @@ class Router:
         assert route.to is not None
         if route.body_bytes and request.body is not None:
             request.body.limit(route.body_bytes)
-        service = exchange.service = self._services[route.to.only or self._side(route, request)]
-        exchange.policy = service.policy
+        service = attempts.service = self._services[route.to.only or self._side(route, request)]
+        attempts.policy = service.policy
         if route.policy is not None:
-            exchange.policy = self._policy(route, service)
-            exchange.first_byte_s = route.policy.first_byte_s
+            attempts.policy = self._policy(route, service)
+            attempts.first_byte_s = route.policy.first_byte_s
         if route.rewrite is not None:
             exchange.asked_target = request.target
             request.target = route.rewrite.target(request.target)
@@ -72,17 +74,17 @@ class Router:
             block = route.request_edits.apply(request.fields.block, lambda: self._values(exchange))
             request.fields = request.fields.with_block(block)
         if route.mirror is None:
-            exchange.run()
+            exchange.run(race)
         else:
             name, ratio = route.mirror
             try:
-                exchange.run()
+                exchange.run(race)
             finally:  # what fails here may be what the other service is to be tried with
                 if self._rng.random() < ratio:
-                    self._mirror.send(exchange, self._services[name])
-        if route.answer_edits is not None and exchange.answer is not None:
-            block = route.answer_edits.apply(exchange.answer.fields.block, lambda: self._values(exchange))
-            exchange.answer.fields = exchange.answer.fields.with_block(block)
+                    self._mirror.send(attempts, self._services[name])
+        if route.answer_edits is not None and attempts.answer is not None:
+            block = route.answer_edits.apply(attempts.answer.fields.block, lambda: self._values(exchange))
+            attempts.answer.fields = attempts.answer.fields.with_block(block)
 
     def failed(self, exchange: Exchange) -> None:
         """Give an error of the edge's own the look that its route asks for."""
@@ -93,7 +95,9 @@ class Router:
         if isinstance(error, Unauthorized):
             fields = [*fields, ("WWW-Authenticate", error.challenge)]
         if route.error_pages is not None:
-            page = route.error_pages.page(status, error.title, exchange.request_id, field(exchange.request.block, b"accept"))
+            page = route.error_pages.page(
+                status, error.title, exchange.attempts.request_id, field(exchange.request.block, b"accept")
+            )
             if page is not None:
                 kept = [(name, value) for name, value in fields if name not in ("Content-Type", "Content-Length")]
                 _, fields, body = own_answer(status, [*kept, ("Vary", "Accept")], page, "text/html; charset=utf-8")
@@ -135,6 +139,6 @@ class Router:
         return EditValues(
             request.fields.host or b"",
             self._client_of(request),
-            exchange.request_id.encode("latin-1"),
-            exchange.service.name.encode() if sent else b"",
+            exchange.attempts.request_id.encode("latin-1"),
+            exchange.attempts.service.name.encode() if sent else b"",
         )

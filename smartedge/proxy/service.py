@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
-from smartedge.balancer.watch import leases_to_move
+from smartedge.balancer.waiting_line import WaitPolicy
 from smartedge.proxy.affinity import Affinity
-from smartedge.proxy.hedge import Hedges
-from smartedge.proxy.left import MOST as MOST_LEFT
+from smartedge.proxy.events import Events
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.queue import Queue
-
-
-class Events(Protocol):
-    """Who is told of what happens to backends on a request's way; the edge."""
-
-    def breaker_changed(self, backend: Backend, change: str) -> None:
-        """Tell that a backend's breaker ejected or readmitted it."""
-
-    def unreachable(self, backend: Backend) -> None:
-        """Tell that a backend could not be connected to, so that it is probed soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +41,10 @@ class ServicePolicy:
 class Service:
     """Backends that do the same, and how they are used; owned by the edge, found by the Forwarder, used by each Attempts.
 
-    policy: replaced whole by a reload (`adapt_to`); a request keeps the one that it began with. budget, queue, hedges: live as
+    policy: replaced whole by a reload (`adapt_to`); a request keeps the one that it began with. budget, queue: live as
     long as the service does. edge_row: counts who waits and who is refused. events: is told what happens to backends.
+    clients_host: the Host of a request that came lately and is recorded, or found no backend: all others cost nothing for what
+    hardly ever matters (health/probe.py).
     """
 
     def __init__(self, name: str, pool: Pool, policy: ServicePolicy, edge_row: Learned, events: Events) -> None:
@@ -63,26 +52,20 @@ class Service:
         self.pool = pool
         self.events = events
         self.budget = RetryBudget(policy.retry.budget_ratio, policy.retry.budget_per_s)
-        self.queue = Queue(edge_row, pool)
-        self.hedges = Hedges(pool.evidence)
+        self.queue = Queue(pool, _waits(policy), edge_row, events)
+        self.clients_host: bytes | None = None
         self.adapt_to(policy)
 
     def __repr__(self) -> str:
-        return f"<Service {self.name} {len(self.pool.backends)} backends, {len(self.queue.places)} waiting>"
+        return f"<Service {self.name} {len(self.pool.backends)} backends, {len(self.queue.waiters)} waiting>"
 
     def adapt_to(self, policy: ServicePolicy) -> None:
         """Treat requests that begin from now on by another policy; what was learned, paid in and who waits stay."""
         self.policy = policy
         self.budget.apply(policy.retry.budget_ratio, policy.retry.budget_per_s)
-        self.queue.size, self.queue.wait_s, self.queue.back_s = policy.queue, policy.queue_s, policy.retry.wait_s
+        self.queue.line.policy = _waits(policy)
         self.pool.evidence.hedging = policy.retry.hedge
 
-    def leave_silent(self, now: float) -> None:
-        """Have requests that wait on silent backends tried elsewhere."""
-        for lease in leases_to_move(self.pool, self.budget, now):
-            lease.holder.move(lease)
 
-    def may_leave(self, backend: Backend) -> bool:
-        """Whether one more try may be left waiting there."""
-        left: int = sum(lease.left for lease in backend.learned.waiting)
-        return left < MOST_LEFT
+def _waits(policy: ServicePolicy) -> WaitPolicy:
+    return WaitPolicy(policy.queue, policy.queue_s, policy.retry.wait_s)

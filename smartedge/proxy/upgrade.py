@@ -6,31 +6,26 @@ A backend that does not switch has answered like any other, and the client's con
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import BYTES_IN, BYTES_OUT, TUNNELS
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
-from smartedge.http.headers import TE_TRAILERS, tokens
+from smartedge.balancer.pool import Lease
+from smartedge.http.headers import tokens
 from smartedge.http.request import Request
 from smartedge.http.wire import WireTimeout
+from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.forward import Forwarder
-from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.tunnel import Side, Tunnel, take_over
+from smartedge.proxy.transport import Answer
+from smartedge.proxy.tunnel import Side, Tunnel, Tunnels, take_over
 
 NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
 """Protocols that carry HTTP requests: through a tunnel they would pass the edge unseen (h2c smuggling; RFC 9113 section 3.1)."""
 
 _PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
 _CONTENT_LENGTH = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-
-
-def exchange_for(forwarder: Forwarder, request: Request) -> Exchange:
-    """Make the exchange for a request that has an Upgrade field."""
-    offered = offer(request)
-    return Exchange(forwarder, request) if offered is None else UpgradeExchange(forwarder, request, offered)
 
 
 def offer(request: Request) -> bytes | None:
@@ -52,53 +47,34 @@ def _may_go_on(protocol: bytes, method: bytes) -> bool:
 
 
 class UpgradeExchange(Exchange):
-    """One client request that offers to switch protocols, and the tunnel that it may become.
+    """One client request that offers to switch protocols, and the tunnel that it may become; made by the Forwarder.
 
     The lease is open as long as the tunnel; the request counts as answered with the 101, and is logged at the end.
+    tunnels: has the tunnel while it is open.
     """
 
-    tunnel: Tunnel | None = None
+    def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None], tunnels: Tunnels) -> None:
+        super().__init__(attempts, on_end)
+        self._tunnels = tunnels
+        self._tunnel: Tunnel | None = None
 
-    def __init__(self, forwarder: Forwarder, request: Request, offered: bytes) -> None:
-        super().__init__(forwarder, request)
-        self._offered = offered
-
-    # ---- to the backend ----
-
-    def run(self) -> None:
-        """Try backends until one answers; a 101 must be to what was offered."""
-        super().run()
-        answer = self.answer
+    def run(self, race: HedgedSend | None = None) -> None:
+        """Have a backend's answer; a 101 must be to what was offered."""
+        super().run(race)
+        attempts = self.attempts
+        answer = attempts.answer
         if answer is not None and answer.status_code == 101 and answer.connection is not None:
             switched_to = tokens(answer.connection.switched_to)
-            if not switched_to or not switched_to <= tokens(self._offered):
-                self.answer = None
+            if not switched_to or not switched_to <= tokens(attempts.offered or b""):
+                attempts.answer = None
                 answer.close()
                 raise BadAnswer("The backend switched to a protocol that it was not offered.")
-
-    def make_outbound(self, backend: Backend) -> Outbound:
-        """Make the request for this backend, with the offer."""
-        outbound = super().make_outbound(backend)
-        outbound.upgrade = True
-        outbound.repeatable = False
-        head = outbound.head[:-2].replace(TE_TRAILERS, b"")  # one Connection, and it says this
-        outbound.head = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (head, self._offered)
-        return outbound
-
-    @property
-    def is_due(self) -> bool:
-        """Say no: who offers to switch protocols may wait for whatever the new one is about."""
-        return False
-
-    def _repeatable(self) -> bool:
-        return False  # A backend may have begun a session.
-
-    # ---- to the client ----
 
     @property
     def switches(self) -> bool:
         """Whether the backend has switched, so that this is not answered as HTTP."""
-        return self.answer is not None and self.answer.status_code == 101
+        answer = self.attempts.answer
+        return answer is not None and answer.status_code == 101
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer as a WSGI app does; a tunnel goes on until its end."""
@@ -117,37 +93,45 @@ class UpgradeExchange(Exchange):
 
     def _switch(self, client: Side, early: bytes) -> None:
         """Tell the client, then be a tunnel until that ends."""
-        answer, lease = self.answer, self.lease
+        attempts = self.attempts
+        answer, lease, policy = attempts.answer, attempts.lease, attempts.policy
         assert answer is not None
         assert answer.connection is not None
         assert lease is not None
-        forwarder, connection = self._forwarder, answer.connection
+        connection = answer.connection
         self.request.on_gone = None
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
         head = (answer.status_line, block, self.added(answer), connection.switched_to)
         try:
-            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, self.policy.idle_s)
+            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, policy.idle_s)
         except (OSError, WireTimeout):
             self.error = ClientGone("The client left before its connection was switched.")
             return
         self.finished = True
         learned = lease.backend.learned
         if change := lease.proved(monotonic()):
-            self.service.events.breaker_changed(lease.backend, change)
+            attempts.service.events.breaker_changed(lease.backend, change)
 
         def count(bytes_in: int, bytes_out: int) -> None:
             learned.add(BYTES_IN, bytes_in)
             learned.add(BYTES_OUT, bytes_out)
 
-        learned.count(101, monotonic() - self.started, super().bytes_in, 0)
+        learned.count(101, monotonic() - attempts.started, super().bytes_in, 0)
+        self.counted = True
         learned.add(TUNNELS)
-        tunnel = self.tunnel = Tunnel(client, connection.wire, self.policy.tunnel_idle_s, self.policy.idle_s, count)
-        forwarder.tunnels.add(tunnel, lease.backend.key)
+        tunnel = self._tunnel = Tunnel(client, connection.wire, policy.tunnel_idle_s, policy.idle_s, count)
+        self._tunnels.add(tunnel, lease.backend.key)
         try:
             tunnel.run(early, connection.take_rest())
         finally:
-            forwarder.tunnels.remove(tunnel)
+            self._tunnels.remove(tunnel)
             learned.add(TUNNELS, -1)
+            self.bytes_out = tunnel.bytes_out
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the request's body, and from the client through the tunnel."""
+        return super().bytes_in + (self._tunnel.bytes_in if self._tunnel is not None else 0)
 
     def __next__(self) -> bytes:
         """Give the body, which a tunnel has none of: its bytes have gone their own way."""
@@ -155,27 +139,11 @@ class UpgradeExchange(Exchange):
             raise StopIteration
         return super().__next__()
 
-    @property
-    def bytes_in(self) -> int:
-        """Bytes of the request's body, and from the client through the tunnel."""
-        return super().bytes_in + (self.tunnel.bytes_in if self.tunnel is not None else 0)
-
-    def close(self) -> None:
-        """End the exchange; a tunnel's request has been counted, and its backend is not to blame for how it ended."""
-        tunnel = self.tunnel
-        if tunnel is None or self._closed:
-            super().close()
+    def _end_lease(self, lease: Lease, answer: Answer | None) -> None:
+        """Give the lease back; how a tunnel ended is not its backend's fault."""
+        if self._tunnel is None:
+            super()._end_lease(lease, answer)
             return
-        self._closed = True
-        self.duration_s = monotonic() - self.started
-        self.bytes_out = tunnel.bytes_out
-        if tunnel.why:
-            self.error = EdgeError(tunnel.why)
-        if self.answer is not None:
-            self.answer.close()
-        if self.lease is not None:
-            self.end_lease(self.lease, "ok", self.answer)
-        if self.trace is not None:
-            self._forwarder.explain.record(self)
-        if self._forwarder.log is not None:
-            self._forwarder.log(self)
+        if self._tunnel.why:
+            self.error = EdgeError(self._tunnel.why)
+        self.attempts.end_lease(lease, "ok", answer)

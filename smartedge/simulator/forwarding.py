@@ -108,6 +108,7 @@ class Forwarding:
         """Have requests that wait on silent backends tried elsewhere; those that are hedged look after themselves."""
         if not self._policy.hedge:
             for lease in leases_to_move(self._pool, self._budget, now):
+                assert isinstance(lease.holder, Try)
                 self._move_try(now, lease.holder)
 
     def _move_try(self, now: float, attempt: Try) -> None:
@@ -181,7 +182,7 @@ class Forwarding:
                 continue
             other.over = True
             if other.lease.opened_at < winner.lease.opened_at:
-                other.lease.outrun(now)
+                other.lease.close(now, "outrun")
             else:
                 other.lease.close(now, "abandoned")
             self.queue.serve(now)
@@ -243,7 +244,7 @@ class Forwarding:
 
     def _plan_hedge(self, now: float, request: ClientRequest) -> None:
         if request.arrival.idempotent:
-            hedge = self._pool.evidence.kind_of(request).hedge
+            hedge = self._pool.evidence.kind_of(request.open[0]).hedge
             due = now + (UNKNOWN_S if hedge is None else hedge.after_s)
             self._at(ceil(due / HEDGE_TICK_S) * HEDGE_TICK_S, self._hedge, (request, request.race))
 

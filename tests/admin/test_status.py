@@ -60,6 +60,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "ok": 0,
         "failed": 0,
         "abandoned": 0,
+        "outrun": 0,
         "retries": 0,
         "hedges": 0,
         "connections": 0,
@@ -92,13 +93,13 @@ def test_the_status_shows_what_leases_did(edge: SmallEdge, client: FlaskClient) 
         backend.learned.health.probed(True)
     edge.pool.renew_candidates()
     leases = [edge.pool.lease(1050.0) for _ in range(8)]
-    outcomes = ("ok", "failed", "abandoned")
+    outcomes = ("ok", "failed", "abandoned", "outrun")
     for lease, outcome in zip(leases, outcomes * 2, strict=False):
         lease.answered(1050.1)
         lease.close(1050.2, outcome)  # type: ignore[arg-type]
     document = client.get("/api/status").get_json()
-    assert [sum(backend[word] for backend in document["backends"]) for word in (*outcomes, "in_flight")] == [2, 2, 2, 2]
-    assert document["totals"]["in_flight"] == 2
+    assert [sum(backend[word] for backend in document["backends"]) for word in (*outcomes, "in_flight")] == [2, 2, 2, 2, 0]
+    assert document["totals"]["in_flight"] == 0
     assert all(
         backend["health"] == "healthy" and backend["available"] and backend["ewma_s"] > 0 for backend in document["backends"]
     )

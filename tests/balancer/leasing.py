@@ -43,7 +43,7 @@ def outrun(target: Pool, one: Backend, times: int, now: float = NOW) -> list[str
     while len(changes) < times:
         lease = target.lease(now)
         if lease.backend is one:
-            changes.append(lease.outrun(now + 0.02))
+            changes.append(lease.close(now + 0.02, "outrun"))
         else:
             lease.close(now, "abandoned")
     return changes

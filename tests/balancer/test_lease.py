@@ -25,7 +25,9 @@ def test_a_lease_counts_in_flight_until_it_is_closed() -> None:
     assert cells(one) == {"LEASES": 1, "OK": 1}
 
 
-@pytest.mark.parametrize(("outcome", "counted"), [("ok", "OK"), ("failed", "FAILED"), ("abandoned", "ABANDONED")])
+@pytest.mark.parametrize(
+    ("outcome", "counted"), [("ok", "OK"), ("failed", "FAILED"), ("abandoned", "ABANDONED"), ("outrun", "OUTRUN")]
+)
 def test_each_outcome_is_counted_once_however_often_it_is_closed(outcome: Outcome, counted: str) -> None:
     (one,) = members = backends(1)
     lease = pool(members).lease(NOW)
@@ -145,9 +147,9 @@ def test_a_try_that_was_outrun_is_no_failure_and_its_time_a_lower_bound() -> Non
     members = backends(1, 1)
     target = pool(members)
     lease = target.lease(NOW)
-    assert lease.outrun(NOW + 0.5) is None
-    assert lease.outrun(NOW + 9.0) is None
-    assert cells(lease.backend) == {"LEASES": 1, "ABANDONED": 1, "LATENCY_SUM": 0.5}
+    assert lease.close(NOW + 0.5, "outrun") is None
+    assert lease.close(NOW + 9.0, "outrun") is None
+    assert cells(lease.backend) == {"LEASES": 1, "OUTRUN": 1, "LATENCY_SUM": 0.5}
     assert sum(lease.backend.learned.totals()[LATENCY_CELLS]) == 1
     assert lease.backend.latency_s(NOW + 0.5) == 0.5
 
@@ -185,4 +187,4 @@ def test_the_probe_of_a_breaker_fails_when_it_is_outrun() -> None:
     while (probe := target.lease(clock())).backend is not members[0]:
         probe.close(clock(), "ok")
     assert members[0].learned.breaker.state == "half_open"
-    assert probe.outrun(clock.advance(0.02)) == "opened"
+    assert probe.close(clock.advance(0.02), "outrun") == "opened"

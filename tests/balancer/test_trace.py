@@ -11,7 +11,7 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
-from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace
+from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Kind, Trace
 from tests.house import backend, backends, pool, set_state
 
 NOW = 1000.0
@@ -20,6 +20,17 @@ NOW = 1000.0
 def traced(members: Pool, trace: Trace | None = None, **how: Any) -> tuple[Trace, Lease]:
     trace = trace or Trace("sampled")
     return trace, members.lease(NOW, trace=trace, **how)
+
+
+def begun(trace: Trace, lease: Lease, kind: Kind) -> None:
+    assert lease.record is not None
+    lease.record.kind = kind
+    trace.because(kind)
+
+
+def ended(lease: Lease, *how: Any, **more: Any) -> None:
+    assert lease.record is not None
+    lease.record.end(*how, **more)
 
 
 def rows(trace: Trace, number: int = -1) -> dict[str, dict[str, Any]]:
@@ -46,7 +57,8 @@ def test_a_pick_is_noted_with_the_numbers_that_the_strategy_saw() -> None:
         "c": _row("c", 1, in_flight=1, ewma_s=0.3, waiting_s=2.0, latency_s=2.0, cost=4.0),
     }
     (pick,) = trace.tries
-    assert (pick.backend, pick.strategy, pick.kind, pick.lease) == (lease.backend.id, "ewma", "first", lease)
+    assert (pick.backend, pick.strategy, pick.kind) == (lease.backend.id, "ewma", "first")
+    assert lease.record is pick
     assert (pick.reason, pick.cost, pick.count, pick.recorded, pick.panic) == ("least cost", 0.1, 3, True, False)
     assert trace.summary() == f"{lease.backend.id} was picked: least cost 0.1 of 3 candidates"
     assert waiting.backend is c
@@ -102,7 +114,7 @@ def test_one_that_was_passed_over_for_no_reason_of_its_own_is_told_so() -> None:
     """Another worker has begun the probe of its breaker in the same moment, so the strategy was asked again without it."""
     trace = Trace("sampled")
     a, b = backends(1, 1)
-    trace.seen([a, b], [a], (), RoundRobin(), a, NOW, None, probe=False)
+    trace.add_pick([a, b], [a], (), RoundRobin(), a, NOW, None, probe=False)
     assert trace.tries[0].left_out == [["b", "passed over", None]]
 
 
@@ -183,12 +195,12 @@ def test_tries_are_noted_with_their_ends() -> None:
     a, b, c = backends(1, 1, 1)
     members = pool([a, b, c])
     trace, first = traced(members)
-    trace.ended(first, NOW + 5, "failed", error=BackendTimeout("It was silent for 5 s."))
+    ended(first, NOW + 5, "failed", error=BackendTimeout("It was silent for 5 s."))
     _, second = traced(members, trace, tried=[first.backend])
-    trace.began(second, "retry")
-    trace.ended(second, NOW + 6, "failed", 503)
+    begun(trace, second, "retry")
+    ended(second, NOW + 6, "failed", 503)
     third = members.lease(NOW + 6, [first.backend, second.backend], trace=trace)
-    trace.began(third, "hedge")
+    begun(trace, third, "hedge")
     third.answered(NOW + 6.5)
     trace.close(NOW + 7, "ok", 200)
 
@@ -211,8 +223,8 @@ def test_what_is_left_open_at_the_end_shares_the_fate_of_the_request_if_it_is_th
     members = pool(backends(1, 1))
     trace, first = traced(members)
     _, second = traced(members, trace, tried=[first.backend])
-    trace.ended(first, NOW + 1, "outrun")
-    trace.ended(first, NOW + 2, "failed")  # only its first end counts
+    ended(first, NOW + 1, "outrun")
+    ended(first, NOW + 2, "failed")  # only its first end counts
     third = members.lease(NOW, trace=trace)
     trace.close(NOW + 3, "failed", 502, BackendTimeout("x" * 1000))
     outcomes = [(one.outcome, one.status, one.blame, len(one.error)) for one in trace.tries]
@@ -226,8 +238,8 @@ def test_a_try_that_nobody_recorded_is_told_as_such() -> None:
     members = pool(backends(1, 1))
     first = members.lease(NOW)
     trace = Trace("failed")
-    trace.missed(first)
-    trace.ended(first, NOW + 1, "failed")
+    first.record = trace.add_missed(first.opened_at, first.backend.id)
+    ended(first, NOW + 1, "failed")
     assert trace.tries[0].recorded is False
     assert trace.failed
     assert trace.summary() == "a was picked (not recorded), and failed"
@@ -246,8 +258,8 @@ def test_no_backend_is_told_with_every_reason() -> None:
     assert trace.summary() == "no backend could be picked; down left out: unhealthy"
 
     later = Trace("sampled")
-    later.missed(pool(backends(1)).lease(NOW))
-    later.none_left([down], [down], NOW)
+    later.add_missed(NOW, "a")
+    later.add_none([down], [down], NOW)
     assert [one.kind for one in (*trace.tries, *later.tries)] == ["first", "first", "retry"]
     assert later.summary() == "a was picked (not recorded); then no backend was left; down left out: tried"
 
@@ -273,5 +285,5 @@ def test_nothing_is_said_of_no_tries() -> None:
 def test_a_try_that_was_moved_away_from_a_silent_backend_says_so() -> None:
     members = pool(backends(1, 1))
     trace, lease = traced(members)
-    trace.ended(lease, NOW + 0.2, "overdue")
+    ended(lease, NOW + 0.2, "overdue")
     assert trace.summary().endswith(", and left it unanswered for longer than others take")

@@ -43,19 +43,16 @@ def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> 
 
 
 def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:
-    usual = {"own_answer": None, "attempts": 1, "latency_s": 0.1, "duration_s": 0.2, "started": 999.5, "request": request()}
-    usual |= {"route": None, "asked_target": None}
-    return SimpleNamespace(**{**usual, "request_id": request_id, "trace": trace, "status": status, "error": error, **more})
+    """One that has ended. more: of the exchange, or `request` and `started` of its tries."""
+    usual = {"request": request(), "started": 999.5, "tries": 1, "latency_s": 0.1, "request_id": request_id, "trace": trace}
+    attempts = SimpleNamespace(**usual | {name: more.pop(name) for name in usual.keys() & more.keys()})
+    whole = {"attempts": attempts, "own_answer": None, "duration_s": 0.2, "route": None, "asked_target": None}
+    return SimpleNamespace(**{**whole, "status": status, "error": error, **more})
 
 
 def sampled(decisions: Decisions, count: int) -> int:
-    """How many of so many ordinary requests are sampled; as the forwarder does it."""
-    found = 0
-    for _ in range(count):
-        decisions.left -= 1
-        if decisions.left < 0:
-            found += decisions.begin(request()) is not None
-    return found
+    """How many of so many ordinary requests are sampled."""
+    return sum(decisions.begin(request()) is not None for _ in range(count))
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.01, 150, 250), (0.5, 9800, 10200), (1.0, 20000, 20000)])
@@ -75,9 +72,10 @@ def test_nobody_can_tell_which_one_is_sampled_next(clock: Clock) -> None:
     gaps = set()
     decisions = make(clock, 0.1)
     for _ in range(50):
-        gaps.add(decisions.left)
-        decisions.left = -1
-        decisions.begin(request())
+        gap = 1
+        while decisions.begin(request()) is None:
+            gap += 1
+        gaps.add(gap)
     assert len(gaps) > 10
 
 
@@ -87,7 +85,7 @@ def test_one_that_asks_is_traced_if_it_may(clock: Clock) -> None:
     assert trace is not None
     assert (trace.asked, trace.why) == (True, ["asked"])
     assert refused.begin(request(b"1")) is None
-    refused.left = -1
+    refused.apply(1.0)
     again = refused.begin(request(b"1"))  # its turn has come, whatever it asks
     assert again is not None
     assert (again.asked, again.why) == (False, ["sampled"])
@@ -164,7 +162,7 @@ def test_a_breaker_is_open_until_a_unix_time(clock: Clock) -> None:
     decisions = make(clock)
     one = backend("a")
     trace = Trace("sampled")
-    trace.none_left([one], (), 999.5)
+    trace.add_none([one], (), 999.5)
     trace.tries[0].left_out = [["a", "breaker_open", 3.5]]
     decisions.record(exchange(trace))
     found = decisions.find("r-1")
@@ -275,10 +273,10 @@ def test_a_request_may_end_after_the_edge(clock: Clock, tmp_path: Path) -> None:
 def test_workers_that_were_forked_do_not_sample_in_step(clock: Clock, tmp_path: Path) -> None:
     rng = Random(3)
     decisions = Decisions(0.001, rng, lambda _: False, clock.monotonic, clock.wall)
-    before = decisions.left
+    before = decisions._left
     rng.seed(4)
     decisions.join(None, 0)
-    assert decisions.left != before
+    assert decisions._left != before
 
 
 def document(members: int, tries: int, **more: Any) -> dict[str, Any]:

@@ -94,8 +94,8 @@ class StickyHouse(House):
         exchange = self.ask(method, block=b"Host: h\r\n" + (b"Cookie: x=1; SRV=%b\r\n" % cookie if cookie else b""))
         fields = pairs(exchange)
         exchange.close()
-        assert exchange.backend is not None
-        return exchange.backend.id, [value for name, value in fields if name == "Set-Cookie"]
+        assert exchange.attempts.backend is not None
+        return exchange.attempts.backend.id, [value for name, value in fields if name == "Set-Cookie"]
 
     def cookie(self, backend_id: str) -> bytes:
         return self.sticky.line(backend_id, secure=False).partition(b"=")[2].partition(b";")[0]

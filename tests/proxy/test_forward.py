@@ -36,7 +36,7 @@ def test_an_answer_goes_through_and_the_lease_comes_back() -> None:
     assert house.counted(IN_FLIGHT) == [0]
     assert house.counted(OK) == [1]
     assert house.logged == [exchange]
-    assert (exchange.status, exchange.bytes_out, exchange.attempts, exchange.request_id) == (200, 5, 1, "made-id")
+    assert (exchange.status, exchange.bytes_out, exchange.attempts.tries, exchange.attempts.request_id) == (200, 5, 1, "made-id")
 
 
 def test_the_bytes_that_go_out() -> None:
@@ -279,7 +279,7 @@ def test_an_empty_piece_has_the_head_sent_when_the_body_is_not_here_yet() -> Non
 def test_a_204_has_no_length() -> None:
     for status, kept in ((204, False), (304, True), (200, True)):
         exchange = House([FakeAnswer(status, block=b"A: 1\r\nContent-Length: 0\r\nB: 2\r\n")]).ask()
-        names = [name for name, _ in exchange.pairs(exchange.answer)]  # type: ignore[arg-type]
+        names = [name for name, _ in exchange.pairs(exchange.attempts.answer)]  # type: ignore[arg-type]
         assert names == (["A", "Content-Length", "B", "Via"] if kept else ["A", "B", "Via"])
 
 

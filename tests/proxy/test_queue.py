@@ -117,7 +117,7 @@ def test_a_client_that_leaves_gives_up_its_place(one: tuple[Full, HeldTransport]
     first, gone, third = house.begin(target=b"/1"), house.begin(target=b"/gone"), house.begin(target=b"/3")
     house.leave(1)
     exchange = done(gone)
-    assert (exchange.status, exchange.attempts) == (499, 0)
+    assert (exchange.status, exchange.attempts.tries) == (499, 0)
     assert house.edge_counted(QUEUED) == 1
     held.end()
     held.end()
@@ -128,17 +128,17 @@ def test_a_client_that_leaves_gives_up_its_place(one: tuple[Full, HeldTransport]
 def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     first, gone = house.begin(target=b"/1"), house.begin(target=b"/gone")
-    place = house.service.queue.places[0]
+    waiter = house.service.queue.waiters[0]
     leave = house.requests[1].on_gone
     assert leave is not None
-    lease_now = place.request.lease_now
+    take = waiter.take
 
-    def and_leave(now: float, tried: Any) -> Any:
-        lease = lease_now(now, tried)
+    def and_leave(now: float, tried: Any, session: Any) -> Any:
+        lease = take(now, tried, session)
         leave()
         return lease
 
-    place.request.lease_now = and_leave  # type: ignore[method-assign]
+    waiter.take = and_leave
     held.ends[0].set(FakeAnswer())
     assert done(gone).status == 499
     assert done(first).status == 200
@@ -250,7 +250,7 @@ def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None
     a.end()
     assert (a.sent, b.sent) == ([b"/1", b"/2"], [])
     a.end()
-    assert [done(greenlet).backend.id for greenlet in (first, second)] == ["a", "a"]  # type: ignore[union-attr]
+    assert [done(greenlet).attempts.backend.id for greenlet in (first, second)] == ["a", "a"]  # type: ignore[union-attr]
 
 
 def test_those_who_need_another_backend_pass_by_a_session_that_waits() -> None:
@@ -278,7 +278,7 @@ def test_a_session_moves_when_its_backend_stays_full_or_nobody_may_wait() -> Non
         b.end()
         a.end()
         exchange = done(moved)
-        assert exchange.preferred is None, "it gets a new cookie"
+        assert exchange.attempts.preferred is None, "it gets a new cookie"
         assert [done(first).status, exchange.status] == [200, 200]
 
 
@@ -294,7 +294,7 @@ def test_a_lone_backend_that_refuses_is_waited_for(method: bytes) -> None:
     until(lambda: held.sent)
     held.end()
     exchange = done(asked)
-    assert (exchange.status, exchange.attempts) == (200, 5)
+    assert (exchange.status, exchange.attempts.tries) == (200, 5)
     assert house.edge_counted(QUEUED) == 0
     assert house.backends[0].in_flight() == 0
     assert house.events.unreachables == ["a"] * 4
@@ -366,7 +366,7 @@ def test_who_is_slow_or_breaks_it_off_is_not_asked_for_the_same_again(error: Edg
     held = HeldTransport(refuses=1)
     held.error = lambda: error
     exchange = done(Full(held, cap=None).begin(target=b"/1"))
-    assert (exchange.attempts, exchange.status) == (1, status)
+    assert (exchange.attempts.tries, exchange.status) == (1, status)
 
 
 def test_there_is_no_wait_where_it_is_of_no_use() -> None:

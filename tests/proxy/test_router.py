@@ -42,7 +42,7 @@ class Routed:
         self.api.service.name, self.web.service.name = "api", "web"
         self.forwarder = self.web.forwarder
         services = {"web": self.web.service, "api": self.api.service}
-        self.mirror = Mirror(self.forwarder, most_copies)
+        self.mirror = Mirror(self.web.edge_row, self.forwarder.next_id, most_copies)
         self.forwarder.router = Router(routes, services, Random(5), lambda request: request.peer, None, self.mirror)
 
     def ask(self, target: bytes = b"/", method: bytes = b"GET", **more: Any) -> Exchange:
@@ -75,7 +75,7 @@ def test_a_request_goes_to_the_service_of_its_route_as_it_came() -> None:
     exchange = routed.ask(b"/x/%2e%2e/api/a%20b/c?d", fields=b"X-A: 1\r\n")
     assert served(exchange) == (200, b"api")
     assert exchange.route is not None
-    assert (exchange.route.id, exchange.service.name) == ("api", "api")
+    assert (exchange.route.id, exchange.attempts.service.name) == ("api", "api")
     assert routed.api.transports[0].sent[0].head.startswith(b"GET /x/%2e%2e/api/a%20b/c?d HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n")
     assert served(routed.ask(b"/apis")) == (200, b"web")
 
@@ -139,9 +139,9 @@ def test_what_the_client_gets_is_changed_and_other_answers_with_that_head_are_no
     shared = answer.fields
     routed = Routed(route(answer_edits=HeaderEdits([("X-From", "{service}")], (), ["X-A"])), web=[answer])
     exchange = routed.ask()
-    assert exchange.answer is not None
-    assert exchange.answer.fields.block == b"Content-Length: 5\r\nX-From: web\r\n"
-    assert exchange.answer.fields.content_length == 5
+    assert exchange.attempts.answer is not None
+    assert exchange.attempts.answer.fields.block == b"Content-Length: 5\r\nX-From: web\r\n"
+    assert exchange.attempts.answer.fields.content_length == 5
     assert shared.block == b"X-A: 1\r\nContent-Length: 5\r\n"
 
 
@@ -276,33 +276,33 @@ def test_each_person_stays_on_one_side() -> None:
     routed = Routed(route(to=split, key_of=by_cookie), web=list(many), api=list(many))
     sides = set()
     for person in range(20):
-        found = {routed.ask(fields=b"Cookie: id=%d\r\n" % person).service.name for _ in range(2)}
+        found = {routed.ask(fields=b"Cookie: id=%d\r\n" % person).attempts.service.name for _ in range(2)}
         assert len(found) == 1
         sides |= found
     assert sides == {"web", "api"}
-    found = {routed.ask(peer=b"10.0.0.9").service.name for _ in range(10)}
+    found = {routed.ask(peer=b"10.0.0.9").attempts.service.name for _ in range(10)}
     assert len(found) == 1  # without the cookie it is the address
 
 
 def test_without_a_key_each_request_is_for_itself() -> None:
     many = [FakeAnswer(200, b"") for _ in range(100)]
     routed = Routed(route(to=Split([("web", 50), ("api", 50)])), web=list(many), api=list(many))
-    assert {routed.ask().service.name for _ in range(30)} == {"web", "api"}
+    assert {routed.ask().attempts.service.name for _ in range(30)} == {"web", "api"}
 
 
 def test_a_route_has_its_own_retries_and_waits_and_a_reload_of_the_service_shows() -> None:
     own = RoutePolicy(first_byte_s=90.0, attempts=1, statuses=frozenset((503,)), tunnel_idle_s=5.0, body_bytes=7)
     routed = Routed(route(policy=own), web=[FakeAnswer(200, b""), FakeAnswer(200, b""), FakeAnswer(200, b"")])
-    first = routed.ask()
+    first = routed.ask().attempts
     assert (first.policy.retry.attempts, first.policy.retry.statuses, first.policy.retry.body_bytes) == (1, {503}, 7)
     assert first.policy.retry.deadline_s == 90.0
     assert (first.policy.tunnel_idle_s, first.policy.idle_s) == (5.0, 60.0)
     (outbound,) = routed.web.transports[0].sent
     assert outbound.first_byte_s == 90.0
     assert outbound.deadline == pytest.approx(first.started + 90.0)
-    assert routed.ask().policy is first.policy  # made once
+    assert routed.ask().attempts.policy is first.policy  # made once
     routed.web.service.adapt_to(policy_of(retry_policy(deadline_s=200.0)))
-    assert routed.ask().policy.retry.deadline_s == 200.0
+    assert routed.ask().attempts.policy.retry.deadline_s == 200.0
 
 
 def test_a_copy_goes_to_another_service_and_its_answer_is_thrown_away() -> None:

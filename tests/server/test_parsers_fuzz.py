@@ -107,7 +107,7 @@ class Edge:
         assert not front.open
         assert complaints.getvalue() == ""
         for exchange in self.house.logged:
-            assert exchange.lease is None
+            assert exchange.attempts.lease is None
 
 
 @pytest.fixture(scope="module")

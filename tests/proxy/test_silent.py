@@ -14,7 +14,7 @@ from gevent import socket
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.left import MOST
+from smartedge.proxy.silent import MOST, leave_silent
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, served
 from tests.policies import retry_policy
@@ -65,7 +65,7 @@ class Silent(House):
         gevent.sleep(0.03)
         self.backends[0].learned.shared_reals[SILENT_SINCE] = monotonic()
         self.pool.renew_candidates()
-        self.forwarder.service.leave_silent(monotonic())
+        leave_silent(self.service, monotonic())
 
     def answer(self, name: str) -> None:
         for peer in self.transports["ab".index(name)].sent:
