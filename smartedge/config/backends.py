@@ -5,10 +5,14 @@ Durations are seconds. The documentation's reference table is made of the descri
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationInfo,
     field_serializer,
@@ -16,6 +20,7 @@ from pydantic import (
 )
 
 from smartedge.config import values
+from smartedge.config.problems import SMALLEST
 from smartedge.config.section import Cap, Count, File, Label, Labels, Listed, ProbeHeaders, Seconds, Section, StatusItem, Text
 
 
@@ -136,3 +141,35 @@ class BackendConfig(Section):
     def _overrides(self, health: HealthConfig | None) -> dict[str, Any] | None:
         """Only what was written: a default here would hide the common value."""
         return health.model_dump(mode="json", exclude_unset=True) if health else None
+
+
+def _backend_entry(value: object) -> object:
+    """An entry may be a plain URL, which is short for an object with only that."""
+    if isinstance(value, str):
+        return {"url": value}
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f'must be a URL or an object with a "url", not {values.shown(value)}')
+
+
+def _with_ids(backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
+    """At least one, each with an id: one that was not written is made of host and port."""
+    if not backends:
+        raise ValueError(f"must hold at least one backend; the smallest configuration is {SMALLEST}")
+    plain = Counter(backend.id or _id_of(backend.url) for backend in backends)
+    return tuple(b if b.id else b.model_copy(update={"id": _id_of(b.url, alone=plain[_id_of(b.url)] == 1)}) for b in backends)
+
+
+def _id_of(url: str, *, alone: bool = True) -> str:
+    """A label made of host, port and path; a digest keeps labels apart that would be equal or too long."""
+    origin = values.origin(url)
+    name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
+    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
+    if alone and len(name) <= 64 and name != "none":
+        return name
+    return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+_Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
+Backends = Annotated[tuple[_Entry, ...], Listed, AfterValidator(_with_ids)]
+"""A list of backends, each a URL or an object."""

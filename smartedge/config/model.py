@@ -10,14 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PlainValidator,
     ValidationError,
@@ -31,12 +28,12 @@ from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
-from smartedge.balancer.spec import BackendSpec, TlsSpec
+from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, TlsSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
-from smartedge.config.backends import BackendConfig, HealthConfig
+from smartedge.config.backends import BackendConfig, Backends, HealthConfig
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
-from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
+from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, Step, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
 from smartedge.config.section import File, Folder, Grace, Listed, Section
@@ -57,15 +54,6 @@ from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse"]
 
 
-def _backend_entry(value: object) -> object:
-    """An entry may be a plain URL, which is short for an object with only that."""
-    if isinstance(value, str):
-        return {"url": value}
-    if isinstance(value, dict):
-        return value
-    raise ValueError(f'must be a URL or an object with a "url", not {values.shown(value)}')
-
-
 def _access_log(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
@@ -80,7 +68,7 @@ def _workers(value: object) -> int | str:
     raise ValueError(f'must be a whole number from 1 to {MAX_WORKERS}, or "auto", not {values.shown(value)}')
 
 
-SERVICE = "default"
+SERVICE = DEFAULT_SERVICE
 """The name of the service that `backends` makes."""
 
 MAX_WORKERS = 64
@@ -89,7 +77,6 @@ MAX_WORKERS = 64
 _ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
-Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
 AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
@@ -100,7 +87,7 @@ AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_A
 class Config(Section):
     """The whole configuration, checked and complete; `parse` and `load` build it."""
 
-    backends: Annotated[tuple[Entry, ...], Listed]
+    backends: Backends
     """The servers that requests are shared out to: URLs, or objects."""
     routes: Annotated[tuple[RouteConfig, ...], Listed, AfterValidator(with_ids)] = ()
     """Which requests go where, and what happens to them on the way; without any, all go to the backends."""
@@ -187,15 +174,6 @@ class Config(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What of itself the edge logs, to standard error: this and what is worse."""
 
-    @field_validator("backends")
-    @classmethod
-    def _named(cls, backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
-        """At least one, each with an id: one that was not written is made of host and port."""
-        if not backends:
-            raise ValueError(f"must hold at least one backend; the smallest configuration is {SMALLEST}")
-        plain = Counter(backend.id or _id_of(backend.url) for backend in backends)
-        return tuple(b if b.id else b.model_copy(update={"id": _id_of(b.url, alone=plain[_id_of(b.url)] == 1)}) for b in backends)
-
     @field_validator("admin_bind")
     @classmethod
     def _another_address(cls, admin_bind: str | None, info: ValidationInfo) -> str | None:
@@ -246,12 +224,16 @@ class Config(Section):
         """Whether clients on `bind` speak https."""
         return bool(self.certfile or self.certificates or self.certificates_dir)
 
-    def specs(self) -> tuple[BackendSpec, ...]:
+    def all_services(self) -> tuple[WrittenService, ...]:
+        """Return the services, the one first that gets what no route sends elsewhere."""
+        return (WrittenService(DEFAULT_SERVICE, (), self),)
+
+    def specs(self, service: str = DEFAULT_SERVICE) -> tuple[BackendSpec, ...]:
         """Build what the balancer works with, in the order of the file; common settings are filled in."""
         breaker = BreakerPolicy(**self.breaker.model_dump())
-        return tuple(self._spec(backend, breaker) for backend in self.backends)
+        return tuple(self._spec(backend, breaker, service) for backend in self.backends)
 
-    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy) -> BackendSpec:
+    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, service: str) -> BackendSpec:
         own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
         health = self.health.model_dump() | own
         path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
@@ -271,6 +253,7 @@ class Config(Section):
             slow_start_s=self.slow_start_s,
             labels=backend.labels,
             base=values.origin(backend.url).base.encode(),
+            service=service,
         )
 
     @property
@@ -303,6 +286,14 @@ class Config(Section):
     def to_json(self) -> str:
         """The canonical text: every key, sorted; `parse` makes an equal configuration of it."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+class WrittenService(NamedTuple):
+    """One service of a configuration. steps: where it stands there. config: what it goes by, what holds for all filled in."""
+
+    name: str
+    steps: tuple[Step, ...]
+    config: Config
 
 
 def parse(
@@ -382,13 +373,3 @@ def _duplicates(document: object) -> Iterator[Finding]:
         if origin and seen.setdefault(origin, index) != index:
             path = ("backends", index) if plain else ("backends", index, "url")
             yield path, f"{values.shown(url)} is already the url of backends[{seen[origin]}]"
-
-
-def _id_of(url: str, *, alone: bool = True) -> str:
-    """A label made of host, port and path; a digest keeps labels apart that would be equal or too long."""
-    origin = values.origin(url)
-    name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
-    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
-    if alone and len(name) <= 64 and name != "none":
-        return name
-    return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

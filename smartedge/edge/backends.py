@@ -12,7 +12,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CONNECTS, STATE, WEIGHT
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
-from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.model import Config, ConfigError, Problem, WrittenService
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
@@ -44,18 +44,20 @@ class BackendRegistry:
         self._learned: dict[str, Learned] = {}
         self._leaving: dict[str, tuple[Backend, float]] = {}
 
-    def build_backends(self, config: Config, files: Files, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
-        """Make the backends: what was learned of an unchanged one, and its connections, go on. Raises ConfigError.
-
-        An entry whose name has several addresses becomes a backend for each. Once the edge serves, names that nobody has
-        looked up are waited for, a moment.
-        """
-        limits = backend_limits(config)
-        old = {backend.key: backend for backend in before}
+    def know_names(self, config: Config) -> None:
+        """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
         if self._membership is not None:
             self.names.know(_names(config), FIRST_S)
+
+    def build_backends(self, service: WrittenService, files: Files, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
+        """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
+
+        An entry whose name has several addresses becomes a backend for each.
+        """
+        limits = backend_limits(service.config)
+        old = {backend.key: backend for backend in before}
         backends = []
-        for spec in (spec for entry in config.specs() for spec in self._at_addresses(entry)):
+        for spec in (spec for entry in service.config.specs(service.name) for spec in self._at_addresses(entry)):
             previous = old.get(spec.key)
             learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, before)
             if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
@@ -200,7 +202,8 @@ def _context(spec: BackendSpec, files: Files) -> Any:
 
 def _names(config: Config) -> list[str]:
     """Give the host names that have to be looked up."""
-    names = (destination(backend.url).name for backend in config.backends)
+    urls = (backend.url for service in config.all_services() for backend in service.config.backends)
+    names = (destination(url).name for url in urls)
     return list(dict.fromkeys(name for name in names if name))
 
 

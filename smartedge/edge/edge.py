@@ -33,7 +33,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.request_ids import RequestIds
-from smartedge.edge.setup import DEFAULT, ServiceSetup, Setup, SetupBuilder, follow_bound
+from smartedge.edge.setup import ServiceSetup, Setup, SetupBuilder, follow_bound
 from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
@@ -111,9 +111,8 @@ class Edge:
         setup = self._builder.build_setup(config, None)
         self.server_limits = setup.server_limits
         self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
-        self.pool = self.services[DEFAULT].pool
-        self._watches = {name: Watch(service.pool, self.edge_row) for name, service in self.services.items()}
-        self.forwarder = Forwarder(self.services[DEFAULT], setup.hop, self.edge_row, self.ids.next)
+        self._watches: dict[str, Watch] = {}
+        self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
         self._mirror = Mirror(self.edge_row, self.ids.next)
         self._housekeeping = Housekeeping(self._tidy)
@@ -135,6 +134,11 @@ class Edge:
     def config(self) -> Config:
         """The configuration in use."""
         return self._reloader.setup.config
+
+    @property
+    def pool(self) -> Pool:
+        """The backends of the service that gets what no route sends elsewhere."""
+        return self.forwarder.service.pool
 
     @property
     def generation(self) -> int:
@@ -265,16 +269,25 @@ class Edge:
         self.access_log.write_to(setup.access_log)
         self.decisions.apply(setup.config.explain.sample_ratio)
         self.forwarder.hop = setup.hop
-        self.forwarder.router = self._make_router(setup) if setup.routes else None
         self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)
+        deadline = now + setup.config.drain_s
+        gone = [service for name, service in self.services.items() if name not in setup.services]
+        self.services = {name: self.services.get(name) or self._make_service(name, one) for name, one in setup.services.items()}
+        self._watches = {
+            name: self._watches.get(name) or Watch(service.pool, self.edge_row) for name, service in self.services.items()
+        }
+        self.forwarder.service = next(iter(self.services.values()))
+        self.forwarder.router = self._make_router(setup) if setup.routes else None
+        for service in gone:
+            self.registry.let_go(service.pool.backends, (), deadline)
         for name, one in setup.services.items():
             pool, before = self.services[name].pool, self.services[name].pool.backends
             self.registry.use_backends(one.backends, setup.files, now, leads=self.follower.leading)
             self.services[name].adapt_to(one.policy)
             pool.replace_backends(one.backends, one.strategy, one.panic)
             follow_bound(pool.strategy, one.bounded_load_ratio)
-            self.registry.let_go(before, one.backends, now + setup.config.drain_s)
+            self.registry.let_go(before, one.backends, deadline)
         self._health.wake()
 
     def _make_router(self, setup: Setup) -> Router:

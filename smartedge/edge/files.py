@@ -96,9 +96,9 @@ def read_files(config: Config, origin: ConfigOrigin, before: Files | None, *, ke
 def file_stamps(config: Config) -> dict[str, object]:
     """Give what tells each file from its successor, by its path."""
     paths: set[str | None] = {*(path for _, path in _plain_files(config))}
-    for backend in config.backends:
-        if backend.tls is not None:
-            paths |= {backend.tls.ca_file, backend.tls.cert_file, backend.tls.key_file}
+    for tls in (backend.tls for service in config.all_services() for backend in service.config.backends):
+        if tls is not None:
+            paths |= {tls.ca_file, tls.cert_file, tls.key_file}
     return {path: file_stamp(path) for path in paths if path is not None} | tls_stamps(config)
 
 
@@ -121,18 +121,20 @@ def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
     if (order := order_of(config)) is not None:
         yield ACME, ("acme",), partial(_be_ready_for, order)
     done = set()
-    for index, spec in enumerate(config.specs()):
-        if spec.url.startswith("https:") and spec.tls not in done:
-            done.add(spec.tls)
-            yield spec.tls, ("backends", index, "tls"), partial(_read_tls, spec.tls)
+    for service in config.all_services():
+        for index, spec in enumerate(service.config.specs(service.name)):
+            if spec.url.startswith("https:") and spec.tls not in done:
+                done.add(spec.tls)
+                yield spec.tls, (*service.steps, "backends", index, "tls"), partial(_read_tls, spec.tls)
     for steps, path in _plain_files(config):
         yield ("content", path), steps, partial(_read_content, path)
 
 
 def _plain_files(config: Config) -> Iterator[tuple[tuple[Step, ...], str]]:
     """Give the files that are kept as they are, each with the key that names it."""
-    if config.sticky.secret_file is not None:
-        yield ("sticky", "secret_file"), config.sticky.secret_file
+    for service in config.all_services():
+        if (secret_file := service.config.sticky.secret_file) is not None:
+            yield (*service.steps, "sticky", "secret_file"), secret_file
     for index, route in enumerate(config.routes):
         if route.basic_auth is not None:
             yield ("routes", index, "basic_auth", "file"), route.basic_auth.file

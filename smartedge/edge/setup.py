@@ -14,7 +14,6 @@ from hashlib import sha256
 from math import inf
 from pathlib import Path
 from socket import gethostname
-from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
@@ -23,7 +22,7 @@ from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
-from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.model import Config, ConfigError, Problem, WrittenService
 from smartedge.config.routes import RouteConfig
 from smartedge.edge import policies
 from smartedge.edge.backends import BackendRegistry
@@ -41,9 +40,6 @@ from smartedge.server.front import ServerLimits
 from smartedge.workers.membership import Membership, Table
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
-
-DEFAULT: Final = "default"
-"""The name of the service that `backends` at the top of the configuration makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +100,23 @@ class SetupBuilder:
         if files is None:
             files = read_files(config, self._origin, None if before is None else before.files)
         is_trusted = policies.trust(config)
-        old = None if before is None else before.services.get(DEFAULT)
+        old = {} if before is None else before.services
+        self._registry.know_names(config)
         return Setup(
             config=config,
             files=files,
-            services={DEFAULT: self._build_service(config, files, is_trusted, old)},
+            services={one.name: self._build_service(one, files, is_trusted, old.get(one.name)) for one in config.all_services()},
             routes=self._build_routes(config, files, is_trusted),
             hop=Hop(self._via, is_trusted, config.forwarded_header),
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
         )
 
-    def _build_service(self, config: Config, files: Files, is_trusted: IsTrusted, before: ServiceSetup | None) -> ServiceSetup:
-        backends = self._registry.build_backends(config, files, () if before is None else before.backends)
+    def _build_service(
+        self, service: WrittenService, files: Files, is_trusted: IsTrusted, before: ServiceSetup | None
+    ) -> ServiceSetup:
+        config = service.config
+        backends = self._registry.build_backends(service, files, () if before is None else before.backends)
         secret = self._choose_secret(config, files) if config.sticky.cookie is not None else b""
         affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends])
         strategy = self._make_strategy(config, None if before is None else before.strategy)

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config.model import ConfigError
 from smartedge.edge.origin import ConfigOrigin
-from smartedge.edge.setup import DEFAULT, ServiceSetup, Setup, follow_bound, own_via
+from smartedge.edge.setup import ServiceSetup, Setup, follow_bound, own_via
 from tests.house import setup_builder
 
 
@@ -46,12 +47,12 @@ class Builder:
         return self.setup
 
     def service(self, **keys: Any) -> ServiceSetup:
-        return self.build(**keys).services[DEFAULT]
+        return self.build(**keys).services[DEFAULT_SERVICE]
 
 
 def test_it_is_all_there_and_does_not_change() -> None:
     setup = Builder().build(limits={"queue": 7, "headers": 99}, forwarded_header=True, trusted_proxies=["10.0.0.0/8"])
-    service = setup.services[DEFAULT]
+    service = setup.services[DEFAULT_SERVICE]
     assert [backend.id for backend in service.backends] == ["localhost-8081", "localhost-8082"]
     assert (service.panic, service.policy.queue, service.policy.limiter) == ("all", 7, None)
     assert (setup.server_limits.headers, setup.hop.forwarded_header, setup.access_log) == (99, True, None)

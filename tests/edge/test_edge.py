@@ -1,0 +1,82 @@
+"""Several services in one worker: each with its own backends and numbers, begun and let go by the setup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from smartedge.app import SmartEdge
+from smartedge.config.model import Config, WrittenService, parse
+from smartedge.edge.edge import Edge
+from tests.fakes import local_client
+from tests.live.peers import Script, answers
+
+
+class Site(Config):
+    """A configuration with a second service."""
+
+    def all_services(self) -> tuple[WrittenService, ...]:
+        api = self.model_copy(update={"strategy": "random", "backends": self.backends[:1]})
+        return (*super().all_services(), WrittenService("api", ("services", "api"), api))
+
+
+@pytest.fixture
+def one() -> Iterator[Script]:
+    with gevent.Timeout(20), Script(answers()) as script:
+        yield script
+
+
+@pytest.fixture
+def edge(one: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
+    document: dict[str, Any] = {
+        "backends": [{"url": one.url, "id": "a"}, {"url": "http://127.0.0.1:1", "id": "b"}],
+        "routes": [{"id": "api", "path": "/api", "to": "api"}, {"id": "all", "to": "default"}],
+    }
+    edge = Edge(Site.model_validate(document))
+    yield edge
+    edge.stop()
+
+
+def ask(edge: Edge, path: str) -> int:
+    return local_client(SmartEdge(edge)).get(path, buffered=True).status_code
+
+
+def test_one_server_in_two_services_is_two_backends_with_numbers_of_their_own(edge: Edge) -> None:
+    assert {name: [one.id for one in service.pool.backends] for name, service in edge.services.items()} == {
+        "default": ["a", "b"],
+        "api": ["a"],
+    }
+    assert [service.pool.strategy.name for service in edge.services.values()] == ["adaptive", "random"]
+    mine, apis = edge.services["default"].pool.backends[0], edge.services["api"].pool.backends[0]
+    assert mine.url == apis.url
+    assert mine.key != apis.key
+    assert mine.learned is not apis.learned
+    assert edge.pool is edge.services["default"].pool
+
+
+def test_all_are_probed_and_each_gets_what_its_routes_send(edge: Edge, one: Script) -> None:
+    edge.begin()
+    while any(backend.learned.health.state == "unknown" for backend in edge.backends()):
+        gevent.sleep(0.01)
+    assert len(list(edge.backends())) == 3
+    assert [ask(edge, "/api/x"), ask(edge, "/x")] == [200, 200]
+    leases = [service.pool.backends[0].learned.totals() for service in edge.services.values()]
+    assert [sum(row) > 0 for row in leases] == [True, True]
+
+
+def test_a_service_that_is_configured_no_more_is_let_go_and_the_other_goes_on(edge: Edge, one: Script) -> None:
+    edge.begin()
+    pool, gone = edge.pool, edge.services["api"].pool.backends[0]
+    edge.reload(json.dumps({"backends": [{"url": one.url, "id": "a"}]}).encode())
+    assert list(edge.services) == ["default"]
+    assert edge.pool is pool
+    assert gone.transport.adapter._closed
+    while gone.key in edge.registry._leaving:
+        gevent.sleep(0.01)
+    assert edge.config == parse(json.dumps({"backends": [{"url": one.url, "id": "a"}]}))
