@@ -116,6 +116,13 @@ class NoRoute(ClientError):
     title = "Not found"
 
 
+class Misdirected(ClientError):
+    """The request came by a connection for other hosts, or past the admin pages (RFC 9110 section 15.5.20)."""
+
+    status = 421
+    title = "Misdirected request"
+
+
 class Forbidden(ClientError):
     """The client may not use the route (RFC 9110 section 15.5.4)."""
 

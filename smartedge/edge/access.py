@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from smartedge.balancer.errors import ClientError
+from smartedge.balancer.errors import Misdirected
 from smartedge.edge.peer_owner import owned_by_us
 from smartedge.http.headers import pairs_of
 from smartedge.http.request import Request
@@ -89,13 +89,6 @@ def holds_token(authorization: str, token: str) -> bool:
     """Whether the value of an Authorization field is our token (RFC 6750 section 2.1); compared in constant time."""
     scheme, _, given = authorization.strip().partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-
-
-class Misdirected(ClientError):
-    """A request for the admin pages that would have gone to a backend (RFC 9110 section 15.5.20)."""
-
-    status = 421
-    title = "Misdirected request"
 
 
 def may_ask(request: Request, token: str | None, networks: Collection[str]) -> bool:

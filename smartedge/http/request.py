@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smartedge.balancer.errors import ClientError, CodingRefused
 from smartedge.http.headers import HOST, RequestFields
+
+if TYPE_CHECKING:
+    from smartedge.http.certificates import Certificate
 
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -45,12 +48,14 @@ class Request:
     secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
     can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
     hasty: it came together with the one before, so the event loop has not run between the two. sock: our end of the client's
-    connection, for whoever must know who is at the other; None where the server does not tell.
+    connection, for whoever must know who is at the other; None where the server does not tell. certificates: what the client
+    was shown, set by our own server over TLS alone.
     """
 
     __slots__ = (
         "block",
         "body",
+        "certificates",
         "expects_continue",
         "fields",
         "hasty",
@@ -63,6 +68,8 @@ class Request:
         "target",
         "version",
     )
+
+    certificates: Sequence[Certificate]
 
     def __init__(
         self, method: bytes, target: bytes, version: int, block: bytes, fields: RequestFields, peer: bytes, secure: bool

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from smartedge.balancer.errors import NoRoute, Unauthorized
+from smartedge.balancer.errors import ClientError, Misdirected, NoRoute, Unauthorized
+from smartedge.http.certificates import covers
 from smartedge.http.cookies import field
 from smartedge.http.headers import pairs_of
+from smartedge.http.normal_form import host_name
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import came_by_https
@@ -51,7 +53,7 @@ class Router:
         request = attempts.request
         route = self.table.find(request)
         if route is None:
-            raise NoRoute("No route of the edge takes this request.")
+            raise _no_route(request)
         exchange.route = route
         answer = None if route.guard is None else route.guard.admit(request, self._client_of)
         if answer is None and route.to is None:
@@ -142,3 +144,12 @@ class Router:
             exchange.attempts.request_id.encode("latin-1"),
             exchange.attempts.service.name.encode() if sent else b"",
         )
+
+
+def _no_route(request: Request) -> ClientError:
+    """Say that no route takes a request, or that its TLS connection was made for other hosts."""
+    host = host_name(request.fields.host or b"").decode("latin-1").strip("[]")
+    shown = getattr(request, "certificates", ())
+    if host and shown and not covers(shown, host):
+        return Misdirected("No route takes this request, and the certificate of its connection is for other hosts.")
+    return NoRoute("No route of the edge takes this request.")

@@ -109,6 +109,9 @@ class EdgeHandler:
         environ: dict[str, Any] = {REQUEST: request, HANDLER: self}
         front, incoming, writer = self._front, self.incoming, self.writer
         request.interim, request.sock = writer.send_interim, self._sock
+        if incoming.secure:
+            assert isinstance(incoming.wire, TlsWire)
+            request.certificates = incoming.wire.certificates
         if not front.hooks.takes_lean_environ:
             complete_environ(environ)
         writer.reset()

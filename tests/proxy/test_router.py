@@ -10,6 +10,7 @@ import pytest
 
 from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED, OK
 from smartedge.balancer.errors import BackendTimeout, ConnectFailed, PayloadTooLarge
+from smartedge.http.certificates import Certificate, PemFiles
 from smartedge.http.headers import AnswerFields
 from smartedge.http.own_answer import own_answer
 from smartedge.proxy.affinity import key_reader
@@ -89,6 +90,24 @@ def test_what_no_route_takes_is_not_found_and_no_backend_hears_of_it() -> None:
     assert pairs(exchange)["Content-Type"] == "application/problem+json"
     assert exchange.route is None
     assert routed.web.asked() == [0]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "status"),
+    [
+        (b"other.example", ("shop.example",), 421),
+        (b"shop.example:8443", ("shop.example",), 404),
+        (b"www.shop.example", ("*.shop.example",), 404),
+        (b"other.example", (), 404),
+        (b"[::1]", ("::1",), 404),
+    ],
+)
+def test_a_host_that_the_tls_connection_was_not_made_for_is_misdirected(host: bytes, shown: tuple[str, ...], status: int) -> None:
+    routed = Routed(route(match=RouteMatch(hosts=(b"known.example",))))
+    asked = request(block=b"Host: %b\r\n" % host, secure=True)
+    if shown:
+        asked.certificates = [Certificate(PemFiles("a.pem"), shown, "RSA", 0.0, 1.0, b"")]
+    assert served(routed.forwarder(asked))[0] == status
 
 
 def test_a_path_that_leads_to_two_routes_is_refused() -> None:
