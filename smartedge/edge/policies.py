@@ -9,10 +9,9 @@ from ipaddress import ip_address, ip_network
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
 from smartedge.config.model import Config
 from smartedge.config.values import must_be_secure
-from smartedge.proxy.affinity import Affinity, IsTrusted, key_reader
+from smartedge.proxy.affinity import Affinity, IsTrusted, Sticky, key_reader
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.service import ServicePolicy
-from smartedge.proxy.sticky import Sticky
 from smartedge.proxy.transport import Limits
 from smartedge.server.front import ServerLimits
 

@@ -1,22 +1,95 @@
-"""What a request is known by: the key that consistent hashing hashes, and the backend that its sticky cookie names."""
+"""What a request is known by: the key that consistent hashing hashes, and the backend that its sticky cookie names.
+
+The cookie is the HMAC-SHA256 of the backend's id under the edge's secret. Without the secret it tells nothing of the
+backend, and none can be made; and what is not the cookie of a backend means that one is picked again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from hmac import compare_digest, digest
+from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.http.cookies import cookies, field
+from smartedge.http.cookies import cookies, field, take_cookie
+from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
-from smartedge.proxy.sticky import Sticky
 
 IsTrusted = Callable[[bytes], bool] | None
 """Whether a peer (its address as text) is a proxy whose word is believed; None when there are none."""
 
 KeyOf = Callable[[Request], bytes]
 
+_PURPOSE: Final = b"smartedge sticky session\0"
+"""Goes before the id, so that no other use of the same secret can give a cookie away."""
+
+_SELECTOR: Final = 16
+"""Characters by which a cookie is looked up. How long a look-up takes may tell something of these (96 bits); the other 27
+(160 bits) are compared in constant time, and without all of them these are worth nothing."""
+
+
+class Sticky:
+    """The sticky cookies of a service's backends; made by the edge at reload, owned by an Affinity.
+
+    name: of the cookie. max_age_s: how long the client keeps it, None for its session. path, domain, same_site ("lax",
+    "strict" or "none"): which requests bring it back, None for the host that was asked alone. secure: whether it comes back
+    by https alone, None for what the client came by.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        secret: bytes,
+        backend_ids: Iterable[str],
+        max_age_s: int | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        same_site: str = "lax",
+        secure: bool | None = None,
+    ) -> None:
+        self._name = name.encode()
+        self._secret = secret
+        attributes = f"Path={path}"
+        if domain is not None:
+            attributes += f"; Domain={domain}"
+        if max_age_s is not None:
+            attributes += f"; Max-Age={max_age_s}"
+        self._attributes = f"{attributes}; HttpOnly; SameSite={same_site.capitalize()}".encode()
+        self._secure = secure
+        self._cookie_of = {backend_id: _cookie(secret, backend_id) for backend_id in backend_ids}
+        self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for backend_id, cookie in self._cookie_of.items()}
+
+    def take_cookie(self, fields: RequestFields) -> tuple[str | None, RequestFields]:
+        """Return the id of the backend that a request's cookie names, and the fields without it: no backend gets to see one."""
+        said, block = take_cookie(fields.block, self._name)
+        if block is fields.block:
+            return None, fields
+        named = (self._backend_id(cookie) for cookie in said)
+        return next(filter(None, named), None), fields.with_block(block)
+
+    def cookie_line(self, backend_id: str, *, secure: bool) -> bytes:
+        """Return the field that gives the client a backend's cookie. secure: it came by https, and is to come back so only.
+
+        Not for scripts, and, unless the operator wants that, not sent along from other sites' forms and frames (RFC 6265bis
+        section 4.1.2).
+        """
+        if self._secure is not None:
+            secure = self._secure
+        return b"Set-Cookie: %b=%b; %b%b\r\n" % (
+            self._name,
+            self._cookie_of.get(backend_id) or _cookie(self._secret, backend_id),  # it may have come by a reload meanwhile
+            self._attributes,
+            b"; Secure" if secure else b"",
+        )
+
+    def _backend_id(self, cookie: bytes) -> str | None:
+        right, backend_id = self._known.get(cookie[:_SELECTOR], (b"", None))
+        return backend_id if compare_digest(cookie, right) else None
+
 
 class Affinity:
-    """What is asked of every request, worked out at reload; a plan has none when nothing is to be asked."""
+    """What is asked of every request; made by the edge at reload, part of a ServicePolicy, which has none if nothing is asked."""
 
     __slots__ = ("_is_trusted", "_key_of", "_sticky")
 
@@ -25,19 +98,19 @@ class Affinity:
         self._sticky = sticky
         self._is_trusted = is_trusted
 
-    def take(self, request: Request) -> tuple[bytes, str | None]:
+    def read(self, request: Request) -> tuple[bytes, str | None]:
         """Return the key (b"" for none) and the id of the backend of the sticky session; take our cookie out of the request."""
         key = b"" if self._key_of is None else self._key_of(request)
         if self._sticky is None:
             return key, None
-        preferred, request.fields = self._sticky.take(request.fields)
+        preferred, request.fields = self._sticky.take_cookie(request.fields)
         return key, preferred
 
     def answer_lines(self, request: Request, backend: Backend, preferred: str | None) -> bytes:
         """Return what the answer of this backend gets besides its own fields: a cookie, unless the client has that one."""
         if self._sticky is None or backend.id == preferred:
             return b""
-        return self._sticky.line(backend.id, secure=came_by_https(request, self._is_trusted))
+        return self._sticky.cookie_line(backend.id, secure=came_by_https(request, self._is_trusted))
 
 
 def key_reader(by: str, is_trusted: IsTrusted) -> KeyOf:
@@ -81,3 +154,7 @@ def came_by_https(request: Request, is_trusted: IsTrusted) -> bool:
             if name == b"x-forwarded-proto":
                 return line[18:].strip().lower() == b"https"
     return request.secure
+
+
+def _cookie(secret: bytes, backend_id: str) -> bytes:
+    return urlsafe_b64encode(digest(secret, _PURPOSE + backend_id.encode(), "sha256")).rstrip(b"=")

@@ -120,7 +120,7 @@ class Attempts:
         if policy.limiter is not None:
             policy.limiter.admit(request, self.started)
         if policy.affinity is not None:
-            self.key, self.preferred = policy.affinity.take(request)
+            self.key, self.preferred = policy.affinity.read(request)
         request.on_gone = self._client_left
         if request.body is not None:
             self.replay = Replay(request.body, policy.retry.body_bytes)

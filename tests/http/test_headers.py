@@ -18,6 +18,7 @@ from smartedge.http.headers import (
     keep_alive_s,
     last_chunk,
     pairs_of,
+    retry_after,
     tokens,
     without_length,
 )
@@ -349,3 +350,18 @@ def test_a_length_is_taken_out_of_a_block_that_may_not_have_one() -> None:
 
 def test_the_date_is_an_imf_fixdate() -> None:
     assert re.fullmatch(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", http_date())
+
+
+@pytest.mark.parametrize(
+    ("block", "seconds"),
+    [
+        (b"Retry-After: 7\r\n", 7.0),
+        (b"X: y\r\nretry-after:  12 \r\nZ: 1\r\n", 12.0),
+        (b"Retry-After: 999999\r\n", 300.0),
+        (b"Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n", None),
+        (b"X-Retry-After: 7\r\n", None),
+        (b"", None),
+    ],
+)
+def test_retry_after_is_read_and_capped(block: bytes, seconds: float | None) -> None:
+    assert retry_after(AnswerFields(block)) == seconds

@@ -13,9 +13,8 @@ import pytest
 from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUED
 from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
-from smartedge.proxy.affinity import Affinity
+from smartedge.proxy.affinity import Affinity, Sticky
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.sticky import Sticky
 from tests.fakes import FakeAnswer, HeldTransport
 from tests.house import House, policy_of, served, until
 from tests.policies import retry_policy
@@ -55,6 +54,7 @@ def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[Fu
     house, held = one
     waiting = [house.begin(target=target) for target in (b"/1", b"/2", b"/3", b"/4")]
     assert (held.sent, house.edge_counted(QUEUED)) == ([b"/1"], 3)
+    assert repr(house.service.queue) == "<Queue <WaitingLine 3 of 10, 0 for a restart>>"
     for count in (2, 3, 4):
         held.end()
         assert held.sent == [b"/1", b"/2", b"/3", b"/4"][:count]
@@ -236,7 +236,7 @@ def sticky_house(*transports: HeldTransport, **options: Any) -> tuple[Full, Call
     house = Full(*transports, **options)
     sticky = Sticky("edge", b"a secret of the tests", ["a", "b"], None)
     house.service.adapt_to(replace(house.service.policy, affinity=Affinity(None, sticky, None)))
-    return house, lambda name: b"Cookie: " + sticky.line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
+    return house, lambda name: b"Cookie: " + sticky.cookie_line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
 
 
 def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None:

@@ -1,0 +1,119 @@
+"""How a request ends: its answer, its lease, and what is written down, whoever breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from smartedge.app import PassedResponse
+from smartedge.balancer.cells import ABANDONED, FAILED, IN_FLIGHT
+from smartedge.balancer.errors import (
+    BadAnswer,
+)
+from smartedge.http.environ_keys import HANDLER
+from tests.fakes import FakeAnswer
+from tests.house import House
+
+
+def test_a_client_that_leaves_before_its_answer_has_been_read_is_499_and_no_evidence() -> None:
+    house = House([FakeAnswer(200, b"he", b"llo", here=False)])
+    exchange = house.ask()
+    exchange({}, lambda *_: None)
+    assert next(exchange) == b"he"
+    exchange.close()
+    exchange.close()
+    assert (exchange.status, len(house.logged)) == (499, 1)
+    assert house.counted(ABANDONED) == [1]
+    assert house.counted(FAILED) == [0]
+    assert house.counted(IN_FLIGHT) == [0]
+
+
+def test_an_answer_that_nobody_began_to_read_gives_its_lease_back() -> None:
+    """A HEAD or 304 under Werkzeug: a generator that never starts runs no `finally`."""
+    house = House([FakeAnswer(200, b"body", here=False)])
+    exchange = house.ask()
+    exchange.close()
+    assert house.counted(IN_FLIGHT) == [0]
+
+
+def test_an_answer_that_is_cut_raises_and_counts_against_the_backend() -> None:
+    house = House([FakeAnswer(200, b"he", BadAnswer("cut"), here=False)])
+    exchange = house.ask()
+    handler = _Handler()
+    exchange({HANDLER: handler}, handler.start_response)
+    assert handler.begun[0][0][0] == 200
+    assert next(exchange) == b"he"
+    with pytest.raises(BadAnswer):
+        next(exchange)
+    exchange.close()
+    assert (exchange.status, exchange.error) == (200, exchange.error)
+    assert exchange.error is not None
+    assert exchange.error.detail == "cut"
+    assert house.counted(FAILED) == [1]
+
+
+def test_a_foreign_server_gets_a_cut_as_a_broken_connection() -> None:
+    """gunicorn logs a traceback for everything else that a WSGI app raises."""
+    house = House([FakeAnswer(200, BadAnswer("cut"), here=False)])
+    exchange = house.ask()
+    exchange({}, lambda *_: None)
+    with pytest.raises(ConnectionResetError):
+        next(exchange)
+    exchange.close()
+    assert house.counted(FAILED) == [1]
+
+
+class _Handler:
+    """What an exchange asks of our own server; its client is gone when the first byte goes out."""
+
+    def __init__(self, write: Callable[[bytes], None] = lambda _: None) -> None:
+        self.writer = self
+        self.write = write
+        self.begun: list[Any] = []
+
+    def start_response(self, *_head: Any) -> None:
+        raise AssertionError("our own server is told in its own way")
+
+    def begin_answer(self, *head: Any, **more: Any) -> None:
+        self.begun.append((head, more))
+
+
+def test_a_client_that_is_gone_when_its_short_answer_goes_out_leaves_nothing_open() -> None:
+    """The server has not been given the exchange yet, so it can't close it."""
+
+    def gone(_piece: bytes) -> None:
+        raise ConnectionResetError("gone")
+
+    house = House([FakeAnswer(200, b"hello")])
+    exchange = house.ask()
+    handler = _Handler(gone)
+    with pytest.raises(ConnectionResetError):
+        exchange({HANDLER: handler}, handler.start_response)
+    assert house.counted(IN_FLIGHT) == [0]
+    assert house.logged == [exchange]
+
+
+def test_an_empty_piece_has_the_head_sent_when_the_body_is_not_here_yet() -> None:
+    answer = FakeAnswer(200, b"data", here=False)
+    answer.connection, answer.at_hand = object(), False
+    exchange = House([answer]).ask()
+    exchange({}, lambda *_: None)
+    assert [next(exchange), next(exchange)] == [b"", b"data"]
+
+
+def test_a_204_has_no_length() -> None:
+    for status, kept in ((204, False), (304, True), (200, True)):
+        exchange = House([FakeAnswer(status, block=b"A: 1\r\nContent-Length: 0\r\nB: 2\r\n")]).ask()
+        names = [name for name, _ in exchange.pairs(exchange.attempts.answer)]  # type: ignore[arg-type]
+        assert names == (["A", "Content-Length", "B", "Via"] if kept else ["A", "B", "Via"])
+
+
+def test_flasks_own_dispatch_adds_nothing_and_closes() -> None:
+    house = House([FakeAnswer(200, b"hello", block=b"X: y\r\n", here=False)])
+    response = PassedResponse(house.ask())
+    assert response.headers.to_wsgi_list() == [("X", "y"), ("Via", "1.1 smartedge")]
+    assert b"".join(response.get_app_iter({"REQUEST_METHOD": "GET"})) == b"hello"
+    response.get_app_iter({"REQUEST_METHOD": "HEAD"}).close()
+    assert house.counted(IN_FLIGHT) == [0]
