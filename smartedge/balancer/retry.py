@@ -150,10 +150,6 @@ class Tries:
         self._erred = self.again(now, sent=True)
         return self._erred
 
-    def may_follow(self, now: float) -> bool:
-        """Whether another try would be made if this one failed now, if there is a budget; asking changes nothing."""
-        return self._idempotent and now <= self.deadline and self.count < self._policy.attempts
-
     def hedge(self, now: float) -> bool:
         """Ask for another try beside those under way; True when it may be made, and then it is paid for."""
         self._paid = False

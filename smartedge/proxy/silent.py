@@ -46,7 +46,7 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
     if attempts.replay is not None and attempts.replay.twin() is None:
         return
     more_tries = attempts.more_tries
-    if not more_tries.may_follow(now) or not more_tries.again(now, sent=True):
+    if not more_tries.again(now, sent=True):
         return
     try:
         another = attempts.take_lease_now(now, more_tries.tried, must=False)

@@ -192,17 +192,6 @@ def test_what_is_left_of_a_budget_is_what_can_be_withdrawn() -> None:
     assert budget.left(6000.0) == 0
 
 
-def test_asking_whether_another_try_may_follow_changes_nothing() -> None:
-    budget = RetryBudget(ratio=0.0, per_second=0.1)
-    request = tries(budget, attempts=2, deadline_s=2.0)
-    assert request.may_follow(5002.0)
-    assert not request.may_follow(5002.1)
-    assert not tries(budget, idempotent=False).may_follow(5000.0)
-    assert spend(budget, 5000.0) == 1
-    request.begun("b")
-    assert not request.may_follow(5000.0)
-
-
 def test_the_applications_own_failure_is_repeated_once_for_what_changes_nothing_and_not_while_all_fail() -> None:
     """A 500 was passed on although another backend would have answered; repeated without end it would triple a bad URL's load."""
 
