@@ -108,7 +108,7 @@ class Names:
         known = (f"{name}: {' '.join(self.found.get(name, ('?',)))}" for name in self._due)
         return f"<Names {', '.join(known)}>"
 
-    def follow(self, names: Iterable[str], every_s: float) -> None:
+    def follow_names(self, names: Iterable[str], every_s: float) -> None:
         """Look these up from here on, and no others; every_s: how often each, in seconds."""
         now = self._now()
         self._every_s = every_s
@@ -116,8 +116,8 @@ class Names:
         self._problems = {name: text for name, text in self._problems.items() if name in self._due}
         self._wake.set()
 
-    def join(self, file: NamesFile | None, leads: Callable[[], bool]) -> None:
-        """Be one of several workers: `file` is where the leader writes, None without others; `leads` says whether we are it."""
+    def share_file(self, file: NamesFile | None, leads: Callable[[], bool]) -> None:
+        """Be one of several workers. file: the leader writes it, None without others. leads: whether this worker is that."""
         self._file, self._leads = file, leads
 
     def start(self) -> None:
@@ -131,12 +131,12 @@ class Names:
         self._runner = None
         self._running.clear()
 
-    def know(self, names: Iterable[str], wait_s: float) -> None:
+    def wait_for_names(self, names: Iterable[str], wait_s: float) -> None:
         """Wait, for so long at most, for names that nobody has looked up yet."""
-        self._read()
-        new = [self._begin(name) for name in names if name not in self.found and name not in self._problems]
+        self._read_file()
+        new = [self._start_look_up(name) for name in names if name not in self.found and name not in self._problems]
         if new:
-            self._waiting += 1  # whoever waits makes use of them himself, perhaps under a lock that `changed` takes
+            self._waiting += 1  # the caller uses them itself, perhaps under a lock that `changed` takes
             try:
                 gevent.joinall(new, timeout=wait_s)
             finally:
@@ -145,14 +145,14 @@ class Names:
     def addresses(self, name: str, wait_s: float) -> tuple[str, ...]:
         """Return a name's addresses for a request that comes before they are known. Raises OSError, TimeoutError among them."""
         if name not in self.found:
-            self._begin(name).join(wait_s)
+            self._start_look_up(name).join(wait_s)
         if name not in self.found:
             if problem := self._problems.get(name):
                 raise OSError(f"{name} cannot be looked up: {problem}")
             raise TimeoutError(f"{name} was not looked up within {wait_s:g} s")
         return self.found[name]
 
-    def hurry(self, name: str) -> None:
+    def look_up_soon(self, name: str) -> None:
         """Look a name up soon, for its server could not be reached."""
         if name in self._due:
             self._due[name] = min(self._due[name], self._began.get(name, 0.0) + HURRY_S)
@@ -160,38 +160,38 @@ class Names:
     def _run(self) -> None:
         while True:
             try:
-                self.step()
+                self.do_what_is_due()
             except Exception:
                 log.exception("what names lead to could not be put to use, and is tried again")
                 gevent.sleep(HURRY_S)
             self._wake.wait(LOOK_S)
             self._wake.clear()
 
-    def step(self) -> None:
+    def do_what_is_due(self) -> None:
         """Do what is due now."""
         if not self._due or self._waiting:
             return
         if not self._leads():
-            if self._read():
+            if self._read_file():
                 self.changed()
             return
         now = self._now()
         for name, due in list(self._due.items()):
             if due <= now:
-                self._begin(name)
+                self._start_look_up(name)
         is_news, self._is_news = self._is_news, False
         if is_news or self._is_unwritten:
-            self._write()
+            self._write_file()
         if is_news:
             self.changed()
 
-    def _begin(self, name: str) -> Any:
+    def _start_look_up(self, name: str) -> Any:
         """Look a name up, once at a time; return the greenlet that does."""
         if name not in self._running:
-            self._running[name] = gevent.spawn(self._ask, name)
+            self._running[name] = gevent.spawn(self._look_up_once, name)
         return self._running[name]
 
-    def _ask(self, name: str) -> None:
+    def _look_up_once(self, name: str) -> None:
         try:
             with self._threads:
                 self._began[name] = self._now()
@@ -199,14 +199,14 @@ class Names:
                     found, problem = tuple(dict.fromkeys(self._look_up(name))), ""
                 except (OSError, UnicodeError) as error:
                     found, problem = (), str(getattr(error, "strerror", None) or error).lower()
-            self._heard(name, found, problem or ("" if found else "it has no address"))
+            self._keep_found(name, found, problem or ("" if found else "it has no address"))
         finally:
             self._running.pop(name, None)
             if name in self._due:
                 self._due[name] = self._now() + self._every_s * self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
             self._wake.set()
 
-    def _heard(self, name: str, found: tuple[str, ...], problem: str) -> None:
+    def _keep_found(self, name: str, found: tuple[str, ...], problem: str) -> None:
         before = self.found.get(name, ())
         if problem:
             if self._problems.get(name) != problem:
@@ -222,7 +222,7 @@ class Names:
             self.found = {**self.found, name: found}
             self._is_news = True
 
-    def _read(self) -> bool:
+    def _read_file(self) -> bool:
         """Take over what the leader has found since; whether that is something new."""
         if self._file is None or (mark := self._file.mark()) == self._mark:
             return False
@@ -233,7 +233,7 @@ class Names:
         self.found = {**self.found, **found}
         return True
 
-    def _write(self) -> None:
+    def _write_file(self) -> None:
         """Tell the other workers; what cannot be written now (a full disk) is tried again, and said once."""
         if self._file is None:
             return

@@ -47,7 +47,7 @@ class BackendRegistry:
     def know_names(self, config: Config) -> None:
         """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
         if self._membership is not None:
-            self.names.know(_names(config), FIRST_S)
+            self.names.wait_for_names(_names(config), FIRST_S)
 
     def build_backends(self, service: WrittenService, files: Files, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
@@ -112,15 +112,15 @@ class BackendRegistry:
 
         self.names.changed = moved
         directory = self._membership.directory if self._membership is not None else None
-        self.names.join(None if directory is None else NamesFile(directory / "names.json"), leads)
+        self.names.share_file(None if directory is None else NamesFile(directory / "names.json"), leads)
 
     def follow_names(self, config: Config) -> None:
         """Have the names of this configuration looked up from here on."""
-        self.names.follow(_names(config), config.resolve_s)
+        self.names.follow_names(_names(config), config.resolve_s)
 
     def hurry_name(self, backend: Backend) -> None:
         """Look the name of a backend that could not be connected to up soon: it may lead elsewhere by now."""
-        self.names.hurry(backend.transport.adapter.to.name)
+        self.names.look_up_soon(backend.transport.adapter.to.name)
 
     def claim_rows(self, backends: Sequence[Backend]) -> None:
         """Make sure that there are rows on the board for all of them; raises ConfigError."""

@@ -46,8 +46,8 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     return found + warnings(plain_table(config.routes), unused_services(config.routes, (SERVICE,)))
 
 
-def say(found: list[str]) -> None:
-    """Have them in the log."""
+def log_cautions(found: list[str]) -> None:
+    """Write each to the log."""
     for text in found:
         log.warning("%s", text)
 

@@ -26,7 +26,7 @@ from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import announce
 from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
-from smartedge.edge.cautions import ProxyWatch, cautions, say
+from smartedge.edge.cautions import ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.follower import Follower, give_up
 from smartedge.edge.origin import ConfigOrigin
@@ -217,7 +217,7 @@ class Edge:
             self.registry.names.start()
             self.be_found(self.listeners)
             if self._membership.slot == 0:  # one worker says it for all
-                say(cautions(self.config, self._env, has_token=self.token is not None))
+                log_cautions(cautions(self.config, self._env, has_token=self.token is not None))
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
         self._health.start()

@@ -45,7 +45,7 @@ class Worker:
         self.names = Names(resolver, Random(1), self.clock)
         self.names.changed = self.count
         self.leads = leads
-        self.names.join(NamesFile(file) if file else None, lambda: self.leads)
+        self.names.share_file(NamesFile(file) if file else None, lambda: self.leads)
 
     def count(self) -> None:
         self.changes += 1
@@ -53,9 +53,9 @@ class Worker:
     def step(self, seconds: float = 0.0) -> None:
         """Do what is due after so long, and let it end."""
         self.clock.advance(seconds)
-        self.names.step()
+        self.names.do_what_is_due()
         gevent.joinall(list(self.names._running.values()), timeout=5)
-        self.names.step()
+        self.names.do_what_is_due()
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def patience() -> Iterator[None]:
 def test_a_name_is_looked_up_at_once_and_then_every_so_often() -> None:
     resolver = Resolver(app=["10.0.0.5"])
     worker = Worker(resolver)
-    worker.names.follow(["app"], 5.0)
+    worker.names.follow_names(["app"], 5.0)
     worker.step()
     assert (worker.names.found, worker.changes) == ({"app": ("10.0.0.5",)}, 1)
     worker.step(4.4)
@@ -75,10 +75,10 @@ def test_a_name_is_looked_up_at_once_and_then_every_so_often() -> None:
     resolver.book["app"] = ["10.0.0.6"]
     worker.step(1.2)
     assert (worker.names.found, worker.changes) == ({"app": ("10.0.0.6",)}, 2)
-    worker.names.follow(["app"], 1.0)  # a reload with another resolve_s
+    worker.names.follow_names(["app"], 1.0)  # a reload with another resolve_s
     worker.step(1.2)
     assert resolver.asked == ["app"] * 3
-    worker.names.follow([], 1.0)
+    worker.names.follow_names([], 1.0)
     worker.step(100)
     assert resolver.asked == ["app"] * 3
 
@@ -90,7 +90,7 @@ def test_a_look_up_that_fails_or_finds_nothing_keeps_the_last_good_addresses_and
     """An empty answer that empties the pool has taken whole sites down (traefik#1689)."""
     resolver = Resolver(app=["10.0.0.5"])
     worker = Worker(resolver)
-    worker.names.follow(["app"], 1.0)
+    worker.names.follow_names(["app"], 1.0)
     worker.step()
     resolver.book["app"] = trouble
     for _ in range(5):
@@ -109,7 +109,7 @@ def test_a_look_up_that_fails_or_finds_nothing_keeps_the_last_good_addresses_and
 def test_a_resolver_that_shuffles_or_repeats_has_said_nothing_new() -> None:
     resolver = Resolver(app=["10.0.0.5", "10.0.0.6"])
     worker = Worker(resolver)
-    worker.names.follow(["app"], 1.0)
+    worker.names.follow_names(["app"], 1.0)
     worker.step()
     resolver.book["app"] = ["10.0.0.6", "10.0.0.5", "10.0.0.6"]
     worker.step(2)
@@ -122,10 +122,10 @@ def test_a_name_is_looked_up_once_at_a_time_and_a_silent_server_holds_up_no_othe
     resolver = Resolver(**{f"n{number}": ["10.0.0.1"] for number in range(20)})
     resolver.open.clear()
     worker = Worker(resolver)
-    worker.names.follow(resolver.book, 1.0)
+    worker.names.follow_names(resolver.book, 1.0)
     for _ in range(10):
         worker.clock.advance(5)
-        worker.names.step()
+        worker.names.do_what_is_due()
         gevent.sleep(0)
     assert len(resolver.asked) == module.AT_ONCE
     resolver.open.set()
@@ -136,11 +136,11 @@ def test_a_name_is_looked_up_once_at_a_time_and_a_silent_server_holds_up_no_othe
 def test_what_cannot_be_reached_is_looked_up_again_soon_but_not_all_the_time() -> None:
     resolver = Resolver(app=["10.0.0.5"])
     worker = Worker(resolver)
-    worker.names.follow(["app"], 60.0)
+    worker.names.follow_names(["app"], 60.0)
     worker.step()
     for _ in range(100):
-        worker.names.hurry("app")
-        worker.names.hurry("of nobody")
+        worker.names.look_up_soon("app")
+        worker.names.look_up_soon("of nobody")
     worker.step(0.9)
     assert len(resolver.asked) == 1
     worker.step(0.2)
@@ -153,7 +153,7 @@ def test_the_leader_asks_and_the_others_read(tmp_path: Path) -> None:
     resolver, unasked = Resolver(app=["10.0.0.5"]), Resolver(app=["10.0.0.9"])
     leader, follower = Worker(resolver, clock, file=file), Worker(unasked, clock, leads=False, file=file)
     for worker in (leader, follower):
-        worker.names.follow(["app"], 1.0)
+        worker.names.follow_names(["app"], 1.0)
         worker.step()
     assert follower.names.found == {"app": ("10.0.0.5",)}
     resolver.book["app"] = ["10.0.0.6", "10.0.0.7"]
@@ -172,8 +172,8 @@ def test_a_file_that_cannot_be_written_or_read_ends_nothing_and_is_tried_again(
 ) -> None:
     file = tmp_path / "gone" / "names.json"
     worker, other = Worker(Resolver(app=["10.0.0.5"]), file=file), Worker(Resolver(), leads=False, file=file)
-    worker.names.follow(["app"], 1.0)
-    other.names.follow(["app"], 1.0)
+    worker.names.follow_names(["app"], 1.0)
+    other.names.follow_names(["app"], 1.0)
     for _ in range(5):
         worker.step(2)
     assert [message for message in caplog.messages if "cannot be told" in message] == caplog.messages[:1]
@@ -190,12 +190,12 @@ def test_a_file_that_cannot_be_written_or_read_ends_nothing_and_is_tried_again(
 def test_the_start_waits_a_moment_for_names_and_not_again_for_those_that_failed() -> None:
     resolver = Resolver(app=["10.0.0.5"], none=OSError("no"))
     worker = Worker(resolver)
-    worker.names.know(["app", "none"], 5)
-    worker.names.know(["app", "none"], 5)
+    worker.names.wait_for_names(["app", "none"], 5)
+    worker.names.wait_for_names(["app", "none"], 5)
     assert worker.names.found == {"app": ("10.0.0.5",)}
     assert sorted(resolver.asked) == ["app", "none"]
     resolver.open.clear()
-    worker.names.know(["late"], 0.01)
+    worker.names.wait_for_names(["late"], 0.01)
     resolver.book["late"] = ["10.0.0.6"]
     waiting = gevent.spawn(worker.names.addresses, "late", 5)
     gevent.sleep(0)
@@ -219,7 +219,7 @@ def test_the_loop_runs_until_it_is_stopped_and_survives_what_is_made_of_the_news
         raise RuntimeError("in the middle")
 
     worker.names.changed = broken
-    worker.names.follow(["app"], 1.0)
+    worker.names.follow_names(["app"], 1.0)
     worker.names.start()
     worker.names.start()
     until(lambda: worker.changes)
