@@ -11,7 +11,7 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
 from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.spec import BackendSpec, TlsSpec
-from smartedge.config.model import Config, ConfigError, json_schema, load, parse
+from smartedge.config.model import Config, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
 from tests.config.sections import models
 from tests.policies import retry_policy
@@ -244,19 +244,6 @@ def test_a_probe_is_what_the_operator_writes() -> None:
     assert found.question == "POST /health on port 9"
 
 
-def test_an_id_is_made_of_host_and_port_and_is_always_a_unique_label() -> None:
-    urls = ["http://a", "https://a:80", "http://[::1]:8081", f"http://{'x' * 63}.example", "http://b:2"]
-    loaded = parse(json.dumps({"backends": [*urls, {"url": "http://c", "id": "b-2"}]}))
-
-    ids = [backend.id for backend in loaded.backends]
-    assert len(set(ids)) == len(ids)
-    assert all(0 < len(name) <= 64 for name in ids)
-    assert ids[2] == "--1-8081"
-    assert ids[5] == "b-2"
-    assert all(name.startswith("a-80-") for name in ids[:2])
-    assert parse(json.dumps({"backends": urls[::-1]})).backends[-1].id == ids[0]
-
-
 def test_a_configuration_cannot_be_changed() -> None:
     loaded = config()
     with pytest.raises(ValidationError):
@@ -310,40 +297,3 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 def test_every_section_is_found_by_the_test_before() -> None:
     assert len(models(Config)) == 25
-
-
-def test_the_schema_knows_both_ways_to_write_a_backend() -> None:
-    schema = json_schema()
-    kinds = schema["properties"]["backends"]["items"]["anyOf"]
-    assert {"type": "string"} in kinds
-    assert {"$ref": "#/$defs/BackendConfig"} in kinds
-    assert schema["additionalProperties"] is False
-
-
-@pytest.mark.parametrize(
-    ("url", "label"),
-    [
-        ("http://localhost:8081", "localhost-8081"),
-        ("http://localhost:8081/app/v1", "localhost-8081-app-v1"),
-        ("unix:/run/app.sock", "run-app.sock"),
-        ("unix:/run/app.sock:/app", "run-app.sock-app"),
-        ("http://a/~user=1", "a-80-user-1"),
-    ],
-)
-def test_a_backend_without_an_id_is_called_what_it_is(url: str, label: str) -> None:
-    (spec,) = parse(json.dumps({"backends": [url]})).specs()
-    assert (spec.id, spec.url) == (label, url)
-
-
-def test_backends_below_different_paths_of_one_server_are_different_backends() -> None:
-    urls = ["http://a/x", "http://a/y", "http://a", "unix:/a/x:/y", "unix:/a/x", "unix:/a-x"]
-    loaded = parse(json.dumps({"backends": urls}))
-    assert [backend.url for backend in loaded.backends] == urls
-    assert len({backend.id for backend in loaded.backends}) == len(urls)
-    with pytest.raises(ConfigError, match="already the url"):
-        parse(json.dumps({"backends": ["http://a/x", "http://A:80/x/"]}))
-
-
-def test_a_socket_speaks_no_tls() -> None:
-    with pytest.raises(ConfigError, match="is for an https:// URL only"):
-        parse(json.dumps({"backends": [{"url": "unix:/run/a.sock", "tls": {"verify": False}}]}))
