@@ -122,7 +122,7 @@ class Exchange:
     def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
         """Give the length of the answer's body and its header fields, as the client gets them."""
         fields = answer.fields
-        added = self.added(answer)
+        added = answer.via if self.attempts.policy.affinity is None else self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
             return None, without_length(fields.block) + added
         if fields.announces and (self.request.version == 10 or self._writer is None):
