@@ -54,8 +54,8 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.spec import STATES, State
 from smartedge.http.certificates import Certificate
 
-NO_BACKEND: Final = "none"
-"""The label of the answers that the edge gave itself."""
+NO_BACKEND: Final = ("none", "none")
+"""Service and backend of the answers that the edge gave itself; no backend may be called so."""
 
 LATENCY_STEP: Final = 2
 """Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
@@ -68,6 +68,7 @@ Cells = Sequence[float]
 class BackendReading:
     """One backend at the moment of the scrape. last_probe_at: Unix time, None before the first probe has ended."""
 
+    service: str
     id: str
     weight: float
     ewma_s: float
@@ -77,6 +78,11 @@ class BackendReading:
     last_probe_at: float | None
     cells: Cells
     max_in_flight: int | None = None
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What tells its series from those of others."""
+        return self.service, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +98,9 @@ class Snapshot:
     drowning: bool = False
     certificates: Sequence[Certificate] = ()
 
-    def rows(self) -> Iterator[tuple[str, Cells]]:
-        """Every row with its label: the backends', then the edge's own."""
-        yield from ((backend.id, backend.cells) for backend in self.backends)
+    def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
+        """Every row with its labels: the backends', then the edge's own."""
+        yield from ((backend.labels, backend.cells) for backend in self.backends)
         yield NO_BACKEND, self.edge
 
 
@@ -122,7 +128,7 @@ class Line(NamedTuple):
 
 def each(read: Callable[[BackendReading], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of each backend."""
-    return lambda snapshot: [((backend.id,), read(backend)) for backend in snapshot.backends]
+    return lambda snapshot: [(backend.labels, read(backend)) for backend in snapshot.backends]
 
 
 def backend(cell: int) -> Callable[[Snapshot], Samples]:
@@ -132,7 +138,7 @@ def backend(cell: int) -> Callable[[Snapshot], Samples]:
 
 def every(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each backend, and of the edge's own row."""
-    return lambda snapshot: [((label,), cells[cell]) for label, cells in snapshot.rows()]
+    return lambda snapshot: [(labels, cells[cell]) for labels, cells in snapshot.rows()]
 
 
 def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
@@ -141,26 +147,26 @@ def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
 
 
 def _requests(snapshot: Snapshot) -> Samples:
-    for label, cells in snapshot.rows():
+    for labels, cells in snapshot.rows():
         counts = zip(CODE_LABELS, cells[CODE_CELLS], strict=True)
-        yield from (((label, code), count) for code, count in counts if count)
+        yield from (((*labels, code), count) for code, count in counts if count)
 
 
 def _tunnels(snapshot: Snapshot) -> Samples:
-    return [((backend.id,), backend.cells[code_cell(101)]) for backend in snapshot.backends]
+    return [(backend.labels, backend.cells[code_cell(101)]) for backend in snapshot.backends]
 
 
 def _durations(snapshot: Snapshot) -> Samples:
-    for label, cells in snapshot.rows():
+    for labels, cells in snapshot.rows():
         cumulative = list(accumulate(cells[DURATION_CELLS]))
-        yield (label,), Buckets(DURATION_BOUNDS_S, cumulative, cells[DURATION_SUM])
+        yield labels, Buckets(DURATION_BOUNDS_S, cumulative, cells[DURATION_SUM])
 
 
 def _latencies(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         cumulative = list(accumulate(backend.cells[LATENCY_CELLS]))
         coarse = [*cumulative[:-1:LATENCY_STEP], cumulative[-1]]
-        yield (backend.id,), Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
+        yield backend.labels, Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
 
 
 def _certificates(snapshot: Snapshot) -> Samples:
@@ -171,25 +177,25 @@ def _certificates(snapshot: Snapshot) -> Samples:
 def _breakers(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         for state in get_args(BreakerState):
-            yield (backend.id, state), float(backend.breaker == state)
+            yield (*backend.labels, state), float(backend.breaker == state)
 
 
 def _states(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         for state in STATES:
-            yield (backend.id, state), float(backend.state == state)
+            yield (*backend.labels, state), float(backend.state == state)
 
 
 def _probes(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         if backend.last_probe_at is not None:
-            yield (backend.id,), backend.last_probe_at
+            yield backend.labels, backend.last_probe_at
 
 
 def _caps(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         if backend.max_in_flight is not None:
-            yield (backend.id,), backend.max_in_flight
+            yield backend.labels, backend.max_in_flight
 
 
 def _build(snapshot: Snapshot) -> Samples:
@@ -197,12 +203,12 @@ def _build(snapshot: Snapshot) -> Samples:
 
 
 C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-B = ("backend",)
+B = ("service", "backend")
 
 # fmt: off
 TABLE: Final = (
     Line("smartedge_requests_total", C, "Client requests answered; the edge's own answers have backend=\"none\".",
-         ("backend", "code"), _requests),
+         (*B, "code"), _requests),
     Line("smartedge_request_duration_seconds", H, "Time from a client's request to the last byte of its answer.",
          B, _durations),
     Line("smartedge_received_bytes_total", C, "Bytes of request bodies from clients.", B, every(BYTES_IN)),
@@ -243,8 +249,8 @@ TABLE: Final = (
     Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
     Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
     Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
-         ("backend", "state"), _breakers),
-    Line("smartedge_backend_state", G, "1 for what the operator wants of the backend.", ("backend", "state"), _states),
+         (*B, "state"), _breakers),
+    Line("smartedge_backend_state", G, "1 for what the operator wants of the backend.", (*B, "state"), _states),
     Line("smartedge_backend_ejections_total", C, "Times that the backend's breaker was opened.", B, backend(EJECTED)),
     Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
          B, backend(OBSERVED)),

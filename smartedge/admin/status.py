@@ -41,7 +41,7 @@ def snapshot(edge: Edge) -> Snapshot:
     """Read everything that the metrics show."""
     edge.meet_workers()
     return Snapshot(
-        backends=[_reading(edge, backend) for backend in edge.pool.backends],
+        backends=[_reading(edge, backend) for backend in edge.backends()],
         edge=edge.edge_row.totals(),
         generation=edge.generation,
         workers=len(edge.workers()),
@@ -193,6 +193,7 @@ def _last_check(edge: Edge, backend: Backend) -> Document | None:
 def _reading(edge: Edge, backend: Backend) -> BackendReading:
     at = backend.learned.last_probe_at
     return BackendReading(
+        service=backend.spec.service,
         id=backend.id,
         weight=backend.full_weight,
         ewma_s=backend.learned.ewma.mean_s,

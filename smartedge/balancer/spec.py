@@ -17,6 +17,11 @@ DEFAULT_SERVICE: Final = "default"
 """The name of the one service of a configuration that names none."""
 
 
+def name_backend(service: str, backend_id: str) -> str:
+    """Return what people call a backend, in messages, logs and tables: `web/b2`, and `b2` in the service that needs no name."""
+    return backend_id if service == DEFAULT_SERVICE else f"{service}/{backend_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class TlsSpec:
     """How we speak TLS to a backend; the files are PEM."""
@@ -55,6 +60,11 @@ class BackendSpec:
     def entry(self) -> tuple[str, str]:
         """The id and URL as written: a name with several addresses has a backend for each, `b1/10.0.0.5`."""
         return self.id.partition("/")[0], self.url
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return name_backend(self.service, self.id)
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,9 @@ class SmallEdge:
 
     def meet_workers(self) -> None:
         pass
+
+    def backends(self) -> Iterator[Backend]:
+        yield from self.pool.backends
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
         return [{"slot": 0, "pid": 4711}]

@@ -235,11 +235,11 @@ def test_metrics_show_the_edge_at_this_moment(edge: SmallEdge, client: FlaskClie
     answer = client.get("/metrics")
     assert (answer.status_code, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     for line in (
-        'smartedge_requests_total{backend="b1",code="200"} 3.0',
-        'smartedge_requests_total{backend="none",code="503"} 1.0',
-        'smartedge_backend_up{backend="b1"} 1.0',
-        'smartedge_backend_up{backend="b2"} 0.0',
-        'smartedge_last_probe_timestamp_seconds{backend="b1"} 1.75e+09',
+        'smartedge_requests_total{backend="b1",code="200",service="default"} 3.0',
+        'smartedge_requests_total{backend="none",code="503",service="none"} 1.0',
+        'smartedge_backend_up{backend="b1",service="default"} 1.0',
+        'smartedge_backend_up{backend="b2",service="default"} 0.0',
+        'smartedge_last_probe_timestamp_seconds{backend="b1",service="default"} 1.75e+09',
         "smartedge_generation 17.0",
         "smartedge_workers 1.0",
         "process_open_fds ",

@@ -30,7 +30,15 @@ from smartedge.balancer.learned import Learned
 
 
 def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> BackendReading:
-    fields = {"weight": 1, "ewma_s": 0.0, "healthy": True, "state": "enabled", "breaker": "closed", "last_probe_at": None} | more
+    fields = {
+        "service": "default",
+        "weight": 1,
+        "ewma_s": 0.0,
+        "healthy": True,
+        "state": "enabled",
+        "breaker": "closed",
+        "last_probe_at": None,
+    } | more
     return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
 
 
@@ -70,19 +78,33 @@ def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     """Every sample by its name and label values."""
     text, _ = exposition(make_registry(lambda: snapshot))
     families = text_string_to_metric_families(text.decode())
-    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    samples = [sample for family in families for sample in family.samples]
+    return {(sample.name, *values_of(sample.labels)): sample.value for sample in samples}
+
+
+def values_of(labels: dict[str, str]) -> list[str]:
+    """Service and backend in one, as people write it, and what other labels there are."""
+    place = [f"{labels['service']}/{labels['backend']}"] if "backend" in labels else []
+    return place + [labels[name] for name in sorted(labels) if name not in ("service", "backend")]
 
 
 def test_requests_are_counted_by_backend_and_code_and_add_up_to_all_answers() -> None:
     found = scraped(busy_edge())
     requests = {labels[1:]: value for labels, value in found.items() if labels[0] == "smartedge_requests_total"}
-    assert requests == {("b1", "200"): 3, ("b1", "404"): 1, ("b1", "5xx"): 1, ("none", "503"): 1}
+    assert requests == {
+        ("default/b1", "200"): 3,
+        ("default/b1", "404"): 1,
+        ("default/b1", "5xx"): 1,
+        ("none/none", "503"): 1,
+    }
 
 
 def test_a_histogram_of_durations_is_cumulative_and_complete() -> None:
     found = scraped(busy_edge())
     buckets = {
-        labels[2]: value for labels, value in found.items() if labels[:2] == ("smartedge_request_duration_seconds_bucket", "b1")
+        labels[2]: value
+        for labels, value in found.items()
+        if labels[:2] == ("smartedge_request_duration_seconds_bucket", "default/b1")
     }
     assert len(buckets) == 15
     assert (buckets["0.005"], buckets["0.075"], buckets["0.1"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (
@@ -93,56 +115,58 @@ def test_a_histogram_of_durations_is_cumulative_and_complete() -> None:
         4,
         5,
     )
-    assert found["smartedge_request_duration_seconds_count", "b1"] == 5
-    assert found["smartedge_request_duration_seconds_sum", "b1"] == pytest.approx(20.409)
-    assert found["smartedge_request_duration_seconds_count", "none"] == 1
+    assert found["smartedge_request_duration_seconds_count", "default/b1"] == 5
+    assert found["smartedge_request_duration_seconds_sum", "default/b1"] == pytest.approx(20.409)
+    assert found["smartedge_request_duration_seconds_count", "none/none"] == 1
 
 
 def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> None:
     found = scraped(busy_edge())
     buckets = {
-        labels[2]: value for labels, value in found.items() if labels[:2] == ("smartedge_backend_latency_seconds_bucket", "b1")
+        labels[2]: value
+        for labels, value in found.items()
+        if labels[:2] == ("smartedge_backend_latency_seconds_bucket", "default/b1")
     }
     assert len(buckets) == 21
     assert [buckets[bound] for bound in ("0.0001", "0.0002", "0.0004", "+Inf")] == [2, 4, 4, 6]
     assert all(float(bound) in (*LATENCY_BOUNDS_S, float("inf")) for bound in buckets)
-    assert found["smartedge_backend_latency_seconds_count", "b1"] == 6
-    assert found["smartedge_backend_latency_seconds_sum", "b1"] == pytest.approx(160.00046)
+    assert found["smartedge_backend_latency_seconds_count", "default/b1"] == 6
+    assert found["smartedge_backend_latency_seconds_sum", "default/b1"] == pytest.approx(160.00046)
 
 
 @pytest.mark.parametrize(
     ("sample", "value"),
     [
-        (("smartedge_received_bytes_total", "b1"), 50),
-        (("smartedge_received_bytes_total", "none"), 1),
-        (("smartedge_sent_bytes_total", "b1"), 500),
-        (("smartedge_sent_bytes_total", "none"), 50),
-        (("smartedge_retries_total", "b1"), 4),
-        (("smartedge_backend_up", "b1"), 1),
-        (("smartedge_backend_up", "b2"), 0),
-        (("smartedge_backend_in_flight", "b1"), 3),
-        (("smartedge_backend_max_in_flight", "b1"), 12),
-        (("smartedge_hedges_total", "b1"), 8),
-        (("smartedge_hedges_won_total", "b1"), 7),
+        (("smartedge_received_bytes_total", "default/b1"), 50),
+        (("smartedge_received_bytes_total", "none/none"), 1),
+        (("smartedge_sent_bytes_total", "default/b1"), 500),
+        (("smartedge_sent_bytes_total", "none/none"), 50),
+        (("smartedge_retries_total", "default/b1"), 4),
+        (("smartedge_backend_up", "default/b1"), 1),
+        (("smartedge_backend_up", "default/b2"), 0),
+        (("smartedge_backend_in_flight", "default/b1"), 3),
+        (("smartedge_backend_max_in_flight", "default/b1"), 12),
+        (("smartedge_hedges_total", "default/b1"), 8),
+        (("smartedge_hedges_won_total", "default/b1"), 7),
         (("smartedge_queued_requests",), 9),
         (("smartedge_queue_refused_total",), 10),
         (("smartedge_rate_limited_total",), 11),
-        (("smartedge_backend_failures_total", "b1"), 2),
-        (("smartedge_backend_ejections_total", "b1"), 6),
-        (("smartedge_backend_observed_ejections_total", "b1"), 0),
-        (("smartedge_backend_open_tunnels", "b1"), 2),
-        (("smartedge_tunnels_total", "b1"), 0),
-        (("smartedge_backend_connections_total", "b1"), 5),
-        (("smartedge_backend_ewma_seconds", "b1"), 0.025),
-        (("smartedge_backend_weight", "b1"), 2),
-        (("smartedge_backend_breaker_state", "b1", "open"), 1),
-        (("smartedge_backend_breaker_state", "b1", "closed"), 0),
-        (("smartedge_backend_breaker_state", "b2", "closed"), 1),
-        (("smartedge_backend_breaker_state", "b2", "half_open"), 0),
-        (("smartedge_backend_state", "b1", "enabled"), 1),
-        (("smartedge_backend_state", "b2", "enabled"), 0),
-        (("smartedge_backend_state", "b2", "draining"), 1),
-        (("smartedge_last_probe_timestamp_seconds", "b1"), 1.5e9),
+        (("smartedge_backend_failures_total", "default/b1"), 2),
+        (("smartedge_backend_ejections_total", "default/b1"), 6),
+        (("smartedge_backend_observed_ejections_total", "default/b1"), 0),
+        (("smartedge_backend_open_tunnels", "default/b1"), 2),
+        (("smartedge_tunnels_total", "default/b1"), 0),
+        (("smartedge_backend_connections_total", "default/b1"), 5),
+        (("smartedge_backend_ewma_seconds", "default/b1"), 0.025),
+        (("smartedge_backend_weight", "default/b1"), 2),
+        (("smartedge_backend_breaker_state", "default/b1", "open"), 1),
+        (("smartedge_backend_breaker_state", "default/b1", "closed"), 0),
+        (("smartedge_backend_breaker_state", "default/b2", "closed"), 1),
+        (("smartedge_backend_breaker_state", "default/b2", "half_open"), 0),
+        (("smartedge_backend_state", "default/b1", "enabled"), 1),
+        (("smartedge_backend_state", "default/b2", "enabled"), 0),
+        (("smartedge_backend_state", "default/b2", "draining"), 1),
+        (("smartedge_last_probe_timestamp_seconds", "default/b1"), 1.5e9),
         (("smartedge_generation",), 17),
         (("smartedge_workers",), 1),
         (("smartedge_start_time_seconds",), 1.75e9),
@@ -160,7 +184,7 @@ def test_the_build_and_the_process_are_there() -> None:
 
 
 def test_a_backend_that_was_never_probed_has_no_time_of_its_last_probe() -> None:
-    assert ("smartedge_last_probe_timestamp_seconds", "b2") not in scraped(busy_edge())
+    assert ("smartedge_last_probe_timestamp_seconds", "default/b2") not in scraped(busy_edge())
 
 
 def test_numbers_are_read_at_the_scrape_and_only_then() -> None:
@@ -173,9 +197,9 @@ def test_numbers_are_read_at_the_scrape_and_only_then() -> None:
     registry = make_registry(read)
     assert reads == []
     learned.count(200, 0.1, 0, 0)
-    assert b'smartedge_requests_total{backend="b1",code="200"} 1.0' in exposition(registry)[0]
+    assert b'smartedge_requests_total{backend="b1",code="200",service="default"} 1.0' in exposition(registry)[0]
     learned.count(200, 0.1, 0, 0)
-    assert b'smartedge_requests_total{backend="b1",code="200"} 2.0' in exposition(registry)[0]
+    assert b'smartedge_requests_total{backend="b1",code="200",service="default"} 2.0' in exposition(registry)[0]
     assert len(reads) == 2
 
 
@@ -188,9 +212,18 @@ def test_every_status_code_can_be_counted_and_shown() -> None:
     ) == len(HTTPStatus)
 
 
+def test_the_same_backend_in_two_services_has_its_own_series_in_each() -> None:
+    web, api = Learned(), Learned()
+    web.count(200, 0.1, 0, 0)
+    api.count(503, 0.1, 0, 0)
+    found = scraped(edge_of(reading("b1", web), reading("b1", api, healthy=False, service="api")))
+    assert found["smartedge_requests_total", "default/b1", "200"] == found["smartedge_requests_total", "api/b1", "503"] == 1
+    assert (found["smartedge_backend_up", "default/b1"], found["smartedge_backend_up", "api/b1"]) == (1, 0)
+
+
 def test_a_backend_may_have_any_id() -> None:
     text = exposition(make_registry(lambda: edge_of(reading('quo"te\\back\nline'))))[0].decode()
-    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline"} 1.0' in text
+    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline",service="default"} 1.0' in text
 
 
 def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() -> None:

@@ -57,13 +57,17 @@ def test_metrics_pass_promtool_and_count_what_was_answered(own: LiveEdge) -> Non
     with Script(answers()) as one, Script(answers(404)) as two:
         own.configure({"id": "m-one", "url": one}, {"id": "m-two", "url": two})
         before = own.admin("/metrics").text
-        assert 'smartedge_backend_up{backend="m-one"} 1' in before
+        assert 'smartedge_backend_up{backend="m-one",service="default"} 1' in before
         for _ in range(10):
             own.ask()
         own.settled()
         text = own.admin("/metrics").text
-        assert re.search(r'^smartedge_requests_total\{backend="m-one",code="200"\} 5(\.0)?$', text, re.MULTILINE)
-        assert re.search(r'^smartedge_requests_total\{backend="m-two",code="404"\} 5(\.0)?$', text, re.MULTILINE)
+        assert re.search(
+            r'^smartedge_requests_total\{backend="m-one",code="200",service="default"\} 5(\.0)?$', text, re.MULTILINE
+        )
+        assert re.search(
+            r'^smartedge_requests_total\{backend="m-two",code="404",service="default"\} 5(\.0)?$', text, re.MULTILINE
+        )
         promtool = shutil.which("promtool")
         if promtool is None:
             pytest.skip("promtool is missing: sudo apt install prometheus")

@@ -70,7 +70,10 @@ def test_outliers_that_are_only_observed_are_told_and_counted_and_serve_on(own: 
         assert breakers(own) == ["closed"] * 3
         assert {own.ask().body for _ in range(6)} == {b"a", b"b", b"c"}
         label = own.backends()[2]["id"]
-        assert f'smartedge_backend_observed_ejections_total{{backend="{label}"}} 0' not in own.admin("/metrics").text
+        assert (
+            f'smartedge_backend_observed_ejections_total{{backend="{label}",service="default"}} 0'
+            not in own.admin("/metrics").text
+        )
 
 
 def test_a_breaker_that_only_observes_lets_everything_through(own: LiveEdge) -> None:

@@ -52,7 +52,7 @@ def test_a_hang_costs_a_get_the_hedge_delay_and_no_error(own: LiveEdge) -> None:
         line = next(own.log(path=f"/{number}") for number in range(6) if f"GET /{number} ".encode() in hung.requests[0])
         assert (line["tries"], line["hedges"], line["backend"]) == (2, 1, b["id"])
         metrics = own.admin("/metrics").text
-        assert f'smartedge_hedges_won_total{{backend="{b["id"]}"}} {float(len(hung.requests))}' in metrics
+        assert f'smartedge_hedges_won_total{{backend="{b["id"]}",service="default"}} {float(len(hung.requests))}' in metrics
 
 
 def test_a_hedge_that_is_slower_than_the_first_is_given_up(own: LiveEdge) -> None:

@@ -64,7 +64,7 @@ def test_a_drained_backend_ends_what_it_has_and_gets_nothing_more(own: LiveEdge,
             assert who(own) == {b"one": 20}
             slow_one, _ = own.backends()
             assert (slow_one["state"], slow_one["why_not"], slow_one["in_flight"]) == ("draining", "draining", 1)
-            assert 'smartedge_backend_state{backend="slow",state="draining"} 1.0' in own.admin("/metrics").text
+            assert 'smartedge_backend_state{backend="slow",service="default",state="draining"} 1.0' in own.admin("/metrics").text
             halfway.append(True)
             assert client.answer().body == b"firstlast."
         wait_until(lambda: own.admin("/smartedge/backends/slow").json()["in_flight"] == 0, 5, "the last request to end")
