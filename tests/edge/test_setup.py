@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import FrozenInstanceError
 from math import inf
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS
+from smartedge.balancer.errors import TooManyRequests
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config.model import ConfigError
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.setup import ServiceSetup, Setup, follow_bound, own_via
-from tests.house import setup_builder
+from smartedge.workers.membership import open_membership
+from tests.house import request, setup_builder
 
 
 class Broken:
@@ -124,3 +128,20 @@ def test_a_class_that_can_be_made_no_more_refuses_the_configuration() -> None:
 def test_all_workers_of_an_edge_have_one_name_and_no_other_edge_has_it() -> None:
     assert own_via("one") == own_via("one") != own_via("another")
     assert own_via("one").startswith(b"smartedge (")
+
+
+def test_each_route_counts_the_requests_of_its_clients_by_itself(tmp_path: Path) -> None:
+    worker = Builder()
+    membership = open_membership("one", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_DIR": str(tmp_path)}, logging.getLogger(), GAUGES)
+    worker.builder.join_workers(membership, "one")
+    limit = {"rate_limit": {"per_s": 0.001, "burst": 1}, "to": "default"}
+    setup = worker.build(routes=[limit | {"path": "/a"}, limit | {"path": "/b"}, {"to": "default"}])
+    first, second, third = (route.guard for route in setup.routes)
+    assert third is None
+    for guard in (first, second):
+        assert guard is not None
+        assert guard.limiter is not None
+        guard.limiter.admit(request(), 1.0)
+        with pytest.raises(TooManyRequests):
+            guard.limiter.admit(request(), 1.0)
+    membership.close()
