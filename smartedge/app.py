@@ -56,6 +56,7 @@ class SmartEdge(flask.Flask):
             next_request_id=edge.ids.next,
             on_refused=edge.on_refused,
             on_stopping=edge.on_stopping,
+            hsts=lambda: edge.hsts,
             takes_lean_environ=True,
         )
         self._is_plain: bool | None = None

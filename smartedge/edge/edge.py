@@ -265,6 +265,8 @@ class Edge:
         if self._membership is not None:  # a process that does not serve yet logs as whoever started it wants
             console.log_at(setup.config.log_level)
         self.tls.use(setup.files.shown)
+        seconds = setup.config.hsts_s
+        self.hsts = b"" if seconds is None else b"Strict-Transport-Security: max-age=%d\r\n" % seconds
         self.server_limits = setup.server_limits
         self.access_log.write_to(setup.access_log)
         self.decisions.apply(setup.config.explain.sample_ratio)

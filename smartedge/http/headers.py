@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from copy import copy
 from email.utils import formatdate
 from time import time
-from typing import Final
+from typing import Any, Final
 
 VIA = b"Via: 1.1 smartedge\r\n"
 VIA_10 = b"Via: 1.0 smartedge\r\n"
@@ -25,9 +25,12 @@ TE_TRAILERS = b"TE: trailers\r\nConnection: TE\r\n"
 
 FORWARDED = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server x-forwarded-prefix"
-    b" x-forwarded-ssl x-forwarded-scheme x-forwarded-by x-real-ip".split()
+    b" x-forwarded-ssl x-forwarded-scheme x-forwarded-by x-real-ip x-client-cert-subject x-client-cert-fingerprint".split()
 )
 """What a proxy in front of us says of its client: believed from `trusted_proxies` only."""
+
+OF_CERTIFICATES = frozenset((b"x-client-cert-subject", b"x-client-cert-fingerprint"))
+"""Those of them that we say ourselves of a client that has shown a certificate (http/client_certificate.py)."""
 
 _PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
 """What `Connection` can't have removed, and what no spelling with `_` can stand for."""
@@ -125,11 +128,16 @@ class RequestFields(_SlotsOfRequestFields):
         """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
         return self._with(block=b"Host: %b\r\n%b" % (authority, self.without(b"host")), host=authority)
 
+    def with_certificate(self, lines: bytes) -> RequestFields:
+        """Give fields that tell of the client's certificate; whatever was said of one before does not count."""
+        kept = tuple(one for one in self.forwarded or () if one[0] not in OF_CERTIFICATES)
+        return self._with(block=self.block + lines, forwarded=kept or None)
+
     def without_upgrade(self) -> RequestFields:
         """Give fields that offer no other protocol."""
         return self._with(upgrade=None)
 
-    def _with(self, **changes: bytes | None) -> RequestFields:
+    def _with(self, **changes: Any) -> RequestFields:
         made = _RequestFieldsInTheMaking()
         for name in _SlotsOfRequestFields.__slots__:
             setattr(made, name, changes[name] if name in changes else getattr(self, name))

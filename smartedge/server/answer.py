@@ -25,12 +25,13 @@ class AnswerWriter:
     trailers: the fields to go behind this answer's body, if it is chunked.
     """
 
-    __slots__ = ("_chunking", "_front", "_idle_s", "_incoming", "_left", "head", "head_sent", "trailers")
+    __slots__ = ("_chunking", "_front", "_hsts", "_idle_s", "_incoming", "_left", "head", "head_sent", "trailers")
 
     def __init__(self, incoming: Incoming, front: Front, idle_s: float) -> None:
         self._incoming = incoming
         self._front = front
         self._idle_s = idle_s
+        self._hsts = front.hooks.hsts() if incoming.secure else b""  # RFC 6797 section 7.2: over TLS alone
         self.reset()
 
     def reset(self) -> None:
@@ -84,6 +85,8 @@ class AnswerWriter:
         parts = [b"HTTP/1.1 ", status_line, block]
         if not dated:
             parts.append(b"Date: %b\r\n" % http_date())
+        if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
+            parts.append(self._hsts)
         if request.method == b"HEAD" or status in (204, 304):
             self._left = 0
         elif length is None:

@@ -37,6 +37,7 @@ class AppHooks:
 
     limits: those for a new connection. next_request_id: makes the id of a request that is refused. on_refused: told of each of
     these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
+    hsts: the field Strict-Transport-Security for answers over TLS, with its CRLF; b"" for none.
     takes_lean_environ: the app fills an environ in where it needs more than the `Request` (server/wsgi.py).
     """
 
@@ -44,6 +45,7 @@ class AppHooks:
     next_request_id: Callable[[], str] = lambda: uuid4().hex
     on_refused: Callable[[bytes, ClientError, str], None] = lambda *_: None
     on_stopping: Callable[[], None] = lambda: None
+    hsts: Callable[[], bytes] = lambda: b""
     takes_lean_environ: bool = False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.http import problem
+from smartedge.http.client_certificate import certificate_lines
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST
 from smartedge.http.headers import http_date
 from smartedge.http.lingering import linger
@@ -96,6 +97,7 @@ class EdgeHandler:
         assert isinstance(incoming.wire, TlsWire)
         try:
             incoming.wire.handshake(self._head_s)
+            incoming.certificate_lines = certificate_lines(incoming.wire.peer_certificate())
         except NotTls:
             incoming.wire = incoming.wire.without_tls()
             raise ClientError("This port speaks TLS: the URL begins with https://.") from None

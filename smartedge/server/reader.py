@@ -180,6 +180,8 @@ class RequestReader:
             fields = self._known_fields
         else:
             fields = check_fields(RequestFields(block), http11)
+            if self._incoming.certificate_lines:
+                fields = fields.with_certificate(self._incoming.certificate_lines)
             if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
                 self._known_block, self._known_fields = block, fields
         if target[:1] != b"/" or b"#" in target:
