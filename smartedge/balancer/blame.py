@@ -9,9 +9,11 @@ first failure of a kind begins an inquiry, which ends when there was none for te
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-Blame = Literal["own", "shared", "unknown"]
+from smartedge.balancer.learned import Learned
+
+Cause = Literal["own", "shared", "unknown"]
 """Own: others do clearly better. Shared: none does. Unknown: no other has been asked for the like meanwhile."""
 
 INQUIRY_S: Final = 10.0
@@ -44,15 +46,15 @@ class Result:
 
 
 class Results:
-    """How requests of one kind ended, by backend (whatever stands for one), while an inquiry lasts."""
+    """How requests of one kind ended, by backend, while an inquiry lasts; owned by a `Kind`, asked by `Evidence`."""
 
     __slots__ = ("_by", "_failed_at")
 
     def __init__(self) -> None:
-        self._by: dict[Any, Result] = {}
+        self._by: dict[Learned, Result] = {}
         self._failed_at = 0.0
 
-    def note(self, who: Any, now: float, *, failed: bool) -> None:
+    def note(self, who: Learned, now: float, *, failed: bool) -> None:
         """Take in how a request ended."""
         if failed:
             self._failed_at = now
@@ -73,7 +75,7 @@ class Results:
         elif not result.failing_since:
             result.failing_since = now
 
-    def blame(self, who: Any, now: float) -> Blame:
+    def blame(self, who: Learned, now: float) -> Cause:
         """Say whose a failure is that was noted just now."""
         own = self._by.get(who)
         if own is None:
@@ -84,31 +86,32 @@ class Results:
         better = sum(other.share < BETTER * own.share for other in others)
         return "own" if better and better >= ENOUGH * len(others) else "shared"
 
-    def is_hopeless(self, who: Any, now: float) -> bool:
+    def is_hopeless(self, who: Learned, now: float) -> bool:
         """Whether the others fail at it, too, so that another try would only double the load."""
         own = self._by.get(who)
         since = own.failing_since if own is not None and own.failing_since else now
         others = self._others(who, min(since, now - JUST_NOW_S), now)
         return bool(others) and sum(other.share for other in others) >= HOPELESS * len(others)
 
-    def keep(self, members: Collection[Any]) -> None:
+    def keep(self, members: Collection[Learned]) -> None:
         """Forget those that are no members any more."""
         self._by = {who: result for who, result in self._by.items() if who in members}
 
-    def forget(self, who: Any) -> None:
+    def forget(self, who: Learned) -> None:
         """Forget how one's requests ended so far."""
         self._by.pop(who, None)
 
-    def sharers(self) -> list[Any]:
+    def sharers(self) -> list[Learned]:
         """Return all who have failed."""
         return [who for who, result in self._by.items() if result.share]
 
-    def _others(self, who: Any, since: float, now: float) -> list[Result]:
+    def _others(self, who: Learned, since: float, now: float) -> list[Result]:
         since = max(since, now - INQUIRY_S)
-        return [result for other, result in self._by.items() if other != who and result.at >= since and not _out(other)]
+        return [
+            result for other, result in self._by.items() if other is not who and result.at >= since and not _is_ejected(other)
+        ]
 
 
-def _out(who: Any) -> bool:
-    """Whether a backend is ejected: it was found worse than others already, and is nobody to be compared with."""
-    breaker = getattr(who, "breaker", None)
-    return breaker is not None and breaker.state != "closed"
+def _is_ejected(who: Learned) -> bool:
+    """Whether a backend was found worse than others already: it is nobody to be compared with."""
+    return who.breaker.state != "closed"

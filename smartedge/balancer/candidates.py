@@ -23,7 +23,7 @@ MOST_ASKED: Final = 8
 """Of so many unhealthy backends are they looked up: of hundreds they would cost more than the request."""
 
 RETRY_AFTER_S: Final = 1.0
-"""What a client is told when nothing tells when a backend will be back."""
+"""When a client is told to come back where nothing tells when there will be room, or a backend."""
 
 
 def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tuple[Backend, ...]:

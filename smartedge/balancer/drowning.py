@@ -26,8 +26,7 @@ LASTING: Final = 5
 FORGOTTEN: Final = 1.001
 """What a second makes of the usual time: after some ten minutes twice as much is usual, too."""
 
-
-Change = Literal["began", "ended"]
+DrowningChange = Literal["began", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class DrowningDetector:
         self._usual_s = 0.0
         self._in_row = 0
 
-    def look(self, backends: Sequence[Backend], now: float) -> Change | None:
+    def look(self, backends: Sequence[Backend], now: float) -> DrowningChange | None:
         """Return what has begun or ended, for the caller to announce."""
         paces = [backend.learned.pace for backend in backends]
         for pace in paces:
@@ -77,7 +76,7 @@ class DrowningDetector:
         reals[DROWNING_SINCE], reals[DROWNING_USUAL], reals[DROWNING_NOW] = now, self._usual_s, now_s
         return "began"
 
-    def _end(self) -> Change | None:
+    def _end(self) -> DrowningChange | None:
         self._in_row = 0
         reals = self._edge_row.shared_reals
         was = reals[DROWNING_SINCE]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.blame import Blame
+from smartedge.balancer.blame import Cause
 from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.balancer.kinds import Holder, Kind, Kinds
 from smartedge.balancer.learned import Learned
@@ -85,7 +85,7 @@ class Evidence:
                 kind.hedge = HedgeDelay()
             kind.hedge.observe(took_s, answered=answered)
 
-    def failed(self, backends: Sequence[Backend], learned: Learned, holder: Holder | None, now: float) -> Blame:
+    def failed(self, backends: Sequence[Backend], learned: Learned, holder: Holder | None, now: float) -> Cause:
         """Take in that a backend has failed a request; return whose fault it is, by comparison with the others."""
         self.read_notes(backends)
         kind = self.kind_of(holder, make=True)

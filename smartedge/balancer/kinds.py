@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from smartedge.balancer.blame import Results
 from smartedge.balancer.hedge_delay import HedgeDelay
+from smartedge.balancer.learned import Learned
 
 SEGMENTS: Final = 3
 """So many segments of a path tell kinds apart: `/api/v1/orders` does, what comes behind is detail."""
@@ -66,7 +67,7 @@ class Holder(Protocol):
 
 
 class Kind:
-    """What is known of one kind.
+    """What is known of one kind; owned by `Kinds`, written by `Evidence`, read when something is late or has failed.
 
     usual_s, peak_s: what its answers take on average, and the longest of late. heard: by backend, when it last began to
     answer one. well: who answered one in the usual time, and when that request had begun, the last few. results: how
@@ -95,8 +96,8 @@ class Kind:
         self.below = 0
         self.count = 0
         self.usual_s = self.peak_s = self.peak_at = self.wide = self.used_at = 0.0
-        self.heard: dict[Any, float] = {}
-        self.well: deque[tuple[float, Any]] = deque(maxlen=8)
+        self.heard: dict[Learned, float] = {}
+        self.well: deque[tuple[float, Learned]] = deque(maxlen=8)
         self.results = Results()
         self.hedge: HedgeDelay | None = None
 
@@ -126,7 +127,7 @@ class Kind:
 
 
 class Kinds:
-    """All kinds of one service, found by method and target."""
+    """All kinds of one service, found by method and target; owned by the pool's `Evidence`."""
 
     def __init__(self) -> None:
         self._kinds: dict[bytes, Kind] = {}
@@ -180,14 +181,14 @@ class Kinds:
         kind = self._kinds[key] = Kind(key, parent)
         return kind
 
-    def keep(self, members: Collection[Any]) -> None:
+    def keep(self, members: Collection[Learned]) -> None:
         """Forget who did what of those that are no members any more."""
         for kind in self._kinds.values():
             kind.results.keep(members)
             kind.heard = {who: at for who, at in kind.heard.items() if who in members}
             kind.well = deque(((begun, who) for begun, who in kind.well if who in members), maxlen=kind.well.maxlen)
 
-    def forget(self, who: Any) -> None:
+    def forget(self, who: Learned) -> None:
         """Forget how one's requests ended so far."""
         for kind in self._kinds.values():
             kind.results.forget(who)

@@ -29,11 +29,12 @@ TOO_MANY_REQUESTS: Final = 429
 
 
 class Lease:
-    """One use of one backend, from the pick to the last byte; made by the Pool, whose lock guards it, and closed by its holder.
+    """One use of one backend, from the pick to the last byte; made by the Pool, whose lock guards it.
 
-    Only `close` (or `finish`) counts its in-flight down. holder: whoever took it puts himself here. record: what is written down
-    of it, where its request's decisions are. left: its request has gone elsewhere, and only whether an answer comes is of
-    interest. quiet_until: whoever looks for silence need not before.
+    Whoever takes it closes it: only `close` (or `finish`) counts its in-flight down. holder: the request that it is for, set by
+    that request, so that a failure or a wait is compared with those of its like. record: its try in the request's `Trace`, if
+    there is one. left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until:
+    `silence` need not look at it before.
     """
 
     __slots__ = (
@@ -89,7 +90,7 @@ class Lease:
         learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
         if learned.shared_reals[SILENT_SINCE]:
-            self._pool.heard(self, now, latency_s)
+            self._pool.end_silence(self, now, latency_s)
         elif len(learned.notes) < learned.notes_room:
             learned.notes.append((self.holder, now, latency_s, code))
         if learned.adapts:
@@ -143,7 +144,7 @@ class Lease:
         if outcome == "ok":
             cells[OK] += 1
             if code == TOO_MANY_REQUESTS and self._is_own_failure(now):
-                change = self._pool.breaker_failed(self.backend, now, self._ticket, ratio_only=True)
+                change = self._pool.count_failure(self.backend, now, self._ticket, ratio_only=True)
             else:
                 change = learned.breaker.succeeded(now, self._ticket)
         elif outcome == "failed":
@@ -177,7 +178,7 @@ class Lease:
             learned.pace.fail()
         else:  # Nobody listens: what answers next may be another process, with cold caches.
             learned.pace.forget()
-        change: BreakerChange | None = pool.breaker_failed(self.backend, now, self._ticket)
+        change: BreakerChange | None = pool.count_failure(self.backend, now, self._ticket)
         return change
 
     def _outrun(self, now: float) -> BreakerChange | None:
@@ -196,7 +197,7 @@ class Lease:
         learned.reals[LATENCY_SUM] += waited_s
         if len(learned.notes) < learned.notes_room:
             learned.notes.append((self.holder, now, waited_s, OUTRUN_CODE))
-        change: BreakerChange | None = self._pool.breaker_outrun(self.backend, now, self._ticket)
+        change: BreakerChange | None = self._pool.count_outrun(self.backend, now, self._ticket)
         return change
 
     def _is_own_failure(self, now: float) -> bool:
@@ -204,5 +205,5 @@ class Lease:
         return bool(pool.evidence.failed(pool.backends, self.backend.learned, self.holder, now) == "own")
 
     def _changed(self, change: BreakerChange | None, now: float) -> BreakerChange | None:
-        self._pool.changed(self.backend, change, now)
+        self._pool.note_change(self.backend, change, now)
         return change

@@ -42,7 +42,7 @@ class Pool:
     """The backends of one service and the strategy that picks among them; owned by the edge, asked by whoever forwards.
 
     backends: replaced whole, so that readers need no lock. panic: with fewer than half of the backends
-    available, "all" uses those again that the breakers ejected, "fail" does without them. edge: what the
+    available, "all" uses those again that the breakers ejected, "fail" does without them. edge_row: what the
     workers share beside the backends' rows; its epoch becomes another number whenever the candidates may be
     others, so that a change in one worker is in force at the next pick of every other one.
     """
@@ -53,11 +53,11 @@ class Pool:
         strategy: Strategy,
         rng: Random,
         panic: Panic = "all",
-        edge: Learned | None = None,
+        edge_row: Learned | None = None,
     ) -> None:
         self.lock = Lock()
         self.strategy = strategy
-        self._edge = edge or Learned()
+        self._edge_row = edge_row or Learned()
         self._rng = rng
         self._silence = Silence()
         self.backends: tuple[Backend, ...] = ()
@@ -183,7 +183,7 @@ class Pool:
         with self.lock:
             if self._must_stay(backend, now, max_ejected_ratio):
                 return None
-            return self.changed(backend, backend.learned.breaker.eject(now, self._rng, why), now)
+            return self.note_change(backend, backend.learned.breaker.eject(now, self._rng, why), now)
 
     def look_for_silence(self, now: float) -> list[Fallen]:
         """Find out who leaves unanswered what others answer, and who no longer does; return what is new. Called often."""
@@ -202,7 +202,7 @@ class Pool:
         with self.lock:
             return late(backend, self.evidence, now)
 
-    def heard(self, lease: Lease, now: float, latency_s: float) -> None:
+    def end_silence(self, lease: Lease, now: float, latency_s: float) -> None:
         """Hear that a silent backend has answered; what was overdue ends its silence. Called under the lock."""
         learned = lease.backend.learned
         self.evidence.kind_of(lease.holder).heard[learned] = now
@@ -216,16 +216,16 @@ class Pool:
             self.evidence.read_notes(self.backends)
             self.evidence.kinds.tick(now, hedge_percentile if self.evidence.hedging else None)
 
-    def breaker_failed(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
+    def count_failure(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
         """Tell the breaker of a failure. Called under the lock."""
         breaker = backend.learned.breaker
         return breaker.failed(now, self._rng, ticket, ratio_only=ratio_only, must_stay=partial(self._must_stay, backend, now))
 
-    def breaker_outrun(self, backend: Backend, now: float, ticket: int) -> BreakerChange | None:
+    def count_outrun(self, backend: Backend, now: float, ticket: int) -> BreakerChange | None:
         """Tell the breaker that a try was outrun. Called under the lock."""
         return backend.learned.breaker.outrun(now, self._rng, ticket, must_stay=partial(self._must_stay, backend, now))
 
-    def changed(self, backend: Backend, change: BreakerChange | None, now: float) -> BreakerChange | None:
+    def note_change(self, backend: Backend, change: BreakerChange | None, now: float) -> BreakerChange | None:
         """Count what a breaker did, and have the candidates worked out again; return it. Called under the lock."""
         if change == "opened":
             backend.learned.cells[EJECTED] += 1
@@ -241,7 +241,7 @@ class Pool:
     def forget_candidates(self) -> None:
         """Have them worked out again when they are next needed, in every worker. Called under the lock."""
         self._valid_until = -inf
-        self._edge.shared[EPOCH] = self._rng.getrandbits(62)
+        self._edge_row.shared[EPOCH] = self._rng.getrandbits(62)
 
     def _must_stay(self, backend: Backend, now: float, max_ejected_ratio: float | None = None) -> bool:
         """Whether a backend may not be ejected: it is the last available one, or too many are out already.
@@ -272,12 +272,12 @@ class Pool:
         return None if reason else backend
 
     def _current(self, now: float) -> tuple[Backend, ...]:
-        if now >= self._valid_until or self._edge.shared[EPOCH] != self._seen:
+        if now >= self._valid_until or self._edge_row.shared[EPOCH] != self._seen:
             self._work_out_candidates(now)
         return self._candidates
 
     def _work_out_candidates(self, now: float) -> None:
-        self._seen = self._edge.shared[EPOCH]  # first: what changes meanwhile is another epoch
+        self._seen = self._edge_row.shared[EPOCH]  # first: what changes meanwhile is another epoch
         valid_until = inf
         for backend in self.backends:
             backend.weight = backend.weight_at(now)

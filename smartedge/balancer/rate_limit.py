@@ -48,7 +48,7 @@ class RateLimiter:
         self._reals = reals
         self._salt = salt
 
-    def take(self, client: bytes, now: float) -> float:
+    def take_token(self, client: bytes, now: float) -> float:
         """Take a token from a client's bucket; return 0.0, or in how many seconds there will be one."""
         token_s = 1.0 / self.policy.per_s
         ahead_s = (self.policy.burst - 1) * token_s

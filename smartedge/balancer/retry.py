@@ -62,9 +62,9 @@ class RetryBudget:
         self._ticks_per_s = PARTS / window_s
         self._parts = [0] * PARTS  # what came in less what was spent, for each tenth of the window
         self._tick = 0
-        self.apply(ratio, per_second)
+        self.set_rates(ratio, per_second)
 
-    def apply(self, ratio: float, per_second: float) -> None:
+    def set_rates(self, ratio: float, per_second: float) -> None:
         """Go on with other rates; what was paid in and spent stays."""
         self._deposit = round(ratio * RETRY)
         self._reserve = round(per_second * self._window_s * RETRY)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
     from smartedge.balancer.strategies.base import Strategy
 
-Kind = Literal["first", "retry", "hedge"]
+TryKind = Literal["first", "retry", "hedge"]
 
 MOST_TRIES: Final = 10
 """A request that a hundred backends refuse is explained by its first tries and its last."""
@@ -81,7 +81,7 @@ class Try:
     )
 
     def __init__(self, at: float, backend: str | None) -> None:
-        self.kind: Kind = "first"
+        self.kind: TryKind = "first"
         self.at = at
         self.backend = backend
         self.recorded = False

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.candidates import may_return
+from smartedge.balancer.candidates import RETRY_AFTER_S, may_return
 from smartedge.balancer.cells import CONNECTS
 from smartedge.balancer.errors import AllFull, ConnectFailed, EdgeError, NoBackend, SessionFull
 from smartedge.balancer.lease import Lease
@@ -28,9 +28,6 @@ LOOK_S: Final = 0.02
 
 PROBE_S: Final = 0.25
 """How often a probe is asked for of those who are waited for; the schedule has them no nearer to each other than it likes."""
-
-RETRY_AFTER_S: Final = 1.0
-"""What a client is told that found no room."""
 
 Take = Callable[[float, Sequence[Backend], str | None], Lease]
 """Takes a lease for a waiter, or raises NoBackend: (now, the backends to leave out, id of the backend of its session)."""

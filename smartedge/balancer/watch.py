@@ -11,7 +11,7 @@ from typing import Final
 
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import OBSERVED
-from smartedge.balancer.drowning import Change, DrowningDetector
+from smartedge.balancer.drowning import DrowningChange, DrowningDetector
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
@@ -43,7 +43,7 @@ class Found:
     """What a look has found. outliers: each with what its breaker did, None if it may stay. drowning: whether that changed."""
 
     outliers: Sequence[tuple[Outlier, BreakerChange | None]] = ()
-    drowning: Change | None = None
+    drowning: DrowningChange | None = None
 
 
 class PoolWatch:

@@ -204,7 +204,7 @@ class Edge:
         membership = self._membership = open_membership(identity, ROW_CELLS, LAYOUT, self._env, log, GAUGES)
         self.registry.join_workers(membership, list(self.backends()))
         self.registry.share_names(lambda: self.follower.leading, self._reloader.rebuild_setup)
-        self.decisions.join(membership.state.path if membership.state else None, membership.slot)
+        self.decisions.join_workers(membership.state.path if membership.state else None, membership.slot)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
@@ -269,7 +269,7 @@ class Edge:
         self.hsts = b"" if seconds is None else b"Strict-Transport-Security: max-age=%d\r\n" % seconds
         self.server_limits = setup.server_limits
         self.access_log.write_to(setup.access_log)
-        self.decisions.apply(setup.config.explain.sample_ratio)
+        self.decisions.set_ratio(setup.config.explain.sample_ratio)
         self.forwarder.hop = setup.hop
         self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)

@@ -114,7 +114,7 @@ class HealthLoop:
                 self._wakeup.wait(LOOK_S)
                 continue
             begun = 0
-            while begun < BEGUN_AT_ONCE and (entry := self._schedule.take(now)):
+            while begun < BEGUN_AT_ONCE and (entry := self._schedule.take_due(now)):
                 self._probes.spawn(self._check, entry)
                 begun += 1
             if begun < BEGUN_AT_ONCE:

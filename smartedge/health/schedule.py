@@ -80,7 +80,7 @@ class Schedule:
             heapq.heappop(self._heap)
         return float("inf")
 
-    def take(self, now: float) -> Entry | None:
+    def take_due(self, now: float) -> Entry | None:
         """The entry that is due for longest, to be probed and given back by `done`; None when none is due."""
         if self.next_due() > now:
             return None

@@ -63,14 +63,14 @@ class Decisions:
         self._slot = 0
         self._directory: Path | None = None
         self._ring = Ring.private()
-        self.apply(ratio)
+        self.set_ratio(ratio)
 
-    def apply(self, ratio: float) -> None:
+    def set_ratio(self, ratio: float) -> None:
         """Sample with this ratio from now on."""
         self._ratio = ratio
         self._left = self._gap()
 
-    def join(self, directory: Path | None, slot: int) -> None:
+    def join_workers(self, directory: Path | None, slot: int) -> None:
         """Keep the records in the edge's directory, where all workers find them; in this process alone without one."""
         if directory is not None:
             try:
@@ -84,7 +84,7 @@ class Decisions:
 
     # ---- on a request's way ----
 
-    def begin(self, request: Request) -> Trace | None:
+    def begin_trace(self, request: Request) -> Trace | None:
         """Give the trace of a request that is sampled, or that asks to be explained and may. Raises as `may_ask`."""
         self._left -= 1  # ordinary requests until the next one that is sampled
         sampled = self._left < 0
@@ -95,7 +95,7 @@ class Decisions:
             return Trace("asked")
         return Trace("sampled") if sampled else None
 
-    def late(self, why: str, lease: Lease | None = None) -> Trace | None:
+    def begin_late_trace(self, why: str, lease: Lease | None = None) -> Trace | None:
         """Give the trace of a request that has become worth recording; None when there are too many of them now.
 
         lease: the one under way, whose pick was not recorded.
@@ -111,13 +111,13 @@ class Decisions:
             lease.record = trace.add_missed(lease.opened_at, lease.backend.id)
         return trace
 
-    def record(self, exchange: Exchange) -> None:
+    def record_exchange(self, exchange: Exchange) -> None:
         """Write down a request that has ended, if it is to be."""
         attempts, error = exchange.attempts, exchange.error
         trace = attempts.trace
         if exchange.own_answer is not None and exchange.status >= 500:
             if trace is None:
-                trace = self.late("error")
+                trace = self.begin_late_trace("error")
             else:
                 trace.because("error")
         if trace is None:

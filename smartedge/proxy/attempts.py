@@ -25,7 +25,7 @@ from smartedge.balancer.cells import RETRIES
 from smartedge.balancer.errors import BackendError, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
-from smartedge.balancer.trace import Kind, Trace
+from smartedge.balancer.trace import Trace, TryKind
 from smartedge.http.headers import AnswerFields, retry_after
 from smartedge.http.request import Replay, Request
 from smartedge.proxy.explain import Explain
@@ -245,10 +245,10 @@ class Attempts:
         self.preferred = session
         return self.take_lease_now(now, tried)
 
-    def take_lease_now(self, now: float, tried: Sequence[Backend], kind: Kind = "retry", *, must: bool = True) -> Lease:
+    def take_lease_now(self, now: float, tried: Sequence[Backend], kind: TryKind = "retry", *, must: bool = True) -> Lease:
         """Take a lease, or raise NoBackend at once (AllFull among them). kind: of a try after the first. must: see `Pool`."""
         if tried and self.trace is None:  # A request that is tried again is recorded from here on.
-            self.trace = self.explain.late(kind, self.lease)
+            self.trace = self.explain.begin_late_trace(kind, self.lease)
         lease = self.service.pool.lease(now, tried, self.key, self.preferred, self.trace, must=must)
         lease.holder = self
         return lease
@@ -265,7 +265,7 @@ class Attempts:
         retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
         now = monotonic()
         if self.trace is None and outcome == "failed":
-            self.trace = self.explain.late("failed", lease)
+            self.trace = self.explain.begin_late_trace("failed", lease)
         if lease.record is not None:
             lease.record.end(now, outcome, code, error)
         sent = error is None or error.sent
@@ -359,7 +359,7 @@ class Attempts:
         self.note_try(another, "retry", RETRIES)
         return another
 
-    def note_try(self, lease: Lease, kind: Kind, cell: int) -> None:
+    def note_try(self, lease: Lease, kind: TryKind, cell: int) -> None:
         """Take note of a try after the first, which is about to begin. cell: counts it."""
         self.more_tries.begun(lease.backend)
         lease.backend.learned.add(cell)

@@ -19,7 +19,7 @@ from smartedge.http.wire import Wire, WireClosed, WireTimeout, spawn
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
 MOST_INTERIMS = 100
-"""Each 1xx is a sign of life that lets the wait begin anew; a backend with no more to say than that is broken."""
+"""Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
 
 
 class Way:

@@ -12,27 +12,27 @@ from smartedge.http.request import Request
 class Explain(Protocol):
     """Keeps what was decided about requests; asked by the Forwarder and by each Attempts."""
 
-    def begin(self, request: Request) -> Trace | None:
+    def begin_trace(self, request: Request) -> Trace | None:
         """Give what a request's decisions are written to, if they are to be kept: it is sampled, or asks for that itself.
 
         Raises an EdgeError for one that must not go on: it carries a secret of ours.
         """
 
-    def late(self, why: str, lease: Lease | None = None) -> Trace | None:
+    def begin_late_trace(self, why: str, lease: Lease | None = None) -> Trace | None:
         """Give the same for a request that has only now become worth keeping; lease: its try under way."""
 
-    def record(self, exchange: Any) -> None:
+    def record_exchange(self, exchange: Any) -> None:
         """Keep a request that has ended, if it has a trace or an error of ours."""
 
 
 class NothingExplained:
     """Keeps nothing."""
 
-    def begin(self, request: Request) -> None:
+    def begin_trace(self, request: Request) -> None:
         """Give none."""
 
-    def late(self, why: str, lease: Lease | None = None) -> None:
+    def begin_late_trace(self, why: str, lease: Lease | None = None) -> None:
         """Give none."""
 
-    def record(self, exchange: Any) -> None:
+    def record_exchange(self, exchange: Any) -> None:
         """Do nothing."""

@@ -64,7 +64,7 @@ class Forwarder:
         try:
             if fields.for_edge:
                 refuse_circles(request, self.hop.via)
-            trace = attempts.trace = self.explain.begin(request)
+            trace = attempts.trace = self.explain.begin_trace(request)
             if trace is not None:
                 service.clients_host = fields.host
             if self.router is None:
@@ -91,7 +91,7 @@ class Forwarder:
             row = backend.learned if backend is not None else self.edge_row
             row.count(exchange.status, exchange.duration_s, exchange.bytes_in, exchange.bytes_out)
         if attempts.trace is not None or exchange.error is not None:
-            self.explain.record(exchange)
+            self.explain.record_exchange(exchange)
         if self.log is not None:
             self.log(exchange)
 

@@ -40,7 +40,7 @@ class HeaderEdits:
         self._templates = _template(text) if _PLACEHOLDER.search(text) else None
         self._plain = text.encode("latin-1")
 
-    def apply(self, block: bytes, values: Callable[[], EditValues]) -> bytes:
+    def edit_block(self, block: bytes, values: Callable[[], EditValues]) -> bytes:
         """Give a block with the changes; values: asked only if a field names one."""
         if self._drops:
             drops = self._drops

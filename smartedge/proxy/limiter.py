@@ -16,18 +16,18 @@ from smartedge.proxy.affinity import IsTrusted, client_address
 
 
 class ClientLimiter:
-    """Keeps clients to their rate. key_of: what a client is known by. edge: the row that counts what was refused."""
+    """Keeps clients to their rate. key_of: what a client is known by. edge_row: counts what was refused."""
 
-    def __init__(self, limiter: RateLimiter, key_of: Callable[[Request], bytes], edge: Learned) -> None:
+    def __init__(self, limiter: RateLimiter, key_of: Callable[[Request], bytes], edge_row: Learned) -> None:
         self._limiter = limiter
         self._key_of = key_of
-        self._edge = edge
+        self._edge_row = edge_row
 
     def admit(self, request: Request, now: float) -> None:
         """Count a request; raises TooManyRequests when it is one too many."""
-        wait_s = self._limiter.take(self._key_of(request), now)
+        wait_s = self._limiter.take_token(self._key_of(request), now)
         if wait_s:
-            self._edge.add(RATE_LIMITED)
+            self._edge_row.add(RATE_LIMITED)
             policy = self._limiter.policy
             raise TooManyRequests(f"A client may send {policy.per_s:g} requests a second.", retry_after_s=wait_s)
 

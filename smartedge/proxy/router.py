@@ -73,7 +73,7 @@ class Router:
             exchange.asked_target = request.target
             request.target = route.rewrite.target(request.target)
         if route.request_edits is not None:
-            block = route.request_edits.apply(request.fields.block, lambda: self._values(exchange))
+            block = route.request_edits.edit_block(request.fields.block, lambda: self._values(exchange))
             request.fields = request.fields.with_block(block)
         if route.mirror is None:
             exchange.run(race)
@@ -85,7 +85,7 @@ class Router:
                 if self._rng.random() < ratio:
                     self._mirror.send(attempts, self._services[name])
         if route.answer_edits is not None and attempts.answer is not None:
-            block = route.answer_edits.apply(attempts.answer.fields.block, lambda: self._values(exchange))
+            block = route.answer_edits.edit_block(attempts.answer.fields.block, lambda: self._values(exchange))
             attempts.answer.fields = attempts.answer.fields.with_block(block)
 
     def failed(self, exchange: Exchange) -> None:
@@ -133,7 +133,7 @@ class Router:
             return answer
         status, fields, body = answer
         block = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
-        return status, pairs_of(route.answer_edits.apply(block, lambda: self._values(exchange))), body
+        return status, pairs_of(route.answer_edits.edit_block(block, lambda: self._values(exchange))), body
 
     def _values(self, exchange: Exchange) -> EditValues:
         request, route = exchange.request, exchange.route

@@ -62,7 +62,7 @@ class Service:
     def adapt_to(self, policy: ServicePolicy) -> None:
         """Treat requests that begin from now on by another policy; what was learned, paid in and who waits stay."""
         self.policy = policy
-        self.budget.apply(policy.retry.budget_ratio, policy.retry.budget_per_s)
+        self.budget.set_rates(policy.retry.budget_ratio, policy.retry.budget_per_s)
         self.queue.line.policy = _waits(policy)
         self.pool.evidence.hedging = policy.retry.hedge
 

@@ -14,6 +14,7 @@ from random import Random
 from statistics import NormalDist
 from typing import NamedTuple
 
+from smartedge.balancer.strategies.draw import place_of
 from smartedge.simulator.scenario import ArrivalsConfig, ServiceConfig
 
 DAY_S = 86_400.0
@@ -59,7 +60,7 @@ def arrivals(config: ArrivalsConfig, duration_s: float, rng: Random) -> Iterator
         if at >= duration_s:
             return
         spot = chance()
-        key = int(spot * keys) if even else _place(weights, spot)
+        key = int(spot * keys) if even else place_of(weights, spot)
         if not kinds:
             yield Arrival(at, chance() < share, key, chance(), chance())
             continue
@@ -112,7 +113,3 @@ _KINDS: dict[str, Callable[[ServiceConfig], Work]] = {
     "exponential": _exponential,
     "lognormal": _lognormal,
 }
-
-
-def _place(weights: list[float], spot: float) -> int:
-    return bisect(weights, spot * weights[-1], 0, len(weights) - 1)

@@ -43,7 +43,7 @@ class Prober:
         if planned != self._planned:
             return  # an earlier look came in between, and planned this one anew
         self._planned = inf
-        while entry := self._schedule.take(now):
+        while entry := self._schedule.take_due(now):
             backend = entry.backend
             good = self._machines[backend.id].answer_probe(self._rng.random(), backend.spec.health)
             took_s = backend.spec.health.timeout_s if good is None else self._round_trip_s

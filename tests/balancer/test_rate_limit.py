@@ -20,7 +20,7 @@ def table() -> memoryview[int]:
 def taken(target: RateLimiter, client: bytes, now: float, most: int = 1000) -> int:
     """How many requests a client may send at once."""
     count = 0
-    while count < most and not target.take(client, now):
+    while count < most and not target.take_token(client, now):
         count += 1
     return count
 
@@ -35,18 +35,18 @@ def test_a_burst_then_the_rate_then_a_burst_again() -> None:
 
 def test_the_wait_is_until_the_next_token() -> None:
     target = limiter(per_s=0.5, burst=1)
-    assert target.take(b"a", 1000.0) == 0.0
-    assert target.take(b"a", 1000.5) == 1.5
-    assert target.take(b"a", 1000.5) == 1.5
-    assert target.take(b"a", 1002.0) == 0.0
+    assert target.take_token(b"a", 1000.0) == 0.0
+    assert target.take_token(b"a", 1000.5) == 1.5
+    assert target.take_token(b"a", 1000.5) == 1.5
+    assert target.take_token(b"a", 1002.0) == 0.0
 
 
 def test_a_refused_request_costs_nothing() -> None:
     target = limiter(per_s=1.0, burst=1)
     taken(target, b"a", 1000.0)
     for _ in range(100):
-        assert target.take(b"a", 1000.5) > 0
-    assert target.take(b"a", 1001.0) == 0.0
+        assert target.take_token(b"a", 1000.5) > 0
+    assert target.take_token(b"a", 1001.0) == 0.0
 
 
 def test_clients_have_buckets_of_their_own() -> None:
@@ -64,7 +64,7 @@ def test_another_policy_goes_on_with_the_same_buckets_within_its_own_bounds() ->
     memory = table()
     taken(limiter(per_s=0.01, burst=50, memory=memory), b"a", 1000.0)
     quick = limiter(per_s=10.0, burst=5, memory=memory)
-    assert quick.take(b"a", 1000.0) < 0.11
+    assert quick.take_token(b"a", 1000.0) < 0.11
     assert taken(quick, b"a", 1000.6) == 5
 
 
@@ -72,14 +72,14 @@ def test_a_time_from_another_clock_locks_nobody_out() -> None:
     memory = table()
     taken(limiter(memory=memory), b"a", 9e9)
     target = limiter(per_s=10.0, burst=5, memory=memory)
-    assert 0.0 < target.take(b"a", 10.0) < 0.11
+    assert 0.0 < target.take_token(b"a", 10.0) < 0.11
 
 
 def test_any_number_of_clients_fit_and_those_that_asked_last_are_remembered() -> None:
     target = limiter(per_s=0.001, burst=1)
     for number in range(2 * SETS * WAYS):
-        assert target.take(b"%d" % number, 1000.0 + number * 1e-6) == 0.0
-    last = [target.take(b"%d" % number, 1001.0) for number in range(2 * SETS * WAYS - 1000, 2 * SETS * WAYS)]
+        assert target.take_token(b"%d" % number, 1000.0 + number * 1e-6) == 0.0
+    last = [target.take_token(b"%d" % number, 1001.0) for number in range(2 * SETS * WAYS - 1000, 2 * SETS * WAYS)]
     assert sum(wait_s > 0 for wait_s in last) > 990
 
 
@@ -90,7 +90,7 @@ def test_who_shares_a_place_with_whom_is_a_secret() -> None:
         found = []
         for number in range(20):
             before = memory.tolist()
-            target.take(b"%d" % number, 1000.0)
+            target.take_token(b"%d" % number, 1000.0)
             found.append(next(at for at, cell in enumerate(memory.tolist()) if cell != before[at]) // (WAYS * 2))
         return found
 
@@ -102,17 +102,17 @@ def test_the_one_whose_bucket_has_been_full_for_longest_gives_way() -> None:
     target = limiter(per_s=1.0, burst=1)
     first = b"first"
     memory = target._ints
-    target.take(first, 1000.0)
+    target.take_token(first, 1000.0)
     home = next(at for at, cell in enumerate(memory.tolist()) if cell) // (WAYS * 2)
     others = (b"%d" % number for number in range(100 * SETS))
     neighbours = list(islice((one for one in others if target._find(one, 0.0, 1.0)[0] // (WAYS * 2) == home), WAYS))
     fresh = limiter(per_s=1.0, burst=1)
-    assert fresh.take(first, 1000.0) == 0.0
+    assert fresh.take_token(first, 1000.0) == 0.0
     for index, client in enumerate(neighbours[: WAYS - 1]):
-        assert fresh.take(client, 1000.1 + index / 100) == 0.0
-    assert fresh.take(neighbours[WAYS - 1], 1000.3) == 0.0  # the ninth of a set of eight
-    assert fresh.take(neighbours[0], 1000.3) > 0  # still known
-    assert fresh.take(first, 1000.4) == 0.0  # forgotten, so it has a full bucket
+        assert fresh.take_token(client, 1000.1 + index / 100) == 0.0
+    assert fresh.take_token(neighbours[WAYS - 1], 1000.3) == 0.0  # the ninth of a set of eight
+    assert fresh.take_token(neighbours[0], 1000.3) > 0  # still known
+    assert fresh.take_token(first, 1000.4) == 0.0  # forgotten, so it has a full bucket
 
 
 @given(
@@ -129,7 +129,7 @@ def test_it_lets_through_what_a_token_bucket_lets_through(per_s: float, burst: i
         tokens, at = min(burst, tokens + (now - at) * per_s), now
         if abs(tokens - 1.0) < 1e-6:
             continue  # which side it falls on is a matter of rounding
-        admitted = not target.take(b"a", now)
+        admitted = not target.take_token(b"a", now)
         assert admitted == (tokens >= 1.0)
         if admitted:
             tokens -= 1.0

@@ -102,7 +102,7 @@ def test_other_rates_hold_from_the_next_request_on_and_what_was_paid_in_stays() 
     budget = RetryBudget(ratio=0.5, per_second=0.0)
     for _ in range(10):
         budget.deposit(5000.0)
-    budget.apply(0.0, 0.2)
+    budget.set_rates(0.0, 0.2)
     budget.deposit(5000.0)
     assert spend(budget, 5000.0) == 5 + 2
 
@@ -187,7 +187,7 @@ def test_what_is_left_of_a_budget_is_what_can_be_withdrawn() -> None:
     assert budget.left(5000.0) == 5
     assert spend(budget, 5000.0) == 5
     assert budget.left(5000.0) == 0
-    budget.apply(0.0, 0.0)
+    budget.set_rates(0.0, 0.0)
     assert budget.left(5000.0) == 0
     assert budget.left(6000.0) == 0
 

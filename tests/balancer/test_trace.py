@@ -11,7 +11,7 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
-from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Kind, Trace
+from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace, TryKind
 from tests.house import backend, backends, pool, set_state
 
 NOW = 1000.0
@@ -22,7 +22,7 @@ def traced(members: Pool, trace: Trace | None = None, **how: Any) -> tuple[Trace
     return trace, members.lease(NOW, trace=trace, **how)
 
 
-def begun(trace: Trace, lease: Lease, kind: Kind) -> None:
+def begun(trace: Trace, lease: Lease, kind: TryKind) -> None:
     assert lease.record is not None
     lease.record.kind = kind
     trace.because(kind)

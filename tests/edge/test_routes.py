@@ -70,9 +70,9 @@ def test_what_happens_on_the_way() -> None:
     assert route.rewrite is not None
     assert route.rewrite.target(b"/api/x") == b"/x"
     assert route.request_edits is not None
-    assert route.request_edits.apply(b"", lambda: VALUES) == b"A: h\r\n"
+    assert route.request_edits.edit_block(b"", lambda: VALUES) == b"A: h\r\n"
     assert route.answer_edits is not None
-    assert route.answer_edits.apply(b"Server: x\r\nB: y\r\n", lambda: VALUES) == b"B: y\r\n"
+    assert route.answer_edits.edit_block(b"Server: x\r\nB: y\r\n", lambda: VALUES) == b"B: y\r\n"
     assert route.policy is not None
     assert (route.policy.first_byte_s, route.policy.attempts, route.policy.statuses) == (5.0, 1, {503})
     assert route.mirror == ("api", 0.5)

@@ -28,11 +28,11 @@ def again(backend: Backend, **changes: object) -> Backend:
 
 
 def taken(schedule: Schedule, now: float) -> list[str]:
-    return [entry.backend.id for entry in iter(lambda: schedule.take(now), None)]
+    return [entry.backend.id for entry in iter(lambda: schedule.take_due(now), None)]
 
 
 def take(schedule: Schedule, now: float) -> Entry:
-    entry = schedule.take(now)
+    entry = schedule.take_due(now)
     assert entry is not None
     return entry
 
@@ -45,7 +45,7 @@ def schedule() -> Schedule:
 def test_an_empty_schedule_is_never_due(schedule: Schedule) -> None:
     schedule.sync([], 0.0)
     assert schedule.next_due() == float("inf")
-    assert schedule.take(1e9) is None
+    assert schedule.take_due(1e9) is None
 
 
 def test_new_backends_are_due_at_once_in_their_order_and_each_only_once(schedule: Schedule) -> None:
@@ -94,7 +94,7 @@ def test_a_removed_backend_is_out_also_while_it_is_probed(schedule: Schedule) ->
     assert not schedule.knows(probed)
     schedule.done(probed, 1.0)
     assert schedule.next_due() == float("inf")
-    assert schedule.take(100.0) is None
+    assert schedule.take_due(100.0) is None
 
 
 def test_a_reload_that_leaves_the_health_settings_keeps_the_due_time_and_takes_the_new_backend(
@@ -134,7 +134,7 @@ def test_a_nudge_brings_the_next_probe_forward_once(schedule: Schedule) -> None:
     assert schedule.next_due() == 0.5
     assert not schedule.nudge(backend), "it is on its way already"
     entry = take(schedule, 0.6)
-    assert schedule.take(0.6) is None
+    assert schedule.take_due(0.6) is None
     schedule.done(entry, 0.7)
     assert schedule.next_due() > 9.0, "and then the pace is the old one"
     assert schedule.nudge(backend)
@@ -148,7 +148,7 @@ def test_nudges_without_end_cause_no_more_than_two_probes_a_second(schedule: Sch
     for tick in range(1000):
         now = tick / 100
         schedule.nudge(backend)
-        if entry := schedule.take(now):
+        if entry := schedule.take_due(now):
             started.append(now)
             schedule.nudge(backend)
             schedule.done(entry, now)

@@ -52,7 +52,7 @@ def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, er
 
 def sampled(decisions: Decisions, count: int) -> int:
     """How many of so many ordinary requests are sampled."""
-    return sum(decisions.begin(request()) is not None for _ in range(count))
+    return sum(decisions.begin_trace(request()) is not None for _ in range(count))
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.01, 150, 250), (0.5, 9800, 10200), (1.0, 20000, 20000)])
@@ -63,7 +63,7 @@ def test_ordinary_requests_are_sampled_by_the_ratio(clock: Clock, ratio: float, 
 def test_a_reload_may_change_the_ratio(clock: Clock) -> None:
     decisions = make(clock, 0.0)
     assert sampled(decisions, 100) == 0
-    decisions.apply(1.0)
+    decisions.set_ratio(1.0)
     assert sampled(decisions, 100) == 100
 
 
@@ -73,7 +73,7 @@ def test_nobody_can_tell_which_one_is_sampled_next(clock: Clock) -> None:
     decisions = make(clock, 0.1)
     for _ in range(50):
         gap = 1
-        while decisions.begin(request()) is None:
+        while decisions.begin_trace(request()) is None:
             gap += 1
         gaps.add(gap)
     assert len(gaps) > 10
@@ -81,12 +81,12 @@ def test_nobody_can_tell_which_one_is_sampled_next(clock: Clock) -> None:
 
 def test_one_that_asks_is_traced_if_it_may(clock: Clock) -> None:
     allowed, refused = make(clock, 0.0, may_ask=True), make(clock, 0.0)
-    trace = allowed.begin(request(b"1"))
+    trace = allowed.begin_trace(request(b"1"))
     assert trace is not None
     assert (trace.asked, trace.why) == (True, ["asked"])
-    assert refused.begin(request(b"1")) is None
-    refused.apply(1.0)
-    again = refused.begin(request(b"1"))  # its turn has come, whatever it asks
+    assert refused.begin_trace(request(b"1")) is None
+    refused.set_ratio(1.0)
+    again = refused.begin_trace(request(b"1"))  # its turn has come, whatever it asks
     assert again is not None
     assert (again.asked, again.why) == (False, ["sampled"])
 
@@ -96,7 +96,7 @@ def test_a_request_is_found_again_in_full(clock: Clock) -> None:
     members = pool([backend("a"), backend("b", probed=False)], STRATEGIES["ewma"]())
     trace = Trace("sampled")
     members.lease(999.5, trace=trace).answered(999.6)
-    decisions.record(exchange(trace))
+    decisions.record_exchange(exchange(trace))
 
     assert decisions.find("other") is None
     found = decisions.find("r-1")
@@ -164,7 +164,7 @@ def test_a_breaker_is_open_until_a_unix_time(clock: Clock) -> None:
     trace = Trace("sampled")
     trace.add_none([one], (), 999.5)
     trace.tries[0].left_out = [["a", "breaker_open", 3.5]]
-    decisions.record(exchange(trace))
+    decisions.record_exchange(exchange(trace))
     found = decisions.find("r-1")
     assert found is not None
     assert found["tries"][0]["left_out"] == [{"id": "a", "reason": "breaker_open", "for_s": 3.5, "until": 1.7e9 + 1003.0}]
@@ -184,7 +184,7 @@ def test_what_was_not_traced_is_recorded_if_the_answer_is_an_error_of_ours(
     clock: Clock, error: EdgeError | None, status: int, *, own: bool, kept: bool
 ) -> None:
     decisions = make(clock, 0.0)
-    decisions.record(exchange(None, status=status, error=error, own_answer=(status, [], b"") if own else None))
+    decisions.record_exchange(exchange(None, status=status, error=error, own_answer=(status, [], b"") if own else None))
     found = decisions.find("r-1")
     assert (found is not None) == kept
     if found is not None:
@@ -193,8 +193,8 @@ def test_what_was_not_traced_is_recorded_if_the_answer_is_an_error_of_ours(
 
 def test_how_it_ended_is_told(clock: Clock) -> None:
     decisions = make(clock)
-    decisions.record(exchange(Trace("sampled"), "gone", 499, ClientGone("left")))
-    decisions.record(exchange(Trace("retry"), "slow", 504, BackendTimeout("silent"), own_answer=(504, [], b"")))
+    decisions.record_exchange(exchange(Trace("sampled"), "gone", 499, ClientGone("left")))
+    decisions.record_exchange(exchange(Trace("retry"), "slow", 504, BackendTimeout("silent"), own_answer=(504, [], b"")))
     told = {found["request_id"]: (found["why"], found["outcome"], found["blame"]) for found in decisions.newest()}
     assert told == {
         "gone": (["sampled"], "abandoned", "client"),
@@ -204,17 +204,17 @@ def test_how_it_ended_is_told(clock: Clock) -> None:
 
 def test_there_is_a_limit_to_what_is_recorded_when_everything_fails(clock: Clock) -> None:
     decisions = make(clock, 0.0)
-    traces = [decisions.late("failed") for _ in range(LATE_PER_S + 5)]
+    traces = [decisions.begin_late_trace("failed") for _ in range(LATE_PER_S + 5)]
     assert traces.count(None) == 5
-    decisions.record(exchange(None, "lost", 503, NoBackend("none"), own_answer=(503, [], b"")))
+    decisions.record_exchange(exchange(None, "lost", 503, NoBackend("none"), own_answer=(503, [], b"")))
     assert decisions.find("lost") is None
     clock.now += 1.0
-    assert decisions.late("failed") is not None
+    assert decisions.begin_late_trace("failed") is not None
 
 
 def test_a_try_under_way_belongs_to_a_trace_that_begins_late(clock: Clock) -> None:
     lease = pool(backends(1)).lease(999.0)
-    trace = make(clock).late("retry", lease)
+    trace = make(clock).begin_late_trace("retry", lease)
     assert trace is not None
     assert [(one.backend, one.recorded) for one in trace.tries] == [("a", False)]
 
@@ -225,12 +225,12 @@ def test_any_worker_tells_of_all_of_them_newest_first(clock: Clock, tmp_path: Pa
         worker.join(tmp_path, slot)
     for number in range(6):
         clock.now += 1.0
-        workers[number % 3].record(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
+        workers[number % 3].record_exchange(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
     assert [(found["request_id"], found["slot"]) for found in workers[1].newest()] == [
         (f"r-{number}", number % 3) for number in (5, 4, 3, 2, 1, 0)
     ]
     clock.now += 1.0
-    workers[2].record(exchange(Trace("sampled"), "r-0", status=404, started=clock.now))
+    workers[2].record_exchange(exchange(Trace("sampled"), "r-0", status=404, started=clock.now))
     newest = workers[0].find("r-0")
     assert newest is not None
     assert newest["status"] == 404
@@ -245,7 +245,7 @@ def test_all_workers_together_tell_of_the_last_thousand(clock: Clock, tmp_path: 
     for number in range(RECORDS):
         clock.now += 0.01
         for worker in workers:
-            worker.record(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
+            worker.record_exchange(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
     found = workers[0].newest()
     assert len(found) == RECORDS
     assert found[-1]["request_id"] == f"r-{RECORDS // 2}"
@@ -258,7 +258,7 @@ def test_without_a_place_in_the_directory_a_worker_goes_on_by_itself(
     with caplog.at_level(logging.WARNING):
         decisions.join(tmp_path / "gone", 0)
     assert "kept in this process alone" in caplog.text
-    decisions.record(exchange(Trace("sampled")))
+    decisions.record_exchange(exchange(Trace("sampled")))
     assert decisions.find("r-1") is not None
 
 
@@ -266,7 +266,7 @@ def test_a_request_may_end_after_the_edge(clock: Clock, tmp_path: Path) -> None:
     decisions = make(clock)
     decisions.join(tmp_path, 0)
     decisions.close()
-    decisions.record(exchange(Trace("sampled")))
+    decisions.record_exchange(exchange(Trace("sampled")))
     assert not any((tmp_path / "decisions-0.ring").read_bytes())
 
 
@@ -323,7 +323,7 @@ def test_a_record_that_can_not_be_made_to_fit_keeps_what_identifies_it() -> None
 
 def test_a_path_may_be_long_and_of_any_bytes(clock: Clock) -> None:
     decisions = make(clock)
-    decisions.record(exchange(Trace("sampled"), request=request(target=b"/" + bytes(range(128, 256)) * 60)))
+    decisions.record_exchange(exchange(Trace("sampled"), request=request(target=b"/" + bytes(range(128, 256)) * 60)))
     found = decisions.find("r-1")
     assert found is not None
     assert len(found["path"]) == 256
@@ -332,8 +332,8 @@ def test_a_path_may_be_long_and_of_any_bytes(clock: Clock) -> None:
 def test_the_route_and_the_service_are_named_and_the_path_is_the_one_that_was_asked_for(clock: Clock) -> None:
     decisions = make(clock)
     route = SimpleNamespace(id="api")
-    decisions.record(exchange(Trace("asked"), "r-1", route=route, routed_to="web", asked_target=b"/api/x?y"))
-    decisions.record(exchange(Trace("asked"), "r-2"))
+    decisions.record_exchange(exchange(Trace("asked"), "r-1", route=route, routed_to="web", asked_target=b"/api/x?y"))
+    decisions.record_exchange(exchange(Trace("asked"), "r-2"))
     first, second = decisions.find("r-1"), decisions.find("r-2")
     assert first is not None
     assert second is not None

@@ -16,26 +16,26 @@ def nobody_asks() -> NoReturn:
 
 def test_a_field_is_set_in_place_of_all_of_its_name() -> None:
     edits = HeaderEdits(set_fields=[("X-A", "3")])
-    assert edits.apply(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: \xe9\r\nX-A: 3\r\n"
+    assert edits.edit_block(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: \xe9\r\nX-A: 3\r\n"
 
 
 def test_a_field_is_added_beside_those_of_its_name() -> None:
     edits = HeaderEdits(add_fields=[("X-A", "3"), ("X-C", "\xe9")])
-    assert edits.apply(BLOCK, nobody_asks) == BLOCK + b"X-A: 3\r\nX-C: \xe9\r\n"
+    assert edits.edit_block(BLOCK, nobody_asks) == BLOCK + b"X-A: 3\r\nX-C: \xe9\r\n"
 
 
 def test_fields_are_removed_in_any_case() -> None:
     edits = HeaderEdits(remove_fields=["X-a", "none"])
-    assert edits.apply(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: \xe9\r\n"
+    assert edits.edit_block(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: \xe9\r\n"
 
 
 def test_all_three_at_once_and_a_removed_one_may_be_added_again() -> None:
     edits = HeaderEdits([("X-B", "b")], [("X-A", "new")], ["X-A"])
-    assert edits.apply(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: b\r\nX-A: new\r\n"
+    assert edits.edit_block(BLOCK, nobody_asks) == b"Host: a\r\nAccept: */*\r\nX-B: b\r\nX-A: new\r\n"
 
 
 def test_values_name_what_is_known_of_the_request() -> None:
     edits = HeaderEdits(set_fields=[("X-All", "{host} {client} {request_id} {service}"), ("X-Json", '{"a": {"b": "{client}"}}')])
-    assert edits.apply(b"", lambda: VALUES) == (
+    assert edits.edit_block(b"", lambda: VALUES) == (
         b'X-All: shop.example:8080 192.0.2.1 id-7 web\r\nX-Json: {"a": {"b": "192.0.2.1"}}\r\n'
     )

@@ -12,7 +12,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.round_robin import RoundRobin
 
-Kind = Literal["raised", "no candidate", "slow"]
+TroubleKind = Literal["raised", "no candidate", "slow"]
 
 SLOW_S: Final = 0.01
 """A pick that takes longer is slow: meanwhile no other request gets a backend."""
@@ -31,7 +31,7 @@ _FELL_BACK: Final = "next in turn: the strategy failed"
 class Trouble:
     """What a strategy did wrong since that was last asked. picks: how many fell back. detail: the first, in one line."""
 
-    kind: Kind
+    kind: TroubleKind
     picks: int
     detail: str
 
@@ -53,7 +53,7 @@ class Guarded(Strategy):
         self._fallback = RoundRobin()
         self._slow_in_row = 0
         self._paused_until = 0.0
-        self._troubles: dict[Kind, Trouble] = {}
+        self._troubles: dict[TroubleKind, Trouble] = {}
 
     def troubles(self) -> list[Trouble]:
         """Give what went wrong since this was last called: at most one of each kind."""
@@ -132,7 +132,7 @@ class Guarded(Strategy):
             took = f"{took_s * 1000:.0f} ms, its last {SLOW_IN_ROW} picks each more than {SLOW_S * 1000:.0f} ms"
             self._note("slow", f"pick took {took}; it is left alone for {PAUSE_S:.0f} s", picks=0)
 
-    def _note(self, kind: Kind, detail: str, *, picks: int = 1) -> None:
+    def _note(self, kind: TroubleKind, detail: str, *, picks: int = 1) -> None:
         known = self._troubles.get(kind) or Trouble(kind, 0, detail)
         self._troubles[kind] = replace(known, picks=known.picks + picks)
 

@@ -31,15 +31,15 @@ class LeastRequests(Strategy):
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Add the weights up."""
-        self._draw.prepare(candidates)
+        self._draw.add_weights(candidates)
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the least busy one."""
-        best = self._draw.one(candidates, rng)
+        best = self._draw.draw_one(candidates, rng)
         if not best.in_flight():
             return best
         if len(candidates) > self.ALL_UP_TO:
-            candidates = [self._draw.one(candidates, rng) for _ in range(self.SAMPLE)]
+            candidates = [self._draw.draw_one(candidates, rng) for _ in range(self.SAMPLE)]
         least = equals = 0.0
         for backend in candidates:
             load = _load(backend)

@@ -33,11 +33,11 @@ class PeakEwmaStrategy(Strategy):
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Add the weights up."""
-        self._draw.prepare(candidates)
+        self._draw.add_weights(candidates)
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the one with the least cost; chance decides between equals."""
-        seen = candidates if len(candidates) <= self.ALL_UP_TO else self._draw.two(candidates, rng)
+        seen = candidates if len(candidates) <= self.ALL_UP_TO else self._draw.draw_two(candidates, rng)
         best = seen[0]
         least = 0.0
         equals = 0

@@ -26,13 +26,13 @@ class TwoChoices(Strategy):
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Add the weights up."""
-        self._draw.prepare(candidates)
+        self._draw.add_weights(candidates)
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the better of two; the one there is when there is one."""
         if len(candidates) == 1:
             return candidates[0]
-        one, other = self._draw.two(candidates, rng)
+        one, other = self._draw.draw_two(candidates, rng)
         return other if _load(other) < _load(one) else one
 
     def score(self, backend: Backend, candidates: Sequence[Backend], now: float) -> float:

@@ -30,9 +30,9 @@ def test_each_is_drawn_by_its_weight(weights: tuple[int, ...], prepared: bool) -
     members = backends(*weights)
     draw = Draw()
     if prepared:
-        draw.prepare(members)
+        draw.add_weights(members)
     rng = Random(3)
-    counts = Counter(draw.one(members, rng).id for _ in range(7000))
+    counts = Counter(draw.draw_one(members, rng).id for _ in range(7000))
     assert [counts[one.id] / 7000 for one in members] == pytest.approx([w / sum(weights) for w in weights], abs=0.02)
 
 
@@ -42,9 +42,9 @@ def test_the_second_is_drawn_by_weight_from_the_others(weights: tuple[int, ...],
     members = backends(*weights)
     draw = Draw()
     if prepared:
-        draw.prepare(members)
+        draw.add_weights(members)
     rng = Random(3)
-    counts = Counter((one.id, other.id) for one, other in (draw.two(members, rng) for _ in range(20_000)))
+    counts = Counter((one.id, other.id) for one, other in (draw.draw_two(members, rng) for _ in range(20_000)))
     total = sum(weights)
     for one in members:
         for other in members:
@@ -62,10 +62,10 @@ def test_two_are_distinct_whatever_chance_says(weights: list[float], first: floa
     for one, weight in zip(members, weights, strict=True):
         one.weight = weight
     draw = Draw()
-    draw.prepare(members)
-    one, other = draw.two(members, Chance(first, second))
+    draw.add_weights(members)
+    one, other = draw.draw_two(members, Chance(first, second))
     assert one is not other
-    assert draw.one(members, Chance(first)) is one
+    assert draw.draw_one(members, Chance(first)) is one
 
 
 def test_weights_whose_sums_are_rounded_give_two_distinct_ones_all_the_same() -> None:
@@ -73,5 +73,5 @@ def test_weights_whose_sums_are_rounded_give_two_distinct_ones_all_the_same() ->
     members = backends(1, 1)
     members[0].weight, members[1].weight = 9.62201125180818, 573.3827030223086
     draw = Draw()
-    draw.prepare(members)
-    assert draw.two(members, Chance(0.99, 1 - 2**-53)) == (members[1], members[0])
+    draw.add_weights(members)
+    assert draw.draw_two(members, Chance(0.99, 1 - 2**-53)) == (members[1], members[0])
