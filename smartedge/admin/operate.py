@@ -8,37 +8,30 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from flask import Response, request
 
+from smartedge.admin.named import NamedBackend, check_service, find_backend
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
-from smartedge.admin.status import Document, status_document
+from smartedge.admin.status import Document, read_services, service_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
-from smartedge.balancer.spec import State
+from smartedge.balancer.spec import DEFAULT_SERVICE, State, name_backend
 from smartedge.config.model import Config, ConfigError
+from smartedge.config.problems import Step
 from smartedge.edge.edge import Edge
 
 log = logging.getLogger(__name__)
 
 STATE_OF: Final[Mapping[str, State]] = {"drain": "draining", "enable": "enabled", "disable": "disabled"}
 MOST_WEIGHT: Final = 1000
-MOST_NAMED: Final = 20
 
 _DRAIN_MESSAGES: Final = {
     True: "draining: /health answers 503, requests are served as before; POST /smartedge/enable takes it back",
     False: "enabled: /health tells again whether a backend can serve",
 }
-
-
-class UnknownBackend(EdgeError):
-    """There is no backend of that id."""
-
-    status = 404
-    title = "Unknown backend"
-    blame = "client"
 
 
 class NotPersisted(EdgeError):
@@ -58,47 +51,68 @@ class UnknownAction(EdgeError):
 
 
 def operator_pages(edge: Edge) -> tuple[Page, ...]:
-    """Return the pages below /smartedge/backends."""
+    """Return the pages below /smartedge/services, and those of backends below /smartedge/backends, where an id is enough."""
 
-    def backends() -> Response:
-        document = status_document(edge)
-        return answer(200, {"generation": document["generation"], "backends": document["backends"]}, ETag=etag())
+    def services() -> Response:
+        found = {one.written.name: service_document(edge, one) for one in read_services(edge)}
+        return answer(200, {"generation": edge.generation, "services": found}, ETag=etag())
 
-    def backend(backend_id: str) -> Response:
-        ids = [backend.id for backend in backends_of(edge, backend_id)]
-        found = [one for one in status_document(edge)["backends"] if one["id"] in ids]
-        if ids == [backend_id]:
+    def service(service: str) -> Response:
+        check_service(edge, service)
+        return answer(200, service_document(edge, *read_services(edge, service)), ETag=etag())
+
+    def backends(service: str | None = None) -> Response:
+        if service is not None:
+            check_service(edge, service)
+        found = [one for reading in read_services(edge, service) for one in service_document(edge, reading)["backends"]]
+        return answer(200, {"generation": edge.generation, "backends": found}, ETag=etag())
+
+    def backend(backend_id: str, service: str | None = None) -> Response:
+        meant = find_backend(edge, backend_id, service)
+        ids = [backend.id for backend in meant.backends]
+        (reading,) = read_services(edge, meant.service)
+        found = [one for one in service_document(edge, reading)["backends"] if one["id"] in ids]
+        if ids == [meant.id]:
             return answer(200, found[0], ETag=etag())
         in_flight = sum(one["in_flight"] for one in found)
-        return answer(200, {"id": backend_id, "in_flight": in_flight, "backends": found}, ETag=etag())
+        document = {"service": meant.service, "id": meant.id, "in_flight": in_flight, "backends": found}
+        return answer(200, document, ETag=etag())
 
-    def operate(backend_id: str, action: str) -> Response:
+    def operate(backend_id: str, action: str, service: str | None = None) -> Response:
         if action != "weight" and action not in STATE_OF:
             raise UnknownAction(f'A backend can be sent {", ".join(STATE_OF)} or weight, not "{action[:100]}".')
-        backends_of(edge, backend_id)
+        meant = find_backend(edge, backend_id, service)
         wanted = _wanted(action)
         how = {"persist": wanted["persist"], "if_match": request.headers.get("If-Match")}
         if action == "weight":
-            document = weigh(edge, backend_id, wanted["weight"], **how)
+            document = weigh(edge, meant, wanted["weight"], **how)
         else:
-            document = direct(edge, backend_id, STATE_OF[action], **how)
+            document = direct(edge, meant, STATE_OF[action], **how)
         return answer(200, document, ETag=etag())
 
-    def backend_address(backend_id: str, address: str) -> Response:
-        return backend(f"{backend_id}/{address}")
+    def backend_address(backend_id: str, address: str, service: str | None = None) -> Response:
+        return backend(f"{backend_id}/{address}", service)
 
-    def operate_address(backend_id: str, address: str, action: str) -> Response:
-        return operate(f"{backend_id}/{address}", action)
+    def operate_address(backend_id: str, address: str, action: str, service: str | None = None) -> Response:
+        return operate(f"{backend_id}/{address}", action, service)
 
     def etag() -> str:
         return f'"{edge.config.etag}"'
 
     return (
-        Page("/smartedge/backends", READ, False, backends),
-        Page("/smartedge/backends/<backend_id>", READ, False, backend),
-        Page("/smartedge/backends/<backend_id>/<ip:address>", READ, False, backend_address),
-        Page("/smartedge/backends/<backend_id>/<action>", WRITE, False, operate),
-        Page("/smartedge/backends/<backend_id>/<ip:address>/<action>", WRITE, False, operate_address),
+        Page("/smartedge/services", READ, False, services),
+        Page("/smartedge/services/<service>", READ, False, service),
+        *(
+            page
+            for below in ("/smartedge/backends", "/smartedge/services/<service>/backends")
+            for page in (
+                Page(below, READ, False, backends),
+                Page(f"{below}/<backend_id>", READ, False, backend),
+                Page(f"{below}/<backend_id>/<ip:address>", READ, False, backend_address),
+                Page(f"{below}/<backend_id>/<action>", WRITE, False, operate),
+                Page(f"{below}/<backend_id>/<ip:address>/<action>", WRITE, False, operate_address),
+            )
+        ),
     )
 
 
@@ -120,55 +134,54 @@ def _set_draining(edge: Edge, *, draining: bool) -> Response:
     return answer(200, {"draining": edge.draining, "message": _DRAIN_MESSAGES[draining]})
 
 
-def backends_of(edge: Edge, backend_id: str) -> Sequence[Backend]:
-    """Return the backend of an id, or all addresses of the entry of that id; raises UnknownBackend."""
-    if found := edge.pool.backends_of(backend_id):
-        return found
-    backends = edge.pool.backends
-    ids = ", ".join(backend.id for backend in backends[:MOST_NAMED])
-    more = f" and {len(backends) - MOST_NAMED} more" if len(backends) > MOST_NAMED else ""
-    raise UnknownBackend(f'There is no backend "{backend_id[:100]}". There are: {ids}{more}.')
-
-
-def direct(edge: Edge, backend_id: str, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
+def direct(edge: Edge, meant: NamedBackend, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Drain, enable or disable a backend; return what has become of it.
 
     Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
     """
-    before = _standing(backends_of(edge, backend_id))
+    before = _standing(meant.backends)
     if persist:
-        _write(edge, backend_id, {"state": state}, if_match)
-    edge.pool.set_state(backend_id, state)
-    return _report(edge, backend_id, before, _WORDS[state], persisted=persist)
+        _write(edge, meant, {"state": state}, if_match)
+    meant.pool.set_state(meant.id, state)
+    return _report(edge, meant, before, _WORDS[state], persisted=persist)
 
 
-def weigh(edge: Edge, backend_id: str, weight: int | None, *, persist: bool = False, if_match: str | None = None) -> Document:
+def weigh(edge: Edge, meant: NamedBackend, weight: int | None, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Give a backend another weight, None for the file's; as `direct`."""
-    before = _standing(backends_of(edge, backend_id))
+    before = _standing(meant.backends)
     if persist and weight is not None:
-        _write(edge, backend_id, {"weight": weight}, if_match)
-    edge.pool.set_weight(backend_id, weight)
-    weight = backends_of(edge, backend_id)[0].full_weight
+        _write(edge, meant, {"weight": weight}, if_match)
+    meant.pool.set_weight(meant.id, weight)
+    weight = meant.backends[0].full_weight
     words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
-    return _report(edge, backend_id, before, words, persisted=persist)
+    return _report(edge, meant, before, words, persisted=persist)
 
 
-def edited(text: bytes, index: int, changes: Mapping[str, Any]) -> bytes:
+def edited(text: bytes, steps: Sequence[Step], changes: Mapping[str, Any]) -> bytes:
     """Return the configuration's text with keys of one backend changed; what is the default is left out.
 
-    The text is laid out anew, over several lines if it was before. Raises LookupError if there is no such backend.
+    steps: where the backend stands. The text is laid out anew, over several lines if it was before. Raises LookupError if there
+    is no such backend.
     """
     document = json.loads(text)
-    entry = document["backends"][index]
+    *way, index = steps
+    listed = _at(document, way)
+    entry = listed[index]
     entry = {"url": entry} if isinstance(entry, str) else dict(entry)
     for key, value in changes.items():
         if value == _DEFAULTS[key]:
             entry.pop(key, None)
         else:
             entry[key] = value
-    document["backends"][index] = entry["url"] if entry.keys() == {"url"} else entry
+    listed[index] = entry["url"] if entry.keys() == {"url"} else entry
     lines = b"\n" in text.strip()
     return (json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n").encode()
+
+
+def _at(document: Any, steps: Iterable[Step]) -> Any:
+    for step in steps:
+        document = document[step]
+    return document
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"state": "enabled", "weight": 1}
@@ -194,17 +207,19 @@ def text_in_use(edge: Edge) -> tuple[bytes, Config]:
     return text, config
 
 
-def _write(edge: Edge, backend_id: str, changes: Mapping[str, Any], if_match: str | None) -> None:
+def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match: str | None) -> None:
     """Have the file say it too, by a reload like any other."""
     text, config = text_in_use(edge)
-    wanted = config.model_dump(mode="json")
-    index = next((place for place, backend in enumerate(config.backends) if backend.id == backend_id), None)
+    written = next(one for one in config.all_services() if one.name == meant.service)
+    index = next((place for place, backend in enumerate(written.config.backends) if backend.id == meant.id), None)
     if index is None:
-        entry = backend_id.partition("/")[0]
+        entry = name_backend(meant.service, meant.id.partition("/")[0])
         raise NotPersisted(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
-    wanted["backends"][index] |= changes
+    steps = (*written.steps, "backends", index)
+    wanted = config.model_dump(mode="json")
     try:
-        new = edited(text, index, changes)
+        _at(wanted, steps).update(changes)
+        new = edited(text, steps, changes)
         said = edge.origin.parse_text(new).model_dump(mode="json")
     except (LookupError, TypeError, ConfigError):
         said = None
@@ -221,18 +236,18 @@ def _standing(backends: Sequence[Backend]) -> Document:
     return {"state": state, "will": state, "weight": weight}  # will: what it was called before; goes with the next release
 
 
-def _report(edge: Edge, backend_id: str, before: Document, words: str, *, persisted: bool) -> Document:
-    none_left = not edge.pool.candidates(edge.now())  # first: this brings the weights up to date
-    backends = backends_of(edge, backend_id)
+def _report(edge: Edge, meant: NamedBackend, before: Document, words: str, *, persisted: bool) -> Document:
+    none_left = not meant.pool.candidates(edge.now())  # first: this brings the weights up to date
+    backends = meant.backends
     after = _standing(backends)
     in_flight = sum(backend.in_flight() for backend in backends)
-    message = f"{backend_id} {words}; {in_flight} in flight"
-    if len(backends) > 1:
-        message = f"{backend_id} ({len(backends)} addresses) {words}; {in_flight} in flight"
+    who = meant.name if len(backends) == 1 else f"{meant.name} ({len(backends)} addresses)"
+    message = f"{who} {words}; {in_flight} in flight"
     if after == before:
         message += "; unchanged"
     document = {
-        "id": backend_id,
+        "service": meant.service,
+        "id": meant.id,
         "url": backends[0].url,
         "changed": after != before,
         "before": before,
@@ -240,10 +255,14 @@ def _report(edge: Edge, backend_id: str, before: Document, words: str, *, persis
         "in_flight": in_flight,
         "persisted": persisted,
         "generation": edge.generation,
-        "warning": "No backend is left that may be picked: requests are answered with 503." if none_left else None,
+        "warning": f"No backend{_of(meant)} is left that may be picked: requests are answered with 503." if none_left else None,
         "message": message,
     }
     return document if len(backends) == 1 else document | {"backends": [backend.id for backend in backends]}
+
+
+def _of(meant: NamedBackend) -> str:
+    return "" if meant.service == DEFAULT_SERVICE else f" of {meant.service}"
 
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}

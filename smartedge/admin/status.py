@@ -29,9 +29,13 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
+from smartedge.balancer.pool import Pool
+from smartedge.balancer.spec import DEFAULT_SERVICE
+from smartedge.config.model import WrittenService
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
+from smartedge.proxy.service import Service
 
 Document = dict[str, Any]
 """What becomes JSON."""
@@ -53,30 +57,45 @@ def snapshot(edge: Edge) -> Snapshot:
 
 
 def health_document(edge: Edge) -> tuple[int, Document]:
-    """Return the status code and the answer for those who ask whether this edge can be sent requests."""
-    backends = edge.pool.backends
-    state = "ok" if edge.pool.candidates(edge.now()) else "no_backend"
+    """Return the status code and the answer for those who ask whether this edge can be sent requests.
+
+    It can while some service has a backend that can serve: with several services the answer says it of each.
+    """
+    services = {name: _standing(edge, service.pool) for name, service in edge.services.items()}
+    state = "ok" if any(one["status"] == "ok" for one in services.values()) else "no_backend"
     if edge.draining:
         state = "draining"
-    up = sum(backend.learned.health.state == "healthy" for backend in backends)
-    return 200 if state == "ok" else 503, {"status": state, "up": up, "total": len(backends)}
+    counts = {key: sum(one[key] for one in services.values()) for key in ("up", "total")}
+    document = {"status": state, **counts}
+    return 200 if state == "ok" else 503, document if services.keys() == {DEFAULT_SERVICE} else document | {"services": services}
+
+
+def _standing(edge: Edge, pool: Pool) -> Document:
+    """Say whether a service has a backend that can serve, and how many its probes call healthy."""
+    can_serve = bool(pool.candidates(edge.now()))  # this brings the effective weights up to date, too
+    up = sum(backend.learned.health.state == "healthy" for backend in pool.backends)
+    return {"status": "ok" if can_serve else "no_backend", "up": up, "total": len(pool.backends)}
+
+
+class ServiceReading:
+    """The numbers of one service, read once; made for each status, of a service and what the file says of it."""
+
+    def __init__(self, edge: Edge, written: WrittenService, service: Service) -> None:
+        self.written = written
+        self.pool = service.pool
+        self.backends = service.pool.backends
+        self.rows = [backend.learned.totals() for backend in self.backends]
+        self.lately = [edge.recent.gained(backend.key, row) for backend, row in zip(self.backends, self.rows, strict=True)]
 
 
 def status_document(edge: Edge) -> Document:
-    """Return the whole status: the edge, its workers, and every backend with its share of the requests."""
+    """Return the whole status: the edge, its workers, and every service with its backends and their shares of its requests."""
     edge.meet_workers()
     now, config = edge.now(), edge.config
-    edge.pool.candidates(now)  # brings the effective weights up to date
-    zones = {backend.id: backend.zone for backend in config.backends}
-    zone_of = {backend.id: zones.get(backend.spec.entry[0]) for backend in edge.pool.backends}
-    backends = edge.pool.backends
-    rows = [backend.learned.totals() for backend in backends]
+    readings = read_services(edge)
+    rows = [row for reading in readings for row in reading.rows]
     own = edge.edge_row.totals()
-    requests = [_requests(row) for row in rows]
-    lately = [edge.recent.gained(backend.key, row) for backend, row in zip(backends, rows, strict=True)]
-    since = edge.recent.since()
-    window_s = now - (edge.started_at if since is None else since)
-    answered = sum(one.requests for one in lately)
+    services = {reading.written.name: service_document(edge, reading) for reading in readings}
     return {
         "strategy": config.strategy,
         "generation": edge.generation,
@@ -88,23 +107,72 @@ def status_document(edge: Edge) -> Document:
         "workers": [dict(worker) for worker in edge.workers()],
         "certificates": [_certificate(one) for one in edge.tls.certificates],
         "totals": {
-            "requests": sum(requests) + _requests(own),
+            "requests": sum(map(_requests, rows)) + _requests(own),
             "answered_by_edge": _requests(own),
-            "in_flight": sum(int(row[IN_FLIGHT]) for row in rows),
-            "retries": sum(int(row[RETRIES]) for row in rows),
+            **_totals(rows),
             "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
             "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
-        "recent": {
-            "window_s": round(window_s, 3),
-            "requests_per_s": _rate(answered, window_s),
-            "failed_per_s": _rate(sum(one.failed for one in lately), window_s),
+        "recent": _rates([one for reading in readings for one in reading.lately], window_s(edge)),
+        "backends": services[DEFAULT_SERVICE]["backends"] if DEFAULT_SERVICE in services else [],
+        "services": services,
+    }
+
+
+def read_services(edge: Edge, name: str | None = None) -> list[ServiceReading]:
+    """Read the numbers of all services, or of the one of this name."""
+    written = [one for one in edge.config.all_services() if one.name in edge.services and name in (None, one.name)]
+    return [ServiceReading(edge, one, edge.services[one.name]) for one in written]
+
+
+def service_document(edge: Edge, reading: ServiceReading) -> Document:
+    """Return the status of one service: what it does, and every backend with its share of the requests."""
+    now, window = edge.now(), window_s(edge)
+    config, rows = reading.written.config, reading.rows
+    requests = list(map(_requests, rows))
+    answered = sum(one.requests for one in reading.lately)
+    zones = {backend.id: backend.zone for backend in config.backends}
+    return {
+        "strategy": config.strategy,
+        **_standing(edge, reading.pool),
+        "totals": {
+            "requests": sum(requests),
+            **_totals(rows),
+            "received_bytes": sum(int(row[BYTES_IN]) for row in rows),
+            "sent_bytes": sum(int(row[BYTES_OUT]) for row in rows),
         },
+        "recent": _rates(reading.lately, window),
         "backends": [
-            _backend(edge, backend, row, now, zone=zone_of[backend.id], share=_ratio(count, sum(requests)), recent=recent)
-            | {"recent": _recent(recent, window_s, answered)}
-            for backend, row, count, recent in zip(backends, rows, requests, lately, strict=True)
+            _backend(
+                edge,
+                backend,
+                row,
+                now,
+                zone=zones.get(backend.spec.entry[0]),
+                share=_ratio(count, sum(requests)),
+                recent=recent,
+            )
+            | {"recent": _recent(recent, window, answered)}
+            for backend, row, count, recent in zip(reading.backends, rows, requests, reading.lately, strict=True)
         ],
+    }
+
+
+def window_s(edge: Edge) -> float:
+    """Return how many seconds back `recent` counts from."""
+    since = edge.recent.since()
+    return edge.now() - (edge.started_at if since is None else since)
+
+
+def _totals(rows: Sequence[Sequence[float]]) -> Document:
+    return {"in_flight": sum(int(row[IN_FLIGHT]) for row in rows), "retries": sum(int(row[RETRIES]) for row in rows)}
+
+
+def _rates(lately: Sequence[Counted], window: float) -> Document:
+    return {
+        "window_s": round(window, 3),
+        "requests_per_s": _rate(sum(one.requests for one in lately), window),
+        "failed_per_s": _rate(sum(one.failed for one in lately), window),
     }
 
 
@@ -127,11 +195,11 @@ def _drowning(edge_row: Learned, now: float) -> Document | None:
     return {"for_s": round(now - found.since, 3), "usual_s": round(found.usual_s, 6), "now_s": round(found.now_s, 6)}
 
 
-def _recent(counts: Counted, window_s: float, answered: float) -> Document:
+def _recent(counts: Counted, window: float, answered: float) -> Document:
     """What a backend did in the last minute; answered: the requests of all backends in it."""
     return {
-        "requests_per_s": _rate(counts.requests, window_s),
-        "failed_per_s": _rate(counts.failed, window_s),
+        "requests_per_s": _rate(counts.requests, window),
+        "failed_per_s": _rate(counts.failed, window),
         "share_ratio": _ratio(counts.requests, answered),
     }
 
@@ -141,6 +209,7 @@ def _backend(
 ) -> Document:
     why_not = backend.why_not(now)
     return {
+        "service": backend.spec.service,
         "id": backend.id,
         "url": backend.url,
         "addresses": list(backend.spec.addresses),
@@ -215,8 +284,8 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _rate(count: float, window_s: float) -> float:
-    return round(count / window_s, 3) if window_s > 0 else 0.0
+def _rate(count: float, window: float) -> float:
+    return round(count / window, 3) if window > 0 else 0.0
 
 
 def _rounded(seconds: float | None) -> float | None:

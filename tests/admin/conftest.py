@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from tests.admin.small_edge import SmallEdge, client_of
+from tests.admin.small_edge import SITE, SmallEdge, client_of
 
 
 @pytest.fixture
@@ -16,3 +16,9 @@ def edge() -> SmallEdge:
 @pytest.fixture
 def client(edge: SmallEdge) -> FlaskClient:
     return client_of(edge)
+
+
+@pytest.fixture
+def services() -> SmallEdge:
+    """An edge of several services."""
+    return SmallEdge(**SITE)

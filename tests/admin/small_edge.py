@@ -20,7 +20,7 @@ from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
-from smartedge.config.model import Config, parse
+from smartedge.config.model import Config, WrittenService, parse
 from smartedge.edge.reload import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.recent import Recent
@@ -29,16 +29,51 @@ from tests.fakes import local_client
 TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
 
 
+SITE = {
+    "services": {
+        "web": {"backends": [{"url": "http://localhost:8081", "id": "b1"}, {"url": "http://localhost:8082", "id": "b2"}]},
+        "api": {
+            "strategy": "ewma",
+            "backends": [
+                {"url": "http://localhost:8081", "id": "b1", "zone": "eu"},
+                {"url": "http://localhost:8083", "id": "10.0.0.5"},
+            ],
+        },
+    },
+    "routes": [{"path": "/api", "to": "api"}, {"to": "web"}],
+}
+"""Two services that have a server, and its id, in common."""
+
+
+def site(services: Mapping[str, Any]) -> Config:
+    """A configuration of these services."""
+    written = tuple(WrittenService(name, ("services", name), parse(json.dumps(said))) for name, said in services.items())
+
+    class Site(Config):
+        def all_services(self) -> tuple[WrittenService, ...]:
+            return written
+
+    return Site.model_validate_json(written[0].config.to_json())
+
+
+class SmallService:
+    """What the pages ask a service for."""
+
+    def __init__(self, written: WrittenService) -> None:
+        backends = [Backend(spec, Learned(spec)) for spec in written.config.specs(written.name)]
+        self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
+
+
 class SmallEdge:
     """The parts that the admin pages ask, real but for the reload, which only changes the configuration."""
 
     version = "0.1.0"
 
     def __init__(self, **config: Any) -> None:
-        self.config = parse(json.dumps(TWO | config))
-        backends = [Backend(spec, Learned(spec)) for spec in self.config.specs()]
-        backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
-        self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
+        self.config = site(config["services"]) if "services" in config else parse(json.dumps(TWO | config))
+        self.services = {one.name: SmallService(one) for one in self.config.all_services()}
+        self.pool = next(iter(self.services.values())).pool
+        self.pool.backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
         self.generation = 17
         self.draining = False
         self.tls = ServerTls()
@@ -57,7 +92,8 @@ class SmallEdge:
         pass
 
     def backends(self) -> Iterator[Backend]:
-        yield from self.pool.backends
+        for service in self.services.values():
+            yield from service.pool.backends
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
         return [{"slot": 0, "pid": 4711}]

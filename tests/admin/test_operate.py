@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from smartedge.admin.operate import edited
 from smartedge.app import SmartEdge, create_app
 from smartedge.config.model import load
+from tests.admin.small_edge import SmallEdge, client_of
 from tests.fakes import local_client
 
 FILE = {
@@ -79,6 +80,7 @@ def shown(app: SmartEdge, id_: str) -> tuple[str, int, float, str | None]:
 def test_a_backend_is_taken_out_at_once_and_taken_back(app: SmartEdge, action: str, state: str, said: str) -> None:
     answer = done(post(app, f"b2/{action}"))
     assert answer == {
+        "service": "default",
         "id": "b2",
         "url": "http://127.0.0.1:2",
         "changed": True,
@@ -318,7 +320,7 @@ def test_after_persisting_the_next_edit_of_the_file_counts(app: SmartEdge, path:
     ],
 )
 def test_the_text_keeps_its_layout_roughly_and_says_no_defaults(text: str, changes: Any, wanted: str) -> None:
-    assert edited(text.encode(), 0, changes) == wanted.encode()
+    assert edited(text.encode(), ("backends", 0), changes) == wanted.encode()
 
 
 def test_long_lists_of_backends_are_told_in_part(path: Path) -> None:
@@ -326,3 +328,57 @@ def test_long_lists_of_backends_are_told_in_part(path: Path) -> None:
     app = create_app(load(path), path=str(path))
     assert refused(post(app, "x/drain"), 404).endswith("127.0.0.1-20 and 10 more.")
     app.edge.stop()
+
+
+# ---- several services ----
+
+
+def test_a_backend_is_drained_in_one_service_and_serves_on_in_the_other(services: SmallEdge) -> None:
+    client = client_of(services)
+    answer = done(client.post("/smartedge/services/web/backends/b1/drain"))
+    assert (answer["service"], answer["id"], answer["message"]) == (
+        "web",
+        "b1",
+        "web/b1 is draining: no new requests but those of sticky sessions; 0 in flight",
+    )
+    states = {
+        one["service"]: one["state"] for one in client.get("/smartedge/backends").get_json()["backends"] if one["id"] == "b1"
+    }
+    assert states == {"web": "draining", "api": "enabled"}
+    assert client.get("/smartedge/services/web/backends/b1").get_json()["state"] == "draining"
+    assert done(client.post("/smartedge/services/web/backends/b1/weight", json={"weight": 5}))["after"]["weight"] == 5
+
+
+def test_an_id_that_several_services_have_is_refused_and_changes_nothing(services: SmallEdge) -> None:
+    client = client_of(services)
+    for answer in (client.post("/smartedge/backends/b1/drain"), client.get("/smartedge/backends/b1")):
+        assert refused(answer, 409) == 'Several services have a backend "b1": say web/b1, api/b1.'
+    assert {backend.state for backend in services.backends()} == {"enabled"}
+    assert done(client.post("/smartedge/backends/b2/drain"))["message"].startswith("web/b2 is draining")
+
+
+def test_the_last_one_of_a_service_is_warned_of_by_its_name(services: SmallEdge) -> None:
+    client = client_of(services)
+    assert done(client.post("/smartedge/services/api/backends/b1/disable"))["warning"] is None
+    answer = done(client.post("/smartedge/services/api/backends/10.0.0.5/disable"))
+    assert answer["warning"] == "No backend of api is left that may be picked: requests are answered with 503."
+
+
+def test_services_have_pages_of_their_own(services: SmallEdge) -> None:
+    client = client_of(services)
+    document = client.get("/smartedge/services").get_json()
+    assert list(document["services"]) == ["web", "api"]
+    assert client.get("/smartedge/services/api").get_json() == document["services"]["api"]
+    listed = client.get("/smartedge/services/api/backends").get_json()["backends"]
+    assert [one["id"] for one in listed] == ["b1", "10.0.0.5"]
+    for path in ("shop", "shop/backends", "shop/backends/b1"):
+        assert refused(client.get(f"/smartedge/services/{path}"), 404) == 'There is no service "shop". There are: web, api.'
+
+
+def test_what_is_written_into_the_file_is_written_where_the_service_stands() -> None:
+    text = json.dumps({"services": {"web": {"backends": ["http://a"]}, "api": {"backends": ["http://b", "http://c"]}}})
+    new = json.loads(edited(text.encode(), ("services", "api", "backends", 1), {"state": "draining"}))
+    assert new["services"] == {
+        "web": {"backends": ["http://a"]},
+        "api": {"backends": ["http://b", {"url": "http://c", "state": "draining"}]},
+    }

@@ -14,7 +14,7 @@ from smartedge.admin.status import snapshot, status_document
 from smartedge.balancer.cells import FAILED, latency_cell
 from smartedge.http.certificates import PemFiles
 from smartedge.http.server_tls import Named, TlsSettings, read_shown
-from tests.admin.small_edge import SmallEdge, serve
+from tests.admin.small_edge import SmallEdge, client_of, serve
 from tests.certificates import Authority
 
 
@@ -23,7 +23,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
     document = answer.get_json()
     assert answer.headers["ETag"] == f'"{document["etag"]}"'
     assert answer.headers["Cache-Control"] == "no-store"
-    backends = document.pop("backends")
+    backends, services = document.pop("backends"), document.pop("services")
     assert document == {
         "strategy": "adaptive",
         "generation": 17,
@@ -37,7 +37,19 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
         "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
     }
+    assert services == {
+        "default": {
+            "strategy": "adaptive",
+            "status": "ok",
+            "up": 0,
+            "total": 2,
+            "totals": {"requests": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
+            "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
+            "backends": backends,
+        }
+    }
     assert backends[0] == {
+        "service": "default",
         "id": "b1",
         "url": "http://localhost:8081",
         "addresses": [],
@@ -180,3 +192,44 @@ def test_a_backend_that_left_and_came_back_is_counted_from_its_return(edge: Smal
     edge.recent.tick(1060.0, edge.pool.backends)
     edge.backend("b1").learned.cells[latency_cell(0.01)] = 4
     assert client.get("/api/status").get_json()["backends"][0]["p50_s"] == pytest.approx(0.01, rel=0.3)
+
+
+def test_each_service_has_its_own_backends_numbers_and_shares(services: SmallEdge) -> None:
+    web, api = (services.services[name].pool.backends[0] for name in ("web", "api"))
+    serve(web, 30)
+    serve(api, 10)
+    document = client_of(services).get("/api/status").get_json()
+    assert list(document["services"]) == ["web", "api"]
+    shown = document["services"]["api"]
+    assert (shown["strategy"], shown["status"], shown["up"], shown["total"]) == ("ewma", "ok", 0, 2)
+    assert [(one["service"], one["id"], one["requests"], one["share_ratio"], one["zone"]) for one in shown["backends"]] == [
+        ("api", "b1", 10, 1.0, "eu"),
+        ("api", "10.0.0.5", 0, 0.0, None),
+    ]
+    assert [document["services"][name]["totals"]["requests"] for name in ("web", "api")] == [30, 10]
+    assert document["totals"]["requests"] == 40
+    assert document["backends"] == []  # there is no service "default"
+
+
+def test_health_is_good_while_some_service_can_serve_and_says_it_of_each(services: SmallEdge) -> None:
+    client, pools = client_of(services), [service.pool for service in services.services.values()]
+    for backend in services.backends():
+        backend.learned.health.probed(True)
+    assert client.get("/health").get_json() == {
+        "status": "ok",
+        "up": 4,
+        "total": 4,
+        "services": {"web": {"status": "ok", "up": 2, "total": 2}, "api": {"status": "ok", "up": 2, "total": 2}},
+    }
+    for id_ in ("b1", "10.0.0.5"):
+        pools[1].set_state(id_, "disabled")
+    answer = client.get("/health")
+    assert (answer.status_code, answer.get_json()["services"]["api"]["status"]) == (200, "no_backend")
+    for id_ in ("b1", "b2"):
+        pools[0].set_state(id_, "disabled")
+    answer = client.get("/health")
+    assert (answer.status_code, answer.get_json()["status"]) == (503, "no_backend")
+
+
+def test_the_health_of_the_short_form_names_no_service(client: FlaskClient) -> None:
+    assert client.get("/health").get_json() == {"status": "ok", "up": 0, "total": 2}
