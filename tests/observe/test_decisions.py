@@ -222,7 +222,7 @@ def test_a_try_under_way_belongs_to_a_trace_that_begins_late(clock: Clock) -> No
 def test_any_worker_tells_of_all_of_them_newest_first(clock: Clock, tmp_path: Path) -> None:
     workers = [make(clock) for _ in range(3)]
     for slot, worker in enumerate(workers):
-        worker.join(tmp_path, slot)
+        worker.join_workers(tmp_path, slot)
     for number in range(6):
         clock.now += 1.0
         workers[number % 3].record_exchange(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
@@ -241,7 +241,7 @@ def test_any_worker_tells_of_all_of_them_newest_first(clock: Clock, tmp_path: Pa
 def test_all_workers_together_tell_of_the_last_thousand(clock: Clock, tmp_path: Path) -> None:
     workers = [make(clock), make(clock)]
     for slot, worker in enumerate(workers):
-        worker.join(tmp_path, slot)
+        worker.join_workers(tmp_path, slot)
     for number in range(RECORDS):
         clock.now += 0.01
         for worker in workers:
@@ -256,7 +256,7 @@ def test_without_a_place_in_the_directory_a_worker_goes_on_by_itself(
 ) -> None:
     decisions = make(clock)
     with caplog.at_level(logging.WARNING):
-        decisions.join(tmp_path / "gone", 0)
+        decisions.join_workers(tmp_path / "gone", 0)
     assert "kept in this process alone" in caplog.text
     decisions.record_exchange(exchange(Trace("sampled")))
     assert decisions.find("r-1") is not None
@@ -264,7 +264,7 @@ def test_without_a_place_in_the_directory_a_worker_goes_on_by_itself(
 
 def test_a_request_may_end_after_the_edge(clock: Clock, tmp_path: Path) -> None:
     decisions = make(clock)
-    decisions.join(tmp_path, 0)
+    decisions.join_workers(tmp_path, 0)
     decisions.close()
     decisions.record_exchange(exchange(Trace("sampled")))
     assert not any((tmp_path / "decisions-0.ring").read_bytes())
@@ -275,7 +275,7 @@ def test_workers_that_were_forked_do_not_sample_in_step(clock: Clock, tmp_path: 
     decisions = Decisions(0.001, rng, lambda _: False, clock.monotonic, clock.wall)
     before = decisions._left
     rng.seed(4)
-    decisions.join(None, 0)
+    decisions.join_workers(None, 0)
     assert decisions._left != before
 
 
