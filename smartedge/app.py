@@ -26,8 +26,7 @@ from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.foreign import ForeignClient, Refusal
-from smartedge.proxy.tunnel import can_take_over
+from smartedge.proxy.foreign import ForeignClient, Refusal, can_take_over
 from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import complete_environ, from_environ
 from smartedge.workers.process import when_serving

@@ -7,9 +7,8 @@ received yet: of an answer of 3 MB it got 113 kB. So our side ends first, and wh
 from __future__ import annotations
 
 from time import monotonic
-from typing import Protocol
 
-from smartedge.http.wire import WireTimeout
+from smartedge.http.wire import Side, WireTimeout
 
 QUIET_S = 1.0
 """How long the client may say nothing before it is taken for done, in seconds."""
@@ -19,13 +18,6 @@ LINGER_S = 30.0
 
 LINGER_BYTES = 1 << 26
 """And how much, in bytes."""
-
-
-class Side(Protocol):
-    """What is needed of a connection; see Wire."""
-
-    def recv(self, timeout_s: float, size: int = ...) -> bytes: ...  # noqa: D102
-    def finish_sending(self) -> None: ...  # noqa: D102
 
 
 def linger(side: Side) -> None:

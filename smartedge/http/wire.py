@@ -13,7 +13,7 @@ from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import gevent
@@ -86,6 +86,16 @@ class Sweep:
                 wire.attend()
         for wire in late:
             wire.expire(now)
+
+
+class Side(Protocol):
+    """A connection as a tunnel and `linger` use it: a `Wire`, or gunicorn's socket as a `BorrowedWire` (proxy/foreign.py)."""
+
+    def recv(self, timeout_s: float, size: int = ...) -> bytes: ...  # noqa: D102
+    def send(self, data: bytes, timeout_s: float) -> None: ...  # noqa: D102
+    def finish_sending(self) -> None: ...  # noqa: D102
+    def break_off(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
 
 
 class Wire:

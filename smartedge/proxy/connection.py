@@ -23,7 +23,7 @@ MOST_INTERIMS = 100
 
 
 class Way:
-    """How new connections to a backend are made; another one takes its place when something of it changes.
+    """How new connections to a backend are made; owned by its EdgeAdapter, which makes another when something of it changes.
 
     addresses: where to, the preferred one first; none while its name has not been looked up. tls: the context, None for plain.
     """
@@ -36,9 +36,11 @@ class Way:
 
 
 class Connection:
-    """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112).
+    """Speaks HTTP/1.1 to one backend over one wire, one exchange after the other (RFC 9112); made and kept by its EdgeAdapter.
 
     llhttp checks every head; bodies are counted, not parsed, and chunked ones have a decoder of their own.
+    way, address: how it was made, and where it leads. reused: it has served a request before. failure: why it was closed from
+    elsewhere. idle_since: by the monotonic clock.
     doubtful: the last answer had no body by the rules (HEAD, 204, 304), and there are backends that send one all the same.
     """
 
@@ -64,7 +66,7 @@ class Connection:
         "wire",
     )
 
-    def __init__(self, wire: Wire, way: Any = None, address: Any = None) -> None:
+    def __init__(self, wire: Wire, way: Way, address: Address | None) -> None:
         self.wire = wire
         self.way = way
         self.address = address
@@ -314,7 +316,7 @@ class Connection:
 
 
 class Upload:
-    """Sends a request body on while the answer is awaited: both directions flow at once."""
+    """Sends a request body on while the answer is awaited: both directions flow at once; made and ended by its Connection."""
 
     __slots__ = ("_body", "_connection", "_first_byte_s", "_on_sent", "_send_s", "done", "greenlet")
 
@@ -330,7 +332,7 @@ class Upload:
         self.greenlet: Any = None
 
     def abandon(self) -> None:
-        """Stop reading from the client: the next attempt or the end of the exchange has no use for it."""
+        """Stop reading from the client: the next try, or the end of the exchange, has no use for it."""
         self.greenlet.kill()
 
     def run(self) -> None:

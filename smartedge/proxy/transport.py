@@ -140,7 +140,7 @@ class Answer(requests.Response):
 class EdgeAdapter(BaseAdapter):
     """Sends requests to one backend over connections that are kept and used again.
 
-    url: as `config_values.backend_url` writes it. tls: for https backends. on_connect: called for every new connection (for the
+    url: as `config/values.py` writes it. tls: for https backends. on_connect: called for every new connection (for the
     counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a host name that nobody
     has looked up yet.
 

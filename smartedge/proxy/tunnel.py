@@ -6,36 +6,21 @@ buffers are all that is ever held. No timer runs: whoever keeps the `Tunnels` as
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from math import inf
-from socket import SHUT_RDWR, SHUT_WR
 from time import monotonic
-from typing import Any, Protocol
 
 import gevent
-import gevent.socket
 
-from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER
-from smartedge.http.wire import RECV_BYTES, WireClosed, WireTimeout, spawn
+from smartedge.http.wire import Side, WireClosed, spawn
 
 CLIENT_BROKE = "The client broke the tunnel's connection."
 BACKEND_BROKE = "The backend broke the tunnel's connection."
 EDGE_ENDED = "The edge ended the tunnel."
 
 
-class Side(Protocol):
-    """What a tunnel needs of a connection; see Wire."""
-
-    def recv(self, timeout_s: float, size: int = ...) -> bytes: ...  # noqa: D102
-    def send(self, data: bytes, timeout_s: float) -> None: ...  # noqa: D102
-    def finish_sending(self) -> None: ...  # noqa: D102
-    def break_off(self) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
 class Tunnel:
-    """Carries bytes both ways until both sides have finished, one breaks, or somebody ends it.
+    """Carries bytes both ways until both have finished, one breaks, or somebody ends it; made and run by an UpgradeExchange.
 
     idle_s: the longest without a byte either way. half_s: the same, once one side has finished (RFC 9293 section 3.6: it may go
     on reading, but most that finish have only left). count: told of the bytes that were carried: (from client, from backend).
@@ -141,7 +126,7 @@ class Tunnel:
 
 
 class Tunnels:
-    """All tunnels that are open in this worker, each with the key of its backend."""
+    """All tunnels that are open in this worker, each with the key of its backend; owned by the Forwarder, ended by the edge."""
 
     def __init__(self) -> None:
         self._open: dict[Tunnel, str] = {}
@@ -176,77 +161,3 @@ class Tunnels:
         for tunnel in found:
             tunnel.end(why)
         return bool(found)
-
-
-class BorrowedWire:
-    """A client's socket that belongs to gunicorn's loop, plain or TLS, as a side of a tunnel.
-
-    It is shut down, never closed: gunicorn finds its end and closes it, as it does when a client leaves.
-    """
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-
-    def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
-        """Wait for bytes; b"" at the end."""
-        self._sock.settimeout(None if timeout_s == inf else timeout_s)
-        try:
-            return self._sock.recv(size)  # type: ignore[no-any-return]
-        except TimeoutError as error:
-            raise WireTimeout("nothing was received in time") from error
-
-    def send(self, data: bytes, timeout_s: float) -> None:
-        """Send all of it."""
-        self._sock.settimeout(None if timeout_s == inf else timeout_s)
-        try:
-            self._sock.sendall(data)
-        except TimeoutError as error:
-            raise WireTimeout("nothing could be sent in time") from error
-
-    def finish_sending(self) -> None:
-        """Half-close, below TLS where there is one: gevent's can't be ended without waiting for the peer."""
-        self._shutdown(SHUT_WR)
-
-    def break_off(self) -> None:
-        """Do nothing: gunicorn closes the socket, and in its own way."""
-
-    def close(self) -> None:
-        """End both directions; whoever reads or writes finds out."""
-        self._shutdown(SHUT_RDWR)
-
-    def _shutdown(self, how: int) -> None:
-        try:
-            self._sock._sock.shutdown(how)
-        except OSError:
-            pass  # The peer was quicker.
-
-
-def can_take_over(environ: dict[str, Any]) -> bool:
-    """Whether the server of this environ would hand its client's connection over: our own does, and gunicorn's gevent worker."""
-    if HANDLER in environ:
-        return True
-    return (
-        isinstance(environ.get(GUNICORN_SOCKET), gevent.socket.socket)
-        and hasattr(sys.modules.get("gunicorn.workers.base_async"), "ALREADY_HANDLED")
-        and _unreader(environ) is not None
-    )
-
-
-def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
-    """Take a client's connection from its server: the connection, what has come behind the request, what to return to the server.
-
-    To our own server (None) the WSGI response is returned as ever; gunicorn has a value that says that all is done.
-    """
-    handler = environ.get(HANDLER)
-    if handler is not None:
-        return (*handler.take_over(), None)
-    unreader = _unreader(environ)
-    early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()
-    return BorrowedWire(environ[GUNICORN_SOCKET]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
-
-
-def _unreader(environ: dict[str, Any]) -> Any:
-    """Find what gunicorn has read ahead of the request; None where that can't be found."""
-    reader = getattr(environ.get("wsgi.input"), "reader", None)
-    found = getattr(reader, "unreader", None) or getattr(getattr(reader, "req", None), "unreader", None)
-    return found if hasattr(found, "buf") else None

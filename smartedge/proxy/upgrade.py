@@ -15,11 +15,12 @@ from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.balancer.pool import Lease
 from smartedge.http.headers import tokens
 from smartedge.http.request import Request
-from smartedge.http.wire import WireTimeout
+from smartedge.http.wire import Side, WireTimeout
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.foreign import take_over
 from smartedge.proxy.transport import Answer
-from smartedge.proxy.tunnel import Side, Tunnel, Tunnels, take_over
+from smartedge.proxy.tunnel import Tunnel, Tunnels
 
 NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
 """Protocols that carry HTTP requests: through a tunnel they would pass the edge unseen (h2c smuggling; RFC 9113 section 3.1)."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
 from smartedge.http.headers import AnswerFields
-from smartedge.proxy.connection import Connection
+from smartedge.proxy.connection import Connection, Way
 from tests.fakes import Pieces
 from tests.peers import head_of, wire_pair
 
@@ -28,7 +28,7 @@ class Peer:
 
     def __init__(self) -> None:
         wire, self.sock = wire_pair()
-        self.connection = Connection(wire)
+        self.connection = Connection(wire, Way((), None), None)
         self.interim: list[tuple[int, bytes]] = []
 
     def on_interim(self, status: int, *more: Any) -> None:
