@@ -71,7 +71,7 @@ def _circles(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Backends that are this edge itself: their requests would come back to it for ever."""
     for index, backend in enumerate(config.backends):
         there = origin(backend.url)
-        for key in ("bind", "admin_bind"):
+        for key in ("bind", "admin_bind", "http_bind"):
             bind = getattr(config, key)
             if bind is None:
                 continue

@@ -105,3 +105,15 @@ def test_what_the_file_says_of_the_authority_stays_beside_the_flag(tmp_path: Pat
 def test_a_domain_that_can_not_be_is_named_by_its_flag() -> None:
     with pytest.raises(ConfigError, match=r"^--domain\[0\]\.name: must be no wildcard"):
         loaded(domain=["*.shop.example"])
+
+
+def test_auto_stands_for_the_exact_hosts_of_the_routes() -> None:
+    routes = [
+        {"host": ["shop.example", "*.shop.example"], "to": "default"},
+        {"host": "www.example", "path": "/a", "to": "default"},
+        {"host": "shop.example", "path": "/b", "to": "default"},
+        {"path": "/c", "to": "default"},
+    ]
+    found = config(certificates="auto", acme=AGREED, routes=routes)
+    assert found.automatic_names == ("shop.example", "www.example")
+    assert config(certificates="auto", acme=AGREED).automatic_names == ()

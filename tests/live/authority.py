@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.certificates import Authority
 from tests.live.processes import ROOT, free_port, listens, running, wait_until
@@ -31,6 +34,8 @@ class Pebble:
 @contextlib.contextmanager
 def pebble(folder: Path, *, life_s: int = 3600, **env: str) -> Iterator[Pebble]:
     """Start it. life_s: of its certificates. env: its switches, such as PEBBLE_WFE_NONCEREJECT."""
+    if shutil.which("pebble") is None:
+        pytest.skip("pebble is missing: sudo apt install pebble")
     authority = Authority()
     (folder / "pebble-ca.pem").write_bytes(authority.pem)
     own = authority.sign(folder / "pebble.pem", "localhost", "127.0.0.1")

@@ -52,7 +52,7 @@ def secure(tmp_path: Path, backend: Script, server: str, workers: int = 1, **set
         {"certfile": authority.sign(tmp_path / "shop.pem", "shop.example")},
         {"certfile": authority.sign(tmp_path / "rsa.pem", "shop.example", kind="RSA")},
     ]
-    arguments = ("--workers", str(workers)) if server == OWN else ()
+    arguments = ("--workers", str(workers)) if server == OWN else ("-w", str(workers), "--preload") if workers > 1 else ()
     with start_edge(
         tmp_path,
         backend,
@@ -73,7 +73,7 @@ def secure(tmp_path: Path, backend: Script, server: str, workers: int = 1, **set
         assert "Traceback" not in edge.process.output
 
 
-@pytest.mark.parametrize(("server", "workers"), [(OWN, 2), (WORKER, 1)])
+@pytest.mark.parametrize(("server", "workers"), [(OWN, 2), (WORKER, 2)])
 def test_names_choose_their_certificate_and_everything_that_belongs_to_https(server: str, workers: int, tmp_path: Path) -> None:
     with Script(echo()) as backend, secure(tmp_path, backend, server, workers) as one:
         names = ("shop.example", "www.shop.example", "nobody.example")

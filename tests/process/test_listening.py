@@ -71,9 +71,9 @@ def pass_sockets(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[int, lis
 
 
 def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket")
-    found = open_listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2"))
-    assert found == [(first, "clients"), (first + 2, "clients"), (first + 1, "admin")]
+    first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket", "http")
+    found = open_listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2", http_bind="192.0.2.1:3"))
+    assert found == [(first, "clients"), (first + 2, "clients"), (first + 3, "http"), (first + 1, "admin")]
     assert "LISTEN_FDS" not in os.environ  # they are not for the processes that we start
     assert not os.get_inheritable(first)
     for descriptor, _ in found:
