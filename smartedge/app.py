@@ -76,7 +76,7 @@ class SmartEdge(flask.Flask):
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
         if not self.edge.began:
-            self.edge.begin()
+            self.edge.begin_serving()
         request: Request | None = environ.get(REQUEST)
         if request is None:
             try:
@@ -217,7 +217,7 @@ def create_app(
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
             raise
     edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front)
-    when_serving(edge.begin)
+    when_serving(edge.begin_serving)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:
         edge.doors = HttpDoor(app), AdminDoor(app)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "acme": "config http",
     "health": "balancer http",
     "server": "balancer http",
-    "proxy": "balancer http",
+    "proxy": "balancer http server",
     "observe": "balancer http config workers proxy",
     "process": "balancer http config workers acme server observe",
     "edge": "balancer http config discovery workers acme health server proxy observe process",

@@ -41,11 +41,11 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     gevent.signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else gevent.spawn(_reload, app, manager))
     gevent.signal_handler(signal.SIGUSR1, app.edge.access_log.reopen)
     try:
-        app.edge.settle()  # before anybody is told that we serve: what can't be used is told now
+        app.edge.take_place()  # before anybody is told that we serve: what can't be used is told now
         servers = _servers(config, app)
         app.edge.be_found([server.socket.getsockname() for server in servers if server.application is app])
         announce.started(servers[0].server_port or servers[0].address)
-        app.edge.begin()
+        app.edge.begin_serving()
         manager.ready()
         if signals.reload_was_asked_for():
             gevent.spawn(_reload, app, manager)

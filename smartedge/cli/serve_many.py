@@ -251,7 +251,7 @@ class FleetWorker(EdgeWorker):
         listeners = list(zip(self.sockets, self.app.roles, strict=True))
         app.edge.be_found([sock.getsockname() for sock, role in listeners if role != "http"])
         servers = [self._serve(sock, app, role) for sock, role in listeners]
-        app.edge.begin()
+        app.edge.begin_serving()
         self.app.tell_arbiter(SERVING, self.ppid)
         try:
             while self.alive:

@@ -19,7 +19,7 @@ from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.watch import LOOK_S
+from smartedge.balancer.watch import LOOK_S, TIDY_S
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
@@ -55,8 +55,9 @@ from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.silent import leave_silent
 from smartedge.workers.identity import edge_identity
+from smartedge.workers.late_lock import LateLock
 from smartedge.workers.membership import Membership, open_membership
-from smartedge.workers.process import Housekeeping, LateLock
+from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
@@ -69,7 +70,7 @@ class Edge:
     config_path: where the configuration is kept, None when flags named the backends. overrides: flags, laid over every new
     configuration too. token: SMARTEDGE_ADMIN_TOKEN. listeners: the names of the sockets that clients connect to, the admin
     pages' last, where the server tells. doors: listen on `http_bind` and `admin_bind` where the server does not. front: see
-    ServerTls. Nothing is opened or probed before `begin`.
+    ServerTls. Nothing is opened or probed before `begin_serving`.
     """
 
     version = __version__
@@ -115,8 +116,8 @@ class Edge:
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
         self._mirror = Mirror(self.edge_row, self.ids.next)
-        self._housekeeping = Housekeeping(self._tidy)
-        self._telling = Housekeeping(self._tell, LOOK_S)
+        self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
+        self._telling = PeriodicWork(self._tell, LOOK_S)
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=lambda: self.forwarder.service.clients_host)
@@ -188,14 +189,14 @@ class Edge:
 
     # ---- life ----
 
-    def begin(self) -> None:
+    def begin_serving(self) -> None:
         """Take this worker's place and start its loops; called when the worker begins to serve. A second call does nothing."""
         with self._beginning:  # requests that come meanwhile wait
             if not self.began:
                 self._begin()
                 self.began = True
 
-    def settle(self) -> None:
+    def take_place(self) -> None:
         """Take this worker's place among the others and open what is written to; raises StateError or ConfigError."""
         if self._membership is not None:
             return
@@ -212,7 +213,7 @@ class Edge:
     def _begin(self) -> None:
         hosting.set_up_process(self.config.log_level, self.access_log.reopen, self._env)
         try:
-            self.settle()
+            self.take_place()
             assert self._membership is not None
             self.registry.names.start()
             self.be_found(self.listeners)

@@ -20,7 +20,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_report import Applied, report, settings_of
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import CONFIRM_S, Alone, Generation, Peers
-from smartedge.workers.process import LateLock
+from smartedge.workers.late_lock import LateLock
 from smartedge.workers.state_dir import StateError
 
 

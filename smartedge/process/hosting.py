@@ -12,7 +12,7 @@ from smartedge.workers.identity import UNDER_GUNICORN, edge_identity
 
 
 def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[str, str] = os.environ) -> None:
-    """Begin to log, and in a worker of gunicorn's take over console, descriptor limit and signals; called by `Edge.begin`."""
+    """Log, and in a worker of gunicorn's take over console, descriptor limit and signals; called by `Edge.begin_serving`."""
     console.log_at(log_level)
     if edge_identity(env).startswith(UNDER_GUNICORN):
         console.install()

@@ -19,6 +19,8 @@ from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.foreign import ForeignClient
 from smartedge.proxy.route import Route
 from smartedge.proxy.transport import Answer
+from smartedge.server.answer import AnswerWriter
+from smartedge.server.handler import EdgeHandler
 
 
 class Exchange:
@@ -44,7 +46,7 @@ class Exchange:
         self.finished = self.counted = False
         self._on_end = on_end
         self._closed = self._head_sent = False
-        self._writer: Any = None
+        self._writer: AnswerWriter | None = None
         self._client: ForeignClient | None = None
 
     @property
@@ -76,7 +78,7 @@ class Exchange:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
-        handler = environ.get(HANDLER)
+        handler: EdgeHandler | None = environ.get(HANDLER)
         writer = self._writer = None if handler is None else handler.writer
         direct = getattr(start_response, "__self__", None) is writer  # no middleware wants the head
         answer = self.attempts.answer

@@ -17,6 +17,7 @@ import gevent.socket
 from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER
 from smartedge.http.lingering import linger
 from smartedge.http.wire import RECV_BYTES, RESET, Side, WireTimeout, nothing_on_its_way
+from smartedge.server.handler import EdgeHandler
 
 
 class ForeignClient:
@@ -131,7 +132,7 @@ def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
 
     To our own server (None) the WSGI response is returned as ever; gunicorn has a value that says that all is done.
     """
-    handler = environ.get(HANDLER)
+    handler: EdgeHandler | None = environ.get(HANDLER)
     if handler is not None:
         return (*handler.take_over(), None)
     unreader = _unreader(environ)

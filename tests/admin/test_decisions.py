@@ -44,7 +44,7 @@ def ask(app: SmartEdge, request_id: str, path: str = "/", **headers: str) -> Tes
 
 def probed(app: SmartEdge) -> SmartEdge:
     """Begin to serve, and wait until every backend has been probed."""
-    app.edge.begin()
+    app.edge.begin_serving()
     while any(backend.why_not(app.edge.now()) == "unprobed" for backend in app.edge.pool.backends):
         gevent.sleep(0.01)
     return app

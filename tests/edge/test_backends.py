@@ -74,7 +74,7 @@ def start(town: Town) -> Iterator[Callable[..., Edge]]:
 
     def begin(config: Config | None = None) -> Edge:
         running.append(Edge(config or town.config(), look_up=town.look_up))
-        running[-1].begin()
+        running[-1].begin_serving()
         return running[-1]
 
     yield begin

@@ -61,7 +61,7 @@ def test_one_server_in_two_services_is_two_backends_with_numbers_of_their_own(ed
 
 
 def test_all_are_probed_and_each_gets_what_its_routes_send(edge: Edge, one: Script) -> None:
-    edge.begin()
+    edge.begin_serving()
     while any(backend.learned.health.state == "unknown" for backend in edge.backends()):
         gevent.sleep(0.01)
     assert len(list(edge.backends())) == 3
@@ -71,7 +71,7 @@ def test_all_are_probed_and_each_gets_what_its_routes_send(edge: Edge, one: Scri
 
 
 def test_a_service_that_is_configured_no_more_is_let_go_and_the_other_goes_on(edge: Edge, one: Script) -> None:
-    edge.begin()
+    edge.begin_serving()
     pool, gone = edge.pool, edge.services["api"].pool.backends[0]
     edge.reload(json.dumps({"backends": [{"url": one.url, "id": "a"}]}).encode())
     assert list(edge.services) == ["default"]

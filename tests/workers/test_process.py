@@ -1,43 +1,28 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
-from smartedge.workers.process import LateLock
-
-PRELOADED = """
-from smartedge.workers.process import LateLock
-
-lock = LateLock()  # gunicorn's arbiter makes the app, with --preload
-
-from gevent import monkey
-
-monkey.patch_all()  # a worker begins
+from types import FunctionType
 
 import gevent
+from gevent.event import Event
+
+from smartedge.workers.process import spawned_by_hup, when_serving
 
 
-def hold():
-    with lock:
-        gevent.sleep(0.01)
+def test_what_waits_for_a_worker_to_serve_begins_with_its_event_loop() -> None:
+    begun = Event()
+    when_serving(begun.set)
+    assert not begun.is_set()
+    assert begun.wait(5)
 
 
-gevent.joinall([gevent.spawn(hold) for _ in range(3)], raise_error=True)
-print("all had it")
-"""
+def test_a_worker_sees_by_its_stack_that_a_hup_of_gunicorns_arbiter_has_started_it() -> None:
+    found: list[bool] = []
 
+    def reload() -> None:
+        found.append(spawned_by_hup())
 
-def test_a_lock_from_before_the_patch_is_waited_for_by_greenlets_and_stops_no_worker() -> None:
-    """With --preload a request that came while the worker began stopped it for ever: the lock was one for threads."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PRELOADED], capture_output=True, text=True, timeout=20)
-    assert (done.stdout, done.stderr) == ("all had it\n", "")
-
-
-def test_a_late_lock_is_given_back_by_an_error_too() -> None:
-    lock = LateLock()
-    for _ in range(2):
-        try:
-            with lock:
-                raise ValueError
-        except ValueError:
-            pass
+    reload()  # another `reload` is none
+    arbiters = FunctionType(reload.__code__, {**globals(), "__name__": "gunicorn.arbiter"}, closure=reload.__closure__)
+    arbiters()
+    assert found == [False, True]
+    assert not gevent.spawn(spawned_by_hup).get()
