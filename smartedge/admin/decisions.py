@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flask import Response, request
 
+from smartedge.admin.named import refuse_ambiguous
 from smartedge.admin.page import READ, Page, answer
 from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.edge.edge import Edge
 from smartedge.workers.ring import RECORDS
 
@@ -18,6 +20,8 @@ LISTED = (
     "why",
     "method",
     "path",
+    "route",
+    "service",
     "status",
     "outcome",
     "try_count",
@@ -41,16 +45,18 @@ def decision_pages(edge: Edge) -> tuple[Page, ...]:
 
     def decisions() -> Response:
         backend, outcome = request.args.get("backend"), request.args.get("outcome")
+        if backend is not None:
+            refuse_ambiguous(edge, backend)
         if outcome is not None and outcome not in OUTCOMES:
             raise ClientError(f"outcome must be one of {', '.join(OUTCOMES)}.")
         limit = _limit(request.args.get("limit", str(USUAL_LIMIT)))
         found = [
             {name: document[name] for name in LISTED[:3]}
             | {"backends": [one["backend"] for one in document["tries"]]}
-            | {name: document[name] for name in LISTED[3:]}
+            | {name: document.get(name) for name in LISTED[3:]}
             for document in edge.decisions.newest()
             if (outcome is None or document["outcome"] == outcome)
-            and (backend is None or any(_is_of(one["backend"], backend) for one in document["tries"]))
+            and (backend is None or any(_is_of(one["backend"], document.get("service"), backend) for one in document["tries"]))
         ]
         ratio = edge.config.explain.sample_ratio
         return answer(200, {"sample_ratio": ratio, "found": len(found), "decisions": found[:limit]})
@@ -76,6 +82,7 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _is_of(tried: str | None, wanted: str) -> bool:
-    """Whether a try went to the backend of that id, or to one address of it (`b1/10.0.0.5`)."""
+def _is_of(tried: str | None, service: str | None, wanted: str) -> bool:
+    """Whether a try of a request to this service went to the backend of that name, or to one address of it (`b1/10.0.0.5`)."""
+    wanted = wanted.removeprefix(f"{service or DEFAULT_SERVICE}/")
     return tried is not None and (tried == wanted or tried.startswith(f"{wanted}/"))

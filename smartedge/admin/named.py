@@ -68,13 +68,23 @@ def find_backend(edge: Edge, backend_id: str, service: str | None = None) -> Nam
         check_service(edge, service)
     found = named(edge, backend_id, service)
     if len(found) > 1:
-        names = _some(f"{one.service}/{one.id}" for one in found)
-        raise AmbiguousBackend(f'Several services have a backend "{backend_id[:100]}": say {names}.')
+        raise _ambiguous(backend_id, found)
     if not found:
         where = "" if service is None else f' in the service "{service}"'
         there = _some(backend.spec.name for backend in edge.backends() if service in (None, backend.spec.service))
         raise UnknownBackend(f'There is no backend "{backend_id[:100]}"{where}. There are: {there}.')
     return found[0]
+
+
+def refuse_ambiguous(edge: Edge, backend_id: str) -> None:
+    """Raise AmbiguousBackend for an id that several services have; one that none has may have been there before."""
+    if len(found := named(edge, backend_id)) > 1:
+        raise _ambiguous(backend_id, found)
+
+
+def _ambiguous(backend_id: str, found: Iterable[NamedBackend]) -> AmbiguousBackend:
+    names = _some(f"{one.service}/{one.id}" for one in found)
+    return AmbiguousBackend(f'Several services have a backend "{backend_id[:100]}": say {names}.')
 
 
 def named(edge: Edge, backend_id: str, service: str | None = None) -> list[NamedBackend]:

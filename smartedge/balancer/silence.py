@@ -134,9 +134,9 @@ class Fallen:
     def __str__(self) -> str:
         """One line for people."""
         if self.change == "heard":
-            return f"{self.backend.id} {self.backend.url} answers again"
+            return f"{self.backend.spec.name} {self.backend.url} answers again"
         what = f"{self.overdue} requests overdue, the oldest for {self.oldest_s:.2f} s"
-        return f"{self.backend.id} {self.backend.url} ({what})"
+        return f"{self.backend.spec.name} {self.backend.url} ({what})"
 
 
 class Silence:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from smartedge.cli.errors import Stop
-from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.config.model import SERVICE, Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.edge.cautions import cautions
 from smartedge.process.preflight import check_usable
 
@@ -34,18 +34,36 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(_document(path, loaded, (), warnings))
         return
-    count = len(loaded.backends)
-    click.echo(f"ok: {count} {'backend' if count == 1 else 'backends'}, strategy {loaded.strategy}")
+    for line in _found(loaded):
+        click.echo(line)
     for text in warnings:
         click.echo(f"warning: {text}", err=True)
 
 
+def _found(config: Config) -> list[str]:
+    """Say what there is: in a line, and with services in another for each."""
+    services = config.all_services()
+    each = [f"{_counted(len(one.config.backends), 'backend')}, strategy {one.config.strategy}" for one in services]
+    if [one.name for one in services] == [SERVICE]:
+        return [f"ok: {each[0]}"]
+    count = sum(len(one.config.backends) for one in services)
+    lines = [f"  {one.name}: {text}" for one, text in zip(services, each, strict=True)]
+    return [f"ok: {_counted(count, 'backend')} in {_counted(len(services), 'service')}", *lines]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _document(path: str, config: Config | None, problems: Sequence[Problem], warnings: Sequence[str]) -> str:
+    services = () if config is None else config.all_services()
+    each = {one.name: {"backends": len(one.config.backends), "strategy": one.config.strategy} for one in services}
     document = {
         "ok": config is not None,
         "file": path,
-        "backends": None if config is None else len(config.backends),
+        "backends": None if config is None else sum(len(one.config.backends) for one in services),
         "strategy": None if config is None else config.strategy,
+        "services": None if config is None else each,
         "problems": [{"path": problem.path, "detail": problem.message} for problem in problems],
         "warnings": list(warnings),
     }

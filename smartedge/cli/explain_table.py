@@ -16,9 +16,10 @@ def explained_text(answer: dict[str, Any]) -> str:
         f"{answer.get('method', '?')} {answer.get('path', '?')}: status {answer.get('status', '?')}, {answer.get('outcome', '?')}"
     )
     times = [f"latency {_ms(answer.get('latency_s'))}", f"duration {_ms(answer.get('duration_s'))}"]
+    came = f"at {_clock(answer.get('at'))} from {answer.get('client', '?')}{_way(answer)}"
     lines = [
         f"{head}, {', '.join(times)}",
-        f"at {_clock(answer.get('at'))} from {answer.get('client', '?')}; recorded because: {_words(answer.get('why'))}",
+        f"{came}; recorded because: {_words(answer.get('why'))}",
         f"{answer.get('summary') or 'nothing was decided'}.",
     ]
     if answer.get("error"):
@@ -32,6 +33,8 @@ def explained_text(answer: dict[str, Any]) -> str:
 
 def list_text(answer: dict[str, Any]) -> str:
     """Tell many requests, one line for each."""
+    found = _dicts(answer.get("decisions"))
+    routed = any(one.get("route") for one in found)
     rows = [
         [
             str(one.get("request_id")),
@@ -40,16 +43,25 @@ def list_text(answer: dict[str, Any]) -> str:
             str(one.get("outcome")),
             _ms(one.get("duration_s")),
             _words(one.get("why")),
+            *([str(one.get("route") or "-"), str(one.get("service") or "-")] if routed else []),
             str(one.get("summary")),
         ]
-        for one in _dicts(answer.get("decisions"))
+        for one in found
     ]
     if not rows:
         return (
             "No request is kept that fits: some of them are (explain.sample_ratio), all that failed or were tried again, "
             "and those that ask for it (X-SmartEdge-Explain: 1)."
         )
-    return "\n".join(map(escaped, _table([["REQUEST", "AT", "STATUS", "OUTCOME", "DURATION", "BECAUSE", "DECISION"], *rows])))
+    titles = ["REQUEST", "AT", "STATUS", "OUTCOME", "DURATION", "BECAUSE", *(["ROUTE", "SERVICE"] if routed else []), "DECISION"]
+    return "\n".join(map(escaped, _table([titles, *rows])))
+
+
+def _way(answer: dict[str, Any]) -> str:
+    """Say by which route a request came to which service, where there are routes."""
+    if not answer.get("route"):
+        return ""
+    return f", by route {answer['route']}" + (f" to {answer['service']}" if answer.get("service") else "")
 
 
 def _try_lines(one: dict[str, Any]) -> list[str]:

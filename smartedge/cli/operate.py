@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from smartedge.config.values import escaped
 POLL_S = 0.2
 
 _persist = click.option("--persist", is_flag=True, help="Write it into the configuration's file too, so that a restart keeps it.")
-_backend = click.argument("backend", metavar="ID")
+_backend = click.argument("backend", metavar="[SERVICE/]ID")
 
 
 @click.command()
@@ -69,7 +70,7 @@ def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
 @click.command()
 @click.argument("request_id", required=False)
 @for_running_edge
-@click.option("--backend", metavar="ID", help="Without REQUEST_ID: only requests that were sent to this backend.")
+@click.option("--backend", metavar="[SERVICE/]ID", help="Without REQUEST_ID: only requests that were sent to this backend.")
 @click.option("--outcome", metavar="WORD", help="Without REQUEST_ID: only those that ended ok, failed or abandoned.")
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
 def explain(edge: RemoteEdge, request_id: str | None, **filters: Any) -> None:
@@ -118,5 +119,19 @@ def _wait_until_drained(edge: RemoteEdge, backend: str, timeout_s: float) -> Non
 
 
 def _backend_path(backend: str) -> str:
-    """Return the path of a backend's page; what a user types to name a backend is understood here alone."""
-    return f"/smartedge/backends/{quote(backend, safe='')}"
+    """Return the path of a backend's page: of `web/b1`, or of an id alone, which the edge looks for in all services.
+
+    What may be the address of a name as well (`b1/10.0.0.5`) is left to the edge, too.
+    """
+    service, slash, backend_id = backend.partition("/")
+    if not slash or _is_address(backend_id):
+        return f"/smartedge/backends/{quote(backend, safe='')}"
+    return f"/smartedge/services/{quote(service, safe='')}/backends/{quote(backend_id, safe='')}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

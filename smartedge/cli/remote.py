@@ -27,6 +27,8 @@ from smartedge.config.values import escaped
 
 TIMEOUT_S = 30.0  # a reload waits for all workers
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+AMBIGUOUS = "Ambiguous backend"
+"""The title of the refusal of an id that several services have (admin/named.py)."""
 
 
 class UnreachableError(Stop):
@@ -42,6 +44,12 @@ class RefusedError(Declined):
     def __init__(self, text: str, problem: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.problem = problem or {"title": "Refused", "detail": text}
+
+
+class AmbiguousError(RefusedError):
+    """The balancer has several backends of that id: the argument is wrong, not what was asked."""
+
+    exit_code = 2
 
 
 class RemoteEdge:
@@ -120,8 +128,15 @@ def ask_edge(method: str, target: Target, path: str, *, token: str | None, body:
     if answer is None:
         raise UnreachableError(f"what answers at {target.shown} is no balancer (status {status}, not JSON)")
     if status >= 300:
-        raise RefusedError(_problem_text(status, answer), answer)
+        raise _refusal(status, answer)
     return answer
+
+
+def _refusal(status: int, answer: Mapping[str, Any]) -> RefusedError:
+    """Make the error of a refusal."""
+    if answer.get("title") != AMBIGUOUS:
+        return RefusedError(_problem_text(status, answer), answer)
+    return AmbiguousError(escaped(str(answer.get("detail"))), answer)
 
 
 def _verify_edge(connection: http.client.HTTPConnection, prefix: str, target: Target, token: str | None) -> str | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.config.values import escaped
 
 Entry = dict[str, Any]
@@ -17,19 +18,52 @@ def reload_text(answer: Entry) -> str:
 
 
 def status_text(answer: Entry) -> str:
-    """Lay the status out as a table, one line for each backend, and say below of each that gets nothing why."""
-    backends = _dicts(answer.get("backends"))
-    rows = [[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends]
-    table = [[title for title, _, _ in _COLUMNS], *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    why = [f"{entry.get('id')} gets nothing: {_why(entry)}" for entry in backends if entry.get("why_not")]
-    return "\n".join([*map(escaped, _head(answer)), *(_row(cells, widths) for cells in table), *map(escaped, why)])
+    """Lay the status out as a table of one line for each backend, and say below of each that gets nothing why.
+
+    With several services each has a table, under a line of its own.
+    """
+    services = {name: one for name, one in _services(answer).items() if isinstance(one, dict)}
+    if services.keys() <= {DEFAULT_SERVICE}:
+        groups = [("", _dicts(answer.get("backends")))]
+    else:
+        groups = [(_service_line(name, one), _dicts(one.get("backends"))) for name, one in services.items()]
+    tables = [[[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends] for _, backends in groups]
+    titles = [title for title, _, _ in _COLUMNS]
+    widths = [max(map(len, column)) for column in zip(titles, *(row for rows in tables for row in rows), strict=True)]
+    lines = [escaped(line) for line in _head(answer, per_service=bool(groups[0][0]))]
+    for (head, backends), rows in zip(groups, tables, strict=True):
+        lines += ["", escaped(head)] if head else []
+        lines += [_row(cells, widths) for cells in (titles, *rows)]
+        lines += [escaped(f"{_name(entry)} gets nothing: {_why(entry)}") for entry in backends if entry.get("why_not")]
+    return "\n".join(lines)
 
 
-def _head(answer: Entry) -> list[str]:
-    """Say in a line what runs, and in another what it does."""
+def _services(answer: Entry) -> Entry:
+    services = answer.get("services")
+    return services if isinstance(services, dict) else {}
+
+
+def _service_line(name: str, service: Entry) -> str:
+    """Say what a service is, and what it does."""
+    parts = [f"strategy {service.get('strategy', '?')}", f"{service.get('up', '?')} of {service.get('total', '?')} up"]
+    recent = service.get("recent")
+    if isinstance(recent, dict):
+        parts.append(f"{_rate(recent, 'requests_per_s')} requests/s, {_rate(recent, 'failed_per_s')} failed/s")
+    if service.get("status") == "no_backend":
+        parts.append("no backend can serve")
+    return f"{name}: {', '.join(parts)}"
+
+
+def _name(entry: Entry) -> str:
+    return name_backend(str(entry.get("service", DEFAULT_SERVICE)), str(entry.get("id")))
+
+
+def _head(answer: Entry, *, per_service: bool) -> list[str]:
+    """Say in a line what runs, and in another what it does. per_service: the strategy is said of each service."""
     workers = _dicts(answer.get("workers"))
-    parts = [f"strategy {answer.get('strategy', '?')}", f"generation {answer.get('generation', '?')}"]
+    parts = [f"generation {answer.get('generation', '?')}"]
+    if not per_service:
+        parts.insert(0, f"strategy {answer.get('strategy', '?')}")
     if workers:
         named = ", ".join(_worker(worker, answer.get("generation")) for worker in workers)
         parts.append(f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'} ({named})")
@@ -132,7 +166,7 @@ def _duration(seconds: float) -> str:
 
 
 _COLUMNS: tuple[tuple[str, bool, Callable[[Entry], str]], ...] = (
-    ("BACKEND", True, _word("id")),
+    ("BACKEND", True, _name),
     ("URL", True, _word("url")),
     ("WEIGHT", False, _weight),
     ("STATE", True, _word("state")),

@@ -10,6 +10,7 @@ from typing import Any
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.silence import Fallen
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.edge.reload_report import Applied
 from smartedge.observe.console import say
 
@@ -50,14 +51,17 @@ def not_reloaded(error: Exception) -> None:
 def health_changed(backend: Backend, change: str) -> None:
     """Say what probes have found."""
     why = f"\n   {fault}" if (fault := backend.fault()) else ""
-    where = backend.url if backend.id == backend.spec.entry[0] else f"{backend.url} ({backend.spec.addresses[0]})"
+    spec = backend.spec
+    where = spec.url if spec.id == spec.entry[0] else f"{spec.url} ({spec.addresses[0]})"
+    if spec.service != DEFAULT_SERVICE:
+        where += f" ({spec.name})"
     say(f"✅ {where} OK" if change == "up" else f"❌ {where} Offline{why}")
 
 
 def breaker_changed(backend: Backend, change: str) -> None:
     """Say what a breaker did, and why."""
     why = backend.learned.breaker.why if change != "closed" else ""
-    log.warning("backend %s: %s %s%s", BREAKER_WORDS[change], backend.id, backend.url, f" ({why})" if why else "")
+    log.warning("backend %s: %s %s%s", BREAKER_WORDS[change], backend.spec.name, backend.url, f" ({why})" if why else "")
 
 
 def silence(fallen: Fallen) -> None:
@@ -68,4 +72,4 @@ def silence(fallen: Fallen) -> None:
 
 def outlier(backend: Backend, found: Any) -> None:
     """Say that a backend is much worse than the others, and would be ejected if that were not only observed."""
-    log.warning("backend would be ejected as an outlier: %s %s (%s)", backend.id, backend.url, found)
+    log.warning("backend would be ejected as an outlier: %s %s (%s)", backend.spec.name, backend.url, found)

@@ -41,9 +41,12 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     if config.speaks_tls and config.admin_bind is None and (config.client_ca_file is not None or config.strict_sni):
         which = "client_ca_file" if config.client_ca_file is not None else "strict_sni"
         found.append(f"{which}: holds for the admin pages and the commands, too; give them an address of their own (admin_bind)")
-    if not any(backend.weight and backend.state == "enabled" for backend in config.backends):
-        found.append("no backend takes new requests, as each has weight 0 or is not enabled: clients get 503")
-    return found + warnings(plain_table(config.routes), unused_services(config.routes, (SERVICE,)))
+    services = config.all_services()
+    for service in services:
+        if not any(backend.weight and backend.state == "enabled" for backend in service.config.backends):
+            which = "" if service.name == SERVICE else f" of {service.name}"
+            found.append(f"no backend{which} takes new requests, as each has weight 0 or is not enabled: clients get 503")
+    return found + warnings(plain_table(config.routes), unused_services(config.routes, [service.name for service in services]))
 
 
 def log_cautions(found: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from smartedge.balancer.spec import name_backend
 from smartedge.workers.generations import Confirmed
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ class Applied:
     """What a reload did.
 
     generation: number of the configuration in use. changed: False when it was in use already; the number stays then, unless
-    the certificate was renewed. added, removed, changed_backends: ids. settings_changed: the top-level keys that differ,
-    without `backends`. restart_needed: keys whose value waits for a restart, since this reload or an earlier one.
-    certificate_renewed: whether new connections of clients are shown another certificate than before. files_renewed: the keys
-    whose files hold something else than before, though the keys are the same.
+    the certificate was renewed. added, removed, changed_backends: names of backends. settings_changed: the keys that differ,
+    those of services as `services.web.strategy`, without `backends`. restart_needed: keys whose value waits for a restart,
+    since this reload or an earlier one. certificate_renewed: whether new connections of clients are shown another certificate
+    than before. files_renewed: the keys whose files hold something else than before, though the keys are the same.
     persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
     and how many of them have it. late: slot and process number of each of the others.
     """
@@ -112,8 +113,11 @@ def report(
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """All that a configuration says but for its backends, as plain data."""
-    return config.model_dump(mode="json", exclude={"backends"})
+    """All that a configuration says but for its backends, as plain data; what it says of a service by `services.web.strategy`."""
+    settings = config.model_dump(mode="json", exclude={"backends"})
+    services = settings.pop("services", None) or {}
+    own = {f"services.{name}.{key}": value for name, said in services.items() for key, value in said.items() if key != "backends"}
+    return settings | own
 
 
 def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any]) -> bool:
@@ -124,12 +128,16 @@ def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any])
 
 
 def _backends(config: Config) -> dict[str, Any]:
-    """Each backend as it is written out, by id. (Models are equal too when a default was written and when it was not.)"""
-    return {backend.id: backend.model_dump(mode="json") for backend in config.backends}
+    """Each backend as it is written out, by its name. (Models are equal too when a default was written and when it was not.)"""
+    return {
+        name_backend(service.name, backend.id): backend.model_dump(mode="json")
+        for service in config.all_services()
+        for backend in service.config.backends
+    }
 
 
 def _differing(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(key for key in after if after[key] != before[key])
+    return tuple(key for key in before | after if after.get(key) != before.get(key))
 
 
 @dataclass(frozen=True, slots=True)

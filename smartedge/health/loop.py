@@ -150,10 +150,10 @@ class HealthLoop:
             if in_time and self._schedule.knows(entry):
                 self._learn(entry.backend, result)
         except OwnTrouble as trouble:  # no evidence against the backend either
-            HOLDERS.make_room(trouble.error, f"probing {entry.backend.id}")
+            HOLDERS.make_room(trouble.error, f"probing {entry.backend.spec.name}")
         except Exception:
             # Our own fault, no evidence against the backend: its standing stays, the next probe comes.
-            log.exception("the health check of %s broke off", entry.backend.id)
+            log.exception("the health check of %s broke off", entry.backend.spec.name)
         finally:
             if self._schedule.done(entry, self._now()):
                 self._wakeup.set()

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from werkzeug.test import TestResponse
 
-from smartedge.admin.decisions import LISTED
+from smartedge.admin.decisions import LISTED, _is_of
 from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.strategies.menu import LeastRequests
 from smartedge.config.model import parse
@@ -227,4 +227,33 @@ def test_what_is_told_is_one_plain_line(good: Script, monkeypatch: pytest.Monkey
     answer = ask(app, "r-1", **{"X-SmartEdge-Explain": "1"})
     assert "Set-Cookie" not in answer.headers
     assert answer.headers["X-SmartEdge-Decision"].startswith("r-1; b1 was picked: because??Set-Cookie: a=1; ?xxx")
+    app.edge.stop()
+
+
+@pytest.mark.parametrize(
+    ("tried", "service", "wanted", "found"),
+    [
+        ("b1", None, "b1", True),
+        ("b1", None, "default/b1", True),
+        ("b1", "web", "b1", True),
+        ("b1", "web", "web/b1", True),
+        ("b1", "web", "api/b1", False),
+        ("b1", "web", "web", False),
+        ("b1/10.0.0.5", "web", "web/b1", True),
+        ("b1/10.0.0.5", "web", "b1/10.0.0.5", True),
+        ("b10", "web", "web/b1", False),
+        (None, "web", "web/b1", False),
+    ],
+)
+def test_a_backend_is_asked_for_with_its_service_or_without(
+    tried: str | None, service: str | None, wanted: str, found: bool
+) -> None:
+    assert _is_of(tried, service, wanted) is found
+
+
+def test_requests_say_their_route_and_service(good: Script) -> None:
+    app = app_for(good, routes=[{"id": "all", "to": "default"}])
+    ask(app, "r-1")
+    (one,) = listed(app, "?backend=default/b1")
+    assert (one["route"], one["service"], one["backends"]) == ("all", "default", ["b1"])
     app.edge.stop()

@@ -49,7 +49,8 @@ def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys
     assert cli.main(["check", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {
-        "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive", "problems": [], "warnings": [],
+        "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive",
+        "services": {"default": {"backends": 2, "strategy": "adaptive"}}, "problems": [], "warnings": [],
     }  # fmt: skip
     (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
     assert cli.main(["check", "--json"]) == 2

@@ -89,3 +89,15 @@ def test_many_requests_are_a_line_each() -> None:
 
 def test_where_nothing_is_kept_it_is_said_what_would_be() -> None:
     assert list_text({"decisions": []}).startswith("No request is kept that fits")
+
+
+def test_where_there_are_routes_they_and_the_service_are_told() -> None:
+    lines = explained_text({**RECORD, "route": "shop", "service": "web"}).splitlines()
+    assert lines[1].endswith(" from 192.0.2.1, by route shop to web; recorded because: retry")
+    lines = explained_text({**RECORD, "route": "moved", "service": None}).splitlines()
+    assert lines[1].endswith(" from 192.0.2.1, by route moved; recorded because: retry")
+    title, one, other = list_text({"decisions": [{**RECORD, "route": "shop", "service": "web"}, RECORD]}).splitlines()
+    assert title.split()[6:] == ["ROUTE", "SERVICE", "DECISION"]
+    assert " retry    shop   web      b1 was picked" in one
+    assert " retry    -      -        b1 was picked" in other
+    assert "ROUTE" not in list_text({"decisions": [RECORD]})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smartedge.admin.named import AmbiguousBackend
 from smartedge.cli import main as cli
 from tests.small_balancer import SmallBalancer, serving
 
@@ -31,7 +32,7 @@ def balancer() -> Iterator[Callable[..., SmallBalancer]]:
     [
         (["drain", "b2"], "b2/drain", {"persist": False}),
         (["enable", "b2", "--persist"], "b2/enable", {"persist": True}),
-        (["disable", "a/b c"], "a%2Fb%20c/disable", {"persist": False}),
+        (["disable", "b1/10.0.0.5"], "b1%2F10.0.0.5/disable", {"persist": False}),
         (["weight", "b2", "7"], "b2/weight", {"weight": 7, "persist": False}),
         (["weight", "b2", "default", "--persist"], "b2/weight", {"weight": None, "persist": True}),
     ],
@@ -44,6 +45,31 @@ def test_a_command_is_a_request_and_its_answer_one_line(
     assert (server.asked, server.bodies) == ([("POST", f"/smartedge/backends/{path}", None)], [body])
     said = capsys.readouterr()
     assert (said.out, said.err) == ("b2 is so\\u001b[2J; 3 in flight\n", "")
+
+
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [
+        ("web/b2", "services/web/backends/b2"),
+        ("web/b1/10.0.0.5", "services/web/backends/b1%2F10.0.0.5"),
+        ("a b/c d", "services/a%20b/backends/c%20d"),
+        ("b1/fd00::5", "backends/b1%2Ffd00%3A%3A5"),
+    ],
+)
+def test_a_backend_may_be_named_with_its_service(balancer: Start, named: str, path: str) -> None:
+    server = balancer({"message": "done"})
+    assert cli.main(["drain", named, "--url", server.url]) == 0
+    assert server.asked == [("POST", f"/smartedge/{path}/drain", None)]
+
+
+@pytest.mark.parametrize("words", [["drain", "b1"], ["weight", "b1", "2"], ["explain", "--backend", "b1"]])
+def test_an_id_that_several_services_have_is_exit_status_2_and_names_them(
+    balancer: Start, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    said = 'Several services have a backend "b1": say web/b1, api/b1.'
+    server = balancer((AmbiguousBackend.status, {"title": AmbiguousBackend.title, "detail": said}))
+    assert cli.main([*words, "--url", server.url]) == 2
+    assert capsys.readouterr().err == f"smartedge: {said}\n"
 
 
 def test_a_warning_is_told_on_standard_error(balancer: Start, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,3 +99,29 @@ def test_how_long_it_is_up_is_told_in_two_units(seconds: float, told: str) -> No
 
 def test_a_status_without_backends_has_only_its_head() -> None:
     assert len(status_text({}).splitlines()) == 2
+
+
+def test_several_services_have_a_table_each_of_the_same_widths() -> None:
+    web, api = ({**one, "service": name} for one, name in zip(STATUS["backends"][:2], ("web", "api"), strict=True))
+    services = {
+        "web": {"strategy": "ewma", "status": "ok", "up": 1, "total": 1, "recent": STATUS["recent"], "backends": [web]},
+        "api": {"strategy": "random", "status": "no_backend", "up": 0, "total": 1, "backends": [api]},
+    }
+    lines = status_text({**STATUS, "services": services, "backends": []}).splitlines()
+    assert lines[0].startswith("generation 4, 2 workers")
+    assert [line for line in lines[2:] if "BACKEND" not in line and "http" not in line] == [
+        "",
+        "web: strategy ewma, 1 of 1 up, 12.3 requests/s, 0.1 failed/s",
+        "",
+        "api: strategy random, 0 of 1 up, no backend can serve",
+        "api/longer gets nothing: breaker open for 3.0 s more",
+    ]
+    titles = [line for line in lines if line.startswith("BACKEND")]
+    assert titles == [titles[0]] * 2
+    assert [line.split()[0] for line in lines if "http" in line] == ["web/a", "api/longer"]
+
+
+def test_a_single_service_of_another_name_has_a_table_under_its_own_name() -> None:
+    backend = {**STATUS["backends"][0], "service": "web"}
+    text = status_text({**STATUS, "backends": [], "services": {"web": {"strategy": "ewma", "backends": [backend]}}})
+    assert text.splitlines()[3].startswith("web: strategy ewma")

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from smartedge.balancer.silence import Fallen
 from smartedge.edge import announce
 from smartedge.edge.reload_report import Applied
 from tests.house import backend as make_backend
@@ -50,3 +51,16 @@ def test_the_four_lines_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     announce.health_changed(backend, "up")
     announce.health_changed(backend, "down")
     assert capsys.readouterr().out == f"🚀 SmartEdge iniciado na porta 8080\n✅ {backend.url} OK\n❌ {backend.url} Offline\n"
+
+
+def test_a_backend_of_a_named_service_is_called_by_both_names(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = make_backend("b", service="web")
+    announce.health_changed(backend, "down")
+    announce.breaker_changed(backend, "opened")
+    assert capsys.readouterr().out == f"❌ {backend.url} (web/b) Offline\n"
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records if record.levelno >= logging.WARNING] == [
+        f"web/b {backend.url}"
+    ]
+    assert str(Fallen(backend, "heard")) == f"web/b {backend.url} answers again"
