@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from smartedge.http.certificates import Certificate, CertificateContext, Kind, PemFiles, files_in, load_chain, read_certificate
@@ -73,6 +74,11 @@ class TlsSettings:
     client_certificates: Literal["optional", "required"] | None = None
     challenges: str | None = None
 
+    @property
+    def of_contexts(self) -> tuple[object, ...]:
+        """What goes into every context, whatever it shows."""
+        return self.min_version, self.ciphers, self.client_ca_file, self.client_certificates
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -101,12 +107,19 @@ def read_shown(settings: TlsSettings, before: Shown | None) -> Shown:
         problems.append((("client_ca_file",), f"cannot be used: {getattr(error, 'strerror', None) or error}"))
     if problems:
         raise UnusableTls(problems)
+    clients = sha256(authorities + str(settings.client_certificates).encode()).digest()
+    same = before is not None and (before.settings.of_contexts, before.clients) == (settings.of_contexts, clients)
     return Shown(
         settings,
         tuple(certificates),
-        NameTable(certificates, partial(_context_for, settings), strict=settings.strict_sni),
+        NameTable(
+            certificates,
+            partial(_context_for, settings),
+            strict=settings.strict_sni,
+            made=before.table.made if before is not None and same else {},
+        ),
         sha256(b"".join([*(one.digest for one in certificates), authorities])).digest(),
-        sha256(authorities + str(settings.client_certificates).encode()).digest(),
+        clients,
     )
 
 
@@ -202,21 +215,27 @@ class NameTable:
     """Which context shows the certificate for a name; made anew at every reload, and asked by `ServerTls`.
 
     make: makes the context that shows these certificates, one of each kind at most. strict: names of none find nothing, instead
-    of the first certificate. Where several are for a name the first of each kind counts.
+    of the first certificate. made: contexts that may be used again, by what they show; those of this table afterwards. Where
+    several are for a name the first of each kind counts.
     """
 
     def __init__(
-        self, certificates: Sequence[Certificate], make: Callable[[tuple[Certificate, ...]], Any], *, strict: bool = False
+        self,
+        certificates: Sequence[Certificate],
+        make: Callable[[tuple[Certificate, ...]], Any],
+        *,
+        strict: bool = False,
+        made: Mapping[tuple[Certificate, ...], Any] = MappingProxyType({}),
     ) -> None:
         kinds: dict[str, dict[Kind, Certificate]] = {}
         for one in certificates:
             for name in one.names:
                 kinds.setdefault(name, {}).setdefault(one.kind, one)
-        made: dict[tuple[Certificate, ...], Any] = {}
+        self.made: dict[tuple[Certificate, ...], Any] = {}
         for shown in kinds.values():
-            if (group := tuple(shown.values())) not in made:
-                made[group] = make(group)
-        self._contexts = {name: made[tuple(shown.values())] for name, shown in kinds.items()}
+            if (group := tuple(shown.values())) not in self.made:
+                self.made[group] = made.get(group) or make(group)
+        self._contexts = {name: self.made[tuple(shown.values())] for name, shown in kinds.items()}
         self._otherwise = None
         if certificates and not strict:
             first = certificates[0]

@@ -145,6 +145,11 @@ def test_what_is_the_same_is_not_read_again(pems: dict[str, str]) -> None:
     again = read_shown(settings(pems["shop"], pems["rsa"]), first)
     assert again.certificates[0] is first.certificates[0]
     assert again.digest != first.digest
+    other = read_shown(settings(pems["other"]), None)
+    both = read_shown(settings(pems["other"], pems["shop"]), other)
+    assert both.table.find("other.example") is other.table.find("other.example")
+    stricter = read_shown(settings(pems["other"], min_version="1.3"), other)
+    assert stricter.table.find("other.example") is not other.table.find("other.example")
 
 
 def test_without_certificates_nobody_begins_tls() -> None:
