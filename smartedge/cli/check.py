@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import click
 
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.cli.errors import Stop
-from smartedge.config.model import SERVICE, Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.edge.cautions import cautions
 from smartedge.process.preflight import check_usable
 
@@ -44,7 +45,7 @@ def _found(config: Config) -> list[str]:
     """Say what there is: in a line, and with services in another for each."""
     services = config.all_services()
     each = [f"{_counted(len(one.config.backends), 'backend')}, strategy {one.config.strategy}" for one in services]
-    if [one.name for one in services] == [SERVICE]:
+    if [one.name for one in services] == [DEFAULT_SERVICE]:
         return [f"ok: {each[0]}"]
     count = sum(len(one.config.backends) for one in services)
     lines = [f"  {one.name}: {text}" for one, text in zip(services, each, strict=True)]

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config.certificates import AUTO
-from smartedge.config.model import SERVICE, Config
+from smartedge.config.model import Config
 from smartedge.config.routes import unused_services
 from smartedge.config.sources import misspelled
 from smartedge.edge.access import UNIX_PEERS
@@ -44,7 +45,7 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     services = config.all_services()
     for service in services:
         if not any(backend.weight and backend.state == "enabled" for backend in service.config.backends):
-            which = "" if service.name == SERVICE else f" of {service.name}"
+            which = "" if service.name == DEFAULT_SERVICE else f" of {service.name}"
             found.append(f"no backend{which} takes new requests, as each has weight 0 or is not enabled: clients get 503")
     return found + warnings(plain_table(config.routes), unused_services(config.routes, [service.name for service in services]))
 

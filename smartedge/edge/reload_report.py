@@ -92,7 +92,7 @@ def report(
 ) -> Applied:
     """Compare two configurations, and `at_start`, the settings that this process began with (see `settings_of`)."""
     before, after = _backends(old), _backends(new)
-    settings = settings_of(new)
+    was, settings = settings_of(old), settings_of(new)
     return Applied(
         generation=number,
         changed=changed,
@@ -100,7 +100,7 @@ def report(
         added=tuple(label for label in after if label not in before),
         removed=tuple(label for label in before if label not in after),
         changed_backends=tuple(label for label in after if label in before and after[label] != before[label]),
-        settings_changed=_differing(settings_of(old), settings),
+        settings_changed=tuple(key for key in _differing(was, settings) if not _goes_without_saying(key, was, settings)),
         restart_needed=tuple(key for key in _differing(at_start, settings) if _needs_restart(key, at_start, settings)),
         took_s=took_s,
         persisted=persisted,
@@ -113,11 +113,16 @@ def report(
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """All that a configuration says but for its backends, as plain data; what it says of a service by `services.web.strategy`."""
+    """All that a configuration says but for its backends, as plain data.
+
+    A service is there as `services.web`, and what it goes by as `services.web.strategy`.
+    """
     settings = config.model_dump(mode="json", exclude={"backends"})
     services = settings.pop("services", None) or {}
-    own = {f"services.{name}.{key}": value for name, said in services.items() for key, value in said.items() if key != "backends"}
-    return settings | own
+    for name, said in services.items():
+        settings[f"services.{name}"] = True
+        settings |= {f"services.{name}.{key}": value for key, value in said.items() if key != "backends"}
+    return settings
 
 
 def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any]) -> bool:
@@ -125,6 +130,23 @@ def _needs_restart(key: str, at_start: dict[str, Any], settings: dict[str, Any])
     if key in CERTIFICATE_KEYS:
         return any(at_start[one] for one in CERTIFICATE_KEYS) != any(settings[one] for one in CERTIFICATE_KEYS)
     return key in RESTART_KEYS
+
+
+def _goes_without_saying(key: str, was: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether a service's setting is another only because the service is new or gone, or because the same key at the top is."""
+    service, _, above = key.rpartition(".")
+    if service in ("", "services"):
+        return False
+    if service not in was or service not in settings:
+        return True
+    return _changes(was[key], settings[key]) == _changes(was[above], settings[above])
+
+
+def _changes(before: Any, after: Any) -> object:
+    """What differs between two values, inside of sections by key."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return before, after
+    return {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
 
 
 def _backends(config: Config) -> dict[str, Any]:

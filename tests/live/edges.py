@@ -87,9 +87,8 @@ class LiveEdge:
         return document
 
     def backends(self) -> list[dict[str, Any]]:
-        """The backends as /api/status has them."""
-        found: list[dict[str, Any]] = self.status()["backends"]
-        return found
+        """The backends of all services, as /api/status has them."""
+        return [one for service in self.status()["services"].values() for one in service["backends"]]
 
     def admin(self, path: str, method: str = "GET", **more: Any) -> Plain:
         """Ask an admin page."""
