@@ -26,7 +26,7 @@ from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.foreign import ForeignClient, Refusal, can_take_over
+from smartedge.proxy.foreign import ForeignClient, RefusalBody, can_take_over
 from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import complete_environ, from_environ
 from smartedge.workers.process import when_serving
@@ -45,7 +45,7 @@ class AnyPath(BaseConverter):
 
 
 class SmartEdge(flask.Flask):
-    """The app; `edge` holds all that it runs."""
+    """The Flask app, one a worker; made by `create_app`, called by the server for each request. edge: holds all that it runs."""
 
     def __init__(self, edge: Edge) -> None:
         super().__init__("smartedge", static_folder=None, template_folder=None)
@@ -88,7 +88,7 @@ class SmartEdge(flask.Flask):
                 self.edge.on_refused(environ.get("REMOTE_ADDR", "unix").encode("latin-1"), error, request_id)
                 status, fields, body = problem.answer(error, request_id)
                 start_response(f"{status} {problem.reason(status)}", fields)
-                return Refusal(body, ForeignClient(environ, start_response))
+                return RefusalBody(body, ForeignClient(environ, start_response))
         if self._is_plain is None:
             self._is_plain = self._has_no_hooks()
         if self._is_plain and not self.is_reserved(request, environ):

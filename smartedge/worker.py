@@ -35,14 +35,14 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
             self.speaks_tls = True
             self.server_class = partial(EdgeServer, ssl_context=edge.tls)
         if self.max_requests < sys.maxsize:
-            self.wsgi = Counted(app, self.max_requests, self._had_enough)
+            self.wsgi = CountedApp(app, self.max_requests, self._had_enough)
 
     def _had_enough(self) -> None:
         self.log.info("Autorestarting worker after current request.")
         self.alive = False
 
 
-class Counted:
+class CountedApp:
     """An app that says when it has been called so often; made by `EdgeWorker`, called by its server as the app would be.
 
     gunicorn counts requests in its own loop, which we do not use.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from smartedge.server.front import AppHooks
-from smartedge.worker import Counted
+from smartedge.worker import CountedApp
 
 
 def test_an_app_that_is_counted_says_when_it_is_enough_and_is_the_app_for_the_rest() -> None:
@@ -16,7 +16,7 @@ def test_an_app_that_is_counted_says_when_it_is_enough_and_is_the_app_for_the_re
             return [environ["body"]]
 
     enough: list[bool] = []
-    counted = Counted(App(), 3, lambda: enough.append(True))
+    counted = CountedApp(App(), 3, lambda: enough.append(True))
     assert counted.server_hooks is App.server_hooks
     for number in range(5):
         assert counted({"body": b"%d" % number}, None) == [b"%d" % number]

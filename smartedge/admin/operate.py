@@ -34,7 +34,7 @@ _DRAIN_MESSAGES: Final = {
 }
 
 
-class NotPersisted(EdgeError):
+class CannotPersist(EdgeError):
     """The file can't say what was asked for, so nothing has changed."""
 
     status = 409
@@ -137,7 +137,7 @@ def _set_draining(edge: Edge, *, draining: bool) -> Response:
 def direct(edge: Edge, meant: NamedBackend, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
     """Drain, enable or disable a backend; return what has become of it.
 
-    Raises UnknownBackend, NotPersisted and, to persist, what a reload raises.
+    Raises UnknownBackend, CannotPersist and, to persist, what a reload raises.
     """
     before = _standing(meant.backends)
     if persist:
@@ -194,16 +194,16 @@ _WORDS: Final[Mapping[State, str]] = {
 
 
 def text_in_use(edge: Edge) -> tuple[bytes, Config]:
-    """Return what the configuration's file says, and means; raises NotPersisted unless it is what is in use."""
+    """Return what the configuration's file says, and means; raises CannotPersist unless it is what is in use."""
     try:
         text = edge.origin.read_text()
     except OSError as error:
-        raise NotPersisted(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
+        raise CannotPersist(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
     if text is None:
-        raise NotPersisted("There is no configuration file to write to. Nothing has changed.")
+        raise CannotPersist("There is no configuration file to write to. Nothing has changed.")
     config = edge.origin.parse_text(text)
     if config.etag != edge.config.etag:
-        raise NotPersisted("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
+        raise CannotPersist("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
     return text, config
 
 
@@ -214,7 +214,7 @@ def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match
     index = next((place for place, backend in enumerate(written.config.backends) if backend.id == meant.id), None)
     if index is None:
         entry = name_backend(meant.service, meant.id.partition("/")[0])
-        raise NotPersisted(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
+        raise CannotPersist(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
     steps = (*written.steps, "backends", index)
     wanted = config.model_dump(mode="json")
     try:
@@ -224,7 +224,7 @@ def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match
     except (LookupError, TypeError, ConfigError):
         said = None
     if said != wanted:
-        raise NotPersisted("The backend does not come from the configuration's file. Nothing has changed.")
+        raise CannotPersist("The backend does not come from the configuration's file. Nothing has changed.")
     edge.reload(new, if_match or f'"{config.etag}"')
 
 

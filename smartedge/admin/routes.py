@@ -56,7 +56,7 @@ def route_pages(edge: Edge) -> tuple[Page, ...]:
 def reweighed(edge: Edge, route_id: str, weights: Any) -> bytes:
     """Return the configuration's text with other weights for a route, which a reload checks like any other text.
 
-    Raises UnknownRoute, and NotPersisted where the file is not what is in use.
+    Raises UnknownRoute, and CannotPersist where the file is not what is in use.
     """
     text, config = text_in_use(edge)
     index = next((index for index, route in enumerate(config.routes) if route.id == route_id), None)

@@ -39,7 +39,7 @@ SMOOTHING: Final = 0.2
 
 
 class AdaptiveCap:
-    """The cap of one backend's requests in flight, in all workers.
+    """The cap of one backend's requests in flight, in all workers; owned by its `Learned`, which leases tell of answers.
 
     shared: the row that holds it. Each worker takes the mean of the answers that it has seen itself, and moves
     the one cap of all.

@@ -74,7 +74,7 @@ MAX_DOUBLINGS = 40
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When a backend is ejected and for how long, as the operator wrote it.
+    """When a backend is ejected and for how long, as the operator wrote it; part of a `BackendSpec`.
 
     failures: in a row. ratio: of failures to requests within `window_s`, once there are `min_requests` of
     them. max_ejected_ratio: of all backends; no more are ejected than that, and never the last one that is
@@ -92,7 +92,9 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """One backend's breaker. The policy may be replaced at any time: state and counts stay.
+    """One backend's breaker; owned by its `Learned`, told by leases through the pool, asked by whoever picks.
+
+    The policy may be replaced at any time: state and counts stay.
 
     rows: where all workers count, for the window. why: what opened it last in this process, in words.
     """

@@ -31,7 +31,10 @@ DrowningChange = Literal["began", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class Drowning:
-    """What the pool is in. since: by the clock. usual_s, now_s: what the quickest quarter of its backends takes."""
+    """How far a pool is behind; read by status, metrics and log. since: by the clock.
+
+    usual_s, now_s: how long an answer of the quickest quarter of its backends usually takes, and takes now.
+    """
 
     since: float
     usual_s: float

@@ -43,13 +43,13 @@ class NoBackend(EdgeError):
 
 
 class AllFull(NoBackend):
-    """Those that could take it have as many requests open as they may; one that ends makes room."""
+    """The backends that could take the request have as many open as they may; one that ends makes room."""
 
     title = "All backends are full"
 
 
 class SessionFull(AllFull):
-    """The backend of a sticky session is; others may have room, but a session is not moved for a moment's sake."""
+    """The backend of a sticky session is full; others may have room, but a session is not moved for a moment's sake."""
 
 
 class OutOfResources(EdgeError):

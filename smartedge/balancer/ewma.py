@@ -24,7 +24,7 @@ RETRY_AFTER_MAX_S = 300.0
 
 
 class PeakEwma:
-    """The decaying mean of one backend's latency; 0.0 while nothing is known, or nothing any more.
+    """The decaying mean of one backend's latency; owned by its `Learned`. 0.0 while nothing is known, or nothing any more.
 
     shared: the row that holds it, so that all workers of an edge have one mean (its two cells are not written
     at once: a mean with the stamp of another is off by a few milliseconds of decay).

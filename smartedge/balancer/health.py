@@ -57,7 +57,10 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one probe found, kept in `Learned`: `status` is None without an HTTP answer, `detail` is one line for people."""
+    """What one probe found; made by `HttpProbe`, kept in `Learned`.
+
+    status: None without an HTTP answer. detail: one line for people.
+    """
 
     ok: bool
     status: int | None
@@ -88,7 +91,9 @@ STATES: Final[tuple[HealthState, ...]] = ("unknown", "healthy", "unhealthy")
 
 
 class Health:
-    """One backend's health. The policy may be replaced at any time: state and count stay.
+    """One backend's health; owned by its `Learned`, which tells it of every probe.
+
+    The policy may be replaced at any time: state and count stay.
 
     shared: the row that holds the state; one worker probes, all of them read.
     """

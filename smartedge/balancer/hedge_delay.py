@@ -29,7 +29,7 @@ FEW: Final = 2.0
 
 
 class HedgeDelay:
-    """How long a request of one kind waits for its first byte before it is hedged: the percentile of the recent latencies.
+    """How long a request of one kind waits before it is hedged: the percentile of the recent latencies; owned by its `Kind`.
 
     They are those of the whole service, not of one backend: a backend that is always slow is what hedging is
     for. after_s: the delay in seconds. A try that a hedge has beaten counts with the time that it had, or the

@@ -33,7 +33,7 @@ MOST_REMEMBERED: Final = 1024
 KEPT_S: Final = 600.0
 """A kind that nobody has asked for in so long gives its place away."""
 
-KNOWN: Final = 5
+LEAST_ANSWERS: Final = 5
 """So many answers make a kind known."""
 
 RECENT: Final = 32
@@ -55,7 +55,7 @@ _ID = re.compile(rb"[^/]*[0-9][^/]*[0-9][^/]*|[0-9]|[^/]{25,}")
 
 
 class Holder(Protocol):
-    """The request that a lease is for: an `Attempts` of proxy/, a `Try` of the simulator."""
+    """The request that a lease is for: an `Attempts` of proxy/, a `Try` of the simulator; asked by `Evidence` and `silence`."""
 
     @property
     def kind(self) -> tuple[bytes, bytes]:
@@ -111,7 +111,7 @@ class Kind:
         if self.count < RECENT:
             self.count += 1
         usual_s = self.usual_s
-        if self.count > KNOWN:
+        if self.count > LEAST_ANSWERS:
             late = took_s > 10.0 * usual_s
             self.wide += (late - self.wide) / 64
             self.usual_s += (min(took_s, CLIPPED * usual_s) - usual_s) / self.count

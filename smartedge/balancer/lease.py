@@ -20,7 +20,7 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.evidence import OUTRUN_CODE
 from smartedge.balancer.kinds import Holder
-from smartedge.balancer.trace import Try
+from smartedge.balancer.trace import TryRecord
 
 Outcome = Literal["ok", "failed", "abandoned", "outrun"]
 """How a lease ended. Abandoned: the client left, or the answer was of no more use. Outrun: a try begun later was first."""
@@ -32,8 +32,8 @@ class Lease:
     """One use of one backend, from the pick to the last byte; made by the Pool, whose lock guards it.
 
     Whoever takes it closes it: only `close` (or `finish`) counts its in-flight down. holder: the request that it is for, set by
-    that request, so that a failure or a wait is compared with those of its like. record: its try in the request's `Trace`, if
-    there is one. left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until:
+    that request, so that a failure or a wait is compared with those of its like. record: of its try, in the request's
+    `Trace`, if there is one. left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until:
     `silence` need not look at it before.
     """
 
@@ -59,7 +59,7 @@ class Lease:
         self.quiet_until = 0.0
         self.left = False
         self.holder: Holder | None = None
-        self.record: Try | None = None
+        self.record: TryRecord | None = None
         self._pool = pool  # a Pool, which imports this file
         self._ticket = ticket
         self._closed = False

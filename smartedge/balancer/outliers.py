@@ -24,7 +24,7 @@ NOTICEABLE_S: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class OutlierPolicy:
-    """What makes a backend an outlier, as the operator wrote it.
+    """What makes a backend an outlier, as the operator wrote it; part of a `ServiceSetup`.
 
     latency_factor: its median latency is more than so many times that of the others (the median of their
     medians). failure_ratio: its share of failures is larger than that of the others (their mean) by more than
@@ -43,7 +43,10 @@ class OutlierPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A backend that stands out. value: its median latency in seconds, or its share of failures; others: theirs."""
+    """A backend that stands out, and how; found by the detector.
+
+    value: its median latency in seconds, or its share of failures. others: theirs.
+    """
 
     backend: Backend
     kind: Literal["latency", "failures"]
@@ -58,7 +61,7 @@ class Outlier:
 
 
 class OutlierDetector:
-    """Remembers what had been counted when it last looked, in all workers together."""
+    """Finds a pool's outliers by what all workers have counted since it last looked; owned by a `PoolWatch`."""
 
     def __init__(self) -> None:
         self._before: dict[str, list[float]] = {}

@@ -26,14 +26,16 @@ ROUNDING_S: Final = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class RatePolicy:
-    """What one client may ask: per_s requests a second on average, `burst` of them at once."""
+    """What one client may ask: per_s requests a second on average, `burst` of them at once; as the operator wrote it."""
 
     per_s: float
     burst: int
 
 
 class RateLimiter:
-    """The buckets of all clients. Which are kept is bounded; a client that was forgotten starts with a full bucket.
+    """The token buckets of all clients; owned by a `ClientLimiter`.
+
+    How many are kept is bounded; a client that was forgotten starts with a full bucket.
 
     ints, reals: the table's cells, as integers and as doubles; it may be the memory of several processes. They
     do not keep each other out: two requests of a client in the same microsecond may count as one. salt: what

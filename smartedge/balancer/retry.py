@@ -33,7 +33,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a request is tried again, as the operator wrote it.
+    """When a request is tried again, as the operator wrote it; part of a `ServicePolicy`.
 
     statuses: answers after which there may be another try. attempts: tries in all, the first one included.
     deadline_s: for all tries together; after it no new one begins. wait_s: for a backend that may be restarting, when there
@@ -53,7 +53,10 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """In a window, retries may be `ratio` of its requests, plus `per_second` for each of its seconds."""
+    """How many retries and hedges a service may make now; owned by the `Service`, paid from by the `Tries` of its requests.
+
+    In a window they may be `ratio` of its requests, plus `per_second` for each of its seconds.
+    """
 
     __slots__ = ("_deposit", "_parts", "_reserve", "_tick", "_ticks_per_s", "_window_s")
 
@@ -101,7 +104,7 @@ class RetryBudget:
 
 
 class Tries:
-    """One request's tries, and whether there may be another. It decides; whoever asks picks, sends and waits.
+    """One request's tries, and whether there may be another; owned by its `Attempts`, which picks, sends and waits.
 
     The first try has been begun when this is made, which can wait until it matters: most requests need none.
     safe: its method asks for nothing to be changed. count: tries begun, hedges among them. tried: the backends that got

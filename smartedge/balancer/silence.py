@@ -20,7 +20,7 @@ from typing import Any, Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import OVERDUE, SILENT_SINCE
 from smartedge.balancer.evidence import Evidence
-from smartedge.balancer.kinds import KNOWN, WIDE, Holder, Kind
+from smartedge.balancer.kinds import LEAST_ANSWERS, WIDE, Holder, Kind
 
 LEAST_S: Final = 0.1
 """Nothing is overdue sooner: a moment without CPU is over by then."""
@@ -51,7 +51,10 @@ LATER_S: Final = 1.0
 
 @dataclass(slots=True)
 class Overdue:
-    """A backend's overdue requests in this worker. ages: how many times longer than allowed the certain ones have waited."""
+    """A backend's overdue requests in this worker, as `overdue` finds them.
+
+    ages: how many times longer than allowed the certain ones have waited.
+    """
 
     count: int = 0
     oldest_s: float = 0.0
@@ -96,7 +99,7 @@ _NEVER: Final = float("inf")
 
 def limit_of(kind: Kind, now: float) -> float:
     """Return how long a request of a kind may wait before it is overdue; infinite for a kind that is not known."""
-    if kind.count < KNOWN:
+    if kind.count < LEAST_ANSWERS:
         return _NEVER
     limit_s = max(LEAST_S, TIMES * kind.usual_s)
     return max(limit_s, BEYOND * kind.peak(now)) if kind.wide > WIDE else limit_s
@@ -117,14 +120,17 @@ def late(backend: Backend, evidence: Evidence, now: float) -> list[Any]:
         if lease.left or lease.holder is None or not lease.holder.is_due:
             continue
         kind = evidence.kind_of(lease.holder)
-        if kind.count >= KNOWN and age_s >= PATIENCE * kind.usual_s:
+        if kind.count >= LEAST_ANSWERS and age_s >= PATIENCE * kind.usual_s:
             found.append(lease)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """A backend that has fallen silent, or, with `observed`, would have if it were to do more than observe; or is back."""
+    """A backend whose silence has begun or ended; returned by `Silence.look`, announced by the edge.
+
+    change: "silent"; "heard", it answers again; "observed", it would be silent if its breaker were to do more than observe.
+    """
 
     backend: Backend
     change: str
@@ -140,7 +146,7 @@ class Fallen:
 
 
 class Silence:
-    """What one worker has said of its backends' silence. All of it is called under the pool's lock."""
+    """Which backends one worker has called silent; owned by the pool, called under its lock."""
 
     def __init__(self) -> None:
         self._told: dict[str, Backend] = {}

@@ -24,7 +24,7 @@ def name_backend(service: str, backend_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TlsSpec:
-    """How we speak TLS to a backend; the files are PEM."""
+    """How we speak TLS to a backend, as the operator wrote it; part of a `BackendSpec`. The files are PEM."""
 
     verify: bool = True
     ca_file: str | None = None
@@ -35,7 +35,7 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One backend as the operator wrote it; weight is 0..1000, slow_start_s 0.0 for none.
+    """One backend as the operator wrote it; made by config/, held by its `Backend`. weight: 0..1000. slow_start_s: 0.0 for none.
 
     addresses: where its host name leads to, as IP addresses; empty when the URL says that itself, or nobody knows yet.
     base: the URL's path, which goes before that of every request. service: the name of the one that it belongs to.

@@ -49,7 +49,7 @@ LEFT_OUT: Final = ("id", "reason", "for_s")
 changes nothing."""
 
 
-class Try:
+class TryRecord:
     """One pick and what came of it; kept by the Trace of its request, and carried and ended by the Lease that it led to.
 
     Times are seconds of a monotonic clock; candidates, left_out: rows of the above.
@@ -146,7 +146,7 @@ class Trace:
     def __init__(self, why: str) -> None:
         self.why = [why]
         self.asked = why == "asked"
-        self.tries: list[Try] = []
+        self.tries: list[TryRecord] = []
         self.more = 0
 
     # ---- what happens ----
@@ -156,9 +156,9 @@ class Trace:
         if why not in self.why:
             self.why.append(why)
 
-    def add_missed(self, at: float, backend_id: str) -> Try:
+    def add_missed(self, at: float, backend_id: str) -> TryRecord:
         """Note a try that began before anything was recorded."""
-        return self._add(Try(at, backend_id))
+        return self._add(TryRecord(at, backend_id))
 
     def add_pick(
         self,
@@ -172,7 +172,7 @@ class Trace:
         *,
         probe: bool,
         why: str = "",
-    ) -> Try:
+    ) -> TryRecord:
         """Note a pick: after it was made, so that what the strategy has learned by it counts, and before its lease does.
 
         What is returned belongs to the lease (`Lease.record`).
@@ -182,7 +182,7 @@ class Trace:
         under the pool's lock.
         """
         sticky = picked.id == prefer
-        pick = Try(now, picked.id)
+        pick = TryRecord(now, picked.id)
         pick.recorded = True
         pick.strategy = strategy.name
         pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
@@ -203,7 +203,7 @@ class Trace:
 
     def add_none(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
         """Note that no backend could be picked, and why each could not."""
-        vain = Try(now, None)
+        vain = TryRecord(now, None)
         vain.kind = "retry" if tried else "first"
         vain.recorded = True
         vain.outcome = "no backend"
@@ -226,7 +226,7 @@ class Trace:
                 one.end(now, outcome if last else "abandoned", status if last else 0, error if last else None)
                 last = False
 
-    def _add(self, one: Try) -> Try:
+    def _add(self, one: TryRecord) -> TryRecord:
         if len(self.tries) >= MOST_TRIES:
             del self.tries[MOST_TRIES // 2]
             self.more += 1
@@ -310,7 +310,7 @@ def _left_out(others: Sequence[Backend], tried: Collection[Backend], now: float)
     return rows, len(others) - len(rows)
 
 
-def _failure(one: Try) -> str:
+def _failure(one: TryRecord) -> str:
     if one.outcome == "failed":
         return f"failed: {one.error.rstrip('.')}" if one.error else f"failed with status {one.status}" if one.status else "failed"
     if one.outcome == "outrun":

@@ -14,7 +14,9 @@ MAX_BYTES = 8 * 1024 * 1024 + 1  # one more than any configuration may have: eno
 
 
 class FileSource:
-    """One file, by path; a symbolic link is followed each time, so that it may be turned while we run.
+    """The configuration's file, by path; owned by a ConfigOrigin.
+
+    A symbolic link is followed each time, so that it may be turned while we run.
 
     Errors are OSError and name the path.
     """

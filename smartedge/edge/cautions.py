@@ -57,7 +57,7 @@ def log_cautions(found: list[str]) -> None:
 
 
 class ProxyWatch:
-    """Looks at some of the requests, and says once that they come through a proxy whose clients could administer.
+    """Says once that requests come by a proxy whose clients could administer; called by Decisions with some that are sampled.
 
     is_open: whether the admin pages are on the traffic port, and have no token.
     """

@@ -19,7 +19,7 @@ CERTIFICATE_KEYS = ("certfile", "certificates", "certificates_dir")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a reload did.
+    """What a reload did; returned by the Reloader, announced and shown by the Edge.
 
     generation: number of the configuration in use. changed: False when it was in use already; the number stays then, unless
     the certificate was renewed. added, removed, changed_backends: names of backends. settings_changed: the keys that differ,

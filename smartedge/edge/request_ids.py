@@ -9,7 +9,7 @@ from smartedge.http.request import Request
 
 
 class RequestIds:
-    """Makes ids that are unique over workers and restarts; one object a worker."""
+    """Makes ids that are unique over workers and restarts; owned by the Edge."""
 
     def __init__(self) -> None:
         self._count = itertools.count(1)

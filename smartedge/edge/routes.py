@@ -79,10 +79,10 @@ def plain_table(written: Iterable[RouteConfig], is_trusted: IsTrusted = None) ->
         )
         for route in written
     )
-    return RouteTable(routes, client_reader(is_trusted))
+    return RouteTable(routes, address_reader(is_trusted))
 
 
-def client_reader(is_trusted: IsTrusted) -> Callable[[Request], bytes]:
+def address_reader(is_trusted: IsTrusted) -> Callable[[Request], bytes]:
     """Return what gives a request's client, the one that trusted proxies tell among them."""
     return lambda request: client_address(request, is_trusted)
 

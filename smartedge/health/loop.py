@@ -19,7 +19,7 @@ from gevent.pool import Group
 
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.health import HealthChange, ProbeResult
-from smartedge.health.schedule import Entry, Schedule
+from smartedge.health.schedule import Schedule, ScheduledProbe
 from smartedge.http.resources import HOLDERS, OwnTrouble
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class HealthLoop:
                 self._schedule.nudge(backend)
         return True
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: ScheduledProbe) -> None:
         try:
             started = self._now()
             result = self._probe(entry.backend)

@@ -36,7 +36,7 @@ FIELDS = {b"User-Agent": b"smartedge-health", b"Accept": b"*/*"}
 
 
 class HttpProbe:
-    """Ask one backend for its health path and judge the answer.
+    """Asks one backend for its health path and judges the answer; owned by the edge, called by the `HealthLoop`.
 
     A probe is one fresh connection and one deadline over everything: name, connection, TLS and answer. So it
     is not done with requests, whose timeouts are per socket operation (a backend that drips is read for ever)

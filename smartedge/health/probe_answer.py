@@ -34,7 +34,7 @@ class ProbeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """An answer's status, and as much of its body as was looked at."""
+    """A probe's answer: its status, and as much of its body as was looked at; read by `read_answer`."""
 
     status: int
     body: bytes = b""

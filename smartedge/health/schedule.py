@@ -19,8 +19,8 @@ CHANGING_S = 1.0  # the longest interval while a backend is between states, so t
 NUDGE_S = 0.5  # traffic may have a backend probed no more often than this
 
 
-class Entry:
-    """One backend's place in the schedule; a new one is made when what is probed has changed."""
+class ScheduledProbe:
+    """One backend's place in the `Schedule`; a new one is made when what is probed has changed."""
 
     __slots__ = ("backend", "due", "nudged", "started", "ticket")
 
@@ -34,12 +34,12 @@ class Entry:
 
 
 class Schedule:
-    """The due times of all backends, keyed like everything that is learned by (service, id, url)."""
+    """When which backend is probed next; owned by the `HealthLoop`, or by a simulation. Keyed by (service, id, url)."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._entries: dict[object, Entry] = {}
-        self._heap: list[tuple[float, int, Entry]] = []
+        self._entries: dict[object, ScheduledProbe] = {}
+        self._heap: list[tuple[float, int, ScheduledProbe]] = []
         self._tickets = itertools.count(1)
 
     def resume(self, backends: Sequence[Backend], now: float) -> None:
@@ -47,7 +47,7 @@ class Schedule:
         self._entries = {}
         self._heap.clear()
         for backend in _probed(backends):
-            self._entries[backend.key] = entry = Entry(backend)
+            self._entries[backend.key] = entry = ScheduledProbe(backend)
             last = backend.learned.last_probe_at
             self._put(entry, max(now, last + self._interval(backend)) if last else now)
 
@@ -60,14 +60,14 @@ class Schedule:
                 entry.backend = backend
                 self._entries[backend.key] = entry
             else:
-                self._entries[backend.key] = fresh = Entry(backend)
+                self._entries[backend.key] = fresh = ScheduledProbe(backend)
                 self._put(fresh, now)
 
     def backends(self) -> Sequence[Backend]:
         """The members."""
         return [entry.backend for entry in self._entries.values()]
 
-    def knows(self, entry: Entry) -> bool:
+    def knows(self, entry: ScheduledProbe) -> bool:
         """Whether a probe's result still counts: the backend is there, and would be asked the same."""
         return self._entries.get(entry.backend.key) is entry
 
@@ -80,7 +80,7 @@ class Schedule:
             heapq.heappop(self._heap)
         return float("inf")
 
-    def take_due(self, now: float) -> Entry | None:
+    def take_due(self, now: float) -> ScheduledProbe | None:
         """The entry that is due for longest, to be probed and given back by `done`; None when none is due."""
         if self.next_due() > now:
             return None
@@ -89,7 +89,7 @@ class Schedule:
         entry.nudged = False
         return entry
 
-    def done(self, entry: Entry, now: float) -> bool:
+    def done(self, entry: ScheduledProbe, now: float) -> bool:
         """Put a probed entry back; whether it is the next one to be due.
 
         Intervals count from the start of one probe to the start of the next.
@@ -118,7 +118,7 @@ class Schedule:
             interval = min(interval, CHANGING_S)
         return interval * self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
 
-    def _put(self, entry: Entry, due: float) -> None:
+    def _put(self, entry: ScheduledProbe, due: float) -> None:
         entry.due = due
         entry.ticket = next(self._tickets)
         heapq.heappush(self._heap, (due, entry.ticket, entry))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from gevent.ssl import SSLContext
 
-Kind = Literal["ECDSA", "RSA"]
+KeyKind = Literal["ECDSA", "RSA"]
 """What a certificate's key signs with; a context of OpenSSL's holds one of each, and a client takes the one that it knows."""
 
 _FIRST = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -30,7 +30,7 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class PemFiles:
-    """Where a certificate and its key are. key_file: None when `cert_file` holds the key, too."""
+    """Where a certificate and its key are, as the operator wrote it. key_file: None when `cert_file` holds the key, too."""
 
     cert_file: str
     key_file: str | None = None
@@ -49,7 +49,7 @@ class Certificate:
 
     files: PemFiles
     names: tuple[str, ...]
-    kind: Kind
+    kind: KeyKind
     begins_at: float
     expires_at: float
     digest: bytes = field(repr=False)

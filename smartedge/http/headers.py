@@ -1,4 +1,4 @@
-"""Header fields on their way through: hop-by-hop fields end here, X-Forwarded-*, Via, a request id are added. Pure functions.
+"""Header fields on their way through: what ends here, what goes on, what the edge must know of them. Pure functions.
 
 Fields stay bytes from socket to socket, in their order, case and repetition (RFC 9110 section 5.3). Each message's fields are
 looked at once: `RequestFields` and `AnswerFields` keep the end-to-end ones as they came and what the edge itself must know.
@@ -70,6 +70,8 @@ MAX_RETRY_AFTER_S = 300.0
 
 
 class _SlotsOfRequestFields:
+    """The slots that RequestFields has, frozen, and in the making."""
+
     __slots__ = (
         "block",
         "connection",
@@ -100,7 +102,9 @@ class _SlotsOfRequestFields:
 
 
 class RequestFields(_SlotsOfRequestFields):
-    """What a request's header fields say. Frozen: the requests of a connection share it as long as they send the same fields.
+    """What a request's header fields say; made by the server's reader, carried by the `Request`.
+
+    Frozen: the requests of a connection share it as long as they send the same fields.
 
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
@@ -154,7 +158,7 @@ class RequestFields(_SlotsOfRequestFields):
 
 
 class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
-    """The same while it is read off a block; one of these becomes frozen and is never seen."""
+    """RequestFields while they are read off a block: its class is changed to the frozen one before anybody else sees it."""
 
     __slots__ = ()
 
@@ -227,7 +231,9 @@ def _frozen(made: _RequestFieldsInTheMaking) -> RequestFields:
 
 
 class AnswerFields:
-    """What an answer's header fields say: `block` as in RequestFields, Date and Content-Length in it, and the framing.
+    """What an answer's header fields say; made by `parse_head`, carried by the `Answer`.
+
+    block: as in RequestFields, with Date and Content-Length in it; the rest is the framing.
 
     Answers with the same head share it, so nothing here is ever set again. announces: a Trailer is among them.
     """
@@ -345,33 +351,6 @@ def without_length(block: bytes) -> bytes:
 def tokens(value: bytes | None) -> set[bytes]:
     """Split a comma-separated field value into its lower-case members."""
     return {token.strip(b" \t").lower() for token in value.split(b",")} if value else set()
-
-
-def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
-    """Say for whom the request is made: X-Forwarded-For, -Host and -Proto, and with `standard` Forwarded (RFC 7239) too.
-
-    peer: the client's address as text. trusted: the peer is one of `trusted_proxies`, so what it says of its own client is
-    kept and extended; from anybody else it is replaced.
-    """
-    host = b"X-Forwarded-Host: %b\r\n" % fields.host if fields.host else b""
-    ours = _forwarded(fields.host, peer, scheme) if standard else b""
-    if not trusted or fields.forwarded is None:
-        return b"X-Forwarded-For: %b\r\n%bX-Forwarded-Proto: %b\r\n%b" % (peer, host, scheme, ours)
-    chain = [line[16:].strip() for low, line in fields.forwarded if low == b"x-forwarded-for"]
-    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*filter(None, chain), peer])]
-    said = {low for low, _ in fields.forwarded}
-    if b"x-forwarded-host" not in said:
-        lines.append(host)
-    if b"x-forwarded-proto" not in said:
-        lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
-    lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
-    return b"".join([*lines, ours])
-
-
-def _forwarded(host: bytes | None, peer: bytes, scheme: bytes) -> bytes:
-    """Write our element of Forwarded as a line of its own: lines of one name are one list (RFC 9110 section 5.3)."""
-    node = b'"[%b]"' % peer if b":" in peer else peer  # RFC 7239 section 6: an IPv6 address has brackets, and so quotes
-    return b"Forwarded: for=%b%b;proto=%b\r\n" % (node, b';host="%b"' % host if host else b"", scheme)
 
 
 def keep_alive_s(value: bytes | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from smartedge.http.own_answer import OwnAnswer
 from smartedge.http.request import Request
 
 LIMITED = frozenset((b"TRACE", b"OPTIONS"))
@@ -12,8 +13,6 @@ LIMITED = frozenset((b"TRACE", b"OPTIONS"))
 _MAX_FORWARDS = re.compile(rb"^(max-forwards:)[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
 _MOST = 1_000_000
 _SECRET = re.compile(rb"^(?:authorization|proxy-authorization|cookie|x-smartedge-explain):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-
-OwnAnswer = tuple[int, list[tuple[str, str]], bytes]
 
 
 def count_hop(request: Request) -> OwnAnswer | None:

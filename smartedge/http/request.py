@@ -16,7 +16,7 @@ _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Body(Protocol):
-    """A request body that arrives while it is read.
+    """A request body that arrives while it is read: a ClientBody of our own server, a WsgiBody of another, a copy of a Replay.
 
     length: bytes in all, or None when it is chunked. complete: nothing is left to read. received_bytes: read so far.
     trailers: the fields behind a chunked one, once it is complete.
@@ -133,7 +133,10 @@ def origin_form(target: bytes, method: bytes = b"GET") -> tuple[bytes, bytes | N
 
 
 class Replay:
-    """A body that can be sent again as long as it has been small: what was read is kept, up to `cap_bytes`."""
+    """A request body that can be sent again while it is small; made and owned by an `Attempts`, read by connections.
+
+    What was read of the `body` is kept, up to `cap_bytes`; beyond that nothing is.
+    """
 
     __slots__ = ("_cap_bytes", "_kept", "_position", "body", "length")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from smartedge.http.certificates import Certificate, CertificateContext, Kind, PemFiles, files_in, load_chain, read_certificate
+from smartedge.http.certificates import Certificate, CertificateContext, KeyKind, PemFiles, files_in, load_chain, read_certificate
 
 Steps = tuple[str | int, ...]
 """The path of a key in the configuration."""
@@ -227,7 +227,7 @@ class NameTable:
         strict: bool = False,
         made: Mapping[tuple[Certificate, ...], Any] = MappingProxyType({}),
     ) -> None:
-        kinds: dict[str, dict[Kind, Certificate]] = {}
+        kinds: dict[str, dict[KeyKind, Certificate]] = {}
         for one in certificates:
             for name in one.names:
                 kinds.setdefault(name, {}).setdefault(one.kind, one)

@@ -78,7 +78,9 @@ def address_of(ip: str, port: int) -> Address:
 
 
 class Socket:
-    """A non-blocking stream socket; its watchers in gevent's loop are made when somebody first waits.
+    """A non-blocking stream socket; made by `connect` and by `EdgeServer`, owned by a `Wire`.
+
+    Its watchers in gevent's loop are made when somebody first waits.
 
     The names of the attributes are those of gevent's socket, so a `Wire` takes either. address: what it is connected to.
     """
@@ -179,7 +181,7 @@ def connect(addresses: Sequence[Address], timeout_s: float) -> Socket:
 
 
 class _AddressRace:
-    """Several addresses that are connected to at once, with delays; whoever is first wins, and the others are closed."""
+    """Several addresses that are connected to at once, with delays; made by `connect`. The first wins, the others are closed."""
 
     def __init__(self) -> None:
         self._news = Event()

@@ -119,7 +119,10 @@ class AccessLog:
 
 
 class LineOutput:
-    """Where the lines of an AccessLog go: standard output (target True) or a file; raises OSError when that can't be opened."""
+    """Where an AccessLog writes; part of a `Setup`. target: a file, or True for standard output.
+
+    Raises OSError for a file that can't be opened.
+    """
 
     def __init__(self, target: bool | str) -> None:
         self._writer = LogWriter(target) if isinstance(target, str) else None

@@ -22,7 +22,10 @@ _OURS = logging.getLogger("smartedge")
 
 
 class ConsoleStream(io.TextIOBase):
-    """A text stream over a `LogWriter`: whole lines go out at once, the rest with the next line break or `flush`."""
+    """Standard output or error over a `LogWriter`; put there by `install`.
+
+    Whole lines go out at once, the rest with the next line break or `flush`.
+    """
 
     encoding = "utf-8"
     errors = "replace"
@@ -63,7 +66,7 @@ class ConsoleStream(io.TextIOBase):
 
 
 class _Bytes:
-    """What programs know as `sys.stdout.buffer`."""
+    """A ConsoleStream's `buffer`, as programs know that of `sys.stdout`."""
 
     def __init__(self, stream: ConsoleStream) -> None:
         self._stream = stream
@@ -128,7 +131,10 @@ def say(text: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Writes log records to standard error: `2026-11-26T17:05:09.123Z WARNING backend ejected: ...`, in UTC (RFC 3339)."""
+    """Writes log records to standard error; put there by `log_at`.
+
+    A line is `2026-11-26T17:05:09.123Z WARNING backend ejected: ...`, in UTC (RFC 3339).
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; what can't be written is no reason to stop."""

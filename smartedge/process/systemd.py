@@ -19,7 +19,10 @@ Role = Literal["clients", "http", "admin"]
 
 
 class Notifier:
-    """Tells the service manager how we are; without one, nobody. Never waits and never fails."""
+    """Tells the service manager how we are; made by whoever serves (cli/).
+
+    Without a manager nobody is told. It never waits and never fails.
+    """
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
         address = env.get("NOTIFY_SOCKET", "")
@@ -50,7 +53,7 @@ class Notifier:
 
 
 class Passed(NamedTuple):
-    """A listening socket that we were started with. name: as the service manager calls it."""
+    """A listening socket that we were started with; found by `passed_sockets`. name: as the service manager calls it."""
 
     descriptor: int
     name: str

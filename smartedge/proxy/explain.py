@@ -26,7 +26,7 @@ class Explain(Protocol):
 
 
 class NothingExplained:
-    """Keeps nothing."""
+    """Keeps nothing: what a `Forwarder` begins with, and what copies have (`Mirror`)."""
 
     def begin_trace(self, request: Request) -> None:
         """Give none."""

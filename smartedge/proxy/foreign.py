@@ -21,7 +21,7 @@ from smartedge.server.handler import EdgeHandler
 
 
 class ForeignClient:
-    """The client's connection, and gunicorn's response to one request on it; owned by an Exchange, or by a Refusal."""
+    """The client's connection, and gunicorn's response to one request on it; owned by an Exchange, or by a RefusalBody."""
 
     __slots__ = ("_response", "_sock")
 
@@ -56,7 +56,7 @@ class ForeignClient:
             linger(BorrowedWire(self._sock))
 
 
-class Refusal:
+class RefusalBody:
     """The body of an answer to what never became a request of ours; made by the app. The connection ends behind it."""
 
     def __init__(self, body: bytes, client: ForeignClient) -> None:

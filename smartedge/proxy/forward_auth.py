@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from time import monotonic
 
 from smartedge.balancer.errors import BadAnswer
-from smartedge.http.headers import forwarded_lines, pairs_of
+from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.headers import pairs_of
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
 from smartedge.proxy.outbound import Outbound

@@ -79,7 +79,7 @@ class Hedges:
 
 
 class Runner:
-    """A hedge under way, in the current greenlet; one of a Race's."""
+    """A hedge under way, made in its greenlet by its Race. answer: once it is there."""
 
     __slots__ = ("answer", "greenlet", "lease", "outbound")
 

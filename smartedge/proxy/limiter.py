@@ -16,7 +16,10 @@ from smartedge.proxy.affinity import IsTrusted, client_address
 
 
 class ClientLimiter:
-    """Keeps clients to their rate. key_of: what a client is known by. edge_row: counts what was refused."""
+    """Keeps clients to their rate; part of a `ServicePolicy` or of a route's `Guard`.
+
+    key_of: gives what a client is known by. edge_row: counts who was refused.
+    """
 
     def __init__(self, limiter: RateLimiter, key_of: Callable[[Request], bytes], edge_row: Learned) -> None:
         self._limiter = limiter

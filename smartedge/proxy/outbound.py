@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
-from smartedge.http.headers import TE_TRAILERS, AnswerFields, forwarded_lines
+from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.headers import TE_TRAILERS, AnswerFields
 from smartedge.http.request import Replay, Request
 from smartedge.proxy.connection import Connection
 
 
 class Outbound:
-    """A request ready to be sent: stands where requests has a PreparedRequest.
+    """One try's request, ready to be sent; made by `Attempts`, sent by an `EdgeAdapter`. requests has a PreparedRequest here.
 
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
     on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.

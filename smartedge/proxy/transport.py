@@ -41,7 +41,7 @@ IDLE_POOL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much, for one backend's connections: seconds and bytes."""
+    """How long and how much, for one backend's connections: seconds and bytes; made at reload (edge/policies.py)."""
 
     connect_s: float
     first_byte_s: float
@@ -51,7 +51,7 @@ class Limits:
 
 
 class Answer(requests.Response):
-    """A backend's answer; `read` gives its body as it comes.
+    """A backend's answer; made by its EdgeAdapter, owned by an Attempts. `read` gives its body as it comes.
 
     A requests.Response that sets only what is read: the stock constructor builds a cookie jar with a lock. What requests'
     users expect besides (`headers`, `content`, `iter_content`) is made when it is asked for.
@@ -138,7 +138,7 @@ class Answer(requests.Response):
 
 
 class EdgeAdapter(BaseAdapter):
-    """Sends requests to one backend over connections that are kept and used again.
+    """Sends requests to one backend over connections that are kept and used again; owned by its EdgeSession.
 
     url: as `config/values.py` writes it. tls: for https backends. on_connect: called for every new connection (for the
     counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a host name that nobody
@@ -376,7 +376,9 @@ class EdgeAdapter(BaseAdapter):
 
 
 class EdgeSession(requests.Session):
-    """The pooled session of one backend: requests' own, made safe to share between clients, its adapter ours.
+    """The pooled session of one backend, its `transport`; made by the registry, called by Attempts and Race.
+
+    It is requests' own, made safe to share between clients, with our adapter.
 
     `send` hands a request straight to the adapter: the stock one follows redirects, runs hooks, stores cookies and keeps time.
     """

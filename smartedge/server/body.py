@@ -75,7 +75,7 @@ class ClientBody:
 
 
 class LengthBody(ClientBody):
-    """A body with a Content-Length (RFC 9112 section 6.2); the bytes go through untouched."""
+    """A ClientBody with a Content-Length (RFC 9112 section 6.2); the bytes go through untouched."""
 
     __slots__ = ()
 
@@ -103,7 +103,7 @@ class LengthBody(ClientBody):
 
 
 class ChunkedBody(ClientBody):
-    """A chunked body (RFC 9112 section 7.1), decoded on the way."""
+    """A chunked ClientBody (RFC 9112 section 7.1), decoded on the way."""
 
     __slots__ = ("_decoder", "_pieces")
 

@@ -20,7 +20,7 @@ from smartedge.server.incoming import Incoming
 
 @dataclass(slots=True)
 class ServerLimits:
-    """What a client may take: seconds and bytes."""
+    """What a client may take: seconds and bytes; made at reload (edge/policies.py), taken by each new connection."""
 
     head_s: float = 10.0
     keepalive_s: float = 75.0

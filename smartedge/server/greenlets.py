@@ -51,7 +51,9 @@ class GreenletPool:
 
 
 class LimitedGreenletPool(GreenletPool):
-    """A GreenletPool in place of gevent's `Pool`: runs `size` functions at a time, and its server accepts nothing meanwhile.
+    """A GreenletPool in place of gevent's `Pool`, where an `EdgeServer` is to serve `size` connections at a time.
+
+    While all are taken its server accepts nothing.
 
     It has what gevent's servers and gunicorn's worker ask of a pool, and no more.
     """

@@ -119,7 +119,7 @@ def complete_environ(environ: dict[str, Any]) -> None:
 
 
 class BodyFile(io.RawIOBase):
-    """A request body as a file, for views that read one."""
+    """A request body as a file, for views that read one; made by `complete_environ`."""
 
     def __init__(self, request: Request) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class BodyFile(io.RawIOBase):
 
 
 class WsgiBody:
-    """The body of a request that a foreign WSGI server read: `wsgi.input`, in pieces; WSGI has no trailers."""
+    """The body of a request that a foreign server read: `wsgi.input`, in pieces; made by `from_environ`. WSGI has no trailers."""
 
     __slots__ = ("_input", "_limit_bytes", "complete", "length", "received_bytes")
 

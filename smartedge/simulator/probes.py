@@ -8,7 +8,7 @@ from random import Random
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Pool
-from smartedge.health.schedule import Entry, Schedule
+from smartedge.health.schedule import Schedule, ScheduledProbe
 from smartedge.simulator.machine import At, Machine
 
 
@@ -50,7 +50,7 @@ class Prober:
             self._at(now + took_s, self._probed, (entry, bool(good)))
         self._plan(now)
 
-    def _probed(self, now: float, what: tuple[Entry, bool]) -> None:
+    def _probed(self, now: float, what: tuple[ScheduledProbe, bool]) -> None:
         entry, good = what
         learned = entry.backend.learned
         if learned.probed(now, good):

@@ -29,7 +29,7 @@ _FILE = "generation.json"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A configuration that was applied. config: its canonical text."""
+    """A configuration that was applied, as the workers share it. config: its canonical text."""
 
     number: int
     config: str
@@ -37,14 +37,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Who has applied a generation. late: process numbers by slot of those that have not."""
+    """Who has applied a generation; what a reload waits for. late: process numbers by slot of those that have not."""
 
     live: int
     late: Mapping[int, int]
 
 
 class Peers(Protocol):
-    """The workers of an edge, as a reload sees them."""
+    """The workers of an edge, as a reload sees them: Generations, or Alone."""
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep the reloads of other workers out. Raises StateError when that takes too long."""
@@ -99,7 +99,7 @@ class Alone:
 
 
 class Generations:
-    """The generations of an edge of several processes.
+    """The generations of an edge of several processes; made by the Follower, asked by its Reloader too.
 
     directory: the edge's state directory. confirm: writes the number that this worker has applied where all can read
     it. confirmed: gives each live worker's by its slot. live: gives each live worker's process number by its slot.

@@ -41,7 +41,10 @@ SALT_CELLS = 4
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that all workers of an edge write, as integers and as doubles. salt: a secret that they have in common."""
+    """A table that all workers of an edge write, as integers and as doubles; opened by `Membership.table`.
+
+    salt: a secret that they have in common.
+    """
 
     ints: memoryview[int]
     reals: memoryview[float]

@@ -11,7 +11,7 @@ BYTES = 32
 
 
 class Secret:
-    """Where the secret comes from. given: what the environment says, None for nothing."""
+    """Where the secret of sticky cookies comes from; owned by the SetupBuilder. given: by the environment, None for nothing."""
 
     def __init__(self, given: bytes | None) -> None:
         self._given = given

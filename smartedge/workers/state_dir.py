@@ -49,7 +49,10 @@ class Busy(StateError):
 
 @dataclass(slots=True)
 class FileLock:
-    """A lock held until `release` or the end of the process. index: the slot's number, 0 for the leader's."""
+    """A file lock, held until `release` or the end of the process; taken by a Membership.
+
+    index: the slot's number, 0 for the leader's.
+    """
 
     path: Path
     index: int

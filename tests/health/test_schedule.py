@@ -10,7 +10,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.health import HealthPolicy, ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import BackendSpec, TlsSpec
-from smartedge.health.schedule import Entry, Schedule
+from smartedge.health.schedule import Schedule, ScheduledProbe
 
 POLICY = HealthPolicy(interval_s=10.0)
 
@@ -31,7 +31,7 @@ def taken(schedule: Schedule, now: float) -> list[str]:
     return [entry.backend.id for entry in iter(lambda: schedule.take_due(now), None)]
 
 
-def take(schedule: Schedule, now: float) -> Entry:
+def take(schedule: Schedule, now: float) -> ScheduledProbe:
     entry = schedule.take_due(now)
     assert entry is not None
     return entry

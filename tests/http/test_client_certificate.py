@@ -7,7 +7,8 @@ from hashlib import sha256
 import pytest
 
 from smartedge.http.client_certificate import certificate_lines, distinguished_name
-from smartedge.http.headers import RequestFields, forwarded_lines
+from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.headers import RequestFields
 
 LINES = b"X-Client-Cert-Subject: CN=alice\r\nX-Client-Cert-Fingerprint: aa\r\n"
 

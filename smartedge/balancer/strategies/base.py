@@ -14,7 +14,10 @@ from smartedge.balancer.backend import Backend
 
 
 class Strategy(Protocol):
-    """One method, and hooks that do nothing unless a strategy wants them."""
+    """What picks one of the candidates; owned and called by a `Pool`.
+
+    `pick` is what it must have; the other methods do nothing unless it wants them.
+    """
 
     name: ClassVar[str]
 

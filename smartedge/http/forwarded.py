@@ -1,0 +1,32 @@
+"""What backends are told of the client: X-Forwarded-For, -Host and -Proto, and Forwarded (RFC 7239). Pure functions."""
+
+from __future__ import annotations
+
+from smartedge.http.headers import RequestFields
+
+
+def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
+    """Say for whom the request is made: X-Forwarded-For, -Host and -Proto, and with `standard` Forwarded (RFC 7239) too.
+
+    peer: the client's address as text. trusted: the peer is one of `trusted_proxies`, so what it says of its own client is
+    kept and extended; from anybody else it is replaced.
+    """
+    host = b"X-Forwarded-Host: %b\r\n" % fields.host if fields.host else b""
+    ours = _forwarded(fields.host, peer, scheme) if standard else b""
+    if not trusted or fields.forwarded is None:
+        return b"X-Forwarded-For: %b\r\n%bX-Forwarded-Proto: %b\r\n%b" % (peer, host, scheme, ours)
+    chain = [line[16:].strip() for low, line in fields.forwarded if low == b"x-forwarded-for"]
+    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*filter(None, chain), peer])]
+    said = {low for low, _ in fields.forwarded}
+    if b"x-forwarded-host" not in said:
+        lines.append(host)
+    if b"x-forwarded-proto" not in said:
+        lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
+    lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
+    return b"".join([*lines, ours])
+
+
+def _forwarded(host: bytes | None, peer: bytes, scheme: bytes) -> bytes:
+    """Write our element of Forwarded as a line of its own: lines of one name are one list (RFC 9110 section 5.3)."""
+    node = b'"[%b]"' % peer if b":" in peer else peer  # RFC 7239 section 6: an IPv6 address has brackets, and so quotes
+    return b"Forwarded: for=%b%b;proto=%b\r\n" % (node, b';host="%b"' % host if host else b"", scheme)
