@@ -109,7 +109,10 @@ def refuse_circles(request: Request, via: bytes) -> None:
 
 def _tell(exchange: Exchange, trace: Trace) -> None:
     """Have the answer say what was decided, in a field of one line; trace: of a request whose client asked, and may."""
-    text = f"{exchange.attempts.request_id}; {trace.summary()}"
+    way = "" if exchange.route is None else f"by route {exchange.route.id}"
+    if exchange.routed_to is not None:
+        way += f" to {exchange.routed_to}"
+    text = "; ".join(filter(None, (exchange.attempts.request_id, way, trace.summary())))
     line = "".join(c if " " <= c <= "~" else "?" for c in text)[:MOST_TOLD]
     answer = exchange.attempts.answer
     if exchange.own_answer is None and answer is not None:

@@ -254,6 +254,8 @@ def test_a_backend_is_asked_for_with_its_service_or_without(
 def test_requests_say_their_route_and_service(good: Script) -> None:
     app = app_for(good, routes=[{"id": "all", "to": "default"}])
     ask(app, "r-1")
-    (one,) = listed(app, "?backend=default/b1")
+    told = ask(app, "r-2", **{"X-SmartEdge-Explain": "1"}).headers["X-SmartEdge-Decision"]
+    assert told.startswith("r-2; by route all to default; b1 was picked")
+    _, one = listed(app, "?backend=default/b1")
     assert (one["route"], one["service"], one["backends"]) == ("all", "default", ["b1"])
     app.edge.stop()
