@@ -340,7 +340,7 @@ class Attempts:
                 raise error from None
             none_left.detail = f"{error.detail} No other backend is available ({none_left.detail})."
             raise
-        self.note_try(lease, "retry", RETRIES)
+        self._note_try(lease, "retry", RETRIES)
         return lease
 
     def _lease_instead_of(self, lease: Lease, answer: Answer) -> Lease | None:
@@ -351,16 +351,23 @@ class Attempts:
             return None
         if not more_tries.again_after(now, answer.status_code, lambda: lease.is_hopeless(now)):
             return None
-        try:
-            another = self.take_lease_now(now, more_tries.tried)
-        except NoBackend:
-            more_tries.in_vain(now)
-            return None
-        self.note_try(another, "retry", RETRIES)
-        return another
+        return self.take_another(now, "retry", RETRIES)
 
-    def note_try(self, lease: Lease, kind: TryKind, cell: int) -> None:
-        """Take note of a try after the first, which is about to begin. cell: counts it."""
+    def take_another(self, now: float, kind: TryKind, cell: int, *, must: bool = True) -> Lease | None:
+        """Take a lease for a try that `more_tries` has allowed; None, and the try given back, when there is no backend for it.
+
+        cell: counts it. must: see `Pool`.
+        """
+        try:
+            lease = self.take_lease_now(now, self.more_tries.tried, kind, must=must)
+        except NoBackend:
+            self.more_tries.in_vain(now)
+            return None
+        self._note_try(lease, kind, cell)
+        return lease
+
+    def _note_try(self, lease: Lease, kind: TryKind, cell: int) -> None:
+        """Take note of a try after the first, which is about to begin."""
         self.more_tries.begun(lease.backend)
         lease.backend.learned.add(cell)
         if self.trace is not None:
@@ -372,5 +379,4 @@ class Attempts:
         """Have the try under way followed by one with this lease as soon as it ends, which is to be now."""
         if self.lease is not None and self.lease.record is not None:
             self.lease.record.end(now, "overdue")
-        self.note_try(lease, "retry", RETRIES)
         self._moved_to, self.lease = lease, None

@@ -14,7 +14,7 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from smartedge.balancer.cells import HEDGES, HEDGES_WON
-from smartedge.balancer.errors import EdgeError, NoBackend
+from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.hedge_delay import UNKNOWN_S
 from smartedge.balancer.pool import Lease
 from smartedge.http.headers import AnswerFields
@@ -268,29 +268,17 @@ class Race:
             if waited_s < after_s:
                 self._watch(now, after_s - waited_s)  # It has only just sent all of it.
                 return
-        lease = self._take_lease(now)
+        if not attempts.more_tries.hedge(now):
+            return
+        lease = attempts.take_another(now, "hedge", HEDGES, must=False)
         if lease is None:
             return
+        attempts.tries += 1
+        attempts.hedges += 1
         self._watch(now, after_s)  # It may be as slow as the first.
         outbound = attempts.make_outbound(lease.backend)
         outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
         self._follow(Runner(lease, outbound))
-
-    def _take_lease(self, now: float) -> Lease | None:
-        """Take a lease for a try beside those under way, if there may be one."""
-        attempts = self._attempts
-        more_tries = attempts.more_tries
-        if not more_tries.hedge(now):
-            return None
-        try:
-            lease = attempts.take_lease_now(now, more_tries.tried, "hedge", must=False)
-        except NoBackend:
-            more_tries.in_vain(now)
-            return None
-        attempts.tries += 1
-        attempts.hedges += 1
-        attempts.note_try(lease, "hedge", HEDGES)
-        return lease
 
     def _watch(self, now: float, delay_s: float) -> None:
         self.due = now + delay_s

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from gevent import get_hub
 
-from smartedge.balancer.errors import BackendTimeout, NoBackend
+from smartedge.balancer.cells import RETRIES
+from smartedge.balancer.errors import BackendTimeout
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.watch import leases_to_move
 from smartedge.http.wire import Wire
@@ -45,13 +46,10 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
         return
     if attempts.replay is not None and attempts.replay.twin() is None:
         return
-    more_tries = attempts.more_tries
-    if not more_tries.again(now, sent=True):
+    if not attempts.more_tries.again(now, sent=True):
         return
-    try:
-        another = attempts.take_lease_now(now, more_tries.tried, must=False)
-    except NoBackend:
-        more_tries.in_vain(now)
+    another = attempts.take_another(now, "retry", RETRIES, must=False)
+    if another is None:
         return
     attempts.move_to(another, now)
     if sum(other.left for other in lease.backend.learned.waiting) < MOST:
