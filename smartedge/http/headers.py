@@ -66,7 +66,6 @@ HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]
 
 
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
-MAX_RETRY_AFTER_S = 300.0
 
 
 class _SlotsOfRequestFields:
@@ -360,9 +359,9 @@ def keep_alive_s(value: bytes | None) -> float | None:
 
 
 def retry_after(fields: AnswerFields) -> float | None:
-    """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over), capped: backends lie."""
+    """Read an answer's Retry-After in seconds (RFC 9110 section 10.2.3; dates are passed over)."""
     match = _RETRY_AFTER.search(fields.block)
-    return min(float(match[1]), MAX_RETRY_AFTER_S) if match else None
+    return float(match[1]) if match else None
 
 
 _date_made_at = 0

@@ -27,12 +27,12 @@ MOST_TOLD = 1000
 
 
 class Forwarder:
-    """Forwards requests to a service's backends; owned by the edge, called by the app's catch-all view.
+    """Forwards requests to backends; owned by the edge, called by the app and its catch-all view.
 
-    service: has the backends. router: carries out routes, which may lead to other services; None where there are none.
+    service: of the requests that no route takes elsewhere. router: carries out routes; None where there are none.
     hop: what backends are told of the way that requests came; replaced by a reload. edge_row: counts the answers that the edge
-    itself gives. explain: keeps decisions. log: takes each finished exchange when there is an access log. hedges: sends tries
-    that may be hedged. tunnels: the open ones.
+    itself gives. next_id: makes a request's id. explain: keeps decisions. log: takes each finished exchange when there is an
+    access log. hedges: sends tries that may be hedged. tunnels: the open ones.
     """
 
     def __init__(self, service: Service, hop: Hop, edge_row: Learned, next_id: Callable[[], str]) -> None:
@@ -44,7 +44,6 @@ class Forwarder:
         self.explain: Explain = NothingExplained()
         self.log: Callable[[Exchange], None] | None = None
         self.hedges = Hedges()
-        self._race = self.hedges.race
         self.tunnels = Tunnels()
 
     def __call__(self, request: Request) -> Exchange:
@@ -68,9 +67,9 @@ class Forwarder:
             if trace is not None:
                 service.clients_host = fields.host
             if self.router is None:
-                exchange.run(self._race)
+                exchange.run(self.hedges.race)
             else:
-                self.router.run(exchange, self._race)
+                self.router.run(exchange, self.hedges.race)
         except EdgeError as error:
             attempts.service.clients_host = fields.host
             exchange.fail(error)

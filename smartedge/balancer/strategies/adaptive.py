@@ -149,7 +149,7 @@ class Standing:
 class Adaptive(Strategy):
     """Round robin in which whoever is slower lets turns pass. The default; called by the pool, under its lock.
 
-    Turns and weights are those of `RoundRobin`, to the letter: `a b a b` while all are alike. Forty times a second the paces
+    Turns and weights are those of `RoundRobin`, to the letter: `a b a b` while all are alike. Every LOOK_S the paces
     (`pace.Pace`) of all candidates are compared with that of the quickest quarter. Who takes longer, by a quarter at least
     and by more than chance explains, takes only a share of its turns, by the third power of the difference. That is steep, so
     that what it gets does not show in the 99th percentile of all. It mends itself: those who get more instead take longer
@@ -158,7 +158,7 @@ class Adaptive(Strategy):
     Paces know the past only. So whose turn it is must not have stalled, and must not have more open than its pace allows;
     else the one is taken whose answer is expected first: what it takes, times what it would have open, by its weight. A new
     process, of which nothing is known, gets one request at a time until it has answered four: its caches may be cold.
-    All workers share paces, open leases and signs of life.
+    All workers share paces, open leases, and when each backend last answered.
     """
 
     name = "adaptive"

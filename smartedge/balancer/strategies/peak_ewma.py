@@ -7,11 +7,9 @@ from random import Random
 from typing import Final
 
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.pace import FLOOR_S
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.draw import Draw
-
-FLOOR_S: Final = 1e-4
-"""Latencies below are alike: after a quiet night all means have decayed to nothing, and leases decide."""
 
 
 class PeakEwmaStrategy(Strategy):
@@ -69,7 +67,7 @@ class PeakEwmaStrategy(Strategy):
 
 
 def _cost(backend: Backend, latency_s: float) -> float:
-    if latency_s < FLOOR_S:
+    if latency_s < FLOOR_S:  # after a quiet night all means have decayed to nothing, and leases decide
         latency_s = FLOOR_S
     return latency_s * (backend.learned.in_flight() + 1) / backend.weight
 
