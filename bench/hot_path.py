@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=0, help="share a board with so many workers; 0: count in memory of one's own"
     )
+    parser.add_argument("--requests", type=int, default=0, help="serve so many and print nothing, for bench/instructions.py")
     options = parser.parse_args()
     urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
     edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
@@ -130,6 +131,9 @@ def main() -> None:
             pass
         return (perf_counter() - started) / count * 1e6
 
+    if options.requests:
+        run(options.requests)
+        return
     run(500)
     if options.profile:
         profile = cProfile.Profile()
