@@ -50,25 +50,25 @@ class Limits:
     answer_head_bytes: int
 
 
-class Answer(requests.Response):
+class Answer:
     """A backend's answer; made by its EdgeAdapter, owned by an Attempts. `read` gives its body as it comes.
 
-    A requests.Response that sets only what is read: the stock constructor builds a cookie jar with a lock. What requests'
-    users expect besides (`headers`, `content`, `iter_content`) is made when it is asked for.
+    Not a requests.Response, each of whose attributes takes its time (docs/performance.md); `as_response` gives one.
+    complete: the backend has sent everything (what `read` has not given yet is here already), or the answer was closed.
+    trailers: the trailer fields, once the body has been read.
     """
 
-    trailers: Sequence[tuple[bytes, bytes]] = ()
-    """The trailer fields, once the body has been read."""
+    __slots__ = ("_adapter", "_body", "complete", "connection", "fields", "status_code", "status_line", "trailers", "via")
 
-    def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:  # no super().__init__(): see above
+    def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:
         self._adapter = adapter
-        self.connection: Connection | None = connection  # type: ignore[assignment]
+        self.connection: Connection | None = connection
         self.status_code = connection.status
         self.status_line = connection.status_line
         self.fields = connection.fields
         self.via = VIA if connection.version == 11 else VIA_10
-        self._content: Any = False
-        self._content_consumed = False
+        self.trailers: Sequence[tuple[bytes, bytes]] = ()
+        self.complete = connection.complete
         if connection.complete:
             # A short answer is all here: give the connection back before the client has even been served.
             self._body = connection.read(0)
@@ -76,29 +76,15 @@ class Answer(requests.Response):
         else:
             self._body = b""
 
-    def __getattr__(self, name: str) -> Any:
-        """Make the attributes of requests.Response that the hot path does without."""
-        defaults: dict[str, Callable[[], Any]] = {
-            "encoding": lambda: None,
-            "history": list,
-            "reason": lambda: self.status_line[4:-2].decode("latin-1"),
-            "url": lambda: self._adapter.url,
-            "raw": lambda: self,
-            "request": lambda: None,
-        }
-        if name == "headers":
-            value: Any = CaseInsensitiveDict(pairs_of(self.fields.block))
-        elif name in defaults:
-            value = defaults[name]()
-        else:
-            raise AttributeError(name)
-        setattr(self, name, value)
-        return value
-
-    @property
-    def complete(self) -> bool:
-        """Whether the backend has sent everything (what `read` has not given yet is here already)."""
-        return self.connection is None
+    def as_response(self) -> requests.Response:
+        """Give it as requests' users know answers; the body is read from this one."""
+        response = requests.Response()
+        response.status_code = self.status_code
+        response.reason = self.status_line[4:-2].decode("latin-1")
+        response.headers = CaseInsensitiveDict(pairs_of(self.fields.block))
+        response.url = self._adapter.url
+        response.raw = self
+        return response
 
     @property
     def at_hand(self) -> bool:
@@ -121,6 +107,7 @@ class Answer(requests.Response):
 
     def _finish(self, connection: Connection) -> None:
         self.connection = None
+        self.complete = True
         if self.fields.chunked is not None:
             self.trailers = connection.trailers
         self._adapter.give_back(connection)
@@ -133,6 +120,7 @@ class Answer(requests.Response):
     def close(self) -> None:
         """Be done with the answer: a body that was not read to its end takes its connection with it."""
         connection, self.connection = self.connection, None
+        self.complete = True
         if connection is not None:
             connection.close()
 
