@@ -29,7 +29,7 @@ SECTIONS = (
     ("MachineConfig", "simulate.backend", "What every backend is like."),
     ("OneMachineConfig", "simulate.backends[]", "A backend where it differs: keys of `simulate.backend`, and:"),
     ("ChangeConfig", "changes[]", "Keys of `simulate.backend` but `changes`, those that are not written stay as they are; and:"),
-    ("ServiceConfig", "service", "How long a machine works on a request."),
+    ("ServiceTimeConfig", "service", "How long a machine works on a request."),
     ("CacheConfig", "cache", "The answers to the keys that a machine served last: those take only a part of the time."),
 )
 

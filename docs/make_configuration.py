@@ -21,6 +21,13 @@ SECTIONS = (
     # schema, title, what stands before the table
     ("BackendConfig", "backends[]", "An entry is a URL, or an object with these keys."),
     ("TlsConfig", "backends[].tls", "How the edge speaks TLS to this backend; its URL begins with `https://`."),
+    (
+        "ServiceConfig",
+        "services.NAME",
+        "One of several [services](services.md). What it does not say is as it is at the top, key by key inside the sections.",
+    ),
+    ("ServiceTimeoutsConfig", "services.NAME.timeouts", "How long this service is waited for."),
+    ("ServiceLimitsConfig", "services.NAME.limits", "How much this service takes in."),
     ("RouteConfig", "routes[]", "[Routes](routes.md): which requests, where to, and what happens on the way."),
     ("RedirectConfig", "routes[].redirect", "Where clients are sent; what is not said stays, the query always does."),
     ("RespondConfig", "routes[].respond", "An answer of the edge's own, such as a page about maintenance."),
@@ -97,6 +104,8 @@ def kind(field: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field["type"] == "array":
         return f"list of {kind(field['items'])}"
+    if field["type"] == "object" and "$ref" in field.get("additionalProperties", {}):
+        return f"objects by name: {kind(field['additionalProperties']).removeprefix('object: ')}"
     if field["type"] == "object":
         return "object: text by name"
     return {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false", "null": "null"}[field["type"]]
@@ -144,7 +153,7 @@ def in_order(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) ->
         name = part.get("$ref", "").rpartition("/")[2]
         fields = definitions.get(name, part).get("properties")
         if isinstance(value, dict) and fields:
-            return {key: in_order(value[key], field, definitions) for key, field in fields.items()}
+            return {key: in_order(value[key], field, definitions) for key, field in fields.items() if key in value}
     if isinstance(value, list):
         return [in_order(item, schema.get("items", {}), definitions) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value  # 2, as people write it

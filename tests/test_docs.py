@@ -130,7 +130,7 @@ def test_every_json_block_is_json(page: Path) -> None:
 @every_page
 def test_every_configuration_that_is_shown_is_accepted(page: Path) -> None:
     for configuration in configurations(page):
-        assert parse(configuration).backends
+        assert parse(configuration).all_services()
 
 
 @every_readme

@@ -31,7 +31,7 @@ from smartedge.balancer.drowning import drowning
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
-from smartedge.config.model import WrittenService
+from smartedge.config.services import WrittenService
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted

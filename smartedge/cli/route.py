@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from smartedge.cli.errors import Stop
-from smartedge.config.model import SERVICE, ConfigError, config_path, load
+from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.values import escaped
 from smartedge.edge.policies import trust
 from smartedge.edge.route_answer import answer, made_request, without_routes
@@ -33,7 +33,10 @@ def route(method: str, url: str, headers: tuple[str, ...], client: str, config: 
         request = made_request(method, url, headers, client)
     except ValueError as error:
         raise Stop(str(error)) from error
-    found = answer(plain_table(loaded.routes, trust(loaded)), request) if loaded.routes else without_routes(SERVICE)
+    if loaded.routes:
+        found = answer(plain_table(loaded.routes, trust(loaded)), request)
+    else:
+        found = without_routes(loaded.all_services()[0].name)
     click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
 
 

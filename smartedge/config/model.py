@@ -10,45 +10,40 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
-from smartedge.balancer.breaker import BreakerPolicy
-from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
-from smartedge.balancer.outliers import OutlierPolicy
-from smartedge.balancer.rate_limit import RatePolicy
-from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
-from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, TlsSpec
-from smartedge.config import strategy as config_strategy
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config import values
-from smartedge.config.backends import BackendConfig, Backends, HealthConfig
+from smartedge.config.backends import Backends
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
-from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, Step, decode, explain
+from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Listed, Section
-from smartedge.config.sections import (
-    BreakerConfig,
-    ExplainConfig,
-    FailureConfig,
-    HashConfig,
-    LimitsConfig,
-    OutliersConfig,
-    RateLimitConfig,
-    RetryConfig,
-    StickyConfig,
-    TimeoutsConfig,
+from smartedge.config.section import File, Folder, Grace, Listed
+from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
+from smartedge.config.services import (
+    NamedServices,
+    ServiceConfig,
+    ServiceName,
+    WrittenService,
+    said_once,
+    service_names,
+    with_defaults,
 )
+from smartedge.config.services import problems as service_problems
 from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
 
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse"]
@@ -68,15 +63,14 @@ def _workers(value: object) -> int | str:
     raise ValueError(f'must be a whole number from 1 to {MAX_WORKERS}, or "auto", not {values.shown(value)}')
 
 
-SERVICE = DEFAULT_SERVICE
-"""The name of the service that `backends` makes."""
-
 MAX_WORKERS = 64
 """As many as there are slots (workers/state_dir.py)."""
 
 _ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
+_NAMES = Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9-]{1,63}$"}, "default": {}})
+Services = Annotated[dict[ServiceName, ServiceConfig], AfterValidator(NamedServices), _NAMES]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
 AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
@@ -84,40 +78,26 @@ Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS
 AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_ACCESS_LOG_SCHEMA)]
 
 
-class Config(Section):
-    """The whole configuration, checked and complete; `parse` and `load` build it."""
+class Config(ServiceConfig):
+    """The whole configuration, checked and complete; `parse` and `load` build it.
 
-    backends: Backends
-    """The servers that requests are shared out to: URLs, or objects."""
+    The keys of a service stand at its top, too: they are those of the service `default`, and what all others go by.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["backends"]}, {"required": ["services"]}]})
+
+    backends: Backends = ()
+    """The servers of the service `default`: URLs, or objects. One of `backends` and `services` must be there."""
+    services: Services = Field(default_factory=NamedServices)
+    """More [services](services.md) by name, each with backends and keys of its own; what it does not say is as it stands here."""
     routes: Annotated[tuple[RouteConfig, ...], Listed, AfterValidator(with_ids)] = ()
-    """Which requests go where, and what happens to them on the way; without any, all go to the backends."""
-    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
-    """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
-    own, `package.module:Class`."""
-    hash: HashConfig = HashConfig()
-    """What a request is known by."""
-    sticky: StickyConfig = StickyConfig()
-    """Whether a client stays with its backend."""
-    health: HealthConfig = HealthConfig()
-    """How backends are probed."""
+    """Which requests go where, and what happens to them on the way; with one service they may be left out."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
     """How long the edge waits for what."""
-    retry: RetryConfig = RetryConfig()
-    """When a request is tried again."""
-    failure: FailureConfig = FailureConfig()
-    """Which answers are failures of their backend."""
-    breaker: BreakerConfig = BreakerConfig()
-    """When a failing backend is ejected."""
-    explain: ExplainConfig = ExplainConfig()
-    """Which requests' decisions are kept, to be asked for."""
-    outliers: OutliersConfig = OutliersConfig()
-    """When a backend is ejected for being much worse than the others."""
     limits: LimitsConfig = LimitsConfig()
     """How much the edge takes in."""
-    rate_limit: RateLimitConfig = RateLimitConfig()
-    """How often one client may ask."""
-    preserve_host: bool = True
-    """Send the client's Host; false sends the backend's own."""
+    explain: ExplainConfig = ExplainConfig()
+    """Which requests' decisions are kept, to be asked for."""
     trusted_proxies: Networks = ()
     """Proxies whose X-Forwarded-* is believed: CIDR ranges."""
     forwarded_header: bool = False
@@ -126,10 +106,6 @@ class Config(Section):
     """CIDR ranges that may reload and read status and metrics."""
     shutdown_grace_s: Grace = 10.0
     """Time to end requests in flight when the edge stops."""
-    panic: Literal["all", "fail"] = "all"
-    """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
-    slow_start_s: Grace = 0.0
-    """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
     resolve_s: Annotated[float, Field(ge=0.1, le=86_400)] = 5.0
     """How often a backend's host name is looked up; a look-up that fails changes nothing."""
     drain_s: Grace = 60.0
@@ -173,6 +149,11 @@ class Config(Section):
     """A JSON line for each request: true for standard output, or the name of a file."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What of itself the edge logs, to standard error: this and what is worse."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _for_all(cls, document: object) -> object:
+        return with_defaults(document)
 
     @field_validator("admin_bind")
     @classmethod
@@ -225,58 +206,9 @@ class Config(Section):
         return bool(self.certfile or self.certificates or self.certificates_dir)
 
     def all_services(self) -> tuple[WrittenService, ...]:
-        """Return the services, the one first that gets what no route sends elsewhere."""
-        return (WrittenService(DEFAULT_SERVICE, (), self),)
-
-    def specs(self, service: str = DEFAULT_SERVICE) -> tuple[BackendSpec, ...]:
-        """Build what the balancer works with, in the order of the file; common settings are filled in."""
-        breaker = BreakerPolicy(**self.breaker.model_dump())
-        return tuple(self._spec(backend, breaker, service) for backend in self.backends)
-
-    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, service: str) -> BackendSpec:
-        own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
-        health = self.health.model_dump() | own
-        path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
-        statuses = ANSWERED if path is None else OK_STATUSES
-        if written is not None:
-            statuses = values.status_codes(written)
-        return BackendSpec(
-            id=backend.id,
-            url=backend.url,
-            weight=backend.weight,
-            state=backend.state,
-            health=HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses),
-            breaker=breaker,
-            max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
-            preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
-            tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
-            slow_start_s=self.slow_start_s,
-            labels=backend.labels,
-            base=values.origin(backend.url).base.encode(),
-            service=service,
-        )
-
-    @property
-    def retry_policy(self) -> RetryPolicy:
-        """When to try again, as the balancer's own value."""
-        fields = self.retry.model_dump(exclude={"deadline_s", "statuses"})
-        deadline_s = self.retry.deadline_s or max(DEADLINE_S, self.timeouts.first_byte_s)
-        return RetryPolicy(statuses=frozenset(self.retry.statuses), deadline_s=deadline_s, **fields)
-
-    @property
-    def failures(self) -> frozenset[int]:
-        """The statuses of answers that are failures of their backend."""
-        return values.status_codes(self.failure.statuses)
-
-    @property
-    def rate_policy(self) -> RatePolicy | None:
-        """How often a client may ask, as the balancer's own value; None for as often as it likes."""
-        return self.rate_limit.policy
-
-    @property
-    def outlier_policy(self) -> OutlierPolicy:
-        """What makes an outlier, as the balancer's own value."""
-        return OutlierPolicy(**self.outliers.model_dump())
+        """Return the services, the short form's first, then by name; without routes there is but one."""
+        short = (WrittenService(DEFAULT_SERVICE, (), self),) if self.backends else ()
+        return short + tuple(WrittenService(name, ("services", name), one) for name, one in self.services.items())
 
     @property
     def etag(self) -> str:
@@ -285,15 +217,11 @@ class Config(Section):
 
     def to_json(self) -> str:
         """The canonical text: every key, sorted; `parse` makes an equal configuration of it."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-
-class WrittenService(NamedTuple):
-    """One service of a configuration. steps: where it stands there. config: what it goes by, what holds for all filled in."""
-
-    name: str
-    steps: tuple[Step, ...]
-    config: Config
+        document = self.model_dump(mode="json")
+        for key in ("backends", "services"):  # one of them may be missing, and is not empty where it stands
+            if not document[key]:
+                del document[key]
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
 def parse(
@@ -345,31 +273,10 @@ def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: 
         config = Config.model_validate(document)
     except ValidationError as error:
         found += explain(error.errors(include_url=False), Config, document)
-    found += _duplicates(document)
-    found += route_problems(document.get("routes") if isinstance(document, dict) else None, (SERVICE,))
+    found = said_once(found, document)
+    found += service_problems(document)
+    found += route_problems(document.get("routes") if isinstance(document, dict) else None, service_names(document))
     if config is None or found:
         problems = [Problem(overlay.where(path), message) for path, message in found]
         raise ConfigError(problems, status=422, origin=origin)
     return config
-
-
-def _duplicates(document: object) -> Iterator[Finding]:
-    """Backends with the id or address of an earlier one; what is wrong in itself is passed over."""
-    entries = document.get("backends") if isinstance(document, dict) else None
-    seen: dict[object, int] = {}
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        plain = isinstance(entry, str)
-        fields = {"url": entry} if plain else entry if isinstance(entry, dict) else {}
-        url, label = fields.get("url"), fields.get("id")
-        if isinstance(label, str) and seen.setdefault(label, index) != index:
-            yield (
-                ("backends", index, "id"),
-                f"{values.shown(label)} is already the id of backends[{seen[label]}]",
-            )
-        try:
-            origin = values.origin(values.backend_url(url)) if isinstance(url, str) else None
-        except ValueError:
-            continue
-        if origin and seen.setdefault(origin, index) != index:
-            path = ("backends", index) if plain else ("backends", index, "url")
-            yield path, f"{values.shown(url)} is already the url of backends[{seen[origin]}]"

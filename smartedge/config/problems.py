@@ -12,7 +12,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -146,6 +146,7 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "model_type": lambda _: "must be an object",
+    "dict_type": lambda _: "must be an object",
     "tuple_type": lambda _: "must be a list",
     "string_type": lambda _: "must be a string",
     "string_unicode": lambda _: "must be a string of whole characters",
@@ -168,35 +169,58 @@ def _quotes_hint(kind: str, value: object) -> str:
 
 def _unknown_key(loc: Sequence[Step], model: type[BaseModel]) -> str:
     """Name what was probably meant: a key here with nearly this name, or the section it belongs to."""
-    key, allowed = str(loc[-1]), sorted(_model_at(loc[:-1], model).model_fields)
-    close = difflib.get_close_matches(key, allowed, n=1) or [
+    key, here = str(loc[-1]), _model_at(loc[:-1], model)
+    allowed = sorted(here.model_fields)
+    close = difflib.get_close_matches(key, allowed, n=1)
+    if loc[0] == "services" and _holds_for_all(loc[2:], model):
+        return f"holds for the whole edge; write it at the top, as {path_text(loc[2:])}; here are allowed: {', '.join(allowed)}"
+    # What has sections of its own, as the whole text and a service, is looked through first.
+    around = here if loc[0] == "services" and len(loc) == 3 else model
+    close = close or [
         f"{name}.{key}"
-        for name, field in model.model_fields.items()
-        if (section := _model_in(field.annotation)) and key in section.model_fields and name not in ("backends", "routes")
+        for name, field in around.model_fields.items()
+        if (section := model_in(field.annotation)) and key in section.model_fields and name not in _LISTS
     ]
     meant = f'did you mean "{close[0]}"? Allowed' if close else "allowed"
     return f"is an unknown key; {meant}: {', '.join(allowed)}"
 
 
+_LISTS = ("backends", "services", "routes")
+"""Keys whose entries are no sections of what they stand in."""
+
+
+def _holds_for_all(loc: Sequence[Step], model: type[BaseModel]) -> bool:
+    """Whether what a service has no key for has one at the top."""
+    return all(isinstance(step, str) for step in loc) and loc[-1] in _model_at(loc[:-1], model).model_fields
+
+
 def _model_at(loc: Sequence[Step], model: type[BaseModel]) -> type[BaseModel]:
-    for step in loc:
+    steps = iter(loc)
+    for step in steps:
         if isinstance(step, str):
-            model = _model_in(model.model_fields[step].annotation) or model
+            annotation = model.model_fields[step].annotation
+            model = model_in(annotation) or model
+            if get_origin(annotation) is dict:
+                next(steps, None)  # a name of the user's
     return model
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """Find the model in an annotation such as `Tls | None` or `tuple[Annotated[Backend, ...], ...]`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((found for part in get_args(annotation) if (found := model_in(part))), None)
 
 
 def _written(loc: tuple[Step, ...], document: object) -> tuple[Step, ...]:
-    """A backend given as a plain URL has no key `url` in the text: its path ends at the entry."""
-    if len(loc) == 3 and loc[0] == "backends" and loc[2] == "url" and isinstance(document, dict):
-        entry = document["backends"][loc[1]]
-        return loc[:2] if isinstance(entry, str) else loc
+    """The path as the text has it: that of a backend which is a plain URL ends at the entry, that of a wrong name at the name."""
+    if loc[-1:] == ("[key]",):
+        return loc[:-1]
+    if loc[-1:] == ("url",) and loc[-3:-2] == ("backends",):
+        entry: Any = document
+        for step in loc[:-1]:
+            entry = entry[step]
+        return loc[:-1] if isinstance(entry, str) else loc
     return loc
 
 

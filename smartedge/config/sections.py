@@ -34,8 +34,8 @@ def _sorted(items: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(items)))
 
 
-class TimeoutsConfig(Section):
-    """How long the edge waits."""
+class ServiceTimeoutsConfig(Section):
+    """How long a service is waited for."""
 
     connect_s: Seconds = 2.0
     """For a connection to a backend, TLS included."""
@@ -43,12 +43,17 @@ class TimeoutsConfig(Section):
     """For an answer's first byte once the request is sent."""
     idle_s: Seconds = 60.0
     """For the next bytes of a body, from a client or a backend."""
+    tunnel_idle_s: Seconds = 3600.0
+    """For the next byte either way in a tunnel (`Upgrade`, such as WebSocket)."""
+
+
+class TimeoutsConfig(ServiceTimeoutsConfig):
+    """How long the edge waits."""
+
     head_s: Seconds = 10.0
     """For a client's whole request head."""
     keepalive_s: Seconds = 75.0
     """For a client's next request on an open connection."""
-    tunnel_idle_s: Seconds = 3600.0
-    """For the next byte either way in a tunnel (`Upgrade`, such as WebSocket)."""
 
 
 class RetryConfig(Section):
@@ -203,17 +208,9 @@ class OutliersConfig(Section):
     """Only say and count what would be ejected."""
 
 
-class LimitsConfig(Section):
-    """How much the edge takes in."""
+class ServiceLimitsConfig(Section):
+    """How much a service takes in."""
 
-    target_bytes: Size = 8_192
-    """Longest request target; beyond it 414."""
-    head_bytes: Size = 65_536
-    """Largest request head; beyond it 431."""
-    headers: Annotated[int, Field(ge=16, le=10_000)] = 200
-    """Most header fields of a request; beyond it 431."""
-    body_bytes: Annotated[int, Field(ge=0, le=1 << 62)] = 0
-    """Largest request body; beyond it 413. 0 sets no limit."""
     answer_head_bytes: Size = 65_536
     """Largest head of a backend's answer; beyond it 502."""
     connections_per_backend: Annotated[int, Field(ge=0, le=65_536)] = 128
@@ -224,6 +221,19 @@ class LimitsConfig(Section):
     """Most requests that wait while all backends are full; beyond it 503. 0 has none wait."""
     queue_s: Seconds = 1.0
     """Longest that one waits; beyond it 503."""
+
+
+class LimitsConfig(ServiceLimitsConfig):
+    """How much the edge takes in."""
+
+    target_bytes: Size = 8_192
+    """Longest request target; beyond it 414."""
+    head_bytes: Size = 65_536
+    """Largest request head; beyond it 431."""
+    headers: Annotated[int, Field(ge=16, le=10_000)] = 200
+    """Most header fields of a request; beyond it 431."""
+    body_bytes: Annotated[int, Field(ge=0, le=1 << 62)] = 0
+    """Largest request body; beyond it 413. 0 sets no limit."""
 
 
 class RateLimitConfig(Section):

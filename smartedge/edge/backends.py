@@ -12,7 +12,8 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CONNECTS, STATE, WEIGHT
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
-from smartedge.config.model import Config, ConfigError, Problem, WrittenService
+from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.services import WrittenService
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits

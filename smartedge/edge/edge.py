@@ -317,7 +317,8 @@ class Edge:
         self.access_log.write_refused(request_id, peer, error)
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
-        self.pool.renew_candidates()
+        if (service := self.services.get(backend.spec.service)) is not None:
+            service.pool.renew_candidates()
         if change == "closed":
             self.breaker_changed(backend, change)
         else:
@@ -341,10 +342,10 @@ class Edge:
         self.recent.tick(now, list(self.backends()))
         for door in self.doors:
             door.follow_leader()
-        leading, capped = self.follower.leading, self.config.limits.in_flight_per_backend is not None
+        leading = self.follower.leading
         for name, watch in self._watches.items():
             outliers = self.setup.services[name].outliers if leading else None
-            watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers, capped=capped)
+            watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers)
         if leading:
             self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
 from smartedge.config.model import Config
+from smartedge.config.services import ServiceConfig
 from smartedge.config.values import must_be_secure
 from smartedge.proxy.affinity import Affinity, IsTrusted, Sticky, key_reader
 from smartedge.proxy.limiter import ClientLimiter
@@ -31,7 +32,7 @@ def trust(config: Config) -> IsTrusted:
     return is_trusted if networks else None
 
 
-def service_policy(config: Config, affinity: Affinity | None, limiter: ClientLimiter | None) -> ServicePolicy:
+def service_policy(config: ServiceConfig, affinity: Affinity | None, limiter: ClientLimiter | None) -> ServicePolicy:
     """Work out how the requests of a service are treated."""
     return ServicePolicy(
         retry=config.retry_policy,
@@ -45,7 +46,7 @@ def service_policy(config: Config, affinity: Affinity | None, limiter: ClientLim
     )
 
 
-def affinity_of(config: Config, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str]) -> Affinity | None:
+def affinity_of(config: ServiceConfig, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str]) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter.
 
     secret: what sticky cookies are made with, b"" where there are none. backend_ids: of the backends that they may name.
@@ -58,7 +59,7 @@ def affinity_of(config: Config, is_trusted: IsTrusted, secret: bytes, backend_id
     return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
 
 
-def sticky_of(config: Config, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
+def sticky_of(config: ServiceConfig, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
     """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
     said = config.sticky
     assert said.cookie is not None
@@ -76,7 +77,7 @@ def sticky_of(config: Config, secret: bytes, backend_ids: Sequence[str]) -> Stic
     )
 
 
-def backend_limits(config: Config) -> Limits:
+def backend_limits(config: ServiceConfig) -> Limits:
     """Work out what the connections to backends need."""
     timeouts, limits = config.timeouts, config.limits
     deadline_s = config.retry_policy.deadline_s

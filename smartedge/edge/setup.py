@@ -22,8 +22,9 @@ from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
-from smartedge.config.model import Config, ConfigError, Problem, WrittenService
+from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.config.routes import RouteConfig
+from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import policies
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.files import Files, read_files
@@ -140,7 +141,7 @@ class SetupBuilder:
 
         return build_routes(config.routes, config.limits.body_bytes, is_trusted, self._passwords, limiter_of, files.content_of)
 
-    def _make_strategy(self, config: Config, current: Strategy | None) -> Strategy:
+    def _make_strategy(self, config: ServiceConfig, current: Strategy | None) -> Strategy:
         """Return the strategy that a configuration asks for: the current one, if it is that.
 
         A user's class is not imported again: its code is that of the process's start.
@@ -167,7 +168,7 @@ class SetupBuilder:
         client_of = client_reader(by, is_trusted)
         return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, self._edge_row)
 
-    def _choose_secret(self, config: Config, files: Files) -> bytes:
+    def _choose_secret(self, config: ServiceConfig, files: Files) -> bytes:
         path = config.sticky.secret_file
         try:
             return self._secret.choose(None if path is None else files.content_of(path), self._state_path())

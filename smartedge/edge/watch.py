@@ -29,8 +29,8 @@ class Watch:
         self._pool_watch = PoolWatch(pool, edge_row)
         self._told_at: dict[str, float] = {}
 
-    def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None, *, capped: bool) -> None:
-        """Look at the pool and announce what was found; see `PoolWatch.look`. capped: requests in flight are limited."""
+    def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> None:
+        """Look at the pool and announce what was found; see `PoolWatch.look`."""
         found = self._pool_watch.look(now, hedge_percentile, policy)
         for outlier, change in found.outliers:
             if change:
@@ -38,6 +38,7 @@ class Watch:
             elif policy is not None and policy.observe:
                 announce.outlier(outlier.backend, outlier)
         if found.drowning:
+            capped = any(backend.spec.max_in_flight is not None for backend in self._pool.backends)
             log.warning(sentence(drowning(self._edge_row), capped=capped))
 
     def log_strategy_troubles(self, now: float) -> None:

@@ -69,7 +69,11 @@ def _access_log(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 def _circles(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Backends that are this edge itself: their requests would come back to it for ever."""
-    for index, backend in enumerate(config.backends):
+    for steps, backend in (
+        ((*service.steps, "backends", index), backend)
+        for service in config.all_services()
+        for index, backend in enumerate(service.config.backends)
+    ):
         there = origin(backend.url)
         for key in ("bind", "admin_bind", "http_bind"):
             bind = getattr(config, key)
@@ -77,7 +81,7 @@ def _circles(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 continue
             if _is_there(listen_name(bind), there):
                 message = f"{shown(backend.url)} is this edge itself, which listens on {bind} ({key})"
-                yield ("backends", index), f"{message}: its requests would go round in circles"
+                yield steps, f"{message}: its requests would go round in circles"
 
 
 def _is_there(bound: str | tuple[str, int], there: Origin) -> bool:

@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from smartedge.balancer.strategies.draw import place_of
-from smartedge.simulator.scenario import ArrivalsConfig, ServiceConfig
+from smartedge.simulator.scenario import ArrivalsConfig, ServiceTimeConfig
 
 DAY_S = 86_400.0
 DEEPEST_NIGHT_S = 4 * 3600.0
@@ -78,7 +78,7 @@ def rate_of(config: ArrivalsConfig) -> Callable[[float], float]:
     return lambda at: mean * (1.0 - swing * cos(2 * pi * (at - DEEPEST_NIGHT_S) / DAY_S))
 
 
-def work_of(service: ServiceConfig) -> Work:
+def work_of(service: ServiceTimeConfig) -> Work:
     """Give the inverse of the distribution function, so that more work in a request is more on any machine."""
     work = _KINDS[service.kind](service)
     ratio, factor = service.slow_ratio, service.slow_factor
@@ -92,23 +92,23 @@ def work_of(service: ServiceConfig) -> Work:
     return mixed
 
 
-def _fixed(service: ServiceConfig) -> Work:
+def _fixed(service: ServiceTimeConfig) -> Work:
     mean_s = service.mean_s
     return lambda _: mean_s
 
 
-def _exponential(service: ServiceConfig) -> Work:
+def _exponential(service: ServiceTimeConfig) -> Work:
     mean_s = service.mean_s
     return lambda spot: -mean_s * log(1.0 - spot)
 
 
-def _lognormal(service: ServiceConfig) -> Work:
+def _lognormal(service: ServiceTimeConfig) -> Work:
     middle = log(service.mean_s) - service.sigma**2 / 2
     inverse = NormalDist(middle, service.sigma).inv_cdf
     return lambda spot: exp(inverse(spot or 0.5))
 
 
-_KINDS: dict[str, Callable[[ServiceConfig], Work]] = {
+_KINDS: dict[str, Callable[[ServiceTimeConfig], Work]] = {
     "fixed": _fixed,
     "exponential": _exponential,
     "lognormal": _lognormal,

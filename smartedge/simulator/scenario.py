@@ -32,7 +32,7 @@ Factor = Annotated[float, Field(gt=0, le=1_000_000)]
 MachineState = Literal["up", "leaving", "down", "hang", "stopped"]
 
 
-class ServiceConfig(Section):
+class ServiceTimeConfig(Section):
     """How long a machine works on a request."""
 
     kind: Literal["fixed", "exponential", "lognormal"] = "exponential"
@@ -59,7 +59,7 @@ class CacheConfig(Section):
 class BehaviourConfig(Section):
     """What a machine is like."""
 
-    service: ServiceConfig = ServiceConfig()
+    service: ServiceTimeConfig = ServiceTimeConfig()
     """Time it works on a request."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Requests it works on at once; more wait, first come first served."""
@@ -225,6 +225,8 @@ def load(text: bytes | str, origin: str, strategies: Sequence[str] = (), seed: i
     world = _world({"simulate": written.pop("simulate")} if "simulate" in written else {}, problems)
     text = json.dumps(written)
     config = _config(text, origin, problems)
+    if config and not config.backends:
+        problems.append(Problem("services", 'cannot be simulated: a scenario has one service, whose "backends" stand at the top'))
     scenario = None
     if world and config:
         ids = [backend.id for backend in config.backends]
@@ -311,4 +313,4 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-__all__ = ["BehaviourConfig", "Scenario", "ServiceConfig", "SimulateConfig", "load"]
+__all__ = ["BehaviourConfig", "Scenario", "ServiceTimeConfig", "SimulateConfig", "load"]

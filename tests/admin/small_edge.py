@@ -20,7 +20,8 @@ from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
-from smartedge.config.model import Config, WrittenService, parse
+from smartedge.config.model import Config, parse
+from smartedge.config.services import WrittenService
 from smartedge.edge.reload import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.recent import Recent
@@ -45,17 +46,6 @@ SITE = {
 """Two services that have a server, and its id, in common."""
 
 
-def site(services: Mapping[str, Any]) -> Config:
-    """A configuration of these services."""
-    written = tuple(WrittenService(name, ("services", name), parse(json.dumps(said))) for name, said in services.items())
-
-    class Site(Config):
-        def all_services(self) -> tuple[WrittenService, ...]:
-            return written
-
-    return Site.model_validate_json(written[0].config.to_json())
-
-
 class SmallService:
     """What the pages ask a service for."""
 
@@ -70,7 +60,7 @@ class SmallEdge:
     version = "0.1.0"
 
     def __init__(self, **config: Any) -> None:
-        self.config = site(config["services"]) if "services" in config else parse(json.dumps(TWO | config))
+        self.config = parse(json.dumps(config if "services" in config else TWO | config))
         self.services = {one.name: SmallService(one) for one in self.config.all_services()}
         self.pool = next(iter(self.services.values())).pool
         self.pool.backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))

@@ -36,11 +36,11 @@ def test_an_id_alone_means_the_service_that_needs_no_name() -> None:
 @pytest.mark.parametrize(
     ("said", "service", "error", "text"),
     [
-        ("b1", None, AmbiguousBackend, 'Several services have a backend "b1": say web/b1, api/b1.'),
-        ("b9", None, UnknownBackend, 'There is no backend "b9". There are: web/b1, web/b2, api/b1, api/10.0.0.5.'),
+        ("b1", None, AmbiguousBackend, 'Several services have a backend "b1": say api/b1, web/b1.'),
+        ("b9", None, UnknownBackend, 'There is no backend "b9". There are: api/b1, api/10.0.0.5, web/b1, web/b2.'),
         ("b2", "api", UnknownBackend, 'There is no backend "b2" in the service "api". There are: api/b1, api/10.0.0.5.'),
-        ("b1", "shop", UnknownService, 'There is no service "shop". There are: web, api.'),
-        ("api/b2", None, UnknownBackend, 'There is no backend "api/b2". There are: web/b1, web/b2, api/b1, api/10.0.0.5.'),
+        ("b1", "shop", UnknownService, 'There is no service "shop". There are: api, web.'),
+        ("api/b2", None, UnknownBackend, 'There is no backend "api/b2". There are: api/b1, api/10.0.0.5, web/b1, web/b2.'),
     ],
 )
 def test_what_means_none_or_several_is_told_with_what_there_is(

@@ -352,7 +352,7 @@ def test_a_backend_is_drained_in_one_service_and_serves_on_in_the_other(services
 def test_an_id_that_several_services_have_is_refused_and_changes_nothing(services: SmallEdge) -> None:
     client = client_of(services)
     for answer in (client.post("/smartedge/backends/b1/drain"), client.get("/smartedge/backends/b1")):
-        assert refused(answer, 409) == 'Several services have a backend "b1": say web/b1, api/b1.'
+        assert refused(answer, 409) == 'Several services have a backend "b1": say api/b1, web/b1.'
     assert {backend.state for backend in services.backends()} == {"enabled"}
     assert done(client.post("/smartedge/backends/b2/drain"))["message"].startswith("web/b2 is draining")
 
@@ -367,12 +367,12 @@ def test_the_last_one_of_a_service_is_warned_of_by_its_name(services: SmallEdge)
 def test_services_have_pages_of_their_own(services: SmallEdge) -> None:
     client = client_of(services)
     document = client.get("/smartedge/services").get_json()
-    assert list(document["services"]) == ["web", "api"]
+    assert list(document["services"]) == ["api", "web"]
     assert client.get("/smartedge/services/api").get_json() == document["services"]["api"]
     listed = client.get("/smartedge/services/api/backends").get_json()["backends"]
     assert [one["id"] for one in listed] == ["b1", "10.0.0.5"]
     for path in ("shop", "shop/backends", "shop/backends/b1"):
-        assert refused(client.get(f"/smartedge/services/{path}"), 404) == 'There is no service "shop". There are: web, api.'
+        assert refused(client.get(f"/smartedge/services/{path}"), 404) == 'There is no service "shop". There are: api, web.'
 
 
 def test_what_is_written_into_the_file_is_written_where_the_service_stands() -> None:

@@ -199,7 +199,7 @@ def test_each_service_has_its_own_backends_numbers_and_shares(services: SmallEdg
     serve(web, 30)
     serve(api, 10)
     document = client_of(services).get("/api/status").get_json()
-    assert list(document["services"]) == ["web", "api"]
+    assert list(document["services"]) == ["api", "web"]
     shown = document["services"]["api"]
     assert (shown["strategy"], shown["status"], shown["up"], shown["total"]) == ("ewma", "ok", 0, 2)
     assert [(one["service"], one["id"], one["requests"], one["share_ratio"], one["zone"]) for one in shown["backends"]] == [
@@ -222,11 +222,11 @@ def test_health_is_good_while_some_service_can_serve_and_says_it_of_each(service
         "services": {"web": {"status": "ok", "up": 2, "total": 2}, "api": {"status": "ok", "up": 2, "total": 2}},
     }
     for id_ in ("b1", "10.0.0.5"):
-        pools[1].set_state(id_, "disabled")
+        pools[0].set_state(id_, "disabled")
     answer = client.get("/health")
     assert (answer.status_code, answer.get_json()["services"]["api"]["status"]) == (200, "no_backend")
     for id_ in ("b1", "b2"):
-        pools[0].set_state(id_, "disabled")
+        pools[1].set_state(id_, "disabled")
     answer = client.get("/health")
     assert (answer.status_code, answer.get_json()["status"]) == (503, "no_backend")
 

@@ -11,18 +11,10 @@ import gevent
 import pytest
 
 from smartedge.app import SmartEdge
-from smartedge.config.model import Config, WrittenService, parse
+from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
 from tests.fakes import local_client
 from tests.live.peers import Script, answers
-
-
-class Site(Config):
-    """A configuration with a second service."""
-
-    def all_services(self) -> tuple[WrittenService, ...]:
-        api = self.model_copy(update={"strategy": "random", "backends": self.backends[:1]})
-        return (*super().all_services(), WrittenService("api", ("services", "api"), api))
 
 
 @pytest.fixture
@@ -36,9 +28,10 @@ def edge(one: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
     document: dict[str, Any] = {
         "backends": [{"url": one.url, "id": "a"}, {"url": "http://127.0.0.1:1", "id": "b"}],
+        "services": {"api": {"backends": [{"url": one.url, "id": "a"}], "strategy": "random"}},
         "routes": [{"id": "api", "path": "/api", "to": "api"}, {"id": "all", "to": "default"}],
     }
-    edge = Edge(Site.model_validate(document))
+    edge = Edge(parse(json.dumps(document)))
     yield edge
     edge.stop()
 

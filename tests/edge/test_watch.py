@@ -56,12 +56,12 @@ def test_an_outlier_is_ejected_or_said_and_counted(observe: bool, caplog: pytest
     policy = parse(json.dumps({"backends": ["http://a"], "outliers": outliers})).outlier_policy
     watched = pool()
     watch = Watch(watched, Learned())
-    watch.look(100.0, 0.95, policy, capped=False)
+    watch.look(100.0, 0.95, policy)
     for backend, latency_s in zip(watched.backends, (0.010, 0.011, 0.5), strict=True):
         backend.learned.add(latency_cell(latency_s), 20)
         backend.learned.add(OK, 20)
     with caplog.at_level(logging.WARNING, "smartedge"):
-        watch.look(110.0, 0.95, policy, capped=False)
+        watch.look(110.0, 0.95, policy)
     slow = watched.backends[2].learned
     assert slow.breaker.state == ("closed" if observe else "open")
     assert slow.cells[OBSERVED] == observe

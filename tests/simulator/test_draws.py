@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smartedge.simulator.draws import Arrival, arrivals, rate_of, work_of
-from smartedge.simulator.scenario import ArrivalsConfig, ServiceConfig
+from smartedge.simulator.scenario import ArrivalsConfig, ServiceTimeConfig
 
 
 def drawn(duration_s: float = 100.0, seed: str = "1", **config: Any) -> list[Arrival]:
@@ -57,7 +57,7 @@ def test_keys_are_asked_for_alike_or_the_first_ones_more() -> None:
 
 @pytest.mark.parametrize("kind", ["fixed", "exponential", "lognormal"])
 def test_every_distribution_has_its_mean(kind: str) -> None:
-    work = work_of(ServiceConfig.model_validate({"kind": kind, "mean_s": 0.02, "sigma": 0.5}))
+    work = work_of(ServiceTimeConfig.model_validate({"kind": kind, "mean_s": 0.02, "sigma": 0.5}))
     spots = [(n + 0.5) / 20_000 for n in range(20_000)]
 
     assert fmean(map(work, spots)) == pytest.approx(0.02, rel=0.01)
@@ -66,20 +66,20 @@ def test_every_distribution_has_its_mean(kind: str) -> None:
 def test_the_spread_of_a_lognormal_one_is_that_of_its_logarithm() -> None:
     from math import log
 
-    work = work_of(ServiceConfig(kind="lognormal", mean_s=0.02, sigma=0.5))
+    work = work_of(ServiceTimeConfig(kind="lognormal", mean_s=0.02, sigma=0.5))
 
     assert pstdev(log(work((n + 0.5) / 20_000)) for n in range(20_000)) == pytest.approx(0.5, rel=0.01)
     assert work(0.0) > 0
 
 
 def test_some_requests_take_many_times_as_long() -> None:
-    work = work_of(ServiceConfig(kind="fixed", mean_s=0.01, slow_ratio=0.25, slow_factor=50))
+    work = work_of(ServiceTimeConfig(kind="fixed", mean_s=0.01, slow_ratio=0.25, slow_factor=50))
 
     assert [work(spot) for spot in (0.0, 0.74, 0.75, 0.99)] == [0.01, 0.01, 0.5, 0.5]
 
 
 def test_more_work_in_a_request_is_more_on_any_machine() -> None:
     for kind in ("exponential", "lognormal"):
-        work = work_of(ServiceConfig.model_validate({"kind": kind, "slow_ratio": 0.1}))
+        work = work_of(ServiceTimeConfig.model_validate({"kind": kind, "slow_ratio": 0.1}))
         quick = [work(n / 100) for n in range(1, 90)]
         assert quick == sorted(quick)

@@ -1,0 +1,233 @@
+"""The services of `backends.json`: the keys that each has, and what the same keys at the top mean for all of them.
+
+The short form, `backends` at the top, is a service `default`. A key that stands at the top holds for every service that does not
+say it itself, key by key inside the sections. This is done with the text's own objects before anything is checked, so that
+a service is checked as what it is in the end, and an error stands where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator
+
+from smartedge.balancer.breaker import BreakerPolicy
+from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
+from smartedge.balancer.outliers import OutlierPolicy
+from smartedge.balancer.rate_limit import RatePolicy
+from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
+from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, TlsSpec
+from smartedge.config import strategy as config_strategy
+from smartedge.config import values
+from smartedge.config.backends import BackendConfig, Backends, HealthConfig
+from smartedge.config.problems import SMALLEST, Finding, Step, model_in, path_text
+from smartedge.config.route_values import service_name
+from smartedge.config.section import Grace, Section
+from smartedge.config.sections import (
+    BreakerConfig,
+    FailureConfig,
+    HashConfig,
+    OutliersConfig,
+    RateLimitConfig,
+    RetryConfig,
+    ServiceLimitsConfig,
+    ServiceTimeoutsConfig,
+    StickyConfig,
+)
+
+ServiceName = Annotated[str, AfterValidator(service_name)]
+
+
+class ServiceConfig(Section):
+    """What one service goes by: its backends, and how they are used."""
+
+    backends: Backends
+    """The servers that requests are shared out to: URLs, or objects."""
+    strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
+    """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
+    own, `package.module:Class`."""
+    hash: HashConfig = HashConfig()
+    """What a request is known by."""
+    sticky: StickyConfig = StickyConfig()
+    """Whether a client stays with its backend."""
+    health: HealthConfig = HealthConfig()
+    """How backends are probed."""
+    timeouts: ServiceTimeoutsConfig = ServiceTimeoutsConfig()
+    """How long the edge waits for what."""
+    retry: RetryConfig = RetryConfig()
+    """When a request is tried again."""
+    failure: FailureConfig = FailureConfig()
+    """Which answers are failures of their backend."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When a failing backend is ejected."""
+    outliers: OutliersConfig = OutliersConfig()
+    """When a backend is ejected for being much worse than the others."""
+    limits: ServiceLimitsConfig = ServiceLimitsConfig()
+    """How much it takes in."""
+    rate_limit: RateLimitConfig = RateLimitConfig()
+    """How often one client may ask."""
+    preserve_host: bool = True
+    """Send the client's Host; false sends the backend's own."""
+    panic: Literal["all", "fail"] = "all"
+    """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
+    slow_start_s: Grace = 0.0
+    """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
+
+    def specs(self, service: str = DEFAULT_SERVICE) -> tuple[BackendSpec, ...]:
+        """Build what the balancer works with, in the order of the file; common settings are filled in."""
+        breaker = BreakerPolicy(**self.breaker.model_dump())
+        return tuple(self._spec(backend, breaker, service) for backend in self.backends)
+
+    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, service: str) -> BackendSpec:
+        own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
+        health = self.health.model_dump() | own
+        path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
+        statuses = ANSWERED if path is None else OK_STATUSES
+        if written is not None:
+            statuses = values.status_codes(written)
+        return BackendSpec(
+            id=backend.id,
+            url=backend.url,
+            weight=backend.weight,
+            state=backend.state,
+            health=HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses),
+            breaker=breaker,
+            max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
+            preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
+            tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
+            slow_start_s=self.slow_start_s,
+            labels=backend.labels,
+            base=values.origin(backend.url).base.encode(),
+            service=service,
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When to try again, as the balancer's own value."""
+        fields = self.retry.model_dump(exclude={"deadline_s", "statuses"})
+        deadline_s = self.retry.deadline_s or max(DEADLINE_S, self.timeouts.first_byte_s)
+        return RetryPolicy(statuses=frozenset(self.retry.statuses), deadline_s=deadline_s, **fields)
+
+    @property
+    def failures(self) -> frozenset[int]:
+        """The statuses of answers that are failures of their backend."""
+        return values.status_codes(self.failure.statuses)
+
+    @property
+    def rate_policy(self) -> RatePolicy | None:
+        """How often a client may ask, as the balancer's own value; None for as often as it likes."""
+        return self.rate_limit.policy
+
+    @property
+    def outlier_policy(self) -> OutlierPolicy:
+        """What makes an outlier, as the balancer's own value."""
+        return OutlierPolicy(**self.outliers.model_dump())
+
+
+class NamedServices(dict[str, ServiceConfig]):
+    """Services in the order of their names, as the canonical text has them; part of a Config, and as frozen as that."""
+
+    def __init__(self, services: Mapping[str, ServiceConfig] | None = None) -> None:
+        super().__init__(sorted((services or {}).items()))
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+class WrittenService(NamedTuple):
+    """One service of a configuration. steps: where it stands there. config: what it goes by, what holds for all filled in."""
+
+    name: str
+    steps: tuple[Step, ...]
+    config: ServiceConfig
+
+
+def with_defaults(document: object) -> object:
+    """Give each service of a document the keys at the top that it does not say itself; what is no object is left alone."""
+    services = document.get("services") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(services, dict) or not services:
+        return document
+    common = {key: document[key] for key in ServiceConfig.model_fields if key in document and key != "backends"}
+    for key, value in common.items():
+        section = model_in(ServiceConfig.model_fields[key].annotation)
+        if section is not None and isinstance(value, dict):
+            common[key] = {inner: value[inner] for inner in value if inner in section.model_fields}
+    merged = {name: _over(common, said) if isinstance(said, dict) else said for name, said in services.items()}
+    return {**document, "services": merged}
+
+
+def _over(common: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**common, **said}
+    for key, value in said.items():
+        above = common.get(key)
+        if isinstance(value, dict) and isinstance(above, dict):
+            merged[key] = {**above, **value}
+    return merged
+
+
+def said_once(found: list[Finding], document: object) -> list[Finding]:
+    """Leave out what was found in services only because it is wrong at the top. document: as it was written."""
+    services = document.get("services") if isinstance(document, dict) else None
+    at_the_top = {finding for finding in found if finding[0][:1] != ("services",)}
+    return [
+        (path, message)
+        for path, message in found
+        if path[:1] != ("services",) or (path[2:], message) not in at_the_top or _is_written(services, path[1:])
+    ]
+
+
+def _is_written(value: Any, steps: tuple[Step, ...]) -> bool:
+    for step in steps:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return False
+    return True
+
+
+def problems(document: object) -> Iterator[Finding]:
+    """Find what is wrong with the services of a document together, and between the backends of each."""
+    if not isinstance(document, dict):
+        return
+    services = document.get("services")
+    names = service_names(document)
+    if "backends" not in document and not services and (services is None or isinstance(services, dict)):
+        yield ("backends",), f"is missing; the smallest configuration is {SMALLEST}"
+    if "backends" in document and isinstance(services, dict) and DEFAULT_SERVICE in services:
+        yield ("services", DEFAULT_SERVICE), 'stands beside "backends" at the top, which are the service of this name; write one'
+    if len(names) > 1 and not document.get("routes"):
+        example = f'"routes": [{{"path": "/{names[1]}", "to": "{names[1]}"}}, {{"to": "{names[0]}"}}]'
+        yield ("routes",), f"must say which requests go to which of the services {', '.join(names)}, such as {example}"
+    yield from _duplicates(document.get("backends"), ("backends",))
+    for name, service in services.items() if isinstance(services, dict) else ():
+        if isinstance(service, dict):
+            yield from _duplicates(service.get("backends"), ("services", name, "backends"))
+
+
+def service_names(document: object) -> list[str]:
+    """Give the names of a document's services, the short form's first."""
+    if not isinstance(document, dict):
+        return []
+    services = document.get("services")
+    names = [name for name in services if isinstance(name, str)] if isinstance(services, dict) else []
+    return list(dict.fromkeys([DEFAULT_SERVICE, *names] if "backends" in document else names))
+
+
+def _duplicates(entries: object, where: tuple[Step, ...]) -> Iterator[Finding]:
+    """Backends with the id or address of an earlier one; what is wrong in itself is passed over. where: the path of the list."""
+    seen: dict[object, int] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        plain = isinstance(entry, str)
+        fields = {"url": entry} if plain else entry if isinstance(entry, dict) else {}
+        url, label = fields.get("url"), fields.get("id")
+        if isinstance(label, str) and seen.setdefault(label, index) != index:
+            message = f"{values.shown(label)} is already the id of {path_text(where)}[{seen[label]}]"
+            yield (*where, index, "id"), message
+        try:
+            origin = values.origin(values.backend_url(url)) if isinstance(url, str) else None
+        except ValueError:
+            continue
+        if origin and seen.setdefault(origin, index) != index:
+            path = (*where, index) if plain else (*where, index, "url")
+            yield path, f"{values.shown(url)} is already the url of {path_text(where)}[{seen[origin]}]"
