@@ -29,6 +29,12 @@ BEHIND_A_PROXY = (
 )
 
 
+NOT_SHOWN = (
+    "certificates: are shown to nobody, for gunicorn listens and has TLS of its own or none: take -k smartedge.worker.EdgeWorker,"
+    " without --certfile"
+)
+
+
 def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list[str]:
     """Return a sentence for each; has_token: the admin pages have one, and go by nothing else."""
     found = misspelled(env)

@@ -26,7 +26,7 @@ from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import announce
 from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
-from smartedge.edge.cautions import ProxyWatch, cautions, log_cautions
+from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.follower import Follower, give_up
 from smartedge.edge.origin import ConfigOrigin
@@ -47,7 +47,7 @@ from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
-from smartedge.process.whereabouts import whereabouts_of, write_whereabouts
+from smartedge.process.whereabouts import certificates_unused, whereabouts_of, write_whereabouts
 from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.mirror import Mirror
@@ -218,7 +218,8 @@ class Edge:
             self.registry.names.start()
             self.be_found(self.listeners)
             if self._membership.slot == 0:  # one worker says it for all
-                log_cautions(cautions(self.config, self._env, has_token=self.token is not None))
+                found = cautions(self.config, self._env, has_token=self.token is not None)
+                log_cautions([*found, NOT_SHOWN] if certificates_unused(self.config) else found)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
         self._health.start()

@@ -78,6 +78,13 @@ def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -
     )
 
 
+def certificates_unused(config: Config) -> bool:
+    """Whether gunicorn speaks TLS itself, or not at all, and the configuration has certificates that nobody is shown."""
+    worker = _gunicorn_worker()
+    unused = worker is not None and not getattr(worker, "speaks_tls", False)
+    return unused and bool(config.certificates or config.certificates_dir)
+
+
 def clients_port(listeners: Sequence[Any]) -> int | None:
     """Return the port that clients connect to, None if that can't be known. listeners: as above."""
     worker = _gunicorn_worker()

@@ -132,6 +132,7 @@ def test_clients_show_certificates_of_which_backends_are_told(tmp_path: Path) ->
 def test_under_gunicorns_own_worker_the_leader_opens_http_bind_and_tls_is_gunicorns(tmp_path: Path) -> None:
     with Script(echo()) as backend, secure(tmp_path, backend, GEVENT) as one:
         assert one.edge.ask().status == 200  # plain: gunicorn has no certificate
+        assert "certificates: are shown to nobody" in one.edge.process.output
         plain = ask(f"http://127.0.0.1:{one.http_port}/", headers={"Host": "shop.example"})
         assert (plain.status, plain.header("Location")) == (308, f"https://shop.example:{one.edge.port}/")
 
