@@ -41,7 +41,7 @@ LIBRARIES = {
     "click": "cli",
     "cryptography": "acme",
     "flask": "admin app",
-    "gevent": "__main__ acme cli discovery health http observe process proxy server workers",
+    "gevent": "__main__ acme admin cli discovery health http observe process proxy server workers",
     "gunicorn": "app cli worker",
     "httptools": "health http server",
     "josepy": "acme",

@@ -18,9 +18,9 @@ from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin import hello
 from smartedge.admin.decisions import decision_pages
-from smartedge.admin.metrics import exposition, make_registry
+from smartedge.admin.exposition import exposition
 from smartedge.admin.operate import drain_pages, operator_pages
-from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_json
+from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_json
 from smartedge.admin.routes import route_pages
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -42,7 +42,6 @@ class IpConverter(BaseConverter):
 
 def make_admin(edge: Edge) -> Blueprint:
     """Return the Blueprint, to be registered on the app that answers the admin pages."""
-    registry = make_registry(lambda: snapshot(edge))
 
     def health() -> Response:
         status, document = health_document(edge)
@@ -57,7 +56,7 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(200, status_document(edge), ETag=etag())
 
     def metrics() -> Response:
-        text, content_type = exposition(registry, request.headers.get("Accept", ""))
+        text, content_type = exposition(snapshot(edge), request.headers.get("Accept", ""), give_way)
         return Response(text, headers={"Cache-Control": "no-store"}, content_type=content_type)
 
     def say_hello() -> Response:

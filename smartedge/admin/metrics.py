@@ -12,11 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, get_args
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from smartedge.balancer.breaker import BreakerState
 from smartedge.balancer.cells import (
@@ -265,42 +261,3 @@ TABLE: Final = (
     Line("smartedge_build_info", G, "1, with the versions as labels.", ("version", "python"), _build),
 )
 # fmt: on
-
-
-class EdgeCollector(Collector):
-    """Reads one snapshot for each scrape, and makes the whole table of it."""
-
-    def __init__(self, read: Callable[[], Snapshot]) -> None:
-        self._read = read
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the metrics without values; the registry asks to find names that are used twice."""
-        return [line.kind(line.name, line.help, labels=line.labels) for line in TABLE]
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the metrics with their values of now."""
-        snapshot = self._read()
-        for line in TABLE:
-            family = line.kind(line.name, line.help, labels=line.labels)
-            for labels, value in line.read(snapshot):
-                if isinstance(value, Buckets):
-                    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
-                    buckets = list(zip(bounds, value.cumulative, strict=True))
-                    family.add_metric(labels, buckets=buckets, sum_value=value.total)
-                else:
-                    family.add_metric(labels, float(value))
-            yield family
-
-
-def make_registry(read: Callable[[], Snapshot]) -> CollectorRegistry:
-    """Return a registry of our own, with this edge's metrics and the process_* ones of this worker."""
-    registry = CollectorRegistry()
-    registry.register(EdgeCollector(read))
-    ProcessCollector(registry=registry)
-    return registry
-
-
-def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
-    """Return text and content type in the format that fits the Accept field best: Prometheus' or OpenMetrics'."""
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smartedge.admin.metrics import BackendReading, Snapshot
+from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
     ABANDONED,
@@ -45,7 +46,7 @@ def snapshot(edge: Edge) -> Snapshot:
     """Read everything that the metrics show."""
     edge.meet_workers()
     return Snapshot(
-        backends=[_reading(edge, backend) for backend in edge.backends()],
+        backends=_readings(edge),
         edge=edge.edge_row.totals(),
         generation=edge.generation,
         workers=len(edge.workers()),
@@ -54,6 +55,14 @@ def snapshot(edge: Edge) -> Snapshot:
         drowning=drowning(edge.edge_row) is not None,
         certificates=edge.tls.certificates,
     )
+
+
+def _readings(edge: Edge) -> list[BackendReading]:
+    found = []
+    for service in list(edge.services.values()):
+        found += [_reading(edge, backend) for backend in service.pool.backends]
+        give_way()
+    return found
 
 
 def health_document(edge: Edge) -> tuple[int, Document]:
@@ -81,6 +90,7 @@ class ServiceReading:
     """The numbers of one service, read once; made for each status, of a service and what the file says of it."""
 
     def __init__(self, edge: Edge, written: WrittenService, service: Service) -> None:
+        give_way()
         self.written = written
         self.pool = service.pool
         self.backends = service.pool.backends
@@ -127,6 +137,7 @@ def read_services(edge: Edge, name: str | None = None) -> list[ServiceReading]:
 
 def service_document(edge: Edge, reading: ServiceReading) -> Document:
     """Return the status of one service: what it does, and every backend with its share of the requests."""
+    give_way()
     now, window = edge.now(), window_s(edge)
     config, rows = reading.written.config, reading.rows
     requests = list(map(_requests, rows))

@@ -3,13 +3,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from http import HTTPStatus
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from smartedge.admin.metrics import TABLE, BackendReading, Snapshot, exposition, make_registry
+from smartedge.admin.exposition import exposition, number
+from smartedge.admin.metrics import TABLE, BackendReading, Buckets, Snapshot
 from smartedge.balancer.cells import (
     CONNECTS,
     EJECTED,
@@ -76,7 +82,7 @@ def busy_edge() -> Snapshot:
 
 def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     """Every sample by its name and label values."""
-    text, _ = exposition(make_registry(lambda: snapshot))
+    text, _ = exposition(snapshot)
     families = text_string_to_metric_families(text.decode())
     samples = [sample for family in families for sample in family.samples]
     return {(sample.name, *values_of(sample.labels)): sample.value for sample in samples}
@@ -177,7 +183,7 @@ def test_every_number_of_the_edge_is_there(sample: tuple[str, ...], value: float
 
 
 def test_the_build_and_the_process_are_there() -> None:
-    text = exposition(make_registry(edge_of))[0].decode()
+    text = exposition(edge_of())[0].decode()
     assert 'smartedge_build_info{python="3.' in text.replace('{version="0.1.0",python', "{python")
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
         assert f"\n{name} " in text
@@ -187,20 +193,49 @@ def test_a_backend_that_was_never_probed_has_no_time_of_its_last_probe() -> None
     assert ("smartedge_last_probe_timestamp_seconds", "default/b2") not in scraped(busy_edge())
 
 
-def test_numbers_are_read_at_the_scrape_and_only_then() -> None:
-    learned, reads = Learned(), []
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+def test_the_text_is_that_of_the_client_library(accept: str) -> None:
+    encode, _ = choose_encoder(accept)
+    snapshot = busy_edge()
+    text, _ = exposition(snapshot, accept)
+    ours = text.partition(b"# HELP process_")[0]
+    assert ours == encode(Table(snapshot)).removesuffix(b"# EOF\n")
 
-    def read() -> Snapshot:
-        reads.append(1)
-        return edge_of(reading("b1", learned))
 
-    registry = make_registry(read)
-    assert reads == []
-    learned.count(200, 0.1, 0, 0)
-    assert b'smartedge_requests_total{backend="b1",code="200",service="default"} 1.0' in exposition(registry)[0]
-    learned.count(200, 0.1, 0, 0)
-    assert b'smartedge_requests_total{backend="b1",code="200",service="default"} 2.0' in exposition(registry)[0]
-    assert len(reads) == 2
+class Table(Collector):
+    """The whole table as the client library knows it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        for line in TABLE:
+            family = line.kind(line.name, line.help, labels=line.labels)
+            for labels, value in line.read(self._snapshot):
+                if isinstance(value, Buckets):
+                    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+                    buckets = list(zip(bounds, value.cumulative, strict=True))
+                    family.add_metric(labels, buckets=buckets, sum_value=value.total)
+                else:
+                    family.add_metric(labels, float(value))
+            yield family
+
+
+@pytest.mark.parametrize("value", [0.0, 1, 3.5, 999_999.0, 1e6, 1.75e9, 1e16, 1e-7, -2.0, float("inf")])
+def test_numbers_are_written_as_the_client_library_writes_them(value: float) -> None:
+    assert number(value) == floatToGoString(value)
+
+
+def test_many_backends_are_written_in_pieces_between_which_others_go_on() -> None:
+    pauses: list[int] = []
+    for count in (1, 200):
+        pauses.append(0)
+
+        def pause() -> None:
+            pauses[-1] += 1
+
+        exposition(edge_of(*(reading(f"b{number}") for number in range(count))), "", pause)
+    assert pauses[1] >= pauses[0] + 3
 
 
 def test_every_status_code_can_be_counted_and_shown() -> None:
@@ -222,14 +257,13 @@ def test_the_same_backend_in_two_services_has_its_own_series_in_each() -> None:
 
 
 def test_a_backend_may_have_any_id() -> None:
-    text = exposition(make_registry(lambda: edge_of(reading('quo"te\\back\nline'))))[0].decode()
+    text = exposition(edge_of(reading('quo"te\\back\nline')))[0].decode()
     assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline",service="default"} 1.0' in text
 
 
 def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() -> None:
     assert len({line.name for line in TABLE}) == len(TABLE)
-    make_registry(edge_of)
-    make_registry(edge_of)
+    exposition(edge_of())
     assert not any(name.startswith("smartedge") for name in REGISTRY._names_to_collectors)
 
 
@@ -246,7 +280,7 @@ def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() ->
     ],
 )
 def test_prometheus_gets_the_format_it_asks_for(accept: str, content_type: str, last: bytes) -> None:
-    text, found = exposition(make_registry(busy_edge), accept)
+    text, found = exposition(busy_edge(), accept)
     assert found.startswith(content_type)
     assert text.endswith(last)
 
@@ -256,6 +290,6 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     if promtool is None:
         assert os.environ.get("CI") != "true", "promtool is missing: apt-get install prometheus"
         pytest.skip("promtool is not installed (apt-get install prometheus)")
-    text, _ = exposition(make_registry(busy_edge))
+    text, _ = exposition(busy_edge())
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

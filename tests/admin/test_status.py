@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from smartedge.admin.metrics import exposition, make_registry
+from smartedge.admin.exposition import exposition
 from smartedge.admin.status import snapshot, status_document
 from smartedge.balancer.cells import FAILED, latency_cell
 from smartedge.http.certificates import PemFiles
@@ -123,7 +123,7 @@ def test_certificates_are_shown_with_their_names_and_their_end(edge: SmallEdge, 
     (shown,) = status_document(edge)["certificates"]
     assert (shown["names"], shown["key"], shown["file"]) == (["shop.example", "*.shop.example"], "ECDSA", path)
     assert shown["expires_at"] == pytest.approx(time.time() + 10 * 86_400, abs=60)
-    text, _ = exposition(make_registry(lambda: snapshot(edge)))
+    text, _ = exposition(snapshot(edge))
     for name in shown["names"]:
         assert f'smartedge_certificate_expires_timestamp_seconds{{file="{path}",name="{name}"}} 1.' in text.decode()
 
