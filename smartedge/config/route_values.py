@@ -33,6 +33,8 @@ def service_name(text: object) -> str:
     """The name of a service, which is part of URLs and metrics."""
     if not isinstance(text, str) or not _SERVICE.fullmatch(text):
         raise ValueError(f"must be the name of a service, 1 to 63 of the characters a-z 0-9 -, not {shown(text)}")
+    if text == "none":
+        raise ValueError('must not be "none", which stands for no service in the metrics')
     return text
 
 

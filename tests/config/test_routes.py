@@ -129,6 +129,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": {}}, "routes[0].to", "has weights that add up to nothing"),
     ({"to": {"web": 0.5}}, "routes[0].to", "must have a whole number from 0 to 1000000 as the weight of web, not 0.5"),
     ({"to": "Web"}, "routes[0].to", "must be the name of a service, 1 to 63 of the characters a-z 0-9 -"),
+    ({"to": "none"}, "routes[0].to", 'must not be "none", which stands for no service in the metrics'),
     ({"to": 5}, "routes[0].to", "must be the name of a service, or an object of names and weights, not 5"),
     ({"to": "web", "hots": "a"}, "routes[0].hots", 'is an unknown key; did you mean "host"?'),
     ({"to": "web", "host": "http://a"}, "routes[0].host[0]", 'must be a host name such as "shop.example"'),

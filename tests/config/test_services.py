@@ -140,7 +140,7 @@ def test_problems_are_named_all_at_once_each_with_its_path() -> None:
         services={
             "web": {"backends": [A, B, entry, A], "retry": {"atempts": 2}},
             "my-api": {"backends": ["htp://a"], "bakends": [], "attempts": 2, "breaker": 5},
-            "none": {},
+            "empty": {},
             "text": "http://a:1",
         },
         routes=[{"path": "/x", "to": "wbe"}, {"to": "web"}],

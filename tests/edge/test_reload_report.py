@@ -38,6 +38,42 @@ def test_what_a_running_process_cannot_change_waits_for_a_restart_until_it_is_ta
     assert reported(new, config(), at_start=config()).restart_needed == ()
 
 
+def site(**services: Any) -> Config:
+    """A configuration of these services; what is no service's stands at the top."""
+    top = {key: services.pop(key) for key in ("health", "strategy") if key in services}
+    routes = [{"path": f"/{name}", "to": name} for name in services]
+    return parse(json.dumps({"services": services, "routes": routes, **top}))
+
+
+def test_backends_of_services_are_told_with_their_service_and_settings_with_theirs() -> None:
+    web = {"backends": ["http://a", "http://b"]}
+    applied = reported(
+        site(web=web, api={"backends": ["http://a"]}),
+        site(web={"backends": ["http://a", {"url": "http://b", "weight": 3}, "http://c"]}, api={"backends": ["http://a"]}),
+    )
+    assert (applied.added, applied.changed_backends, applied.settings_changed) == (("web/c-80",), ("web/b-80",), ())
+    applied = reported(site(web=web), site(web={**web, "strategy": "random", "health": {"path": "/up"}}))
+    assert applied.settings_changed == ("services.web.strategy", "services.web.health")
+
+
+def test_a_service_that_comes_or_goes_is_told_once() -> None:
+    one, two = site(web={"backends": ["http://a"]}), site(web={"backends": ["http://a"]}, api={"backends": ["http://b"]})
+    applied = reported(one, two)
+    assert (applied.added, applied.settings_changed) == (("api/b-80",), ("routes", "services.api"))
+    applied = reported(two, one)
+    assert (applied.removed, applied.settings_changed) == (("api/b-80",), ("routes", "services.api"))
+
+
+def test_what_services_only_follow_is_told_at_the_top_alone() -> None:
+    own = {"backends": ["http://a"], "health": {"path": "/up"}}
+    before, after = (site(web={"backends": ["http://a"]}, api=own, health={"interval_s": s}) for s in (1, 3))
+    assert reported(before, after).settings_changed == ("health",)
+    before, after = (
+        site(web={"backends": ["http://a"]}, api={**own, "strategy": "random"}, strategy=s) for s in ("ewma", "random")
+    )
+    assert reported(before, after).settings_changed == ("strategy",)
+
+
 def test_a_worker_that_is_late_is_named() -> None:
     applied = reported(config(), config("http://b"), confirmed=Confirmed(3, {2: 4711}))
     assert (applied.live, applied.applied) == (3, 2)
