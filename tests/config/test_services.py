@@ -153,7 +153,7 @@ def test_problems_are_named_all_at_once_each_with_its_path() -> None:
         'services["my-api"].bakends',
         'services["my-api"].attempts',
         'services["my-api"].breaker',
-        "services.none.backends",
+        "services.empty.backends",
         "services.text",
         "routes[0].to",
     }
