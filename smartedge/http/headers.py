@@ -234,10 +234,11 @@ class AnswerFields:
 
     block: as in RequestFields, with Date and Content-Length in it; the rest is the framing.
 
-    Answers with the same head share it, so nothing here is ever set again. announces: a Trailer is among them.
+    Answers with the same head share it, so nothing here is ever set again. announces: a Trailer is among them. persists: whether
+    the connection may be used again, as far as `Connection` says so; None where that is up to the version.
     """
 
-    __slots__ = ("announces", "block", "chunked", "connection", "content_length", "dated", "keep_alive")
+    __slots__ = ("announces", "block", "chunked", "content_length", "dated", "keep_alive", "persists")
 
     def __init__(self, block: bytes, status: int = 200) -> None:
         length: int | None = None
@@ -285,10 +286,11 @@ class AnswerFields:
             block = b"".join([*lines, trailer])
         self.block: Final[bytes] = block
         self.chunked: Final[bytes | None] = chunked
-        self.connection: Final[bytes | None] = connection
         self.content_length: Final[int | None] = length
         self.keep_alive: Final[bytes | None] = keep_alive
         self.dated: Final[bool] = dated
+        said = connection or b""
+        self.persists: Final[bool | None] = False if b"close" in said else True if b"keep-alive" in said else None
         self.announces: Final[bool] = bool(trailer)
 
     def with_block(self, block: bytes) -> AnswerFields:

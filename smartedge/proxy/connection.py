@@ -302,11 +302,8 @@ class Connection:
             return False
         if self._upload is not None and not self._upload.done:
             return False
-        connection = self.fields.connection
-        if connection is None:
-            return self.version == 11
-        said = connection.lower()
-        return b"close" not in said and (self.version == 11 or b"keep-alive" in said)
+        persists = self.fields.persists
+        return self.version == 11 if persists is None else persists
 
     def close(self) -> None:
         """Close the connection and end an upload that still goes on."""

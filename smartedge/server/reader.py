@@ -22,6 +22,9 @@ _KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFI
 FRESH_S = 1.0
 """Time that a server which stops gives a client to send the request for which it has just connected."""
 
+_PLAIN_LINE = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(sorted(_KNOWN_METHODS)))
+"""A request line that llhttp has nothing against, with a target in origin-form (tests/server/test_reader.py asks it)."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
@@ -63,7 +66,7 @@ class RequestReader:
         data = incoming.unread
         if data[:1] == b"\r":
             data = past_empty_lines(data)
-        hasty = data not in (b"", b"\r")
+        hasty = bool(data) and data != b"\r"
         if not hasty:
             incoming.idle = True
             stopping = self._front.stopping
@@ -97,7 +100,7 @@ class RequestReader:
     def _read_head(self, data: bytes, hasty: bool) -> Request | None:
         limits = self._limits
         end = data.find(b"\r\n\r\n")
-        if end < 0 or data[:2] == b"\r\n":
+        if end < 0:
             data, end = self._read_slowly(data)
             if not data:
                 return None
@@ -139,7 +142,30 @@ class RequestReader:
             data += more
 
     def _parse(self, head: bytes) -> Request:
-        """Check a complete head (RFC 9112 sections 2 to 6) and make a Request of it."""
+        """Make a Request of a complete head, which is checked; raises ClientError."""
+        line = _PLAIN_LINE.match(head)
+        if line is not None and (block := head[line.end() : -2]) == self._known_block and line.end() <= self._limits.target_bytes:
+            # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
+            method, target, minor = line.groups()
+            http11, fields = minor == b"1", self._known_fields
+        else:
+            method, target, http11, block, fields = self._check(head)
+        incoming = self._incoming
+        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
+        incoming.request = request
+        incoming.fresh = False
+        connection = fields.connection
+        if connection is None:
+            incoming.keep_alive = http11
+        else:
+            said = tokens(connection)
+            incoming.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
+        if fields.transfer_encoding is not None or fields.content_length is not None:
+            self._add_body(request, fields)
+        return request
+
+    def _check(self, head: bytes) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
+        """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields."""
         line_end = head.index(b"\r\n")
         space = head.find(b" ")
         method, target, version = head[:space], head[space + 1 : line_end - 9], head[line_end - 9 : line_end]
@@ -175,15 +201,11 @@ class RequestReader:
         if block.count(b"\n") > self._limits.headers:
             raise HeadersTooLarge(f"The request has more than {self._limits.headers} header fields.")
         http11 = version == b" HTTP/1.1"
-        if block == self._known_block:
-            # Most programs send the same fields with every request of a connection: 4.8 µs saved (docs/performance.md).
-            fields = self._known_fields
-        else:
-            fields = check_fields(RequestFields(block), http11)
-            if self._incoming.certificate_lines:
-                fields = fields.with_certificate(self._incoming.certificate_lines)
-            if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
-                self._known_block, self._known_fields = block, fields
+        fields = check_fields(RequestFields(block), http11)
+        if self._incoming.certificate_lines:
+            fields = fields.with_certificate(self._incoming.certificate_lines)
+        if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
+            self._known_block, self._known_fields = block, fields
         if target[:1] != b"/" or b"#" in target:
             if target == b"*":
                 if method != b"OPTIONS":
@@ -192,19 +214,7 @@ class RequestReader:
                 target, authority = origin_form(target, method)
                 if authority is not None:
                     fields = fields.with_host(authority)
-        incoming = self._incoming
-        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
-        incoming.request = request
-        incoming.fresh = False
-        connection = fields.connection
-        if connection is None:
-            incoming.keep_alive = http11
-        else:
-            said = tokens(connection)
-            incoming.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
-        if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._add_body(request, fields)
-        return request
+        return method, target, http11, block, fields
 
     def _add_body(self, request: Request, fields: RequestFields) -> None:
         """Give a request its body; raises ClientError for one that is too long, or that waits for what is not understood."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import httptools
 import pytest
 
 from smartedge.server.front import ServerLimits
-from smartedge.server.reader import past_empty_lines
+from smartedge.server.reader import _KNOWN_METHODS, _PLAIN_LINE, past_empty_lines
 from tests.house import Served, running
 from tests.live.wire import Answer, Request, parse_answers, read_request
 from tests.live.wire import Stream as WireStream
@@ -172,3 +173,56 @@ def test_a_trace_that_may_go_no_further_is_answered_by_the_edge() -> None:
         assert ask(made, b"TRACE / HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\nConnection: close\r\n\r\n").status == 200
         assert [seen.last().get(b"max-forwards"), len(seen.raw)] == [b"0", 1]
         assert [exchange.status for exchange in made.ended(2)] == [200, 200]
+
+
+# Fields that are the same as those of the request before are not checked again; the line of theirs is, by a pattern.
+
+
+def is_fine(head: bytes) -> bool:
+    try:
+        httptools.HttpRequestParser(None).feed_data(head)
+    except httptools.HttpParserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("method", sorted(_KNOWN_METHODS))
+def test_the_parser_has_nothing_against_a_plain_line_and_the_pattern_nothing_for_what_it_refuses(method: bytes) -> None:
+    for byte in range(256):
+        for target in (b"/a%cb", b"/?a%cb"):
+            line = b"%b %b HTTP/1.1\r\n" % (method, target % byte)
+            assert bool(_PLAIN_LINE.match(line)) == (is_fine(line + HOST + b"\r\n") and byte != ord("#")), line
+    for line in (b"%b a HTTP/1.1\r\n", b"%b / HTTP/1.2\r\n", b"%b  / HTTP/1.1\r\n", b"%b /  HTTP/1.1\r\n", b" %b / HTTP/1.1\r\n"):
+        assert not _PLAIN_LINE.match(line % method)
+    assert not _PLAIN_LINE.match(b"%bX / HTTP/1.1\r\n" % method)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"POST /b?c HTTP/1.1", 200),
+        (b"BREW /b HTTP/1.1", 200),
+        (b"GET http://other/ HTTP/1.1", 200),
+        (b"GET /b HTTP/1.0", 200),
+        (b"CONNECT /b HTTP/1.1", 501),
+        (b"GET b HTTP/1.1", 400),
+        (b"GET /b c HTTP/1.1", 400),
+        (b"GET /b#c HTTP/1.1", 400),
+        (b"GET /\x80 HTTP/1.1", 400),
+        (b"G@T /b HTTP/1.1", 400),
+        (b"GET /b HTTP/2.0", 400),
+        (b"GET /%b HTTP/1.1" % (b"b" * 9000), 414),
+    ],
+)
+def test_a_line_is_judged_alike_whether_its_fields_are_known_or_not(line: bytes, status: int) -> None:
+    with edge() as (made, seen):
+        alone = ask(made, line + b"\r\nHost: h\r\nConnection: close\r\n\r\n")
+        raw = seen.raw[-1:]
+        with contextlib.closing(made.client()) as sock:
+            sock.sendall(GET)
+            assert sock.recv(65536).endswith(b"ok")
+            sock.sendall(line + b"\r\nHost: h\r\n\r\n")
+            (second,) = parse_answers(sock.recv(65536), b"GET")
+        assert alone.status == second.status == status
+        if status == 200:
+            assert seen.raw[-1].partition(b"X-Request-Id")[0] == raw[0].partition(b"X-Request-Id")[0]
