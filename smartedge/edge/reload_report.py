@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from smartedge.balancer.spec import name_backend
+from smartedge.config.problems import path_text
 from smartedge.workers.generations import Confirmed
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def settings_of(config: Config) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude={"backends"})
     services = settings.pop("services", None) or {}
     for name, said in services.items():
-        settings[f"services.{name}"] = True
-        settings |= {f"services.{name}.{key}": value for key, value in said.items() if key != "backends"}
+        path = path_text(("services", name))
+        settings[path] = True
+        settings |= {f"{path}.{key}": value for key, value in said.items() if key != "backends"}
     return settings
 
 

@@ -162,7 +162,7 @@ def test_problems_are_named_all_at_once_each_with_its_path() -> None:
     assert 'did you mean "attempts"?' in found["services.web.retry.atempts"]
     assert 'did you mean "backends"?' in found['services["my-api"].bakends']
     assert 'did you mean "retry.attempts"?' in found['services["my-api"].attempts']
-    assert "there are: my-api, none, text, web" in found["routes[0].to"]
+    assert "there are: empty, my-api, text, web" in found["routes[0].to"]
 
 
 def test_a_service_may_be_called_as_a_key_is() -> None:

@@ -54,6 +54,8 @@ def test_backends_of_services_are_told_with_their_service_and_settings_with_thei
     assert (applied.added, applied.changed_backends, applied.settings_changed) == (("web/c-80",), ("web/b-80",), ())
     applied = reported(site(web=web), site(web={**web, "strategy": "random", "health": {"path": "/up"}}))
     assert applied.settings_changed == ("services.web.strategy", "services.web.health")
+    applied = reported(site(**{"my-api": web}), site(**{"my-api": {**web, "strategy": "random"}}))
+    assert applied.settings_changed == ('services["my-api"].strategy',)
 
 
 def test_a_service_that_comes_or_goes_is_told_once() -> None:
