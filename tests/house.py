@@ -148,7 +148,7 @@ class House:
         self.edge_row = Learned()
         self.events = Events()
         whole = policy if isinstance(policy, ServicePolicy) else policy_of(policy)
-        self.service = Service("default", self.pool, whole, self.edge_row, self.events)
+        self.service = Service("default", self.pool, whole, self.events)
         hop = Hop(b"smartedge", None, forwarded_header=False)
         self.forwarder = Forwarder(self.service, hop, self.edge_row, lambda: "made-id")
         self.logged: list[Exchange] = []
@@ -187,6 +187,10 @@ class House:
     def edge_counted(self, cell: int) -> int:
         """What the edge has counted of itself."""
         return self.edge_row.cells[cell]
+
+    def pool_counted(self, cell: int) -> int:
+        """What has been counted of the service as a whole."""
+        return self.pool.row.cells[cell]
 
     def settled(self) -> bool:
         """Whether every lease has come back."""

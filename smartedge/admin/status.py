@@ -28,8 +28,7 @@ from smartedge.balancer.cells import (
     TUNNELS,
     quantile,
 )
-from smartedge.balancer.drowning import drowning
-from smartedge.balancer.learned import Learned
+from smartedge.balancer.drowning import Drowning, drowning
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config.services import WrittenService
@@ -47,12 +46,12 @@ def snapshot(edge: Edge) -> Snapshot:
     edge.meet_workers()
     return Snapshot(
         backends=_readings(edge),
-        edge=edge.edge_row.totals(),
+        edge=own_totals(edge),
         generation=edge.generation,
         workers=len(edge.workers()),
         started_at=time.time() - (edge.now() - edge.started_at),
         version=edge.version,
-        drowning=drowning(edge.edge_row) is not None,
+        drowning=worst_drowning(edge) is not None,
         certificates=edge.tls.certificates,
     )
 
@@ -104,7 +103,7 @@ def status_document(edge: Edge) -> Document:
     now, config = edge.now(), edge.config
     readings = read_services(edge)
     rows = [row for reading in readings for row in reading.rows]
-    own = edge.edge_row.totals()
+    own = own_totals(edge)
     services = {reading.written.name: service_document(edge, reading) for reading in readings}
     return {
         "strategy": config.strategy,
@@ -112,7 +111,7 @@ def status_document(edge: Edge) -> Document:
         "etag": config.etag,
         "version": edge.version,
         "draining": edge.draining,
-        "drowning": _drowning(edge.edge_row, now),
+        "drowning": _drowning(worst_drowning(edge), now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
         "certificates": [_certificate(one) for one in edge.tls.certificates],
@@ -198,9 +197,20 @@ def _certificate(one: Certificate) -> Document:
     }
 
 
-def _drowning(edge_row: Learned, now: float) -> Document | None:
-    """What the pool is in when it takes in more than it can do; None while all is well."""
-    found = drowning(edge_row)
+def own_totals(edge: Edge) -> list[float]:
+    """Add up what the edge itself and its services as a whole have counted, beside their backends."""
+    rows = [edge.edge_row.totals(), *(service.pool.row.totals() for service in edge.services.values())]
+    return [sum(cells) for cells in zip(*rows, strict=True)]
+
+
+def worst_drowning(edge: Edge) -> Drowning | None:
+    """Find the service whose answers take the longest time of those that take in more than they can do."""
+    found = filter(None, (drowning(service.pool.row) for service in edge.services.values()))
+    return max(found, key=lambda one: one.now_s, default=None)
+
+
+def _drowning(found: Drowning | None, now: float) -> Document | None:
+    """What a pool is in when it takes in more than it can do; None while all is well."""
     if found is None:
         return None
     return {"for_s": round(now - found.since, 3), "usual_s": round(found.usual_s, 6), "now_s": round(found.now_s, 6)}

@@ -47,14 +47,14 @@ class Drowning:
 
 
 class DrowningDetector:
-    """Looks at the paces of all backends once a second, in the worker that leads; owned by the edge.
+    """Looks at the paces of all backends once a second, in the worker that leads; owned by a PoolWatch.
 
-    edge_row: the edge's own, where all workers see what was found. The pace (`pace.Pace`) is a geometric mean, so that a few
+    row: the service's own, where all workers see what was found. The pace (`pace.Pace`) is a geometric mean, so that a few
     reports and long polls do not look like a queue; the quickest quarter is looked at, so that one slow backend does not.
     """
 
-    def __init__(self, edge_row: Learned) -> None:
-        self._edge_row = edge_row
+    def __init__(self, row: Learned) -> None:
+        self._row = row
         self._usual_s = 0.0
         self._in_row = 0
 
@@ -64,7 +64,7 @@ class DrowningDetector:
         for pace in paces:
             pace.settle(now)
         known = sorted(pace.log_mean for pace in paces if pace.known and now - pace.at < LASTING)
-        reals = self._edge_row.shared_reals
+        reals = self._row.shared_reals
         if not known:
             return self._end()
         now_s = exp(known[(len(known) - 1) // 4])
@@ -81,21 +81,21 @@ class DrowningDetector:
 
     def _end(self) -> DrowningChange | None:
         self._in_row = 0
-        reals = self._edge_row.shared_reals
+        reals = self._row.shared_reals
         was = reals[DROWNING_SINCE]
         reals[DROWNING_SINCE] = 0.0
         return "ended" if was else None
 
 
-def drowning(edge_row: Learned) -> Drowning | None:
+def drowning(row: Learned) -> Drowning | None:
     """Return what any worker has found; None while all is well."""
-    reals = edge_row.shared_reals
+    reals = row.shared_reals
     return Drowning(reals[DROWNING_SINCE], reals[DROWNING_USUAL], reals[DROWNING_NOW]) if reals[DROWNING_SINCE] else None
 
 
-def sentence(found: Drowning | None, *, capped: bool) -> str:
-    """Say what has begun or ended, and what helps. capped: requests in flight are capped already."""
+def sentence(found: Drowning | None, *, capped: bool, of: str = "") -> str:
+    """Say what has begun or ended, and what helps. capped: requests in flight are capped already. of: whose backends they are."""
     if found is None:
-        return "the backends keep up again"
+        return f"the backends{of} keep up again"
     hint = "" if capped else '; limits.in_flight_per_backend "adaptive" keeps answers quick and refuses what is too much'
-    return f"the backends can't keep up: {found}{hint} (docs/overload.md)"
+    return f"the backends{of} can't keep up: {found}{hint} (docs/overload.md)"

@@ -8,8 +8,9 @@ these cells, made when the rows are known, and keep nothing of their own that an
 
 Rows are in this process's memory at first, for `create_app()` opens nothing. When the worker takes its place, and for a
 backend that comes with a reload, they are on the board (`move_to`). The edge itself has a `Learned`, too, `edge_row`: for
-answers that no backend gave it counts there. Who writes: a lease (answers, failures), the health loop (probes), the operator's
-pages (state, weight), all in greenlets of one thread; the pool's lock keeps those apart that belong together.
+answers that no backend gave it counts there; a service has one, `Pool.row`, for what concerns all its backends. Who writes: a
+lease (answers, failures), the health loop (probes), the operator's pages (state, weight), all in greenlets of one thread; the
+pool's lock keeps those apart that belong together.
 """
 
 from __future__ import annotations

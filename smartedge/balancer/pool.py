@@ -42,9 +42,9 @@ class Pool:
     """The backends of one service and the strategy that picks among them; owned by the edge, asked by whoever forwards.
 
     backends: replaced whole, so that readers need no lock. panic: with fewer than half of the backends
-    available, "all" uses those again that the breakers ejected, "fail" does without them. edge_row: what the
-    workers share beside the backends' rows; its epoch becomes another number whenever the candidates may be
-    others, so that a change in one worker is in force at the next pick of every other one.
+    available, "all" uses those again that the breakers ejected, "fail" does without them. row: the service's own, beside those of
+    its backends; its epoch becomes another number whenever the candidates may be others, so that a change in one worker is in
+    force at the next pick of every other one.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Pool:
         strategy: Strategy,
         rng: Random,
         panic: Panic = "all",
-        edge_row: Learned | None = None,
+        row: Learned | None = None,
     ) -> None:
         self.lock = Lock()
         self.strategy = strategy
-        self._edge_row = edge_row or Learned()
+        self.row = row or Learned()
         self._rng = rng
         self._silence = Silence()
         self.backends: tuple[Backend, ...] = ()
@@ -241,7 +241,7 @@ class Pool:
     def forget_candidates(self) -> None:
         """Have them worked out again when they are next needed, in every worker. Called under the lock."""
         self._valid_until = -inf
-        self._edge_row.shared[EPOCH] = self._rng.getrandbits(62)
+        self.row.shared[EPOCH] = self._rng.getrandbits(62)
 
     def _must_stay(self, backend: Backend, now: float, max_ejected_ratio: float | None = None) -> bool:
         """Whether a backend may not be ejected: it is the last available one, or too many are out already.
@@ -272,12 +272,12 @@ class Pool:
         return None if reason else backend
 
     def _current(self, now: float) -> tuple[Backend, ...]:
-        if now >= self._valid_until or self._edge_row.shared[EPOCH] != self._seen:
+        if now >= self._valid_until or self.row.shared[EPOCH] != self._seen:
             self._work_out_candidates(now)
         return self._candidates
 
     def _work_out_candidates(self, now: float) -> None:
-        self._seen = self._edge_row.shared[EPOCH]  # first: what changes meanwhile is another epoch
+        self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
         valid_until = inf
         for backend in self.backends:
             backend.weight = backend.weight_at(now)

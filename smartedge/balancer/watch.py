@@ -12,7 +12,6 @@ from typing import Final
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import OBSERVED
 from smartedge.balancer.drowning import DrowningChange, DrowningDetector
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease
 from smartedge.balancer.outliers import Outlier, OutlierDetector, OutlierPolicy
 from smartedge.balancer.pool import Pool
@@ -52,10 +51,10 @@ class PoolWatch:
     edge_row: the edge's own, where all workers see whether the pool drowns; None where nobody is to be told, as in a simulation.
     """
 
-    def __init__(self, pool: Pool, edge_row: Learned | None = None) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._outliers = OutlierDetector()
-        self._drowning = None if edge_row is None else DrowningDetector(edge_row)
+        self._drowning = DrowningDetector(pool.row)
 
     def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> Found:
         """Work out what is late for hedging, eject outliers, or count them if the policy only observes, and look for drowning.
@@ -74,4 +73,4 @@ class PoolWatch:
             else:
                 change = pool.eject(outlier.backend, now, policy.max_ejected_ratio, f"an outlier: {outlier}")
             outliers.append((outlier, change))
-        return Found(outliers, None if self._drowning is None else self._drowning.look(pool.backends, now))
+        return Found(outliers, self._drowning.look(pool.backends, now))

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import CONNECTS, STATE, WEIGHT
+from smartedge.balancer.cells import (
+    CONNECTS,
+    QUEUE_REFUSED,
+    QUEUED,
+    RATE_LIMITED,
+    STATE,
+    STRATEGY_FALLBACKS,
+    WEIGHT,
+    private_rows,
+)
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem
@@ -44,6 +53,16 @@ class BackendRegistry:
         self._membership: Membership | None = None
         self._learned: dict[str, Learned] = {}
         self._leaving: dict[str, tuple[Backend, float]] = {}
+        self._service_rows: dict[str, Learned] = {}
+
+    def row_of(self, service: str) -> Learned:
+        """Return a service's own row: what concerns it as a whole is counted there, and shared by all workers."""
+        return self._service_rows.setdefault(service, Learned())
+
+    def use_row(self, service: str, row: Learned) -> None:
+        """Keep the row of a service, which is about to be in use."""
+        self._service_rows[service] = row
+        self._attach(service, row)
 
     def know_names(self, config: Config) -> None:
         """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
@@ -96,6 +115,8 @@ class BackendRegistry:
         """Count on the board from here on. Raises StateError when there is no room."""
         self._membership = membership
         self._attach(EDGE_KEY, self._edge_row)
+        for service, row in self._service_rows.items():
+            self._attach(service, row)
         for backend in backends:
             self._attach(backend.key, backend.learned)
 
@@ -123,12 +144,12 @@ class BackendRegistry:
         """Look the name of a backend that could not be connected to up soon: it may lead elsewhere by now."""
         self.names.look_up_soon(backend.transport.adapter.to.name)
 
-    def claim_rows(self, backends: Sequence[Backend]) -> None:
-        """Make sure that there are rows on the board for all of them; raises ConfigError."""
+    def claim_rows(self, service: str, backends: Sequence[Backend]) -> None:
+        """Make sure that there are rows on the board for a service and all of these; raises ConfigError."""
         if self._membership is None:
             return
         try:
-            self._membership.rows_for(backend.key for backend in backends)
+            self._membership.rows_for([service, *(backend.key for backend in backends)])
         except StateError as error:
             raise ConfigError([Problem("backends", str(error))], status=422) from error
 
@@ -156,8 +177,19 @@ class BackendRegistry:
             if backend.key not in kept:
                 self._leaving[backend.key] = (backend, deadline)
 
-    def forget_gone(self, now: float, end_tunnels: Callable[[str], bool]) -> None:
-        """Forget those that left and are idle, or overdue; end_tunnels says whether one still had some."""
+    def let_service_go(self, service: str) -> None:
+        """Leave what a service that is in use no more has counted with the edge; its row is forgotten with its backends."""
+        row = self._service_rows[service]
+        for cell in (QUEUE_REFUSED, RATE_LIMITED, STRATEGY_FALLBACKS):
+            self._edge_row.add(cell, row.cells[cell])
+            row.cells[cell] = 0
+
+    def forget_gone(self, now: float, services: Collection[str], end_tunnels: Callable[[str], bool]) -> None:
+        """Forget backends that left and are idle, or overdue, and then the rows of services that are none of these in use.
+
+        end_tunnels: ends those of a backend, and says whether it still had some.
+        """
+        gone: list[str] = []
         for key, (backend, deadline) in list(self._leaving.items()):
             if backend.in_flight() == 0 or now > deadline:
                 if end_tunnels(key):
@@ -165,8 +197,14 @@ class BackendRegistry:
                 del self._leaving[key]
                 self._learned.pop(key, None)
                 backend.transport.adapter.close()
-                if self._membership is not None:
-                    self._membership.release(key)
+                gone.append(key)
+        left = {backend.spec.service for backend, _ in self._leaving.values()}
+        for service in self._service_rows.keys() - left.union(services):
+            if not self._service_rows[service].cells[QUEUED]:
+                self._service_rows.pop(service).move_to(private_rows())  # whoever still holds it writes into no other's row
+                gone.append(service)
+        if gone and self._membership is not None:
+            self._membership.release(gone)
 
     def free_rows(self) -> None:
         """Free what dead workers have left of backends that are gone."""
@@ -178,7 +216,8 @@ class BackendRegistry:
         if self._membership is not None and self._membership.refresh():
             for backend in backends:
                 backend.learned.see_workers(self._membership.row_for(backend.key).everyone)
-            self._edge_row.see_workers(self._membership.row_for(EDGE_KEY).everyone)
+            for key, row in ((EDGE_KEY, self._edge_row), *self._service_rows.items()):
+                row.see_workers(self._membership.row_for(key).everyone)
 
     def close(self, backends: Sequence[Backend]) -> None:
         """Look nothing up any more, and close all connections."""

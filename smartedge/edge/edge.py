@@ -120,7 +120,7 @@ class Edge:
         self._telling = PeriodicWork(self._tell, LOOK_S)
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
-        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=lambda: self.forwarder.service.clients_host)
+        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
 
@@ -278,14 +278,14 @@ class Edge:
         deadline = now + setup.config.drain_s
         gone = [service for name, service in self.services.items() if name not in setup.services]
         self.services = {name: self.services.get(name) or self._make_service(name, one) for name, one in setup.services.items()}
-        self._watches = {
-            name: self._watches.get(name) or Watch(service.pool, self.edge_row) for name, service in self.services.items()
-        }
+        self._watches = {name: self._watches.get(name) or Watch(name, service.pool) for name, service in self.services.items()}
         self.forwarder.service = next(iter(self.services.values()))
         self.forwarder.router = self._make_router(setup) if setup.routes else None
         for service in gone:
             self.registry.let_go(service.pool.backends, (), deadline)
+            self.registry.let_service_go(service.name)
         for name, one in setup.services.items():
+            self.registry.use_row(name, one.row)
             pool, before = self.services[name].pool, self.services[name].pool.backends
             self.registry.use_backends(one.backends, setup.files, now, leads=self.follower.leading)
             self.services[name].adapt_to(one.policy)
@@ -294,12 +294,15 @@ class Edge:
             self.registry.let_go(before, one.backends, deadline)
         self._health.wake()
 
+    def _clients_host(self, service: str) -> bytes | None:
+        return self.services[service].clients_host if service in self.services else None
+
     def _make_router(self, setup: Setup) -> Router:
         return Router(setup.routes, self.services, self._rng, self._client_of, setup.hop.is_trusted, self._mirror)
 
     def _make_service(self, name: str, setup: ServiceSetup) -> Service:
-        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, self.edge_row)
-        return Service(name, pool, setup.policy, self.edge_row, self)
+        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row)
+        return Service(name, pool, setup.policy, self)
 
     # ---- events ----
 
@@ -356,7 +359,9 @@ class Edge:
             watch.log_strategy_troubles(now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)
-        self.registry.forget_gone(now, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over."))
+        self.registry.forget_gone(
+            now, self.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
+        )
         self.meet_workers()
         if self.follower.leading:
             self.registry.free_rows()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
 from smartedge.config.model import Config
 from smartedge.config.services import ServiceConfig
@@ -46,20 +47,23 @@ def service_policy(config: ServiceConfig, affinity: Affinity | None, limiter: Cl
     )
 
 
-def affinity_of(config: ServiceConfig, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str]) -> Affinity | None:
+def affinity_of(
+    config: ServiceConfig, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str], service: str = DEFAULT_SERVICE
+) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter.
 
-    secret: what sticky cookies are made with, b"" where there are none. backend_ids: of the backends that they may name.
+    secret: what sticky cookies are made with, b"" where there are none. backend_ids: of the backends that they may name,
+    all of this service.
     """
     key_of = sticky = None
     if config.strategy == ConsistentHash.name or config.strategy not in STRATEGIES:  # the user's own may want a key
         key_of = key_reader(config.hash.by, is_trusted)
     if config.sticky.cookie is not None:
-        sticky = sticky_of(config, secret, backend_ids)
+        sticky = sticky_of(config, secret, backend_ids, service)
     return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
 
 
-def sticky_of(config: ServiceConfig, secret: bytes, backend_ids: Sequence[str]) -> Sticky:
+def sticky_of(config: ServiceConfig, secret: bytes, backend_ids: Sequence[str], service: str = DEFAULT_SERVICE) -> Sticky:
     """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
     said = config.sticky
     assert said.cookie is not None
@@ -74,6 +78,7 @@ def sticky_of(config: ServiceConfig, secret: bytes, backend_ids: Sequence[str]) 
         said.domain,
         said.same_site or "lax",
         secure,
+        service,
     )
 
 

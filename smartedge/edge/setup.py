@@ -20,6 +20,7 @@ from smartedge.balancer.candidates import Panic
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
@@ -45,8 +46,12 @@ from smartedge.workers.state_dir import StateError
 
 @dataclass(frozen=True, slots=True)
 class ServiceSetup:
-    """What one service goes on with; part of a `Setup`. bounded_load_ratio: of consistent hashing, inf for no bound."""
+    """What one service goes on with; part of a `Setup`.
 
+    row: the service's own. bounded_load_ratio: of consistent hashing, inf for no bound.
+    """
+
+    row: Learned
     backends: tuple[Backend, ...]
     strategy: Strategy
     bounded_load_ratio: float
@@ -74,7 +79,7 @@ class Setup:
 class SetupBuilder:
     """Builds each Setup of one worker; owned by its `Edge`, which tells it the membership when there is one.
 
-    Before that nothing is written, no client is held to a rate, and nobody waits for names. edge_row: counts for the limiter.
+    Before that nothing is written, no client is held to a rate, and nobody waits for names. edge_row: counts for routes.
     identity: of the edge, which all workers have in common. secret: what sticky cookies are made with. clock: gives seconds.
     """
 
@@ -117,13 +122,15 @@ class SetupBuilder:
         self, service: WrittenService, files: Files, is_trusted: IsTrusted, before: ServiceSetup | None
     ) -> ServiceSetup:
         config = service.config
+        row = self._registry.row_of(service.name)
         backends = self._registry.build_backends(service, files, () if before is None else before.backends)
         secret = self._choose_secret(config, files) if config.sticky.cookie is not None else b""
-        affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends])
+        affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends], service.name)
         strategy = self._make_strategy(config, None if before is None else before.strategy)
-        limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted)
-        self._registry.claim_rows(backends)
+        limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted, row, apart=_apart(service.name))
+        self._registry.claim_rows(service.name, backends)
         return ServiceSetup(
+            row,
             backends,
             strategy,
             config.hash.bounded_load_ratio or inf,
@@ -137,7 +144,7 @@ class SetupBuilder:
             said = route.rate_limit
             if said is None:
                 return None
-            return self._make_limiter(said.policy, said.by, is_trusted, apart=route.id.encode() + b" ")
+            return self._make_limiter(said.policy, said.by, is_trusted, self._edge_row, apart=b"route %b " % route.id.encode())
 
         return build_routes(config.routes, config.limits.body_bytes, is_trusted, self._passwords, limiter_of, files.content_of)
 
@@ -154,9 +161,12 @@ class SetupBuilder:
             raise ConfigError([Problem("strategy", str(error))], status=422) from error
 
     def _make_limiter(
-        self, policy: RatePolicy | None, by: str, is_trusted: IsTrusted, apart: bytes = b""
+        self, policy: RatePolicy | None, by: str, is_trusted: IsTrusted, row: Learned, apart: bytes
     ) -> ClientLimiter | None:
-        """Make what keeps clients to their rate, with what is known of them from before. apart: counts them by themselves."""
+        """Make what keeps clients to their rate, with what is known of them from before.
+
+        row: counts who was refused. apart: goes before what clients are known by, so that they have a bucket of its own there.
+        """
         if policy is None or self._membership is None:
             return None
         try:
@@ -166,7 +176,7 @@ class SetupBuilder:
             raise self._origin.unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
         client_of = client_reader(by, is_trusted)
-        return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, self._edge_row)
+        return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, row)
 
     def _choose_secret(self, config: ServiceConfig, files: Files) -> bytes:
         path = config.sticky.secret_file
@@ -189,6 +199,11 @@ class SetupBuilder:
             return LineOutput(target)
         except OSError as error:
             raise self._origin.unusable(("access_log",), f"{target} cannot be written: {error.strerror}") from error
+
+
+def _apart(service: str) -> bytes:
+    """What goes before a client in the table of rates: the same one has a bucket in each service."""
+    return b"" if service == DEFAULT_SERVICE else b"service %b " % service.encode()
 
 
 def follow_bound(strategy: Strategy, bounded_load_ratio: float) -> None:

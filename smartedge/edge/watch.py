@@ -7,9 +7,9 @@ from math import inf
 
 from smartedge.balancer.cells import STRATEGY_FALLBACKS
 from smartedge.balancer.drowning import drowning, sentence
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.pool import Pool
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.watch import PoolWatch
 from smartedge.edge import announce
@@ -21,12 +21,12 @@ TELL_EVERY_S = 60.0
 
 
 class Watch:
-    """Says what a `PoolWatch` has found; owned by the `Edge`, one for each service. edge_row: the edge's own."""
+    """Says what a `PoolWatch` has found; owned by the `Edge`, one for each service."""
 
-    def __init__(self, pool: Pool, edge_row: Learned) -> None:
+    def __init__(self, service: str, pool: Pool) -> None:
+        self._of = "" if service == DEFAULT_SERVICE else f" of {service}"
         self._pool = pool
-        self._edge_row = edge_row
-        self._pool_watch = PoolWatch(pool, edge_row)
+        self._pool_watch = PoolWatch(pool)
         self._told_at: dict[str, float] = {}
 
     def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> None:
@@ -39,7 +39,7 @@ class Watch:
                 announce.outlier(outlier.backend, outlier)
         if found.drowning:
             capped = any(backend.spec.max_in_flight is not None for backend in self._pool.backends)
-            log.warning(sentence(drowning(self._edge_row), capped=capped))
+            log.warning(sentence(drowning(self._pool.row), capped=capped, of=self._of))
 
     def log_strategy_troubles(self, now: float) -> None:
         """Count and log what a user's strategy has done wrong in this worker."""
@@ -47,7 +47,8 @@ class Watch:
         if not isinstance(strategy, Guarded):
             return
         for trouble in strategy.troubles():
-            self._edge_row.add(STRATEGY_FALLBACKS, trouble.picks)
+            self._pool.row.add(STRATEGY_FALLBACKS, trouble.picks)
             if now - self._told_at.get(trouble.kind, -inf) >= TELL_EVERY_S:
                 self._told_at[trouble.kind] = now
-                log.warning("strategy failed: %s: %s (%d picks by round robin)", strategy.name, trouble.detail, trouble.picks)
+                text = "strategy%s failed: %s: %s (%d picks by round robin)"
+                log.warning(text, self._of, strategy.name, trouble.detail, trouble.picks)

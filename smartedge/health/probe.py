@@ -43,8 +43,8 @@ class HttpProbe:
     and whose connections are pooled (an old one that works says nothing about new ones).
 
     tls_context, resolve: make the TLS settings, and look a name up as `getaddrinfo(host, port)` does; given by the
-    app so that probes have the same as traffic. clients_host: gives the Host of a client's request that came lately, None for
-    none.
+    app so that probes have the same as traffic. clients_host: gives the Host of a request that came lately for a service, by
+    its name; None for none.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class HttpProbe:
         tls_context: Callable[[TlsSpec | None], Any] | None = None,
         resolve: Callable[[str, int], Sequence[Any]] | None = None,
         now: Callable[[], float] = time.monotonic,
-        clients_host: Callable[[], bytes | None] = lambda: None,
+        clients_host: Callable[[str], bytes | None] = lambda _service: None,
     ) -> None:
         self._tls_context = tls_context or context_for
         self._resolve = resolve or _resolve
@@ -91,7 +91,7 @@ class HttpProbe:
         own = destination(spec.url).authority
         hosts: list[bytes | None] = [policy.host.encode()] if policy.host else [own]
         if not policy.host and spec.preserve_host:
-            hosts = [self._hosts.get(backend.key), own, self._clients_host()]
+            hosts = [self._hosts.get(backend.key), own, self._clients_host(spec.service)]
         result = None
         for host in dict.fromkeys(filter(None, hosts)):
             answer = self._ask(spec, host, started + policy.timeout_s)

@@ -1,6 +1,7 @@
 """What a request is known by: the key that consistent hashing hashes, and the backend that its sticky cookie names.
 
-The cookie is the HMAC-SHA256 of the backend's id under the edge's secret. Without the secret it tells nothing of the
+The cookie is the HMAC-SHA256 of the backend's id under the edge's secret, and of its service's name where that is not
+`default`. Without the secret it tells nothing of the
 backend, and none can be made; and what is not the cookie of a backend means that one is picked again.
 """
 
@@ -12,6 +13,7 @@ from hmac import compare_digest, digest
 from typing import Final
 
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.http.cookies import cookies, field, take_cookie
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
@@ -34,7 +36,7 @@ class Sticky:
 
     name: of the cookie. max_age_s: how long the client keeps it, None for its session. path, domain, same_site ("lax",
     "strict" or "none"): which requests bring it back, None for the host that was asked alone. secure: whether it comes back
-    by https alone, None for what the client came by.
+    by https alone, None for what the client came by. service: whose backends they are; what one gave says nothing to others.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Sticky:
         domain: str | None = None,
         same_site: str = "lax",
         secure: bool | None = None,
+        service: str = DEFAULT_SERVICE,
     ) -> None:
         self._name = name.encode()
         self._secret = secret
+        self._service = service
         attributes = f"Path={path}"
         if domain is not None:
             attributes += f"; Domain={domain}"
@@ -57,7 +61,7 @@ class Sticky:
             attributes += f"; Max-Age={max_age_s}"
         self._attributes = f"{attributes}; HttpOnly; SameSite={same_site.capitalize()}".encode()
         self._secure = secure
-        self._cookie_of = {backend_id: _cookie(secret, backend_id) for backend_id in backend_ids}
+        self._cookie_of = {backend_id: _cookie(secret, service, backend_id) for backend_id in backend_ids}
         self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for backend_id, cookie in self._cookie_of.items()}
 
     def take_cookie(self, fields: RequestFields) -> tuple[str | None, RequestFields]:
@@ -78,7 +82,8 @@ class Sticky:
             secure = self._secure
         return b"Set-Cookie: %b=%b; %b%b\r\n" % (
             self._name,
-            self._cookie_of.get(backend_id) or _cookie(self._secret, backend_id),  # it may have come by a reload meanwhile
+            self._cookie_of.get(backend_id)
+            or _cookie(self._secret, self._service, backend_id),  # it may have come by a reload meanwhile
             self._attributes,
             b"; Secure" if secure else b"",
         )
@@ -156,5 +161,6 @@ def came_by_https(request: Request, is_trusted: IsTrusted) -> bool:
     return request.secure
 
 
-def _cookie(secret: bytes, backend_id: str) -> bytes:
-    return urlsafe_b64encode(digest(secret, _PURPOSE + backend_id.encode(), "sha256")).rstrip(b"=")
+def _cookie(secret: bytes, service: str, backend_id: str) -> bytes:
+    named = backend_id if service == DEFAULT_SERVICE else f"{service} {backend_id}"
+    return urlsafe_b64encode(digest(secret, _PURPOSE + named.encode(), "sha256")).rstrip(b"=")

@@ -11,7 +11,6 @@ from gevent import get_hub, getcurrent
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import QUEUE_REFUSED, QUEUED
 from smartedge.balancer.errors import AllFull, EdgeError, NoBackend
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.waiting_line import LOOK_S, Settled, Take, Waiter, WaitingLine, WaitPolicy
 from smartedge.proxy.events import Events
@@ -76,12 +75,12 @@ class WaitingGreenlet:
 
 
 class Queue:
-    """A service's waiting greenlets; owned by the Service. edge_row: counts who waits and who is refused, for all workers."""
+    """A service's waiting greenlets; owned by the Service. The pool's row counts who waits and who is refused, in all workers."""
 
-    def __init__(self, pool: Pool, policy: WaitPolicy, edge_row: Learned, events: Events) -> None:
+    def __init__(self, pool: Pool, policy: WaitPolicy, events: Events) -> None:
         self.line = WaitingLine(pool, policy)
         self.waiters = self.line.waiters
-        self._edge_row = edge_row
+        self._row = pool.row
         self._events = events
         self._timer: Any = None
 
@@ -94,25 +93,25 @@ class Queue:
         why: what there is none for now; None when nobody has looked, because others wait already.
         """
         now = monotonic()
-        edge_row, is_first = self._edge_row, not self.waiters
+        service_row, is_first = self._row, not self.waiters
         try:
-            lease = self.line.admit(greenlet.waiter, why, sum(row[QUEUED] for row in edge_row.rows), now)
+            lease = self.line.admit(greenlet.waiter, why, sum(row[QUEUED] for row in service_row.rows), now)
         except AllFull:
-            edge_row.add(QUEUE_REFUSED)
+            service_row.add(QUEUE_REFUSED)
             raise
         if lease is not None:
             return lease
         greenlet.queued = True
         if is_first:
             self._look_often()
-        edge_row.add(QUEUED)
+        service_row.add(QUEUED)
         self._have_probed(now)
         if why is None:
             get_hub().loop.run_callback(self._look)  # those who came before may wait for what this one does not need
         try:
             return greenlet.wait()
         finally:
-            edge_row.add(QUEUED, -1)
+            service_row.add(QUEUED, -1)
             greenlet.waiter.over = True
 
     def serve(self) -> None:
@@ -136,7 +135,7 @@ class Queue:
     def _settle(self, settled: Settled, now: float) -> None:
         for waiter, got in settled:
             if isinstance(got, NoBackend):
-                self._edge_row.add(QUEUE_REFUSED)
+                self._row.add(QUEUE_REFUSED)
             waiter.settle(now, got)
         self._have_probed(now)
 

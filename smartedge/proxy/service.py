@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
 from smartedge.balancer.waiting_line import WaitPolicy
@@ -42,17 +41,17 @@ class Service:
     """Backends that do the same, and how they are used; owned by the edge, found by the Forwarder, used by each Attempts.
 
     policy: replaced whole by a reload (`adapt_to`); a request keeps the one that it began with. budget, queue: live as
-    long as the service does. edge_row: counts who waits and who is refused. events: is told what happens to backends.
+    long as the service does. events: is told what happens to backends.
     clients_host: the Host of a request that came lately and is recorded, or found no backend: all others cost nothing for what
     hardly ever matters (health/probe.py).
     """
 
-    def __init__(self, name: str, pool: Pool, policy: ServicePolicy, edge_row: Learned, events: Events) -> None:
+    def __init__(self, name: str, pool: Pool, policy: ServicePolicy, events: Events) -> None:
         self.name = name
         self.pool = pool
         self.events = events
         self.budget = RetryBudget(policy.retry.budget_ratio, policy.retry.budget_per_s)
-        self.queue = Queue(pool, _waits(policy), edge_row, events)
+        self.queue = Queue(pool, _waits(policy), events)
         self.clients_host: bytes | None = None
         self.adapt_to(policy)
 

@@ -110,10 +110,11 @@ class Membership:
                 raise StateError(str(error)) from error
         return {key: self._held[key] for key in wanted}
 
-    def release(self, key: str) -> None:
-        """Use a backend's row no more; only after its last lease, for another backend may get the row."""
-        if key and self._held.pop(key, None) is not None:
-            self._book.release([key])
+    def release(self, keys: Iterable[str]) -> None:
+        """Use rows no more; a backend's only after its last lease, for another backend may get the row."""
+        held = [key for key in keys if key and self._held.pop(key, None) is not None]
+        if held:
+            self._book.release(held)
 
     def table(self, name: str, cells: int) -> Table:
         """Return a table of this size and a secret, shared by all workers of the edge. Raises StateError if there is no room."""

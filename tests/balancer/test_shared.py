@@ -49,7 +49,7 @@ def workers(count: int, *ids: str, healthy: bool = True, **spec: object) -> list
             members.append(Backend(made, learned))
         edge = Learned()
         memory.attach("", edge, worker)
-        pools.append(Pool(members, RoundRobin(), Random(worker), edge_row=edge))
+        pools.append(Pool(members, RoundRobin(), Random(worker), row=edge))
     if healthy:
         for member in pools[0].backends:
             member.learned.health.probed(True)

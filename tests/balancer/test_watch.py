@@ -20,9 +20,8 @@ NOW = 1000.0
 
 
 def watched() -> tuple[Pool, PoolWatch, Learned]:
-    edge_row = Learned()
-    pool = Pool(backends(1, 1, 1), RoundRobin(), Random(7), "all", edge_row)
-    return pool, PoolWatch(pool, edge_row), edge_row
+    pool = Pool(backends(1, 1, 1), RoundRobin(), Random(7))
+    return pool, PoolWatch(pool), pool.row
 
 
 def work(pool: Pool, failed: int) -> None:

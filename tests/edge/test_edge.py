@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from smartedge.app import SmartEdge
+from smartedge.balancer.cells import EPOCH, QUEUE_REFUSED, QUEUED, RATE_LIMITED
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
 from tests.fakes import local_client
@@ -28,6 +29,7 @@ def edge(one: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
     document: dict[str, Any] = {
         "backends": [{"url": one.url, "id": "a"}, {"url": "http://127.0.0.1:1", "id": "b"}],
+        "rate_limit": {"per_s": 0.001, "burst": 2},
         "services": {"api": {"backends": [{"url": one.url, "id": "a"}], "strategy": "random"}},
         "routes": [{"id": "api", "path": "/api", "to": "api"}, {"id": "all", "to": "default"}],
     }
@@ -61,6 +63,63 @@ def test_all_are_probed_and_each_gets_what_its_routes_send(edge: Edge, one: Scri
     assert [ask(edge, "/api/x"), ask(edge, "/x")] == [200, 200]
     leases = [service.pool.backends[0].learned.totals() for service in edge.services.values()]
     assert [sum(row) > 0 for row in leases] == [True, True]
+
+
+def test_a_client_has_its_rate_in_each_service(edge: Edge, one: Script) -> None:
+    edge.begin_serving()
+    while any(backend.learned.health.state == "unknown" for backend in edge.backends()):
+        gevent.sleep(0.01)
+    assert [ask(edge, path) for path in ("/api", "/api", "/api", "/x", "/x", "/x")] == [200, 200, 429, 200, 200, 429]
+    assert [service.pool.row.cells[RATE_LIMITED] for service in edge.services.values()] == [1, 1]
+    assert edge.edge_row.cells[RATE_LIMITED] == 0
+
+
+def test_what_concerns_a_whole_service_has_a_row_of_its_own_until_it_is_gone(edge: Edge, one: Script) -> None:
+    edge.begin_serving()
+    assert edge._membership is not None
+    rows = edge._membership._held
+    service, mine = edge.services["api"], edge.pool.row
+    row = service.pool.row
+    assert row.cells is rows["api"].own[0]
+    assert mine.cells is rows["default"].own[0]
+    row.add(QUEUE_REFUSED, 3)
+    row.add(QUEUED)  # somebody waits, and may write there
+    edge.reload(json.dumps({"backends": [{"url": one.url, "id": "a"}]}).encode())
+    assert edge.edge_row.cells[QUEUE_REFUSED] == 3
+    while edge.registry._leaving:
+        gevent.sleep(0.01)
+    edge._tidy()
+    assert "api" in rows
+    row.add(QUEUED, -1)
+    edge._tidy()
+    assert "api" not in rows
+    row.add(QUEUED)
+    assert all(not cells.own[0][QUEUED] for cells in rows.values())
+
+
+def test_a_service_that_comes_back_at_once_goes_on_in_its_row(edge: Edge, one: Script) -> None:
+    edge.begin_serving()
+    row, text = edge.services["api"].pool.row, edge.config.to_json().encode()
+    edge.reload(json.dumps({"backends": [{"url": one.url, "id": "a"}]}).encode())
+    edge.reload(text)
+    edge._tidy()
+    assert edge.services["api"].pool.row is row
+    assert edge._membership is not None
+    assert row.cells is edge._membership._held["api"].own[0]
+
+
+def test_probes_borrow_the_host_of_their_own_services_clients(edge: Edge) -> None:
+    edge.services["api"].clients_host = b"api.example"
+    edge.services["default"].clients_host = b"shop.example"
+    assert [edge._clients_host(name) for name in ("api", "default", "gone")] == [b"api.example", b"shop.example", None]
+
+
+def test_a_flip_of_health_counts_at_the_next_pick_of_its_own_service(edge: Edge) -> None:
+    edge.begin_serving()
+    pools = [service.pool for service in edge.services.values()]
+    before = [pool.row.shared[EPOCH] for pool in pools]
+    edge._flipped(pools[1].backends[0], "up", None)
+    assert [pool.row.shared[EPOCH] != then for pool, then in zip(pools, before, strict=True)] == [False, True]
 
 
 def test_a_service_that_is_configured_no_more_is_let_go_and_the_other_goes_on(edge: Edge, one: Script) -> None:

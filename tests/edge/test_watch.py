@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from smartedge.balancer.cells import OBSERVED, OK, STRATEGY_FALLBACKS, latency_cell
-from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Adaptive
@@ -31,23 +30,24 @@ def pool(strategy: Any = None) -> Pool:
 
 
 def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    row, strategy = Learned(), Guarded(Lost(), "tests:Lost", lambda: 0.0)
-    watch = Watch(pool(strategy), row)
+    strategy = Guarded(Lost(), "tests:Lost", lambda: 0.0)
+    watched = pool(strategy)
+    watch = Watch("web", watched)
     with caplog.at_level(logging.WARNING, "smartedge"):
         for second in (100.0, 101.0, 159.0, 161.0):
             for _ in range(3):
                 strategy.pick(backends(1, 1), second, Random(1), b"")
             watch.log_strategy_troubles(second)
-    assert row.cells[STRATEGY_FALLBACKS] == 12
+    assert watched.row.cells[STRATEGY_FALLBACKS] == 12
     assert [record.message for record in caplog.records] == [
-        "strategy failed: tests:Lost: pick returned None, which is none of the candidates (3 picks by round robin)"
+        "strategy of web failed: tests:Lost: pick returned None, which is none of the candidates (3 picks by round robin)"
     ] * 2
 
 
 def test_a_strategy_of_ours_has_no_troubles() -> None:
-    row = Learned()
-    Watch(pool(), row).log_strategy_troubles(100.0)
-    assert row.cells[STRATEGY_FALLBACKS] == 0
+    watched = pool()
+    Watch("default", watched).log_strategy_troubles(100.0)
+    assert watched.row.cells[STRATEGY_FALLBACKS] == 0
 
 
 @pytest.mark.parametrize("observe", [False, True])
@@ -55,7 +55,7 @@ def test_an_outlier_is_ejected_or_said_and_counted(observe: bool, caplog: pytest
     outliers = {"latency_factor": 3, "min_requests": 10, "observe": observe}
     policy = parse(json.dumps({"backends": ["http://a"], "outliers": outliers})).outlier_policy
     watched = pool()
-    watch = Watch(watched, Learned())
+    watch = Watch("default", watched)
     watch.look(100.0, 0.95, policy)
     for backend, latency_s in zip(watched.backends, (0.010, 0.011, 0.5), strict=True):
         backend.learned.add(latency_cell(latency_s), 20)

@@ -165,7 +165,7 @@ STRICT = HealthPolicy(path="/ready", statuses=OK_STATUSES, timeout_s=0.5)
 def test_a_host_that_clients_have_brought_is_tried_when_the_urls_own_is_refused(serve: Callable[..., Script]) -> None:
     server = serve(knows_only(b"shop.example"))
     brought: list[bytes | None] = [None]
-    probe = HttpProbe(clients_host=lambda: brought[0])
+    probe = HttpProbe(clients_host=lambda service: brought[0] if service == "default" else b"elsewhere.example")
     backend = member(server.url, health=STRICT)
     own = b"127.0.0.1:%d" % server.port
     refused = probe(backend)
@@ -182,15 +182,15 @@ def test_a_host_that_clients_have_brought_is_tried_when_the_urls_own_is_refused(
 def test_no_client_can_have_a_backend_called_unhealthy_by_its_host(serve: Callable[..., Script]) -> None:
     server = serve(answers())
     own = b"127.0.0.1:%d" % server.port
-    assert HttpProbe(clients_host=lambda: b"evil.example")(member(server.url, health=STRICT)).ok
+    assert HttpProbe(clients_host=lambda _service: b"evil.example")(member(server.url, health=STRICT)).ok
     server.act = answers(404)
-    assert not HttpProbe(clients_host=lambda: b"evil.example")(member(server.url, health=STRICT)).ok
+    assert not HttpProbe(clients_host=lambda _service: b"evil.example")(member(server.url, health=STRICT)).ok
     assert host_of(server) == [own, own]
 
 
 def test_the_operators_host_and_that_of_the_url_need_no_clients(serve: Callable[..., Script]) -> None:
     server = serve(knows_only(b"shop.example"))
-    probe = HttpProbe(clients_host=lambda: b"shop.example")
+    probe = HttpProbe(clients_host=lambda _service: b"shop.example")
     assert not probe(member(server.url, health=STRICT, preserve_host=False)).ok
     assert not probe(member(server.url, health=replace(STRICT, host="a.example"))).ok
     assert host_of(server) == [b"127.0.0.1:%d" % server.port, b"a.example"]

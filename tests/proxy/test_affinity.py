@@ -250,6 +250,14 @@ def test_the_cookie_is_256_bits_that_tell_nothing_of_the_backend() -> None:
     assert cookie_of(sticky(b"another secret"), "b1") != cookie_of(sticky(), "b1") != cookie_of(sticky(), "b2")
 
 
+def test_a_cookie_of_one_service_says_nothing_to_another_that_has_a_backend_of_that_id() -> None:
+    shop, api = (Sticky("SRV", b"secret", ["a"], service=name) for name in ("default", "api"))
+    cookie = cookie_of(api, "a")
+    assert named_by(cookie, api) == "a"
+    assert named_by(cookie, shop) is None
+    assert shop.cookie_line("a", secure=False) == Sticky("SRV", b"secret", ["a"]).cookie_line("a", secure=False)
+
+
 def test_every_worker_and_every_start_with_one_secret_makes_the_same_cookie() -> None:
     assert cookie_of(sticky(), "b1") == b"Yw758cN8K7wviBlhzwFqV8VVtqqH80D48v4HdSV7uNg"
 

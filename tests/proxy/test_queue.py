@@ -53,14 +53,14 @@ def one() -> Iterator[tuple[Full, HeldTransport]]:
 def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     waiting = [house.begin(target=target) for target in (b"/1", b"/2", b"/3", b"/4")]
-    assert (held.sent, house.edge_counted(QUEUED)) == ([b"/1"], 3)
+    assert (held.sent, house.pool_counted(QUEUED)) == ([b"/1"], 3)
     assert repr(house.service.queue) == "<Queue <WaitingLine 3 of 10, 0 for a restart>>"
     for count in (2, 3, 4):
         held.end()
         assert held.sent == [b"/1", b"/2", b"/3", b"/4"][:count]
     held.end()
     assert [done(greenlet).status for greenlet in waiting] == [200] * 4
-    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 0)
+    assert (house.pool_counted(QUEUED), house.pool_counted(QUEUE_REFUSED)) == (0, 0)
     assert house.backends[0].in_flight() == 0
 
 
@@ -85,7 +85,7 @@ def test_a_full_queue_refuses_with_503_and_a_time_to_come_back() -> None:
     assert refused.own_answer is not None
     assert refused.status == 503
     assert dict(refused.own_answer[1])["Retry-After"] == "1"
-    assert house.edge_counted(QUEUE_REFUSED) == 1
+    assert house.pool_counted(QUEUE_REFUSED) == 1
     held.end()
     held.end()
     assert [done(first).status, done(second).status] == [200, 200]
@@ -98,7 +98,7 @@ def test_who_waited_for_too_long_is_refused_too() -> None:
     refused = done(second)
     assert isinstance(refused.error, AllFull)
     assert "0.05 s" in refused.error.detail
-    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 1)
+    assert (house.pool_counted(QUEUED), house.pool_counted(QUEUE_REFUSED)) == (0, 1)
     held.end()
     assert done(first).status == 200
 
@@ -118,7 +118,7 @@ def test_a_client_that_leaves_gives_up_its_place(one: tuple[Full, HeldTransport]
     house.leave(1)
     exchange = done(gone)
     assert (exchange.status, exchange.attempts.tries) == (499, 0)
-    assert house.edge_counted(QUEUED) == 1
+    assert house.pool_counted(QUEUED) == 1
     held.end()
     held.end()
     assert [done(first).status, done(third).status] == [200, 200]
@@ -180,7 +180,7 @@ def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it(on
 def test_the_size_is_that_of_the_whole_edge(one: tuple[Full, HeldTransport]) -> None:
     house, held = one
     other_worker = Learned()
-    house.edge_row.see_workers((house.edge_row.cells, other_worker.cells))
+    house.pool.row.see_workers((house.pool.row.cells, other_worker.cells))
     other_worker.add(QUEUED, 10)
     first = house.begin(target=b"/1")
     assert done(house.begin(target=b"/2")).status == 503
@@ -221,7 +221,7 @@ def test_a_killed_request_leaves_nothing_behind(one: tuple[Full, HeldTransport])
     house, held = one
     first, killed, third = house.begin(target=b"/1"), house.begin(target=b"/2"), house.begin(target=b"/3")
     killed.kill()
-    assert house.edge_counted(QUEUED) == 1
+    assert house.pool_counted(QUEUED) == 1
     held.end()
     assert held.sent == [b"/1", b"/3"]
     held.end()
@@ -246,7 +246,7 @@ def test_a_session_whose_backend_is_full_waits_for_it_and_is_not_moved() -> None
     first = house.begin(target=b"/1", fields=cookie("a"))
     second = house.begin(target=b"/2", fields=cookie("a"))
     assert (a.sent, b.sent) == ([b"/1"], [])
-    assert house.edge_counted(QUEUED) == 1
+    assert house.pool_counted(QUEUED) == 1
     a.end()
     assert (a.sent, b.sent) == ([b"/1", b"/2"], [])
     a.end()
@@ -295,7 +295,7 @@ def test_a_lone_backend_that_refuses_is_waited_for(method: bytes) -> None:
     held.end()
     exchange = done(asked)
     assert (exchange.status, exchange.attempts.tries) == (200, 5)
-    assert house.edge_counted(QUEUED) == 0
+    assert house.pool_counted(QUEUED) == 0
     assert house.backends[0].in_flight() == 0
     assert house.events.unreachables == ["a"] * 4
 
@@ -335,7 +335,7 @@ def test_whoever_its_probes_call_unhealthy_is_waited_for_and_probed_soon() -> No
     house = Full(held, cap=None)
     house.go_down()
     asked = house.begin(target=b"/1")
-    assert house.edge_counted(QUEUED) == 1
+    assert house.pool_counted(QUEUED) == 1
     assert house.events.unreachables == ["a"]
     gevent.sleep(0.05)
     assert held.sent == []
@@ -357,7 +357,7 @@ def test_who_waits_in_vain_hears_why_and_for_how_long() -> None:
     assert unhealthy.error is not None
     assert unhealthy.error.detail.endswith("; waited for 0.1 s")
     assert monotonic() - began < 1.0
-    assert (house.edge_counted(QUEUED), house.edge_counted(QUEUE_REFUSED)) == (0, 1)
+    assert (house.pool_counted(QUEUED), house.pool_counted(QUEUE_REFUSED)) == (0, 1)
 
 
 @pytest.mark.parametrize(("error", "status"), [(BackendTimeout("slow"), 504), (BackendClosed("cut"), 502)])
@@ -392,6 +392,6 @@ def test_the_second_of_two_is_tried_before_anybody_waits() -> None:
     house = Full(a, b, cap=None)
     asked = [house.begin(target=b"/%d" % number) for number in range(4)]
     assert len(b.sent) == 4
-    assert house.edge_counted(QUEUED) == 0
+    assert house.pool_counted(QUEUED) == 0
     b.end_all()
     assert {done(greenlet).status for greenlet in asked} == {200}

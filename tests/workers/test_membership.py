@@ -160,9 +160,9 @@ def test_a_released_row_comes_back_as_zeros_in_every_slot(env: dict[str, str]) -
     first.own[0][COUNT] = 5
     with worker(env):
         membership.refresh()
-    membership.release("b1")
-    membership.release("b1")
-    membership.release("")
+    membership.release(["b1"])
+    membership.release(["b1"])
+    membership.release([""])
     second = membership.row_for("b2")
     assert total(membership, COUNT, "b2") == 0
     second.own[0][COUNT] = 3
@@ -175,7 +175,7 @@ def test_a_row_that_another_worker_uses_is_not_given_away(env: dict[str, str]) -
     with worker(env):
         membership = membership_in(env)
         membership.row_for("b1")
-        membership.release("b1")
+        membership.release(["b1"])
         assert total(membership, COUNT, "b2") == 0
         assert total(membership, COUNT) == 10
         membership.close()
@@ -278,7 +278,7 @@ def test_an_edge_of_one_process_does_without_a_directory_and_says_so_once(
         False,
         {0: os.getpid()},
     )
-    membership.release("b1")
+    membership.release(["b1"])
     assert total(membership, COUNT, "b2") == 0
     membership.close()
 
@@ -347,7 +347,7 @@ def test_what_a_killed_worker_had_of_backends_that_are_gone_is_freed(env: dict[s
         membership.rows_for(["stays"])
         other.kill()
         other.wait()
-    membership.release("b1")
+    membership.release(["b1"])
     assert membership.state is not None
     book = membership.state.path / "rows.json"
     membership.free_dead_rows()
