@@ -20,11 +20,10 @@ from smartedge.app import SmartEdge
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.cells import IN_FLIGHT, STATE, BackendRows, Row, private_row
-from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
-from smartedge.balancer.spec import STATES, BackendSpec, State
+from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import RoundRobin, Strategy
 from smartedge.config.model import parse
 from smartedge.edge.backends import BackendRegistry
@@ -40,10 +39,10 @@ from smartedge.proxy.service import Service, ServicePolicy
 from smartedge.server.server import EdgeServer
 from smartedge.workers.shared_secret import Secret
 from tests.fakes import Events, FakeTransport
-from tests.policies import retry_policy
+from tests.policies import backend_spec, health_policy, retry_policy
 
 HOST = b"Host: h\r\n"
-OFTEN = HealthPolicy(interval_s=0.02, timeout_s=5.0)
+OFTEN = health_policy(interval_s=0.02, timeout_s=5.0)
 
 
 def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
@@ -81,7 +80,7 @@ def request_for(
 
 def backend(name: str, weight: int = 1, *, probed: bool | None = True, transport: Any = None, **spec: Any) -> Backend:
     """A backend that its probes call healthy (or not, or that was never probed: None)."""
-    made = BackendSpec(**{"id": name, "url": f"http://{name}:80", "weight": weight} | spec)
+    made = backend_spec(**{"id": name, "url": f"http://{name}:80", "weight": weight} | spec)
     learned = Learned(made)
     if probed is not None:
         learned.health.probed(probed)

@@ -81,14 +81,14 @@ class BreakerPolicy:
     available. observe: say when it would open, and stay closed.
     """
 
-    failures: int = 5
-    ratio: float = 0.5
-    window_s: float = 10.0
-    min_requests: int = 20
-    open_s: float = 5.0
-    max_open_s: float = 300.0
-    max_ejected_ratio: float = 1.0
-    observe: bool = False
+    failures: int
+    ratio: float
+    window_s: float
+    min_requests: int
+    open_s: float
+    max_open_s: float
+    max_ejected_ratio: float
+    observe: bool
 
 
 class Breaker:

@@ -35,18 +35,18 @@ class HealthPolicy:
     clients' requests carry, as far as it is known. port: None for the one of the URL. body: a text that has to be in the answer.
     """
 
-    type: ProbeType = "http"
-    method: str = "GET"
-    path: str = PATH
-    host: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    port: int | None = None
-    body: str | None = None
-    interval_s: float = 2.0
-    timeout_s: float = 1.0
-    fall: int = 3
-    rise: int = 2
-    statuses: frozenset[int] = ANSWERED
+    type: ProbeType
+    method: str
+    path: str
+    host: str | None
+    headers: tuple[tuple[str, str], ...]
+    port: int | None
+    body: str | None
+    interval_s: float
+    timeout_s: float
+    fall: int
+    rise: int
+    statuses: frozenset[int]
 
     @property
     def question(self) -> str:

@@ -56,7 +56,7 @@ from smartedge.balancer.spec import STATES, BackendSpec
 class Learned:
     """What was learned of one backend, or of the edge itself; owned by its `Backend`, kept over reloads by the registry.
 
-    spec: whose policies hold; None for the edge, which has neither probes nor a breaker. cells, reals: our own row. rows: this
+    spec: whose policies hold; None for the edge, which nobody probes or ejects. cells, reals: our own row. rows: this
     backend's row in every worker's slot, ours first. shared, shared_reals: the row of all. waiting: our leases that have had
     no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence` reads them.
     """
@@ -85,7 +85,7 @@ class Learned:
         self.notes: list[Any] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
-        policies = (HealthPolicy(), BreakerPolicy()) if spec is None else (spec.health, spec.breaker)
+        policies: Any = (None, None) if spec is None else (spec.health, spec.breaker)
         self._build(private_rows(), *policies)
 
     def _build(self, rows: BackendRows, health: HealthPolicy, breaker: BreakerPolicy) -> None:

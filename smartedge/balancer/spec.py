@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from smartedge.balancer.breaker import BreakerPolicy
@@ -43,18 +43,18 @@ class BackendSpec:
 
     id: str
     url: str
-    weight: int = 1
-    health: HealthPolicy = field(default_factory=HealthPolicy)
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    max_in_flight: int | Literal["adaptive"] | None = None
-    preserve_host: bool = True
-    tls: TlsSpec | None = None
-    slow_start_s: float = 0.0
-    labels: tuple[tuple[str, str], ...] = ()
-    state: State = "enabled"
+    weight: int
+    health: HealthPolicy
+    breaker: BreakerPolicy
+    max_in_flight: int | Literal["adaptive"] | None
+    preserve_host: bool
+    tls: TlsSpec | None
+    slow_start_s: float
+    labels: tuple[tuple[str, str], ...]
+    state: State
+    base: bytes
+    service: str
     addresses: tuple[str, ...] = ()
-    base: bytes = b""
-    service: str = DEFAULT_SERVICE
 
     @property
     def entry(self) -> tuple[str, str]:

@@ -13,8 +13,6 @@ from smartedge.balancer.health import ANSWERED, HealthPolicy, ProbeResult
 HEAD_BYTES = 64 * 1024  # of an answer's head, interim ones included; more is no health answer
 BODY_BYTES = 64 * 1024  # of a body are looked at
 
-PLAIN = HealthPolicy()
-
 HOST_REFUSALS = (
     # status, what its body has, and who answers so
     (400, b"DisallowedHost", "Django's ALLOWED_HOSTS"),  # with DEBUG
@@ -63,7 +61,7 @@ def refuses_host(answer: ProbeAnswer) -> str | None:
     return None
 
 
-def read_answer(recv: Callable[[int], bytes], policy: HealthPolicy = PLAIN) -> ProbeAnswer:
+def read_answer(recv: Callable[[int], bytes], policy: HealthPolicy) -> ProbeAnswer:
     """Read the head of an answer, and interim ones before it; ProbeError if there is none. Of its body what matters, too.
 
     recv: waits for bytes, at most as many as it is told; none at the end. Raises TimeoutError.

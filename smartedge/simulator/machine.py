@@ -16,8 +16,6 @@ from smartedge.simulator.draws import work_of
 from smartedge.simulator.scenario import BehaviourConfig
 from smartedge.simulator.tries import Try
 
-USUAL = HealthPolicy()
-
 Failure = Literal["refused", "cut"]
 Call = Callable[[float, Any], None]
 At = Callable[[float, Call, Any], None]
@@ -79,7 +77,7 @@ class Machine:
         else:
             self._queue.append((ready, attempt))
 
-    def answer_probe(self, chance: float, policy: HealthPolicy = USUAL) -> bool | None:
+    def answer_probe(self, chance: float, policy: HealthPolicy) -> bool | None:
         """Say what a probe finds: whether it is good; None when there is no answer before its time is over."""
         behaviour = self.behaviour
         if self._state in ("leaving", "down"):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.balancer.breaker import EARLY, Breaker, BreakerPolicy
+from smartedge.balancer.breaker import EARLY, Breaker
 from smartedge.balancer.cells import private_rows
 from tests.fakes import FakeClock
+from tests.policies import breaker_policy
 
 
 class HalfWay(Random):
@@ -27,7 +28,7 @@ SHORTEST, LONGEST = HalfWay(0.0), HalfWay(1.0)
 
 
 def opened(clock: FakeClock, rng: Random = LONGEST) -> Breaker:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     changes = [breaker.failed(clock(), rng) for _ in range(5)]
     assert changes == [None, None, None, None, "opened"]
     return breaker
@@ -43,7 +44,7 @@ def half_opened(clock: FakeClock) -> tuple[Breaker, int]:
 
 
 def test_a_closed_breaker_admits_and_nothing_will_change_by_time() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     assert breaker.admits(0.0)
     assert breaker.take_ticket(0.0) == 0
     assert breaker.next_change_at(0.0) == inf
@@ -57,7 +58,7 @@ def test_five_failures_in_a_row_open_it() -> None:
 
 
 def test_a_success_starts_the_count_in_a_row_again() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(4):
         for _ in range(4):
             assert breaker.failed(1000.0, LONGEST) is None
@@ -66,7 +67,7 @@ def test_a_success_starts_the_count_in_a_row_again() -> None:
 
 
 def test_half_of_twenty_requests_failing_opens_it() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     changes = []
     for _ in range(10):
         breaker.succeeded(1000.0)
@@ -75,7 +76,7 @@ def test_half_of_twenty_requests_failing_opens_it() -> None:
 
 
 def test_less_than_half_failing_does_not_open_it() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(50):
         breaker.succeeded(1000.0)
         breaker.succeeded(1000.0)
@@ -84,7 +85,7 @@ def test_less_than_half_failing_does_not_open_it() -> None:
 
 def test_requests_that_left_the_window_do_not_count() -> None:
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         breaker.succeeded(clock())
         breaker.failed(clock(), LONGEST)
@@ -95,7 +96,7 @@ def test_requests_that_left_the_window_do_not_count() -> None:
 
 def test_requests_within_the_window_count_to_its_end() -> None:
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         breaker.succeeded(clock())
         breaker.failed(clock(), LONGEST)
@@ -105,7 +106,7 @@ def test_requests_within_the_window_count_to_its_end() -> None:
 
 
 def test_a_caller_with_a_slightly_older_clock_does_not_empty_the_window() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for now in (1001.0, 1000.9) * 5:
         breaker.succeeded(now)
         changed = breaker.failed(now, LONGEST)
@@ -113,11 +114,11 @@ def test_a_caller_with_a_slightly_older_clock_does_not_empty_the_window() -> Non
 
 
 def test_a_longer_window_after_a_reload_starts_empty_and_still_moves() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         breaker.succeeded(1000.0)
         breaker.failed(1000.0, LONGEST)
-    breaker.policy = BreakerPolicy(window_s=60.0)
+    breaker.policy = breaker_policy(window_s=60.0)
     breaker.succeeded(1000.0)
     assert breaker.failed(1000.0, LONGEST) is None
     for _ in range(9):
@@ -127,13 +128,13 @@ def test_a_longer_window_after_a_reload_starts_empty_and_still_moves() -> None:
 
 
 def test_too_many_requests_count_for_the_ratio_only() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     changes = [breaker.failed(1000.0, LONGEST, ratio_only=True) for _ in range(20)]
     assert changes == [None] * 19 + ["opened"]
 
 
 def test_too_many_requests_neither_add_to_a_row_nor_break_it() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(4):
         breaker.failed(1000.0, LONGEST)
     assert breaker.failed(1000.0, LONGEST, ratio_only=True) is None
@@ -141,7 +142,7 @@ def test_too_many_requests_neither_add_to_a_row_nor_break_it() -> None:
 
 
 def test_the_last_one_is_never_ejected_but_its_failures_are_remembered() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(50):
         assert breaker.failed(1000.0, LONGEST, must_stay=lambda: True) is None
     assert breaker.admits(1000.0)
@@ -149,7 +150,7 @@ def test_the_last_one_is_never_ejected_but_its_failures_are_remembered() -> None
 
 
 def test_too_many_requests_do_not_eject_for_a_row_that_was_let_pass() -> None:
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         breaker.failed(1000.0, LONGEST, must_stay=lambda: True)
     assert breaker.failed(1000.0, LONGEST, ratio_only=True) is None
@@ -207,7 +208,7 @@ def test_a_doubling_is_forgotten_for_every_window_of_good_time(good_s: float, te
 
 def test_what_was_counted_of_a_process_that_was_replaced_says_nothing_of_the_next() -> None:
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         breaker.succeeded(clock())
         breaker.failed(clock(), LONGEST)
@@ -321,7 +322,7 @@ EVENTS = st.tuples(st.sampled_from(["ok", "failed", "429"]), st.floats(0.0, 3.0)
 @given(st.lists(EVENTS, max_size=120))
 def test_it_opens_exactly_when_the_rules_say_so(events: list[tuple[str, float]]) -> None:
     """Compared with the rules worked out anew from the whole history, one-second parts of the window included."""
-    policy = BreakerPolicy(min_requests=6)
+    policy = breaker_policy(min_requests=6)
     breaker = Breaker(policy, private_rows())
     now, row = 1000.0, 0
     history: list[tuple[int, bool]] = []
@@ -376,7 +377,7 @@ def test_two_probes_never_run_within_one_deadline(steps: list[tuple[str, float, 
 
 def test_being_outrun_again_and_again_with_no_answer_between_opens_it() -> None:
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(4):
         assert breaker.outrun(clock(), LONGEST) is None
     assert breaker.streak == 4
@@ -392,7 +393,7 @@ def test_being_outrun_again_and_again_with_no_answer_between_opens_it() -> None:
 def test_a_busy_moment_is_no_reason_to_open_it() -> None:
     """A few slow requests held all slots of a healthy backend for a while, and hedging ejected one after the other."""
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(9):
         assert [breaker.outrun(clock(), LONGEST) for _ in range(50)] == [None] * 50
         clock.advance(0.99)
@@ -405,7 +406,7 @@ def test_a_busy_moment_is_no_reason_to_open_it() -> None:
 
 def test_being_outrun_says_nothing_about_the_ratio() -> None:
     clock = FakeClock()
-    breaker = Breaker(BreakerPolicy(failures=1000, min_requests=10), private_rows())
+    breaker = Breaker(breaker_policy(failures=1000, min_requests=10), private_rows())
     for _ in range(500):
         assert breaker.outrun(clock(), LONGEST) is None
     assert breaker.counted(clock()) == (0, 0)
@@ -413,8 +414,8 @@ def test_being_outrun_says_nothing_about_the_ratio() -> None:
 
 def test_it_takes_five_at_least_and_never_the_last_backend() -> None:
     clock = FakeClock()
-    eager = Breaker(BreakerPolicy(failures=1), private_rows())
-    last = Breaker(BreakerPolicy(), private_rows())
+    eager = Breaker(breaker_policy(failures=1), private_rows())
+    last = Breaker(breaker_policy(), private_rows())
     eager.outrun(clock(), LONGEST)
     last.outrun(clock(), LONGEST)
     clock.advance(2.0)
@@ -439,12 +440,12 @@ def test_it_says_why_it_opened() -> None:
     breaker.failed(clock(), LONGEST, breaker.take_ticket(clock()))
     assert breaker.why == "the request that tried it again failed too"
 
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     for _ in range(10):
         breaker.succeeded(100.0)
         breaker.failed(100.0, LONGEST)
     assert breaker.why == "10 of 20 requests failed in 10 s"
 
-    breaker = Breaker(BreakerPolicy(), private_rows())
+    breaker = Breaker(breaker_policy(), private_rows())
     breaker.eject(0.0, LONGEST, "an outlier: 9 of 10")
     assert breaker.why == "an outlier: 9 of 10"

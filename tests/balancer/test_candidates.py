@@ -8,9 +8,9 @@ import pytest
 
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.errors import AllFull, NoBackend
-from smartedge.balancer.health import HealthPolicy
 from tests.balancer.leasing import fail, served
 from tests.house import backend, backends, names, pool, set_state
+from tests.policies import health_policy
 
 NOW = 1000.0
 
@@ -77,7 +77,7 @@ def test_in_a_panic_the_unhealthy_stay_out() -> None:
 
 
 def test_when_probes_say_that_all_are_down_there_is_no_backend() -> None:
-    target = pool((backend("a", probed=False), backend("b", probed=False, health=HealthPolicy(interval_s=0.5))))
+    target = pool((backend("a", probed=False), backend("b", probed=False, health=health_policy(interval_s=0.5))))
     with pytest.raises(NoBackend) as caught:
         target.lease(NOW)
     assert caught.value.detail == "2 unhealthy"

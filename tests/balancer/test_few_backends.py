@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import may_return
 from smartedge.balancer.cells import EXCUSED, FAILED
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.outliers import OutlierDetector
 from smartedge.balancer.pool import Pool
 from tests.house import backend, backends, pool, set_state
-from tests.policies import outlier_policy
+from tests.policies import breaker_policy, outlier_policy
 
 NOW = 1000.0
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
@@ -74,7 +73,7 @@ def test_one_alone_is_never_ejected_and_of_two_not_the_second() -> None:
 @row("`breaker.max_ejected_ratio`")
 def test_a_ceiling_below_a_half_still_lets_one_of_two_be_ejected() -> None:
     """0.3 of two is less than one: the breaker of a backend that failed everything never opened."""
-    a, b = members = tuple(backend(name, breaker=BreakerPolicy(max_ejected_ratio=0.1)) for name in "ab")
+    a, b = members = tuple(backend(name, breaker=breaker_policy(max_ejected_ratio=0.1)) for name in "ab")
     target = pool(members)
     eject(target, a)
     assert set(fail(target, b, 10)) == {None}

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from smartedge.balancer.cells import private_row
 from smartedge.balancer.health import Health, HealthPolicy
+from tests.policies import health_policy
 
 
 def probed(results: str, policy: HealthPolicy | None = None) -> tuple[Health, list[str | None]]:
-    health = Health(policy or HealthPolicy(), private_row())
+    health = Health(policy or health_policy(), private_row())
     return health, [health.probed(result == "+") for result in results]
 
 
@@ -56,12 +57,12 @@ def test_it_is_in_doubt_between_states_only() -> None:
 
 def test_another_policy_is_followed_from_the_next_probe_on() -> None:
     health, _ = probed("+--")
-    health.policy = HealthPolicy(fall=5)
+    health.policy = health_policy(fall=5)
     assert [health.probed(False) for _ in range(3)] == [None, None, "down"]
 
 
 def test_by_default_every_answer_below_500_is_healthy() -> None:
-    statuses = HealthPolicy().statuses
+    statuses = health_policy().statuses
     assert {200, 204, 302, 404, 499} <= statuses
     assert not statuses & {500, 503}
 
@@ -69,13 +70,13 @@ def test_by_default_every_answer_below_500_is_healthy() -> None:
 @pytest.mark.parametrize("written", ["", "+", "----"])
 def test_whom_nobody_asks_is_taken_for_healthy(written: str) -> None:
     health, _ = probed(written)
-    health.policy = HealthPolicy(type="none")
+    health.policy = health_policy(type="none")
     assert health.state == "healthy"
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 5), st.integers(1, 5))
 def test_changes_alternate_and_tell_the_whole_story(results: list[bool], fall: int, rise: int) -> None:
-    health = Health(HealthPolicy(fall=fall, rise=rise), private_row())
+    health = Health(health_policy(fall=fall, rise=rise), private_row())
     state = "unknown"
     for at, result in enumerate(results):
         change = health.probed(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.cells import (
     BYTES_IN,
     BYTES_OUT,
@@ -21,16 +20,15 @@ from smartedge.balancer.cells import (
     TUNNELS,
     private_row,
 )
-from smartedge.balancer.health import HealthPolicy
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.spec import BackendSpec
 from tests.house import move
+from tests.policies import backend_spec, breaker_policy, health_policy
 
 
 def test_another_configurations_policies_are_followed_and_what_was_learned_stays() -> None:
-    learned = Learned()
+    learned = Learned(backend_spec())
     learned.health.probed(True)
-    spec = BackendSpec("a", "http://a", health=HealthPolicy(fall=1), breaker=BreakerPolicy(failures=2))
+    spec = backend_spec(id="a", url="http://a", health=health_policy(fall=1), breaker=breaker_policy(failures=2))
     learned.follow_spec(spec)
     assert learned.health.state == "healthy"
     assert learned.health.policy.fall == 1
@@ -38,7 +36,7 @@ def test_another_configurations_policies_are_followed_and_what_was_learned_stays
 
 
 def test_counting_needs_no_board() -> None:
-    learned = Learned()
+    learned = Learned(backend_spec())
     learned.count(404, 0.3, 10, 2000)
     learned.count(404, 0.2, 1, 1)
     learned.count(299, 100.0, 0, 0)
@@ -57,7 +55,7 @@ def test_counting_needs_no_board() -> None:
 
 
 def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
-    learned = Learned()
+    learned = Learned(backend_spec())
     learned.count(200, 0.25, 3, 4)
     learned.add(IN_FLIGHT, 2)
     learned.reals[LATENCY_SUM] = 0.5
@@ -72,12 +70,12 @@ def test_taking_a_place_on_the_board_moves_the_counts_there() -> None:
 
 def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_leases() -> None:
     ints, reals = private_row()
-    predecessor = Learned()
+    predecessor = Learned(backend_spec())
     move(predecessor, (ints, reals))
     predecessor.count(200, 0.25, 3, 4)
     predecessor.add(IN_FLIGHT, 7)
     predecessor.add(TUNNELS, 7)
-    successor = Learned()
+    successor = Learned(backend_spec())
     successor.add(IN_FLIGHT, 1)
     successor.count(200, 0.25, 3, 4)
     move(successor, (ints, reals))
@@ -88,7 +86,7 @@ def test_a_worker_goes_on_from_what_its_predecessor_counted_but_not_from_its_lea
 
 def test_totals_add_up_all_workers() -> None:
     rows = [private_row() for _ in range(3)]
-    workers = [Learned() for _ in rows]
+    workers = [Learned(backend_spec()) for _ in rows]
     for worker, row in zip(workers, rows, strict=True):
         move(worker, row, *(other for other in rows if other is not row))
         worker.count(503, 0.5, 1, 0)

@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.candidates import Panic, candidates_of
 from smartedge.balancer.cells import ABANDONED, IN_FLIGHT, LATENCY_CELLS, OK, private_row
 from smartedge.balancer.errors import NoBackend
 from smartedge.balancer.pool import Lease, Pool
-from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.menu import STRATEGIES, PeakEwmaStrategy, RoundRobin
 from tests.balancer.leasing import cells, fail, served
 from tests.fakes import FakeClock
 from tests.house import backend, backends, move, pool, set_state
+from tests.policies import backend_spec, breaker_policy
 
 NOW = 1000.0
 
@@ -186,7 +185,7 @@ def test_a_reload_hands_on_what_was_learned_under_the_new_policies_and_weights()
     a, b = members = backends(1, 1)
     target = pool(members)
     fail(target, a, 4)
-    stricter = BackendSpec(a.id, a.url, weight=3, breaker=BreakerPolicy(failures=5, open_s=60.0))
+    stricter = backend_spec(id=a.id, url=a.url, weight=3, breaker=breaker_policy(failures=5, open_s=60.0))
     again = Backend(stricter, a.learned)
     target.replace_backends((again, b), RoundRobin())
     assert fail(target, again, 1) == ["opened"]
@@ -218,7 +217,7 @@ def test_whatever_happens_the_pool_keeps_its_word(
 ) -> None:
     """In-flight equals the open leases, candidates equal those worked out anew, and nobody ejects the last one."""
     clock = FakeClock()
-    policy = BreakerPolicy(failures=2, min_requests=4)
+    policy = breaker_policy(failures=2, min_requests=4)
     members = tuple(backend(chr(97 + i), 1 + i % 2, breaker=policy) for i in range(count))
     target = Pool(members, STRATEGIES[name](), Random(1), panic)
     opened: list[Lease] = []

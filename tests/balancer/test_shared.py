@@ -10,15 +10,15 @@ from random import Random
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.breaker import TAKEN, BreakerPolicy
+from smartedge.balancer.breaker import TAKEN
 from smartedge.balancer.cells import IN_FLIGHT, IN_SERVICE_SINCE, KNOWN, Row, private_row
 from smartedge.balancer.errors import NoBackend, SessionFull
 from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
-from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.round_robin import RoundRobin
 from tests.house import move, names
+from tests.policies import backend_spec, breaker_policy
 
 NOW = 1000.0
 
@@ -43,7 +43,7 @@ def workers(count: int, *ids: str, healthy: bool = True, **spec: object) -> list
     for worker in range(count):
         members = []
         for id_ in ids:
-            made = BackendSpec(id=id_, url=f"http://{id_}", **spec)  # type: ignore[arg-type]
+            made = backend_spec(id=id_, url=f"http://{id_}", **spec)  # type: ignore[arg-type]
             learned = Learned(made)
             memory.attach(made.key, learned, worker)
             members.append(Backend(made, learned))
@@ -102,7 +102,7 @@ def test_failures_in_a_row_are_counted_over_all_workers_and_eject_in_all_of_them
 
 
 def test_the_share_of_failures_is_that_of_all_workers() -> None:
-    one, other = workers(2, "a", "b", breaker=BreakerPolicy(failures=1000))
+    one, other = workers(2, "a", "b", breaker=breaker_policy(failures=1000))
     changes = []
     for turn in range(20):
         pool = (one, other)[turn // 2 % 2]
@@ -114,7 +114,7 @@ def test_the_share_of_failures_is_that_of_all_workers() -> None:
 
 
 def test_after_it_has_closed_again_no_worker_counts_what_was_before() -> None:
-    one, other = workers(2, "a", "b", breaker=BreakerPolicy(failures=1000, min_requests=4))
+    one, other = workers(2, "a", "b", breaker=breaker_policy(failures=1000, min_requests=4))
     breaker = one.backends[0].learned.breaker
     for _ in range(4):
         change = fail(other, "a")
@@ -196,7 +196,7 @@ def test_a_backend_that_hangs_in_one_worker_is_slow_for_the_others_too() -> None
 
 def test_a_worker_that_comes_later_knows_what_is_known() -> None:
     memory = Memory(2)
-    first, late = Learned(), Learned()
+    first, late = Learned(backend_spec()), Learned(backend_spec())
     memory.attach("a", first, 0)
     first.health.probed(True)
     first.keep_probe(NOW, ProbeResult(True, 204, "status 204", 0.002))
@@ -208,7 +208,7 @@ def test_a_worker_that_comes_later_knows_what_is_known() -> None:
 
 def test_the_first_worker_brings_along_what_it_knew_before() -> None:
     memory = Memory(1)
-    first = Learned()
+    first = Learned(backend_spec())
     first.health.probed(True)
     memory.attach("a", first, 0)
     assert first.health.state == "healthy"
@@ -225,7 +225,7 @@ def test_the_first_worker_brings_along_what_it_knew_before() -> None:
     ],
 )
 def test_the_latest_probe_is_kept_with_its_line_as_far_as_there_is_room(found: ProbeResult, kept: str) -> None:
-    learned = Learned()
+    learned = Learned(backend_spec())
     assert learned.last_probe is None
     learned.keep_probe(NOW, found)
     assert learned.last_probe == replace(found, detail=kept)
@@ -341,13 +341,13 @@ def test_a_session_moves_when_its_backend_is_gone_down_or_was_tried_and_waits_wh
 
 
 def test_no_more_are_ejected_than_the_ceiling_allows() -> None:
-    policy = BreakerPolicy(failures=1, max_ejected_ratio=0.5)
+    policy = breaker_policy(failures=1, max_ejected_ratio=0.5)
     (pool,) = workers(1, "a", "b", "c", "d", breaker=policy)
     assert [fail(pool, id_) for id_ in "abc"] == ["opened", "opened", None]
 
 
 def test_a_breaker_that_only_observes_says_so_and_stays_closed() -> None:
-    (pool,) = workers(1, "a", "b", breaker=BreakerPolicy(failures=2, observe=True))
+    (pool,) = workers(1, "a", "b", breaker=breaker_policy(failures=2, observe=True))
     assert [fail(pool, "a") for _ in range(4)] == [None, "observed", None, "observed"]
     assert pool.backends[0].learned.breaker.state == "closed"
     assert names(pool.candidates(NOW)) == "a b"
@@ -364,7 +364,7 @@ def test_a_backend_can_be_ejected_for_what_somebody_else_has_found() -> None:
 
 def test_workers_that_come_later_are_counted_too() -> None:
     memory = Memory(2)
-    first, late = Learned(), Learned()
+    first, late = Learned(backend_spec()), Learned(backend_spec())
     memory.attach("a", first, 0)
     first.see_workers(first.rows[:1])
     memory.attach("a", late, 1)

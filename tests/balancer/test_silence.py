@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.cells import OBSERVED, OVERDUE
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from tests.balancer.asking import take
 from tests.house import backend, backends, names, pool
+from tests.policies import breaker_policy
 
 NOW = 1000.0
 
@@ -230,7 +230,7 @@ def test_a_silent_backend_is_the_last_resort() -> None:
 
 
 def test_the_probe_of_a_breaker_that_gets_no_answer_either_is_known_at_once() -> None:
-    target, a, b = two(breaker=BreakerPolicy(open_s=1.0))
+    target, a, b = two(breaker=breaker_policy(open_s=1.0))
     a.learned.breaker.eject(NOW, target._rng)
     target.renew_candidates()
     probe = take(target, a, NOW + 1.0)
@@ -240,7 +240,7 @@ def test_the_probe_of_a_breaker_that_gets_no_answer_either_is_known_at_once() ->
 
 
 def test_a_breaker_that_only_observes_says_so_once() -> None:
-    target, a, b = two(breaker=BreakerPolicy(observe=True))
+    target, a, b = two(breaker=breaker_policy(observe=True))
     held = [take(target, a, NOW) for _ in range(3)]
     answer(target, b, NOW + 0.1)
     assert changes(target, NOW + 0.2) == [("a", "observed")]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
 from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace, TryKind
 from tests.house import backend, backends, pool, set_state
+from tests.policies import breaker_policy
 
 NOW = 1000.0
 
@@ -76,7 +76,7 @@ def test_the_oldest_wait_may_be_in_another_worker() -> None:
 
 
 def test_those_who_were_left_out_are_noted_with_the_reason_and_the_time() -> None:
-    policy = BreakerPolicy(failures=1)
+    policy = breaker_policy(failures=1)
     _, tripped, _, _, drained, off, full = members = [
         backend("a"),
         backend("tripped", breaker=policy),
@@ -119,7 +119,7 @@ def test_one_that_was_passed_over_for_no_reason_of_its_own_is_told_so() -> None:
 
 
 def test_a_probe_and_panic_are_told() -> None:
-    policy = BreakerPolicy(failures=1)
+    policy = breaker_policy(failures=1)
     a, b = backend("a", breaker=policy), backend("b", breaker=policy)
     members = pool([a, b], STRATEGIES["least_requests"]())
     for one in (a, b):

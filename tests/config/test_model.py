@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
 from smartedge.balancer.rate_limit import RatePolicy
-from smartedge.balancer.spec import BackendSpec, TlsSpec
+from smartedge.balancer.spec import TlsSpec
 from smartedge.config.model import Config, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
 from smartedge.config.services import ServiceConfig
 from tests.config.sections import models
-from tests.policies import retry_policy
+from tests.policies import backend_spec, breaker_policy, health_policy, retry_policy
 
 ROOT = Path(__file__).parents[2]
 A, B = "http://a:1", "http://b:2"
@@ -135,12 +135,12 @@ def test_the_example_of_the_design_is_accepted() -> None:
     assert [(backend.id, backend.weight) for backend in loaded.backends] == [("localhost-8081", 1), ("b2", 2)]
 
 
-def test_defaults_are_those_of_the_balancer() -> None:
+def test_what_is_not_written_has_its_default() -> None:
     (spec,) = config().specs()
-    assert spec == BackendSpec(id="a-1", url=A)
-    assert spec.health == HealthPolicy()
-    assert spec.breaker == BreakerPolicy()
-    assert config().retry_policy == retry_policy()
+    assert (spec.id, spec.url, spec.weight, spec.state, spec.preserve_host) == ("a-1", A, 1, "enabled", True)
+    assert (spec.max_in_flight, spec.tls, spec.slow_start_s, spec.labels, spec.addresses) == (None, None, 0.0, (), ())
+    assert spec.health == HealthPolicy("http", "GET", "/health", None, (), None, None, 2.0, 1.0, 3, 2, ANSWERED)
+    assert spec.breaker == BreakerPolicy(5, 0.5, 10.0, 20, 5.0, 300.0, 1.0, False)
     assert config().rate_policy is None
 
 
@@ -193,23 +193,23 @@ def test_what_was_written_arrives_in_the_specs() -> None:
             }
         )
     )
-    breaker = BreakerPolicy(failures=2, open_s=400, max_open_s=400)
+    breaker = breaker_policy(failures=2, open_s=400, max_open_s=400)
     assert loaded.specs() == (
-        BackendSpec(
+        backend_spec(
             id="one",
             url="https://a",
             weight=7,
-            health=HealthPolicy(path="/up", rise=5, timeout_s=0.5, statuses=frozenset({204, *range(300, 400)})),
+            health=health_policy(path="/up", rise=5, timeout_s=0.5, statuses=frozenset({204, *range(300, 400)})),
             breaker=breaker,
             max_in_flight=9,
             preserve_host=True,
             tls=TlsSpec(verify=False, server_name="a.example"),
             labels=(("city", "São Paulo"), ("price", "3")),
         ),
-        BackendSpec(
+        backend_spec(
             id="b-2",
             url=B,
-            health=HealthPolicy(path="/common", rise=5, timeout_s=0.5, statuses=OK_STATUSES),
+            health=health_policy(path="/common", rise=5, timeout_s=0.5, statuses=OK_STATUSES),
             breaker=breaker,
             preserve_host=False,
         ),

@@ -12,15 +12,16 @@ import pytest
 from gevent.event import Event
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.health import HealthPolicy, ProbeResult
+from smartedge.balancer.health import ProbeResult
 from smartedge.health.loop import BEGUN_AT_ONCE, HealthLoop
 from smartedge.health.probe import HttpProbe
 from tests.house import member, until
 from tests.live.peers import Script, closes_without_answer, drips, endless_head, garbage, never_answers, never_reads
+from tests.policies import health_policy
 
 GOOD = ProbeResult(True, 200, "status 200", 0.001)
 BAD = ProbeResult(False, None, "connection refused", 0.001)
-RARELY = HealthPolicy(interval_s=3600.0)
+RARELY = health_policy(interval_s=3600.0)
 
 
 class Edge:
@@ -68,7 +69,7 @@ def test_all_backends_are_probed_at_the_start_at_the_same_time() -> None:
 def test_hundreds_of_mute_backends_hold_up_nobody_elses_probes() -> None:
     """64 probes at a time were waited for: with 320 mute backends the death of a sound one was noticed after 8.4 s."""
     members = [member(f"http://{i}", str(i), health=RARELY) for i in range(320)]
-    sound = member("http://sound", "sound", health=HealthPolicy(interval_s=0.02))
+    sound = member("http://sound", "sound", health=health_policy(interval_s=0.02))
     mute: set[str] = set()
     asked = 0
 
@@ -208,7 +209,7 @@ def test_nudging_and_waking_a_loop_that_does_not_run_is_harmless() -> None:
 
 
 def test_only_the_one_that_leads_probes_and_whoever_takes_over_goes_on() -> None:
-    backend, leader, asked = member(health=HealthPolicy(interval_s=0.3)), [0], ([], [])  # type: ignore[var-annotated]
+    backend, leader, asked = member(health=health_policy(interval_s=0.3)), [0], ([], [])  # type: ignore[var-annotated]
 
     def worker(number: int) -> HealthLoop:
         def probe(_: Backend) -> ProbeResult:
@@ -260,7 +261,7 @@ def test_a_probe_during_which_this_process_was_stopped_says_nothing() -> None:
         clock[0] += 60.0
         return BAD
 
-    backend, changes = member(health=HealthPolicy(interval_s=0.02)), []
+    backend, changes = member(health=health_policy(interval_s=0.02)), []
     loop = HealthLoop(lambda: [backend], probe, lambda _, change, __: changes.append(change), random.Random(1), lambda: clock[0])
     loop.start()
     until(lambda: asked)
@@ -305,7 +306,7 @@ def test_a_probe_that_breaks_leaves_the_standing_and_the_next_one_comes(
             raise RuntimeError("a bug of ours")
         return GOOD
 
-    backend = member(health=HealthPolicy(interval_s=0.01, fall=2))
+    backend = member(health=health_policy(interval_s=0.01, fall=2))
     with Edge(backend, probe=probe) as edge:
         until(lambda: asked > 12)
     assert edge.changes == [("a", "up", "status 200")]
@@ -364,7 +365,7 @@ def test_whom_nobody_asks_is_healthy_and_nobody_asks_him() -> None:
         asked.append(backend.id)
         return BAD
 
-    silent, other = member(label="silent", health=HealthPolicy(type="none")), member("http://b", "b")
+    silent, other = member(label="silent", health=health_policy(type="none")), member("http://b", "b")
     with Edge(silent, other, probe=probe) as edge:
         until(lambda: len(asked) > 3)
         edge.loop.nudge(silent)
@@ -387,7 +388,7 @@ def test_a_server_that_goes_down_and_comes_back_is_seen_both_times() -> None:
 
 def test_hostile_answers_change_nothing_but_their_own_backends_standing() -> None:
     hostile = [drips(), endless_head(), never_answers(), never_reads(), garbage(), closes_without_answer()]
-    quick = HealthPolicy(interval_s=0.02, timeout_s=0.2)
+    quick = health_policy(interval_s=0.02, timeout_s=0.2)
     servers = [Script(act, health=None) for act in hostile]
     good = Script()
     try:

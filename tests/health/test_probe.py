@@ -16,7 +16,7 @@ import pytest
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from smartedge.balancer.health import OK_STATUSES, HealthPolicy
+from smartedge.balancer.health import OK_STATUSES
 from smartedge.balancer.spec import TlsSpec
 from smartedge.health.probe import HttpProbe
 from smartedge.http.tls import context_for
@@ -42,6 +42,7 @@ from tests.live.peers import (
     says,
     tls_server,
 )
+from tests.policies import health_policy
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def serve() -> Iterator[Callable[..., Script]]:
 
 def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable[..., Script]) -> None:
     server = serve(answers())
-    backend = member(server.url, health=HealthPolicy(timeout_s=10.0, path="/up?deep=1"))
+    backend = member(server.url, health=health_policy(timeout_s=10.0, path="/up?deep=1"))
     probe = HttpProbe()
     first, second = probe(backend), probe(backend)
     assert (first.ok, first.status, first.detail) == (True, 200, "status 200")
@@ -96,7 +97,7 @@ def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable
 def test_what_every_answer_means(serve: Callable[..., Script], act: Act, ok: bool, status: int | None, detail: str) -> None:
     server = serve(act)
     timeout_s = 0.3 if "timed out" in detail else 5.0  # a busy machine may take its time, and is not what is asked about here
-    result = HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=timeout_s)))
+    result = HttpProbe()(member(server.url, health=health_policy(timeout_s=timeout_s)))
     assert (result.ok, result.status, result.detail) == (ok, status, detail)
     assert result.took_s < timeout_s + 2
     until(lambda: not server.open_connections)
@@ -115,7 +116,7 @@ def host_of(server: Script) -> list[bytes]:
 
 def test_a_probe_is_what_the_operator_wrote(serve: Callable[..., Script]) -> None:
     server, apart = serve(answers()), serve(answers())
-    policy = HealthPolicy(
+    policy = health_policy(
         timeout_s=10.0,
         method="POST",
         path="/up",
@@ -127,15 +128,15 @@ def test_a_probe_is_what_the_operator_wrote(serve: Callable[..., Script]) -> Non
         b"POST /up HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\nX-Forwarded-Proto: https\r\nuser-agent: me\r\n"
         b"Content-Length: 0\r\nConnection: close\r\n\r\n"
     ]
-    assert HttpProbe()(member(server.url, health=HealthPolicy(timeout_s=10.0, port=apart.port))).ok
+    assert HttpProbe()(member(server.url, health=health_policy(timeout_s=10.0, port=apart.port))).ok
     assert host_of(apart) == [b"127.0.0.1:%d" % server.port]
     probe = HttpProbe(resolve=lambda host, port: found(port))
-    assert probe(member("http://backend.test:9", health=HealthPolicy(timeout_s=10.0, port=apart.port))).ok
+    assert probe(member("http://backend.test:9", health=health_policy(timeout_s=10.0, port=apart.port))).ok
 
 
 def test_a_probe_of_type_tcp_only_connects(serve: Callable[..., Script]) -> None:
     server = serve(never_answers())
-    policy = HealthPolicy(type="tcp", timeout_s=30.0)
+    policy = health_policy(type="tcp", timeout_s=30.0)
     result = HttpProbe()(member(server.url, health=policy))
     assert (result.ok, result.status, result.detail) == (True, None, "connected")
     until(lambda: server.connections == 1 and not server.open_connections)
@@ -159,7 +160,7 @@ def knows_only(*hosts: bytes) -> Act:
     return act
 
 
-STRICT = HealthPolicy(path="/ready", statuses=OK_STATUSES, timeout_s=0.5)
+STRICT = health_policy(path="/ready", statuses=OK_STATUSES, timeout_s=0.5)
 
 
 def test_a_host_that_clients_have_brought_is_tried_when_the_urls_own_is_refused(serve: Callable[..., Script]) -> None:
@@ -228,13 +229,13 @@ def silent_port() -> Iterator[int]:
 def test_an_address_that_keeps_silent_leaves_time_for_the_next(serve: Callable[..., Script], silent_port: int) -> None:
     server = serve(answers())
     probe = HttpProbe(resolve=lambda host, port: found(silent_port, server.port))
-    result = probe(member("http://backend.test", health=HealthPolicy(timeout_s=0.6)))
+    result = probe(member("http://backend.test", health=health_policy(timeout_s=0.6)))
     assert result.ok
     assert 0.2 < result.took_s < 0.6
 
 
 def test_a_connection_that_does_not_come_about_ends_with_the_deadline(silent_port: int) -> None:
-    result = HttpProbe()(member(f"http://127.0.0.1:{silent_port}", health=HealthPolicy(timeout_s=0.1)))
+    result = HttpProbe()(member(f"http://127.0.0.1:{silent_port}", health=health_policy(timeout_s=0.1)))
     assert result.detail == "timed out after 0.1 s"
     assert 0.1 <= result.took_s < 0.2
 
@@ -259,7 +260,7 @@ def test_a_name_whose_servers_are_silent_is_looked_up_once_at_a_time() -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     probe = HttpProbe(resolve=resolve)
-    backend = member("http://slow.test", health=HealthPolicy(timeout_s=0.02))
+    backend = member("http://slow.test", health=health_policy(timeout_s=0.02))
     for _ in range(5):
         assert probe(backend).detail == "timed out after 0.02 s"
     assert lookups == ["slow.test"]
@@ -327,7 +328,7 @@ def test_tls_to_a_server_without_it_is_a_result(serve: Callable[..., Script]) ->
 
 def test_a_silent_handshake_ends_with_the_deadline_and_its_connection(serve: Callable[..., Script]) -> None:
     server = serve(never_reads())
-    backend = member(server.url.replace("http:", "https:"), health=HealthPolicy(timeout_s=0.1))
+    backend = member(server.url.replace("http:", "https:"), health=health_policy(timeout_s=0.1))
     assert HttpProbe()(backend).detail == "timed out after 0.1 s"
     until(lambda: not server.open_connections)
 
@@ -347,7 +348,7 @@ def test_the_app_may_give_probes_the_tls_settings_of_traffic(serve: Callable[...
 def test_a_backend_below_a_path_is_probed_below_it(serve: Callable[..., Script]) -> None:
     """Its base path goes before every request, and before the probe's."""
     server = serve(answers())
-    assert HttpProbe()(member(f"{server.url}/app", health=HealthPolicy(timeout_s=10.0, path="/up?deep=1"))).ok
+    assert HttpProbe()(member(f"{server.url}/app", health=health_policy(timeout_s=10.0, path="/up?deep=1"))).ok
     assert server.requests[0].startswith(b"GET /app/up?deep=1 HTTP/1.1\r\n")
 
 

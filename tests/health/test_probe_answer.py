@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.balancer.health import OK_STATUSES, HealthPolicy
+from smartedge.balancer.health import OK_STATUSES
 from smartedge.health.probe_answer import BODY_BYTES, HEAD_BYTES, ProbeAnswer, ProbeError, judge, ranges, read_answer
+from tests.policies import health_policy
+
+PLAIN = health_policy()
 
 
 class Pieces:
@@ -34,8 +37,8 @@ class Pieces:
     ],
 )
 def test_the_status_of_the_final_answer_is_read_however_the_bytes_arrive(answer: bytes, status: int) -> None:
-    assert read_answer(Pieces(answer).recv).status == status
-    assert read_answer(Pieces(*(answer[i : i + 1] for i in range(len(answer)))).recv).status == status
+    assert read_answer(Pieces(answer).recv, PLAIN).status == status
+    assert read_answer(Pieces(*(answer[i : i + 1] for i in range(len(answer)))).recv, PLAIN).status == status
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_the_status_of_the_final_answer_is_read_however_the_bytes_arrive(answer:
 )
 def test_what_is_no_answer_is_said_in_words(pieces: list[bytes], why: str) -> None:
     with pytest.raises(ProbeError) as caught:
-        read_answer(Pieces(*pieces).recv)
+        read_answer(Pieces(*pieces).recv, PLAIN)
     assert str(caught.value) == why
 
 
@@ -62,16 +65,16 @@ def test_no_more_than_64_kib_are_ever_read() -> None:
     endless = Pieces(*[b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n" * 1000] * 1000)
     before = sum(map(len, endless.pieces))
     with pytest.raises(ProbeError):
-        read_answer(endless.recv)
+        read_answer(endless.recv, PLAIN)
     assert before - sum(map(len, endless.pieces)) <= HEAD_BYTES
 
 
 def test_a_status_is_judged_by_what_the_operator_expects() -> None:
-    strict = HealthPolicy(statuses=OK_STATUSES)
+    strict = health_policy(statuses=OK_STATUSES)
     good, bad = judge(ProbeAnswer(204), strict, 0.25), judge(ProbeAnswer(500), strict, 0.5)
     assert (good.ok, good.status, good.detail, good.took_s) == (True, 204, "status 204", 0.25)
     assert (bad.ok, bad.status, bad.detail, bad.took_s) == (False, 500, "status 500, expected 200-299", 0.5)
-    picky = HealthPolicy(statuses=frozenset({401}))
+    picky = health_policy(statuses=frozenset({401}))
     assert judge(ProbeAnswer(401), picky, 0).ok
     assert judge(ProbeAnswer(200), picky, 0).detail == "status 200, expected 401"
 
@@ -79,13 +82,13 @@ def test_a_status_is_judged_by_what_the_operator_expects() -> None:
 @pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 405, 429, 499])
 def test_until_a_path_is_written_whoever_answers_below_500_lives(status: int) -> None:
     """An application without /health was Offline, and every request 503."""
-    assert judge(ProbeAnswer(status), HealthPolicy(), 0).ok
-    bad = judge(ProbeAnswer(503), HealthPolicy(), 0)
+    assert judge(ProbeAnswer(status), health_policy(), 0).ok
+    bad = judge(ProbeAnswer(503), health_policy(), 0)
     assert (bad.ok, bad.detail) == (False, "status 503, expected less than 500")
 
 
 def test_a_text_is_looked_for_in_the_body_however_it_arrives() -> None:
-    policy = HealthPolicy(body="é: ok")
+    policy = health_policy(body="é: ok")
     body = "db é: ok\n".encode()
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
@@ -124,7 +127,7 @@ DJANGO = (
 )
 def test_a_refusal_that_smells_of_the_host_is_named_as_that(status: int, body: bytes, who: str | None) -> None:
     message = b"HTTP/1.1 %d Reason\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
-    strict = HealthPolicy(statuses=frozenset({299}))
+    strict = health_policy(statuses=frozenset({299}))
     detail = judge(read_answer(Pieces(message).recv, strict), strict, 0, "localhost:8081").detail
     hint = "" if who is None else f'; {who} refuses the Host "localhost:8081": write health.host'
     assert detail == f"status {status}, expected 299{hint}"
@@ -136,11 +139,11 @@ def test_a_refusal_whose_body_never_comes_is_still_an_answer() -> None:
             raise TimeoutError
         return pieces.pop()
 
-    assert read_answer(recv).status == 400
+    assert read_answer(recv, PLAIN).status == 400
 
 
 def test_the_answer_to_a_head_has_no_body_to_wait_for() -> None:
-    answer = read_answer(Pieces(b"HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n").recv, HealthPolicy(method="HEAD"))
+    answer = read_answer(Pieces(b"HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n").recv, health_policy(method="HEAD"))
     assert (answer.status, answer.body) == (400, b"")
 
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 import pytest
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.health import HealthPolicy, ProbeResult
+from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.spec import BackendSpec, TlsSpec
+from smartedge.balancer.spec import TlsSpec
 from smartedge.health.schedule import Schedule, ScheduledProbe
+from tests.policies import backend_spec, health_policy
 
-POLICY = HealthPolicy(interval_s=10.0)
+POLICY = health_policy(interval_s=10.0)
 
 
 def member(label: str = "a", **spec: object) -> Backend:
-    made = BackendSpec(**{"id": label, "url": f"http://{label}", "health": POLICY} | spec)  # type: ignore[arg-type]
+    made = backend_spec(**{"id": label, "url": f"http://{label}", "health": POLICY} | spec)  # type: ignore[arg-type]
     backend = Backend(made, Learned(made))
     backend.learned.health.probed(True)  # settled: the full interval applies
     return backend
@@ -78,7 +79,7 @@ def test_a_probe_that_took_longer_than_the_interval_is_followed_at_once(schedule
 @pytest.mark.parametrize(("interval_s", "longest"), [(10.0, 1.1), (0.2, 0.22)])
 def test_a_backend_between_states_is_probed_at_least_every_second(interval_s: float, longest: float) -> None:
     schedule = Schedule(random.Random(1))
-    backend = member(health=HealthPolicy(interval_s=interval_s))
+    backend = member(health=health_policy(interval_s=interval_s))
     schedule.sync([backend], 0.0)
     entry = take(schedule, 0.0)
     backend.learned.health.probed(False)
@@ -112,7 +113,7 @@ def test_a_reload_that_leaves_the_health_settings_keeps_the_due_time_and_takes_t
     assert entry.backend is new
 
 
-@pytest.mark.parametrize("changes", [{"health": HealthPolicy(path="/up")}, {"tls": TlsSpec(verify=False)}])
+@pytest.mark.parametrize("changes", [{"health": health_policy(path="/up")}, {"tls": TlsSpec(verify=False)}])
 def test_a_backend_that_is_now_asked_something_else_is_due_at_once_and_an_old_answer_does_not_count(
     schedule: Schedule, changes: dict[str, object]
 ) -> None:
@@ -166,7 +167,7 @@ def test_a_nudge_during_a_probe_brings_the_one_after_it(schedule: Schedule) -> N
 
 
 def test_a_nudge_delays_nothing(schedule: Schedule) -> None:
-    backend = member(health=HealthPolicy(interval_s=0.1))
+    backend = member(health=health_policy(interval_s=0.1))
     schedule.sync([backend], 0.0)
     schedule.done(take(schedule, 0.0), 0.0)
     due = schedule.next_due()
@@ -179,7 +180,7 @@ def test_a_nudge_for_an_unknown_backend_is_ignored(schedule: Schedule) -> None:
 
 
 def test_each_backend_follows_its_own_interval(schedule: Schedule) -> None:
-    quick, slow = member("quick", health=HealthPolicy(interval_s=1)), member("slow")
+    quick, slow = member("quick", health=health_policy(interval_s=1)), member("slow")
     schedule.sync([quick, slow], 0.0)
     counts = {"quick": 0, "slow": 0}
     while (now := schedule.next_due()) < 100:

@@ -15,13 +15,12 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import BackendError, ConnectFailed, OutOfResources
 from smartedge.balancer.learned import Learned
-from smartedge.balancer.spec import BackendSpec
 from smartedge.health.probe import HttpProbe
 from smartedge.http import resources
 from smartedge.http.resources import OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter
-from tests.policies import limits
+from tests.policies import backend_spec, limits
 
 
 @contextlib.contextmanager
@@ -85,7 +84,7 @@ def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend
 
 def test_a_probe_for_which_there_is_no_descriptor_has_no_result() -> None:
     """Regression: sound backends went "Offline" because the edge had no descriptors left."""
-    backend = Backend(BackendSpec(id="a", url="http://127.0.0.1:9"), Learned())
+    backend = Backend(backend_spec(id="a", url="http://127.0.0.1:9"), Learned())
     with no_descriptors(), pytest.raises(OwnTrouble):
         HttpProbe()(backend)
     assert HttpProbe()(backend).detail == "connection refused"

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.cells import ABANDONED, FAILED, IN_FLIGHT, RETRIES
 from smartedge.balancer.errors import (
     BackendClosed,
@@ -20,7 +19,7 @@ from smartedge.balancer.errors import (
 )
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, served
-from tests.policies import retry_policy
+from tests.policies import breaker_policy, retry_policy
 
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
@@ -79,7 +78,7 @@ def test_when_nobody_can_be_reached_it_is_503_with_retry_after() -> None:
 def test_the_budget_keeps_a_sick_pool_from_being_stormed() -> None:
     house = House(*[[BackendClosed("x")] * 2000] * 2, policy=retry_policy(attempts=2))
     for backend in house.backends:
-        backend.learned.breaker.policy = BreakerPolicy(failures=10_000, ratio=1.0, min_requests=10_000)
+        backend.learned.breaker.policy = breaker_policy(failures=10_000, ratio=1.0, min_requests=10_000)
     for _ in range(500):
         served(house.ask())
     assert 500 + 100 <= sum(house.asked()) < 500 + 100 + 101 + 5  # 20% of 500, and 10/s saved up over 10 s
@@ -110,7 +109,7 @@ def test_the_last_503_is_the_answer_and_a_failure(here: bool) -> None:
 
 
 def test_failures_eject_and_somebody_is_told_once() -> None:
-    house = House([BackendClosed("x")] * 5, [FakeAnswer() for _ in range(9)], breaker=BreakerPolicy(failures=3))
+    house = House([BackendClosed("x")] * 5, [FakeAnswer() for _ in range(9)], breaker=breaker_policy(failures=3))
     for _ in range(8):
         served(house.ask())
     assert house.events.changes == [("a", "opened")]

@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.http.environ_keys import REQUEST
 from smartedge.http.wire import Sweep, Wire
 from smartedge.proxy.connection import Connection
@@ -32,7 +31,7 @@ from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, referen
 from tests.house import House
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
 from tests.peers import tcp_pair
-from tests.policies import limits, retry_policy
+from tests.policies import breaker_policy, limits, retry_policy
 
 PATIENCE_S = 5.0
 """Far more than any case takes: what is not done by then hangs."""
@@ -77,7 +76,7 @@ class Edge:
     def __init__(self, play: Callable[[Any], None]) -> None:
         self.adapter = Adapter(play)
         # What is tested here are bytes: no breaker may hide the backend, no retry an answer.
-        no_breaker = BreakerPolicy(failures=10**6, min_requests=10**6)
+        no_breaker = breaker_policy(failures=10**6, min_requests=10**6)
         self.house = House(
             EdgeSession(self.adapter),
             policy=retry_policy(statuses=frozenset(), attempts=1),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from smartedge.balancer.health import OK_STATUSES, HealthPolicy
+from tests.policies import health_policy
 from tests.simulator.makers import Asked, Clock
 
 
@@ -154,7 +155,7 @@ def test_a_cache_makes_keys_quick_that_were_asked_for_lately() -> None:
     ],
 )
 def test_a_probe_finds_what_requests_do_unless_the_scenario_says_otherwise(behaviour: dict[str, object], found: object) -> None:
-    assert Clock(**behaviour).machine.answer_probe(0.5) is found
+    assert Clock(**behaviour).machine.answer_probe(0.5, health_policy()) is found
 
 
 def test_a_machine_that_was_down_comes_back_with_an_empty_cache() -> None:
@@ -171,12 +172,12 @@ def test_a_machine_that_was_down_comes_back_with_an_empty_cache() -> None:
 @pytest.mark.parametrize(
     ("policy", "behaviour", "found"),
     [
-        (HealthPolicy(), {"fail_ratio": 1, "fail_status": 404}, True),
-        (HealthPolicy(statuses=OK_STATUSES), {"fail_ratio": 1, "fail_status": 404}, False),
-        (HealthPolicy(), {"fail_ratio": 1, "fail_status": 500}, False),
-        (HealthPolicy(type="tcp"), {"fail_ratio": 1}, True),
-        (HealthPolicy(type="tcp"), {"state": "hang"}, True),
-        (HealthPolicy(type="tcp"), {"state": "down"}, False),
+        (health_policy(), {"fail_ratio": 1, "fail_status": 404}, True),
+        (health_policy(statuses=OK_STATUSES), {"fail_ratio": 1, "fail_status": 404}, False),
+        (health_policy(), {"fail_ratio": 1, "fail_status": 500}, False),
+        (health_policy(type="tcp"), {"fail_ratio": 1}, True),
+        (health_policy(type="tcp"), {"state": "hang"}, True),
+        (health_policy(type="tcp"), {"state": "down"}, False),
     ],
 )
 def test_a_probe_judges_as_the_edges_do(policy: HealthPolicy, behaviour: dict[str, Any], found: bool) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.strategies.menu import RoundRobin
 from tests.balancer.strategies.picking import picks, shares
 from tests.house import backend, backends, names
+from tests.policies import breaker_policy
 
 
 def test_weights_5_1_1_give_a_a_b_a_c_a_a() -> None:
@@ -53,7 +53,7 @@ def test_at_no_time_is_anyone_further_than_the_others_together_from_its_share(we
 
 
 def test_a_failure_takes_a_part_of_the_weight_which_comes_back_pick_by_pick() -> None:
-    members = tuple(backend(name, 10, breaker=BreakerPolicy(failures=5)) for name in "ab")
+    members = tuple(backend(name, 10, breaker=breaker_policy(failures=5)) for name in "ab")
     strategy = RoundRobin()
     strategy.prepare(members)
     for _ in range(5):
