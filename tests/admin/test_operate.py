@@ -382,3 +382,38 @@ def test_what_is_written_into_the_file_is_written_where_the_service_stands() -> 
         "web": {"backends": ["http://a"]},
         "api": {"backends": ["http://b", {"url": "http://c", "state": "draining"}]},
     }
+
+
+def test_what_the_operator_wants_in_one_service_outlives_a_reload_of_it_and_may_be_persisted(path: Path) -> None:
+    one, two = {"url": "http://127.0.0.1:1", "id": "b1"}, {"url": "http://127.0.0.1:2", "id": "b2"}
+    written: dict[str, Any] = {
+        "services": {"web": {"backends": [one, two]}, "my-api": {"backends": [one]}},
+        "health": {"interval_s": 60},
+        "routes": [{"path": "/api", "to": "my-api"}, {"to": "web"}],
+    }
+    path.write_text(json.dumps(written))
+    app = create_app(load(path), path=str(path))
+    client = local_client(app)
+
+    def states() -> dict[str, str]:
+        return {f"{one['service']}/{one['id']}": one["state"] for one in client.get("/smartedge/backends").get_json()["backends"]}
+
+    done(client.post("/smartedge/services/web/backends/b1/drain"))
+    path.write_text(json.dumps(written | {"strategy": "ewma"}))
+    assert client.post("/api/reload").get_json()["settings_changed"] == ["strategy"]
+    assert states() == {"my-api/b1": "enabled", "web/b1": "draining", "web/b2": "enabled"}
+
+    answer = done(client.post("/smartedge/services/my-api/backends/b1/disable?persist=true"))
+    assert (answer["persisted"], answer["message"]) == (True, "my-api/b1 is disabled: no new requests; 0 in flight")
+    services = json.loads(path.read_text())["services"]
+    assert services == {
+        "web": {"backends": [one, two]},
+        "my-api": {"backends": [{**one, "state": "disabled"}]},
+    }
+    assert states() == {"my-api/b1": "disabled", "web/b1": "draining", "web/b2": "enabled"}
+
+    moved = {"web": {"backends": [two]}, "my-api": {"backends": [one]}}  # in another service it is another backend
+    path.write_text(json.dumps(written | {"services": moved}))
+    answer = client.post("/api/reload").get_json()
+    assert (answer["removed"], answer["changed_backends"]) == (["web/b1"], ["my-api/b1"])
+    app.edge.stop()

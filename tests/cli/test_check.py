@@ -28,6 +28,33 @@ def test_check_warns_when_nobody_would_take_a_request(directory: Path, capsys: p
     assert capsys.readouterr().err.startswith("warning: no backend takes new requests")
 
 
+def test_check_says_what_each_service_has_and_which_gets_nothing(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {
+        "services": {
+            "web": {"backends": ["http://a:1", "http://b:2"]},
+            "api": {"backends": ["http://a:1"], "strategy": "ewma"},
+            "old": {"backends": [{"url": "http://c:3", "state": "disabled"}]},
+        },
+        "routes": [{"path": "/api", "to": "api"}, {"to": "web"}],
+    }
+    (directory / "site.json").write_text(json.dumps(document))
+    assert cli.main(["check", "site.json"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "ok: 4 backends in 3 services",
+        "  api: 1 backend, strategy ewma",
+        "  old: 1 backend, strategy adaptive",
+        "  web: 2 backends, strategy adaptive",
+    ]
+    assert said.err.splitlines() == [
+        "warning: no backend of old takes new requests, as each has weight 0 or is not enabled: clients get 503",
+        "warning: services: old gets no request, as no route names it",
+    ]
+    assert cli.main(["check", "site.json", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["backends"], found["services"]["api"]) == (4, {"backends": 1, "strategy": "ewma"})
+
+
 def test_check_takes_the_file_as_an_argument_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "one.json").write_text('{"backends": ["http://a:1"], "trusted_proxies": ["10.0.0.0/8"]}')
     for words in (["one.json"], ["-c", "one.json"], ["one.json", "--config", "one.json"]):
