@@ -45,11 +45,12 @@ def _found(config: Config) -> list[str]:
     """Say what there is: in a line, and with services in another for each."""
     services = config.all_services()
     each = [f"{_counted(len(one.config.backends), 'backend')}, strategy {one.config.strategy}" for one in services]
+    routes = f", {_counted(len(config.routes), 'route')}" if config.routes else ""
     if [one.name for one in services] == [DEFAULT_SERVICE]:
-        return [f"ok: {each[0]}"]
+        return [f"ok: {each[0]}{routes}"]
     count = sum(len(one.config.backends) for one in services)
     lines = [f"  {one.name}: {text}" for one, text in zip(services, each, strict=True)]
-    return [f"ok: {_counted(count, 'backend')} in {_counted(len(services), 'service')}", *lines]
+    return [f"ok: {_counted(count, 'backend')} in {_counted(len(services), 'service')}{routes}", *lines]
 
 
 def _counted(count: int, what: str) -> str:
@@ -65,6 +66,7 @@ def _document(path: str, config: Config | None, problems: Sequence[Problem], war
         "backends": None if config is None else sum(len(one.config.backends) for one in services),
         "strategy": None if config is None else config.strategy,
         "services": None if config is None else each,
+        "routes": None if config is None else len(config.routes),
         "problems": [{"path": problem.path, "detail": problem.message} for problem in problems],
         "warnings": list(warnings),
     }

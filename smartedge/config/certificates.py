@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from smartedge.config import values
+from smartedge.config.problems import Finding
 from smartedge.config.section import File, Listed, Seconds, Section, Text
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 AUTO = "auto"
+ANOTHERS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key that is not the certificate's."""
 
 
 def certificate_name(text: str) -> str:
@@ -106,3 +110,32 @@ class AcmeConfig(Section):
     `~/.local/share/smartedge/acme`."""
     retry_s: Seconds = 60.0
     """Shortest wait after a failure; it doubles with each, up to a day."""
+
+
+def problems(document: object) -> Iterator[Finding]:
+    """Find the certificates of a refused document whose key is another's, so that they are named with all else that is wrong.
+
+    A document that is right is not asked: whoever uses its files finds what is wrong with them.
+    """
+    if not isinstance(document, dict):
+        return
+    entries = document.get("certificates")
+    written = {("certificates", index): entry for index, entry in enumerate(entries if isinstance(entries, list) else ())}
+    alone = {key: document[key] for key in ("certfile", "keyfile") if document.get(key) is not None}
+    for steps, entry in [(("certfile",), alone), *written.items()]:
+        try:
+            found = CertificateConfig.model_validate(entry)
+        except ValidationError:
+            continue
+        if found.certfile is not None and _is_anothers(found.certfile, found.keyfile):
+            yield steps, "cannot be used: the key does not belong to the certificate"
+
+
+def _is_anothers(certfile: str, keyfile: str | None) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, password="")  # never ask a terminal
+    except ssl.SSLError as error:
+        return error.reason in ANOTHERS_KEY
+    except OSError:
+        return False
+    return False

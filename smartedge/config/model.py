@@ -29,6 +29,7 @@ from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config import values
 from smartedge.config.backends import Backends
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
+from smartedge.config.certificates import problems as certificate_problems
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
@@ -277,6 +278,7 @@ def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: 
     found += service_problems(document)
     found += route_problems(document.get("routes") if isinstance(document, dict) else None, service_names(document))
     if config is None or found:
+        found += certificate_problems(document)
         problems = [Problem(overlay.where(path), message) for path, message in found]
         raise ConfigError(problems, status=422, origin=origin)
     return config

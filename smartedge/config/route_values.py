@@ -155,13 +155,17 @@ def weights(found: object) -> tuple[tuple[str, int], ...]:
         return ((service_name(found), 1),)
     if not isinstance(found, dict):
         raise ValueError(f"must be the name of a service, or an object of names and weights, not {shown(found)}")
-    for name, weight in found.items():
-        service_name(name)
-        if type(weight) is not int or not 0 <= weight <= 1_000_000:
-            raise ValueError(f"must have a whole number from 0 to 1000000 as the weight of {name}, not {shown(weight)}")
+    wrong = [(name, weight) for name, weight in found.items() if service_name(name) and not _is_weight(weight)]
+    if wrong:
+        each = ", ".join(f"{shown(weight)} of {name}" for name, weight in wrong)
+        raise ValueError(f"must have whole numbers from 0 to 1000000 as weights, not {each}")
     if not sum(found.values()):
         raise ValueError("has weights that add up to nothing")
     return tuple(found.items())
+
+
+def _is_weight(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 1_000_000
 
 
 def split_by(text: str) -> str:

@@ -5,6 +5,7 @@ A frozen model each, with every key's type, bounds, default, description; `probl
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator
 from typing import Annotated
@@ -193,24 +194,33 @@ def problems(entries: object, services: Collection[str]) -> Iterator[Finding]:
         label = entry.get("id")
         if isinstance(label, str) and label and ids.setdefault(label, index) != index:
             yield (*where, "id"), f"{values.shown(label)} is already the id of routes[{ids[label]}]"
+        for steps, name in _targets(entry):
+            if name not in services:
+                there_are = ", ".join(sorted(services)) or "none"
+                yield (*where, *steps), f"names {values.shown(name)}, which is no service; there are: {there_are}"
         try:
             route = RouteConfig.model_validate(entry)
         except ValidationError:
             continue
-        for key, names in (("to", [name for name, _ in route.to or ()]), ("mirror", [route.mirror.to] if route.mirror else [])):
-            for name in names:
-                if name not in services:
-                    path = (*where, key) if isinstance(entry[key], str) else (*where, key, "to" if key == "mirror" else name)
-                    yield (
-                        path,
-                        f"names {values.shown(name)}, which is no service; there are: {', '.join(sorted(services)) or 'none'}",
-                    )
         for host in route.host or ("",):
             before = same.setdefault((host, *condition_of(route)), index)
             if before != index:
                 of_host = f" for {host}" if host else ""
                 yield where, f"matches just the requests{of_host} that routes[{before}] takes, so that it never gets one"
                 break
+
+
+def _targets(entry: dict[str, object]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Give the services that a route names, and where, whatever else is wrong with it."""
+    to, mirror = entry.get("to"), entry.get("mirror")
+    copied = mirror.get("to") if isinstance(mirror, dict) else mirror
+    found: list[tuple[tuple[str, ...], object]] = (
+        [(("to", name), name) for name in to] if isinstance(to, dict) else [(("to",), to)]
+    )
+    found.append((("mirror", "to") if isinstance(mirror, dict) else ("mirror",), copied))
+    for steps, name in found:
+        with contextlib.suppress(ValueError):  # a name that none can have is said by the route itself
+            yield steps, route_values.service_name(name)
 
 
 def condition_of(route: RouteConfig) -> tuple[object, ...]:

@@ -77,7 +77,8 @@ def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys
     document = json.loads(capsys.readouterr().out)
     assert document == {
         "ok": True, "file": "backends.json", "backends": 2, "strategy": "adaptive",
-        "services": {"default": {"backends": 2, "strategy": "adaptive"}}, "problems": [], "warnings": [],
+        "services": {"default": {"backends": 2, "strategy": "adaptive"}}, "routes": 0, "problems": [],
+        "warnings": [],
     }  # fmt: skip
     (directory / "backends.json").write_text('{"backends": ["a"], "strategy": "best"}')
     assert cli.main(["check", "--json"]) == 2
@@ -86,6 +87,21 @@ def test_check_as_json_is_one_document_whatever_it_finds(directory: Path, capsys
     assert (broken.keys(), broken["ok"]) == (document.keys(), False)
     assert [problem["path"] for problem in broken["problems"]] == ["backends[0]", "strategy"]
     assert said.err.startswith("smartedge: 2 problems")
+
+
+def test_check_counts_what_there_is(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    routes = [{"path": "/api", "to": "api"}, {"to": "web"}]
+    services = {"web": {"backends": ["http://a", "http://b"]}, "api": {"backends": ["http://a"], "strategy": "ewma"}}
+    (directory / "backends.json").write_text(json.dumps({"services": services, "routes": routes}))
+    assert cli.main(["check"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ok: 3 backends in 2 services, 2 routes",
+        "  api: 1 backend, strategy ewma",
+        "  web: 2 backends, strategy adaptive",
+    ]
+    (directory / "backends.json").write_text(json.dumps({"backends": ["http://a"], "routes": [{"to": "default"}]}))
+    assert cli.main(["check"]) == 0
+    assert capsys.readouterr().out == "ok: 1 backend, strategy adaptive, 1 route\n"
 
 
 def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smartedge.config.model import Config, ConfigError, load, parse
+from tests.certificates import Authority
 from tests.live.peers import CERTS
 
 LOCALHOST = str(CERTS / "localhost.pem")
@@ -117,3 +118,17 @@ def test_auto_stands_for_the_exact_hosts_of_the_routes() -> None:
     found = config(certificates="auto", acme=AGREED, routes=routes)
     assert found.automatic_names == ("shop.example", "www.example")
     assert config(certificates="auto", acme=AGREED).automatic_names == ()
+
+
+def test_a_key_of_another_certificate_is_named_with_all_else_that_is_wrong(tmp_path: Path) -> None:
+    """It was named only when everything else was right. What is wrong in itself, or encrypted, is passed over here."""
+    authority = Authority()
+    one = authority.sign(tmp_path / "one.pem", "one.example")
+    keys = [authority.sign(tmp_path / f"{kind}.pem", "other.example", kind=kind) for kind in ("ECDSA", "RSA")]
+    entries: list[object] = [{"certfile": one, "keyfile": key} for key in keys]
+    found = problems(
+        certfile=one, keyfile=keys[0], certificates=[{"certfile": one}, *entries, 3, {"certfile": one, "key": 1}], x=1
+    )
+    assert list(found) == ["certificates[3]", "certificates[4].key", "x", "certfile", "certificates[1]", "certificates[2]"]
+    assert {found[path] for path in list(found)[3:]} == {"cannot be used: the key does not belong to the certificate"}
+    assert list(problems(certfile=str(Path(__file__)), x=1)) == ["x"]

@@ -127,7 +127,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": "web", "mirror": {"to": "shadow"}}, "routes[0].mirror.to", 'names "shadow", which is no service'),
     ({"to": {"web": 0, "beta": 0}}, "routes[0].to", "has weights that add up to nothing"),
     ({"to": {}}, "routes[0].to", "has weights that add up to nothing"),
-    ({"to": {"web": 0.5}}, "routes[0].to", "must have a whole number from 0 to 1000000 as the weight of web, not 0.5"),
+    (
+        {"to": {"web": 0.5, "beta": -1}},
+        "routes[0].to",
+        "must have whole numbers from 0 to 1000000 as weights, not 0.5 of web, -1 of beta",
+    ),
     ({"to": "Web"}, "routes[0].to", "must be the name of a service, 1 to 63 of the characters a-z 0-9 -"),
     ({"to": "none"}, "routes[0].to", 'must not be "none", which stands for no service in the metrics'),
     ({"to": 5}, "routes[0].to", "must be the name of a service, or an object of names and weights, not 5"),
@@ -213,6 +217,12 @@ def test_everything_is_named_at_once() -> None:
         "routes[6].id",
         "routes[7]",
     ]
+
+
+def test_an_unknown_service_is_named_whatever_else_is_wrong_with_its_route() -> None:
+    """It was not: who had mended the regular expression was told of the service only then."""
+    wrong = found({"to": {"wbe": 1, "web": -1}, "header": {"A": "~["}, "mirror": {"to": "shadow"}})
+    assert list(wrong) == ["routes[0].header", "routes[0].to", "routes[0].to.wbe", "routes[0].mirror.to"]
 
 
 SAME = [
