@@ -52,6 +52,9 @@ from smartedge.balancer.health import Health, HealthChange, HealthPolicy, ProbeR
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
+Note = tuple[Any, float, float, int]
+"""An answer, as its lease notes it: the request (a `kinds.Holder`), when it began, after how many seconds, and its status."""
+
 
 class Learned:
     """What was learned of one backend, or of the edge itself; owned by its `Backend`, kept over reloads by the registry.
@@ -82,7 +85,7 @@ class Learned:
     def __init__(self, spec: BackendSpec | None = None) -> None:
         self.adapts = spec is not None and spec.max_in_flight == "adaptive"
         self.waiting: dict[Any, float] = {}
-        self.notes: list[Any] = []
+        self.notes: list[Note] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
         policies: Any = (None, None) if spec is None else (spec.health, spec.breaker)

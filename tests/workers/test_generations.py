@@ -208,12 +208,12 @@ def test_a_renewed_certificate_reaches_all_workers_although_the_configuration_is
     pem.write_bytes(CERTIFICATE)
     first = crew.start(json.dumps({"backends": ["http://localhost:1"], "certfile": str(pem)}).encode())
     second = crew.start()
-    shown = second.reloader.setup.files.certificate
+    shown = second.reloader.setup.files.shown
     pem.write_bytes(CERTIFICATE + b"# another one\n")
     applied = first.reloader.reload(wait=False)
     assert (applied.changed, applied.certificate_renewed, applied.generation) == (False, True, 2)
     assert second.reloader.follow_newest()
-    assert second.reloader.setup.files.certificate is not shown
+    assert second.reloader.setup.files.shown is not shown
     assert second.etag == first.etag
 
 
