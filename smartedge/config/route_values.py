@@ -5,6 +5,7 @@ Hosts and paths get the normal form in which requests are compared with them (ht
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -218,7 +219,9 @@ def password_line(line: str, number: int) -> tuple[str, str] | None:
 def password_file(text: str) -> str:
     """The name of an htpasswd file that can be read."""
     try:
-        with open(values.line(text), encoding="utf-8") as file:
+        if os.path.exists(values.line(text)) and not os.path.isfile(text):  # a pipe would be read for ever
+            raise ValueError("is no file")
+        with open(text, encoding="utf-8") as file:
             found = [password_line(each, number) for number, each in enumerate(file, 1)]
     except OSError as error:
         raise ValueError(f"names {shown(text)}, which cannot be read: {error.strerror}") from None

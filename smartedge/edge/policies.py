@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
@@ -13,6 +13,7 @@ from smartedge.config.services import ServiceConfig
 from smartedge.config.values import must_be_secure
 from smartedge.proxy.affinity import Affinity, IsTrusted, Sticky, key_reader
 from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.networks import address_in
 from smartedge.proxy.service import ServicePolicy
 from smartedge.proxy.transport import Limits
 from smartedge.server.front import ServerLimits
@@ -24,11 +25,8 @@ def trust(config: Config) -> IsTrusted:
 
     @lru_cache(maxsize=1024)
     def is_trusted(peer: bytes) -> bool:
-        try:
-            address = ip_address(peer.decode("latin-1"))
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
+        address = address_in(peer.decode("latin-1"))
+        return address is not None and any(address in network for network in networks)
 
     return is_trusted if networks else None
 

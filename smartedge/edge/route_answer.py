@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from smartedge.balancer.errors import ClientError
 from smartedge.config.values import shown
-from smartedge.http.headers import RequestFields
+from smartedge.http.headers import OF_CERTIFICATES, RequestFields
 from smartedge.http.request import Request, origin_form
 from smartedge.proxy.route import Route
 from smartedge.proxy.routes import RouteTable
@@ -43,7 +43,11 @@ def made_request(method: str, url: str, headers: Iterable[str] = (), client: str
     if authority is not None and not any(line.lower().startswith("host:") for line in lines):
         lines.insert(0, f"Host: {authority.decode()}")
     block = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-    return Request(method.encode(), target, 11, block, RequestFields(block), peer.encode(), url.lower().startswith("https://"))
+    fields = RequestFields(block)
+    said = [line for name, line in fields.forwarded or () if name in OF_CERTIFICATES]
+    if said:
+        fields = fields.with_certificate(b"".join(said))  # who asks this way knows what certificates clients have
+    return Request(method.encode(), target, 11, block, fields, peer.encode(), url.lower().startswith("https://"))
 
 
 def answer(table: RouteTable, request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from smartedge.config import values
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig
 from smartedge.config.routes import RouteConfig
+from smartedge.http.headers import folded
 from smartedge.http.own_answer import own_answer
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import IsTrusted, client_address, key_reader
@@ -19,6 +20,7 @@ from smartedge.proxy.guard import Guard
 from smartedge.proxy.header_edits import HeaderEdits
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.networks import Networks
+from smartedge.proxy.outbound import Hop
 from smartedge.proxy.rewrite import Redirect, Rewrite
 from smartedge.proxy.route import Route
 from smartedge.proxy.route_match import RouteMatch, Wanted
@@ -34,25 +36,25 @@ LimiterOf = Callable[[RouteConfig], ClientLimiter | None]
 def build_routes(
     written: Iterable[RouteConfig],
     body_bytes: int,
-    is_trusted: IsTrusted,
+    hop: Hop,
     check: Check,
     limiter_of: LimiterOf,
     read: Callable[[str], bytes],
 ) -> tuple[Route, ...]:
     """Build the routes.
 
-    body_bytes: the limit of those that have none of their own. check: says whether a password is that of a hash. read: gives
-    what a file holds.
+    body_bytes: the limit of those that have none of their own. hop: as in `Hop`. check: says whether a password is a hash's.
+    read: gives what a file holds.
     """
     return tuple(
         Route(
             route.id,
-            match_of(route),
+            match_of(route, hop.is_trusted),
             to=Split(route.to) if route.to else None,
-            key_of=key_reader(route.split_by, is_trusted) if route.split_by else None,
+            key_of=key_reader(route.split_by, hop.is_trusted) if route.split_by else None,
             redirect=_redirect(route),
             respond=_respond(route),
-            guard=_guard(route, is_trusted, check, limiter_of, read),
+            guard=_guard(route, hop, check, limiter_of, read),
             rewrite=_rewrite(route),
             request_edits=_edits(route.set_headers, route.add_headers, route.remove_headers),
             answer_edits=_edits(route.set_answer_headers, route.add_answer_headers, route.remove_answer_headers),
@@ -70,7 +72,7 @@ def plain_table(written: Iterable[RouteConfig], is_trusted: IsTrusted = None) ->
     routes = (
         Route(
             route.id,
-            match_of(route),
+            match_of(route, is_trusted),
             to=Split(route.to) if route.to else None,
             key_of=key_reader(route.split_by, is_trusted) if route.split_by else None,
             redirect=_redirect(route),
@@ -87,7 +89,7 @@ def address_reader(is_trusted: IsTrusted) -> Callable[[Request], bytes]:
     return lambda request: client_address(request, is_trusted)
 
 
-def match_of(route: RouteConfig) -> RouteMatch:
+def match_of(route: RouteConfig, is_trusted: IsTrusted = None) -> RouteMatch:
     """Say what a route asks of a request."""
     exact = route.path_exact is not None
     path = route.path_exact if route.path_exact is not None else (route.path or "").removesuffix("/")
@@ -99,6 +101,7 @@ def match_of(route: RouteConfig) -> RouteMatch:
         tuple((name.lower().encode(), _wanted(text)) for name, text in route.header),
         tuple((name.encode(), _wanted(text)) for name, text in route.query),
         _networks(route.client),
+        is_trusted,
     )
 
 
@@ -160,15 +163,13 @@ def _error_pages(route: RouteConfig, read: Callable[[str], bytes]) -> ErrorPages
     return ErrorPages(pages) if pages else None
 
 
-def _guard(
-    route: RouteConfig, is_trusted: IsTrusted, check: Check, limiter_of: LimiterOf, read: Callable[[str], bytes]
-) -> Guard | None:
+def _guard(route: RouteConfig, hop: Hop, check: Check, limiter_of: LimiterOf, read: Callable[[str], bytes]) -> Guard | None:
     guard = Guard(
         _networks(route.allow),
         _networks(route.deny),
         limiter_of(route),
         _basic_auth(route.basic_auth, check, read) if route.basic_auth else None,
-        _forward_auth(route.forward_auth, is_trusted) if route.forward_auth else None,
+        _forward_auth(route.forward_auth, hop) if route.forward_auth else None,
     )
     return None if guard == Guard() else guard
 
@@ -177,10 +178,10 @@ def _basic_auth(said: BasicAuthConfig, check: Check, read: Callable[[str], bytes
     return BasicAuth(read_users(read(said.file).decode()), said.realm, check)
 
 
-def _forward_auth(said: ForwardAuthConfig, is_trusted: IsTrusted) -> ForwardAuth:
+def _forward_auth(said: ForwardAuthConfig, hop: Hop) -> ForwardAuth:
     parts = urlsplit(said.url)
     limits = Limits(said.timeout_s, said.timeout_s, said.timeout_s, idle_connections=128, answer_head_bytes=65_536)
     session = EdgeSession(EdgeAdapter(f"{parts.scheme}://{parts.netloc}", limits, None))
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    copied = frozenset(name.lower().encode() for name in said.copy_headers)
-    return ForwardAuth(target.encode(), parts.netloc.encode(), copied, said.timeout_s, session.send, is_trusted)
+    copied = frozenset(folded(name.encode()) for name in said.copy_headers)
+    return ForwardAuth(target.encode(), parts.netloc.encode(), copied, said.timeout_s, session.send, hop)

@@ -106,14 +106,15 @@ class SetupBuilder:
         if files is None:
             files = read_files(config, self._origin, None if before is None else before.files)
         is_trusted = policies.trust(config)
+        hop = Hop(self._via, is_trusted, config.forwarded_header)
         old = {} if before is None else before.services
         self._registry.know_names(config)
         return Setup(
             config=config,
             files=files,
             services={one.name: self._build_service(one, files, is_trusted, old.get(one.name)) for one in config.all_services()},
-            routes=self._build_routes(config, files, is_trusted),
-            hop=Hop(self._via, is_trusted, config.forwarded_header),
+            routes=self._build_routes(config, files, hop),
+            hop=hop,
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
         )
@@ -139,14 +140,16 @@ class SetupBuilder:
             config.outlier_policy,
         )
 
-    def _build_routes(self, config: Config, files: Files, is_trusted: IsTrusted) -> tuple[Route, ...]:
+    def _build_routes(self, config: Config, files: Files, hop: Hop) -> tuple[Route, ...]:
         def limiter_of(route: RouteConfig) -> ClientLimiter | None:
             said = route.rate_limit
             if said is None:
                 return None
-            return self._make_limiter(said.policy, said.by, is_trusted, self._edge_row, apart=b"route %b " % route.id.encode())
+            return self._make_limiter(
+                said.policy, said.by, hop.is_trusted, self._edge_row, apart=b"route %b " % route.id.encode()
+            )
 
-        return build_routes(config.routes, config.limits.body_bytes, is_trusted, self._passwords, limiter_of, files.content_of)
+        return build_routes(config.routes, config.limits.body_bytes, hop, self._passwords, limiter_of, files.content_of)
 
     def _make_strategy(self, config: ServiceConfig, current: Strategy | None) -> Strategy:
         """Return the strategy that a configuration asks for: the current one, if it is that.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from smartedge.http.headers import RequestFields
+from collections.abc import Callable
+
+from smartedge.http.cookies import field
+from smartedge.http.headers import FORWARDED, OF_CERTIFICATES, RequestFields
+from smartedge.http.request import Request
 
 
 def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
@@ -24,6 +28,23 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
         lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
     lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
     return b"".join([*lines, ours])
+
+
+def told(request: Request, name: bytes, is_trusted: Callable[[bytes], bool] | None) -> bytes | None:
+    """Give a field's first value, None without one; the name is given in lower case.
+
+    What only proxies say, and what we say of a client's certificate, is what a backend is told: no client's own word.
+    """
+    if name not in FORWARDED:
+        return field(request.block, name)
+    trusted = is_trusted is not None and is_trusted(request.peer)
+    scheme = b"https" if request.secure else b"http"
+    return field(request.fields.block + forwarded_lines(request.fields, request.peer, scheme, trusted), name)
+
+
+def key_field(request: Request, name: bytes) -> bytes | None:
+    """Give the first value of a field that requests are told apart by: any client's own word, but of its certificate."""
+    return told(request, name, None) if name in OF_CERTIFICATES else field(request.block, name)
 
 
 def _forwarded(host: bytes | None, peer: bytes, scheme: bytes) -> bytes:

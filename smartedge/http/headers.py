@@ -110,7 +110,7 @@ class RequestFields(_SlotsOfRequestFields):
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
     X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. The rest: the
     values that the edge acts on, None when absent.
-    Whoever changes what a request says gives it fields of its own: `with_block`, `with_host`, `without_upgrade`.
+    Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
     """
 
     __slots__ = ()
@@ -126,6 +126,12 @@ class RequestFields(_SlotsOfRequestFields):
     def with_block(self, block: bytes) -> RequestFields:
         """Give fields of which other ones go on."""
         return self._with(block=block)
+
+    def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
+        """Give fields with these lines in place of all whose name, `folded`, is one of these, whoever said them."""
+        kept = [line for line in self.block.splitlines(True) if folded(line[: line.find(b":")]) not in names]
+        forwarded = tuple(one for one in self.forwarded or () if one[0] not in names)
+        return self._with(block=b"".join([*kept, lines]), forwarded=forwarded or None)
 
     def with_host(self, authority: bytes) -> RequestFields:
         """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""

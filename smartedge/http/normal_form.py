@@ -23,6 +23,8 @@ PLAIN = "!$&'()*+,=:@~"
 _not_plain = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,=:@/-]").search
 _DOTS = (b".", b"..")
 _SEPARATORS = re.compile(rb"[/\\;]")
+_ODD = re.compile(rb"%[uU][0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
+"""What is a character of ASCII for some readers, and none for all others: `%u002e` (IIS), UTF-8 longer than it has to be."""
 _MOST_DECODINGS = 4
 """What is still encoded after so many has no honest meaning."""
 
@@ -47,13 +49,15 @@ def readings(path: bytes) -> tuple[bytes, ...]:
 
     In normal form, letters and digits and all that stands for itself in a path are written plainly, all else as `%XX`; there are
     no dot segments, no empty segments and no `;parameters`; the slash at the end stays. Raises ClientError for a path that holds
-    a NUL, or dot segments for some readers only.
+    a NUL, or dot segments or characters for some readers only.
     """
     if path[:1] != b"/":
         return (path,)  # the `*` of OPTIONS
     decoded = _decoded(path)
     if b"\0" in decoded:
         raise ClientError("The path holds a NUL.")
+    if _ODD.search(decoded):
+        raise ClientError("The path has characters that some readers only would take for others, such as '%c0%ae' or '%u002e'.")
     segments = path.split(b"/")[1:]
     dots = sum(unquote_to_bytes(segment) in _DOTS for segment in segments)
     if sum(piece in _DOTS for piece in _SEPARATORS.split(decoded)) != dots:

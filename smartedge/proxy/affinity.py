@@ -14,7 +14,8 @@ from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.spec import DEFAULT_SERVICE
-from smartedge.http.cookies import cookies, field, take_cookie
+from smartedge.http.cookies import cookies, take_cookie
+from smartedge.http.forwarded import key_field
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 
@@ -131,7 +132,7 @@ def key_reader(by: str, is_trusted: IsTrusted) -> KeyOf:
         return lambda request: request.target.partition(b"?")[0]
     if kind == "header":
         name = name.lower()
-        return lambda request: field(request.block, name) or b""
+        return lambda request: key_field(request, name) or b""
     return lambda request: next(cookies(request.block, name), b"")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from smartedge.balancer.errors import BadAnswer
+import gevent
+
+from smartedge.balancer.errors import BackendTimeout, BadAnswer, EdgeError
 from smartedge.http.forwarded import forwarded_lines
-from smartedge.http.headers import pairs_of
+from smartedge.http.headers import folded, pairs_of
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
-from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.outbound import Hop, Outbound
 from smartedge.proxy.transport import Answer
 
 MOST_BODY_BYTES = 1 << 20
@@ -28,8 +31,9 @@ _NOT_ASKED = frozenset(
 class ForwardAuth:
     """Who is asked before a route is used; made at reload, called by its `Guard`.
 
-    target, host: of the request that asks. copied: names, in lower case, of fields that go from a good answer to the backend.
-    send: sends a request to that server, over connections that are kept. is_trusted: as in `Hop`.
+    target, host: of the request that asks. copied: names, `folded`, of fields that go from a good answer to the backend; whatever
+    clients send under these is dropped. send: sends a request to that server, over connections that are kept. hop: what that one
+    is told of the way; by our name in Via we know a question that has come back to us.
     """
 
     target: bytes
@@ -37,7 +41,7 @@ class ForwardAuth:
     copied: frozenset[bytes]
     timeout_s: float
     send: Callable[[Outbound], Answer]
-    is_trusted: Callable[[bytes], bool] | None = None
+    hop: Hop
 
     def ask(self, request: Request) -> OwnAnswer | None:
         """Return None for a 2xx, after the fields that it is asked for were put into the request, else the refusal.
@@ -49,27 +53,40 @@ class ForwardAuth:
         answer = self.send(outbound)
         try:
             if not 200 <= answer.status_code < 300:
-                return _refusal(answer)
+                with self._time_left(outbound.deadline):
+                    return _refusal(answer)
             if self.copied:
-                kept = _without(request.fields.block, self.copied)
                 given = [line for line in answer.fields.block.splitlines(True) if _name(line) in self.copied]
-                request.fields = request.fields.with_block(b"".join([*kept, *given]))
-            for _ in _pieces(answer, 65_536):
-                pass  # its connection can be used again once it is read
+                request.fields = request.fields.with_others(self.copied, b"".join(given))
+            self._pass_over(answer, outbound.deadline)
             return None
         finally:
             if not answer.complete:
                 answer.close()
 
+    def _pass_over(self, answer: Answer, deadline: float) -> None:
+        """Read the body of a good answer, which says nothing more, for its connection to be used again."""
+        if answer.complete:
+            answer.read()
+            return
+        with suppress(EdgeError), self._time_left(deadline):
+            for _ in _pieces(answer, 65_536):
+                pass
+
+    def _time_left(self, deadline: float) -> gevent.Timeout:
+        late = BackendTimeout(f"The service that was asked took longer than {self.timeout_s:g} s.")
+        return gevent.Timeout(max(0.001, deadline - monotonic()), late)
+
     def head(self, request: Request) -> bytes:
         """Write the head of the request that asks: the client's own fields, and what it wants to do."""
-        trusted = self.is_trusted is not None and self.is_trusted(request.peer)
+        trusted = self.hop.is_trusted is not None and self.hop.is_trusted(request.peer)
         scheme = b"https" if request.secure else b"http"
-        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n\r\n" % (
+        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bVia: 1.1 %b\r\nX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n\r\n" % (
             self.target,
             self.host,
             b"".join(_without(request.fields.block, _NOT_ASKED)),
             forwarded_lines(request.fields, request.peer, scheme, trusted),
+            self.hop.via,
             request.method,
             request.target,
         )
@@ -96,4 +113,4 @@ def _without(block: bytes, names: frozenset[bytes]) -> list[bytes]:
 
 
 def _name(line: bytes) -> bytes:
-    return line[: line.find(b":")].lower()
+    return folded(line[: line.find(b":")])

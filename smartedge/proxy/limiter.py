@@ -10,7 +10,7 @@ from smartedge.balancer.cells import RATE_LIMITED
 from smartedge.balancer.errors import TooManyRequests
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.rate_limit import RateLimiter
-from smartedge.http.cookies import field
+from smartedge.http.forwarded import key_field
 from smartedge.http.request import Request
 from smartedge.proxy.affinity import IsTrusted, client_address
 
@@ -46,7 +46,7 @@ def client_reader(by: str, is_trusted: IsTrusted) -> Callable[[Request], bytes]:
         return by_address
 
     def by_header(request: Request) -> bytes:
-        value = field(request.block, name)
+        value = key_field(request, name)
         return b"%b: %b" % (name, value) if value else by_address(request)
 
     return by_header

@@ -15,6 +15,10 @@ from hmac import compare_digest
 BCRYPT_BYTES = 72
 """bcrypt looks at no more of a password, and `htpasswd -B` cuts it there, too."""
 
+LONGEST_BYTES = 512
+"""No password is longer (as in libxcrypt). SHA-crypt takes the square of the length, in time and memory: of the 48 kB that fit
+into a head, gigabytes."""
+
 DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS = 5_000, 1_000, 999_999_999
 
 _ALPHABET = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -23,8 +27,8 @@ _SHA_CRYPT = re.compile(rb"\$([56])\$(?:rounds=([0-9]+)\$)?([^$]{0,16})\$[./0-9A
 
 def is_password(password: bytes, stored: bytes) -> bool:
     """Whether a password belongs to a hash, in a time that does not tell how much of it is right."""
-    if b"\0" in password:
-        return False  # where these come from, it would end there
+    if b"\0" in password or len(password) > LONGEST_BYTES:
+        return False  # where these come from, it would end at a NUL
     if stored.startswith(b"$2"):
         return bcrypt_check()(password[:BCRYPT_BYTES], stored)
     found = _SHA_CRYPT.fullmatch(stored)

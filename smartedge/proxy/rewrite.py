@@ -47,7 +47,7 @@ def behind(path: bytes, prefix: bytes) -> bytes:
         taken = prefix.count(b"/")
         at = 1
         while taken:
-            taken -= bool(segments[at])
+            taken -= bool(segments[at].partition(b";")[0])  # parameters alone are no segment, for `readings` either
             at += 1
         return b"".join(b"/%b" % segment for segment in segments[at:])
     return readings(path)[0][len(prefix) :]

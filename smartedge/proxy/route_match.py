@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from smartedge.http import cookies
+from smartedge.http.forwarded import told
 from smartedge.http.request import Request
 from smartedge.proxy.networks import Networks
 
@@ -23,7 +23,8 @@ class RouteMatch:
     """What a route asks of a request; made at reload, asked by the `RouteTable` that the route is in.
 
     hosts: in normal form, `*.` before a name for all names below; none for any. path: in normal form, a prefix without its last
-    slash. exact: the whole path is that. methods: none for any. headers: by lower-case name. clients: None for any.
+    slash. exact: the whole path is that. methods: none for any; in capitals, as many a backend reads them whatever came.
+    headers: by lower-case name. clients: None for any. is_trusted: as in `Hop`.
     """
 
     hosts: tuple[bytes, ...] = ()
@@ -33,6 +34,7 @@ class RouteMatch:
     headers: tuple[tuple[bytes, Wanted], ...] = ()
     query: tuple[tuple[bytes, Wanted], ...] = ()
     clients: Networks | None = None
+    is_trusted: Callable[[bytes], bool] | None = field(default=None, compare=False)
     asks_more: bool = field(init=False)
     """Whether more is asked than host and path."""
 
@@ -47,10 +49,10 @@ class RouteMatch:
 
     def fits(self, request: Request, client_of: ClientOf) -> bool:
         """Whether a request for the right host and path has the rest, too."""
-        if self.methods and request.method not in self.methods:
+        if self.methods and request.method.upper() not in self.methods:
             return False
         for name, wanted in self.headers:
-            if not _is(cookies.field(request.block, name), wanted):
+            if not _is(told(request, name, self.is_trusted), wanted):
                 return False
         if self.query and not self._fits_query(request):
             return False
@@ -62,11 +64,11 @@ class RouteMatch:
 
     def lacking(self, request: Request, client_of: ClientOf) -> str | None:
         """Say what a request for the right host and path lacks; None if it fits."""
-        if self.methods and request.method not in self.methods:
+        if self.methods and request.method.upper() not in self.methods:
             return f"the method is {_text(request.method)}, not {' or '.join(map(_text, sorted(self.methods)))}"
         found = parameters(request)
         for kind, conditions, value_of in (
-            ("header", self.headers, lambda name: cookies.field(request.block, name)),
+            ("header", self.headers, lambda name: told(request, name, self.is_trusted)),
             ("parameter", self.query, found.get),
         ):
             for name, wanted in conditions:
@@ -90,7 +92,10 @@ class RouteMatch:
 def parameters(request: Request) -> dict[bytes, bytes]:
     """Read a request's query as forms write it; of a name that comes twice the first counts."""
     query = request.target.partition(b"?")[2]
-    return dict(reversed(parse_qsl(query, keep_blank_values=True))) if query else {}
+    if not query:
+        return {}
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")  # of bytes it takes ASCII alone
+    return {name.encode("latin-1"): value.encode("latin-1") for name, value in reversed(pairs)}
 
 
 def _is(value: bytes | None, wanted: Wanted) -> bool:

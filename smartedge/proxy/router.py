@@ -73,8 +73,7 @@ class Router:
             exchange.asked_target = request.target
             request.target = route.rewrite.target(request.target)
         if route.request_edits is not None:
-            block = route.request_edits.edit_block(request.fields.block, lambda: self._values(exchange))
-            request.fields = request.fields.with_block(block)
+            request.fields = route.request_edits.edit_request(request.fields, lambda: self._values(exchange))
         if route.mirror is None:
             exchange.run(race)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -289,3 +290,9 @@ def test_a_password_file_is_checked_and_no_message_shows_a_hash(text: str, verdi
         assert str(verdict) in wrong["routes[0].basic_auth.file"]
         assert "$abc" not in str(wrong)
         assert "plain" not in str(wrong)
+
+
+def test_a_pipe_is_no_password_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "is no file" in str(found({"to": "web", "basic_auth": {"file": str(pipe)}}))

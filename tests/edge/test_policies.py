@@ -18,7 +18,9 @@ def config(**keys: Any) -> Config:
     return parse(json.dumps({"backends": ["http://a"], **keys}))
 
 
-@pytest.mark.parametrize(("peer", "trusted"), [(b"10.1.2.3", True), (b"::1", True), (b"11.1.2.3", False), (b"unix", False)])
+@pytest.mark.parametrize(
+    ("peer", "trusted"), [(b"10.1.2.3", True), (b"::ffff:10.1.2.3", True), (b"::1", True), (b"11.1.2.3", False), (b"unix", False)]
+)
 def test_whose_word_is_believed(peer: bytes, trusted: bool) -> None:
     is_trusted = policies.trust(config(trusted_proxies=["10.0.0.0/8", "::1/128"]))
     assert is_trusted is not None

@@ -9,6 +9,7 @@ import pytest
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.edge.route_answer import answer, made_request, warnings
 from smartedge.edge.routes import plain_table
+from smartedge.http.forwarded import told
 from smartedge.proxy.routes import RouteTable
 
 
@@ -54,6 +55,11 @@ def test_a_route_and_its_service_are_named_and_why_each_other_was_not_taken() ->
 def test_what_becomes_of_a_request(url: str, headers: list[str], client: str, route: str | None, does: str) -> None:
     found = answer(SHOP, made_request("GET", url, headers, client))
     assert (found["route"], found["does"]) == (route, does)
+
+
+def test_a_certificate_may_be_supposed() -> None:
+    asked = made_request("GET", "/", ["X-Client-Cert-Subject: CN=ann"])
+    assert told(asked, b"x-client-cert-subject", None) == b"CN=ann"
 
 
 def test_a_person_who_stays_has_a_service() -> None:

@@ -12,6 +12,7 @@ from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.edge.routes import build_routes, match_of
 from smartedge.proxy.header_edits import EditValues
 from smartedge.proxy.limiter import ClientLimiter
+from smartedge.proxy.outbound import Hop
 from smartedge.proxy.route import Route
 
 
@@ -19,12 +20,13 @@ def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
+HOP = Hop(b"edge", None, False)
 VALUES = EditValues(b"h", b"c", b"i", b"s")
 
 
 def built(body_bytes: int = 0, limiter: Any = None, **written: Any) -> Route:
     config = with_ids((RouteConfig.model_validate(json.loads(json.dumps({"to": "web"} | written))),))
-    (route,) = build_routes(config, body_bytes, None, lambda password, stored: password == stored, lambda route: limiter, read)
+    (route,) = build_routes(config, body_bytes, HOP, lambda password, stored: password == stored, lambda route: limiter, read)
     return route
 
 

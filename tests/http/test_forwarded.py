@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.forwarded import forwarded_lines, key_field, told
 from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
 
 FOREIGN = (
     b"Host: h\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for:2.2.2.2 \r\nX-Forwarded-Proto: https\r\n"
@@ -39,3 +40,26 @@ def test_an_empty_chain_of_a_trusted_proxy_leaves_no_empty_member() -> None:
 def test_a_request_without_a_host_is_forwarded_without_saying_one() -> None:
     said = forwarded_lines(RequestFields(b""), b"unix", b"http", trusted=False)
     assert said == b"X-Forwarded-For: unix\r\nX-Forwarded-Proto: http\r\n"
+
+
+def made(block: bytes, peer: bytes = b"9.9.9.9") -> Request:
+    return Request(b"GET", b"/", 11, block, RequestFields(block), peer, False)
+
+
+def test_what_only_proxies_say_is_looked_for_in_what_backends_are_told() -> None:
+    asked = made(FOREIGN + b"X-Own: 1\r\n")
+    assert told(asked, b"x-real-ip", None) is None
+    assert told(asked, b"x-forwarded-for", None) == b"9.9.9.9"
+    assert told(asked, b"x-forwarded-proto", None) == b"http"
+    assert told(asked, b"x-real-ip", lambda peer: peer == b"9.9.9.9") == b"1.1.1.1"
+    assert told(asked, b"x-own", None) == b"1"
+
+
+def test_no_client_tells_of_its_own_certificate() -> None:
+    asked = made(b"Host: h\r\nX-Client-Cert-Subject: CN=forged\r\n")
+    assert told(asked, b"x-client-cert-subject", None) is None
+    asked.fields = asked.fields.with_certificate(b"X-Client-Cert-Subject: CN=ann\r\n")
+    assert told(asked, b"x-client-cert-subject", None) == b"CN=ann"
+    assert key_field(asked, b"x-client-cert-subject") == b"CN=ann"
+    assert key_field(made(b"X-Client-Cert-Subject: CN=forged\r\n"), b"x-client-cert-subject") is None
+    assert key_field(made(FOREIGN), b"x-forwarded-for") == b"1.1.1.1"

@@ -46,7 +46,6 @@ ONE_READING = [
     (b"/a%20b", b"/a%20b"),
     (b"/100%", b"/100%25"),
     (b"/%zz", b"/%25zz"),
-    (b"/%c0%ae%c0%ae/admin", b"/%C0%AE%C0%AE/admin"),
     (b"*", b"*"),
 ]
 
@@ -81,6 +80,11 @@ REFUSED = [
     b"/admin%252f/../x",
     b"/admin/x;a/../..",
     b"/%2525252525252561",
+    b"/x/%c0%ae%c0%ae/admin",
+    b"/x/%25c0%25ae./admin",
+    b"/x%e0%80%afadmin",
+    b"/x/\xf0\x80\x80\xae./admin",
+    b"/x/%u002e%U002E/admin",
 ]
 
 

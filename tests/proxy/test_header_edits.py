@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from smartedge.http.headers import RequestFields
 from smartedge.proxy.header_edits import EditValues, HeaderEdits
 
 BLOCK = b"Host: a\r\nX-A: 1\r\nAccept: */*\r\nx-a:2\r\nX-B: \xe9\r\n"
@@ -39,3 +40,12 @@ def test_values_name_what_is_known_of_the_request() -> None:
     assert edits.edit_block(b"", lambda: VALUES) == (
         b'X-All: shop.example:8080 192.0.2.1 id-7 web\r\nX-Json: {"a": {"b": "192.0.2.1"}}\r\n'
     )
+
+
+def test_of_a_request_what_a_backend_folds_to_the_same_name_goes_too_and_what_proxies_said() -> None:
+    fields = RequestFields(b"Host: a\r\nX_User: forged\r\nx-user: forged\r\nX-Real-Ip: 1.1.1.1\r\nX-Forwarded-Port: 80\r\n")
+    edits = HeaderEdits([("X-User", "ann"), ("X-Real-IP", "{client}")], [("X-More", "1")])
+    edited = edits.edit_request(fields, lambda: VALUES)
+    assert edited.block == b"Host: a\r\nX-User: ann\r\nX-Real-IP: 192.0.2.1\r\nX-More: 1\r\n"
+    assert edited.forwarded == ((b"x-forwarded-port", b"X-Forwarded-Port: 80\r\n"),)
+    assert HeaderEdits(add_fields=[("X-A", "1")]).edit_request(fields, nobody_asks).block == fields.block + b"X-A: 1\r\n"

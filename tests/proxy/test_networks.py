@@ -1,3 +1,5 @@
+"""Whether an address is in a range, however a proxy writes it."""
+
 from __future__ import annotations
 
 import pytest
@@ -37,3 +39,20 @@ def test_ranges_are_within_others_if_each_is_in_one(inner: tuple[str, ...], oute
 
 def test_ranges_say_what_they_are() -> None:
     assert repr(Networks(("10.0.0.0/8", "::1/128"))) == "<Networks 10.0.0.0/8, ::1/128>"
+
+
+@pytest.mark.parametrize(
+    "text", ["10.1.2.3", "::ffff:10.1.2.3", "10.1.2.3:55555", "[::ffff:10.1.2.3]:80", "::ffff:0a01:0203", "[::ffff:10.1.2.3]"]
+)
+def test_an_address_is_in_its_range_in_any_spelling(text: str) -> None:
+    assert Networks(["10.0.0.0/8"]).holds(text.encode())
+
+
+@pytest.mark.parametrize("text", ["fe80::1", "fe80::1%eth0", "[fe80::1]", "[FE80::1]:8080", "[fe80::1%eth0]:1"])
+def test_so_is_one_of_ipv6(text: str) -> None:
+    assert Networks(["fe80::/10"]).holds(text.encode())
+
+
+@pytest.mark.parametrize("text", ["unix", "", "[", "10.1.2", "10.1.2.3:4:5", "a:b"])
+def test_what_is_no_address_is_in_no_range(text: str) -> None:
+    assert not Networks(["0.0.0.0/0", "::/0"]).holds(text.encode())

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from smartedge.proxy.passwords import is_password
+from smartedge.proxy.passwords import LONGEST_BYTES, is_password, sha_crypt
 
 LONG = "a very much longer text to encrypt.  This one even stretches over morethan one line."
 
@@ -40,3 +40,11 @@ def test_a_password_is_known_by_its_hash_and_no_other_is(password: str, stored: 
 def test_what_is_no_hash_is_nobodys() -> None:
     for stored in (b"", b"secret", b"$1$abc$def", b"$6$", b"$6$salt$", b"$7$salt$abc"):
         assert not is_password(b"secret", stored)
+
+
+def test_a_password_without_end_costs_nothing() -> None:
+    longest = "x" * LONGEST_BYTES
+    stored = sha_crypt(longest.encode(), b"salt", 1000, True, shown=True)
+    assert is_password(longest.encode(), stored)
+    too_long = b"x" * (LONGEST_BYTES + 1)
+    assert not is_password(too_long, sha_crypt(too_long, b"salt", 1000, True, shown=True))

@@ -14,6 +14,7 @@ STRIPPED = [
     ("/api/users?a=%2F?&", "/users?a=%2F?&"),
     ("/api/a%2Fb%20c;v=1//d", "/a%2Fb%20c;v=1//d"),
     ("//api//users", "/users"),
+    ("/;x/api/users", "/users"),
     ("/%61pi/users", "/users"),
     ("/api;v=1/users", "/users"),
     ("/api/%zz", "/%zz"),

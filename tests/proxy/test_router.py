@@ -6,6 +6,7 @@ from base64 import b64encode
 from random import Random
 from typing import Any
 
+import gevent
 import pytest
 
 from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED, OK
@@ -22,6 +23,7 @@ from smartedge.proxy.guard import Guard
 from smartedge.proxy.header_edits import HeaderEdits
 from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.networks import Networks
+from smartedge.proxy.outbound import Hop
 from smartedge.proxy.rewrite import Redirect, Rewrite
 from smartedge.proxy.route import Route
 from smartedge.proxy.route_match import RouteMatch
@@ -205,24 +207,51 @@ class AuthServer:
         return answer
 
 
-def asking(*answers: FakeAnswer | Exception) -> tuple[AuthServer, Route]:
+def asking(*answers: FakeAnswer | Exception, timeout_s: float = 5.0) -> tuple[AuthServer, Route]:
     server = AuthServer(*answers)
-    auth = ForwardAuth(b"/check?x", b"auth:9000", frozenset((b"x-user",)), 5.0, server.send)
+    auth = ForwardAuth(b"/check?x", b"auth:9000", frozenset((b"x-user",)), timeout_s, server.send, Hop(b"edge", None, False))
     return server, route(guard=Guard(forward_auth=auth))
 
 
 def test_somebody_else_is_asked_and_what_he_says_of_the_user_goes_on() -> None:
     server, guarded = asking(FakeAnswer(204, block=b"X-User: ann\r\nX-Else: 1\r\n"))
     routed = Routed(guarded, web=[FakeAnswer(200, b"")])
-    fields = b"Cookie: a\r\nX-User: forged\r\nContent-Length: 3\r\nIf-None-Match: x\r\nX-Forwarded-Method: FORGED\r\n"
+    fields = (
+        b"Cookie: a\r\nX-User: forged\r\nX_User: forged\r\nContent-Length: 3\r\nIf-None-Match: x\r\n"
+        b"X-Forwarded-Method: FORGED\r\nX_Forwarded_Uri: /FORGED\r\n"
+    )
     assert served(routed.ask(b"/x?y", b"POST", fields=fields, body=Pieces(b"abc")))[0] == 200
     assert server.heads == [
-        b"GET /check?x HTTP/1.1\r\nHost: auth:9000\r\nCookie: a\r\nX-User: forged\r\nX-Forwarded-For: 1.2.3.4\r\n"
-        b"X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Uri: /x?y\r\n\r\n"
+        b"GET /check?x HTTP/1.1\r\nHost: auth:9000\r\nCookie: a\r\nX-User: forged\r\nX_User: forged\r\n"
+        b"X-Forwarded-For: 1.2.3.4\r\n"
+        b"X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 edge\r\n"
+        b"X-Forwarded-Method: POST\r\nX-Forwarded-Uri: /x?y\r\n\r\n"
     ]
     assert b"X-User: ann\r\n" in routed.head
     assert b"forged" not in routed.head
     assert b"X-Else" not in routed.head
+
+
+class EndlessAnswer(FakeAnswer):
+    """An answer of which a piece comes now and then, and no end."""
+
+    complete = False
+
+    def read(self) -> bytes:
+        gevent.sleep(0.01)
+        return b"x"
+
+
+def test_a_good_answer_counts_whatever_becomes_of_its_body() -> None:
+    _, guarded = asking(EndlessAnswer(200, b"x"), timeout_s=0.05)
+    assert served(Routed(guarded, web=[FakeAnswer(200, b"in")]).ask()) == (200, b"in")
+
+
+def test_a_refusal_without_end_is_given_up_in_time() -> None:
+    _, guarded = asking(EndlessAnswer(401, b"x"), timeout_s=0.05)
+    routed = Routed(guarded)
+    assert served(routed.ask())[0] == 504
+    assert routed.web.asked() == [0]
 
 
 def test_any_other_answer_of_whom_is_asked_is_the_clients() -> None:
