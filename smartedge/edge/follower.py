@@ -62,11 +62,10 @@ class Follower:
         self._membership = membership
         self._leadership = Leadership(membership)
         if membership.directory is None:
-            self._reloader.join_workers(Alone(membership.confirm))
+            self._reloader.join_workers(Alone(membership))
             return
         try:
-            peers = Generations(membership.directory, membership.confirm, membership.confirmed, membership.live)
-            self._reloader.join_workers(peers)
+            self._reloader.join_workers(Generations(membership.directory, membership))
             if spawned_by_hup():
                 reread()
         except (ConfigError, EdgeError) as error:

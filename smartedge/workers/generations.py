@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from smartedge.workers.membership import Membership
 from smartedge.workers.replaced_file import replace_text, version_of
 from smartedge.workers.state_dir import LOCK_WAIT_S, StateError, held
 
@@ -66,12 +67,13 @@ class Peers(Protocol):
 
 
 class Alone:
-    """An edge of one process: there is nobody to tell, but for whoever asks for its status (confirm)."""
+    """An edge of one process: there is nobody to tell, but for whoever asks for its status.
 
-    _confirm: Callable[[int], None] | None = None
+    membership: has the number that is applied; None until there is one.
+    """
 
-    def __init__(self, confirm: Callable[[int], None] | None = None) -> None:
-        self._confirm = confirm
+    def __init__(self, membership: Membership | None = None) -> None:
+        self._membership = membership
 
     def writing(self) -> AbstractContextManager[None]:
         """Nobody else writes."""
@@ -90,8 +92,8 @@ class Alone:
 
     def confirm(self, number: int) -> None:
         """Say that it is applied."""
-        if self._confirm is not None:
-            self._confirm(number)
+        if self._membership is not None:
+            self._membership.confirm(number)
 
     def wait(self, number: int, wait_s: float) -> Confirmed:
         """Nobody is waited for."""
@@ -101,23 +103,13 @@ class Alone:
 class Generations:
     """The generations of an edge of several processes; made by the Follower, asked by its Reloader too.
 
-    directory: the edge's state directory. confirm: writes the number that this worker has applied where all can read
-    it. confirmed: gives each live worker's by its slot. live: gives each live worker's process number by its slot.
-    lock_s: how long another reload is waited for.
+    directory: where the workers of this edge meet. membership: knows what each of them has applied. lock_s: how long another
+    reload is waited for.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        confirm: Callable[[int], None],
-        confirmed: Callable[[], Mapping[int, int]],
-        live: Callable[[], Mapping[int, int]],
-        lock_s: float = LOCK_WAIT_S,
-    ) -> None:
+    def __init__(self, directory: Path, membership: Membership, lock_s: float = LOCK_WAIT_S) -> None:
         self._path = directory / _FILE
-        self._confirm = confirm
-        self._confirmed = confirmed
-        self._live = live
+        self._membership = membership
         self._lock_s = lock_s
 
     def writing(self) -> AbstractContextManager[None]:
@@ -142,16 +134,16 @@ class Generations:
 
     def confirm(self, number: int) -> None:
         """Say that this worker has applied it."""
-        self._confirm(number)
+        self._membership.confirm(number)
 
     def wait(self, number: int, wait_s: float) -> Confirmed:
         """Wait until every live worker has confirmed this generation or a later one; a dead one is not waited for."""
         deadline = time.monotonic() + wait_s
         while True:
-            confirmed = self._confirmed()
+            confirmed = self._membership.confirmed()
             late = [slot for slot, applied in confirmed.items() if applied < number]
             if not late or time.monotonic() >= deadline:
-                pids = self._live() if late else {}
+                pids = self._membership.live() if late else {}
                 return Confirmed(len(confirmed), {slot: pids[slot] for slot in late if slot in pids})
             time.sleep(_POLL_S)
 

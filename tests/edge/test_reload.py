@@ -255,6 +255,7 @@ class Unreachable(Alone):
     """Other workers that cannot be told; what else happens then is `act`'s."""
 
     def __init__(self, act: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
         self.act = act
         self.published = 0
 

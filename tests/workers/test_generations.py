@@ -54,24 +54,27 @@ class GreenletPool:
 
 
 class Worker:
-    """One of them. refuse: what applying anything raises."""
+    """One of them, and what it knows of the others, as a Membership has it. refuse: what applying anything raises."""
 
     def __init__(self, crew: GreenletPool, slot: int, lock_s: float) -> None:
         self.slot = slot
         self.crew = crew
         self.refuse: Exception | None = None
         self.applied: list[Config] = []
-        self.peers = Generations(
-            crew.state,
-            lambda number: crew.numbers.update({slot: number}),
-            lambda: dict(crew.numbers),
-            lambda: {slot: 1000 + slot for slot in crew.numbers},
-            lock_s,
-        )
+        self.peers = Generations(crew.state, self, lock_s)  # type: ignore[arg-type]
         origin = ConfigOrigin(crew.file, {})
         self.builder = setup_builder(origin)
         setup = self.builder.build_setup(config.load(crew.file), None)
         self.reloader = Reloader(origin, setup, self.build, lambda used: self.applied.append(used.config))
+
+    def confirm(self, number: int) -> None:
+        self.crew.numbers[self.slot] = number
+
+    def confirmed(self) -> dict[int, int]:
+        return dict(self.crew.numbers)
+
+    def live(self) -> dict[int, int]:
+        return {slot: 1000 + slot for slot in self.crew.numbers}
 
     def build(self, new: Config, before: Setup | None, files: Files | None) -> Setup:
         if self.refuse is not None:
