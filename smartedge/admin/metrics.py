@@ -50,8 +50,8 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.spec import STATES, State
 from smartedge.http.certificates import Certificate
 
-NO_BACKEND: Final = ("none", "none")
-"""Service and backend of the answers that the edge gave itself; no backend may be called so."""
+NONE: Final = "none"
+"""The label of what no backend, or no service, is meant by; neither may be called so."""
 
 LATENCY_STEP: Final = 2
 """Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
@@ -82,22 +82,32 @@ class BackendReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceReading:
+    """One service as a whole at the moment of the scrape. cells: of its own row, beside those of its backends."""
+
+    name: str
+    cells: Cells
+    drowning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole edge at the moment of the scrape. edge: the cells of the edge's own row. started_at: Unix time."""
 
     backends: Sequence[BackendReading]
+    services: Sequence[ServiceReading]
     edge: Cells
     generation: int
     workers: int
     started_at: float
     version: str
-    drowning: bool = False
     certificates: Sequence[Certificate] = ()
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
-        """Every row with its labels: the backends', then the edge's own."""
+        """Every row with its labels: the backends', then what no backend answered, of each service and of none."""
         yield from ((backend.labels, backend.cells) for backend in self.backends)
-        yield NO_BACKEND, self.edge
+        yield from (((service.name, NONE), service.cells) for service in self.services)
+        yield (NONE, NONE), self.edge
 
 
 class Buckets(NamedTuple):
@@ -133,8 +143,22 @@ def backend(cell: int) -> Callable[[Snapshot], Samples]:
 
 
 def every(cell: int) -> Callable[[Snapshot], Samples]:
-    """Read one cell of each backend, and of the edge's own row."""
+    """Read one cell of each backend, of each service and of the edge itself."""
     return lambda snapshot: [(labels, cells[cell]) for labels, cells in snapshot.rows()]
+
+
+def service(cell: int) -> Callable[[Snapshot], Samples]:
+    """Read one cell of each service."""
+    return lambda snapshot: [((service.name,), service.cells[cell]) for service in snapshot.services]
+
+
+def every_service(cell: int) -> Callable[[Snapshot], Samples]:
+    """Read one cell of each service, and of the edge itself."""
+    return lambda snapshot: [*service(cell)(snapshot), ((NONE,), snapshot.edge[cell])]
+
+
+def _drowning(snapshot: Snapshot) -> Samples:
+    return [((service.name,), float(service.drowning)) for service in snapshot.services]
 
 
 def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
@@ -199,7 +223,8 @@ def _build(snapshot: Snapshot) -> Samples:
 
 
 C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-B = ("service", "backend")
+S = ("service",)
+B = (*S, "backend")
 
 # fmt: off
 TABLE: Final = (
@@ -212,18 +237,18 @@ TABLE: Final = (
     Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(RETRIES)),
     Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(HEDGES)),
     Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(HEDGES_WON)),
-    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", (),
-         edge(lambda s: s.edge[QUEUED])),
-    Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", (),
-         edge(lambda s: s.edge[QUEUE_REFUSED])),
-    Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", (),
-         edge(lambda s: s.edge[RATE_LIMITED])),
+    Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", S,
+         service(QUEUED)),
+    Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", S,
+         every_service(QUEUE_REFUSED)),
+    Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", S,
+         every_service(RATE_LIMITED)),
     Line("smartedge_mirrored_total", C, "Copies of requests that went to another service (a route's mirror).", (),
          edge(lambda s: s.edge[MIRRORED])),
     Line("smartedge_mirrors_dropped_total", C, "Copies not sent: too many were under way, or the body had not been kept.", (),
          edge(lambda s: s.edge[MIRRORS_DROPPED])),
-    Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", (),
-         edge(lambda s: s.edge[STRATEGY_FALLBACKS])),
+    Line("smartedge_strategy_fallbacks_total", C, "Picks by round robin because a strategy of the user's own failed.", S,
+         every_service(STRATEGY_FALLBACKS)),
     Line("smartedge_log_lines_lost_total", C, "Lines of log and console that nobody read, or no disk had room for.",
          (), edge(lambda s: s.edge[LOG_LINES_LOST])),
     Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
@@ -251,8 +276,8 @@ TABLE: Final = (
     Line("smartedge_backend_observed_ejections_total", C, "Times that it would have been, but for `observe`.",
          B, backend(OBSERVED)),
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
-    Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", (),
-         edge(lambda s: s.drowning)),
+    Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", S,
+         _drowning),
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from smartedge.admin.metrics import BackendReading, Snapshot
+from smartedge.admin.metrics import BackendReading, ServiceReading, Snapshot
 from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
@@ -24,6 +24,7 @@ from smartedge.balancer.cells import (
     IN_FLIGHT,
     OK,
     OUTRUN,
+    QUEUED,
     RETRIES,
     TUNNELS,
     quantile,
@@ -46,12 +47,15 @@ def snapshot(edge: Edge) -> Snapshot:
     edge.meet_workers()
     return Snapshot(
         backends=_readings(edge),
-        edge=own_totals(edge),
+        services=[
+            ServiceReading(name, service.pool.row.totals(), drowning(service.pool.row) is not None)
+            for name, service in edge.services.items()
+        ],
+        edge=edge.edge_row.totals(),
         generation=edge.generation,
         workers=len(edge.workers()),
         started_at=time.time() - (edge.now() - edge.started_at),
         version=edge.version,
-        drowning=worst_drowning(edge) is not None,
         certificates=edge.tls.certificates,
     )
 
@@ -85,7 +89,7 @@ def _standing(edge: Edge, pool: Pool) -> Document:
     return {"status": "ok" if can_serve else "no_backend", "up": up, "total": len(pool.backends)}
 
 
-class ServiceReading:
+class ServiceNumbers:
     """The numbers of one service, read once; made for each status, of a service and what the file says of it."""
 
     def __init__(self, edge: Edge, written: WrittenService, service: Service) -> None:
@@ -128,28 +132,32 @@ def status_document(edge: Edge) -> Document:
     }
 
 
-def read_services(edge: Edge, name: str | None = None) -> list[ServiceReading]:
+def read_services(edge: Edge, name: str | None = None) -> list[ServiceNumbers]:
     """Read the numbers of all services, or of the one of this name."""
     written = [one for one in edge.config.all_services() if one.name in edge.services and name in (None, one.name)]
-    return [ServiceReading(edge, one, edge.services[one.name]) for one in written]
+    return [ServiceNumbers(edge, one, edge.services[one.name]) for one in written]
 
 
-def service_document(edge: Edge, reading: ServiceReading) -> Document:
+def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
     """Return the status of one service: what it does, and every backend with its share of the requests."""
     give_way()
     now, window = edge.now(), window_s(edge)
     config, rows = reading.written.config, reading.rows
     requests = list(map(_requests, rows))
     answered = sum(one.requests for one in reading.lately)
+    own = reading.pool.row.totals()
     zones = {backend.id: backend.zone for backend in config.backends}
     return {
         "strategy": config.strategy,
         **_standing(edge, reading.pool),
+        "drowning": _drowning(drowning(reading.pool.row), now),
+        "waiting": int(own[QUEUED]),
         "totals": {
-            "requests": sum(requests),
+            "requests": sum(requests) + _requests(own),
+            "answered_by_edge": _requests(own),
             **_totals(rows),
-            "received_bytes": sum(int(row[BYTES_IN]) for row in rows),
-            "sent_bytes": sum(int(row[BYTES_OUT]) for row in rows),
+            "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
+            "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
         "recent": _rates(reading.lately, window),
         "backends": [

@@ -35,6 +35,9 @@ class Exchange:
     has been counted already (a tunnel's is, with its 101).
     """
 
+    routed_to: str | None = None
+    """The name of the service that the route is to, or has chosen; None where it has none, or there are no routes."""
+
     def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None]) -> None:
         self.attempts = attempts
         self.own_answer: OwnAnswer | None = None
@@ -53,11 +56,6 @@ class Exchange:
     def request(self) -> Request:
         """The client's request."""
         return self.attempts.request
-
-    @property
-    def routed_to(self) -> str | None:
-        """The name of the service that the route chose, None where the edge itself answers or there are no routes."""
-        return self.attempts.service.name if self.route is not None and self.route.to is not None else None
 
     # ---- to the client ----
 

@@ -30,9 +30,9 @@ class Forwarder:
     """Forwards requests to backends; owned by the edge, called by the app and its catch-all view.
 
     service: of the requests that no route takes elsewhere. router: carries out routes; None where there are none.
-    hop: what backends are told of the way that requests came; replaced by a reload. edge_row: counts the answers that the edge
-    itself gives. next_id: makes a request's id. explain: keeps decisions. log: takes each finished exchange when there is an
-    access log. hedges: sends tries that may be hedged. tunnels: the open ones.
+    hop: what backends are told of the way that requests came; replaced by a reload. edge_row: counts the answers of the edge's
+    own that are for no service. next_id: makes a request's id. explain: keeps decisions. log: takes each finished exchange when
+    there is an access log. hedges: sends tries that may be hedged. tunnels: the open ones.
     """
 
     def __init__(self, service: Service, hop: Hop, edge_row: Learned, next_id: Callable[[], str]) -> None:
@@ -87,12 +87,17 @@ class Forwarder:
         attempts = exchange.attempts
         if not exchange.counted:
             backend = attempts.backend if exchange.own_answer is None else None
-            row = backend.learned if backend is not None else self.edge_row
+            row = backend.learned if backend is not None else self._row_of(exchange)
             row.count(exchange.status, exchange.duration_s, exchange.bytes_in, exchange.bytes_out)
         if attempts.trace is not None or exchange.error is not None:
             self.explain.record_exchange(exchange)
         if self.log is not None:
             self.log(exchange)
+
+    def _row_of(self, exchange: Exchange) -> Learned:
+        """Give the row that counts an answer of the edge's own: of the service that it was for, where it was for one."""
+        service = exchange.attempts.service
+        return service.pool.row if self.router is None or exchange.routed_to == service.name else self.edge_row
 
 
 MOST_EDGES = 10

@@ -55,6 +55,9 @@ class Router:
         if route is None:
             raise _no_route(request)
         exchange.route = route
+        name = None if route.to is None else route.to.only
+        if name is not None:
+            exchange.routed_to, attempts.service = name, self._services[name]
         answer = None if route.guard is None else route.guard.admit(request, self._client_of)
         if answer is None and route.to is None:
             answer = self._own_answer(route, request)
@@ -64,7 +67,10 @@ class Router:
         assert route.to is not None
         if route.body_bytes and request.body is not None:
             request.body.limit(route.body_bytes)
-        service = attempts.service = self._services[route.to.only or self._side(route, request)]
+        if name is None:
+            name = exchange.routed_to = self._side(route, request)
+            attempts.service = self._services[name]
+        service = attempts.service
         attempts.policy = service.policy
         if route.policy is not None:
             attempts.policy = self._policy(route, service)
@@ -135,13 +141,12 @@ class Router:
         return status, pairs_of(route.answer_edits.edit_block(block, lambda: self._values(exchange))), body
 
     def _values(self, exchange: Exchange) -> EditValues:
-        request, route = exchange.request, exchange.route
-        sent = route is not None and route.to is not None
+        request = exchange.request
         return EditValues(
             request.fields.host or b"",
             self._client_of(request),
             exchange.attempts.request_id.encode("latin-1"),
-            exchange.attempts.service.name.encode() if sent else b"",
+            (exchange.routed_to or "").encode(),
         )
 
 

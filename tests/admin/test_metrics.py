@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from smartedge.admin.exposition import exposition, number
-from smartedge.admin.metrics import TABLE, BackendReading, Buckets, Snapshot
+from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot
 from smartedge.balancer.cells import (
     CONNECTS,
     EJECTED,
@@ -48,12 +48,13 @@ def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> 
     return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
 
 
-def edge_of(*backends: BackendReading, own: Learned | None = None) -> Snapshot:
-    return Snapshot(backends, (own or Learned()).totals(), generation=17, workers=1, started_at=1.75e9, version="0.1.0")
+def edge_of(*backends: BackendReading, own: Learned | None = None, waits: Learned | None = None) -> Snapshot:
+    services = [ServiceReading("default", waits.totals())] if waits is not None else []
+    return Snapshot(backends, services, (own or Learned()).totals(), generation=17, workers=1, started_at=1.75e9, version="0.1.0")
 
 
 def busy_edge() -> Snapshot:
-    served, own = Learned(), Learned()
+    served, own, waits = Learned(), Learned(), Learned()
     for code, duration_s in ((200, 0.004), (200, 0.005), (200, 0.3), (404, 20.0), (799, 0.1)):
         served.count(code, duration_s, bytes_in=10, bytes_out=100)
     for latency_s in (0.00005, 0.0001, 0.00011, 0.0002, 60.0, 100.0):
@@ -71,12 +72,13 @@ def busy_edge() -> Snapshot:
     ):
         served.add(cell, amount)
     for cell, amount in ((QUEUED, 9), (QUEUE_REFUSED, 10), (RATE_LIMITED, 11)):
-        own.add(cell, amount)
+        waits.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(
         reading("b1", served, weight=2, ewma_s=0.025, breaker="open", last_probe_at=1.5e9, max_in_flight=12),
         reading("b2", healthy=False, state="draining"),
         own=own,
+        waits=waits,
     )
 
 
@@ -90,7 +92,7 @@ def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
 
 def values_of(labels: dict[str, str]) -> list[str]:
     """Service and backend in one, as people write it, and what other labels there are."""
-    place = [f"{labels['service']}/{labels['backend']}"] if "backend" in labels else []
+    place = ["/".join(labels[name] for name in ("service", "backend") if name in labels)] if "service" in labels else []
     return place + [labels[name] for name in sorted(labels) if name not in ("service", "backend")]
 
 
@@ -154,9 +156,9 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_max_in_flight", "default/b1"), 12),
         (("smartedge_hedges_total", "default/b1"), 8),
         (("smartedge_hedges_won_total", "default/b1"), 7),
-        (("smartedge_queued_requests",), 9),
-        (("smartedge_queue_refused_total",), 10),
-        (("smartedge_rate_limited_total",), 11),
+        (("smartedge_queued_requests", "default"), 9),
+        (("smartedge_queue_refused_total", "default"), 10),
+        (("smartedge_rate_limited_total", "default"), 11),
         (("smartedge_backend_failures_total", "default/b1"), 2),
         (("smartedge_backend_ejections_total", "default/b1"), 6),
         (("smartedge_backend_observed_ejections_total", "default/b1"), 0),

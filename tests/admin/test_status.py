@@ -41,9 +41,11 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "default": {
             "strategy": "adaptive",
             "status": "ok",
+            "drowning": None,
+            "waiting": 0,
             "up": 0,
             "total": 2,
-            "totals": {"requests": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
+            "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
             "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
             "backends": backends,
         }

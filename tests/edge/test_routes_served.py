@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smartedge.balancer.cells import CODE_CELLS
 from smartedge.config.model import parse
 from tests.house import Served, running
 
@@ -71,6 +72,24 @@ def test_the_log_names_route_and_service() -> None:
     assert (first.route.id, first.routed_to) == ("old", None)
     assert (second.route.id, second.routed_to) == ("admin", "default")
     assert (third.route, third.routed_to) == (None, None)
+
+
+def test_what_the_edge_answers_itself_is_counted_with_the_service_that_it_was_for() -> None:
+    routes = [
+        {"id": "api", "host": "api.example", "to": "api"},
+        {"id": "web", "host": "shop.example", "to": {"default": 1, "api": 0}},
+        {"id": "shut", "host": "shop.example", "path": "/admin", "deny": "0.0.0.0/0", "to": "api"},
+        {"id": "both", "host": "shop.example", "path": "/both", "deny": "0.0.0.0/0", "to": {"default": 1, "api": 1}},
+        {"id": "old", "host": "old.example", "redirect": {"host": "shop.example", "status": 301}},
+    ]
+    asked = [("api", "/"), ("shop", "/"), ("shop", "/"), ("shop", "/admin"), ("shop", "/both"), ("old", "/"), ("other", "/")]
+    with running(NOBODY, services={"api": {"backends": [NOBODY]}}, retry={"wait_s": 0}, routes=routes) as edge:
+        statuses = [ask(edge, f"{host}.example", target)[0] for host, target in asked]
+        ended = edge.ended(len(asked))
+        rows = {name: service.pool.row for name, service in edge.app.edge.services.items()} | {"none": edge.app.edge.edge_row}
+    assert statuses[3:] == [403, 403, 301, 404]
+    assert [one.routed_to for one in ended] == ["api", "default", "default", "api", None, None, None]
+    assert {name: int(sum(row.cells[CODE_CELLS])) for name, row in rows.items()} == {"default": 2, "api": 2, "none": 3}
 
 
 def test_a_route_may_take_larger_bodies_than_others() -> None:
