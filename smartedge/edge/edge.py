@@ -38,6 +38,7 @@ from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
 from smartedge.http.environ_keys import REQUEST_ID
+from smartedge.http.forwarded import client_address
 from smartedge.http.request import Request
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe import console
@@ -48,7 +49,6 @@ from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.process.whereabouts import certificates_unused, whereabouts_of, write_whereabouts
-from smartedge.proxy.affinity import client_address
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.router import Router
@@ -298,7 +298,7 @@ class Edge:
         return self.services[service].clients_host if service in self.services else None
 
     def _make_router(self, setup: Setup) -> Router:
-        return Router(setup.routes, self.services, self._rng, self._client_of, setup.hop.is_trusted, self._mirror)
+        return Router(setup.routes, self.services, self._rng, setup.hop.is_trusted, self._mirror)
 
     def _make_service(self, name: str, setup: ServiceSetup) -> Service:
         pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row)

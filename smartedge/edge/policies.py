@@ -11,7 +11,8 @@ from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
 from smartedge.config.model import Config
 from smartedge.config.services import ServiceConfig
 from smartedge.config.values import must_be_secure
-from smartedge.proxy.affinity import Affinity, IsTrusted, Sticky, key_reader
+from smartedge.http.forwarded import IsTrusted
+from smartedge.proxy.affinity import Affinity, Sticky, key_reader
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.networks import address_in
 from smartedge.proxy.service import ServicePolicy

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from smartedge.config import values
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig
 from smartedge.config.routes import RouteConfig
+from smartedge.http.forwarded import IsTrusted
 from smartedge.http.headers import folded
 from smartedge.http.own_answer import own_answer
-from smartedge.http.request import Request
-from smartedge.proxy.affinity import IsTrusted, client_address, key_reader
+from smartedge.proxy.affinity import key_reader
 from smartedge.proxy.basic_auth import BasicAuth, Check, read_users
 from smartedge.proxy.error_pages import ErrorPages
 from smartedge.proxy.forward_auth import ForwardAuth
@@ -81,12 +81,7 @@ def plain_table(written: Iterable[RouteConfig], is_trusted: IsTrusted = None) ->
         )
         for route in written
     )
-    return RouteTable(routes, address_reader(is_trusted))
-
-
-def address_reader(is_trusted: IsTrusted) -> Callable[[Request], bytes]:
-    """Return what gives a request's client, the one that trusted proxies tell among them."""
-    return lambda request: client_address(request, is_trusted)
+    return RouteTable(routes, key_reader("client", is_trusted))
 
 
 def match_of(route: RouteConfig, is_trusted: IsTrusted = None) -> RouteMatch:

@@ -31,8 +31,8 @@ from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.routes import build_routes
+from smartedge.http.forwarded import IsTrusted
 from smartedge.observe.access_log import LineOutput
-from smartedge.proxy.affinity import IsTrusted
 from smartedge.proxy.basic_auth import InThreads
 from smartedge.proxy.limiter import ClientLimiter, client_reader
 from smartedge.proxy.outbound import Hop

@@ -1,4 +1,7 @@
-"""What backends are told of the client: X-Forwarded-For, -Host and -Proto, and Forwarded (RFC 7239). Pure functions."""
+"""X-Forwarded-For, -Host and -Proto, and Forwarded (RFC 7239): what trusted proxies say of the client, and what we tell backends.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Callable
 from smartedge.http.cookies import field
 from smartedge.http.headers import FORWARDED, OF_CERTIFICATES, RequestFields
 from smartedge.http.request import Request
+
+IsTrusted = Callable[[bytes], bool] | None
+"""Whether a peer (its address as text) is a proxy whose word is believed; None when there are none."""
 
 
 def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
@@ -30,7 +36,33 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
     return b"".join([*lines, ours])
 
 
-def told(request: Request, name: bytes, is_trusted: Callable[[bytes], bool] | None) -> bytes | None:
+def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
+    """Return the client's address as text: the peer's, or the last in X-Forwarded-For that no trusted proxy has.
+
+    Only what trusted proxies wrote is read; a client can put there what it likes to the left of that.
+    """
+    address = request.peer
+    if is_trusted is None or request.fields.forwarded is None or not is_trusted(address):
+        return address
+    lines = [line[16:] for name, line in request.fields.forwarded if name == b"x-forwarded-for"]
+    for hop in reversed(b",".join(lines).split(b",")):
+        if hop := hop.strip():
+            address = hop
+            if not is_trusted(address):
+                break
+    return address
+
+
+def came_by_https(request: Request, is_trusted: IsTrusted) -> bool:
+    """Whether the client spoke https, to us or to a proxy that is believed."""
+    if is_trusted is not None and request.fields.forwarded is not None and is_trusted(request.peer):
+        for name, line in request.fields.forwarded:
+            if name == b"x-forwarded-proto":
+                return line[18:].strip().lower() == b"https"
+    return request.secure
+
+
+def told(request: Request, name: bytes, is_trusted: IsTrusted) -> bytes | None:
     """Give a field's first value, None without one; the name is given in lower case.
 
     What only proxies say, and what we say of a client's certificate, is what a backend is told: no client's own word.

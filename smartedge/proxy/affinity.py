@@ -15,12 +15,9 @@ from typing import Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.http.cookies import cookies, take_cookie
-from smartedge.http.forwarded import key_field
+from smartedge.http.forwarded import IsTrusted, came_by_https, client_address, key_field
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
-
-IsTrusted = Callable[[bytes], bool] | None
-"""Whether a peer (its address as text) is a proxy whose word is believed; None when there are none."""
 
 KeyOf = Callable[[Request], bytes]
 
@@ -134,32 +131,6 @@ def key_reader(by: str, is_trusted: IsTrusted) -> KeyOf:
         name = name.lower()
         return lambda request: key_field(request, name) or b""
     return lambda request: next(cookies(request.block, name), b"")
-
-
-def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
-    """Return the client's address as text: the peer's, or the last in X-Forwarded-For that no trusted proxy has.
-
-    Only what trusted proxies wrote is read; a client can put there what it likes to the left of that.
-    """
-    address = request.peer
-    if is_trusted is None or request.fields.forwarded is None or not is_trusted(address):
-        return address
-    lines = [line[16:] for name, line in request.fields.forwarded if name == b"x-forwarded-for"]
-    for hop in reversed(b",".join(lines).split(b",")):
-        if hop := hop.strip():
-            address = hop
-            if not is_trusted(address):
-                break
-    return address
-
-
-def came_by_https(request: Request, is_trusted: IsTrusted) -> bool:
-    """Whether the client spoke https, to us or to a proxy that is believed."""
-    if is_trusted is not None and request.fields.forwarded is not None and is_trusted(request.peer):
-        for name, line in request.fields.forwarded:
-            if name == b"x-forwarded-proto":
-                return line[18:].strip().lower() == b"https"
-    return request.secure
 
 
 def _cookie(secret: bytes, service: str, backend_id: str) -> bytes:

@@ -10,9 +10,8 @@ from smartedge.balancer.cells import RATE_LIMITED
 from smartedge.balancer.errors import TooManyRequests
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.rate_limit import RateLimiter
-from smartedge.http.forwarded import key_field
+from smartedge.http.forwarded import IsTrusted, client_address, key_field
 from smartedge.http.request import Request
-from smartedge.proxy.affinity import IsTrusted, client_address
 
 
 class ClientLimiter:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
-from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.forwarded import IsTrusted, forwarded_lines
 from smartedge.http.headers import TE_TRAILERS, AnswerFields
 from smartedge.http.request import Replay, Request
 from smartedge.proxy.connection import Connection
@@ -66,7 +66,7 @@ class Hop:
     """
 
     via: bytes
-    is_trusted: Callable[[bytes], bool] | None
+    is_trusted: IsTrusted
     forwarded_header: bool
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from smartedge.http.forwarded import told
+from smartedge.http.forwarded import IsTrusted, told
 from smartedge.http.request import Request
 from smartedge.proxy.networks import Networks
 
@@ -34,7 +34,7 @@ class RouteMatch:
     headers: tuple[tuple[bytes, Wanted], ...] = ()
     query: tuple[tuple[bytes, Wanted], ...] = ()
     clients: Networks | None = None
-    is_trusted: Callable[[bytes], bool] | None = field(default=None, compare=False)
+    is_trusted: IsTrusted = field(default=None, compare=False)
     asks_more: bool = field(init=False)
     """Whether more is asked than host and path."""
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 
 from smartedge.balancer.errors import ClientError, Misdirected, NoRoute, Unauthorized
 from smartedge.http.certificates import covers
 from smartedge.http.cookies import field
+from smartedge.http.forwarded import IsTrusted, came_by_https
 from smartedge.http.headers import pairs_of
 from smartedge.http.normal_form import host_name
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
-from smartedge.proxy.affinity import came_by_https
+from smartedge.proxy.affinity import key_reader
 from smartedge.proxy.attempts import HedgedSend
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.header_edits import EditValues
 from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.route import Route
-from smartedge.proxy.route_match import ClientOf
 from smartedge.proxy.routes import RouteTable
 from smartedge.proxy.service import Service, ServicePolicy
 
@@ -26,7 +26,7 @@ from smartedge.proxy.service import Service, ServicePolicy
 class Router:
     """What the `Forwarder` asks where a configuration has routes; made at reload, and replaced whole by the next.
 
-    services: by name, all that the routes name. client_of: gives a request's client. is_trusted: as in `Hop`. mirror: sends
+    services: by name, all that the routes name. is_trusted: as in `Hop`. mirror: sends
     copies.
     """
 
@@ -35,14 +35,13 @@ class Router:
         routes: Iterable[Route],
         services: Mapping[str, Service],
         rng: Random,
-        client_of: ClientOf,
-        is_trusted: Callable[[bytes], bool] | None,
+        is_trusted: IsTrusted,
         mirror: Mirror,
     ) -> None:
-        self.table = RouteTable(routes, client_of)
+        self._client_of = key_reader("client", is_trusted)
+        self.table = RouteTable(routes, self._client_of)
         self._services = services
         self._rng = rng
-        self._client_of = client_of
         self._is_trusted = is_trusted
         self._mirror = mirror
         self._policies: dict[tuple[str, str], tuple[ServicePolicy, ServicePolicy]] = {}

@@ -14,8 +14,9 @@ from smartedge.balancer.cells import HEALTH
 from smartedge.balancer.errors import ConnectFailed
 from smartedge.config.model import parse
 from smartedge.edge.policies import sticky_of
+from smartedge.http.forwarded import came_by_https, client_address
 from smartedge.http.headers import RequestFields
-from smartedge.proxy.affinity import Affinity, Sticky, came_by_https, client_address, key_reader
+from smartedge.proxy.affinity import Affinity, Sticky, key_reader
 from smartedge.proxy.exchange import Exchange
 from tests.fakes import FakeAnswer
 from tests.house import House, policy_of, request

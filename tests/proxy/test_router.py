@@ -46,7 +46,7 @@ class Routed:
         self.forwarder = self.web.forwarder
         services = {"web": self.web.service, "api": self.api.service}
         self.mirror = Mirror(self.web.edge_row, self.forwarder.next_id, most_copies)
-        self.forwarder.router = Router(routes, services, Random(5), lambda request: request.peer, None, self.mirror)
+        self.forwarder.router = Router(routes, services, Random(5), None, self.mirror)
 
     def ask(self, target: bytes = b"/", method: bytes = b"GET", **more: Any) -> Exchange:
         return self.forwarder(request(method, target, **more))
