@@ -273,6 +273,7 @@ class Breaker:
         return requests >= self.policy.min_requests and failures >= self.policy.ratio * requests
 
     def _open(self, now: float, rng: Random, before: int, why: str) -> BreakerChange | None:
+        """Open it, or only say so, if it still is as it was `before` and no other worker does so now."""
         ints = self._ints
         with self.try_exclusive() as exclusive:
             if not exclusive or ints[BREAKER] != before:

@@ -152,6 +152,7 @@ class Kinds:
         return kind
 
     def _walk(self, method: bytes, target: bytes, make: bool) -> Kind:
+        """Go down the segments of a path, by name or else among the unnamed, as far as there are kinds, or room for new ones."""
         kind = self._root(method if method in METHODS else b"*")
         for segment in target.partition(b"?")[0].split(b"/", SEGMENTS + 1)[1 : SEGMENTS + 1]:
             named = not _ID.fullmatch(segment)

@@ -77,6 +77,7 @@ class Lease:
             return self._answered(now, code)
 
     def _answered(self, now: float, code: int) -> float:
+        """Count the answer and note it for the evidence; under the lock."""
         if self.latency_s is not None:
             return self.latency_s
         self.latency_s = latency_s = max(0.0, now - self.sent_at)
@@ -133,6 +134,7 @@ class Lease:
     def _close(
         self, now: float, outcome: Outcome, retry_after_s: float | None, code: int, sent: bool = True
     ) -> BreakerChange | None:
+        """Count the end and tell the breaker; under the lock."""
         if self._closed:
             return None
         self._closed = True

@@ -178,6 +178,7 @@ class Connection:
         self._frame(bodiless, data[end:] if len(data) > end else b"")
 
     def _more(self, data: bytes, timeout_s: float) -> bytes:
+        """Wait for more of the head, of which `data` has come; raises BackendTimeout, BackendClosed, BadAnswer, or `failure`."""
         try:
             more = self.wire.recv(timeout_s)
         except WireTimeout as error:
@@ -266,6 +267,7 @@ class Connection:
         return b""
 
     def _take(self, data: bytes) -> None:
+        """Take in bytes of the body; raises BadAnswer for chunks that are none."""
         if self._chunked is not None:
             try:
                 self._pieces += self._chunked.feed(data)

@@ -285,6 +285,7 @@ class Race:
         self._hedges.watch(self, delay_s)
 
     def _follow(self, runner: Runner) -> None:
+        """Send the hedge and see it through: its answer is the winner, the fallback, or too late; then the request is woken."""
         attempts, lease = self._attempts, runner.lease
         self._runners.append(runner)
         try:

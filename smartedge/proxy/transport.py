@@ -324,6 +324,7 @@ class EdgeAdapter(BaseAdapter):
         self._idle.append(connection)
 
     def _open(self) -> Connection:
+        """Make a new connection, with TLS if need be; raises ConnectFailed, or OutOfResources when that is our own lack."""
         deadline = monotonic() + self.limits.connect_s
         way = self._way
         try:

@@ -262,6 +262,7 @@ class Adaptive(Strategy):
                 standing.stall_s = standing.lone_stall_s = max(quick.stall_s, LEAST_STALL_S)
 
     def _first_to_answer(self, candidates: Sequence[Backend], now: float, rng: Random) -> Backend:
+        """Return the candidate whose answer is expected first; chance decides between equals."""
         if len(candidates) > ALL_UP_TO:
             candidates = rng.sample(candidates, SAMPLE)
         best = candidates[0]

@@ -70,6 +70,7 @@ class RoundRobin(Strategy):
         self._turns = {key: turn for key, turn in self._turns.items() if key in keys}
 
     def _smooth(self, candidates: Sequence[Backend]) -> Backend:
+        """Let every current weight grow; return the largest, less the sum."""
         total = 0.0
         best = candidates[0]
         best_turn = self._turn(best)
