@@ -45,7 +45,7 @@ def route_pages(edge: Edge) -> tuple[Page, ...]:
         """Share a route's requests out by other weights, `{"web": 80, "beta": 20}`: in force, and in the file, in all workers."""
         try:
             wanted = json.loads(read_json("the weights") or b"null")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ClientError('Send the weights as JSON, such as {"web": 80, "beta": 20}.') from None
         result = edge.reload(reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.config.etag}"')
         return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=f'"{edge.config.etag}"')

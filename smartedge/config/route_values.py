@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.config import values
+from smartedge.config.section import existing_file
 from smartedge.config.values import shown
 
 PLACEHOLDERS = ("host", "client", "request_id", "service")
@@ -218,9 +219,9 @@ def password_line(line: str, number: int) -> tuple[str, str] | None:
 
 def password_file(text: str) -> str:
     """The name of an htpasswd file that can be read."""
+    if os.path.exists(values.line(text)):
+        existing_file(text)  # a pipe would be read for ever
     try:
-        if os.path.exists(values.line(text)) and not os.path.isfile(text):  # a pipe would be read for ever
-            raise ValueError("is no file")
         with open(text, encoding="utf-8") as file:
             found = [password_line(each, number) for number, each in enumerate(file, 1)]
     except OSError as error:

@@ -18,11 +18,16 @@ from pydantic import (
 
 from smartedge.config import values
 
+MOST_FILE_BYTES = 16 * 1024 * 1024
+"""Of a file that is named in a configuration, and kept in memory."""
+
 
 def existing_file(text: str) -> str:
-    """Give a file's name back; raises ValueError when there is no such file."""
+    """Give a file's name back; raises ValueError when there is no such file, or it is too long."""
     if not os.path.isfile(values.line(text)):
         raise ValueError(f"names {values.shown(text)}, which is no file here")
+    if os.path.getsize(text) > MOST_FILE_BYTES:
+        raise ValueError(f"names {values.shown(text)}, which is longer than {MOST_FILE_BYTES} bytes")
     return text
 
 

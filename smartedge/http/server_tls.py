@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -181,6 +182,7 @@ class ServerTls:
         if before is not None and before.clients != shown.clients:
             self._front = front_context()  # whoever was let in by other authorities resumes no session
         _set_up(self._front, shown.settings)
+        keep_quiet_about_names()
         self._front.sni_callback = self._show
 
     def _show(self, tls: Any, name: str | None, _front: object) -> int | None:
@@ -195,6 +197,18 @@ class ServerTls:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         tls.context = context
         return None
+
+
+def _unraisable(otherwise: Callable[[Any], object], found: Any) -> None:
+    if isinstance(found.object, bytes) and isinstance(found.exc_value, UnicodeDecodeError):
+        return
+    otherwise(found)
+
+
+def keep_quiet_about_names() -> None:
+    """Have no traceback on stderr for each client that asks for a name beyond ASCII: `ssl` refuses it, and would say so there."""
+    if getattr(sys.unraisablehook, "func", None) is not _unraisable:
+        sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
 
 
 def _answer_in(challenges: Path, name: str) -> Any:

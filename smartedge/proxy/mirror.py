@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -17,20 +18,22 @@ from smartedge.proxy.outbound import Hop
 from smartedge.proxy.service import Service
 
 MOST_COPIES = 64
-"""Copies under way at once in a worker; what comes beyond that is dropped and counted."""
+"""Copies under way at once to one service, in a worker; what comes beyond that is dropped and counted."""
 
 COPY_S = 60.0
 """The longest that a copy takes, its answer included."""
 
 
 class Mirror:
-    """Sends copies of requests; owned by the edge, used by the `Router`. It lives through reloads."""
+    """Sends copies of requests; owned by the edge, used by the `Router`. It lives through reloads.
 
-    def __init__(self, edge_row: Learned, next_id: Callable[[], str], most_copies: int = MOST_COPIES) -> None:
+    under_way: how many, by the service's name: copies that hang at one service take no room from those for another.
+    """
+
+    def __init__(self, edge_row: Learned, next_id: Callable[[], str]) -> None:
         self._edge_row = edge_row
         self._next_id = next_id
-        self._most_copies = most_copies
-        self.under_way = 0
+        self.under_way: Counter[str] = Counter()
 
     def send(self, attempts: Attempts, service: Service) -> None:
         """Have a copy of a request sent as its backend got it, unless too many are under way or its body was not kept."""
@@ -38,11 +41,11 @@ class Mirror:
         if attempts.replay is not None:
             body = attempts.replay.twin()
         edge_row = self._edge_row
-        if self.under_way >= self._most_copies or (attempts.replay is not None and body is None):
+        if self.under_way[service.name] >= MOST_COPIES or (attempts.replay is not None and body is None):
             edge_row.add(MIRRORS_DROPPED)
             return
         edge_row.add(MIRRORED)
-        self.under_way += 1
+        self.under_way[service.name] += 1
         copy = Request(
             request.method, request.target, request.version, request.block, request.fields, request.peer, request.secure
         )
@@ -62,7 +65,7 @@ class Mirror:
         except EdgeError as failed:
             error = failed
         finally:
-            self.under_way -= 1
+            self.under_way -= Counter((service.name,))  # keeps no name of which none is left
             self._end(attempts, error)
 
     def _end(self, attempts: Attempts, error: EdgeError | None) -> None:

@@ -81,6 +81,8 @@ def test_weights_are_changed_in_force_and_in_the_file(tmp_path: Path) -> None:
             ("all", '{"nobody": 1}', 422),
             ("all", "", 422),
             ("all", "{", 400),
+            ("all", "[" * 100_000, 400),
+            ("all", "[" * 600 + "]" * 600, 400),
             ("none", '{"default": 1}', 404),
             ("old", '{"default": 1}', 400),
         ):

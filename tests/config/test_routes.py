@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from smartedge.config.problems import explain, path_text
 from smartedge.config.routes import RouteConfig, problems, unused_services, with_ids
-from smartedge.config.section import Listed, Section
+from smartedge.config.section import MOST_FILE_BYTES, Listed, Section
 
 SERVICES = ("web", "api", "beta")
 
@@ -295,4 +295,11 @@ def test_a_password_file_is_checked_and_no_message_shows_a_hash(text: str, verdi
 def test_a_pipe_is_no_password_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert "is no file" in str(found({"to": "web", "basic_auth": {"file": str(pipe)}}))
+    assert "is no file here" in str(found({"to": "web", "basic_auth": {"file": str(pipe)}}))
+
+
+def test_a_file_without_end_is_named_before_it_is_read(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(MOST_FILE_BYTES + 1)
+    for keys in ({"basic_auth": {"file": file.name}}, {"error_pages": {"5xx": file.name}}):
+        assert f"longer than {MOST_FILE_BYTES} bytes" in str(found({"to": "web", **keys}))

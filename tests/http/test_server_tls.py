@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -244,3 +246,21 @@ def test_authorities_that_are_none_are_named(pems: dict[str, str], tmp_path: Pat
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(UnusableTls, match=r"ca\.pem holds no certificate in PEM form"):
         read_shown(settings(pems["shop"], client_ca_file=str(tmp_path / "ca.pem"), client_certificates="required"), None)
+
+
+def test_a_name_that_is_no_ascii_is_refused_without_a_word_on_stderr(
+    authority: Authority, pems: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    front = serving(pems["shop"])()
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        trusting(authority).wrap_bio(down, up, server_hostname="marker.example").do_handshake()
+    hello = ssl.MemoryBIO()
+    hello.write(up.read().replace(b"marker", b"m\xc3\xa4rk\xff"))
+    with pytest.raises(ssl.SSLError):
+        front.wrap_bio(hello, down, server_side=True).do_handshake()
+    assert told == []
+    sys.unraisablehook(SimpleNamespace(object=b"else", exc_value=ValueError()))  # type: ignore[arg-type]
+    assert len(told) == 1

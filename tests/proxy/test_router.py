@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward_auth import ForwardAuth
 from smartedge.proxy.guard import Guard
 from smartedge.proxy.header_edits import HeaderEdits
-from smartedge.proxy.mirror import Mirror
+from smartedge.proxy.mirror import MOST_COPIES, Mirror
 from smartedge.proxy.networks import Networks
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.rewrite import Redirect, Rewrite
@@ -40,12 +41,12 @@ WEB = Split([("web", 1)])
 class Routed:
     """A forwarder with routes, and the services web and api, each with one backend that does what it is told."""
 
-    def __init__(self, *routes: Route, web: Any = (), api: Any = (), most_copies: int = 64) -> None:
+    def __init__(self, *routes: Route, web: Any = (), api: Any = ()) -> None:
         self.web, self.api = House(list(web)), House(list(api))
         self.api.service.name, self.web.service.name = "api", "web"
         self.forwarder = self.web.forwarder
         services = {"web": self.web.service, "api": self.api.service}
-        self.mirror = Mirror(self.web.edge_row, self.forwarder.next_id, most_copies)
+        self.mirror = Mirror(self.web.edge_row, self.forwarder.next_id)
         self.forwarder.router = Router(routes, services, Random(5), None, self.mirror)
 
     def ask(self, target: bytes = b"/", method: bytes = b"GET", **more: Any) -> Exchange:
@@ -373,10 +374,14 @@ def test_a_copy_goes_to_another_service_and_its_answer_is_thrown_away() -> None:
 
 
 def test_copies_that_are_too_many_are_dropped_and_counted() -> None:
-    routed = Routed(route(mirror=("api", 1.0)), web=[FakeAnswer(200, b"yes")], most_copies=0)
+    routed = Routed(route(mirror=("api", 1.0)), web=[FakeAnswer(200, b"yes"), FakeAnswer(200, b"")], api=[FakeAnswer(200, b"")])
+    routed.mirror.under_way["api"] = MOST_COPIES
     assert served(routed.ask()) == (200, b"yes")
     assert routed.web.edge_counted(MIRRORS_DROPPED) == 1
     assert routed.api.asked() == [0]
+    routed.mirror.under_way = Counter(other=MOST_COPIES)  # those take no room from copies for api
+    served(routed.ask())
+    until(lambda: routed.api.asked() == [1] and routed.mirror.under_way == {"other": MOST_COPIES})
 
 
 def test_a_copy_is_for_some_requests_only() -> None:
