@@ -28,7 +28,7 @@ from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, RefusalBody, can_take_over
 from smartedge.server.front import AppHooks
-from smartedge.server.wsgi import complete_environ, from_environ
+from smartedge.server.wsgi import from_environ
 from smartedge.workers.process import when_serving
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
@@ -56,7 +56,7 @@ class SmartEdge(flask.Flask):
             on_refused=edge.on_refused,
             on_stopping=edge.on_stopping,
             hsts=lambda: edge.hsts,
-            takes_lean_environ=True,
+            forward=self.forward,
         )
         self._is_plain: bool | None = None
         self.url_map.converters["anypath"] = AnyPath
@@ -67,11 +67,13 @@ class SmartEdge(flask.Flask):
             self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
         self.view_functions[CATCH_ALL] = self.forward_view
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answer a request; a middleware around `wsgi_app` gets a complete environ."""
-        if "wsgi_app" in self.__dict__:
-            complete_environ(environ)
-        return self.wsgi_app(environ, start_response)
+    def forward(self, request: Request) -> Exchange | None:
+        """Forward a request that came to our own server; None for one that `wsgi_app` has to see (see the module's head)."""
+        if not self.edge.began:
+            self.edge.begin_serving()
+        if request.fields.upgrade is not None or "wsgi_app" in self.__dict__ or not self._is_passed_on(request):
+            return None
+        return self.edge.forwarder(request)
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
@@ -89,12 +91,10 @@ class SmartEdge(flask.Flask):
                 status, fields, body = problem.answer(error, request_id)
                 start_response(f"{status} {problem.reason(status)}", fields)
                 return RefusalBody(body, ForeignClient(environ, start_response))
-        if self._is_plain is None:
-            self._is_plain = self._has_no_hooks()
-        if self._is_plain and not self.is_reserved(request, environ):
+        for_admin = ADMIN in environ
+        if self._is_passed_on(request, for_admin=for_admin):
             return self.edge.forwarder(request)(environ, start_response)
-        complete_environ(environ)
-        if self.is_reserved(request, environ):
+        if self.is_reserved(request, for_admin=for_admin):
             environ[REQUEST_ID], environ[SOCKET] = self.edge.ids.of(request), request.sock
             start_response = self._logged(environ, request, start_response)
         return super().wsgi_app(environ, start_response)
@@ -109,13 +109,21 @@ class SmartEdge(flask.Flask):
 
         return start
 
-    def is_reserved(self, request: Request, environ: dict[str, Any]) -> bool:
+    def _is_passed_on(self, request: Request, *, for_admin: bool = False) -> bool:
+        """Whether nobody would notice that a request does not go through Flask."""
+        if self._is_plain is None:
+            self._is_plain = self._has_no_hooks()
+        return self._is_plain and not self.is_reserved(request, for_admin=for_admin)
+
+    def is_reserved(self, request: Request, *, for_admin: bool) -> bool:
         """Whether a path is one of the edge's own, as it stands on the wire: `/%68ealth` is the backend's.
 
         With an admin listener of its own, the traffic port has no reserved paths and the admin port no others.
+
+        for_admin: it came to that listener.
         """
         if self.edge.admin_apart:
-            return ADMIN in environ or (HANDLER in environ and environ[HANDLER].is_for_admin)
+            return for_admin
         target = request.target
         if not target.startswith(_PERHAPS_RESERVED):
             return False
@@ -124,7 +132,7 @@ class SmartEdge(flask.Flask):
     def dispatch_request(self) -> Any:
         """Call the view; what is not reserved is the catch-all's, whatever Werkzeug makes of method and path."""
         request, environ = flask.request, flask.request.environ
-        if not self.is_reserved(environ[REQUEST], environ):
+        if not self.is_reserved(environ[REQUEST], for_admin=ADMIN in environ):
             return self.view_functions[CATCH_ALL](path="")
         if request.url_rule is None or request.url_rule.endpoint == CATCH_ALL:
             body = problem.body(404, "Not found", "The edge has no such page.", environ[REQUEST_ID])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
+from smartedge.http.request import Request
 from smartedge.http.resources import raise_limit
 from smartedge.server.front import hooks_of
 from smartedge.server.server import EdgeServer
@@ -52,11 +54,22 @@ class CountedApp:
         self._app = app
         self._left = most
         self._on_enough = on_enough
-        self.server_hooks = hooks_of(app)
+        self._hooks = hooks_of(app)
+        self.server_hooks = replace(self._hooks, forward=self._forward)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, and count it."""
+        self._count()
+        return self._app(environ, start_response)
+
+    def _forward(self, request: Request) -> Any:
+        """Count a request that does not come here, too."""
+        answer = self._hooks.forward(request)
+        if answer is not None:
+            self._count()
+        return answer
+
+    def _count(self) -> None:
         self._left -= 1
         if not self._left:
             self._on_enough()
-        return self._app(environ, start_response)

@@ -79,12 +79,12 @@ def says(*answers: bytes) -> Callable[[Any, int], None]:
 
 
 class App:
-    """A WSGI app as our server sees it: it may take lean environs and set limits."""
+    """A WSGI app as our server sees it: it may set limits."""
 
-    def __init__(self, view: Callable[..., Any], *, lean: bool = False, limits: ServerLimits | None = None) -> None:
+    def __init__(self, view: Callable[..., Any], *, limits: ServerLimits | None = None) -> None:
         self.view = view
         found = limits or ServerLimits()
-        self.server_hooks = AppHooks(limits=lambda: found, on_refused=self.on_refused, takes_lean_environ=lean)
+        self.server_hooks = AppHooks(limits=lambda: found, on_refused=self.on_refused)
         self.refused: list[Any] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:

@@ -16,6 +16,7 @@ from smartedge.app import CATCH_ALL, SmartEdge, create_app
 from smartedge.config.model import ConfigError, parse
 from smartedge.http.environ_keys import ADMIN, REQUEST
 from tests.fakes import local_client
+from tests.house import request
 from tests.live.peers import Script, answers, bodiless, echo, parse_answers, serves
 from tests.live.peers import message as answer_of
 from tests.peers import edge_server, talk
@@ -251,6 +252,19 @@ def test_middleware_around_wsgi_app_sees_a_complete_environ_and_may_change_the_h
         assert (plain.status_code, plain.data, plain.headers["X-Marked"]) == (200, b"hello\n", "1")
         app.edge.stop()
     assert seen == [("GET", "/a b", "1")]
+
+
+def test_our_own_server_need_not_call_the_app_for_what_is_only_forwarded(backend: Script) -> None:
+    app = app_for(backend)
+    forward = app.server_hooks.forward
+    exchange = forward(request(target=b"/a"))
+    assert exchange.status == 200
+    exchange.close()
+    assert forward(request(target=b"/metrics")) is None
+    assert forward(request(fields=b"Connection: upgrade\r\nUpgrade: websocket\r\n")) is None
+    app.wsgi_app = app.wsgi_app  # type: ignore[method-assign]
+    assert forward(request(target=b"/a")) is None
+    app.edge.stop()
 
 
 def test_a_catch_all_of_somebody_elses_is_used(backend: Script) -> None:

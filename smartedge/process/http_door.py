@@ -31,7 +31,7 @@ class HttpApp:
     def __init__(self, edge: Any) -> None:
         self._edge = edge
         self._port: int | None = None
-        self.server_hooks = AppHooks(limits=lambda: edge.server_limits, next_request_id=edge.ids.next, takes_lean_environ=True)
+        self.server_hooks = AppHooks(limits=lambda: edge.server_limits, next_request_id=edge.ids.next)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""

@@ -75,40 +75,57 @@ class Exchange:
         self.own_answer = problem.answer(error, self.attempts.request_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
-        """Answer as a WSGI app does (PEP 3333); our own server takes the fields as the bytes they are."""
+        """Answer as a WSGI app does (PEP 3333)."""
         handler: EdgeHandler | None = environ.get(HANDLER)
-        writer = self._writer = None if handler is None else handler.writer
-        direct = getattr(start_response, "__self__", None) is writer  # no middleware wants the head
-        answer = self.attempts.answer
-        if answer is None:
-            assert self.own_answer is not None
-            status, own_fields, _ = self.own_answer
+        try:
+            if handler is not None and getattr(start_response, "__self__", None) is handler.writer:
+                self.answer_to(handler.writer)  # no middleware wants the head
+                return self
+            self._writer = None if handler is None else handler.writer
+            answer = self.attempts.answer
             if self.is_for_nobody:
-                self.close()
                 assert self.error is not None
-                raise self.error if writer is not None else ConnectionResetError(errno.ECONNRESET, self.error.detail)
-            start_response(f"{status} {problem.reason(status)}", own_fields)
-        elif writer is not None and direct:
-            length, block = self._framed(answer)
-            writer.begin_answer(answer.status_code, answer.status_line, block, length, answer.fields.dated)
-            if answer.complete:
-                # It is all here: one send, without going round the server's loop, saves 2.5 µs (docs/performance.md).
-                body = answer.read()
-                self.bytes_out = len(body)
-                if answer.trailers:
-                    writer.trailers = answer.trailers
-                if body:
-                    try:
-                        writer.write(body)
-                    except BaseException:
-                        self.close()  # The server does not know us yet.
-                        raise
-                self.finished = True
-        else:
-            start_response(self.status_line(answer), self.pairs(answer))
-        if writer is None:
+                raise self.error if handler is not None else ConnectionResetError(errno.ECONNRESET, self.error.detail)
+            if answer is not None:
+                start_response(self.status_line(answer), self.pairs(answer))
+            else:
+                self._begin_own_answer(start_response)
+        except BaseException:
+            self.close()  # The server does not know us yet.
+            raise
+        if handler is None:
             self.belongs_to(ForeignClient(environ, start_response))
         return self
+
+    def answer_to(self, writer: AnswerWriter) -> None:
+        """Answer a client of our own server, which takes the fields as the bytes they are; the server iterates and closes then.
+
+        Raises the ClientGone of a client that has left, and what the writer raises.
+        """
+        self._writer = writer
+        answer = self.attempts.answer
+        if answer is None:
+            if self.is_for_nobody:
+                assert self.error is not None
+                raise self.error
+            self._begin_own_answer(writer.start_response)
+            return
+        length, block = self._framed(answer)
+        writer.begin_answer(answer.status_code, answer.status_line, block, length, answer.fields.dated)
+        if answer.complete:
+            # It is all here: one send, without going round the server's loop, saves 2.5 µs (docs/performance.md).
+            body = answer.read()
+            self.bytes_out = len(body)
+            if answer.trailers:
+                writer.trailers = answer.trailers
+            if body:
+                writer.write(body)
+            self.finished = True
+
+    def _begin_own_answer(self, start_response: Any) -> None:
+        assert self.own_answer is not None
+        status, own_fields, _ = self.own_answer
+        start_response(f"{status} {problem.reason(status)}", own_fields)
 
     def belongs_to(self, client: ForeignClient) -> None:
         """Go to a client of a server that is not ours, which has been told the head."""

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from smartedge.balancer.errors import ClientError
+from smartedge.http.request import Request
 from smartedge.server.incoming import Incoming
 
 
@@ -38,7 +39,8 @@ class AppHooks:
     limits: those for a new connection. next_request_id: makes the id of a request that is refused. on_refused: told of each of
     these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
     hsts: the field Strict-Transport-Security for answers over TLS, with its CRLF; b"" for none.
-    takes_lean_environ: the app fills an environ in where it needs more than the `Request` (server/wsgi.py).
+    forward: is asked before the app; gives the answer to a request that needs nothing of the app, as an iterable of bytes with
+    `answer_to(writer)` and `close()` (proxy/exchange.py), or None.
     """
 
     limits: Callable[[], ServerLimits] = ServerLimits
@@ -46,7 +48,7 @@ class AppHooks:
     on_refused: Callable[[bytes, ClientError, str], None] = lambda *_: None
     on_stopping: Callable[[], None] = lambda: None
     hsts: Callable[[], bytes] = lambda: b""
-    takes_lean_environ: bool = False
+    forward: Callable[[Request], Any] = lambda _: None
 
 
 def hooks_of(app: Any) -> AppHooks:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.http import problem
 from smartedge.http.client_certificate import certificate_lines
-from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST
+from smartedge.http.environ_keys import ADMIN, HANDLER
 from smartedge.http.headers import http_date
 from smartedge.http.lingering import linger
 from smartedge.http.request import Request
@@ -20,7 +21,7 @@ from smartedge.server.answer import AnswerWriter
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
 from smartedge.server.reader import RequestReader
-from smartedge.server.wsgi import complete_environ
+from smartedge.server.wsgi import to_environ
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ REFUSAL_S = 1.0
 class EdgeHandler:
     """Serves one client's connection; made by `EdgeServer`, which calls `handle` once, in a greenlet of its own.
 
-    It travels in the environ (http/environ_keys.py): the exchange writes the answer with its `writer`, an upgrade takes the
-    connection over, and `complete_environ` asks for what all the connection's environs share.
+    It travels in the environ (http/environ_keys.py): the exchange writes the answer with its `writer`, and an upgrade takes
+    the connection over.
     """
 
     def __init__(self, sock: Any, address: Any, front: Front) -> None:
@@ -47,7 +48,7 @@ class EdgeHandler:
         self.incoming = Incoming(wire, peer.removeprefix(b"::ffff:"), tls is not None)
         self.writer = AnswerWriter(self.incoming, front, limits.idle_s)
         self._reader = RequestReader(self.incoming, front, limits)
-        self.is_for_admin = ADMIN in front.environ
+        self._forward: Callable[[Request], Any] = front.hooks.forward if ADMIN not in front.environ else lambda _: None
 
     def handle(self) -> None:
         """Serve requests until the client or the server has had enough; the connection is closed then."""
@@ -70,16 +71,6 @@ class EdgeHandler:
         finally:
             self._front.open.discard(incoming)
             incoming.wire.close()
-
-    def base_environ(self) -> dict[str, Any]:
-        """Make what the environs of all this connection's requests have in common."""
-        address = self._address
-        return {
-            **self._front.environ,
-            "REMOTE_ADDR": self.incoming.peer.decode("latin-1"),
-            "REMOTE_PORT": str(address[1]) if isinstance(address, tuple) and len(address) > 1 else "",
-            "wsgi.url_scheme": "https" if self.incoming.secure else "http",
-        }
 
     def take_over(self) -> tuple[Wire, bytes]:
         """Hand the connection to a tunnel, with what has come behind the request: from here on its bytes are not HTTP."""
@@ -106,22 +97,34 @@ class EdgeHandler:
             log.debug("TLS handshake with %s failed: %s", incoming.peer.decode("latin-1"), error)
             raise
 
+    def _base_environ(self) -> dict[str, Any]:
+        """Make what the environs of all this connection's requests have in common."""
+        address = self._address
+        return {
+            **self._front.environ,
+            HANDLER: self,
+            "REMOTE_ADDR": self.incoming.peer.decode("latin-1"),
+            "REMOTE_PORT": str(address[1]) if isinstance(address, tuple) and len(address) > 1 else "",
+            "wsgi.url_scheme": "https" if self.incoming.secure else "http",
+        }
+
     def _answer(self, request: Request) -> None:
         """Have the app answer one request and send what it says."""
-        environ: dict[str, Any] = {REQUEST: request, HANDLER: self}
         front, incoming, writer = self._front, self.incoming, self.writer
         request.interim, request.sock = writer.send_interim, self._sock
         if incoming.secure:
             assert isinstance(incoming.wire, TlsWire)
             request.certificates = incoming.wire.certificates
-        if not front.hooks.takes_lean_environ:
-            complete_environ(environ)
         writer.reset()
         incoming.wire.on_idle = self._on_client_moved
         result: Any = None
         try:
             try:
-                result = front.app(environ, writer.start_response)
+                result = self._forward(request)
+                if result is not None:
+                    result.answer_to(writer)
+                else:
+                    result = front.app(to_environ(request, self._base_environ()), writer.start_response)
                 for piece in result:
                     if piece:
                         writer.write(piece)

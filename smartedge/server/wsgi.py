@@ -1,7 +1,7 @@
 """A request as WSGI has it (PEP 3333): read from the environ of a server that is not ours, and written into the environ of ours.
 
-Our own server leaves an environ lean, for forwarding asks for no more than the `Request` in it; whoever needs the rest, which is
-Flask and middleware, has it filled in (`complete_environ`).
+Our own server makes an environ only for what its app has to see, which is Flask's pages and middleware: forwarding asks for no
+more than the `Request`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.balancer.errors import ClientError, MethodRefused, PayloadTooLarge
-from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER, REQUEST
+from smartedge.http.environ_keys import GUNICORN_SOCKET, REQUEST
 from smartedge.http.headers import RequestFields, pairs_of, without_length
 from smartedge.http.request import Request, check_fields, origin_form
 
@@ -88,13 +88,9 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
     return request
 
 
-def complete_environ(environ: dict[str, Any]) -> None:
-    """Fill a lean environ of our own server up to what PEP 3333 asks for; does nothing to one that is complete."""
-    request: Request | None = environ.get(REQUEST)
-    if request is None or "PATH_INFO" in environ:
-        return
-    if HANDLER in environ:
-        environ.update(environ[HANDLER].base_environ())
+def to_environ(request: Request, base: dict[str, Any]) -> dict[str, Any]:
+    """Write a request into an environ (PEP 3333). base: what all those of its connection have in common."""
+    environ: dict[str, Any] = {**base, REQUEST: request}
     path, _, query = request.target.partition(b"?")
     environ["REQUEST_METHOD"] = request.method.decode("latin-1")
     environ["SCRIPT_NAME"] = ""
@@ -116,10 +112,11 @@ def complete_environ(environ: dict[str, Any]) -> None:
         environ["HTTP_HOST"] = request.fields.host.decode("latin-1")
     environ["wsgi.input"] = io.BufferedReader(BodyFile(request)) if request.body else io.BytesIO()
     environ["wsgi.input_terminated"] = True
+    return environ
 
 
 class BodyFile(io.RawIOBase):
-    """A request body as a file, for views that read one; made by `complete_environ`."""
+    """A request body as a file, for views that read one; made by `to_environ`."""
 
     def __init__(self, request: Request) -> None:
         super().__init__()

@@ -66,12 +66,11 @@ class Adapter(EdgeAdapter):
 class Edge:
     """Server and forwarder, with one backend that plays a function for each connection."""
 
-    lean = True
     limits = ServerLimits(head_s=1, keepalive_s=1, idle_s=1, target_bytes=400, head_bytes=2000, headers=40, body_bytes=5000)
 
     @property
     def server_hooks(self) -> AppHooks:
-        return AppHooks(limits=lambda: self.limits, takes_lean_environ=self.lean)
+        return AppHooks(limits=lambda: self.limits, forward=self.forward)
 
     def __init__(self, play: Callable[[Any], None]) -> None:
         self.adapter = Adapter(play)
@@ -83,6 +82,9 @@ class Edge:
             url=self.adapter.url,
             breaker=no_breaker,
         )
+
+    def forward(self, request: Any) -> Any:
+        return self.house.forwarder(request) if request.fields.upgrade is None else None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         return self.house.forwarder(environ[REQUEST])(environ, start_response)
@@ -613,8 +615,10 @@ def test_an_app_that_reads_a_body_that_is_none_has_its_client_refused(raw: bytes
     """What the body raised ended the connection's greenlet with a traceback when no answer had been begun before."""
 
     class Reads(Edge):
-        lean = False
         limits = dataclasses.replace(Edge.limits, idle_s=0.1)
+
+        def forward(self, request: Any) -> None:
+            """Leave it to the app."""
 
         def __call__(self, environ: dict[str, Any], _start_response: Any) -> Any:
             return environ["wsgi.input"].read()

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from smartedge.balancer.errors import ClientError, ClientGone
-from smartedge.http.environ_keys import HANDLER, REQUEST
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
-from smartedge.server.wsgi import WsgiBody, complete_environ, from_environ
+from smartedge.server.wsgi import WsgiBody, from_environ, to_environ
 from tests.fakes import Pieces
 
 
@@ -35,11 +34,10 @@ def request(
 # ---- from our own server to WSGI ----
 
 
-class Handler:
-    """What `complete_environ` asks of a connection."""
-
-    def base_environ(self) -> dict[str, Any]:
-        return {
+def environ_of(request: Request) -> dict[str, Any]:
+    return to_environ(
+        request,
+        {
             "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": "8080",
             "REMOTE_ADDR": "192.0.2.1",
@@ -49,13 +47,8 @@ class Handler:
             "wsgi.multithread": False,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-        }
-
-
-def environ_of(request: Request) -> dict[str, Any]:
-    environ: dict[str, Any] = {REQUEST: request, HANDLER: Handler()}
-    complete_environ(environ)
-    return environ
+        },
+    )
 
 
 VALUES = st.text("".join(map(chr, [*range(32, 127), *range(160, 256)])), max_size=8).map(str.strip)
@@ -89,16 +82,6 @@ def test_the_host_of_an_absolute_target_is_the_environs_host() -> None:
     made = request(b"Host: old\r\n")
     made.fields = made.fields.with_host(b"new")
     assert environ_of(made)["HTTP_HOST"] == "new"
-
-
-def test_an_environ_that_is_complete_or_not_ours_is_left_alone() -> None:
-    complete = {REQUEST: request(), "PATH_INFO": "/kept"}
-    complete_environ(complete)
-    assert complete["PATH_INFO"] == "/kept"
-    assert "REQUEST_METHOD" not in complete
-    foreign: dict[str, Any] = {}
-    complete_environ(foreign)
-    assert foreign == {}
 
 
 @pytest.mark.parametrize("size", [1, 3, 100, -1])
