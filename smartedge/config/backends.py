@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from smartedge.balancer.spec import TlsSpec
 from smartedge.config import values
 from smartedge.config.problems import SMALLEST
 from smartedge.config.section import Cap, Count, File, Label, Labels, Listed, ProbeHeaders, Seconds, Section, StatusItem, Text
@@ -122,6 +123,11 @@ class BackendConfig(Section):
     """TLS settings of an https backend."""
     labels: Annotated[Labels, Field(json_schema_extra={"default": {}})] = ()
     """Texts by name, at most 16, for strategies of your own; shown in the status."""
+
+    @property
+    def tls_spec(self) -> TlsSpec | None:
+        """The same as `tls`, as the balancer's own value."""
+        return TlsSpec(**self.tls.model_dump()) if self.tls else None
 
     @field_validator("tls")
     @classmethod

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,6 +37,7 @@ from smartedge.config.routes import problems as route_problems
 from smartedge.config.section import File, Folder, Grace, Listed
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
+    CheckedService,
     NamedServices,
     ServiceConfig,
     ServiceName,
@@ -71,7 +73,7 @@ _ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
 _NAMES = Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9-]{1,63}$"}, "default": {}})
-Services = Annotated[dict[ServiceName, ServiceConfig], AfterValidator(NamedServices), _NAMES]
+Services = Annotated[dict[ServiceName, CheckedService], AfterValidator(NamedServices), _NAMES]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
 AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
@@ -211,18 +213,21 @@ class Config(ServiceConfig):
         short = (WrittenService(DEFAULT_SERVICE, (), self),) if self.backends else ()
         return short + tuple(WrittenService(name, ("services", name), one) for name, one in self.services.items())
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """Sixteen hexadecimal digits that are the same exactly when the configuration is."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The canonical text: every key, sorted; `parse` makes an equal configuration of it."""
-        document = self.model_dump(mode="json")
-        for key in ("backends", "services"):  # one of them may be missing, and is not empty where it stands
-            if not document[key]:
-                del document[key]
-        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+        document = self.model_dump(mode="json", exclude={"services"})
+        if not self.backends:  # missing, where there are services, and never empty
+            del document["backends"]
+        texts = {key: json.dumps(value, sort_keys=True, separators=(",", ":")) for key, value in document.items()}
+        if self.services:
+            each = (f"{json.dumps(name)}:{service.canonical}" for name, service in self.services.items())
+            texts["services"] = f"{{{','.join(each)}}}"
+        return f"{{{','.join(f'{json.dumps(key)}:{texts[key]}' for key in sorted(texts))}}}"
 
 
 def parse(

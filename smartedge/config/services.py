@@ -7,17 +7,21 @@ a service is checked as what it is in the end, and an error stands where it was 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from hashlib import blake2b
 from typing import Annotated, Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidatorFunctionWrapHandler, WrapValidator
 
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
-from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, TlsSpec
+from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, Backends, HealthConfig
@@ -74,28 +78,43 @@ class ServiceConfig(Section):
     slow_start_s: Grace = 0.0
     """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
 
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """All keys but the backends, as plain data; worked out once, as a reload compares those of all services."""
+        return self.model_dump(mode="json", exclude={"backends"})
+
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical text, as part of the whole configuration's; who reads it back gets this object, while it is in use."""
+        backends = [backend.model_dump(mode="json") for backend in self.backends]
+        text = json.dumps({**self.settings, "backends": backends}, sort_keys=True, separators=(",", ":"))
+        _in_use[_digest(text)] = self
+        return text
+
     def specs(self, service: str = DEFAULT_SERVICE) -> tuple[BackendSpec, ...]:
         """Build what the balancer works with, in the order of the file; common settings are filled in."""
-        breaker = BreakerPolicy(**self.breaker.model_dump())
-        return tuple(self._spec(backend, breaker, service) for backend in self.backends)
+        breaker, health = BreakerPolicy(**self.breaker.model_dump()), self._health_policy(None)
+        return tuple(self._spec(backend, breaker, health, service) for backend in self.backends)
 
-    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, service: str) -> BackendSpec:
-        own = backend.health.model_dump(exclude_unset=True) if backend.health else {}
-        health = self.health.model_dump() | own
+    def _health_policy(self, own: HealthConfig | None) -> HealthPolicy:
+        health = self.health.model_dump() | (own.model_dump(exclude_unset=True) if own else {})
         path, written, headers = health.pop("path"), health.pop("statuses"), tuple(health.pop("headers").items())
         statuses = ANSWERED if path is None else OK_STATUSES
         if written is not None:
             statuses = values.status_codes(written)
+        return HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses)
+
+    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, health: HealthPolicy, service: str) -> BackendSpec:
         return BackendSpec(
             id=backend.id,
             url=backend.url,
             weight=backend.weight,
             state=backend.state,
-            health=HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses),
+            health=self._health_policy(backend.health) if backend.health else health,
             breaker=breaker,
             max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
             preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
-            tls=TlsSpec(**backend.tls.model_dump()) if backend.tls else None,
+            tls=backend.tls_spec,
             slow_start_s=self.slow_start_s,
             labels=backend.labels,
             base=values.origin(backend.url).base.encode(),
@@ -123,6 +142,29 @@ class ServiceConfig(Section):
     def outlier_policy(self) -> OutlierPolicy:
         """What makes an outlier, as the balancer's own value."""
         return OutlierPolicy(**self.outliers.model_dump())
+
+
+_in_use: WeakValueDictionary[bytes, ServiceConfig] = WeakValueDictionary()
+"""The services of all configurations in use, by what they were made of: one that stays as it is is not checked again."""
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _as_before(said: object, check: ValidatorFunctionWrapHandler) -> ServiceConfig:
+    """Check a service, unless one made of the same is in use; what names files is always looked at."""
+    text = json.dumps(said, sort_keys=True, separators=(",", ":")) if isinstance(said, dict) else ""
+    if not text or '_file":"' in text:
+        return check(said)  # type: ignore[no-any-return]
+    key = _digest(text)
+    found = _in_use.get(key)
+    if found is None:
+        found = _in_use[key] = check(said)
+    return found
+
+
+CheckedService = Annotated[ServiceConfig, WrapValidator(_as_before)]
 
 
 class NamedServices(dict[str, ServiceConfig]):

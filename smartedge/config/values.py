@@ -10,6 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 LEAST_SECRET_BYTES = 16
@@ -145,6 +146,7 @@ def line(text: str) -> str:
     return text
 
 
+@lru_cache(8192)  # each is asked for several times while a file is read, and at every reload
 def backend_url(text: str) -> str:
     """A backend's URL in normal form: scheme and host in lower case, the port as written, no last slash.
 
@@ -176,6 +178,7 @@ def backend_url(text: str) -> str:
     return f"{scheme}://{host}{base}" if port is None else f"{scheme}://{host}:{port}{base}"
 
 
+@lru_cache(8192)
 def origin(url: str) -> Origin:
     """Take a URL that `backend_url` gave apart; two URLs with the same origin are the same backend."""
     if url.startswith("unix:"):

@@ -22,7 +22,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem
-from smartedge.config.services import WrittenService
+from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
@@ -87,6 +87,11 @@ class BackendRegistry:
             backends.append(Backend(spec, learned, transport))
         return tuple(backends)
 
+    def ways_of(self, config: ServiceConfig) -> tuple[tuple[str, ...], ...]:
+        """Return where the names of a service's backends lead to now."""
+        names = (destination(backend.url).name for backend in config.backends)
+        return tuple(self.names.found.get(name, ()) for name in names if name)
+
     def _at_addresses(self, spec: BackendSpec) -> tuple[BackendSpec, ...]:
         """Give an entry as it is, with the addresses of its name, or one for each of them.
 
@@ -114,6 +119,7 @@ class BackendRegistry:
     def join_workers(self, membership: Membership, backends: Sequence[Backend]) -> None:
         """Count on the board from here on. Raises StateError when there is no room."""
         self._membership = membership
+        membership.rows_for([EDGE_KEY, *self._service_rows, *(backend.key for backend in backends)])
         self._attach(EDGE_KEY, self._edge_row)
         for service, row in self._service_rows.items():
             self._attach(service, row)

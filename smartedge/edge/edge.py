@@ -113,6 +113,7 @@ class Edge:
         self.server_limits = setup.server_limits
         self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
         self._watches: dict[str, Watch] = {}
+        self._in_use: Mapping[str, ServiceSetup] = {}
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
         self._mirror = Mirror(self.edge_row, self.ids.next)
@@ -285,6 +286,8 @@ class Edge:
             self.registry.let_go(service.pool.backends, (), deadline)
             self.registry.let_service_go(service.name)
         for name, one in setup.services.items():
+            if self._in_use.get(name) is one:
+                continue
             self.registry.use_row(name, one.row)
             pool, before = self.services[name].pool, self.services[name].pool.backends
             self.registry.use_backends(one.backends, setup.files, now, leads=self.follower.leading)
@@ -292,6 +295,7 @@ class Edge:
             pool.replace_backends(one.backends, one.strategy, one.panic)
             follow_bound(pool.strategy, one.bounded_load_ratio)
             self.registry.let_go(before, one.backends, deadline)
+        self._in_use = setup.services
         self._health.wake()
 
     def _clients_host(self, service: str) -> bytes | None:

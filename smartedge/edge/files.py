@@ -65,6 +65,12 @@ class Files:
         held = self.held.get(tls)
         return backend_context(tls) if held is None else held.value
 
+    def holds_the_same_as(self, other: Files) -> bool:
+        """Whether they are for the same, and hold the same."""
+        return {source: one.digest for source, one in self.held.items()} == {
+            source: one.digest for source, one in other.held.items()
+        }
+
     def renewed_since(self, before: Files) -> tuple[str, ...]:
         """Return the keys whose files hold something else than before, though what they are for is the same."""
         return tuple(one.key for source, one in self.held.items() if before.held.get(source, one).digest != one.digest)
@@ -122,10 +128,10 @@ def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
         yield ACME, ("acme",), partial(_be_ready_for, order)
     done = set()
     for service in config.all_services():
-        for index, spec in enumerate(service.config.specs(service.name)):
-            if spec.url.startswith("https:") and spec.tls not in done:
-                done.add(spec.tls)
-                yield spec.tls, (*service.steps, "backends", index, "tls"), partial(_read_tls, spec.tls)
+        for index, backend in enumerate(service.config.backends):
+            if backend.url.startswith("https:") and (tls := backend.tls_spec) not in done:
+                done.add(tls)
+                yield tls, (*service.steps, "backends", index, "tls"), partial(_read_tls, tls)
     for steps, path in _plain_files(config):
         yield ("content", path), steps, partial(_read_content, path)
 

@@ -92,7 +92,7 @@ def report(
     took_s: float,
 ) -> Applied:
     """Compare two configurations, and `at_start`, the settings that this process began with (see `settings_of`)."""
-    before, after = _backends(old), _backends(new)
+    before, after = _backends(old, new), _backends(new, old)
     was, settings = settings_of(old), settings_of(new)
     return Applied(
         generation=number,
@@ -118,12 +118,11 @@ def settings_of(config: Config) -> dict[str, Any]:
 
     A service is there as `services.web`, and what it goes by as `services.web.strategy`.
     """
-    settings = config.model_dump(mode="json", exclude={"backends"})
-    services = settings.pop("services", None) or {}
-    for name, said in services.items():
+    settings = config.model_dump(mode="json", exclude={"backends", "services"})
+    for name, service in config.services.items():
         path = path_text(("services", name))
         settings[path] = True
-        settings |= {f"{path}.{key}": value for key, value in said.items() if key != "backends"}
+        settings |= {f"{path}.{key}": value for key, value in service.settings.items()}
     return settings
 
 
@@ -151,11 +150,15 @@ def _changes(before: Any, after: Any) -> object:
     return {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
 
 
-def _backends(config: Config) -> dict[str, Any]:
-    """Each backend as it is written out, by its name. (Models are equal too when a default was written and when it was not.)"""
+def _backends(config: Config, other: Config) -> dict[str, Any]:
+    """Each backend as it is written out, by its name, of services that are not the same in the other configuration.
+
+    (Models are equal too when a default was written and when it was not.)
+    """
     return {
         name_backend(service.name, backend.id): backend.model_dump(mode="json")
         for service in config.all_services()
+        if service.config is not other.services.get(service.name)
         for backend in service.config.backends
     }
 

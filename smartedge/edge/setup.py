@@ -48,10 +48,13 @@ from smartedge.workers.state_dir import StateError
 class ServiceSetup:
     """What one service goes on with; part of a `Setup`.
 
-    row: the service's own. bounded_load_ratio: of consistent hashing, inf for no bound.
+    row: the service's own. ways: where the names of its backends lead to. bounded_load_ratio: of consistent hashing, inf for no
+    bound.
     """
 
+    config: ServiceConfig
     row: Learned
+    ways: tuple[tuple[str, ...], ...]
     backends: tuple[Backend, ...]
     strategy: Strategy
     bounded_load_ratio: float
@@ -93,6 +96,7 @@ class SetupBuilder:
         self._clock = clock
         self._membership: Membership | None = None
         self._clients: Table | None = None
+        self._built_for: Membership | None = None
         self._via = b"smartedge"
         self._passwords = InThreads()
 
@@ -106,18 +110,40 @@ class SetupBuilder:
         if files is None:
             files = read_files(config, self._origin, None if before is None else before.files)
         is_trusted = policies.trust(config)
+        if before is not None and config.trusted_proxies == before.config.trusted_proxies:
+            is_trusted = before.hop.is_trusted
         hop = Hop(self._via, is_trusted, config.forwarded_header)
-        old = {} if before is None else before.services
         self._registry.know_names(config)
-        return Setup(
+        old = {} if before is None else before.services
+        unchanged = {} if before is None else self._unchanged(config, files, is_trusted, before)
+        setup = Setup(
             config=config,
             files=files,
-            services={one.name: self._build_service(one, files, is_trusted, old.get(one.name)) for one in config.all_services()},
+            services={
+                one.name: unchanged.get(one.name) or self._build_service(one, files, is_trusted, old.get(one.name))
+                for one in config.all_services()
+            },
             routes=self._build_routes(config, files, hop),
             hop=hop,
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
         )
+        self._built_for = self._membership
+        return setup
+
+    def _unchanged(self, config: Config, files: Files, is_trusted: IsTrusted, before: Setup) -> Mapping[str, ServiceSetup]:
+        """Give the services of which nothing that they were built of is another than before."""
+        if is_trusted is not before.hop.is_trusted or not files.holds_the_same_as(before.files):
+            return {}
+        joined = self._built_for is not self._membership
+        pairs = [(one, before.services[one.name]) for one in config.all_services() if one.name in before.services]
+        return {
+            one.name: setup
+            for one, setup in pairs
+            if setup.config is one.config
+            and setup.ways == self._registry.ways_of(one.config)
+            and not (joined and _needs_workers(one.config))
+        }
 
     def _build_service(
         self, service: WrittenService, files: Files, is_trusted: IsTrusted, before: ServiceSetup | None
@@ -131,7 +157,9 @@ class SetupBuilder:
         limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted, row, apart=_apart(service.name))
         self._registry.claim_rows(service.name, backends)
         return ServiceSetup(
+            config,
             row,
+            self._registry.ways_of(config),
             backends,
             strategy,
             config.hash.bounded_load_ratio or inf,
@@ -202,6 +230,11 @@ class SetupBuilder:
             return LineOutput(target)
         except OSError as error:
             raise self._origin.unusable(("access_log",), f"{target} cannot be written: {error.strerror}") from error
+
+
+def _needs_workers(config: ServiceConfig) -> bool:
+    """Whether a service is another once the worker has its place among the others."""
+    return config.rate_policy is not None or config.sticky.cookie is not None
 
 
 def _apart(service: str) -> bytes:

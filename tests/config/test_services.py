@@ -219,3 +219,28 @@ def test_a_file_with_services_is_loaded(tmp_path: Any) -> None:
     file = tmp_path / "backends.json"
     file.write_text(json.dumps({"services": {"web": {"backends": [A]}}}))
     assert [one.name for one in load(str(file)).all_services()] == ["web"]
+
+
+def test_a_service_that_is_in_use_just_so_is_not_checked_again() -> None:
+    first = site(web={"strategy": "ewma"}, retry={"attempts": 2})
+    again = site(web={"strategy": "ewma"}, api={"panic": "fail"}, retry={"attempts": 2})
+    assert again.services["web"] is first.services["web"]
+    assert again.services["api"] is not first.services["api"]
+    assert site(web={"strategy": "ewma"}, retry={"attempts": 3}).services["web"] is not first.services["web"]
+
+
+def test_a_generation_read_back_has_the_services_that_it_was_written_of() -> None:
+    first = site(web={"health": {"path": "/up"}})
+    again = parse(first.to_json())
+    assert [again.services[name] is first.services[name] for name in ("web", "api")] == [True, True]
+
+
+def test_a_service_that_names_a_file_is_always_checked(tmp_path: Any) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    web = {"sticky": {"cookie": "c", "secret_file": str(secret)}}
+    first = site(web=web)
+    secret.write_text("short")
+    with pytest.raises(ConfigError, match=r"services.web.sticky.secret_file: "):
+        site(web=web)
+    assert first.services["web"].sticky.cookie == "c"

@@ -122,6 +122,43 @@ def test_a_flip_of_health_counts_at_the_next_pick_of_its_own_service(edge: Edge)
     assert [pool.row.shared[EPOCH] != then for pool, then in zip(pools, before, strict=True)] == [False, True]
 
 
+def test_a_reload_leaves_alone_the_services_that_stay_as_they_are(edge: Edge, one: Script) -> None:
+    edge.begin_serving()
+    document = json.loads(edge.config.to_json())
+    before, backends = edge.setup.services, {name: service.pool.backends for name, service in edge.services.items()}
+    document["services"]["web"] = {"backends": [one.url], "panic": "fail"}
+    edge.reload(json.dumps(document).encode())
+    web, pool = edge.setup.services["web"], edge.services["web"].pool.backends
+    document["services"]["api"]["strategy"] = "ewma"
+    edge.reload(json.dumps(document).encode())
+    assert edge.setup.services["web"] is web
+    assert edge.services["web"].pool.backends is pool
+    assert edge.setup.services["api"] is not before["api"]
+    assert edge.services["api"].pool.backends is not backends["api"]
+
+
+def test_a_service_is_built_anew_when_its_names_lead_elsewhere_or_clients_are_known_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
+    document = {"services": {"web": {"backends": ["http://a.example"]}}}
+    edge = Edge(parse(json.dumps(document)), look_up=lambda _name: ("10.0.0.1",))
+    edge.registry.names.found["a.example"] = ("10.0.0.1",)
+    try:
+        edge.take_place()
+        first = edge.setup.services["web"]
+        edge._reloader.rebuild_setup()
+        assert edge.setup.services["web"] is first
+        edge.registry.names.found["a.example"] = ("10.0.0.2",)
+        edge._reloader.rebuild_setup()
+        second = edge.setup.services["web"]
+        assert [one.spec.addresses for one in second.backends] == [("10.0.0.2",)]
+        edge.reload(json.dumps({**document, "trusted_proxies": ["10.0.0.0/8"]}).encode())
+        assert edge.setup.services["web"] is not second
+    finally:
+        edge.stop()
+
+
 def test_a_service_that_is_configured_no_more_is_let_go_and_the_other_goes_on(edge: Edge, one: Script) -> None:
     edge.begin_serving()
     pool, gone = edge.pool, edge.services["api"].pool.backends[0]
