@@ -61,7 +61,7 @@ def test_a_backend_gets_no_more_than_it_may_and_the_others_wait(own: LiveEdge) -
         assert [answer.status for answer in together(own, 8)] == [200] * 8
         assert act.most == 2
         metrics = own.admin("/metrics").text
-        assert "smartedge_queued_requests 0.0" in metrics
+        assert 'smartedge_queued_requests{service="default"} 0.0' in metrics
 
 
 def test_a_full_queue_answers_503_and_says_when_to_come_back(own: LiveEdge) -> None:
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_the_queue_is_never_forwarded(own: LiveEdge) -> Non
             first.send(request(b"/first"))
             wait_until(lambda: backend.requests, 5, "the first")
             gone.send(request(b"/gone"))
-            wait_until(lambda: "smartedge_queued_requests 1.0" in own.admin("/metrics").text, 5, "it to wait")
+            wait_until(lambda: 'smartedge_queued_requests{service="default"} 1.0' in own.admin("/metrics").text, 5, "it to wait")
             gone.reset()
             assert first.answer().status == 200
         assert own.log(path="/gone")["status"] == 499
@@ -158,7 +158,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(own: LiveEdge) -
         assert len(backend.requests) == 4
         assert own.log(path="/once-more")["status"] == 429
         metrics = own.admin("/metrics").text
-        assert "smartedge_rate_limited_total 0.0" not in metrics
+        assert 'smartedge_rate_limited_total{service="default"} 0.0' not in metrics
         wait_until(lambda: own.ask(headers=key).status == 200, 5, "a token")
 
 

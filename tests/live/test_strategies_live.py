@@ -308,7 +308,8 @@ def own_class(directory: Path, body: str, name: str) -> str:
 
 
 def fallbacks(edge: LiveEdge) -> float:
-    return float(re.findall(r"^smartedge_strategy_fallbacks_total (\S+)$", edge.admin("/metrics").text, re.MULTILINE)[0])
+    pattern = r'^smartedge_strategy_fallbacks_total\{service="default"\} (\S+)$'
+    return float(re.findall(pattern, edge.admin("/metrics").text, re.MULTILINE)[0])
 
 
 def test_the_example_of_the_documentation_works_as_it_stands(own: LiveEdge) -> None:
