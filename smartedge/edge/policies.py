@@ -26,7 +26,7 @@ def trust(config: Config) -> IsTrusted:
 
     @lru_cache(maxsize=1024)
     def is_trusted(peer: bytes) -> bool:
-        address = address_in(peer.decode("latin-1"))
+        address = address_in(peer)
         return address is not None and any(address in network for network in networks)
 
     return is_trusted if networks else None

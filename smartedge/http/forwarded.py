@@ -15,6 +15,19 @@ IsTrusted = Callable[[bytes], bool] | None
 """Whether a peer (its address as text) is a proxy whose word is believed; None when there are none."""
 
 
+MOST_HOPS = 64
+"""Proxies that a client may be behind; who writes more addresses than that writes them to keep us busy."""
+
+
+def plain_address(text: bytes) -> bytes:
+    """Give an address as a peer's is written: some proxies put a port behind it, brackets around it, or IPv4 into IPv6."""
+    if text[:1] == b"[":
+        text = text[1:].partition(b"]")[0]
+    elif text.count(b":") == 1:
+        text = text.partition(b":")[0]
+    return text[7:] if text[:7].lower() == b"::ffff:" and b"." in text else text
+
+
 def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
     """Say for whom the request is made: X-Forwarded-For, -Host and -Proto, and with `standard` Forwarded (RFC 7239) too.
 
@@ -45,9 +58,9 @@ def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
     if is_trusted is None or request.fields.forwarded is None or not is_trusted(address):
         return address
     lines = [line[16:] for name, line in request.fields.forwarded if name == b"x-forwarded-for"]
-    for hop in reversed(b",".join(lines).split(b",")):
+    for hop in reversed(b",".join(lines).rsplit(b",", MOST_HOPS)[-MOST_HOPS:]):
         if hop := hop.strip():
-            address = hop
+            address = plain_address(hop)
             if not is_trusted(address):
                 break
     return address

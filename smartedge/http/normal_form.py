@@ -25,6 +25,8 @@ _DOTS = (b".", b"..")
 _SEPARATORS = re.compile(rb"[/\\;]")
 _ODD = re.compile(rb"%[uU][0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
 """What is a character of ASCII for some readers, and none for all others: `%u002e` (IIS), UTF-8 longer than it has to be."""
+MOST_SEGMENTS = 256
+"""Of a path that needs readings: each takes microseconds, and 4,000 fit into a target."""
 _MOST_DECODINGS = 4
 """What is still encoded after so many has no honest meaning."""
 
@@ -49,11 +51,13 @@ def readings(path: bytes) -> tuple[bytes, ...]:
 
     In normal form, letters and digits and all that stands for itself in a path are written plainly, all else as `%XX`; there are
     no dot segments, no empty segments and no `;parameters`; the slash at the end stays. Raises ClientError for a path that holds
-    a NUL, or dot segments or characters for some readers only.
+    a NUL, or dot segments or characters for some readers only, or too many segments.
     """
     if path[:1] != b"/":
         return (path,)  # the `*` of OPTIONS
     decoded = _decoded(path)
+    if decoded.count(b"/") + decoded.count(b"\\") > MOST_SEGMENTS:
+        raise ClientError(f"The path has more than {MOST_SEGMENTS} segments, and is no plain one.")
     if b"\0" in decoded:
         raise ClientError("The path holds a NUL.")
     if _ODD.search(decoded):

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from smartedge.http.forwarded import plain_address
+
 MOST_REMEMBERED = 1024
 """Addresses whose answer is kept: working it out takes microseconds."""
 
@@ -20,7 +22,7 @@ class Networks:
         self.holds = lru_cache(MOST_REMEMBERED)(self._holds)
 
     def _holds(self, address: bytes) -> bool:
-        parsed = address_in(address.decode("latin-1"))
+        parsed = address_in(address)
         if parsed is None:
             return False  # a peer on a unix socket
         return any(parsed in network for network in self._networks)
@@ -39,15 +41,10 @@ class Networks:
         return f"<Networks {self}>"
 
 
-def address_in(text: str) -> IPv4Address | IPv6Address | None:
+def address_in(text: bytes) -> IPv4Address | IPv6Address | None:
     """Read an address as proxies write one: perhaps with a port or a zone, IPv4 perhaps within IPv6; None if there is none."""
-    host = text.partition("%")[0]
-    if host[:1] == "[":
-        host = host[1:].partition("]")[0]
-    elif host.count(":") == 1:
-        host = host.partition(":")[0]
     try:
-        parsed = ip_address(host)
+        parsed = ip_address(plain_address(text.partition(b"%")[0]).decode("latin-1"))
     except ValueError:
         return None
     return parsed if parsed.version == 4 or parsed.ipv4_mapped is None else parsed.ipv4_mapped

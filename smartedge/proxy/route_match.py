@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from smartedge.http.forwarded import IsTrusted, told
 from smartedge.http.request import Request
@@ -92,10 +93,25 @@ class RouteMatch:
 def parameters(request: Request) -> dict[bytes, bytes]:
     """Read a request's query as forms write it; of a name that comes twice the first counts."""
     query = request.target.partition(b"?")[2]
-    if not query:
-        return {}
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")  # of bytes it takes ASCII alone
-    return {name.encode("latin-1"): value.encode("latin-1") for name, value in reversed(pairs)}
+    return _parameters(query) if query else {}
+
+
+@lru_cache(maxsize=16)
+def _parameters(query: bytes) -> dict[bytes, bytes]:
+    """Read a query once for all routes that ask for some. `parse_qsl` takes ten times as long, and of bytes ASCII alone."""
+    found: dict[bytes, bytes] = {}
+    for pair in query.split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            name = _plain(name)
+            if name not in found:
+                found[name] = _plain(value)
+    return found
+
+
+def _plain(text: bytes) -> bytes:
+    text = text.replace(b"+", b" ")
+    return unquote_to_bytes(text) if b"%" in text else text
 
 
 def _is(value: bytes | None, wanted: Wanted) -> bool:

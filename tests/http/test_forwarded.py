@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from smartedge.http.forwarded import forwarded_lines, key_field, told
+import pytest
+
+from smartedge.http.forwarded import MOST_HOPS, client_address, forwarded_lines, key_field, plain_address, told
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 
@@ -63,3 +65,24 @@ def test_no_client_tells_of_its_own_certificate() -> None:
     assert key_field(asked, b"x-client-cert-subject") == b"CN=ann"
     assert key_field(made(b"X-Client-Cert-Subject: CN=forged\r\n"), b"x-client-cert-subject") is None
     assert key_field(made(FOREIGN), b"x-forwarded-for") == b"1.1.1.1"
+
+
+@pytest.mark.parametrize("hop", [b"192.0.2.1", b"192.0.2.1:50123", b"::ffff:192.0.2.1", b"[::FFFF:192.0.2.1]:443"])
+def test_a_client_is_one_however_its_proxy_writes_it(hop: bytes) -> None:
+    asked = made(b"Host: h\r\nX-Forwarded-For: 6.6.6.6, %b\r\n" % hop)
+    assert client_address(asked, lambda peer: peer == b"9.9.9.9") == b"192.0.2.1"
+
+
+def test_ipv6_stays_and_loses_only_what_is_around_it() -> None:
+    assert [plain_address(text) for text in (b"2001:db8::1", b"[2001:db8::1]:443", b"unknown")] == [
+        b"2001:db8::1",
+        b"2001:db8::1",
+        b"unknown",
+    ]
+
+
+def test_of_addresses_without_end_the_last_are_read() -> None:
+    asked = made(b"Host: h\r\nX-Forwarded-For: 6.6.6.6, %b\r\n" % b", ".join([b"10.0.0.1"] * 5000))
+    seen: list[bytes] = []
+    assert client_address(asked, lambda peer: not seen.append(peer)) == b"10.0.0.1"  # type: ignore[func-returns-value]
+    assert len(seen) == MOST_HOPS + 1

@@ -134,3 +134,11 @@ def test_dot_segments_lead_where_a_plain_reader_goes(segments: list[bytes]) -> N
         elif segment not in (b"", b"."):
             stack.append(segment)
     assert readings(path)[0].strip(b"/") == b"/".join(stack)
+
+
+def test_a_path_of_thousands_of_segments_is_read_only_if_it_is_plain() -> None:
+    assert not is_unusual(b"/a" * 4000)
+    assert readings(b"/a;x" * 200) == (b"/a" * 200,)
+    for path in (b"/;" * 4000, b"/%20" * 2000, b"/%252f" * 300, b"/\\" * 300, b"//" * 4000):
+        with pytest.raises(ClientError, match="more than 256 segments"):
+            readings(path)

@@ -33,3 +33,8 @@ def test_a_page_says_what_happened() -> None:
     )
     assert pages.page(502, "Bad gateway", "id-1", b"text/html") is None
     assert pages.page(503, "No backend", "id-1", b"*/*") is None
+
+
+def test_of_an_accept_field_without_end_the_beginning_counts() -> None:
+    assert prefers_html(b"text/html" + b"," * 60_000)
+    assert not prefers_html(b"," * 60_000 + b"text/html")

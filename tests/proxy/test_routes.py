@@ -397,7 +397,7 @@ def test_a_query_may_hold_any_bytes() -> None:
     routes = table(route("asked", query={"q": "é"}), route("any"))
     assert taken(routes, Request(b"GET", b"/?q=\xff&\xfe", 11, b"", RequestFields(b""), b"1.1.1.1", False)) == "any"
     assert taken(routes, Request(b"GET", b"/?q=\xc3\xa9", 11, b"", RequestFields(b""), b"1.1.1.1", False)) == "asked"
-    assert taken(routes, Request(b"GET", b"/?q=%c3%a9", 11, b"", RequestFields(b""), b"1.1.1.1", False)) == "asked"
+    assert taken(routes, Request(b"GET", b"/?&x&q=%c3%a9&q=2", 11, b"", RequestFields(b""), b"1.1.1.1", False)) == "asked"
 
 
 def test_no_client_chooses_a_route_by_a_certificate_that_it_has_not_shown() -> None:
