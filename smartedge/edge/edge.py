@@ -210,6 +210,7 @@ class Edge:
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
+        self.follower.leads(monotonic())  # before anybody asks `leading`: until then each takes itself for the one
 
     def _begin(self) -> None:
         hosting.set_up_process(self.config.log_level, self.access_log.reopen, self._env)

@@ -55,6 +55,17 @@ def test_one_server_in_two_services_is_two_backends_with_numbers_of_their_own(ed
     assert edge.pool is edge.services["default"].pool
 
 
+def test_of_two_workers_one_leads_from_the_moment_that_both_have_their_place(edge: Edge) -> None:
+    """The other took itself for the leader until its first round of probes, and warned that `admin_bind` was taken."""
+    other = Edge(edge.config)
+    try:
+        edge.take_place()
+        other.take_place()
+        assert [one.follower.leading for one in (edge, other)] == [True, False]
+    finally:
+        other.stop()
+
+
 def test_all_are_probed_and_each_gets_what_its_routes_send(edge: Edge, one: Script) -> None:
     edge.begin_serving()
     while any(backend.learned.health.state == "unknown" for backend in edge.backends()):
