@@ -41,7 +41,7 @@ def test_check_says_what_each_service_has_and_which_gets_nothing(directory: Path
     assert cli.main(["check", "site.json"]) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [
-        "ok: 4 backends in 3 services",
+        "ok: 4 backends in 3 services, 2 routes",
         "  api: 1 backend, strategy ewma",
         "  old: 1 backend, strategy adaptive",
         "  web: 2 backends, strategy adaptive",
