@@ -36,7 +36,6 @@ from smartedge.balancer.cells import (
     KNOWN,
     NUDGED,
     REAL_CELLS,
-    ROW_CELLS,
     SILENT_SINCE,
     STATE,
     WAITING_SINCE,
@@ -122,10 +121,12 @@ class Learned:
         tunnels) died with it. What the shared row says is right, unless no worker has written it yet.
         """
         ints, reals = rows.own
-        for cell in range(ROW_CELLS):
+        for cell in (*GAUGES, *WINDOW_CELLS):
+            ints[cell] = self.cells[cell]
+        for cell in [cell for cell, count in enumerate(self.cells.tolist()) if count]:  # mostly none: nothing has happened yet
             if cell in GAUGES or cell in WINDOW_CELLS:
-                ints[cell] = self.cells[cell]
-            elif cell in REAL_CELLS:
+                continue
+            if cell in REAL_CELLS:
                 reals[cell] += self.reals[cell]
             else:
                 ints[cell] += self.cells[cell]

@@ -36,7 +36,7 @@ class Recent:
         """Write the counts down, if it is time; call it when serving begins, and then as often as you like."""
         if self._kept and now - self._kept[-1][0] < self._tick_s:
             return
-        self._kept.append((now, {backend.key: counted(backend.learned.totals()) for backend in backends}))
+        self._kept.append((now, {backend.key: _count(backend.learned.rows) for backend in backends}))
         while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
             self._kept.popleft()
 
@@ -57,6 +57,16 @@ class Recent:
         )
         less = min(gained.requests, gained.failed, *gained.latencies) < 0
         return now if less else gained  # less than before: the row belongs to another life of the backend
+
+
+def _count(rows: Sequence[memoryview[int]]) -> Counted:
+    """Read the same from the rows of all workers; a tenth of the time that adding up all of their cells takes."""
+    latencies = [row[LATENCY_CELLS].tolist() for row in rows]
+    return Counted(
+        sum(sum(row[CODE_CELLS].tolist()) for row in rows),
+        sum(row[FAILED] for row in rows),
+        latencies[0] if len(latencies) == 1 else [sum(counts) for counts in zip(*latencies, strict=True)],
+    )
 
 
 def counted(row: Sequence[float]) -> Counted:

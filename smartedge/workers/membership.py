@@ -250,11 +250,12 @@ class Membership:
         others = [self._board.row(slot, index)[0] for slot in self._slots[1:]]
         return BackendRows(own, (own[0], *others), self._board.row(self._shared_slot, index))
 
-    def _clear(self, index: int) -> None:
-        """Zero a row in every slot that was ever used, and what they share; in the others it is zero."""
-        used = self._slots if self.state is None else self.state.used_slots()
+    def _clear(self, rows: Collection[int]) -> None:
+        """Zero these rows in every slot that was ever used, and what they share; in the others they are zero."""
+        used = self._slots if self.state is None or not rows else self.state.used_slots()
         for slot in (*used, self._shared_slot):
-            self._board.zero(slot, index)
+            for index in rows:
+                self._board.zero(slot, index)
 
     def _settle(self, slot: int, rows: Collection[int]) -> None:
         for index in rows:

@@ -37,7 +37,7 @@ class RowsError(Exception):
 class RowBook:
     """The row book as one worker's `Membership` uses it; an edge of one process may keep it in memory, without a directory.
 
-    slot: our own. live: asks which slots have a live worker. clear: zeroes a row in every slot. lock: a
+    slot: our own. live: asks which slots have a live worker. clear: zeroes rows in every slot. lock: a
     context manager that keeps the other workers out while the book is open.
     """
 
@@ -47,7 +47,7 @@ class RowBook:
         rows: int,
         slot: int,
         live: Callable[[], Collection[int]],
-        clear: Callable[[int], None],
+        clear: Callable[[Collection[int]], None],
         lock: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._path = None if directory is None else directory / "rows.json"
@@ -84,12 +84,14 @@ class RowBook:
                 raise RowsError(f"more backends than the {self._rows - 1} that one edge can have")
             used = {entry["row"] for entry in book.values()}
             free = (row for row in range(EDGE_ROW + 1, self._rows) if row not in used)
+            fresh: list[int] = []
             for key in wanted:
                 if key not in book:
                     book[key] = {"row": next(free), "slots": []}
-                    self._clear(book[key]["row"])
+                    fresh.append(book[key]["row"])
                 if self._slot not in book[key]["slots"]:
                     book[key]["slots"].append(self._slot)
+            self._clear(fresh)
             self._store(book)
         return {EDGE_KEY: EDGE_ROW} | {key: book[key]["row"] for key in wanted}
 

@@ -22,7 +22,7 @@ class Workers:
 
     def __call__(self, slot: int) -> RowBook:
         lock = {} if self.directory is None else {"lock": partial(held, self.directory / "rows.lock")}
-        return RowBook(self.directory, self.rows, slot, lambda: self.live, self.cleared.append, **lock)
+        return RowBook(self.directory, self.rows, slot, lambda: self.live, self.cleared.extend, **lock)
 
 
 @pytest.fixture
