@@ -144,6 +144,14 @@ class RouteConfig(Section):
             raise ValueError("must not stand beside strip_prefix")
         return value
 
+    @field_validator("add_headers", "remove_headers")
+    @classmethod
+    def _one_host(cls, fields: tuple[str | tuple[str, str], ...]) -> tuple[str | tuple[str, str], ...]:
+        names = (one if isinstance(one, str) else one[0] for one in fields)
+        if any(name.lower() == "host" for name in names):
+            raise ValueError("must not have Host, of which a request has exactly one: write set_headers")
+        return fields
+
     @field_validator("strip_prefix", "rewrite", "timeouts", "retry", "mirror", "set_headers", "add_headers", "remove_headers")
     @classmethod
     def _only_for_backends(cls, value: object, info: ValidationInfo) -> object:

@@ -168,6 +168,8 @@ def files_in(directory: str) -> Iterator[PemFiles | str]:
             pair = entry / "fullchain.pem", entry / "privkey.pem"
             missing = [path.name for path in pair if not path.is_file()]
             yield f"{entry.name} has no {' and no '.join(missing)}" if missing else PemFiles(str(pair[0]), str(pair[1]))
+        elif not entry.is_file():
+            yield f"{entry.name} is no file"  # a pipe would be read for ever
         elif entry.suffix in (".pem", ".crt", ".cer"):
             key = keys.get(entry.stem)
             used.add(entry.stem)

@@ -177,6 +177,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": "web", "set_headers": {"Connection": "x"}}, "routes[0].set_headers", "must not have Connection"),
     ({"to": "web", "set_headers": {"X-A": "a\r\nb"}}, "routes[0].set_headers", "must have a text of one line"),
     ({"to": "web", "add_answer_headers": {"X-A": "{hots}"}}, "routes[0].add_answer_headers", "names {hots} in the value of X-A"),
+    ({"to": "web", "add_headers": {"host": "x"}}, "routes[0].add_headers", "must not have Host"),
+    ({"to": "web", "remove_headers": ["Host"]}, "routes[0].remove_headers", "must not have Host"),
     ({"to": "web", "remove_headers": ["a b"]}, "routes[0].remove_headers[0]", "must have names"),
     ({"to": "web", "basic_auth": {"file": "none"}}, "routes[0].basic_auth.file", 'names "none", which cannot be read'),
     ({"to": "web", "forward_auth": {"url": "auth"}}, "routes[0].forward_auth.url", "must be a URL such as"),

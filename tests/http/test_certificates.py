@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -133,3 +134,9 @@ def test_what_is_none_is_named(tmp_path: Path) -> None:
         "c has no fullchain.pem and no privkey.pem",
         "b.key is a key without a certificate",
     ]
+
+
+def test_a_pipe_in_the_folder_is_named_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pem")
+    (tmp_path / "b.pem").symlink_to(tmp_path / "gone")
+    assert list(files_in(str(tmp_path))) == ["a.pem is no file", "b.pem is no file"]
