@@ -131,15 +131,16 @@ class Connection:
         scanned = interims = 0
         while True:
             end = data.find(b"\r\n\r\n", scanned)
-            if end < 0 and (bare := bare_end(data)):
+            if end < 0 and data and (bare := bare_end(data)):
                 data = with_crlf(data, bare)
                 end = data.index(b"\r\n\r\n")
             if end < 0:
-                if len(data) > limit_bytes:
-                    raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-                if data[:7] != b"HTTP/1."[: len(data)]:
-                    raise BadAnswer("The backend's answer is not HTTP/1.1.")
-                scanned = max(0, len(data) - 3)
+                if data:
+                    if len(data) > limit_bytes:
+                        raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
+                    if data[:7] != b"HTTP/1."[: len(data)]:
+                        raise BadAnswer("The backend's answer is not HTTP/1.1.")
+                    scanned = max(0, len(data) - 3)
                 if self._upload is not None and not self._upload.done:
                     # The upload sets this wait's deadline when it is done: from then on the backend owes an answer.
                     data += self._more(data, inf)

@@ -39,8 +39,8 @@ class AppHooks:
     limits: those for a new connection. next_request_id: makes the id of a request that is refused. on_refused: told of each of
     these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
     hsts: the field Strict-Transport-Security for answers over TLS, with its CRLF; b"" for none.
-    forward: is asked before the app; gives the answer to a request that needs nothing of the app, as an iterable of bytes with
-    `answer_to(writer)` and `close()` (proxy/exchange.py), or None.
+    forward: is asked before the app; gives what answers a request that needs nothing of the app, with `answer_to(writer)` and
+    `close()` (proxy/exchange.py), or None.
     """
 
     limits: Callable[[], ServerLimits] = ServerLimits

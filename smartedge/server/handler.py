@@ -122,10 +122,10 @@ class EdgeHandler:
             try:
                 result = self._forward(request)
                 if result is not None:
-                    result.answer_to(writer)
+                    pieces = result.answer_to(writer)
                 else:
-                    result = front.app(to_environ(request, self._base_environ()), writer.start_response)
-                for piece in result:
+                    pieces = result = front.app(to_environ(request, self._base_environ()), writer.start_response)
+                for piece in pieces:
                     if piece:
                         writer.write(piece)
                     else:
