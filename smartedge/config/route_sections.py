@@ -103,7 +103,7 @@ class RedirectConfig(Section):
     scheme: Literal["http", "https"] | None = None
     """`https` for all who came by http."""
     host: Annotated[str, AfterValidator(route_values.authority)] | None = None
-    """Another host, perhaps with a port."""
+    """Another host, perhaps with a port; without one it is the port of the scheme, whatever port they came by."""
     path: NewPath | None = None
     """Another path."""
     status: Literal[301, 302, 303, 307, 308] = 302
