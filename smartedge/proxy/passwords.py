@@ -12,12 +12,20 @@ from collections.abc import Callable
 from hashlib import sha256, sha512
 from hmac import compare_digest
 
+from gevent.monkey import get_original
+
 BCRYPT_BYTES = 72
 """bcrypt looks at no more of a password, and `htpasswd -B` cuts it there, too."""
 
 LONGEST_BYTES = 512
 """No password is longer (as in libxcrypt). SHA-crypt takes the square of the length, in time and memory: of the 48 kB that fit
 into a head, gigabytes."""
+
+ROUNDS_AT_ONCE, PAUSE_S = 64, 0.00002
+"""A thread that hashes lets go of the interpreter's lock so often, and for so long. Without that the event loop waits 5 ms for it
+whenever it has done anything: six clients with wrong passwords made all requests of a worker wait 12 ms. A pause of 0 would not
+do, as the lock is taken back before anybody has woken up."""
+_pause = get_original("time", "sleep")  # gevent's own would begin an event loop in this thread
 
 DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS = 5_000, 1_000, 999_999_999
 
@@ -62,6 +70,8 @@ def sha_crypt(password: bytes, salt: bytes, rounds: int, long: bool, *, shown: b
     p = _repeated(make(password * len(password)).digest(), len(password))  # 13 to 16
     s = _repeated(make(salt * (16 + digest[0])).digest(), len(salt))  # 17 to 20
     for number in range(rounds):  # 21
+        if not number % ROUNDS_AT_ONCE:
+            _pause(PAUSE_S)
         digest = make(
             (p if number & 1 else digest)
             + (s if number % 3 else b"")

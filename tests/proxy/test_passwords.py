@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from importlib.util import find_spec
 
 import pytest
@@ -48,3 +50,17 @@ def test_a_password_without_end_costs_nothing() -> None:
     assert is_password(longest.encode(), stored)
     too_long = b"x" * (LONGEST_BYTES + 1)
     assert not is_password(too_long, sha_crypt(too_long, b"salt", 1000, True, shown=True))
+
+
+def test_others_have_their_turn_while_a_password_is_hashed() -> None:
+    before, turns = sys.getswitchinterval(), 0
+    sys.setswitchinterval(5)  # nobody takes the interpreter's lock away from the thread: it has to let go
+    try:
+        hashing = threading.Thread(target=sha_crypt, args=(b"secret", b"salt", 20_000, True), kwargs={"shown": True})
+        hashing.start()
+        while hashing.is_alive():
+            hashing.join(0.001)
+            turns += 1
+    finally:
+        sys.setswitchinterval(before)
+    assert turns > 5
