@@ -124,6 +124,8 @@ def _backend_path(backend: str) -> str:
     What may be the address of a name as well (`b1/10.0.0.5`) is left to the edge, too.
     """
     service, slash, backend_id = backend.partition("/")
+    if not service or (slash and not backend_id):
+        raise click.UsageError(f'a backend is SERVICE/ID, or its ID alone, not "{escaped(backend)}"')
     if not slash or _is_address(backend_id):
         return f"/smartedge/backends/{quote(backend, safe='')}"
     return f"/smartedge/services/{quote(service, safe='')}/backends/{quote(backend_id, safe='')}"

@@ -105,7 +105,18 @@ def test_a_refusal_is_exit_status_1(balancer: Start, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "smartedge: refused with status 404: Unknown backend: There are: b1, b2.\n"
 
 
-@pytest.mark.parametrize("words", [["weight", "b2", "much"], ["weight", "b2"], ["drain"], ["weight", "b2", "²"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["weight", "b2", "much"],
+        ["weight", "b2"],
+        ["drain"],
+        ["weight", "b2", "²"],
+        ["drain", "web/"],
+        ["weight", "/b1", "2"],
+        ["enable", ""],
+    ],
+)
 def test_wrong_words_are_exit_status_2_and_ask_nobody(balancer: Start, words: list[str]) -> None:
     server = balancer({})
     assert cli.main([*words, "--url", server.url]) == 2
