@@ -30,10 +30,11 @@ load-test: python ## drive ab against the running balancer, then show how it sha
 	@exec $(PYTHON) deploy/load_test.py -n "$(N)" -c "$(C)" $(if $(KEEPALIVE),--keep-alive) $(if $(STATUS),--status "$(STATUS)") "$(URL)"
 
 test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
-	@$(PY) $(PYTEST) --dist worksteal tests --ignore tests/live $(ARGS)
+	@$(PY) $(PYTEST) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
 
-test-live: venv-dev ## run the tests that start real servers and a real `make run`: ports 8080-8082 must be free
+test-live: venv-dev ## run the long tests: real servers, a real `make run` (ports 8080-8082 must be free), hours simulated
 	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile tests/live $(ARGS)
+	@$(if $(ARGS),,$(PY) $(PYTEST) --dist worksteal -m long tests --ignore tests/live)
 
 check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
 	@$(PY) -m ruff format --check .

@@ -26,6 +26,7 @@ def test_the_reference_of_a_scenarios_keys_is_made_of_the_schema_of_today(maker:
     assert maker.stale(("keys",)) == {}, "run: python docs/make_choosing.py"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["one-slow", "hang-hedged"])
 def test_tables_and_pictures_come_from_a_run(maker: Any, name: str) -> None:
     """These two go through queues, the EWMA, breakers, time-outs and hedges: a change of any of them is seen here."""

@@ -11,6 +11,7 @@ from smartedge.simulator.engine import compare
 from tests.simulator.makers import outcome, outcome_figures, scenario
 
 
+@pytest.mark.long
 def test_one_slot_with_exponential_work_waits_as_long_as_queueing_theory_says() -> None:
     """M/M/1: the mean time of a request is 1 / (service rate - arrival rate); p99 is ln(100) times that."""
     world = {

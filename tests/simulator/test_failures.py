@@ -69,6 +69,7 @@ MIXED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["adaptive", "round_robin"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_an_hour_of_long_polls_and_slow_reports_beside_quick_requests_moves_none_of_them(strategy: str, count: int) -> None:
