@@ -92,9 +92,9 @@ class SmartEdge(flask.Flask):
                 start_response(f"{status} {problem.reason(status)}", fields)
                 return RefusalBody(body, ForeignClient(environ, start_response))
         for_admin = ADMIN in environ
-        if self._is_passed_on(request, for_admin=for_admin):
+        if self._is_passed_on(request, for_admin):
             return self.edge.forwarder(request)(environ, start_response)
-        if self.is_reserved(request, for_admin=for_admin):
+        if self.is_reserved(request, for_admin):
             environ[REQUEST_ID], environ[SOCKET] = self.edge.ids.of(request), request.sock
             start_response = self._logged(environ, request, start_response)
         return super().wsgi_app(environ, start_response)
@@ -109,13 +109,13 @@ class SmartEdge(flask.Flask):
 
         return start
 
-    def _is_passed_on(self, request: Request, *, for_admin: bool = False) -> bool:
+    def _is_passed_on(self, request: Request, for_admin: bool = False) -> bool:
         """Whether nobody would notice that a request does not go through Flask."""
         if self._is_plain is None:
             self._is_plain = self._has_no_hooks()
-        return self._is_plain and not self.is_reserved(request, for_admin=for_admin)
+        return self._is_plain and not self.is_reserved(request, for_admin)
 
-    def is_reserved(self, request: Request, *, for_admin: bool) -> bool:
+    def is_reserved(self, request: Request, for_admin: bool) -> bool:
         """Whether a path is one of the edge's own, as it stands on the wire: `/%68ealth` is the backend's.
 
         With an admin listener of its own, the traffic port has no reserved paths and the admin port no others.
@@ -132,7 +132,7 @@ class SmartEdge(flask.Flask):
     def dispatch_request(self) -> Any:
         """Call the view; what is not reserved is the catch-all's, whatever Werkzeug makes of method and path."""
         request, environ = flask.request, flask.request.environ
-        if not self.is_reserved(environ[REQUEST], for_admin=ADMIN in environ):
+        if not self.is_reserved(environ[REQUEST], ADMIN in environ):
             return self.view_functions[CATCH_ALL](path="")
         if request.url_rule is None or request.url_rule.endpoint == CATCH_ALL:
             body = problem.body(404, "Not found", "The edge has no such page.", environ[REQUEST_ID])

@@ -111,7 +111,7 @@ class Lease:
         """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
         with self._pool.lock:
             self._answered(now, code)
-            return self._close(now, "ok", None, code, sent=True)
+            return self._close(now, "ok", None, code)
 
     def close(
         self, now: float, outcome: Outcome, retry_after_s: float | None = None, code: int = 0, *, sent: bool = True

@@ -111,7 +111,6 @@ class Pool:
         key: bytes = b"",
         prefer: str | None = None,
         trace: Trace | None = None,
-        *,
         must: bool = True,
     ) -> Lease:
         """Pick a backend, not one that this request has tried, and count its use. Raises NoBackend.

@@ -81,6 +81,7 @@ class _SlotsOfRequestFields:
         "forwarded",
         "host",
         "hosts",
+        "persists",
         "request_id",
         "transfer_encoding",
         "upgrade",
@@ -95,6 +96,7 @@ class _SlotsOfRequestFields:
     forwarded: tuple[tuple[bytes, bytes], ...] | None
     host: bytes | None
     hosts: int
+    persists: bool | None
     request_id: bytes | None
     transfer_encoding: bytes | None
     upgrade: bytes | None
@@ -108,8 +110,8 @@ class RequestFields(_SlotsOfRequestFields):
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. The rest: the
-    values that the edge acts on, None when absent.
+    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. persists: as in
+    AnswerFields. The rest: the values that the edge acts on, None when absent.
     Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
     """
 
@@ -170,7 +172,7 @@ class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
     def read(self, block: bytes) -> None:
         """Find out what the fields say."""
         self.connection = self.content_length = self.transfer_encoding = self.forwarded = None
-        self.expect = self.explain = self.upgrade = self.request_id = None
+        self.expect = self.explain = self.upgrade = self.request_id = self.persists = None
         low = b"\n" + block.lower()
         special = _SPECIAL_IN_REQUEST.findall(low)
         self.for_edge = b"authorization" in special or b" smartedge" in low
@@ -185,8 +187,11 @@ class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
         self.hosts = 0
         given_up = {b"te": b"", b"trailer": b""}
         lines = [line for line in block.splitlines(True) if self._keeps(line, given_up)]
-        if self.connection is not None and self.connection.lower() not in _PLAIN_CONNECTION:
-            lines = without_nominated(lines, self.connection)
+        if self.connection is not None:
+            said = tokens(self.connection)
+            self.persists = False if b"close" in said else True if b"keep-alive" in said else None
+            if self.connection.lower() not in _PLAIN_CONNECTION:
+                lines = without_nominated(lines, self.connection)
         # What the edge can keep of two fields that end here.
         if b"trailers" in tokens(given_up[b"te"]):  # RFC 9110 section 10.1.4: whoever sends TE names it in Connection
             lines.append(TE_TRAILERS)

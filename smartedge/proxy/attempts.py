@@ -245,11 +245,11 @@ class Attempts:
         self.preferred = session
         return self.take_lease_now(now, tried)
 
-    def take_lease_now(self, now: float, tried: Sequence[Backend], kind: TryKind = "retry", *, must: bool = True) -> Lease:
+    def take_lease_now(self, now: float, tried: Sequence[Backend], kind: TryKind = "retry", must: bool = True) -> Lease:
         """Take a lease, or raise NoBackend at once (AllFull among them). kind: of a try after the first. must: see `Pool`."""
         if tried and self.trace is None:  # A request that is tried again is recorded from here on.
             self.trace = self.explain.begin_late_trace(kind, self.lease)
-        lease = self.service.pool.lease(now, tried, self.key, self.preferred, self.trace, must=must)
+        lease = self.service.pool.lease(now, tried, self.key, self.preferred, self.trace, must)
         lease.holder = self
         return lease
 

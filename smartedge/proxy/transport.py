@@ -387,6 +387,6 @@ class EdgeSession(requests.Session):
         self.adapter = adapter
         self.netloc = adapter.to.authority
 
-    def send(self, request: Outbound, **kwargs: object) -> Answer:  # type: ignore[override]
+    def send(self, request: Outbound) -> Answer:  # type: ignore[override]
         """Send one request to the backend; see EdgeAdapter.send."""
         return self.adapter.send(request)

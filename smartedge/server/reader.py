@@ -11,7 +11,7 @@ from time import monotonic
 import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, HeadersTooLarge, MethodRefused, TargetTooLong
-from smartedge.http.headers import RequestFields, tokens
+from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
 from smartedge.http.wire import WireTimeout
 from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
@@ -154,12 +154,7 @@ class RequestReader:
         request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
         incoming.request = request
         incoming.fresh = False
-        connection = fields.connection
-        if connection is None:
-            incoming.keep_alive = http11
-        else:
-            said = tokens(connection)
-            incoming.keep_alive = b"close" not in said and (http11 or b"keep-alive" in said)
+        incoming.keep_alive = http11 if fields.persists is None else fields.persists
         if fields.transfer_encoding is not None or fields.content_length is not None:
             self._add_body(request, fields)
         return request

@@ -126,7 +126,9 @@ def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines:
     assert found.transfer_encoding == (b",".join(codings) if codings else None)
     offers = values("upgrade", lines)
     assert found.upgrade == (b", ".join(offers) if offers else None)
-    assert tokens(found.connection) - {b""} == set().union(*(tokens(value) for value in values("connection", lines))) - {b""}
+    said = set().union(*(tokens(value) for value in values("connection", lines)))
+    assert tokens(found.connection) - {b""} == said - {b""}
+    assert found.persists == (False if b"close" in said else True if b"keep-alive" in said else None)
     assert [line for _, line in found.forwarded or []] == raw(
         [line for line in lines if line[0].lower() in SAYS_OF_ITS_CLIENT]
     ).splitlines(True)
