@@ -49,7 +49,7 @@ from smartedge.config.services import (
 from smartedge.config.services import problems as service_problems
 from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
 
-__all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse"]
+__all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse", "parse_canonical"]
 
 
 def _access_log(value: object) -> bool | str:
@@ -243,6 +243,11 @@ def parse(
     """
     document, repeated = decode(text, origin)
     return _build(document, repeated, Overlay(env or {}, overrides or {}), origin)
+
+
+def parse_canonical(text: str, origin: str) -> Config:
+    """Make a Config of what `to_json` gave; the quicker way, as no key comes twice there. Raises ConfigError."""
+    return _build(json.loads(text), [], Overlay({}, {}), origin)
 
 
 def load(

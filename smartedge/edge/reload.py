@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from smartedge.balancer.errors import EdgeError
-from smartedge.config.model import Config, parse
+from smartedge.config.model import Config, parse_canonical
 from smartedge.discovery.file import FileSource
 from smartedge.edge.files import Files, file_stamps, read_files
 from smartedge.edge.origin import ConfigOrigin
@@ -257,7 +257,7 @@ class Reloader:
 
 def parse_generation(generation: Generation) -> Config:
     """Make a Config of a generation's text, over which nothing is laid any more. Raises ConfigError."""
-    return parse(generation.config, origin="the newest generation")
+    return parse_canonical(generation.config, "the newest generation")
 
 
 def _matches(if_match: str, etag: str) -> bool:

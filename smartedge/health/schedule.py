@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 JITTER_RATIO = 0.1  # of every interval, either way: probes of many backends, or by many edges, drift apart
 CHANGING_S = 1.0  # the longest interval while a backend is between states, so that a change is soon decided
+MANY = 100  # so many probes at once are a burst, and are spread over the first interval
 NUDGE_S = 0.5  # traffic may have a backend probed no more often than this
 
 
 class ScheduledProbe:
     """One backend's place in the `Schedule`; a new one is made when what is probed has changed."""
 
-    __slots__ = ("backend", "due", "nudged", "started", "ticket")
+    __slots__ = ("backend", "due", "is_first", "nudged", "started", "ticket")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -31,6 +32,7 @@ class ScheduledProbe:
         """Names the one place in the heap that counts; older ones are passed over."""
         self.started = float("-inf")
         self.nudged = False
+        self.is_first = True
 
 
 class Schedule:
@@ -92,9 +94,13 @@ class Schedule:
     def done(self, entry: ScheduledProbe, now: float) -> bool:
         """Put a probed entry back; whether it is the next one to be due.
 
-        Intervals count from the start of one probe to the start of the next.
+        Intervals count from the start of one probe to the start of the next. Those that began together, with a start or a reload,
+        would go on in bursts, so where there are many the first interval is any part of the whole.
         """
         interval = self._interval(entry.backend)
+        if entry.is_first and len(self._entries) > MANY:
+            interval *= self._rng.random()
+        entry.is_first = False
         if entry.nudged:
             interval = min(interval, NUDGE_S)
         self._put(entry, max(now, entry.started + interval))

@@ -70,6 +70,19 @@ def test_intervals_count_from_start_to_start_with_a_jitter_of_ten_percent(schedu
     assert max(gaps) - min(gaps) > 1.5
 
 
+def test_many_that_begin_together_are_spread_over_the_first_interval(schedule: Schedule) -> None:
+    schedule.sync([member(f"b{number}") for number in range(1000)], 0.0)
+    while entry := schedule.take_due(0.0):
+        schedule.done(entry, 0.0)
+    dues = []
+    while (due := schedule.next_due()) < 10.0:
+        dues.append(due)
+        schedule.done(take(schedule, due), due)
+    in_each = [sum(second <= due < second + 1 for due in dues) for second in range(9)]
+    assert min(in_each) > 60
+    assert max(in_each) < 140
+
+
 def test_a_probe_that_took_longer_than_the_interval_is_followed_at_once(schedule: Schedule) -> None:
     schedule.sync([member()], 0.0)
     schedule.done(take(schedule, 0.0), 42.0)
