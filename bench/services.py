@@ -137,8 +137,9 @@ def measure(args: argparse.Namespace, workers: int, backends: subprocess.Popen[s
             counts = json.loads(backends.stdout.readline())
             lately = [counts.get(str(bucket), 0) for bucket in range(until - int(args.interval / BUCKET_S), until)]
             print(
-                f"{workers} worker(s): start {start_s:.2f} s ({start_cpu_s:.2f} s of CPU), all probed after {probed_s:.1f} s; reload of one service"
-                f" {min(reloads) * 1e3:.0f} ms at best, {median(reloads) * 1e3:.0f} in the middle; {pss_mb(edge.pid):.0f} MB;"
+                f"{workers} worker(s): start {start_s:.2f} s ({start_cpu_s:.2f} s of CPU), all probed after {probed_s:.1f} s;"
+                f" reload of one service {min(reloads) * 1e3:.0f} ms at best, {median(reloads) * 1e3:.0f} in the middle;"
+                f" {pss_mb(edge.pid):.0f} MB;"
                 f" CPU at rest {rest * 100:.0f}% of a core; probes in {BUCKET_S:g} s: {sum(lately) / len(lately):.0f} on average,"
                 f" {min(lately)} to {max(lately)}",
                 flush=True,
