@@ -24,6 +24,7 @@ from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.problems import path_text
 from smartedge.config.routes import RouteConfig
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import policies
@@ -151,9 +152,9 @@ class SetupBuilder:
         config = service.config
         row = self._registry.row_of(service.name)
         backends = self._registry.build_backends(service, files, () if before is None else before.backends)
-        secret = self._choose_secret(config, files) if config.sticky.cookie is not None else b""
+        secret = self._choose_secret(service, files) if config.sticky.cookie is not None else b""
         affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends], service.name)
-        strategy = self._make_strategy(config, None if before is None else before.strategy)
+        strategy = self._make_strategy(service, None if before is None else before.strategy)
         limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted, row, apart=_apart(service.name))
         self._registry.claim_rows(service.name, backends)
         return ServiceSetup(
@@ -179,17 +180,18 @@ class SetupBuilder:
 
         return build_routes(config.routes, config.limits.body_bytes, hop, self._passwords, limiter_of, files.content_of)
 
-    def _make_strategy(self, config: ServiceConfig, current: Strategy | None) -> Strategy:
+    def _make_strategy(self, service: WrittenService, current: Strategy | None) -> Strategy:
         """Return the strategy that a configuration asks for: the current one, if it is that.
 
         A user's class is not imported again: its code is that of the process's start.
         """
+        config = service.config
         if current is not None and current.name == config.strategy:
             return current
         try:
             return config_strategy.make(config.strategy, config.hash.bounded_load_ratio, self._clock)
         except ValueError as error:
-            raise ConfigError([Problem("strategy", str(error))], status=422) from error
+            raise ConfigError([Problem(path_text((*service.steps, "strategy")), str(error))], status=422) from error
 
     def _make_limiter(
         self, policy: RatePolicy | None, by: str, is_trusted: IsTrusted, row: Learned, apart: bytes
@@ -209,12 +211,12 @@ class SetupBuilder:
         client_of = client_reader(by, is_trusted)
         return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, row)
 
-    def _choose_secret(self, config: ServiceConfig, files: Files) -> bytes:
-        path = config.sticky.secret_file
+    def _choose_secret(self, service: WrittenService, files: Files) -> bytes:
+        path = service.config.sticky.secret_file
         try:
             return self._secret.choose(None if path is None else files.content_of(path), self._state_path())
         except OSError as error:
-            raise self._origin.unusable(("sticky",), f"has no secret: {error}") from error
+            raise self._origin.unusable((*service.steps, "sticky"), f"has no secret: {error}") from error
 
     def _state_path(self) -> Path | None:
         state = None if self._membership is None else self._membership.state
