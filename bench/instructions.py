@@ -1,9 +1,9 @@
 """How many instructions our own code takes per request: steady where the microseconds of a busy machine are not.
 
 valgrind counts two runs of bench/hot_path.py that differ in nothing but the number of requests; the difference is theirs. The
-same tree gives the same figure, but for some 20 instructions, on any machine with the same interpreter. What follows after `--`
-goes to hot_path.py: `python bench/instructions.py -- --backends 500`. Needs valgrind (Debian: apt install valgrind); takes half
-a minute.
+same tree gives the same figure to about 1%, on a busy machine, too (which requests are sampled is chance). What follows after
+`--` goes to hot_path.py: `python bench/instructions.py -- --backends 500`. Needs valgrind (Debian: apt install valgrind); takes a
+minute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HOT_PATH = Path(__file__).with_name("hot_path.py")
-FEW, MANY = 1000, 3000
+FEW, MANY = 1000, 11000
 """Requests of the two runs: with the few, all caches are full and the interpreter has specialised its code."""
 
 COUNTED = re.compile(r"I\s+refs:\s+([\d,]+)")
