@@ -245,9 +245,9 @@ def parse(
     return _build(document, repeated, Overlay(env or {}, overrides or {}), origin)
 
 
-def parse_canonical(text: str, origin: str) -> Config:
-    """Make a Config of what `to_json` gave; the quicker way, as no key comes twice there. Raises ConfigError."""
-    return _build(json.loads(text), [], Overlay({}, {}), origin)
+def parse_canonical(document: object, origin: str) -> Config:
+    """Make a Config of what the text says that `to_json` gave; nothing is laid over it any more. Raises ConfigError."""
+    return _build(document, [], Overlay({}, {}), origin)
 
 
 def load(

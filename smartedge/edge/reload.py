@@ -109,7 +109,7 @@ class Reloader:
             self._peers = peers
             with peers.writing():
                 if peers.newest() is None:  # also alone: then nothing is published
-                    peers.publish(Generation(self.generation, self.setup.config.to_json()))
+                    peers.publish(self.generation, self.setup.config.to_json())
                     self._confirm(self.generation, peers.mark())
                 else:
                     self._catch_up()
@@ -142,7 +142,7 @@ class Reloader:
             with self._persisted(body):
                 if changed or renewed:
                     number += 1
-                    self._peers.publish(Generation(number, config.to_json()))
+                    self._peers.publish(number, config.to_json())
             self._use_if_other(setup)
             self._renewed = frozenset()
             self._confirm(number, self._peers.mark())
@@ -256,7 +256,7 @@ class Reloader:
 
 
 def parse_generation(generation: Generation) -> Config:
-    """Make a Config of a generation's text, over which nothing is laid any more. Raises ConfigError."""
+    """Make a Config of a generation's document, over which nothing is laid any more. Raises ConfigError."""
     return parse_canonical(generation.config, "the newest generation")
 
 

@@ -30,10 +30,10 @@ _FILE = "generation.json"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A configuration that was applied, as the workers share it. config: its canonical text."""
+    """A configuration that was applied, as the workers share it. config: what its canonical text says, as JSON has it."""
 
     number: int
-    config: str
+    config: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Peers(Protocol):
     def newest(self) -> Generation | None:
         """Return the newest generation; None when none was published. Raises StateError."""
 
-    def publish(self, generation: Generation) -> None:
-        """Make it the newest. Raises StateError, and then it is not."""
+    def publish(self, number: int, config: str) -> None:
+        """Make a configuration, its canonical text, the newest. Raises StateError, and then it is not."""
 
     def confirm(self, number: int) -> None:
         """Say that this worker has applied it."""
@@ -87,7 +87,7 @@ class Alone:
         """Nothing is published."""
         return None
 
-    def publish(self, generation: Generation) -> None:
+    def publish(self, number: int, config: str) -> None:
         """Nobody would read it."""
 
     def confirm(self, number: int) -> None:
@@ -124,11 +124,10 @@ class Generations:
         """Read the file."""
         return newest_in(self._path.parent)
 
-    def publish(self, generation: Generation) -> None:
+    def publish(self, number: int, config: str) -> None:
         """Replace the file; under the lock."""
-        document = {"generation": generation.number, "config": json.loads(generation.config)}
         try:
-            replace_text(self._path, json.dumps(document))
+            replace_text(self._path, f'{{"generation": {number}, "config": {config}}}')
         except OSError as error:
             raise StateError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -153,7 +152,7 @@ def newest_in(directory: Path) -> Generation | None:
     path = directory / _FILE
     try:
         document = json.loads(path.read_text())
-        return Generation(int(document["generation"]), json.dumps(document["config"]))
+        return Generation(int(document["generation"]), document["config"])
     except FileNotFoundError:
         return None
     except OSError as error:

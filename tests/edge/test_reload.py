@@ -29,7 +29,7 @@ from smartedge.edge.reload import (
 )
 from smartedge.edge.reload_report import Applied
 from smartedge.edge.setup import Setup
-from smartedge.workers.generations import Alone, Generation
+from smartedge.workers.generations import Alone
 from smartedge.workers.state_dir import StateError
 from tests.fakes import FakeClock
 from tests.house import setup_builder
@@ -259,7 +259,7 @@ class Unreachable(Alone):
         self.act = act
         self.published = 0
 
-    def publish(self, generation: Generation) -> None:
+    def publish(self, number: int, config: str) -> None:
         self.published += 1
         if self.published > 1:
             self.act()
