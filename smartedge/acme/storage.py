@@ -19,6 +19,9 @@ from typing import Any
 
 from smartedge.config.model import Config
 
+LATELY_S = 10.0
+"""So long a certificate is news: an edge looks at its files once a second."""
+
 
 def default_storage(env: Mapping[str, str]) -> str:
     """Give the folder where `acme.storage` names none: the service's own, else one below the user's data."""
@@ -73,6 +76,12 @@ class Storage:
         """Write down a failure; raises OSError."""
         document = {"failures": failures, "next_try_at": round(next_try_at, 3)}
         write_private(self.retries / f"{name}.json", json.dumps(document).encode())
+
+    def came_lately(self, name: str, now: float) -> bool:
+        """Whether a certificate was written a moment ago, which whoever asks for one cannot have seen. now: Unix time."""
+        with contextlib.suppress(OSError):
+            return abs(now - self.certificate(name).stat().st_mtime) < LATELY_S
+        return False
 
     def succeeded(self, name: str) -> None:
         """Forget the failures of a name."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,27 @@ def test_what_can_not_be_written_leaves_what_there_was(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_private(tmp_path / "a.pem", b"1")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pem"]
+
+
+def test_a_certificate_that_has_just_come_is_not_got_again(tmp_path: Path) -> None:
+    """The run of an edge that was killed went on, and that of the next one got another certificate two seconds later."""
+    storage = Storage(tmp_path)
+    storage.make()
+    now = time.time()
+    assert not storage.came_lately("a.example", now)
+    write_private(storage.certificate("a.example"), b"1")
+    assert storage.came_lately("a.example", now)
+    assert not storage.came_lately("a.example", now + 60)
+    wanted = {
+        "names": ["a.example"],
+        "directory": "https://127.0.0.1:1",
+        "storage": str(tmp_path),
+        "email": None,
+        "ca_file": None,
+    }
+    program = [sys.executable, "-m", "smartedge.acme.issue"]
+    ran = subprocess.run(program, input=json.dumps(wanted | {"how": "http-01"}), capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == {"name": "a.example", "ok": True, "detail": ""}
 
 
 def test_one_process_at_a_time_gets_certificates(tmp_path: Path) -> None:

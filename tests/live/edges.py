@@ -43,13 +43,13 @@ class LiveEdge:
     def __init__(self, port: int, process: Running, directory: Path, server: str) -> None:
         self.port, self.process, self.directory, self.server = port, process, directory, server
         self.url = f"http://127.0.0.1:{port}"
-        self._log_start = 0
+        self._log_start = self._output_start = 0
 
     # Settings.
 
     def configure(self, *backends: Script | str | Mapping[str, Any], wait: bool = True, **settings: Any) -> None:
         """Have it forward to these, and wait until each has been probed."""
-        self._log_start = len(self.log_text())
+        self._log_start, self._output_start = len(self.log_text()), len(self.process.output)
         document = document_of(self.directory, *backends, **settings)
         answer = ask(f"{self.url}/api/reload", "POST", body=json.dumps(document))
         assert answer.status == 200, answer.text
@@ -97,6 +97,11 @@ class LiveEdge:
     def settled(self) -> None:
         """Wait until no lease is open any more."""
         wait_until(lambda: self.status()["totals"]["in_flight"] == 0, 5, "every lease to be given back")
+
+    @property
+    def output(self) -> str:
+        """What it has printed since `configure`: an earlier test's backend may have had the same port."""
+        return self.process.output[self._output_start :]
 
     def log_text(self) -> str:
         """The access log so far."""

@@ -17,7 +17,7 @@ QUICK = {"interval_s": 0.1, "timeout_s": 0.2, "fall": 2, "rise": 2}
 
 def lines_about(edge: LiveEdge, backend: Script) -> list[str]:
     """What was printed about a backend since its port came into the configuration."""
-    return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.process.output, re.MULTILINE)
+    return re.findall(rf"^(. {re.escape(backend.url)} \w+)$", edge.output, re.MULTILINE)
 
 
 def test_flips_are_told_once_with_the_lines_that_people_look_for(own: LiveEdge) -> None:

@@ -273,7 +273,9 @@ def test_counters_survive_a_killed_worker_and_go_with_a_removed_backend(tmp_path
         assert not any(f'backend="{gone["id"]}"' in text for text in texts)
         assert len({total_of(text, "smartedge_requests_total") for text in texts}) == 1
         (state,) = (tmp_path / "state").glob("*/*")
-        wait_until(lambda: len(json.loads((state / "rows.json").read_text())) == 1, 10, "the row to be freed")
+        wait_until(
+            lambda: len(json.loads((state / "rows.json").read_text())) == 2, 10, "the row to be freed"
+        )  # service and backend
 
 
 def test_the_whole_edge_is_a_lame_duck_and_serves_on(edge: LiveEdge) -> None:
