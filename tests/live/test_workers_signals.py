@@ -56,10 +56,11 @@ def test_hup_replaces_the_workers_of_a_bare_gunicorn_with_what_the_file_says_now
         file.write_text(json.dumps(document))
         os.kill(edge.process.pid, signal.SIGHUP)
         wait_until(lambda: len(pids(edge)) == 2 and not pids(edge) & old, 40, "other workers")
+        # A worker is listed from the moment it has its slot, and confirms what it has applied a moment later.
+        wait_until(lambda: {worker["generation"] for worker in edge.status()["workers"]} == {2}, 20, "all to have the second")
         status = edge.status()
         assert status["generation"] == 2
         assert status["backends"][0]["weight"] == 7
-        assert {worker["generation"] for worker in status["workers"]} == {2}
         assert edge.process.output.count("🔄") == 1
 
 
