@@ -10,6 +10,11 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import argparse  # noqa: E402
 import atexit  # noqa: E402
 import cProfile  # noqa: E402

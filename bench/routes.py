@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
