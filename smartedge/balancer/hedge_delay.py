@@ -18,6 +18,9 @@ UNKNOWN_S: Final = 1.0
 FLOOR_S: Final = 0.005
 """The least delay. Below it our own event loop is as often late as a backend, and hedges would only add to that."""
 
+TICK_S: Final = 0.005
+"""How often the requests that wait for a first byte are looked at, by the edge and in simulations."""
+
 KEPT: Final = 0.9
 """What a second leaves of the counts before it: half of them are of the last seven seconds."""
 

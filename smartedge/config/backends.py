@@ -22,7 +22,20 @@ from pydantic import (
 from smartedge.balancer.spec import TlsSpec
 from smartedge.config import values
 from smartedge.config.problems import SMALLEST
-from smartedge.config.section import Cap, Count, File, Label, Labels, Listed, ProbeHeaders, Seconds, Section, StatusItem, Text
+from smartedge.config.section import (
+    Cap,
+    Count,
+    File,
+    Label,
+    Labels,
+    Listed,
+    ProbeHeaders,
+    Seconds,
+    Section,
+    StatusItem,
+    Text,
+    beside,
+)
 
 
 class HealthConfig(Section):
@@ -87,17 +100,10 @@ class TlsConfig(Section):
     """PEM file of authorities to trust instead of the system's."""
     cert_file: File | None = None
     """PEM file of the certificate that the edge shows."""
-    key_file: File | None = None
+    key_file: Annotated[File | None, beside("cert_file")] = None
     """PEM file of its key, when `cert_file` does not hold it."""
     server_name: Text | None = None
     """Name to ask for and check instead of the URL's host."""
-
-    @field_validator("key_file")
-    @classmethod
-    def _with_certificate(cls, key_file: str | None, info: ValidationInfo) -> str | None:
-        if key_file and info.data.get("cert_file", "wrong in itself") is None:
-            raise ValueError("needs a cert_file beside it")
-        return key_file
 
 
 class BackendConfig(Section):

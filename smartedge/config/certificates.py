@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 
 from smartedge.config import values
 from smartedge.config.problems import Finding
-from smartedge.config.section import File, Listed, Seconds, Section, Text
+from smartedge.config.section import File, Listed, Seconds, Section, Text, beside
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 AUTO = "auto"
@@ -54,7 +54,7 @@ class CertificateConfig(Section):
     """A host for which a certificate is got and renewed ([automatic certificates](tls.md)); a text is short for it."""
     certfile: Annotated[File | None, Field(validate_default=True)] = None
     """PEM file of the certificate."""
-    keyfile: File | None = None
+    keyfile: Annotated[File | None, beside("certfile")] = None
     """PEM file of its key, when `certfile` does not hold it."""
 
     @field_validator("certfile")
@@ -66,13 +66,6 @@ class CertificateConfig(Section):
         if certfile is not None and name not in (None, "wrong in itself"):
             raise ValueError("must not stand beside a name: a certificate is got for it, or there are files")
         return certfile
-
-    @field_validator("keyfile")
-    @classmethod
-    def _with_certificate(cls, keyfile: str | None, info: ValidationInfo) -> str | None:
-        if keyfile and info.data.get("certfile", "wrong in itself") is None:
-            raise ValueError("needs a certfile beside it")
-        return keyfile
 
 
 def _entry(value: object) -> object:

@@ -34,7 +34,7 @@ from smartedge.config.certificates import problems as certificate_problems
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Listed
+from smartedge.config.section import File, Folder, Grace, Listed, beside
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
     CheckedService,
@@ -121,7 +121,7 @@ class Config(ServiceConfig):
     """Processes that serve; `auto` is one for each processor."""
     certfile: File | None = None
     """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
-    keyfile: File | None = None
+    keyfile: Annotated[File | None, beside("certfile")] = None
     """PEM file of its key, when `certfile` does not hold it."""
     certificates: Certificates = ()
     """More [certificates](tls.md), chosen by the name that a client asks for; the first is shown where none fits. A text is the
@@ -164,13 +164,6 @@ class Config(ServiceConfig):
         if admin_bind and admin_bind == info.data.get("bind") and not admin_bind.endswith(":0"):
             raise ValueError("must differ from bind")
         return admin_bind
-
-    @field_validator("keyfile")
-    @classmethod
-    def _with_certificate(cls, keyfile: str | None, info: ValidationInfo) -> str | None:
-        if keyfile and info.data.get("certfile", "wrong in itself") is None:
-            raise ValueError("needs a certfile beside it")
-        return keyfile
 
     @field_validator("http_bind")
     @classmethod

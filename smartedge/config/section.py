@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
 )
 
@@ -36,6 +37,17 @@ def existing_folder(text: str) -> str:
     if not os.path.isdir(values.line(text)):
         raise ValueError(f"names {values.shown(text)}, which is no folder here")
     return text
+
+
+def beside(certificate: str) -> AfterValidator:
+    """Make the check of a key's file, which needs that of its certificate: the key of the same section that names it."""
+
+    def check(key_file: str | None, info: ValidationInfo) -> str | None:
+        if key_file and info.data.get(certificate, "wrong in itself") is None:
+            raise ValueError(f"needs a {certificate} beside it")
+        return key_file
+
+    return AfterValidator(check)
 
 
 def _cap(value: object) -> object:

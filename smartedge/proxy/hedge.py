@@ -15,16 +15,13 @@ from gevent import get_hub, getcurrent
 
 from smartedge.balancer.cells import HEDGES, HEDGES_WON
 from smartedge.balancer.errors import EdgeError
-from smartedge.balancer.hedge_delay import UNKNOWN_S
+from smartedge.balancer.hedge_delay import TICK_S, UNKNOWN_S
 from smartedge.balancer.pool import Lease
 from smartedge.http.headers import AnswerFields
 from smartedge.http.request import Replay
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import Answer
-
-TICK_S = 0.005
-"""How often the requests that wait are looked at, in seconds."""
 
 SENDING_S = 0.1
 """How often a request whose body is still coming is looked at, in seconds."""

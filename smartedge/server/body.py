@@ -14,6 +14,12 @@ CONTINUE_WAIT_S = 1.0
 """How long a client that sent `Expect: 100-continue` waits for the backend's word before it is asked to go on anyway."""
 
 
+def check_length(length: int | None, most_bytes: int) -> None:
+    """Raise PayloadTooLarge for a body that is longer; length: said or received so far, None where nobody has said it."""
+    if length is not None and length > most_bytes:
+        raise PayloadTooLarge(f"The request body is longer than {most_bytes} bytes.")
+
+
 class ClientBody:
     """A request's body, read from its client's connection; made by the `RequestReader`, read by the exchange. See http.Body.
 
@@ -37,8 +43,7 @@ class ClientBody:
     def limit(self, most_bytes: int) -> None:
         """Take no more than so many bytes; see Body.limit."""
         self._limit_bytes = most_bytes
-        if self.length is not None and self.length > most_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {most_bytes} bytes.")
+        check_length(self.length, most_bytes)
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head; see Body.buffered."""
@@ -135,8 +140,8 @@ class ChunkedBody(ClientBody):
         self.complete = self._decoder.complete
         data = b"".join(pieces)
         self.received_bytes += len(data)
-        if self._limit_bytes and self.received_bytes > self._limit_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {self._limit_bytes} bytes.")
+        if self._limit_bytes:
+            check_length(self.received_bytes, self._limit_bytes)
         return data
 
     def _decode(self, data: bytes) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from smartedge.balancer.errors import ClientError, MethodRefused, PayloadTooLarge
+from smartedge.balancer.errors import ClientError, MethodRefused
 from smartedge.http.environ_keys import GUNICORN_SOCKET, REQUEST
 from smartedge.http.headers import RequestFields, pairs_of, without_length
 from smartedge.http.request import Request, check_fields, origin_form
+from smartedge.server.body import check_length
 
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
 
@@ -161,8 +162,7 @@ class WsgiBody:
     def limit(self, most_bytes: int) -> None:
         """Take no more than so many bytes; see Body.limit."""
         self._limit_bytes = most_bytes
-        if self.length is not None and self.length > most_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {most_bytes} bytes.")
+        check_length(self.length, most_bytes)
 
     def buffered(self) -> None:
         """Say that nothing is known of what has arrived."""
@@ -179,8 +179,8 @@ class WsgiBody:
                 self._input.failed = True  # gunicorn's word for: nobody knows where the next request begins
             raise ClientError(f"The request body could not be read: {str(error) or type(error).__name__}.") from error
         self.received_bytes += len(piece)
-        if self._limit_bytes and self.received_bytes > self._limit_bytes:
-            raise PayloadTooLarge(f"The request body is longer than {self._limit_bytes} bytes.")
+        if self._limit_bytes:
+            check_length(self.received_bytes, self._limit_bytes)
         if not piece:
             if self.length is not None and self.received_bytes < self.length:
                 raise ClientError("The request body ended before its Content-Length.")

@@ -14,7 +14,7 @@ from random import Random
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import BackendClosed, ConnectFailed, EdgeError, NoBackend
-from smartedge.balancer.hedge_delay import UNKNOWN_S
+from smartedge.balancer.hedge_delay import TICK_S, UNKNOWN_S
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget, Tries
 from smartedge.balancer.waiting_line import WaitPolicy
@@ -27,9 +27,6 @@ from smartedge.simulator.probes import Prober
 from smartedge.simulator.queue import ModelQueue
 from smartedge.simulator.scenario import SimulateConfig
 from smartedge.simulator.tries import KEPT_SILENT, ClientRequest, Try
-
-HEDGE_TICK_S = 0.005
-"""How often the edge looks whose first byte is late."""
 
 REFUSED = ConnectFailed("The connection was refused.")
 CUT = BackendClosed("The backend closed the connection.")
@@ -246,7 +243,7 @@ class Forwarding:
         if request.arrival.idempotent:
             hedge = self._pool.evidence.kind_of(request.open[0]).hedge
             due = now + (UNKNOWN_S if hedge is None else hedge.after_s)
-            self._at(ceil(due / HEDGE_TICK_S) * HEDGE_TICK_S, self._hedge, (request, request.race))
+            self._at(ceil(due / TICK_S) * TICK_S, self._hedge, (request, request.race))
 
     def _hedge(self, now: float, what: tuple[ClientRequest, int]) -> None:
         """Hedge a request whose first byte is late; and again, for that may be as slow."""
