@@ -48,11 +48,17 @@ class LiveEdge:
     # Settings.
 
     def configure(self, *backends: Script | str | Mapping[str, Any], wait: bool = True, **settings: Any) -> None:
-        """Have it forward to these, and wait until each has been probed."""
+        """Have it forward to these, and wait until it has said so and each has been probed."""
         self._log_start, self._output_start = len(self.log_text()), len(self.process.output)
         document = document_of(self.directory, *backends, **settings)
         answer = ask(f"{self.url}/api/reload", "POST", body=json.dumps(document))
         assert answer.status == 200, answer.text
+        told = answer.json()
+        if (
+            told["changed"] and settings.get("log_level", "info") == "info"
+        ):  # a line that came late would pass for a later reload's
+            line = f"generation {told['generation']} applied by"
+            wait_until(lambda: line in self.output, 5, "the reload to be told")
         if wait:
             self.wait_probed()
 

@@ -86,6 +86,7 @@ def test_a_reload_by_one_worker_is_in_force_in_all_when_it_is_answered(edge: Liv
         assert told["generation"] == generation + 1
         assert {edge.ask().body for _ in range(40)} == {b"new"}
         assert {worker["generation"] for worker in workers(edge)} == {generation + 1}
+        wait_until(lambda: edge.process.output.count("🔄") > said, 5, "the line of the reload")
         assert edge.process.output.count("🔄") == said + 1
 
 
