@@ -20,6 +20,7 @@ END = "<!-- end -->"
 SECTIONS = (
     # schema, title, what stands before the table
     ("BackendConfig", "backends[]", "An entry is a URL, or an object with these keys."),
+    ("ZoneConfig", "zones.NAME", "A place that backends and the edge may name ([near first](geo.md))."),
     ("TlsConfig", "backends[].tls", "How the edge speaks TLS to this backend; its URL begins with `https://`."),
     (
         "ServiceConfig",

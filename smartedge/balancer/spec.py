@@ -38,7 +38,8 @@ class BackendSpec:
     """One backend as the operator wrote it; made by config/, held by its `Backend`. weight: 0..1000. slow_start_s: 0.0 for none.
 
     addresses: where its host name leads to, as IP addresses; empty when the URL says that itself, or nobody knows yet.
-    base: the URL's path, which goes before that of every request. service: the name of the one that it belongs to.
+    base: the URL's path, which goes before that of every request. service: the name of the one that it belongs to. zone, region,
+    location (degrees of latitude and longitude): what it says itself of where it stands. priority: lower ones go first.
     """
 
     id: str
@@ -55,6 +56,10 @@ class BackendSpec:
     base: bytes
     service: str
     addresses: tuple[str, ...] = ()
+    zone: str | None = None
+    region: str | None = None
+    location: tuple[float, float] | None = None
+    priority: int = 0
 
     @property
     def entry(self) -> tuple[str, str]:

@@ -60,6 +60,7 @@ def program() -> None:
 @click.option(
     "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
 )
+@click.option("--zone", metavar="NAME", help="The zone that this edge stands in: its backends there come first.")
 def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""
     path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}

@@ -36,6 +36,7 @@ from smartedge.config.section import (
     Text,
     beside,
 )
+from smartedge.config.zones import Location
 
 
 class HealthConfig(Section):
@@ -118,7 +119,13 @@ class BackendConfig(Section):
     state: Literal["enabled", "draining", "disabled"] = "enabled"
     """`draining` takes no requests but those of sticky sessions, `disabled` none; the admin endpoints change it, too."""
     zone: Label | None = None
-    """Where it stands; shown in the status."""
+    """Where it stands: one of `zones`, which say more of it, or any other name."""
+    region: Label | None = None
+    """The region that it stands in; null for that of its zone."""
+    location: Location | None = None
+    """Latitude and longitude in degrees, such as `[-23.55, -46.63]`; null for those of its zone."""
+    priority: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Lower ones go first, as in SRV records; a higher one is for a backup, which helps where those before it can't carry all."""
     health: HealthConfig | None = None
     """Keys of `health` that differ for this backend."""
     preserve_host: bool | None = None

@@ -34,7 +34,7 @@ from smartedge.config.certificates import problems as certificate_problems
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Listed, beside
+from smartedge.config.section import File, Folder, Grace, Label, Listed, beside
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
     CheckedService,
@@ -48,6 +48,7 @@ from smartedge.config.services import (
 )
 from smartedge.config.services import problems as service_problems
 from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
+from smartedge.config.zones import NamedZones, Zones
 
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse", "parse_canonical"]
 
@@ -119,6 +120,10 @@ class Config(ServiceConfig):
     """Address for the admin pages alone: `HOST:PORT`, or `unix:/PATH` (mode 0600); null has them on `bind`."""
     workers: Workers = 1
     """Processes that serve; `auto` is one for each processor."""
+    zones: Zones = Field(default_factory=NamedZones)
+    """Places by name, such as `{"sa-east-1a": {"region": "sa-east-1", "location": [-23.55, -46.63]}}`."""
+    zone: Label | None = None
+    """The zone that this edge stands in; null is not known."""
     certfile: File | None = None
     """PEM file of the certificate that clients on `bind` are shown, which then speak https; read again at every reload."""
     keyfile: Annotated[File | None, beside("certfile")] = None

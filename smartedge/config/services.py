@@ -119,6 +119,10 @@ class ServiceConfig(Section):
             labels=backend.labels,
             base=values.origin(backend.url).base.encode(),
             service=service,
+            zone=backend.zone,
+            region=backend.region,
+            location=backend.location,
+            priority=backend.priority,
         )
 
     @property

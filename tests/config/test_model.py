@@ -33,6 +33,9 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
                 "id": "localhost-8081",
                 "weight": 1,
                 "zone": None,
+                "region": None,
+                "location": None,
+                "priority": 0,
                 "health": None,
                 "preserve_host": None,
                 "max_in_flight": None,
@@ -96,6 +99,8 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "bind": "127.0.0.1:8080",
         "admin_bind": None,
         "workers": 1,
+        "zones": {},
+        "zone": None,
         "certfile": None,
         "keyfile": None,
         "certificates": [],
@@ -205,6 +210,7 @@ def test_what_was_written_arrives_in_the_specs() -> None:
             preserve_host=True,
             tls=TlsSpec(verify=False, server_name="a.example"),
             labels=(("city", "São Paulo"), ("price", "3")),
+            zone="eu-1",
         ),
         backend_spec(
             id="b-2",
@@ -297,4 +303,4 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 28
+    assert len(models(Config)) == 29

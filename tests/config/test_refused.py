@@ -53,8 +53,8 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     ({"backends": [{"url": 5}]}, "backends[0].url", "must be a string, not 5"),
     ({"backends": [{"url": "x"}]}, "backends[0].url", '"x" has no scheme'),
     ({"backends": [A, B, {"url": "http://c", "wieght": 2}]}, "backends[2].wieght",
-     'is an unknown key; did you mean "weight"? Allowed: health, id, labels, max_in_flight, preserve_host, state, tls, url, '
-     "weight"),
+     'is an unknown key; did you mean "weight"? Allowed: health, id, labels, location, max_in_flight, preserve_host, '
+     "priority, region, state, tls, url, weight, zone"),
     ({"backends": [A, B, "http://A:1/"]}, "backends[2]", '"http://A:1/" is already the url of backends[0]'),
     ({"backends": ["http://a", {"url": "http://a:80"}]}, "backends[1].url", "is already the url of backends[0]"),
     ({"backends": [{"url": A, "id": "x"}, {"url": B, "id": "x"}]}, "backends[1].id", '"x" is already the id of'),
