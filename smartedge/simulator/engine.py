@@ -7,25 +7,22 @@ the machines are modelled (machine.py), and so is the order of the steps of a re
 from __future__ import annotations
 
 import heapq
-from math import inf
 from random import Random
 from typing import Any
 
-from smartedge.balancer.backend import Backend
-from smartedge.balancer.learned import Learned
-from smartedge.balancer.pool import Pool
-from smartedge.balancer.watch import LOOK_S, TIDY_S, PoolWatch
-from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
 from smartedge.simulator.figures import Figures, RunRecord, figures
-from smartedge.simulator.forwarding import Forwarding
-from smartedge.simulator.machine import Call, Machine
-from smartedge.simulator.probes import Prober
+from smartedge.simulator.machine import Call, Failure, Machine
+from smartedge.simulator.node import Node
 from smartedge.simulator.scenario import Scenario
+from smartedge.simulator.tries import Try
 
 START_S = 1_000.0
 """The monotonic clock at a scenario's second 0: that of a real machine is not 0 either."""
+
+COUNT_S = 0.05
+"""How often it is counted what the machines have open."""
 
 
 def compare(scenario: Scenario) -> list[Figures]:
@@ -38,49 +35,42 @@ def compare(scenario: Scenario) -> list[Figures]:
 
 
 class Run:
-    """One strategy's run of a scenario: everything that one worker has, and the machines; made by `compare`.
+    """One strategy's run of a scenario: its nodes, most often one, and the machines that they share; made by `compare`.
 
-    It owns the Pool, the Forwarding, the PoolWatch and the heap of planned events: (time, number, call, its argument).
+    It owns the heap of planned events: (time, number, call, its argument).
     """
 
     def __init__(self, scenario: Scenario, config: Config) -> None:
         world = self._world = scenario.world
         self._heap: list[tuple[float, int, Call, Any]] = []
         self._count = 0
-        rng = Random(f"{world.seed} edge")
-        backends = [Backend(spec, Learned(spec)) for spec in config.specs()]
-        # A user's own strategy is timed on a clock that stands still: whether it is quick must not change the result.
-        strategy = config_strategy.make(config.strategy, config.hash.bounded_load_ratio or inf, lambda: START_S)
-        self._pool = Pool(backends, strategy, rng, config.panic)
-        self._record = RunRecord([backend.id for backend in backends])
-        chance = Random(f"{world.seed} tries")
-        from_s = START_S + world.warmup_s
-        self._forwarding = Forwarding(world, config, self._pool, self._at, chance, self._record, from_s)
-        machines = {backend.id: self._machine(scenario, backend.id) for backend in backends}
-        self._forwarding.machines = machines
-        self._forwarding.prober = Prober(self._pool, machines, rng, world.network.backend_s, self._at, START_S)
-        self._watch = PoolWatch(self._pool)
-        self._config = config
-        self._at(START_S + LOOK_S, self._look, None)
-        self._at(START_S + TIDY_S, self._tidy, None)
+        names = [spec.id for spec in config.specs()]
+        self._record = record = RunRecord(names)
+        self._machines = {name: self._machine(scenario, name) for name in names}
+        self._nodes = [Node(number, world, config, self._machines, self._at, record, START_S) for number in range(world.nodes)]
+        self._at(START_S + world.warmup_s, self._count_open, None)
 
     def run(self) -> RunRecord:
         """Let all requests come and end."""
-        heap, pop, accept = self._heap, heapq.heappop, self._forwarding.accept_request
+        world, nodes = self._world, self._nodes
+        heap, pop, accept = self._heap, heapq.heappop, nodes[0].forwarding.accept_request
+        chosen = Random(f"{world.seed} nodes").choice if len(nodes) > 1 else None
         events = 0
-        for arrival in arrivals(self._world.arrivals, self._world.duration_s, Random(f"{self._world.seed} arrivals")):
+        for arrival in arrivals(world.arrivals, world.duration_s, Random(f"{world.seed} arrivals")):
             at = START_S + arrival.at
             while heap[0][0] <= at:
                 now, _, call, what = pop(heap)
                 call(now, what)
                 events += 1
+            if chosen is not None:
+                accept = chosen(nodes).forwarding.accept_request
             accept(at, arrival)
             events += 1
-        queue = self._forwarding.queue
-        while queue.waiters or any(backend.in_flight() for backend in self._pool.backends):  # probes alone would go on for ever
-            now, _, call, what = pop(heap)
-            call(now, what)
-            events += 1
+        for node in nodes:
+            while node.is_busy():  # probes alone would go on for ever
+                now, _, call, what = pop(heap)
+                call(now, what)
+                events += 1
         self._record.events = events
         return self._record
 
@@ -90,19 +80,21 @@ class Run:
 
     def _machine(self, scenario: Scenario, name: str) -> Machine:
         (_, behaviour), *changes = scenario.machines[name]
-        forwarding = self._forwarding
-        machine = Machine(behaviour, self._world.network.backend_s, self._at, forwarding.take_answer, forwarding.take_failure)
+        machine = Machine(behaviour, self._world.network.backend_s, self._at, self._tell_answer, self._tell_failure)
         for at_s, later in changes:
             self._at(START_S + at_s, machine.change_behaviour, later)
         return machine
 
-    def _look(self, now: float, _: None) -> None:
-        """Look for backends that answer nothing any more, as often as the edge does."""
-        self._pool.look_for_silence(now)
-        self._forwarding.leave_silent(now)
-        self._at(now + LOOK_S, self._look, None)
+    def _count_open(self, now: float, _: None) -> None:
+        """Write down what the machines have open, as long as requests come."""
+        if now < START_S + self._world.duration_s:
+            counts = [machine.open_count() for machine in self._machines.values()]
+            self._record.open_sum.append(sum(counts))
+            self._record.open_most.append(max(counts))
+            self._at(now + COUNT_S, self._count_open, None)
 
-    def _tidy(self, now: float, _: None) -> None:
-        """Do once a second what the edge does then."""
-        self._watch.look(now, self._config.retry_policy.hedge_percentile, self._config.outlier_policy)
-        self._at(now + TIDY_S, self._tidy, None)
+    def _tell_answer(self, now: float, attempt: Try, status: int) -> None:
+        self._nodes[attempt.request.node].forwarding.take_answer(now, attempt, status)
+
+    def _tell_failure(self, now: float, attempt: Try, failure: Failure) -> None:
+        self._nodes[attempt.request.node].forwarding.take_failure(now, attempt, failure)

@@ -20,7 +20,7 @@ class RunRecord:
 
     at, took_s: when each came, in seconds of the scenario, and the time until its client had the answer.
     status: of the answer. backend: number of the one it came from, -1 when the edge answered itself. tries: how often each
-    backend was asked.
+    backend was asked. open_sum, open_most: what all machines had open at each look, and what the busiest one had.
     """
 
     def __init__(self, backends: list[str]) -> None:
@@ -30,6 +30,8 @@ class RunRecord:
         self.status = array("H")
         self.backend = array("h")
         self.tries = [0] * len(backends)
+        self.open_sum = array("L")
+        self.open_most = array("L")
         self.retries = 0
         self.hedges = 0
         self.events = 0
@@ -40,7 +42,8 @@ class Figures:
     """One strategy's run in numbers; times are seconds as the client saw them, failed requests among them.
 
     tries: how often each backend was asked, by id. over_time: the 99th percentile of the requests that came in
-    each of WINDOWS equal parts of the time, None where none came.
+    each of WINDOWS equal parts of the time, None where none came. open_mean: what a backend had open on average.
+    busiest_mean, busiest_p99: the same for the one that had most at each moment.
     """
 
     strategy: str
@@ -56,6 +59,9 @@ class Figures:
     hedges: int
     tries: dict[str, int]
     over_time: tuple[float | None, ...]
+    open_mean: float
+    busiest_mean: float
+    busiest_p99: float
 
     @property
     def shares(self) -> dict[str, float]:
@@ -82,6 +88,9 @@ def figures(strategy: str, outcome: RunRecord, from_s: float, to_s: float) -> Fi
         hedges=outcome.hedges,
         tries=dict(zip(outcome.backends, outcome.tries, strict=True)),
         over_time=_over_time(outcome, from_s, to_s),
+        open_mean=sum(outcome.open_sum) / (len(outcome.open_sum) or 1) / len(outcome.backends),
+        busiest_mean=sum(outcome.open_most) / (len(outcome.open_most) or 1),
+        busiest_p99=percentile(sorted(outcome.open_most), 99),
     )
 
 

@@ -33,16 +33,27 @@ CUT = BackendClosed("The backend closed the connection.")
 
 
 class Forwarding:
-    """Forwards requests to the machines, in place of Forwarder, Exchange and Attempts; owned by Run, which has requests arrive.
+    """Forwards requests to the machines, in place of Forwarder, Exchange and Attempts; owned by a Node, called by Run.
 
-    Machines tell it what became of a try. at: plans an event. counted_from: when figures begin. chance: what second tries are
-    like.
+    Machines tell it what became of a try. node: the number of its Node. at: plans an event. counted_from: when figures begin.
+    chance: what second tries are like.
     """
 
     def __init__(
-        self, world: SimulateConfig, config: Config, pool: Pool, at: At, chance: Random, record: RunRecord, counted_from: float
+        self,
+        node: int,
+        world: SimulateConfig,
+        config: Config,
+        pool: Pool,
+        machines: Mapping[str, Machine],
+        at: At,
+        chance: Random,
+        record: RunRecord,
+        counted_from: float,
     ) -> None:
+        self._node = node
         self._pool = pool
+        self._machines = machines
         self._at = at
         self._chance = chance
         self._record = record
@@ -59,13 +70,12 @@ class Forwarding:
         self._keys = [b"%d" % key for key in range(world.arrivals.keys)]
         self._number = {backend.id: number for number, backend in enumerate(pool.backends)}
         self._waiting: deque[tuple[float, Try]] = deque()  # a time-out for each try, in the order of time
-        self.machines: Mapping[str, Machine] = {}
         self.prober: Prober | None = None
 
     def accept_request(self, now: float, arrival: Arrival) -> None:
         """Take a client's request."""
         self._budget.deposit(now)
-        request = ClientRequest(arrival, now)
+        request = ClientRequest(self._node, arrival, now)
         self.queue.take_lease(now, (), self._keys[arrival.key], partial(self._send_first, request))
 
     def _send_first(self, request: ClientRequest, now: float, got: Lease | NoBackend) -> None:
@@ -87,7 +97,7 @@ class Forwarding:
         if not self._waiting:
             self._at(now + self._first_byte_s, self._end_overdue, None)
         self._waiting.append((now + self._first_byte_s, attempt))
-        self.machines[backend.id].accept_try(now, attempt)
+        self._machines[backend.id].accept_try(now, attempt)
 
     def _end_overdue(self, now: float, _: None) -> None:
         """End the tries whose time is over. Most have ended long before, so that one event looks after all of them."""

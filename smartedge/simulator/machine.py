@@ -77,6 +77,10 @@ class Machine:
         else:
             self._queue.append((ready, attempt))
 
+    def open_count(self) -> int:
+        """Return how many tries it has: those that it works on, those that wait, and those that it will not answer."""
+        return len(self._busy) + len(self._queue) + len(self._hanging) + len(self._held)
+
     def answer_probe(self, chance: float, policy: HealthPolicy) -> bool | None:
         """Say what a probe finds: whether it is good; None when there is no answer before its time is over."""
         behaviour = self.behaviour

@@ -17,7 +17,8 @@ MAX_COLUMNS = 8
 def title_of(world: SimulateConfig, requests: int) -> str:
     """Say in one line what was simulated."""
     counted = world.duration_s - world.warmup_s
-    return f"{world.title}: {requests:,} requests in {counted:,.10g} s of virtual time, seed {world.seed}"
+    nodes = f", {world.nodes} nodes" if world.nodes > 1 else ""
+    return f"{world.title}: {requests:,} requests in {counted:,.10g} s of virtual time{nodes}, seed {world.seed}"
 
 
 def table(world: SimulateConfig, runs: Sequence[Figures]) -> str:
@@ -45,6 +46,7 @@ def document(world: SimulateConfig, runs: Sequence[Figures]) -> str:
         "seed": world.seed,
         "duration_s": world.duration_s,
         "warmup_s": world.warmup_s,
+        "nodes": world.nodes,
         "strategies": [_object(run) for run in runs],
     }
     return json.dumps(whole, indent=2)
@@ -84,6 +86,7 @@ def _object(run: Figures) -> dict[str, Any]:
         **{name: round(getattr(run, name), 9) for name in ("p50_s", "p90_s", "p99_s", "p999_s", "max_s")},
         "retries": run.retries,
         "hedges": run.hedges,
+        "open": {"mean": round(run.open_mean, 3), "busiest_mean": round(run.busiest_mean, 3), "busiest_p99": run.busiest_p99},
         "tries": run.tries,
         "shares": {backend: round(share, 6) for backend, share in run.shares.items()},
         "p99_over_time_s": [None if value is None else round(value, 9) for value in run.over_time],

@@ -166,6 +166,8 @@ class SimulateConfig(Section):
     """Time in which requests arrive; the last ones are waited for."""
     warmup_s: Annotated[Grace, Field(validate_default=True)] = 0.0
     """Time at the start that figures do not count."""
+    nodes: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """Edges in front of the same backends, which share nothing; chance says which of them a request comes to."""
     strategies: Annotated[tuple[str, ...], Listed] = ()
     """Those to compare; without any all there are."""
     arrivals: ArrivalsConfig = ArrivalsConfig()

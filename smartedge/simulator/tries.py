@@ -13,14 +13,15 @@ KEPT_SILENT = BackendTimeout("The backend kept silent for too long.")
 class ClientRequest:
     """One client's request; made by Forwarding for each arrival.
 
-    open: its tries that are under way, oldest first. race: number of the latest one that was not a hedge, after
-    the first. fallback: a lease whose answer is a failure, and its status, if there will be no better one.
-    error: of the last try to break. since: when the first one did, and a backend that may come back is waited for.
+    node: number of the edge that it came to. open: its tries that are under way, oldest first. race: number of the latest one
+    that was not a hedge, after the first. fallback: a lease whose answer is a failure, and its status, if there will be no
+    better one. error: of the last try to break. since: when the first one did, and a backend that may come back is waited for.
     """
 
-    __slots__ = ("arrival", "at", "error", "fallback", "open", "race", "since", "tries")
+    __slots__ = ("arrival", "at", "error", "fallback", "node", "open", "race", "since", "tries")
 
-    def __init__(self, arrival: Arrival, at: float) -> None:
+    def __init__(self, node: int, arrival: Arrival, at: float) -> None:
+        self.node = node
         self.arrival = arrival
         self.at = at
         self.open: list[Try] = []

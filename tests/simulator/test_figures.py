@@ -22,3 +22,12 @@ def test_figures_count_what_an_outcome_holds() -> None:
     assert found.shares == {"a": 0.75, "b": 0.25}
     assert [value for value in found.over_time if value] == [0.1, 0.3, 0.2]
     assert (found.over_time[0], found.over_time[WINDOWS - 2]) == (0.1, 0.2)
+
+
+def test_what_backends_have_open_is_counted_for_all_and_for_the_busiest() -> None:
+    outcome = RunRecord(["a", "b"])
+    outcome.open_sum, outcome.open_most = array("L", [2, 6]), array("L", [1, 5])
+    found = figures("ewma", outcome, 0.0, 1.0)
+
+    assert (found.open_mean, found.busiest_mean, found.busiest_p99) == (2.0, 3.0, 5)
+    assert figures("ewma", RunRecord(["a"]), 0.0, 1.0).open_mean == 0.0

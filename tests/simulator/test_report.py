@@ -65,3 +65,10 @@ def test_a_scenario_in_which_nobody_asks_is_reported_too() -> None:
     assert report.table(made.world, runs).splitlines()[4].split()[1] == "0.00"
     ElementTree.fromstring(chart.svg(made, runs))
     json.loads(report.document(made.world, runs))
+
+
+def test_several_nodes_are_said() -> None:
+    world = scenario(BOTH | {"nodes": 4}).world
+
+    assert report.title_of(world, 1_000) == "Two & <two>: 1,000 requests in 10 s of virtual time, 4 nodes, seed 1"
+    assert "node" not in report.title_of(scenario(BOTH).world, 1_000)
