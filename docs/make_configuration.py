@@ -29,6 +29,12 @@ SECTIONS = (
     ),
     ("ServiceTimeoutsConfig", "services.NAME.timeouts", "How long this service is waited for."),
     ("ServiceLimitsConfig", "services.NAME.limits", "How much this service takes in."),
+    ("DiscoverConfig", "discover", "[Discovery](discovery.md): a service's `discover`. Any other key is a class of your own."),
+    ("DnsConfig", "discover.dns", "The records of a name."),
+    ("ConsulConfig", "discover.consul", "The instances of a service in Consul."),
+    ("EtcdConfig", "discover.etcd", "The keys below a prefix in etcd."),
+    ("FileConfig", "discover.file", "A list of backends in a file of its own."),
+    ("ClusterConfig", "cluster", "The etcd that the nodes of a [cluster](cluster.md) have in common; a text is short for it."),
     ("RouteConfig", "routes[]", "[Routes](routes.md): which requests, where to, and what happens on the way."),
     ("RedirectConfig", "routes[].redirect", "Where clients are sent; what is not said stays, the query always does."),
     ("RespondConfig", "routes[].respond", "An answer of the edge's own, such as a page about maintenance."),
@@ -108,7 +114,7 @@ def kind(field: dict[str, Any]) -> str:
     if field["type"] == "object" and "$ref" in field.get("additionalProperties", {}):
         return f"objects by name: {kind(field['additionalProperties']).removeprefix('object: ')}"
     if field["type"] == "object":
-        return "object: text by name"
+        return "object: text by name" if "additionalProperties" in field else "object"
     return {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false", "null": "null"}[field["type"]]
 
 

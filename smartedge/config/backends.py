@@ -21,7 +21,6 @@ from pydantic import (
 
 from smartedge.balancer.spec import TlsSpec
 from smartedge.config import values
-from smartedge.config.problems import SMALLEST
 from smartedge.config.section import (
     Cap,
     Count,
@@ -172,9 +171,7 @@ def _backend_entry(value: object) -> object:
 
 
 def _with_ids(backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
-    """At least one, each with an id: one that was not written is made of host and port."""
-    if not backends:
-        raise ValueError(f"must hold at least one backend; the smallest configuration is {SMALLEST}")
+    """Give each an id: one that was not written is made of host and port."""
     plain = Counter(backend.id or _id_of(backend.url) for backend in backends)
     return tuple(b if b.id else b.model_copy(update={"id": _id_of(b.url, alone=plain[_id_of(b.url)] == 1)}) for b in backends)
 

@@ -31,6 +31,8 @@ from smartedge.config import values
 from smartedge.config.backends import Backends
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
 from smartedge.config.certificates import problems as certificate_problems
+from smartedge.config.cluster import Cluster
+from smartedge.config.discover import DiscoverConfig
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
@@ -88,10 +90,12 @@ class Config(ServiceConfig):
     The keys of a service stand at its top, too: they are those of the service `default`, and what all others go by.
     """
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["backends"]}, {"required": ["services"]}]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in ("backends", "discover", "services")]})
 
     backends: Backends = ()
-    """The servers of the service `default`: URLs, or objects. One of `backends` and `services` must be there."""
+    """The servers of the service `default`: URLs, or objects. One of `backends`, `discover` and `services` must be there."""
+    discover: DiscoverConfig | None = None
+    """Where more backends of the service `default` [come from](discovery.md): DNS, Consul, etcd, a file."""
     services: Services = Field(default_factory=NamedServices)
     """More [services](services.md) by name, each with backends and keys of its own; what it does not say is as it stands here."""
     routes: Annotated[tuple[RouteConfig, ...], Listed, AfterValidator(with_ids)] = ()
@@ -155,6 +159,10 @@ class Config(ServiceConfig):
     """Where automatic certificates come from."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
+    watch: bool = False
+    """Reload when somebody changes the configuration file, also by turning a symbolic link (Kubernetes)."""
+    cluster: Cluster | None = None
+    """The [cluster](cluster.md) that this node is part of: `etcd://HOST:2379,HOST2:2379/PREFIX`, or an object; null is none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What of itself the edge logs, to standard error: this and what is worse."""
 
@@ -208,7 +216,7 @@ class Config(ServiceConfig):
 
     def all_services(self) -> tuple[WrittenService, ...]:
         """Return the services, the short form's first, then by name; without routes there is but one."""
-        short = (WrittenService(DEFAULT_SERVICE, (), self),) if self.backends else ()
+        short = (WrittenService(DEFAULT_SERVICE, (), self),) if self.backends or self.discover else ()
         return short + tuple(WrittenService(name, ("services", name), one) for name, one in self.services.items())
 
     @cached_property

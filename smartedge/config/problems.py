@@ -157,6 +157,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "greater_than": lambda ctx: f"must be more than {ctx['gt']:g}",
     "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:.10g}",
     "less_than_equal": lambda ctx: f"must be at most {ctx['le']:.10g}",
+    "too_short": lambda ctx: f"must be a list of at least {ctx['min_length']}",
     "literal_error": lambda ctx: f"must be {ctx['expected'].replace(chr(39), chr(34))}",
 }
 
@@ -198,6 +199,8 @@ def _model_at(loc: Sequence[Step], model: type[BaseModel]) -> type[BaseModel]:
     steps = iter(loc)
     for step in steps:
         if isinstance(step, str):
+            if step not in model.model_fields:  # a source of the user's own
+                continue
             annotation = model.model_fields[step].annotation
             model = model_in(annotation) or model
             if get_origin(annotation) is dict:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
-from pydantic import AfterValidator, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator
 
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
@@ -25,6 +25,8 @@ from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, Backends, HealthConfig
+from smartedge.config.discover import DiscoverConfig
+from smartedge.config.discover import problems as discover_problems
 from smartedge.config.problems import SMALLEST, Finding, Step, model_in, path_text
 from smartedge.config.route_values import service_name
 from smartedge.config.section import Grace, Section
@@ -46,8 +48,12 @@ ServiceName = Annotated[str, AfterValidator(service_name)]
 class ServiceConfig(Section):
     """What one service goes by: its backends, and how they are used."""
 
-    backends: Backends
-    """The servers that requests are shared out to: URLs, or objects."""
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["backends"]}, {"required": ["discover"]}]})
+
+    backends: Backends = ()
+    """The servers that requests are shared out to: URLs, or objects. One of `backends` and `discover` must be there."""
+    discover: DiscoverConfig | None = None
+    """Where more of them [come from](discovery.md): DNS, Consul, etcd, a file."""
     strategy: Annotated[str, AfterValidator(config_strategy.checked)] = "adaptive"
     """How one is chosen: `adaptive`, `round_robin`, `ewma`, `least_requests`, `random`, `consistent_hash` or a class of your
     own, `package.module:Class`."""
@@ -86,8 +92,8 @@ class ServiceConfig(Section):
     @cached_property
     def canonical(self) -> str:
         """The canonical text, as part of the whole configuration's; who reads it back gets this object, while it is in use."""
-        backends = [backend.model_dump(mode="json") for backend in self.backends]
-        text = json.dumps({**self.settings, "backends": backends}, sort_keys=True, separators=(",", ":"))
+        written = {"backends": [backend.model_dump(mode="json") for backend in self.backends]} if self.backends else {}
+        text = json.dumps({**self.settings, **written}, sort_keys=True, separators=(",", ":"))
         _in_use[_digest(text)] = self
         return text
 
@@ -194,7 +200,8 @@ def with_defaults(document: object) -> object:
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(services, dict) or not services:
         return document
-    common = {key: document[key] for key in ServiceConfig.model_fields if key in document and key != "backends"}
+    keys = ServiceConfig.model_fields.keys() - {"backends", "discover"}
+    common = {key: document[key] for key in ServiceConfig.model_fields if key in keys and key in document}
     for key, value in common.items():
         section = model_in(ServiceConfig.model_fields[key].annotation)
         if section is not None and isinstance(value, dict):
@@ -238,17 +245,38 @@ def problems(document: object) -> Iterator[Finding]:
         return
     services = document.get("services")
     names = service_names(document)
-    if "backends" not in document and not services and (services is None or isinstance(services, dict)):
+    if not _is_short(document) and not services and (services is None or isinstance(services, dict)):
         yield ("backends",), f"is missing; the smallest configuration is {SMALLEST}"
-    if "backends" in document and isinstance(services, dict) and DEFAULT_SERVICE in services:
-        yield ("services", DEFAULT_SERVICE), 'stands beside "backends" at the top, which are the service of this name; write one'
+    if _is_short(document) and isinstance(services, dict) and DEFAULT_SERVICE in services:
+        key = "backends" if "backends" in document else "discover"
+        yield ("services", DEFAULT_SERVICE), f'stands beside "{key}" at the top, which is the service of this name; write one'
     if len(names) > 1 and not document.get("routes"):
         example = f'"routes": [{{"path": "/{names[1]}", "to": "{names[1]}"}}, {{"to": "{names[0]}"}}]'
         yield ("routes",), f"must say which requests go to which of the services {', '.join(names)}, such as {example}"
-    yield from _duplicates(document.get("backends"), ("backends",))
+    if _is_short(document):
+        yield from _of_service(document, ())
     for name, service in services.items() if isinstance(services, dict) else ():
         if isinstance(service, dict):
-            yield from _duplicates(service.get("backends"), ("services", name, "backends"))
+            yield from _of_service(service, ("services", name))
+
+
+def _is_short(document: Mapping[str, Any]) -> bool:
+    """Whether the service `default` stands at the top."""
+    return "backends" in document or document.get("discover") is not None
+
+
+def _of_service(service: Mapping[str, Any], where: tuple[Step, ...]) -> Iterator[Finding]:
+    """Find what is wrong with where a service has its backends from. where: the path of the service."""
+    written, discover = service.get("backends"), service.get("discover")
+    if discover is None and "backends" not in service:
+        yield (
+            (*where, "backends"),
+            'is missing; such as ["http://localhost:8081"], or "discover" beside the service\'s other keys',
+        )
+    if discover is None and written == []:
+        yield (*where, "backends"), f"must hold at least one backend; the smallest configuration is {SMALLEST}"
+    yield from _duplicates(written, (*where, "backends"))
+    yield from discover_problems(discover, (*where, "discover"))
 
 
 def service_names(document: object) -> list[str]:
@@ -257,7 +285,7 @@ def service_names(document: object) -> list[str]:
         return []
     services = document.get("services")
     names = [name for name in services if isinstance(name, str)] if isinstance(services, dict) else []
-    return list(dict.fromkeys([DEFAULT_SERVICE, *names] if "backends" in document else names))
+    return list(dict.fromkeys([DEFAULT_SERVICE, *names] if _is_short(document) else names))
 
 
 def _duplicates(entries: object, where: tuple[Step, ...]) -> Iterator[Finding]:

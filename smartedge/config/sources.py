@@ -26,11 +26,20 @@ _VARIABLES = {
     "certfile": "SMARTEDGE_CERTFILE",
     "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
+    "cluster": "SMARTEDGE_CLUSTER",
     "log_level": "SMARTEDGE_LOG_LEVEL",
     "zone": "SMARTEDGE_ZONE",
 }
 OTHER_VARIABLES = frozenset(
-    ("SMARTEDGE_CONFIG", "SMARTEDGE_ADMIN_TOKEN", "SMARTEDGE_STATE_DIR", "SMARTEDGE_STICKY_SECRET", "SMARTEDGE_URL")
+    (
+        "SMARTEDGE_CONFIG",
+        "SMARTEDGE_ADMIN_TOKEN",
+        "SMARTEDGE_ETCD_PASSWORD",
+        "SMARTEDGE_ETCD_USER",
+        "SMARTEDGE_STATE_DIR",
+        "SMARTEDGE_STICKY_SECRET",
+        "SMARTEDGE_URL",
+    )
 )
 """Those of ours that are no setting of the file."""
 

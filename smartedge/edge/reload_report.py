@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from smartedge.config.model import Config
 
 # What a process cannot change about itself while it runs: its listeners, and how many there are of it.
-RESTART_KEYS = ("bind", "admin_bind", "http_bind", "workers")
+RESTART_KEYS = ("bind", "admin_bind", "http_bind", "workers", "cluster")
 CERTIFICATE_KEYS = ("certfile", "certificates", "certificates_dir")
 
 

@@ -11,9 +11,10 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
 from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.spec import TlsSpec
+from smartedge.config.cluster import ClusterConfig
+from smartedge.config.discover import ConsulConfig, DnsConfig, EtcdConfig, FileConfig
 from smartedge.config.model import Config, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
-from smartedge.config.services import ServiceConfig
 from tests.config.sections import models
 from tests.policies import backend_spec, breaker_policy, health_policy, retry_policy
 
@@ -120,6 +121,9 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         },
         "access_log": False,
         "log_level": "info",
+        "discover": None,
+        "watch": False,
+        "cluster": None,
     }  # fmt: skip
 
 
@@ -290,7 +294,16 @@ def test_two_listeners_may_both_let_the_system_choose_their_port() -> None:
     assert config(bind="localhost:0", admin_bind="localhost:0").admin_bind == "localhost:0"
 
 
-ALSO_NEEDED = {(ServiceConfig, "backends"), (BasicAuthConfig, "file"), (ForwardAuthConfig, "url"), (MirrorConfig, "to")}
+ALSO_NEEDED = {
+    (BasicAuthConfig, "file"),
+    (ClusterConfig, "endpoints"),
+    (ConsulConfig, "service"),
+    (DnsConfig, "name"),
+    (EtcdConfig, "prefix"),
+    (FileConfig, "path"),
+    (ForwardAuthConfig, "url"),
+    (MirrorConfig, "to"),
+}
 
 
 @pytest.mark.parametrize("model", sorted(models(Config), key=lambda model: model.__name__))
@@ -303,4 +316,4 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 29
+    assert len(models(Config)) == 35

@@ -113,7 +113,7 @@ def test_several_services_without_routes_are_refused_with_what_to_write() -> Non
 
 def test_the_service_default_is_written_in_one_place() -> None:
     assert wrong(backends=[A], services={"default": {"backends": [A]}}) == {
-        "services.default": 'stands beside "backends" at the top, which are the service of this name; write one'
+        "services.default": 'stands beside "backends" at the top, which is the service of this name; write one'
     }
 
 
@@ -199,13 +199,13 @@ def test_the_flag_for_backends_is_the_service_default() -> None:
         parse(json.dumps({"services": {"default": {"backends": [A]}}}), env={"SMARTEDGE_BACKENDS": B})
 
 
-def test_the_schema_asks_for_backends_or_services_and_knows_their_names() -> None:
+def test_the_schema_asks_for_where_backends_come_from_and_knows_the_names_of_services() -> None:
     schema = json_schema()
-    assert schema["anyOf"] == [{"required": ["backends"]}, {"required": ["services"]}]
+    assert schema["anyOf"] == [{"required": ["backends"]}, {"required": ["discover"]}, {"required": ["services"]}]
     services = schema["properties"]["services"]
     assert services["additionalProperties"] == {"$ref": "#/$defs/ServiceConfig"}
     assert services["propertyNames"] == {"pattern": "^[a-z0-9-]{1,63}$"}
-    assert schema["$defs"]["ServiceConfig"]["required"] == ["backends"]
+    assert schema["$defs"]["ServiceConfig"]["anyOf"] == [{"required": ["backends"]}, {"required": ["discover"]}]
     assert set(schema["$defs"]["ServiceConfig"]["properties"]) == set(ServiceConfig.model_fields)
 
 
