@@ -14,6 +14,8 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -21,6 +23,7 @@ from pydantic import (
 
 from smartedge.balancer.spec import TlsSpec
 from smartedge.config import values
+from smartedge.config.problems import explain, path_text
 from smartedge.config.section import (
     Cap,
     Count,
@@ -172,12 +175,12 @@ def _backend_entry(value: object) -> object:
 
 def _with_ids(backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
     """Give each an id: one that was not written is made of host and port."""
-    plain = Counter(backend.id or _id_of(backend.url) for backend in backends)
-    return tuple(b if b.id else b.model_copy(update={"id": _id_of(b.url, alone=plain[_id_of(b.url)] == 1)}) for b in backends)
+    plain = Counter(backend.id or id_of(backend.url) for backend in backends)
+    return tuple(b if b.id else b.model_copy(update={"id": id_of(b.url, alone=plain[id_of(b.url)] == 1)}) for b in backends)
 
 
-def _id_of(url: str, *, alone: bool = True) -> str:
-    """A label made of host, port and path; a digest keeps labels apart that would be equal or too long."""
+def id_of(url: str, *, alone: bool = True) -> str:
+    """Make a label of host, port and path; a digest keeps labels apart that would be equal (not alone) or too long."""
     origin = values.origin(url)
     name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
     name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
@@ -186,6 +189,18 @@ def _id_of(url: str, *, alone: bool = True) -> str:
     return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
-_Entry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
-Backends = Annotated[tuple[_Entry, ...], Listed, AfterValidator(_with_ids)]
+BackendEntry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
+Backends = Annotated[tuple[BackendEntry, ...], Listed, AfterValidator(_with_ids)]
 """A list of backends, each a URL or an object."""
+
+
+_ENTRY: TypeAdapter[BackendConfig] = TypeAdapter(BackendEntry)
+
+
+def check_entry(entry: object) -> BackendConfig:
+    """Make a backend of one entry that stands in no list, with an empty id where it says none; raises ValueError."""
+    try:
+        return _ENTRY.validate_python(entry)
+    except ValidationError as error:
+        found = explain(error.errors(include_url=False), BackendConfig, entry)
+        raise ValueError("; ".join(f"{path_text(path)} {text}" if path else text for path, text in found)) from None

@@ -1,0 +1,137 @@
+"""What a source says, checked as strictly as the file is: entries become backends, rubbish becomes findings and loses nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from smartedge.config import values
+from smartedge.config.backends import BackendConfig, check_entry, id_of
+
+MOST_ENTRIES: Final = 10_000
+"""Of one answer of a source; one with more is taken for garbage."""
+
+_SAID: Final = 3
+"""How many findings a sentence names."""
+
+
+class Checked(NamedTuple):
+    """What an answer comes to. findings: what is wrong with single entries, one sentence each."""
+
+    backends: tuple[BackendConfig, ...]
+    findings: tuple[str, ...]
+
+
+class EntryChecker:
+    """Makes backends of a source's entries; owned by a `SourceRunner`, one for each source.
+
+    An entry that is rubbish says nothing: a backend that is known by its id or URL stays as it last was, a new one is left out.
+    Of two with the same id or address the first counts.
+
+    defaults: keys of `backends` for every entry that does not say them itself. known: backends that were found before.
+    """
+
+    def __init__(self, defaults: Mapping[str, Any], known: Iterable[BackendConfig] = ()) -> None:
+        self._defaults = defaults
+        self._good = {one.id: one for one in known}
+        self._made: dict[object, tuple[object, BackendConfig]] = {}
+
+    def check_entries(self, entries: Sequence[object]) -> Checked:
+        """Check one answer; remember what was good in it."""
+        found: dict[str, BackendConfig] = {}
+        taken: dict[values.Origin, str] = {}
+        findings: list[str] = []
+        made: dict[object, tuple[object, BackendConfig]] = {}
+        for index, entry in enumerate(entries):
+            try:
+                backend = self._backend_of(entry, made)
+            except ValueError as error:
+                last = self._last_good(entry)
+                kept = "it is left out" if last is None else "it stays as it was"
+                findings.append(f"{_name_of(entry, index)}: {error}; {kept}")
+                if last is None:
+                    continue
+                backend = last
+            origin = values.origin(backend.url)
+            if not backend.id:
+                backend = backend.model_copy(update={"id": self._id_for(backend.url, found)})
+            if (other := taken.get(origin) or (backend.id if backend.id in found else None)) is not None:
+                findings.append(f"{_name_of(entry, index)}: has the id or address of {other}, which came first and counts")
+                continue
+            found[backend.id] = backend
+            taken[origin] = backend.id
+        self._made = made
+        if found:
+            self._good = found
+        return Checked(tuple(found.values()), tuple(findings))
+
+    def _backend_of(self, entry: object, made: dict[object, tuple[object, BackendConfig]]) -> BackendConfig:
+        """Make a backend of an entry, or take the one that the same entry gave last time; raises ValueError."""
+        key = (entry.get("url"), entry.get("id")) if isinstance(entry, Mapping) else entry
+        try:
+            before = self._made.get(key)
+        except TypeError:  # a list where a text should be
+            raise ValueError(_wrong_with(entry)) from None
+        if before is None or before[0] != entry:
+            whole = _plain(entry)
+            before = whole, check_entry(_with_defaults(whole, self._defaults))
+        made[key] = before
+        return before[1]
+
+    def _last_good(self, entry: object) -> BackendConfig | None:
+        """Find what an entry is about, by its id, else by its address; None where it is new or says neither."""
+        fields = entry if isinstance(entry, Mapping) else {"url": entry}
+        label, url = fields.get("id"), fields.get("url")
+        if isinstance(label, str) and label in self._good:
+            return self._good[label]
+        try:
+            origin = values.origin(values.backend_url(url)) if isinstance(url, str) else None
+        except ValueError:
+            return None
+        return next((one for one in self._good.values() if values.origin(one.url) == origin), None)
+
+    def _id_for(self, url: str, found: Mapping[str, BackendConfig]) -> str:
+        """Give the id that it has had, else one made of host and port that no other has."""
+        plain = id_of(url)
+        if plain in found or (plain in self._good and self._good[plain].url != url):
+            return id_of(url, alone=False)
+        return plain
+
+
+def in_a_sentence(findings: Sequence[str]) -> str:
+    """Put findings into one sentence, which names the first few."""
+    more = f"; and {len(findings) - _SAID} more" if len(findings) > _SAID else ""
+    return "; ".join(findings[:_SAID]) + more
+
+
+def _plain(entry: object) -> Any:
+    """Give an entry as JSON would have it, apart from the source's own objects; raises ValueError."""
+    try:
+        return json.loads(json.dumps(dict(entry) if isinstance(entry, Mapping) else entry, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError(_wrong_with(entry)) from None
+
+
+def _wrong_with(entry: object) -> str:
+    what = "an object that holds something else than JSON" if isinstance(entry, Mapping) else f"a {type(entry).__name__}"
+    return f'must be a URL or an object with a "url", not {what}'
+
+
+def _with_defaults(entry: Any, defaults: Mapping[str, Any]) -> Any:
+    """Lay an entry over the defaults, key by key inside the sections; what is neither text nor object is left as it is."""
+    fields = {"url": entry} if isinstance(entry, str) else entry
+    if not defaults or not isinstance(fields, dict):
+        return entry
+    merged = {**defaults, **fields}
+    for key, value in fields.items():
+        if isinstance(value, dict) and isinstance(above := defaults.get(key), Mapping):
+            merged[key] = {**above, **value}
+    return merged
+
+
+def _name_of(entry: object, index: int) -> str:
+    """Name an entry as people know it: by its id, else its URL, else its place."""
+    fields = entry if isinstance(entry, Mapping) else {"url": entry}
+    named = next((fields[key] for key in ("id", "url") if isinstance(fields.get(key), str)), None)
+    return f"entry {index}" if named is None else values.shown(named)
