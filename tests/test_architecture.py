@@ -47,7 +47,7 @@ LIBRARIES = {
     "josepy": "acme",
     "prometheus_client": "admin",
     "pydantic": "config simulator",
-    "requests": "proxy",
+    "requests": "discovery proxy",
     "werkzeug": "admin app",
 }
 
