@@ -196,9 +196,11 @@ class House:
         return not any(self.counted(IN_FLIGHT))
 
 
-def setup_builder(origin: ConfigOrigin, clock: Callable[[], float] = monotonic) -> SetupBuilder:
-    """What builds the setups of a worker that has no place among others."""
-    return SetupBuilder(origin, BackendRegistry(Learned(), Random(7)), Learned(), Secret(b"a secret of 16 bytes"), clock)
+def setup_builder(
+    origin: ConfigOrigin, clock: Callable[[], float] = monotonic, secret: bytes | None = b"a secret of 16 bytes"
+) -> SetupBuilder:
+    """What builds the setups of a worker that has no place among others. secret: the operator's, of sticky cookies."""
+    return SetupBuilder(origin, BackendRegistry(Learned(), Random(7)), Learned(), Secret(secret), clock)
 
 
 def served(exchange: Exchange) -> tuple[int, bytes]:

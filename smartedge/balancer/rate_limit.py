@@ -31,6 +31,10 @@ class RatePolicy:
     per_s: float
     burst: int
 
+    def share(self, nodes: int) -> RatePolicy:
+        """Return what one of so many nodes admits, that all together admit about as much as this says."""
+        return RatePolicy(self.per_s / nodes, max(1, self.burst // nodes))
+
 
 class RateLimiter:
     """The token buckets of all clients; owned by a `ClientLimiter`.

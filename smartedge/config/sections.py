@@ -217,6 +217,8 @@ class ServiceLimitsConfig(Section):
     """Most idle connections kept open to each backend."""
     in_flight_per_backend: Cap | None = None
     """Most requests open at once on each backend, in all workers; `"adaptive"` finds it out; null sets no limit."""
+    shared_by_nodes: bool = False
+    """In a cluster, have each node take its share of `in_flight_per_backend` and of `max_in_flight`, at least 1 each."""
     queue: Annotated[int, Field(ge=0, le=1_000_000)] = 128
     """Most requests that wait while all backends are full; beyond it 503. 0 has none wait."""
     queue_s: Seconds = 1.0
@@ -245,11 +247,15 @@ class RateLimitConfig(Section):
     """Requests at once; null is as many as `per_s`, at least 1."""
     by: Annotated[str, AfterValidator(values.rate_by)] = "client"
     """What a client is known by: `client` (its address; of IPv6 the /64), or `header:NAME` (its address, too, without that)."""
+    shared_by_nodes: bool = False
+    """In a cluster, have each node admit its share of `per_s` and `burst`: right where clients are spread over all."""
 
-    @property
-    def policy(self) -> RatePolicy | None:
-        """The same as the balancer's own value; None for as often as clients like."""
-        return None if self.per_s is None else RatePolicy(self.per_s, self.burst or max(1, int(self.per_s)))
+    def policy(self, nodes: int = 1) -> RatePolicy | None:
+        """The same as the balancer's own value; None for as often as clients like. nodes: of the cluster, that are alive."""
+        if self.per_s is None:
+            return None
+        policy = RatePolicy(self.per_s, self.burst or max(1, int(self.per_s)))
+        return policy.share(nodes) if self.shared_by_nodes else policy
 
     @field_validator("burst")
     @classmethod

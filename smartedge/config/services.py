@@ -19,7 +19,6 @@ from pydantic import AfterValidator, ConfigDict, ValidatorFunctionWrapHandler, W
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
 from smartedge.balancer.outliers import OutlierPolicy
-from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
 from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec
 from smartedge.config import strategy as config_strategy
@@ -97,10 +96,13 @@ class ServiceConfig(Section):
         _in_use[_digest(text)] = self
         return text
 
-    def specs(self, service: str = DEFAULT_SERVICE) -> tuple[BackendSpec, ...]:
-        """Build what the balancer works with, in the order of the file; common settings are filled in."""
+    def specs(self, service: str = DEFAULT_SERVICE, nodes: int = 1) -> tuple[BackendSpec, ...]:
+        """Build what the balancer works with, in the order of the file; common settings are filled in.
+
+        nodes: of the cluster, that are alive.
+        """
         breaker, health = BreakerPolicy(**self.breaker.model_dump()), self._health_policy(None)
-        return tuple(self._spec(backend, breaker, health, service) for backend in self.backends)
+        return tuple(self._spec(backend, breaker, health, service, nodes) for backend in self.backends)
 
     def _health_policy(self, own: HealthConfig | None) -> HealthPolicy:
         health = self.health.model_dump() | (own.model_dump(exclude_unset=True) if own else {})
@@ -110,7 +112,12 @@ class ServiceConfig(Section):
             statuses = values.status_codes(written)
         return HealthPolicy(**health, path=path or PATH, headers=headers, statuses=statuses)
 
-    def _spec(self, backend: BackendConfig, breaker: BreakerPolicy, health: HealthPolicy, service: str) -> BackendSpec:
+    def _spec(
+        self, backend: BackendConfig, breaker: BreakerPolicy, health: HealthPolicy, service: str, nodes: int
+    ) -> BackendSpec:
+        cap = backend.max_in_flight or self.limits.in_flight_per_backend
+        if isinstance(cap, int) and self.limits.shared_by_nodes:
+            cap = max(1, cap // nodes)
         return BackendSpec(
             id=backend.id,
             url=backend.url,
@@ -118,7 +125,7 @@ class ServiceConfig(Section):
             state=backend.state,
             health=self._health_policy(backend.health) if backend.health else health,
             breaker=breaker,
-            max_in_flight=backend.max_in_flight or self.limits.in_flight_per_backend,
+            max_in_flight=cap,
             preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
             tls=backend.tls_spec,
             slow_start_s=self.slow_start_s,
@@ -144,9 +151,9 @@ class ServiceConfig(Section):
         return values.status_codes(self.failure.statuses)
 
     @property
-    def rate_policy(self) -> RatePolicy | None:
-        """How often a client may ask, as the balancer's own value; None for as often as it likes."""
-        return self.rate_limit.policy
+    def shared_by_nodes(self) -> bool:
+        """Whether something of it is divided among the nodes of a cluster."""
+        return self.limits.shared_by_nodes or (self.rate_limit.shared_by_nodes and self.rate_limit.per_s is not None)
 
     @property
     def outlier_policy(self) -> OutlierPolicy:

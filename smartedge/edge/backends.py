@@ -69,15 +69,17 @@ class BackendRegistry:
         if self._membership is not None:
             self.names.wait_for_names(_names(config), FIRST_S)
 
-    def build_backends(self, service: WrittenService, files: Files, before: Sequence[Backend] = ()) -> tuple[Backend, ...]:
+    def build_backends(
+        self, service: WrittenService, files: Files, before: Sequence[Backend] = (), nodes: int = 1
+    ) -> tuple[Backend, ...]:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
 
-        An entry whose name has several addresses becomes a backend for each.
+        An entry whose name has several addresses becomes a backend for each. nodes: that share what is shared among them.
         """
         limits = backend_limits(service.config)
         old = {backend.key: backend for backend in before}
         backends = []
-        for spec in (spec for entry in service.config.specs(service.name) for spec in self._at_addresses(entry)):
+        for spec in (spec for entry in service.config.specs(service.name, nodes) for spec in self._at_addresses(entry)):
             previous = old.get(spec.key)
             learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, before)
             if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:

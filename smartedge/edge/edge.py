@@ -34,6 +34,7 @@ from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.request_ids import RequestIds
 from smartedge.edge.setup import ServiceSetup, Setup, SetupBuilder, follow_bound
+from smartedge.edge.tickets import Tickets
 from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
@@ -107,6 +108,7 @@ class Edge:
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
         self.tls = ServerTls(front)
         self._certificates = CertificateCare(self._rng)
+        self._tickets = Tickets(self.tls)
         secret = Secret(sticky_secret(self._env))
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
         setup = self._builder.build_setup(config, None)
@@ -207,6 +209,7 @@ class Edge:
         self.registry.join_workers(membership, list(self.backends()))
         self.registry.share_names(lambda: self.follower.leading, self._reloader.rebuild_setup)
         self.decisions.join_workers(membership.state.path if membership.state else None, membership.slot)
+        self._tickets.join_workers(membership.state.path if membership.state else None)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
@@ -355,6 +358,7 @@ class Edge:
         for name, watch in self._watches.items():
             outliers = self.setup.services[name].outliers if leading else None
             watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers)
+        self._tickets.look(leading=leading)
         if leading:
             self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)

@@ -47,30 +47,36 @@ def service_policy(config: ServiceConfig, affinity: Affinity | None, limiter: Cl
 
 
 def affinity_of(
-    config: ServiceConfig, is_trusted: IsTrusted, secret: bytes, backend_ids: Sequence[str], service: str = DEFAULT_SERVICE
+    config: ServiceConfig,
+    is_trusted: IsTrusted,
+    secrets: Sequence[bytes],
+    backend_ids: Sequence[str],
+    service: str = DEFAULT_SERVICE,
 ) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter.
 
-    secret: what sticky cookies are made with, b"" where there are none. backend_ids: of the backends that they may name,
-    all of this service.
+    secrets: what sticky cookies are made with, newest first, none where there are no cookies. backend_ids: of the backends that
+    they may name, all of this service.
     """
     key_of = sticky = None
     if config.strategy == ConsistentHash.name or config.strategy not in STRATEGIES:  # the user's own may want a key
         key_of = key_reader(config.hash.by, is_trusted)
     if config.sticky.cookie is not None:
-        sticky = sticky_of(config, secret, backend_ids, service)
+        sticky = sticky_of(config, secrets, backend_ids, service)
     return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
 
 
-def sticky_of(config: ServiceConfig, secret: bytes, backend_ids: Sequence[str], service: str = DEFAULT_SERVICE) -> Sticky:
+def sticky_of(
+    config: ServiceConfig, secrets: Sequence[bytes], backend_ids: Sequence[str], service: str = DEFAULT_SERVICE
+) -> Sticky:
     """Work out the cookies of sticky sessions. Browsers want some of them to be `Secure`, whatever clients came by."""
     said = config.sticky
     assert said.cookie is not None
-    assert secret
+    assert secrets
     secure = True if said.same_site == "none" or must_be_secure(said.cookie) else said.secure
     return Sticky(
         said.cookie,
-        secret,
+        secrets,
         backend_ids,
         said.max_age_s,
         said.path or "/",

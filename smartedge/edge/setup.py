@@ -19,13 +19,14 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.outliers import OutlierPolicy
-from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter, RatePolicy
+from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.config.problems import path_text
 from smartedge.config.routes import RouteConfig
+from smartedge.config.sections import RateLimitConfig
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import policies
 from smartedge.edge.backends import BackendRegistry
@@ -43,6 +44,17 @@ from smartedge.server.front import ServerLimits
 from smartedge.workers.membership import Membership, Table
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterShare:
+    """What setups are built with that the nodes of a cluster have in common; outside of one it stays as it is.
+
+    nodes: that are alive. sticky_secrets: newest first.
+    """
+
+    nodes: int = 1
+    sticky_secrets: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,8 @@ class SetupBuilder:
         self._clock = clock
         self._membership: Membership | None = None
         self._clients: Table | None = None
-        self._built_for: Membership | None = None
+        self._built_for: tuple[object, ClusterShare] = None, ClusterShare()
+        self._share = ClusterShare()
         self._via = b"smartedge"
         self._passwords = InThreads()
 
@@ -105,6 +118,11 @@ class SetupBuilder:
         """Build from here on for a worker that has its place in the edge of this identity."""
         self._membership = membership
         self._via = own_via(identity)
+
+    def use_share(self, share: ClusterShare) -> bool:
+        """Build with this from here on; say whether it is another."""
+        before, self._share, self._secret.of_cluster = self._share, share, share.sticky_secrets
+        return share != before
 
     def build_setup(self, config: Config, before: Setup | None, files: Files | None = None) -> Setup:
         """Build all that a configuration means; raises ConfigError with what cannot be used. files: None has them read now."""
@@ -129,14 +147,15 @@ class SetupBuilder:
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
         )
-        self._built_for = self._membership
+        self._built_for = self._membership, self._share
         return setup
 
     def _unchanged(self, config: Config, files: Files, is_trusted: IsTrusted, before: Setup) -> Mapping[str, ServiceSetup]:
         """Give the services of which nothing that they were built of is another than before."""
         if is_trusted is not before.hop.is_trusted or not files.holds_the_same_as(before.files):
             return {}
-        joined = self._built_for is not self._membership
+        membership, share = self._built_for
+        joined = membership is not self._membership
         pairs = [(one, before.services[one.name]) for one in config.all_services() if one.name in before.services]
         return {
             one.name: setup
@@ -144,6 +163,8 @@ class SetupBuilder:
             if setup.config is one.config
             and setup.ways == self._registry.ways_of(one.config)
             and not (joined and _needs_workers(one.config))
+            and not (share.nodes != self._share.nodes and one.config.shared_by_nodes)
+            and not (share.sticky_secrets != self._share.sticky_secrets and one.config.sticky.cookie is not None)
         }
 
     def _build_service(
@@ -151,11 +172,12 @@ class SetupBuilder:
     ) -> ServiceSetup:
         config = service.config
         row = self._registry.row_of(service.name)
-        backends = self._registry.build_backends(service, files, () if before is None else before.backends)
-        secret = self._choose_secret(service, files) if config.sticky.cookie is not None else b""
-        affinity = policies.affinity_of(config, is_trusted, secret, [backend.id for backend in backends], service.name)
+        nodes = self._share.nodes
+        backends = self._registry.build_backends(service, files, () if before is None else before.backends, nodes)
+        secrets = self._choose_secrets(service, files) if config.sticky.cookie is not None else ()
+        affinity = policies.affinity_of(config, is_trusted, secrets, [backend.id for backend in backends], service.name)
         strategy = self._make_strategy(service, None if before is None else before.strategy)
-        limiter = self._make_limiter(config.rate_policy, config.rate_limit.by, is_trusted, row, apart=_apart(service.name))
+        limiter = self._make_limiter(config.rate_limit, is_trusted, row, apart=_apart(service.name))
         self._registry.claim_rows(service.name, backends)
         return ServiceSetup(
             config,
@@ -174,9 +196,7 @@ class SetupBuilder:
             said = route.rate_limit
             if said is None:
                 return None
-            return self._make_limiter(
-                said.policy, said.by, hop.is_trusted, self._edge_row, apart=b"route %b " % route.id.encode()
-            )
+            return self._make_limiter(said, hop.is_trusted, self._edge_row, apart=b"route %b " % route.id.encode())
 
         return build_routes(config.routes, config.limits.body_bytes, hop, self._passwords, limiter_of, files.content_of)
 
@@ -193,13 +213,12 @@ class SetupBuilder:
         except ValueError as error:
             raise ConfigError([Problem(path_text((*service.steps, "strategy")), str(error))], status=422) from error
 
-    def _make_limiter(
-        self, policy: RatePolicy | None, by: str, is_trusted: IsTrusted, row: Learned, apart: bytes
-    ) -> ClientLimiter | None:
+    def _make_limiter(self, said: RateLimitConfig, is_trusted: IsTrusted, row: Learned, apart: bytes) -> ClientLimiter | None:
         """Make what keeps clients to their rate, with what is known of them from before.
 
         row: counts who was refused. apart: goes before what clients are known by, so that they have a bucket of its own there.
         """
+        policy = said.policy(self._share.nodes)
         if policy is None or self._membership is None:
             return None
         try:
@@ -208,10 +227,10 @@ class SetupBuilder:
         except StateError as error:
             raise self._origin.unusable(("rate_limit",), str(error)) from error
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
-        client_of = client_reader(by, is_trusted)
+        client_of = client_reader(said.by, is_trusted)
         return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, row)
 
-    def _choose_secret(self, service: WrittenService, files: Files) -> bytes:
+    def _choose_secrets(self, service: WrittenService, files: Files) -> tuple[bytes, ...]:
         path = service.config.sticky.secret_file
         try:
             return self._secret.choose(None if path is None else files.content_of(path), self._state_path())
@@ -236,7 +255,7 @@ class SetupBuilder:
 
 def _needs_workers(config: ServiceConfig) -> bool:
     """Whether a service is another once the worker has its place among the others."""
-    return config.rate_policy is not None or config.sticky.cookie is not None
+    return config.rate_limit.per_s is not None or config.sticky.cookie is not None
 
 
 def _apart(service: str) -> bytes:

@@ -2,9 +2,9 @@
 
     accept ──▶ front context ──ClientHello, server name──▶ the context with the certificates for that name
 
-A connection begins in the front context, which has no certificate but holds the keys of session tickets: where it was
-made before the workers were forked they share them, and a client that comes back to another worker resumes its session. Reloads
-keep it.
+A connection begins in the front context, which has no certificate but holds the keys of session tickets: a client that comes back
+resumes its session wherever they are the same. They are derived from secrets that workers and nodes have in common
+(`use_secrets`); where OpenSSL can't be given any, from a front that was made before the workers were forked. Reloads keep them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from smartedge.http.certificates import Certificate, CertificateContext, KeyKind, PemFiles, files_in, load_chain, read_certificate
+from smartedge.http.ticket_keys import NoTicketKeys, TicketKeys
 
 Steps = tuple[str | int, ...]
 """The path of a key in the configuration."""
@@ -157,13 +158,17 @@ def _read(settings: TlsSettings, known: Sequence[Certificate]) -> tuple[list[Cer
 class ServerTls:
     """TLS of one worker's clients; owned by its `Edge`. Its server calls it for each connection, for the context to begin in.
 
-    front: made before the workers are forked, so that they share the keys of session tickets; else one of our own.
-    shown: what is in use, None without TLS.
+    front: made before the workers are forked, for those to share who can't be given keys of tickets; else one of our own.
+    shown: what is in use, None without TLS. problem: why session tickets have keys of OpenSSL's own making, None where they have
+    not.
     """
 
     def __init__(self, front: Any = None) -> None:
         self.shown: Shown | None = None
+        self.problem: str | None = None
         self._front = front or front_context()
+        self._secrets: Sequence[bytes] = ()
+        self._keys: TicketKeys | None = None
 
     def __call__(self) -> Any:
         """Give the context for a new connection, None without TLS."""
@@ -180,10 +185,28 @@ class ServerTls:
         if shown is None or shown is before:
             return
         if before is not None and before.clients != shown.clients:
-            self._front = front_context()  # whoever was let in by other authorities resumes no session
+            self._front, self._keys = front_context(), None  # whoever was let in by other authorities resumes no session
         _set_up(self._front, shown.settings)
+        self._give_keys()
         keep_quiet_about_names()
         self._front.sni_callback = self._show
+
+    def use_secrets(self, secrets: Sequence[bytes]) -> None:
+        """Make session tickets by the first of these secrets from here on, and take those of all."""
+        self._secrets = secrets
+        self._give_keys()
+
+    def _give_keys(self) -> None:
+        if self.shown is None or not self._secrets:
+            return
+        try:
+            if self._keys is None:
+                self._keys = TicketKeys(self._front, self._secrets, apart=self.shown.clients)
+            else:
+                self._keys.use(self._secrets)
+            self.problem = None
+        except NoTicketKeys as error:
+            self.problem = str(error)
 
     def _show(self, tls: Any, name: str | None, _front: object) -> int | None:
         """Choose what a client is shown; called by OpenSSL in the middle of a handshake, whether or not there is a name."""

@@ -1,14 +1,15 @@
 """What a request is known by: the key that consistent hashing hashes, and the backend that its sticky cookie names.
 
 The cookie is the HMAC-SHA256 of the backend's id under the edge's secret, and of its service's name where that is not
-`default`. Without the secret it tells nothing of the
-backend, and none can be made; and what is not the cookie of a backend means that one is picked again.
+`default`. Without the secret it tells nothing of the backend, and none can be made; and what is not the cookie of a backend means
+that one is picked again. Where the secret is replaced in time, cookies of the old ones are good for as long as those are kept,
+and whoever brings one gets another.
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from hmac import compare_digest, digest
 from typing import Final
 
@@ -32,16 +33,17 @@ _SELECTOR: Final = 16
 class Sticky:
     """The sticky cookies of a service's backends; made by the edge at reload, owned by an Affinity.
 
-    name: of the cookie. max_age_s: how long the client keeps it, None for its session. path, domain, same_site ("lax",
-    "strict" or "none"): which requests bring it back, None for the host that was asked alone. secure: whether it comes back
-    by https alone, None for what the client came by. service: whose backends they are; what one gave says nothing to others.
+    name: of the cookie. secrets: newest first; cookies are made with that. max_age_s: how long the client keeps it, None for its
+    session. path, domain, same_site ("lax", "strict" or "none"): which requests bring it back, None for the host that was asked
+    alone. secure: whether it comes back by https alone, None for what the client came by. service: whose backends they are;
+    what one gave says nothing to others.
     """
 
     def __init__(
         self,
         name: str,
-        secret: bytes,
-        backend_ids: Iterable[str],
+        secrets: Sequence[bytes],
+        backend_ids: Collection[str],
         max_age_s: int | None = None,
         path: str = "/",
         domain: str | None = None,
@@ -50,7 +52,7 @@ class Sticky:
         service: str = DEFAULT_SERVICE,
     ) -> None:
         self._name = name.encode()
-        self._secret = secret
+        self._secret = secrets[0]
         self._service = service
         attributes = f"Path={path}"
         if domain is not None:
@@ -59,8 +61,10 @@ class Sticky:
             attributes += f"; Max-Age={max_age_s}"
         self._attributes = f"{attributes}; HttpOnly; SameSite={same_site.capitalize()}".encode()
         self._secure = secure
-        self._cookie_of = {backend_id: _cookie(secret, service, backend_id) for backend_id in backend_ids}
-        self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for backend_id, cookie in self._cookie_of.items()}
+        made = [{backend_id: _cookie(secret, service, backend_id) for backend_id in backend_ids} for secret in secrets]
+        self._cookie_of = made[0]
+        self._known = {cookie[:_SELECTOR]: (cookie, backend_id) for each in made for backend_id, cookie in each.items()}
+        self._takes_old = len(made) > 1
 
     def take_cookie(self, fields: RequestFields) -> tuple[str | None, RequestFields]:
         """Return the id of the backend that a request's cookie names, and the fields without it: no backend gets to see one."""
@@ -69,6 +73,10 @@ class Sticky:
             return None, fields
         named = (self._backend_id(cookie) for cookie in said)
         return next(filter(None, named), None), fields.with_block(block)
+
+    def is_new(self, backend_id: str, block: bytes) -> bool:
+        """Whether a request whose cookie named this backend brought that of the newest secret. block: its fields as they came."""
+        return not self._takes_old or self._cookie_of[backend_id] in block
 
     def cookie_line(self, backend_id: str, *, secure: bool) -> bytes:
         """Return the field that gives the client a backend's cookie. secure: it came by https, and is to come back so only.
@@ -111,7 +119,7 @@ class Affinity:
 
     def answer_lines(self, request: Request, backend: Backend, preferred: str | None) -> bytes:
         """Return what the answer of this backend gets besides its own fields: a cookie, unless the client has that one."""
-        if self._sticky is None or backend.id == preferred:
+        if self._sticky is None or (backend.id == preferred and self._sticky.is_new(backend.id, request.block)):
             return b""
         return self._sticky.cookie_line(backend.id, secure=came_by_https(request, self._is_trusted))
 

@@ -17,10 +17,11 @@ def version_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file's text; after an OSError it is as it was. The caller keeps the other writers out."""
+    """Replace a file's text, for its user alone; after an OSError it is as it was. The caller keeps the other writers out."""
     fresh = path.with_suffix(".new")
     try:
-        fresh.write_text(text)
+        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(text)
         os.replace(fresh, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -11,22 +11,27 @@ BYTES = 32
 
 
 class Secret:
-    """Where the secret of sticky cookies comes from; owned by the SetupBuilder. given: by the environment, None for nothing."""
+    """Where the secret of sticky cookies comes from; owned by the SetupBuilder.
+
+    given: by the environment, None for nothing. of_cluster: those that all nodes have in common, none outside of a cluster.
+    """
 
     def __init__(self, given: bytes | None) -> None:
         self._given = given
         self._own = secrets.token_bytes(BYTES)
+        self.of_cluster: tuple[bytes, ...] = ()
 
-    def choose(self, of_file: bytes | None, directory: Path | None) -> bytes:
-        """Return the given one, else the file's, else the one of the edge with this state directory. Raises OSError.
+    def choose(self, of_file: bytes | None, directory: Path | None) -> tuple[bytes, ...]:
+        """Return the given one, else the file's, else the cluster's, else the one of the edge with this state directory.
 
-        Without such a directory there is only this process, and what it made for itself.
+        Those of a cluster are several, newest first. Without such a directory there is only this process, and what it made for
+        itself. Raises OSError.
         """
         if self._given:
-            return self._given
+            return (self._given,)
         if of_file is not None:
-            return of_file
-        return self._own if directory is None else shared(directory)
+            return (of_file,)
+        return self.of_cluster or (self._own if directory is None else shared(directory),)
 
 
 def shared(directory: Path) -> bytes:

@@ -84,10 +84,10 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
             "answer_head_bytes": 65536,
             "connections_per_backend": 128,
             "in_flight_per_backend": None,
-            "queue": 128,
+            "shared_by_nodes": False, "queue": 128,
             "queue_s": 1,
         },
-        "rate_limit": {"per_s": None, "burst": None, "by": "client"},
+        "rate_limit": {"per_s": None, "burst": None, "by": "client", "shared_by_nodes": False},
         "preserve_host": True,
         "trusted_proxies": [],
         "forwarded_header": False,
@@ -150,7 +150,7 @@ def test_what_is_not_written_has_its_default() -> None:
     assert (spec.max_in_flight, spec.tls, spec.slow_start_s, spec.labels, spec.addresses) == (None, None, 0.0, (), ())
     assert spec.health == HealthPolicy("http", "GET", "/health", None, (), None, None, 2.0, 1.0, 3, 2, ANSWERED)
     assert spec.breaker == BreakerPolicy(5, 0.5, 10.0, 20, 5.0, 300.0, 1.0, False)
-    assert config().rate_policy is None
+    assert config().rate_limit.policy() is None
 
 
 def test_the_deadline_of_all_tries_leaves_room_for_a_long_one_unless_it_is_written() -> None:
@@ -172,9 +172,29 @@ def test_a_cap_is_every_backends_that_has_none_of_its_own() -> None:
 
 
 def test_a_rate_has_a_burst_of_a_second_unless_it_is_written() -> None:
-    assert config(rate_limit={"per_s": 20.5}).rate_policy == RatePolicy(20.5, 20)
-    assert config(rate_limit={"per_s": 0.1}).rate_policy == RatePolicy(0.1, 1)
-    assert config(rate_limit={"per_s": 5, "burst": 7}).rate_policy == RatePolicy(5, 7)
+    assert config(rate_limit={"per_s": 20.5}).rate_limit.policy() == RatePolicy(20.5, 20)
+    assert config(rate_limit={"per_s": 0.1}).rate_limit.policy() == RatePolicy(0.1, 1)
+    assert config(rate_limit={"per_s": 5, "burst": 7}).rate_limit.policy() == RatePolicy(5, 7)
+
+
+def test_what_the_nodes_of_a_cluster_share_is_divided_by_those_that_live_and_never_below_one() -> None:
+    def policy(nodes: int, **rate: Any) -> RatePolicy | None:
+        return config(rate_limit=rate).rate_limit.policy(nodes)
+
+    assert policy(4, per_s=100, burst=10, shared_by_nodes=True) == RatePolicy(25, 2)
+    assert policy(4, per_s=2, shared_by_nodes=True) == RatePolicy(0.5, 1)
+    assert policy(1, per_s=100, burst=10, shared_by_nodes=True) == RatePolicy(100, 10)
+    assert policy(4, per_s=100, burst=10) == RatePolicy(100, 10)
+
+    def caps(nodes: int, **limits: Any) -> list[object]:
+        backends = ["http://a", {"url": "http://b", "max_in_flight": 2}, {"url": "http://c", "max_in_flight": "adaptive"}]
+        written = config(backends=backends, limits=limits)
+        return [spec.max_in_flight for spec in written.specs(nodes=nodes)]
+
+    assert caps(3, in_flight_per_backend=10, shared_by_nodes=True) == [3, 1, "adaptive"]
+    assert caps(3, shared_by_nodes=True) == [None, 1, "adaptive"]
+    assert caps(3, in_flight_per_backend=10) == [10, 2, "adaptive"]
+    assert caps(1, in_flight_per_backend=10, shared_by_nodes=True) == [10, 2, "adaptive"]
 
 
 def test_what_was_written_arrives_in_the_specs() -> None:

@@ -49,8 +49,8 @@ def test_what_stands_at_the_top_holds_for_all_key_by_key_inside_the_sections() -
 
 def test_a_service_can_take_back_what_the_top_says() -> None:
     api, web = (one.config for one in site(rate_limit={"per_s": 5}, api={"rate_limit": {"per_s": None}}).all_services())
-    assert web.rate_policy is not None
-    assert api.rate_policy is None
+    assert web.rate_limit.policy() is not None
+    assert api.rate_limit.policy() is None
 
 
 def test_of_limits_and_timeouts_a_service_gets_what_has_to_do_with_backends() -> None:

@@ -48,11 +48,11 @@ def test_a_service_treats_its_requests_as_it_is_written() -> None:
 
 @pytest.mark.parametrize("keys", [{}, {"strategy": "ewma", "hash": {"by": "path"}}])
 def test_where_nobody_asks_what_a_request_is_known_by_nobody_finds_out(keys: dict[str, Any]) -> None:
-    assert policies.affinity_of(config(**keys), None, b"", []) is None
+    assert policies.affinity_of(config(**keys), None, (), []) is None
 
 
 def test_consistent_hashing_knows_a_request_by_what_is_written() -> None:
-    affinity = policies.affinity_of(config(strategy="consistent_hash", hash={"by": "path"}), None, b"", [])
+    affinity = policies.affinity_of(config(strategy="consistent_hash", hash={"by": "path"}), None, (), [])
     assert affinity is not None
     assert affinity.read(request(target=b"/a?b")) == (b"/a", None)
 
@@ -67,6 +67,6 @@ def test_consistent_hashing_knows_a_request_by_what_is_written() -> None:
     ],
 )
 def test_a_cookie_is_secure_where_browsers_ask_for_it(sticky: dict[str, Any], secure: bool) -> None:
-    affinity = policies.affinity_of(config(sticky=sticky), None, SECRET, ["a"])
+    affinity = policies.affinity_of(config(sticky=sticky), None, [SECRET], ["a"])
     assert affinity is not None
     assert affinity.answer_lines(request(), backend("a"), None).endswith(b"; Secure\r\n") is secure

@@ -18,7 +18,8 @@ from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import Adaptive, ConsistentHash, LeastRequests
 from smartedge.config.model import ConfigError
 from smartedge.edge.origin import ConfigOrigin
-from smartedge.edge.setup import ServiceSetup, Setup, follow_bound, own_via
+from smartedge.edge.setup import ClusterShare, ServiceSetup, Setup, follow_bound, own_via
+from smartedge.proxy.affinity import Sticky
 from smartedge.workers.membership import open_membership
 from tests.house import request, setup_builder
 
@@ -97,6 +98,33 @@ def test_requests_are_known_by_something_only_where_somebody_asks() -> None:
 
 
 # ---- the strategy ----
+
+
+def test_what_the_nodes_of_a_cluster_share_is_built_anew_when_there_are_more_of_them_and_nothing_else_is() -> None:
+    one = Builder()
+    backends = {"backends": ["http://localhost:8081"]}
+    shared = {**backends, "limits": {"in_flight_per_backend": 9, "shared_by_nodes": True}}
+    document = {"services": {"shared": shared, "own": backends}, "routes": [{"path": "/own", "to": "own"}, {"to": "shared"}]}
+    config = one.origin.parse_text(json.dumps(document).encode())
+    before = one.builder.build_setup(config, None)
+    assert not one.builder.use_share(ClusterShare())
+    assert one.builder.use_share(ClusterShare(nodes=3))
+    after = one.builder.build_setup(config, before)
+    assert [setup.services["shared"].backends[0].spec.max_in_flight for setup in (before, after)] == [9, 3]
+    assert after.services["own"] is before.services["own"]
+    assert one.builder.build_setup(config, after).services["shared"] is after.services["shared"]
+
+
+def test_sticky_cookies_of_a_cluster_are_made_with_its_secrets_and_others_are_built_anew() -> None:
+    one = Builder()
+    one.builder = setup_builder(one.origin, secret=None)
+    before = one.service(sticky={"cookie": "edge"})
+    one.builder.use_share(ClusterShare(sticky_secrets=(b"n" * 32, b"o" * 32)))
+    after = one.service(sticky={"cookie": "edge"})
+    assert after is not before
+    affinity, expected = after.policy.affinity, Sticky("edge", [b"n" * 32], ["localhost-8081"])
+    assert affinity is not None
+    assert affinity.answer_lines(request(), after.backends[0], None) == expected.cookie_line("localhost-8081", secure=False)
 
 
 def test_a_strategy_goes_on_until_the_configuration_names_another() -> None:

@@ -52,7 +52,7 @@ def secure(tmp_path: Path, backend: Script, server: str, workers: int = 1, **set
         {"certfile": authority.sign(tmp_path / "shop.pem", "shop.example")},
         {"certfile": authority.sign(tmp_path / "rsa.pem", "shop.example", kind="RSA")},
     ]
-    arguments = ("--workers", str(workers)) if server == OWN else ("-w", str(workers), "--preload") if workers > 1 else ()
+    arguments = ("--workers", str(workers)) if server == OWN else ("-w", str(workers)) if workers > 1 else ()
     with start_edge(
         tmp_path,
         backend,

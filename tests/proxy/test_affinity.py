@@ -92,7 +92,7 @@ class StickyHouse(House):
 
     def __init__(self, *scripts: Any, key_by: str | None = None) -> None:
         super().__init__(*(scripts or [[FakeAnswer() for _ in range(20)] for _ in "abc"]))
-        self.sticky = Sticky("SRV", b"secret", ["a", "b", "c"])
+        self.sticky = Sticky("SRV", [b"secret"], ["a", "b", "c"])
         key_of = None if key_by is None else key_reader(key_by, None)
         self.forwarder.service.adapt_to(policy_of(affinity=Affinity(key_of, self.sticky, None)))
 
@@ -190,13 +190,25 @@ def test_the_key_reaches_the_strategy_on_retries_too() -> None:
     assert keys == [b"/x", b"/x"]
 
 
+def test_a_cookie_of_the_secret_of_before_keeps_its_session_and_is_replaced() -> None:
+    house = StickyHouse()
+    old = house.cookie("b")
+    house.sticky = Sticky("SRV", [b"newest", b"secret"], ["a", "b", "c"])
+    house.forwarder.service.adapt_to(policy_of(affinity=Affinity(None, house.sticky, None)))
+    backend, given = house.visit(old)
+    assert (backend, given) == ("b", [house.sticky.cookie_line("b", secure=False)[12:-2].decode()])
+    assert house.visit(house.cookie("b")) == ("b", []), "who has the newest is given no other"
+    house.sticky = Sticky("SRV", [b"newest"], ["a", "b", "c"])
+    assert house.sticky.take_cookie(RequestFields(b"Host: h\r\nCookie: SRV=%b\r\n" % old))[0] is None
+
+
 # The cookie: only the edge can make one, it tells nothing, and what is not one selects nobody.
 
 SECRET = b"a secret of thirty-two bytes ...."
 
 
 def sticky(secret: bytes = SECRET, max_age_s: int | None = None, ids: tuple[str, ...] = ("b1", "b2")) -> Sticky:
-    return Sticky("SRV", secret, ids, max_age_s)
+    return Sticky("SRV", [secret], ids, max_age_s)
 
 
 def cookie_of(one: Sticky, backend_id: str) -> bytes:
@@ -239,7 +251,7 @@ def test_the_attributes_are_what_the_operator_says_and_browsers_take(
 ) -> None:
     """`SameSite=None` without `Secure`, and `__Host-` names without it, are cookies that browsers throw away."""
     config = parse(json.dumps({"backends": ["http://b"], "sticky": {"cookie": "S"} | attributes}))
-    one = sticky_of(config, SECRET, ["b-80"])
+    one = sticky_of(config, [SECRET], ["b-80"])
     assert one.cookie_line("b-80", secure=came_by_https).partition(b"; ")[2] == said + b"\r\n"
 
 
@@ -252,11 +264,11 @@ def test_the_cookie_is_256_bits_that_tell_nothing_of_the_backend() -> None:
 
 
 def test_a_cookie_of_one_service_says_nothing_to_another_that_has_a_backend_of_that_id() -> None:
-    shop, api = (Sticky("SRV", b"secret", ["a"], service=name) for name in ("default", "api"))
+    shop, api = (Sticky("SRV", [b"secret"], ["a"], service=name) for name in ("default", "api"))
     cookie = cookie_of(api, "a")
     assert named_by(cookie, api) == "a"
     assert named_by(cookie, shop) is None
-    assert shop.cookie_line("a", secure=False) == Sticky("SRV", b"secret", ["a"]).cookie_line("a", secure=False)
+    assert shop.cookie_line("a", secure=False) == Sticky("SRV", [b"secret"], ["a"]).cookie_line("a", secure=False)
 
 
 def test_every_worker_and_every_start_with_one_secret_makes_the_same_cookie() -> None:

@@ -234,7 +234,7 @@ def test_a_killed_request_leaves_nothing_behind(one: tuple[Full, HeldTransport])
 def sticky_house(*transports: HeldTransport, **options: Any) -> tuple[Full, Callable[[str], bytes]]:
     """A house with sticky sessions, and what makes the cookie of one."""
     house = Full(*transports, **options)
-    sticky = Sticky("edge", b"a secret of the tests", ["a", "b"], None)
+    sticky = Sticky("edge", [b"a secret of the tests"], ["a", "b"], None)
     house.service.adapt_to(replace(house.service.policy, affinity=Affinity(None, sticky, None)))
     return house, lambda name: b"Cookie: " + sticky.cookie_line(name, secure=False).split(b" ", 1)[1].split(b";")[0] + b"\r\n"
 

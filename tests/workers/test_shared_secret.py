@@ -12,15 +12,19 @@ from smartedge.workers.shared_secret import Secret, shared
 
 
 def test_what_the_environment_says_goes_before_the_file_and_that_before_the_edges_own(tmp_path: Path) -> None:
-    assert Secret(b"given").choose(b"of the file", tmp_path) == b"given"
-    assert Secret(None).choose(b"of the file", tmp_path) == b"of the file"
-    assert Secret(None).choose(None, tmp_path) == shared(tmp_path)
+    one, cluster = Secret(None), (b"newest", b"before")
+    assert Secret(b"given").choose(b"of the file", tmp_path) == (b"given",)
+    assert one.choose(b"of the file", tmp_path) == (b"of the file",)
+    assert one.choose(None, tmp_path) == (shared(tmp_path),)
+    one.of_cluster = cluster
+    assert one.choose(None, tmp_path) == cluster
+    assert one.choose(b"of the file", tmp_path) == (b"of the file",)
 
 
 def test_one_process_alone_keeps_its_own() -> None:
     one = Secret(None)
     assert one.choose(None, None) == one.choose(None, None)
-    assert len(one.choose(None, None)) == 32
+    assert [len(secret) for secret in one.choose(None, None)] == [32]
     assert one.choose(None, None) != Secret(None).choose(None, None)
 
 
