@@ -28,8 +28,8 @@ class EtcdWatch:
     A batch has all that was done in one revision, or several. One without events says that nothing has happened up to its
     revision: they come while it is quiet, some seconds apart, after etcd has been asked whether it is still there.
 
-    lines: the pieces of the answer, in a context that closes it. check: asks the same member for its revision, linearizable:
-    whoever answers is in touch with a majority. Both raise FetchFailed or EtcdError.
+    pieces: the answer as it comes, in a context that closes it. check: asks the same member for its revision, in such a way that
+    only one in touch with a majority answers; done after check_s of silence. Both raise FetchFailed or EtcdError.
     Reading raises EtcdError when the watch is lost, and Compacted when its history is.
     """
 
@@ -39,11 +39,13 @@ class EtcdWatch:
         pieces: Callable[[], contextlib.AbstractContextManager[Iterator[bytes]]],
         check: Callable[[], int],
         from_revision: int,
+        check_s: float = CHECK_S,
     ) -> None:
         self._endpoint = endpoint
         self._pieces = pieces
         self._check = check
         self._revision = from_revision - 1
+        self._check_s = check_s
         self._heard = monotonic()
         self._batches: Any = Queue(64)  # whoever reads slowly slows etcd down, which keeps what we have not taken
         self._closed = False
@@ -113,8 +115,8 @@ class EtcdWatch:
 
     def _keep_checking(self) -> None:
         while True:
-            gevent.sleep(max(CHECK_S - (monotonic() - self._heard), 0.01))
-            if monotonic() - self._heard < CHECK_S:
+            gevent.sleep(max(self._check_s - (monotonic() - self._heard), 0.01))
+            if monotonic() - self._heard < self._check_s:
                 continue
             now = self._check()
             if now < self._revision:

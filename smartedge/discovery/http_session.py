@@ -133,19 +133,20 @@ def _explained() -> Iterator[None]:
 
 def _failure(error: BaseException) -> FetchFailed:
     chain = list(_causes(error))
-    early = (NewConnectionError, ConnectTimeoutError, SSLError, requests.exceptions.InvalidURL)
     innermost = chain[-1]
-    if any(isinstance(one, ConnectTimeoutError) for one in chain):
-        text = "no connection in time"
-    elif any(isinstance(one, NameResolutionError) for one in chain):
+    is_early = any(isinstance(one, _BEFORE_SENDING) for one in chain)
+    if any(isinstance(one, NameResolutionError) for one in chain):
         text = f"its name cannot be looked up: {_words(innermost)}"
     elif isinstance(innermost, ssl.SSLError):
         text = f"TLS: {getattr(innermost, 'verify_message', '') or getattr(innermost, 'reason', None) or innermost}"
     elif isinstance(innermost, TimeoutError):
-        text = "no answer in time"
+        text = "no connection in time" if is_early else "no answer in time"
     else:
         text = _words(innermost)
-    return FetchFailed(text, sent=not any(isinstance(one, early) for one in chain))
+    return FetchFailed(text, sent=not is_early)
+
+
+_BEFORE_SENDING = (NewConnectionError, ConnectTimeoutError, SSLError, requests.exceptions.InvalidURL)
 
 
 def _words(error: BaseException) -> str:
@@ -195,8 +196,18 @@ def _connect(connection: Any) -> Any:
     except OSError as error:
         raise NewConnectionError(connection, str(error)) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for level, option, value in _KEEP_ALIVE:
+        sock.setsockopt(level, option, value)
     return sock
+
+
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A machine that has vanished while an answer is waited for is noticed after 25 s."""
 
 
 class _GeventConnection(HTTPConnection):
