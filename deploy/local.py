@@ -1,9 +1,6 @@
 """Runs both example servers and the balancer until Ctrl-C; this is what `make run` starts.
 
-Standard library only, one thread. Children run in process groups of their own, so that a Ctrl-C reaches this
-program alone and it decides who stops when: the balancer first, so that requests in flight still find their
-servers. What they print passes through unchanged, whole line by whole line. Nothing outlives this program, even
-when it is killed: the kernel then tells the children (PR_SET_PDEATHSIG, prctl(2)).
+The balancer stops first, so that requests in flight still find their servers.
 
 Exit status: 0 after Ctrl-C or SIGTERM; else 2, or that of the child that failed, after one line that says why.
 """
@@ -11,242 +8,14 @@ Exit status: 0 after Ctrl-C or SIGTERM; else 2, or that of the child that failed
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
-import errno
 import json
 import os
-import select
-import selectors
-import signal
-import socket
-import subprocess
 import sys
-import time
-from pathlib import Path
-from types import FrameType
-from typing import IO
 
-ROOT = Path(__file__).resolve().parent.parent
+from children import ROOT, Child, Children, FailedError, accepts, refuse_busy, run_children, say
+
 SERVERS = {"server1.py": 8081, "server2.py": 8082}
-START_S = 20.0
 BALANCER_GRACE_S = 15.0  # longer than its own shutdown_grace_s
-SERVER_GRACE_S = 3.0
-PR_SET_PDEATHSIG = 1
-
-
-class FailedError(Exception):
-    """Something does not run, or no longer: an exit status and the line that says why."""
-
-    def __init__(self, status: int | None, why: str) -> None:
-        super().__init__(why)
-        self.status = 2 if status is None or status < 0 else status  # below zero: a signal has ended the child
-
-
-class StoppedError(Exception):
-    """Somebody has asked for the end: Ctrl-C, SIGTERM, or a terminal that is gone."""
-
-
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent is gone; Linux only, elsewhere nothing."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-class Stream:
-    """One output of a child on its way to ours, whole line by whole line."""
-
-    def __init__(self, source: IO[bytes], sink: int) -> None:
-        self.source = source
-        self.sink = sink
-        self.begun = b""
-        os.set_blocking(source.fileno(), False)
-
-    def pump(self) -> bool:
-        """Pass on what is there now; False when nothing is; OSError when nobody reads ours."""
-        try:
-            data = os.read(self.source.fileno(), 65536)
-        except BlockingIOError:
-            return False
-        text = self.begun + data
-        cut = text.rfind(b"\n") + 1
-        self.begun = text[cut:]
-        write(self.sink, text[:cut])
-        return bool(data)
-
-    def close(self) -> None:
-        """Pass on a last line that lacks its end."""
-        self.source.close()
-        write(self.sink, self.begun)
-
-
-def write(sink: int, text: bytes) -> None:
-    """Write all of it, also to a terminal that another program has made non-blocking."""
-    while text:
-        try:
-            text = text[os.write(sink, text) :]
-        except BlockingIOError:
-            select.select([], [sink], [])
-
-
-def say(text: str, sink: int = 1) -> None:
-    """Print a line of our own."""
-    with contextlib.suppress(OSError):
-        write(sink, f"{text}\n".encode())
-
-
-class Child:
-    """A process that runs in a group of its own, and its output."""
-
-    def __init__(self, name: str, *arguments: str) -> None:
-        self.name = name
-        ours = os.getpid()
-
-        def in_the_child() -> None:
-            end_with_parent()
-            if os.getppid() != ours:  # gone before the kernel was asked
-                os._exit(1)
-
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,
-            preexec_fn=in_the_child,  # safe: this program has one thread
-        )
-        out, err = self.process.stdout, self.process.stderr
-        assert out is not None
-        assert err is not None
-        self.streams = [Stream(out, 1), Stream(err, 2)]
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, below zero for a signal, or None while it runs."""
-        return self.process.poll()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it and to whatever it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-
-
-class Local:
-    """The children that run, and the signals that have come."""
-
-    def __init__(self) -> None:
-        self.children: list[Child] = []
-        self.stops = 0  # how often the end was asked for
-        self.selector = selectors.DefaultSelector()
-        self.woken, self.wakes = socket.socketpair()
-        self.woken.setblocking(False)
-        self.wakes.setblocking(False)
-        self.selector.register(self.woken, selectors.EVENT_READ)
-        signal.set_wakeup_fd(self.wakes.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.on_stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to wake the selector
-
-    def on_stop(self, number: int, _: FrameType | None) -> None:
-        """Count who asks for the end; a closing terminal may ask twice and is in no hurry."""
-        self.stops = max(self.stops, 1) if number == signal.SIGHUP else self.stops + 1
-
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start a child with this very interpreter."""
-        child = Child(name, *arguments)
-        self.children.append(child)
-        for stream in child.streams:
-            self.selector.register(stream.source, selectors.EVENT_READ, (child, stream))
-        return child
-
-    def turn(self, timeout_s: float | None) -> list[Child]:
-        """Wait for output, a signal or the time, and pass on what was printed; which children have ended."""
-        for key, _ in self.selector.select(timeout_s):
-            if key.fileobj is self.woken:
-                with contextlib.suppress(BlockingIOError):
-                    self.woken.recv(4096)
-            else:
-                self.pump(*key.data, to_the_end=False)
-        ended = [child for child in self.children if child.status is not None]
-        for child in ended:
-            self.children.remove(child)
-            child.signal(signal.SIGKILL)  # whatever it had started
-            for stream in list(child.streams):
-                self.pump(child, stream, to_the_end=True)
-        return ended
-
-    def pump(self, child: Child, stream: Stream, *, to_the_end: bool) -> None:
-        """Pass on one piece or all of the rest; a stream that has no more is done with."""
-        try:
-            more = stream.pump()
-            while more and to_the_end:
-                more = stream.pump()
-            if not more:
-                child.streams.remove(stream)
-                self.selector.unregister(stream.source)
-                stream.close()
-        except OSError:  # nobody reads our own output any more: who would press Ctrl-C?
-            self.stops = max(self.stops, 1)
-
-    def wait(self, child: Child, host: str, port: int) -> None:
-        """Wait until a child accepts connections; FailedError when it is late or any child ends, or StoppedError."""
-        deadline = time.monotonic() + START_S
-        while not accepts(host, port):
-            for ended in self.turn(0.02):
-                raise FailedError(ended.status or 2, f"{ended.name} did not start (exit {ended.status})")
-            if self.stops:
-                raise StoppedError
-            if time.monotonic() > deadline:
-                raise FailedError(2, f"{child.name} did not start within {START_S:.0f} s")
-
-    def watch(self, balancer: Child) -> None:
-        """Go on until the end is asked for or the balancer ends; a server may go: watch the balancer react."""
-        while not self.stops:
-            for child in self.turn(None):
-                if child is balancer:
-                    raise FailedError(child.status, f"{child.name} stopped (exit {child.status})")
-                say(f"{child.name} stopped (exit {child.status}); start it again with: python3 {child.name} &")
-
-    def end(self) -> None:
-        """Stop all that still runs, the balancer first; asked a second time, at once."""
-        enough = self.stops
-        for names_servers, grace_s in ((False, BALANCER_GRACE_S), (True, SERVER_GRACE_S)):
-            late = [c for c in self.children if c.status is None and (c.name in SERVERS) == names_servers]
-            for child in late:
-                child.signal(signal.SIGTERM)
-            deadline = time.monotonic() + grace_s
-            while any(c.status is None for c in late) and self.stops <= enough and time.monotonic() < deadline:
-                self.turn(0.1)
-        for child in self.children:
-            child.signal(signal.SIGKILL)
-            child.process.wait()
-        self.turn(0)  # their last words
-
-
-def refuse_busy(name: str, host: str, port: int) -> None:
-    """Raise FailedError when somebody listens at the address already."""
-    hosts = ("127.0.0.1", "::1") if host == "localhost" else (host,)
-    for address in hosts:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    find = f"ss -ltnp 'sport = :{port}'"
-                    raise FailedError(2, f"port {port} for {name} is busy; stop what uses it ({find})") from None
-
-
-def accepts(host: str, port: int) -> bool:
-    """Whether somebody accepts connections there."""
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def balancer_address(config: str) -> tuple[str, int]:
@@ -257,28 +26,31 @@ def balancer_address(config: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def run(local: Local, config: str) -> None:
+def run(local: Children, config: str) -> None:
     """Check, start everything in order and watch it."""
-    check = local.start("the check", "-m", "smartedge", "check", "--config", config)
-    while check in local.children and not local.stops:
-        local.turn(None)
-    if local.stops:
-        raise StoppedError
-    if check.status:
-        raise FailedError(check.status, "")  # it has said why
+    local.wait_ended(local.start("the check", "-m", "smartedge", "check", "--config", config))
     host, port = balancer_address(config)
     for name, its_port in SERVERS.items():
         refuse_busy(name, "localhost", its_port)
     refuse_busy("the balancer", host, port)
     for name, its_port in SERVERS.items():
-        server = local.start(name, name)
-        local.wait(server, "127.0.0.1", its_port)
+        local.wait_ready(local.start(name, name), lambda port=its_port: accepts("127.0.0.1", port))
     near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     shown = {"127.0.0.1": "localhost", "::1": "[::1]"}.get(near, near)
     say(f"starting the balancer; then try: curl http://{shown}:{port}/   (Ctrl-C stops all three)")
-    balancer = local.start("the balancer", "-m", "smartedge", "run", "--config", config)
-    local.wait(balancer, near, port)
-    local.watch(balancer)
+    run = ("-m", "smartedge", "run", "--config", config)
+    balancer = local.start("the balancer", *run, stage=1, grace_s=BALANCER_GRACE_S)
+    local.wait_ready(balancer, lambda: accepts(near, port))
+    watch(local, balancer)
+
+
+def watch(local: Children, balancer: Child) -> None:
+    """Go on until the end is asked for or the balancer ends; a server may go: watch the balancer react."""
+    while not local.stops:
+        for child in local.turn(None):
+            if child is balancer:
+                raise FailedError(child.status, f"{child.name} stopped (exit {child.status})")
+            say(f"{child.name} stopped (exit {child.status}); start it again with: python3 {child.name} &")
 
 
 def main() -> int:
@@ -286,20 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run both example servers and the balancer.", allow_abbrev=False)
     parser.add_argument("--config", default="backends.json", help="the balancer's configuration file")
     config = parser.parse_args().config
-    end_with_parent()
-    local = Local()
-    status = 0
-    try:
-        run(local, config)
-    except StoppedError:
-        pass
-    except FailedError as error:
-        status = error.status
-        if text := str(error):
-            say(text, sink=2)
-    finally:
-        local.end()
-    return status
+    return run_children(lambda local: run(local, config))
 
 
 if __name__ == "__main__":
