@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,6 +49,9 @@ LATER_S = 5.0
 
 HUNG_S = 60
 """A worker whose loop has stood still for so long is replaced."""
+
+STOOD_STILL_S = 10
+"""An arbiter that has not looked after its workers for so long has stood still, and they may have, too."""
 
 KEPT_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 """Signals that a worker which still begins must neither miss nor die of: they are kept until it can act on them."""
@@ -153,6 +157,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
         super().__init__(app)
         self._ending = self._serves = self._reload_asked = False
+        self._looked_at = self._patient_until = time.monotonic()
         if sys.argv[0].endswith("__main__.py"):  # how SIGUSR2 starts the next arbiter
             self.START_CTX["args"] = [sys.executable, "-m", "smartedge", *sys.argv[1:]]
 
@@ -193,7 +198,14 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     def murder_workers(self) -> None:
         """Do what comes round in the arbiter's loop: hear what workers have told, and end those that hang."""
         self._act_on_told()
-        super().murder_workers()
+        now = time.monotonic()
+        if (
+            now - self._looked_at > STOOD_STILL_S
+        ):  # the whole edge was stopped: workers tell that they live before they are judged
+            self._patient_until = now + HUNG_S
+        self._looked_at = now
+        if now >= self._patient_until:
+            super().murder_workers()
 
     def _act_on_told(self) -> None:
         """Tell the service manager what workers have told, and hand on a SIGHUP that came before they served."""

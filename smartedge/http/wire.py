@@ -23,6 +23,9 @@ from gevent import get_hub, getcurrent
 SWEEP_S = 0.1
 """How often deadlines are looked at, in seconds."""
 
+STOOD_STILL_S = 1.0
+"""A loop that has not looked at its deadlines for so long has stood still: the process was stopped, or the machine."""
+
 RECV_BYTES = 131072
 """The most that one read takes from the kernel."""
 
@@ -59,6 +62,8 @@ class Sweep:
 
     def __init__(self, hub: Any) -> None:
         self.wires: set[Wire] = set()
+        self._looked_at = monotonic()
+        self._let_pass = 0
         self._timer = hub.loop.timer(SWEEP_S, repeat=SWEEP_S, ref=False)
         self._timer.start(self._look)
         self.polled_at = 0.0
@@ -78,6 +83,15 @@ class Sweep:
 
     def _look(self) -> None:
         now = monotonic()
+        # After a standstill it has still to be told what came in time: the kernel is asked in this round of the loop or the next
+        # (a SIGCONT interrupts the first), and timers come first in each. So two looks are let pass, then one is made whatever
+        # happens, for a loop may always be slow.
+        stood_still = now - self._looked_at > STOOD_STILL_S
+        self._looked_at = now
+        if self._let_pass < 2 and (stood_still or self._let_pass):
+            self._let_pass += 1
+            return
+        self._let_pass = 0
         late = []
         for wire in tuple(self.wires):  # `attend` may close some of them
             if wire.read_deadline < now or wire.write_deadline < now:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+from types import SimpleNamespace
 
-from smartedge.cli.serve_many import LATER_S, RELOADED, SERVING, FleetWorker, GunicornApp
+import pytest
+
+from smartedge.cli.serve_many import HUNG_S, LATER_S, RELOADED, SERVING, STOOD_STILL_S, FleetArbiter, FleetWorker, GunicornApp
 from smartedge.config.model import parse
 
 
@@ -30,3 +34,21 @@ def test_what_workers_tell_the_arbiter_reads_once_and_in_order() -> None:
 
 def test_a_worker_whose_arbiter_is_gone_tells_nobody() -> None:
     application().tell_arbiter(SERVING, 1 << 30)
+
+
+def test_after_the_whole_edge_stood_still_its_workers_are_not_taken_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGSTOP of all processes for longer than HUNG_S ended with an arbiter that woke first and killed its workers."""
+    for name in ("SERVER_SOFTWARE", "NOTIFY_SOCKET"):
+        monkeypatch.setenv(name, "")  # which the arbiter changes
+    arbiter = FleetArbiter(application())
+    killed: list[int] = []
+    monkeypatch.setattr(arbiter, "kill_worker", lambda pid, how: killed.append(pid))
+    silent = SimpleNamespace(tmp=SimpleNamespace(last_update=lambda: time.monotonic() - 2 * HUNG_S), aborted=False)
+    arbiter.WORKERS = {1: silent}
+    arbiter._looked_at -= 2 * STOOD_STILL_S
+    arbiter.murder_workers()
+    arbiter.murder_workers()
+    assert killed == []
+    arbiter._patient_until -= HUNG_S
+    arbiter.murder_workers()
+    assert killed == [1]

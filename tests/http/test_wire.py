@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -12,6 +13,7 @@ import gevent.socket
 import pytest
 from gevent import get_hub
 
+from smartedge.http import wire
 from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
 from tests.peers import wire_pair
 
@@ -48,6 +50,36 @@ def test_silence_ends_a_read_after_its_time(pair: tuple[Wire, Any]) -> None:
         ours.recv(0.05)
     theirs.sendall(b"late")  # and the wire can still be used
     assert ours.recv(1) == b"late"
+
+
+def test_what_has_come_while_the_loop_stood_still_is_read_and_not_too_late(
+    pair: tuple[Wire, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a SIGSTOP of the whole process every request that had come meanwhile was taken for silence, and its client closed."""
+    monkeypatch.setattr(wire, "STOOD_STILL_S", 0.3)
+    ours, theirs = pair
+    reading = gevent.spawn(ours.recv, 0.1)
+    gevent.sleep(0.05)  # it waits, and the loop has looked
+    theirs.sendall(b"in time")
+    stand_still(0.5)
+    assert reading.get() == b"in time"
+
+
+def test_silence_is_noticed_by_a_loop_that_is_always_late(pair: tuple[Wire, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "STOOD_STILL_S", 0.05)
+    ours, _ = pair
+    reading = gevent.spawn(ours.recv, 0.05)
+    while not reading.ready():
+        gevent.sleep(0.001)
+        stand_still(0.12)
+    assert isinstance(reading.exception, WireTimeout)
+
+
+def stand_still(seconds: float) -> None:
+    """Hold up the loop."""
+    until = monotonic() + seconds
+    while monotonic() < until:
+        pass
 
 
 def test_a_peer_that_takes_nothing_ends_a_write_after_its_time(pair: tuple[Wire, Any]) -> None:
