@@ -45,7 +45,7 @@ class EtcdClient:
     """A client of one etcd, for any number of greenlets. Owned by whoever makes it: a source of backends, a store of a cluster.
 
     endpoints: URLs, tried in turn from the one that answered last. password: never in an error, a log or the repr.
-    timeout_s: for one answer of one endpoint. All methods raise EtcdError.
+    timeout_s: for one answer of one endpoint. cluster_id: of the etcd that answered last, "" before. All methods raise EtcdError.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class EtcdClient:
         if not endpoints:
             raise ValueError("at least one endpoint of etcd is needed")
         self.endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
+        self.cluster_id = ""
         self._user = user
         self._password = password or ""
         self._timeout_s = timeout_s
@@ -126,8 +127,9 @@ class EtcdClient:
 
         @contextlib.contextmanager
         def pieces() -> Iterator[Iterator[bytes]]:
+            headers = self._headers() | {"Grpc-Metadata-hasleader": "true"}  # a member that loses its leader then ends the watch
             with open_stream(
-                self._session, "POST", f"{endpoint}/v3/watch", timeout_s=self._timeout_s, headers=self._headers(), json=question
+                self._session, "POST", f"{endpoint}/v3/watch", timeout_s=self._timeout_s, headers=headers, json=question
             ) as answer:
                 if answer.status_code != 200:
                     raise FetchFailed(refusal(answer.status_code, answer.content).text, sent=True)
@@ -178,7 +180,7 @@ class EtcdClient:
         if len(problems) == 1:
             raise last
         text = "; ".join(str(problem).removeprefix("etcd at ") for problem in problems)
-        raise EtcdError(f"etcd at {text}", last.retriable, any(problem.sent for problem in problems)) from last
+        raise EtcdError(f"etcd at {text}", last.retriable, any(problem.sent for problem in problems), last.code) from last
 
     def _ask(self, endpoint: str, path: str, question: Json, read: Callable[[Json], Found]) -> Found:
         """Ask one endpoint; with a new token if the old one is over."""
@@ -193,6 +195,7 @@ class EtcdClient:
         if isinstance(answer, Refusal):
             raise _refused(endpoint, answer)
         try:
+            self.cluster_id = str(answer.get("header", {}).get("cluster_id", self.cluster_id))
             return read(answer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EtcdError(
@@ -241,7 +244,8 @@ def _refused(endpoint: str, answer: Refusal) -> EtcdError:
     text = f"etcd at {shown(endpoint)}: {answer.text}"
     if answer.is_compacted:
         return Compacted(text)
-    return EtcdError(text, answer.is_retriable, answer.is_retriable)  # what it has no time for it may do all the same
+    # What it has no time for it may do all the same.
+    return EtcdError(text, retriable=answer.is_retriable, sent=answer.is_retriable, code=answer.code)
 
 
 __all__ = [

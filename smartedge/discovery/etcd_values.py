@@ -16,13 +16,15 @@ from typing import Any, Literal
 class EtcdError(Exception):
     """etcd cannot be asked, or has refused. The text names endpoint and cause, and never holds a password.
 
-    retriable: whether the same question may be answered later. sent: whether etcd may have acted on it all the same.
+    retriable: whether the same question may be answered later. sent: whether etcd may have acted on it all the same: False where
+    no endpoint was reached, and where etcd has refused. code: gRPC's, of a refusal.
     """
 
-    def __init__(self, message: str, retriable: bool = False, sent: bool = False) -> None:
+    def __init__(self, message: str, retriable: bool = False, sent: bool = False, code: int | None = None) -> None:
         super().__init__(message)
         self.retriable = retriable
         self.sent = sent
+        self.code = code
 
 
 class Compacted(EtcdError):

@@ -39,6 +39,7 @@ def test_the_endpoint_that_answered_last_is_asked_first() -> None:
         assert client.put("/a", b"") == 7
         assert client.put("/a", b"") == 7
         assert (len(sick.asked), len(well.asked)) == (1, 2)
+        assert client.cluster_id == "1"
 
 
 def test_when_none_answers_each_is_named_with_its_cause() -> None:
@@ -47,14 +48,17 @@ def test_when_none_answers_each_is_named_with_its_cause() -> None:
         with pytest.raises(EtcdError) as raised:
             EtcdClient([dead, sick.url]).range("/a")
         assert str(raised.value) == f"etcd at {dead}: connection refused; {sick.url}: no leader"
-        assert raised.value.retriable
+        assert (raised.value.retriable, raised.value.sent, raised.value.code) == (True, True, 14)
+        with pytest.raises(EtcdError) as raised:
+            EtcdClient([dead, dead]).range("/a")
+        assert (raised.value.retriable, raised.value.sent) == (True, False)
 
 
 def test_what_would_be_refused_anywhere_is_asked_once() -> None:
     with scripted_etcd(kv_put=lambda _: refused(400, 3, "request is too large")) as first, scripted_etcd() as second:
         with pytest.raises(EtcdError, match=f"^etcd at {first.url}: request is too large$") as raised:
             EtcdClient([first.url, second.url]).put("/a", b"")
-        assert (raised.value.retriable, raised.value.sent, second.asked) == (False, False, [])
+        assert (raised.value.retriable, raised.value.sent, raised.value.code, second.asked) == (False, False, 3, [])
 
 
 def test_a_transaction_that_may_have_been_done_is_not_sent_again() -> None:

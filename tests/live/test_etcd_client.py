@@ -195,9 +195,13 @@ def test_a_member_that_is_gone_is_passed_over(tmp_path: Path) -> None:
         assert eventually(lambda: client.put("/x", b"3")) > revision
         assert monotonic() - began < 40
         held.resume()
+        left = EtcdClient([held.url])
+        watch = left.watch("/x", False, 1 + eventually(lambda: left.put("/x", b"4")))
         servers[0].kill()
         servers[2].kill()
-        with pytest.raises(EtcdError) as raised:  # no majority
+        with pytest.raises(EtcdError), gevent.Timeout(40):  # no majority: told, or found out by a check
+            list(watch)
+        with pytest.raises(EtcdError) as raised:
             client.range("/x")
         assert raised.value.retriable
         assert all(server.url in str(raised.value) for server in servers)
