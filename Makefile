@@ -9,6 +9,7 @@ N         ?= 1000
 C         ?= 10
 URL       ?= http://127.0.0.1:8080/
 KEEPALIVE ?=
+PORT      ?= 8080
 STATUS    ?=
 ARGS      ?=
 
@@ -18,13 +19,16 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help run cluster test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: venv ## start two example backends and the balancer on port 8080; Ctrl-C stops all (CONFIG=backends.json)
 	@exec $(PY) deploy/local.py --config "$(CONFIG)"
+
+cluster: venv ## start three nodes with an etcd and two example backends, to play with; Ctrl-C stops all (PORT=8080; 0: free ones)
+	@exec $(PY) deploy/cluster.py --port "$(PORT)"
 
 load-test: python ## drive ab against the running balancer, then show how it shared the requests (N= C= URL= KEEPALIVE=1)
 	@exec $(PYTHON) deploy/load_test.py -n "$(N)" -c "$(C)" $(if $(KEEPALIVE),--keep-alive) $(if $(STATUS),--status "$(STATUS)") "$(URL)"

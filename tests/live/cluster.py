@@ -26,6 +26,9 @@ from tests.live.processes import ROOT, Answer, Running, ask, free_port, wait_unt
 from tests.live.steady import Failure, has_ended
 
 WORKERS = 2
+STANDS_STILL = ("--timeout", "120", "--keep-alive", "75")
+"""gunicorn's own arbiter kills workers that were stopped for longer than `timeout`, though it was stopped, too; and `-k gevent`
+closes connections that were idle for longer than `keepalive`, also those on which a request has come meanwhile."""
 
 
 class Node:
@@ -67,6 +70,7 @@ class Node:
             kind = "gevent" if server == GEVENT else "smartedge.worker.EdgeWorker"
             gunicorn = str(Path(sys.executable).with_name("gunicorn"))
             command = [sys.executable, gunicorn, "-k", kind, "-w", str(workers), "-b", bind, "--worker-tmp-dir", "/dev/shm"]
+            command += STANDS_STILL
         self._command = [*command, *arguments, *(() if server == OWN else ("smartedge:create_app()",))]
 
     def start(self, *, ready: bool = True) -> None:
