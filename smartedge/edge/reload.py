@@ -7,60 +7,20 @@ logged or printed here: `Applied` says what happened, an error says why nothing 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config, parse_canonical
-from smartedge.discovery.file import FileSource
 from smartedge.edge.files import Files, file_stamps, read_files
 from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.persistence import FilePersistence, Persistence
+from smartedge.edge.reload_errors import NotShared, PreconditionFailed
 from smartedge.edge.reload_report import Applied, report, settings_of
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import CONFIRM_S, Alone, Generation, Peers
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.state_dir import StateError
-
-
-class ReloadError(EdgeError):
-    """A reload that was refused; nothing has changed, in memory or on disk. (A wrong text is a ConfigError.)"""
-
-    title = "Reload failed"
-
-
-class PreconditionFailed(ReloadError):
-    """The configuration is not the one that If-Match asks for (RFC 9110 section 13.1.1); `etag` is that of ours."""
-
-    status = 412
-    title = "Precondition failed"
-    blame = "client"
-
-    def __init__(self, etag: str) -> None:
-        super().__init__(f'the configuration is another one than If-Match asks for: its ETag is "{etag}"')
-        self.etag = etag
-
-
-class NotReadable(ReloadError):
-    """There is no file to read the configuration from."""
-
-    status = 400
-    title = "Configuration not readable"
-    blame = "client"
-
-
-class NotPersisted(ReloadError):
-    """The file could not be replaced, so the configuration was not applied either."""
-
-    title = "Configuration not persisted"
-
-
-class NotShared(ReloadError):
-    """The other workers could not be told, or are being told of another one, so this one was not applied either."""
-
-    status = 503
-    title = "Configuration not shared"
 
 
 class Reloader:
@@ -93,7 +53,7 @@ class Reloader:
         self._build = build
         self._use = use
         self._now = now
-        self._may_lack = origin.may_lack
+        self._persistence: Persistence = FilePersistence(origin)
         self._at_start = settings_of(setup.config)
         self._lock = LateLock()
         self._peers: Peers = Alone()
@@ -135,14 +95,16 @@ class Reloader:
             old, number = self._newest()
             if if_match is not None and not _matches(if_match, old.etag):
                 raise PreconditionFailed(old.etag)
-            config = self._origin.parse_text(self._read() if body is None else body)
+            text = self._persistence.text_of(body)
+            config = self._origin.parse_text(text)
             setup = self._build(config, self.setup, None)
             changed = config.etag != old.etag
             renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
-            with self._persisted(body):
-                if changed or renewed:
-                    number += 1
-                    self._peers.publish(number, config.to_json())
+            is_other = changed or bool(renewed)
+            with self._persistence.persisted(body, text, number, is_other=is_other) as kept:
+                if is_other or kept != number:
+                    self._peers.publish(kept, config.to_json())
+            number = kept
             self._use_if_other(setup)
             self._renewed = frozenset()
             self._confirm(number, self._peers.mark())
@@ -156,7 +118,7 @@ class Reloader:
             confirmed,
             changed=changed,
             renewed=tuple(sorted(renewed)),
-            persisted=self._origin.file is not None,
+            persisted=self._persistence.persists,
             took_s=self._now() - started,
         )
 
@@ -220,40 +182,6 @@ class Reloader:
         self.generation, self._followed = number, mark
         self._peers.confirm(number)
 
-    def _read(self) -> bytes:
-        file = self._origin.file
-        if file is None:
-            raise NotReadable("there is no configuration file; send the configuration as the request's body")
-        try:
-            text = file.read()
-        except OSError as error:
-            if self._may_lack and isinstance(error, FileNotFoundError):
-                return b"{}"
-            raise NotReadable(f"{file.path} cannot be read: {_reason(error)}") from error
-        self._may_lack = False
-        return text
-
-    @contextlib.contextmanager
-    def _persisted(self, body: bytes | None) -> Iterator[None]:
-        """Have the file say `body`, if there are both; whatever is raised inside gets the file its old content back."""
-        file = self._origin.file
-        if file is None or body is None:
-            yield
-            return
-        self._may_lack = False
-        old = _read_old(file)
-        if body != old:
-            try:
-                file.write(body)
-            except OSError as error:
-                raise NotPersisted(f"{file.path} cannot be written: {_reason(error)}; nothing changed") from error
-        try:
-            yield
-        except BaseException as error:  # also when the request's greenlet is killed
-            if body != old:
-                _put_back(file, old, error)
-            raise
-
 
 def parse_generation(generation: Generation) -> Config:
     """Make a Config of a generation's document, over which nothing is laid any more. Raises ConfigError."""
@@ -264,28 +192,3 @@ def _matches(if_match: str, etag: str) -> bool:
     """Compare strongly, as If-Match must (RFC 9110 section 13.1.1): a weak tag never matches, `*` always does."""
     tags = [tag.strip() for tag in if_match.split(",")]
     return "*" in tags or f'"{etag}"' in tags
-
-
-def _read_old(file: FileSource) -> bytes | None:
-    """Return what the file says before it is replaced, None where there is none; what cannot be read could not be put back."""
-    try:
-        return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise NotPersisted(f"{file.path} cannot be read: {_reason(error)}; nothing changed") from error
-
-
-def _put_back(file: FileSource, old: bytes | None, error: BaseException) -> None:
-    """Give the file its old content; `error` stays the one that is reported."""
-    try:
-        if old is None:
-            os.unlink(os.path.realpath(file.path))
-        else:
-            file.write(old)
-    except OSError as second:
-        error.add_note(f"besides, the old configuration file could not be put back: {_reason(second)}")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -22,7 +22,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, parse
 from smartedge.config.services import WrittenService
-from smartedge.edge.reload import PreconditionFailed
+from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.recent import Recent
 from tests.fakes import local_client

@@ -19,14 +19,8 @@ from smartedge.config import model as config
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge.files import Files
 from smartedge.edge.origin import ConfigOrigin
-from smartedge.edge.reload import (
-    NotPersisted,
-    NotReadable,
-    NotShared,
-    PreconditionFailed,
-    Reloader,
-    ReloadError,
-)
+from smartedge.edge.reload import Reloader
+from smartedge.edge.reload_errors import NotPersisted, NotReadable, NotShared, PreconditionFailed, ReloadError
 from smartedge.edge.reload_report import Applied
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import Alone
