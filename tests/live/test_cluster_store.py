@@ -522,13 +522,13 @@ def test_an_account_that_may_only_read_follows_and_says_what_it_may_not(tmp_path
             "user grant-role root root",
             "role add reader",
             f"role grant-permission reader read --prefix=true {P}/",
-            "user add reader:secret",
+            "user add reader:pa55word",
             "user grant-role reader reader",
             "auth enable",
         ):
             server.ctl(*command.split())
         root, reader = (
-            EtcdClient([server.url], user=name, password=word) for name, word in (("root", "root"), ("reader", "secret"))
+            EtcdClient([server.url], user=name, password=word) for name, word in (("root", "root"), ("reader", "pa55word"))
         )
         with Eye(reader, held=View(99, Stored(7, "held", "x", 0.0, "n", stored.id))) as eye:
             eventually(lambda: eye.watch.state == "live")
@@ -542,7 +542,7 @@ def test_an_account_that_may_only_read_follows_and_says_what_it_may_not(tmp_path
             ):
                 with pytest.raises(Forbidden) as caught:
                     action()
-                assert "secret" not in str(caught.value)
+                assert "pa55word" not in str(caught.value)
             nodes = Nodes(reader, P, Random(1), lease_s=2)
             nodes.join({"node": "reader", "address": "a:80"})
             assert "this node cannot join its cluster" in (nodes.problem or "")
