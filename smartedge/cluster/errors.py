@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import gevent
 
 from smartedge.discovery.etcd_client import EtcdError
-
-if TYPE_CHECKING:
-    from smartedge.cluster.stored import Stored
 
 Written = TypeVar("Written")
 
@@ -37,16 +34,6 @@ class OutcomeUnknown(ClusterError):
     """etcd's answer to a write was lost, and it could not be asked again: the write is in effect, or it is not."""
 
     status = 503
-
-
-class Conflict(ClusterError):
-    """Another one has written meanwhile, so nothing was. stored: what is there now, None where there is nothing any more."""
-
-    status = 412
-
-    def __init__(self, message: str, stored: Stored | None) -> None:
-        super().__init__(message)
-        self.stored = stored
 
 
 class TooLarge(ClusterError):

@@ -13,7 +13,6 @@ from smartedge.cluster.errors import (
     PAUSE_S,
     WRITE_S,
     ClusterError,
-    Conflict,
     Foreign,
     OutcomeUnknown,
     Unavailable,
@@ -25,6 +24,16 @@ from smartedge.cluster.stored import Stored, stored_of
 from smartedge.discovery.etcd_client import EtcdClient, EtcdError, KeyValue, absent, put_op, range_op, unchanged
 
 _DOING = "the configuration cannot be written to etcd"
+
+
+class Conflict(ClusterError):
+    """Another one has written meanwhile, so nothing was. stored: what is there now, None where there is nothing any more."""
+
+    status = 412
+
+    def __init__(self, message: str, stored: Stored | None) -> None:
+        super().__init__(message)
+        self.stored = stored
 
 
 class Store:

@@ -148,7 +148,7 @@ class ClusterWatch:
         assert self.view.stored is not None
         has = f"generation {found.stored.generation}" if found.stored else "no configuration"
         log.warning(
-            "etcd came back with %s of the cluster, which is older than what this node holds: generation %d is put back",
+            "etcd came back with %s of the cluster, which is older than what this node holds: generation %d is to be put back",
             has,
             self.view.stored.generation,
         )

@@ -18,11 +18,11 @@ import pytest
 from gevent.server import StreamServer
 
 from smartedge.cluster.applied import applied_in, wait_applied
-from smartedge.cluster.errors import Conflict, Forbidden, Foreign, OutcomeUnknown, TooLarge, Unavailable
+from smartedge.cluster.errors import Forbidden, Foreign, OutcomeUnknown, TooLarge, Unavailable
 from smartedge.cluster.nodes import Nodes
 from smartedge.cluster.proposals import Proposals
 from smartedge.cluster.secret_keys import Secrets
-from smartedge.cluster.store import Store
+from smartedge.cluster.store import Conflict, Store
 from smartedge.cluster.stored import Stored
 from smartedge.cluster.view import View
 from smartedge.cluster.watch import ClusterWatch
