@@ -7,7 +7,7 @@ because latencies vary by factors: one answer of 4 s among quick ones does not m
 
 from __future__ import annotations
 
-from math import exp, log
+from math import exp, log, sqrt
 from typing import Final
 
 from smartedge.balancer.cells import PACE, PACE_AT, PACE_SEEN, PACE_VARIANCE, PACE_WEIGHT, Row
@@ -22,6 +22,11 @@ moment slows all its answers of that moment, so that many are not more evidence 
 
 TRUSTED_S: Final = 30.0
 """Time in which evidence that nothing renews falls to 1/e of its weight."""
+
+SURPRISING: Final = 2.5
+DOUBTED: Final = 0.2
+"""Answers that took longer by so many standard deviations say that the backend has changed, and of what was known before only so
+much still counts. That is for whoever sees few answers, as each of many nodes does: it would need a dozen to believe it."""
 
 MOST_COUNTED: Final = 64.0
 """So many answers at most count as independent."""
@@ -80,9 +85,11 @@ class Pace:
         before = self.weight(now) * kept * KEPT**self.passed
         self._count = self.passed = 0
         self._sum = self._squares = 0.0
+        step = mean - reals[PACE]
+        if step > SURPRISING * sqrt(self.variance):
+            before *= DOUBTED
         after = before + count
         fresh = count / after
-        step = mean - reals[PACE]
         reals[PACE_VARIANCE] = (1.0 - fresh) * (reals[PACE_VARIANCE] + fresh * step * step) + fresh * variance
         reals[PACE] += fresh * step
         reals[PACE_WEIGHT] = after
