@@ -34,7 +34,7 @@ from smartedge.config.section import File, Listed, Seconds, Section, Text, besid
 GROUP = "smartedge.discovery"
 """The group of entry points in which packages offer sources."""
 
-_BESIDE_OPTIONS = ("allow_empty", "defaults", "every_s")
+_BESIDE_OPTIONS = ("allow_empty", "defaults", "every_s", "timeout_s")
 """Keys of a source of one's own that are ours, and no options of its class."""
 
 
@@ -210,6 +210,8 @@ class OwnSourceConfig(SourceConfig):
 
     every_s: Seconds = 5.0
     """How often a source with `snapshot()` is asked."""
+    timeout_s: Seconds = 60.0
+    """Time after which a source that says nothing is begun anew: in `snapshot()`, or between two of `snapshots()`."""
 
     @property
     def options(self) -> Mapping[str, Any]:

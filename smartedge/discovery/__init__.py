@@ -1,1 +1,1 @@
-"""Where backends come from: the file, and the addresses of names."""
+"""Where backends come from: sources of them, the addresses of names, and the file that a configuration is kept in."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, check_entry, id_of
+from smartedge.discovery.source import SourceError
 
 MOST_ENTRIES: Final = 10_000
 """Of one answer of a source; one with more is taken for garbage."""
@@ -97,6 +100,19 @@ class EntryChecker:
         if plain in found or (plain in self._good and self._good[plain].url != url):
             return id_of(url, alone=False)
         return plain
+
+
+def entries_of(answer: Any) -> tuple[object, ...]:
+    """Take an answer for the list of entries that it should be; raises SourceError."""
+    entries: tuple[object, ...] | None = None
+    if not isinstance(answer, str | bytes | Mapping):
+        with contextlib.suppress(TypeError):
+            entries = tuple(islice(answer, MOST_ENTRIES + 1))
+    if entries is None:
+        raise SourceError(f"gave a {type(answer).__name__} in place of a list of backends")
+    if len(entries) > MOST_ENTRIES:
+        raise SourceError(f"gave more than {MOST_ENTRIES} backends")
+    return entries
 
 
 def in_a_sentence(findings: Sequence[str]) -> str:

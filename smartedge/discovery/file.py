@@ -1,80 +1,107 @@
-"""The configuration file as a source of backends: read whole, and replaced as a whole.
+"""A file as a source of backends: a JSON list of them, read again when it changes.
 
-A reader sees the old file or the new one, never a part, also when the machine stops in between.
+It is looked at instead of being watched: a look costs some 3 µs, and sees what watching misses, such as the symbolic link that
+Kubernetes turns for a new ConfigMap, or a folder that is mounted anew.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
-MAX_BYTES = 8 * 1024 * 1024 + 1  # one more than any configuration may have: enough to be refused
+import gevent
+
+from smartedge.config.problems import MAX_BYTES, ConfigError, decode, path_text
+from smartedge.config.values import escaped
+from smartedge.discovery.source import Entry, SourceError
+
+LOOK_S: Final = 0.25
+"""How often it is looked at."""
+
+LIVES_S: Final = 1.0
+"""How often a file that stays as it is counts as an answer."""
+
+SETTLES_S: Final = 1.0
+"""So long after its last change a file that cannot be read may be half written: that is waited for without a word."""
+
+TICK_NS: Final = 20_000_000
+"""A file changed twice within so long may look the same: the kernel's clock of files goes in steps of up to 10 ms."""
+
+Stamp = tuple[int, int, int, int, int]
 
 
 class FileSource:
-    """The configuration's file, by path; owned by a ConfigOrigin.
+    """The backends that a file lists: `[...]` as `backends` has them, or `{"backends": [...]}`; asked by a `SourceRunner`.
 
-    A symbolic link is followed each time, so that it may be turned while we run.
-
-    Errors are OSError and name the path.
+    A path that is a symbolic link, or lies below one, is followed at each look. Raises SourceError.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: str) -> None:
+        self._path = path
 
-    def read(self) -> bytes:
-        """Give the bytes as they are now."""
-        with open(self.path, "rb") as file:
-            return file.read(MAX_BYTES)
+    def snapshots(self) -> Iterator[Sequence[Entry]]:
+        """Yield what it lists, whenever it has changed, and once a second while it stays."""
+        entries: Sequence[Entry] | None = None
+        seen: Stamp | None = None
+        said_at = 0.0
+        while True:
+            stamp = self._stamp()
+            if stamp != seen:
+                found = self._read_settled(stamp)
+                if found is not None:
+                    entries, said_at = found, 0.0
+                    seen = None if _may_change_unseen(stamp) else stamp
+            if entries is not None and time.monotonic() - said_at >= LIVES_S:
+                said_at = time.monotonic()
+                yield entries
+            gevent.sleep(LOOK_S)
 
-    def write(self, data: bytes) -> None:
-        """Replace the content: temporary file beside it, fsync, rename, fsync of the directory.
-
-        Mode and, where that is allowed, owner stay. After an error the file is as it was, and alone.
-        """
-        target = os.path.realpath(self.path)
-        directory = os.path.dirname(target)
-        temporary = os.path.join(directory, f".smartedge-{secrets.token_hex(8)}.tmp")
+    def _stamp(self) -> Stamp:
+        """What tells the file from another, and from itself after a change."""
         try:
-            _write_synced(temporary, data, like=target)
-            os.replace(temporary, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            if isinstance(error, OSError):
-                raise _explained(error, self.path) from error
+            found = os.stat(self._path)
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from None
+        if not stat.S_ISREG(found.st_mode):  # to open a pipe would hold everything up
+            raise self._error("is no regular file")
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def _read_settled(self, stamp: Stamp) -> Sequence[Entry] | None:
+        """Read it, or return None where it is probably being written; raises SourceError."""
+        try:
+            return self._read()
+        except SourceError:
+            if time.time_ns() - max(stamp[3], stamp[4]) < SETTLES_S * 1e9:
+                return None
             raise
-        _sync_directory(directory)
 
-
-def _write_synced(path: str, data: bytes, *, like: str) -> None:
-    """Make a new file with the mode and owner of another, if that exists, and have it on the disk."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
-        with contextlib.suppress(FileNotFoundError):
-            old = os.stat(like)
-            with contextlib.suppress(PermissionError):  # only root gives files away
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            os.fchmod(file.fileno(), old.st_mode & 0o7777)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: str) -> None:
-    """Have the rename on the disk too; a file system that cannot is no error, as the new file is in place."""
-    with contextlib.suppress(OSError):
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _read(self) -> Sequence[Entry]:
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with open(self._path, "rb") as file:
+                text = file.read(MAX_BYTES + 1)
+            document, repeated = decode(text, escaped(self._path))
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from None
+        except ConfigError as error:
+            raise SourceError(str(error)) from None
+        if repeated:
+            raise self._error("; ".join(f"{path_text(path)} {what}" for path, what in repeated[:3]))
+        return self._entries_of(document)
+
+    def _entries_of(self, document: Any) -> Sequence[Entry]:
+        if isinstance(document, dict) and document.keys() == {"backends"}:
+            document = document["backends"]
+        if not isinstance(document, list):
+            raise self._error('must be a list of backends, or an object with nothing but "backends"')
+        return document
+
+    def _error(self, what: str) -> SourceError:
+        return SourceError(f"{escaped(self._path)}: {what}")
 
 
-def _explained(error: OSError, path: str) -> OSError:
-    """The same error, about the path that people know instead of the temporary one."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.EBUSY:
-        reason += " (a single file mounted into a container cannot be replaced; mount its directory)"
-    return OSError(error.errno, reason, path)
+def _may_change_unseen(stamp: Stamp) -> bool:
+    """Whether a change that comes now could leave the stamp as it is."""
+    return time.time_ns() - max(stamp[3], stamp[4]) < TICK_NS

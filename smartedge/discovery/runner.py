@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from math import inf
 from random import Random
 from time import monotonic
@@ -16,8 +15,8 @@ from gevent.event import Event
 
 from smartedge.config.backends import BackendConfig
 from smartedge.config.named_class import described
-from smartedge.discovery.backoff import Backoff
-from smartedge.discovery.check import MOST_ENTRIES, EntryChecker, in_a_sentence
+from smartedge.discovery.backoff import MOST_S, Backoff
+from smartedge.discovery.check import EntryChecker, entries_of, in_a_sentence
 from smartedge.discovery.quiet_gap import QuietGap
 from smartedge.discovery.source import Source, SourceError
 
@@ -32,10 +31,14 @@ AGAIN_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What every kind of source has. allow_empty: an empty answer is believed. defaults: keys of `backends` for all found."""
+    """What every kind of source has. allow_empty: an empty answer is believed. defaults: keys of `backends` for all found.
+
+    most_wait_s: how long at most a source that fails is left alone.
+    """
 
     allow_empty: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    most_wait_s: float = MOST_S
 
 
 class SourceRunner:
@@ -68,7 +71,7 @@ class SourceRunner:
         self._make_source = make_source
         self._allow_empty = options.allow_empty
         self._checker = EntryChecker(options.defaults, known)
-        self._backoff = Backoff(rng)
+        self._backoff = Backoff(rng, most_s=options.most_wait_s)
         self._clock = clock
         self._gap = QuietGap()
         self._answer: tuple[object, ...] = ()
@@ -146,14 +149,7 @@ class SourceRunner:
 
     def take_answer(self, answer: Any) -> None:
         """Take one answer of the source, to be checked when it is handed on; raises SourceError for what is none."""
-        if isinstance(answer, str | bytes | Mapping):
-            raise SourceError(f"gave a {type(answer).__name__} in place of a list of backends")
-        try:
-            entries = tuple(islice(answer, MOST_ENTRIES + 1))
-        except TypeError:
-            raise SourceError(f"gave a {type(answer).__name__} in place of a list of backends") from None
-        if len(entries) > MOST_ENTRIES:
-            raise SourceError(f"gave more than {MOST_ENTRIES} backends")
+        entries = entries_of(answer)
         self._answer, self._came_at, self._failure = entries, self._clock(), ""
         self._gap.note(self._came_at)
         self._wake.set()

@@ -9,7 +9,7 @@ from typing import Any
 from smartedge.config.model import Config, ConfigError, Problem, parse
 from smartedge.config.problems import Step
 from smartedge.config.sources import Overlay
-from smartedge.discovery.file import FileSource
+from smartedge.discovery.config_file import ConfigFile
 
 
 class ConfigOrigin:
@@ -24,7 +24,7 @@ class ConfigOrigin:
         self, path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, Any] | None = None
     ) -> None:
         self.path = None if path is None else os.fspath(path)
-        self.file = None if path is None else FileSource(path)
+        self.file = None if path is None else ConfigFile(path)
         self.may_lack = Overlay(env, overrides or {}).hides("backends") and not os.path.exists(path or "")
         self._name = self.path or "the request body"
         self._env = env

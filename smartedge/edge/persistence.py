@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from smartedge.discovery.file import FileSource
+from smartedge.discovery.config_file import ConfigFile
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_errors import NotPersisted, NotReadable
 
@@ -90,7 +90,7 @@ class FilePersistence:
         return text
 
 
-def _read_old(file: FileSource) -> bytes | None:
+def _read_old(file: ConfigFile) -> bytes | None:
     """Return what the file says before it is replaced, None where there is none; what cannot be read could not be put back."""
     try:
         return file.read()
@@ -100,7 +100,7 @@ def _read_old(file: FileSource) -> bytes | None:
         raise NotPersisted(f"{file.path} cannot be read: {_reason(error)}; nothing changed") from error
 
 
-def _put_back(file: FileSource, old: bytes | None, error: BaseException) -> None:
+def _put_back(file: ConfigFile, old: bytes | None, error: BaseException) -> None:
     """Give the file its old content; `error` stays the one that is reported."""
     try:
         if old is None:

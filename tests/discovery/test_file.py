@@ -1,153 +1,140 @@
+"""A file that lists backends: read when it changes, however that is done, and never half."""
+
 from __future__ import annotations
 
-import errno
+import json
 import os
-import stat
-import subprocess
-import sys
-import threading
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
 
-from smartedge.discovery.file import MAX_BYTES, FileSource
-from smartedge.discovery.file import _explained as explained
-
-OLD, NEW = b'{"backends": ["http://old"]}', b'{"backends": ["http://new"]}'
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "backends.json"
-    path.write_bytes(OLD)
-    return path
-
-
-def test_what_was_written_is_read(file: Path) -> None:
-    source = FileSource(file)
-    assert source.read() == OLD
-    source.write(NEW)
-    assert source.read() == file.read_bytes() == NEW
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444])
-def test_the_mode_stays(file: Path, mode: int) -> None:
-    file.chmod(mode)
-    FileSource(file).write(NEW)
-    assert stat.S_IMODE(file.stat().st_mode) == mode
-
-
-def test_the_owner_stays(file: Path) -> None:
-    owner = (1234, 4321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())  # only root gives files away
-    os.chown(file, *owner)
-    FileSource(file).write(NEW)
-    assert (file.stat().st_uid, file.stat().st_gid) == owner
-
-
-def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
-    (tmp_path / "usual").touch()
-    FileSource(tmp_path / "new.json").write(NEW)
-    assert (tmp_path / "new.json").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
-def test_a_symbolic_link_stays_one_and_its_target_is_written(file: Path, tmp_path: Path) -> None:
-    (tmp_path / "links").mkdir()
-    link = tmp_path / "links" / "current.json"
-    link.symlink_to("../backends.json")
-
-    FileSource(link).write(NEW)
-
-    assert link.is_symlink()
-    assert file.read_bytes() == NEW
-    assert os.listdir(link.parent) == ["current.json"]
-    assert sorted(os.listdir(tmp_path)) == ["backends.json", "links"]
-
-
-def test_a_relative_path_is_written_where_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(file.parent)
-    FileSource("backends.json").write(NEW)
-    assert file.read_bytes() == NEW
-
-
-def test_the_old_file_is_replaced_and_not_written_over(file: Path) -> None:
-    with open(file, "rb") as reader:
-        FileSource(file).write(NEW)
-        assert reader.read() == OLD
-
-
-def test_a_reader_never_sees_a_part(file: Path) -> None:
-    old, new = OLD + b" " * 300_000, NEW + b" " * 200_000
-    source, seen, done = FileSource(file), set(), threading.Event()
-    source.write(old)
-
-    def read() -> None:
-        while not done.is_set():
-            seen.add(source.read())
-            time.sleep(0)  # under gevent, too, both get their turn
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for _ in range(20):
-        source.write(new)
-        source.write(old)
-        time.sleep(0)
-    done.set()
-    reader.join()
-
-    assert seen
-    assert seen <= {old, new}
-
-
-def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "backends.json").mkdir()
-    with pytest.raises(IsADirectoryError) as caught:
-        FileSource(tmp_path / "backends.json").write(NEW)
-    assert caught.value.filename == str(tmp_path / "backends.json")
-    assert os.listdir(tmp_path) == ["backends.json"]
-
-
-def test_what_is_no_bytes_leaves_nothing_behind(file: Path) -> None:
-    with pytest.raises(TypeError):
-        FileSource(file).write("text")  # type: ignore[arg-type]
-    assert file.read_bytes() == OLD
-    assert os.listdir(file.parent) == ["backends.json"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(file: Path) -> None:
-    script = """
-import resource, sys
+from smartedge.discovery import file as module
 from smartedge.discovery.file import FileSource
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try:
-    FileSource(sys.argv[1]).write(b"x" * 20_000)
-except OSError as error:
-    print(error.errno, error.filename)
-"""
-    said = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True)
+from smartedge.discovery.source import SourceError
 
-    assert said.stdout.split() == [str(errno.EFBIG), str(file)]
-    assert file.read_bytes() == OLD
-    assert os.listdir(file.parent) == ["backends.json"]
+A, B = "http://10.0.0.1:80", "http://10.0.0.2:80"
 
 
-def test_a_missing_directory_is_an_error_about_the_path_that_was_given(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught:
-        FileSource(tmp_path / "none" / "backends.json").write(NEW)
-    assert caught.value.filename == str(tmp_path / "none" / "backends.json")
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Look all the time, and give up what does not come."""
+    monkeypatch.setattr(module, "LOOK_S", 0.001)
+    monkeypatch.setattr(module, "LIVES_S", 0.01)
+    with gevent.Timeout(20):
+        yield
 
 
-def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught:
-        FileSource(tmp_path / "none.json").read()
-    assert caught.value.filename == str(tmp_path / "none.json")
+def write_old(path: Path, text: str) -> None:
+    """Write a file that was last changed a while ago, as far as its own stamp says."""
+    path.write_text(text)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
-def test_a_mounted_file_is_an_error_with_a_way_out() -> None:
-    error = explained(OSError(errno.EBUSY, "Device or resource busy", ".temporary"), "backends.json")
-    assert (error.errno, error.filename) == (errno.EBUSY, "backends.json")
-    assert "mount its directory" in str(error)
+def until(snapshots: Iterator[Sequence[Any]], wanted: object) -> None:
+    """Take what it yields until that is this."""
+    while next(snapshots) != wanted:
+        pass
 
 
-def test_no_more_is_read_than_is_ever_accepted() -> None:
-    assert len(FileSource("/dev/zero").read()) == MAX_BYTES
+@pytest.mark.parametrize("document", [[A, {"url": B, "weight": 2}], {"backends": [A, {"url": B, "weight": 2}]}])
+def test_a_list_and_an_object_with_a_list_say_the_same(tmp_path: Path, document: object) -> None:
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    snapshots = FileSource(str(tmp_path / "api.json")).snapshots()
+    assert next(snapshots) == [A, {"url": B, "weight": 2}]
+    assert next(snapshots) == [A, {"url": B, "weight": 2}]  # it lives
+
+
+def test_a_change_is_seen_whether_the_file_is_replaced_or_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps([A]))
+    snapshots = FileSource(str(path)).snapshots()
+    assert next(snapshots) == [A]
+    (tmp_path / "new").write_text(json.dumps([B]))
+    os.replace(tmp_path / "new", path)
+    until(snapshots, [B])
+    path.write_text(json.dumps([A]))
+    until(snapshots, [A])
+
+
+def test_two_changes_in_one_tick_of_the_kernels_clock_are_both_seen(tmp_path: Path) -> None:
+    """Same inode, same length, and a time of change that need not differ: only reading again tells them apart."""
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps([A]))
+    snapshots = FileSource(str(path)).snapshots()
+    for wanted in [A, B] * 25:
+        path.write_text(json.dumps([wanted]))
+        until(snapshots, [wanted])
+
+
+def test_the_symbolic_link_of_a_configmap_is_followed(tmp_path: Path) -> None:
+    """Kubernetes turns `..data`, to which the file itself is a link."""
+    for name, url in (("..1", A), ("..2", B)):
+        (tmp_path / name).mkdir()
+        write_old(tmp_path / name / "api.json", json.dumps([url]))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "api.json").symlink_to("..data/api.json")
+    snapshots = FileSource(str(tmp_path / "api.json")).snapshots()
+    assert next(snapshots) == [A]
+    (tmp_path / "..new").symlink_to("..2")
+    os.replace(tmp_path / "..new", tmp_path / "..data")
+    until(snapshots, [B])
+
+
+def test_a_file_that_is_being_written_is_waited_for_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps([A]))
+    snapshots = FileSource(str(path)).snapshots()
+    assert next(snapshots) == [A]
+    for half in ("", "[", '["http://10.0.', f'["{B}"'):
+        path.write_text(half)
+        assert next(snapshots) == [A]
+    path.write_text(json.dumps([B]))
+    until(snapshots, [B])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", " is empty"),
+        (f'["{A}",', " is not JSON at line 1, column 23: the file ends too early; ] is missing"),
+        ('"http://10.0.0.1"', ' must be a list of backends, or an object with nothing but "backends"'),
+        ('{"backends": {}}', ' must be a list of backends, or an object with nothing but "backends"'),
+        ('{"backends": [], "strategy": "ewma"}', ' must be a list of backends, or an object with nothing but "backends"'),
+        ('[{"url": "http://h", "url": "http://i"}]', " [0].url is written twice"),
+    ],
+)
+def test_a_file_that_stays_wrong_is_an_error_that_names_it(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "api.json"
+    write_old(path, text)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SETTLES_S", 0.05)
+        with pytest.raises(SourceError) as caught:
+            next(FileSource(str(path)).snapshots())
+    assert str(caught.value).startswith(f"{path}:{said}")
+
+
+def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (("none", "No such file or directory"), (".", "is no regular file"), ("pipe", "is no regular file")):
+        path = str(tmp_path / name)
+        with pytest.raises(SourceError) as caught:
+            next(FileSource(path).snapshots())
+        assert str(caught.value) == f"{path}: {said}"
+
+
+def test_a_file_that_goes_is_an_error_and_one_that_comes_back_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps([A]))
+    source = FileSource(str(path))
+    snapshots = source.snapshots()
+    next(snapshots)
+    path.unlink()
+    with pytest.raises(SourceError, match="No such file"):
+        for _ in snapshots:
+            pass
+    path.write_text(json.dumps([B]))
+    assert next(source.snapshots()) == [B]

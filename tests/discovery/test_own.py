@@ -1,0 +1,170 @@
+"""Sources of users: with a generator or a method that is asked, and kept from doing harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import gevent
+import pytest
+
+from smartedge.discovery.own import OwnSource
+from smartedge.discovery.runner import SourceOptions, SourceRunner
+from smartedge.discovery.source import SourceError
+from tests.house import until
+
+A, B = "http://10.0.0.1:80", "http://10.0.0.2:80"
+
+
+class Asked:
+    """Gives one more each time that it is asked."""
+
+    def __init__(self, urls: list[str], first: int = 0) -> None:
+        self.urls = urls
+        self.count = first
+
+    def snapshot(self) -> list[str]:
+        self.count += 1
+        return self.urls[: self.count]
+
+
+class Generated:
+    def snapshots(self) -> Iterator[Any]:
+        yield (url for url in (A, B))
+        yield {A: 1}.keys()
+
+
+class Both(Asked, Generated):
+    """What can both is not asked."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+
+class Hangs:
+    where = "snapshot"
+
+    def __init__(self, where: str = "snapshots") -> None:
+        self.where = where
+        self.hang("made")
+
+    def hang(self, where: str) -> None:
+        if where == self.where:
+            gevent.sleep(60)
+
+    def snapshots(self) -> Iterator[Any]:
+        self.hang("snapshots")
+        try:
+            yield [A]
+            self.hang("second")
+            yield (self.hang("in the answer") for _ in range(1))
+        finally:
+            self.hang("end")
+
+
+class HangsWhenAsked:
+    def snapshot(self) -> list[str]:
+        gevent.sleep(60)
+        return []
+
+
+class OwnTimeout:
+    def snapshot(self) -> list[str]:
+        with gevent.Timeout(0.001):
+            gevent.sleep(60)
+        return []
+
+
+class Wrong:
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def snapshots(self) -> Any:
+        if self.how == "raises":
+            raise KeyError("zone")
+        return None if self.how == "none" else 7
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, name)
+
+
+class Waits:
+    async def snapshots(self) -> Any:
+        yield []
+
+
+def source(wanted: Any, timeout_s: float = 20, every_s: float = 0.001, **options: Any) -> OwnSource:
+    name = wanted if isinstance(wanted, str) else f"{__name__}:{wanted.__name__}"
+    return OwnSource(name, options, every_s, timeout_s)
+
+
+def test_one_with_snapshot_is_asked_again_and_again_with_its_options() -> None:
+    snapshots = source(Asked, urls=[A, B]).snapshots()
+    assert [next(snapshots) for _ in range(3)] == [(A,), (A, B), (A, B)]
+    assert next(source(Asked, urls=[A, B], first=1).snapshots()) == (A, B)
+
+
+@pytest.mark.parametrize("wanted", [Generated, Both])
+def test_one_with_snapshots_is_heard_until_it_ends(wanted: Any) -> None:
+    assert list(source(wanted).snapshots()) == [(A, B), (A,)]
+
+
+@pytest.mark.parametrize(
+    ("where", "before", "said"),
+    [
+        ("made", 0, "it was not made within 0.05 s"),
+        ("snapshots", 0, "it gave nothing within 0.05 s"),
+        ("second", 1, "it gave nothing within 0.05 s"),
+        ("in the answer", 1, "it gave nothing within 0.05 s"),
+    ],
+)
+def test_one_that_hangs_is_broken_off(where: str, before: int, said: str) -> None:
+    snapshots = source(Hangs, 0.05, where=where).snapshots()
+    with gevent.Timeout(20):
+        for _ in range(before):
+            assert next(snapshots) == (A,)
+        with pytest.raises(SourceError) as caught:
+            next(snapshots)
+    assert str(caught.value) == said
+
+
+def test_one_that_hangs_at_its_end_holds_up_nothing() -> None:
+    snapshots = source(Hangs, 0.05, where="end").snapshots()
+    next(snapshots)
+    with gevent.Timeout(20), pytest.raises(SourceError, match="did not end within"):
+        snapshots.close()  # type: ignore[attr-defined]
+
+
+def test_one_that_hangs_when_it_is_asked_is_broken_off() -> None:
+    with gevent.Timeout(20), pytest.raises(SourceError, match=r"it gave nothing within 0\.05 s"):
+        next(source(HangsWhenAsked, 0.05).snapshots())
+
+
+def test_a_time_limit_of_its_own_is_its_own() -> None:
+    with pytest.raises(gevent.Timeout):
+        next(source(OwnTimeout).snapshots())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "said"),
+    [
+        (Wrong, {"how": "none"}, "its snapshots() gave a NoneType in place of a generator"),
+        (Wrong, {"how": "number"}, "its snapshots() gave a int in place of a generator"),
+        (Waits, {}, "its snapshots() is async; a source waits as gevent does"),
+        ("no_such_module_of_ours:Source", {}, '"no_such_module_of_ours:Source" cannot be imported: ModuleNotFoundError: '),
+    ],
+)
+def test_what_is_no_source_is_an_error(wanted: Any, options: dict[str, str], said: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        next(source(wanted, **options).snapshots())
+    assert str(caught.value).startswith(said)
+
+
+def test_under_a_runner_its_errors_name_the_line_and_it_is_begun_anew() -> None:
+    runner = SourceRunner("web", "own", lambda: source(Wrong, how="raises"), SourceOptions(), Random(1))
+    runner.start()
+    until(lambda: runner.errors >= 2, 20)
+    runner.stop()
+    assert str(runner.health()["problem"]).startswith("KeyError: 'zone' (")
+    assert "test_own.py line" in str(runner.health()["problem"])
