@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 from gevent.pywsgi import WSGIServer
 
 Answer = tuple[int, Any]
@@ -57,3 +58,11 @@ def header(revision: int = 7) -> dict[str, str]:
 def refused(status: int, code: int, text: str) -> Answer:
     """An error as etcd's gateway writes it."""
     return status, {"error": f"etcdserver: {text}", "message": f"etcdserver: {text}", "code": code}
+
+
+def lines(*said: Any, end: bool = False) -> Iterator[bytes]:
+    """A watch's answer, which stays open unless it is to end."""
+    for one in said:
+        yield json.dumps(one).encode() + b"\n"
+    if not end:
+        gevent.sleep(60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from smartedge.discovery.etcd_client import Compacted, EtcdClient, EtcdError, EtcdWatch, absent, put_op
 from smartedge.discovery.etcd_values import encoded
-from tests.discovery.scripted_etcd import header, refused, scripted_etcd
+from tests.discovery.scripted_etcd import header, lines, refused, scripted_etcd
 from tests.peers import backend, head_of
 
 OK = (200, {"header": header()})
@@ -23,14 +22,6 @@ def dead_url() -> str:
     """Where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def lines(*said: Any, end: bool = False) -> Iterator[bytes]:
-    """A watch's answer, which stays open unless it is to end."""
-    for one in said:
-        yield json.dumps(one).encode() + b"\n"
-    if not end:
-        gevent.sleep(60)
 
 
 def test_the_endpoint_that_answered_last_is_asked_first() -> None:
