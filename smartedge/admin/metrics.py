@@ -91,15 +91,25 @@ class ServiceReading:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReading:
+    """One live worker at the moment of the scrape. started_at: Unix time. loop_lag_s: see `workers.loop_lag`."""
+
+    slot: int
+    leads: bool
+    generation: int
+    started_at: float
+    loop_lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row. started_at: Unix time."""
+    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row."""
 
     backends: Sequence[BackendReading]
     services: Sequence[ServiceReading]
     edge: Cells
     generation: int
-    workers: int
-    started_at: float
+    workers: Sequence[WorkerReading]
     version: str
     certificates: Sequence[Certificate] = ()
 
@@ -166,6 +176,11 @@ def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
     return lambda snapshot: [((), read(snapshot))]
 
 
+def worker(read: Callable[[WorkerReading], float]) -> Callable[[Snapshot], Samples]:
+    """Read one number of each worker."""
+    return lambda snapshot: [((str(worker.slot),), read(worker)) for worker in snapshot.workers]
+
+
 def _requests(snapshot: Snapshot) -> Samples:
     for labels, cells in snapshot.rows():
         counts = zip(CODE_LABELS, cells[CODE_CELLS], strict=True)
@@ -224,6 +239,7 @@ def _build(snapshot: Snapshot) -> Samples:
 
 C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 S = ("service",)
+W = ("slot",)
 B = (*S, "backend")
 
 # fmt: off
@@ -281,8 +297,17 @@ TABLE: Final = (
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
-    Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: s.workers)),
-    Line("smartedge_start_time_seconds", G, "When this worker started, in Unix time.", (), edge(lambda s: s.started_at)),
+    Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: len(s.workers))),
+    Line("smartedge_start_time_seconds", G, "When the oldest worker started, in Unix time.", (),
+         edge(lambda s: min(worker.started_at for worker in s.workers))),
+    Line("smartedge_worker_leads", G, "1 for the worker that does what one does for all, such as to probe.", W,
+         worker(lambda w: w.leads)),
+    Line("smartedge_worker_generation", G, "Number of the configuration that the worker uses.", W,
+         worker(lambda w: w.generation)),
+    Line("smartedge_worker_loop_lag_seconds", G, "Longest delay of the worker's loop in the last 15 to 30 s.", W,
+         worker(lambda w: w.loop_lag_s)),
+    Line("smartedge_worker_start_time_seconds", G, "When the worker started, in Unix time.", W,
+         worker(lambda w: w.started_at)),
     Line("smartedge_build_info", G, "1, with the versions as labels.", ("version", "python"), _build),
 )
 # fmt: on

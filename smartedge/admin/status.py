@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from smartedge.admin.metrics import BackendReading, ServiceReading, Snapshot
+from smartedge.admin.metrics import BackendReading, ServiceReading, Snapshot, WorkerReading
 from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
@@ -53,11 +53,18 @@ def snapshot(edge: Edge) -> Snapshot:
         ],
         edge=edge.edge_row.totals(),
         generation=edge.generation,
-        workers=len(edge.workers()),
-        started_at=time.time() - (edge.now() - edge.started_at),
+        workers=_workers(edge),
         version=edge.version,
         certificates=edge.tls.certificates,
     )
+
+
+def _workers(edge: Edge) -> list[WorkerReading]:
+    now = time.time()
+    return [
+        WorkerReading(one["slot"], one["leader"], one["generation"], now - one["uptime_s"], one["loop_lag_s"])
+        for one in edge.workers()
+    ]
 
 
 def _readings(edge: Edge) -> list[BackendReading]:

@@ -45,14 +45,15 @@ OVERDUE: Final = 25  # requests now that wait on it for longer than others take
 MIRRORED: Final = 26  # the edge's own row: copies of requests that were sent to another service
 MIRRORS_DROPPED: Final = 27  # the edge's own row: copies that were not: too many under way, or a body that was not kept
 OUTRUN: Final = 28  # leases that ended because a try begun later had its answer first
+LOOP_LAG: Final = 29  # the edge's own row, seconds, double: how late this worker's loop has lately been at most
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""
 
-GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, BEAT_AT, OVERDUE)
+GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, BEAT_AT, OVERDUE, LOOP_LAG)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
-REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT)
+REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT, LOOP_LAG)
 """The cells that are doubles."""
 
 # The row that all workers share; zero is what a cell holds at first.

@@ -10,12 +10,13 @@ import logging
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from time import monotonic, time
 from typing import Any
 
 from smartedge import __version__
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS
+from smartedge.balancer.cells import GAUGES, LAYOUT, LOOP_LAG, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -57,6 +58,7 @@ from smartedge.proxy.service import Service
 from smartedge.proxy.silent import leave_silent
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.late_lock import LateLock
+from smartedge.workers.loop_lag import LoopLag
 from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.shared_secret import Secret
@@ -121,6 +123,7 @@ class Edge:
         self._mirror = Mirror(self.edge_row, self.ids.next)
         self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
         self._telling = PeriodicWork(self._tell, LOOK_S)
+        self._lag, self._tell_due = LoopLag(), inf
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._clients_host)
@@ -339,6 +342,7 @@ class Edge:
     def _tell(self) -> None:
         """Keep up with the other workers, and with backends that answer nothing: neither comes as an event."""
         now = monotonic()
+        self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
         self.follower.follow_newest(now)
         for service in self.services.values():
             if len(self.edge_row.rows) > 1:
@@ -347,6 +351,7 @@ class Edge:
             for fallen in service.pool.look_for_silence(now):
                 announce.silence(fallen)
             leave_silent(service, now)
+        self._tell_due = monotonic() + LOOK_S
 
     def _tidy(self) -> None:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""

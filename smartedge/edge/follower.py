@@ -107,7 +107,9 @@ class Follower:
 
     def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker is and does."""
-        return [{"slot": 0, "pid": os.getpid()}] if self._membership is None else overview(self._membership, now)
+        if self._membership is None:
+            return [{"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1, "uptime_s": 0.0, "loop_lag_s": 0.0}]
+        return overview(self._membership, now)
 
     @property
     def draining(self) -> bool:

@@ -161,6 +161,10 @@ class Membership:
         """Return all the rows in use of a slot."""
         return [self._board.row(slot, index)[0] for index in self._book.indexes()]
 
+    def edge_reals(self, slot: int) -> memoryview[float]:
+        """Return the edge's own row of a slot, as doubles."""
+        return self._board.row(slot, EDGE_ROW)[1]
+
     def beat(self, now: float) -> None:
         """Say that this worker lives, in seconds of the monotonic clock: its heartbeat."""
         self._board.row(self.slot, EDGE_ROW)[1][BEAT_AT] = now

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT
+from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT, LOOP_LAG
 from smartedge.workers.membership import Membership
 
 
@@ -15,7 +15,8 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
 
     requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
-    configuration in use there. memory_bytes: resident, None where the system does not say.
+    configuration in use there. loop_lag_s: how late its loop has lately been. memory_bytes: resident, None where the system
+    does not say.
     """
     leader = membership.leader_slot()
     generations = membership.confirmed()
@@ -28,6 +29,7 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
             "uptime_s": round(now - since, 3),
             "requests": sum(sum(row[CODE_CELLS]) for row in rows),
             "in_flight": sum(row[IN_FLIGHT] for row in rows),
+            "loop_lag_s": round(membership.edge_reals(slot)[LOOP_LAG], 6),
             "memory_bytes": _resident_bytes(pid),
         }
         for slot, (pid, since) in sorted(membership.live_since().items())

@@ -86,7 +86,7 @@ class SmallEdge:
             yield from service.pool.backends
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
-        return [{"slot": 0, "pid": 4711}]
+        return [{"slot": 0, "pid": 4711, "leader": True, "generation": 17, "uptime_s": 60.0, "loop_lag_s": 0.002}]
 
     def unix_time(self, at: float) -> float:
         return 1.75e9 - 1000.0 + at

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from smartedge.admin.exposition import exposition, number
-from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot
+from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot, WorkerReading
 from smartedge.balancer.cells import (
     CONNECTS,
     EJECTED,
@@ -50,7 +50,8 @@ def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> 
 
 def edge_of(*backends: BackendReading, own: Learned | None = None, waits: Learned | None = None) -> Snapshot:
     services = [ServiceReading("default", waits.totals())] if waits is not None else []
-    return Snapshot(backends, services, (own or Learned()).totals(), generation=17, workers=1, started_at=1.75e9, version="0.1.0")
+    workers = [WorkerReading(0, True, 17, 1.75e9, 0.002), WorkerReading(3, False, 16, 1.76e9, 0.25)]
+    return Snapshot(backends, services, (own or Learned()).totals(), generation=17, workers=workers, version="0.1.0")
 
 
 def busy_edge() -> Snapshot:
@@ -176,7 +177,13 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_backend_state", "default/b2", "draining"), 1),
         (("smartedge_last_probe_timestamp_seconds", "default/b1"), 1.5e9),
         (("smartedge_generation",), 17),
-        (("smartedge_workers",), 1),
+        (("smartedge_workers",), 2),
+        (("smartedge_worker_leads", "0"), 1),
+        (("smartedge_worker_leads", "3"), 0),
+        (("smartedge_worker_generation", "0"), 17),
+        (("smartedge_worker_generation", "3"), 16),
+        (("smartedge_worker_loop_lag_seconds", "3"), 0.25),
+        (("smartedge_worker_start_time_seconds", "3"), 1.76e9),
         (("smartedge_start_time_seconds",), 1.75e9),
     ],
 )

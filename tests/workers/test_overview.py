@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from time import monotonic
 
-from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, ROW_CELLS, code_cell
+from smartedge.balancer.cells import GAUGES, IN_FLIGHT, LAYOUT, LOOP_LAG, ROW_CELLS, code_cell
 from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.overview import overview
 
@@ -39,6 +39,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
     assert membership.lead()
     membership.row_for("b").own[0][code_cell(404)] += 5
     membership.confirm(4)
+    membership.edge_reals(0)[LOOP_LAG] = 0.25
     with subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -51,6 +52,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert (second["slot"], second["pid"], second["leader"], second["generation"]) == (1, other.pid, False, 3)
         assert (first["requests"], first["in_flight"]) == (5, 0)
         assert (second["requests"], second["in_flight"]) == (8, 2)
+        assert (first["loop_lag_s"], second["loop_lag_s"]) == (0.25, 0.0)
         assert first["uptime_s"] >= second["uptime_s"] >= 0
         assert all(worker["memory_bytes"] > 1024**2 for worker in (first, second))
         other.kill()
