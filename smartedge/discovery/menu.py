@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from smartedge.config.discover import DiscoverConfig, FileConfig, OwnSourceConfig, SourceConfig
+from smartedge.config.discover import DiscoverConfig, EtcdConfig, FileConfig, OwnSourceConfig, SourceConfig
 from smartedge.discovery.backoff import MOST_S
+from smartedge.discovery.etcd import EtcdSource
 from smartedge.discovery.file import FileSource
 from smartedge.discovery.own import OwnSource
 from smartedge.discovery.runner import SourceOptions
@@ -56,7 +57,12 @@ def _file(said: FileConfig, around: Surroundings) -> Callable[[], Source]:
     return lambda: FileSource(os.path.join(around.folder, said.path))
 
 
-_KINDS: Final[Mapping[str, Callable[[Any, Surroundings], Callable[[], Source]]]] = {"file": _file}
+def _etcd(said: EtcdConfig, around: Surroundings) -> Callable[[], Source]:
+    source = EtcdSource(said, around.env)  # remembers which backend a key was, from one beginning to the next
+    return lambda: source
+
+
+_KINDS: Final[Mapping[str, Callable[[Any, Surroundings], Callable[[], Source]]]] = {"file": _file, "etcd": _etcd}
 
 _MOST_WAIT_S: Final = {"file": 1.0}
 """How long at most a source that fails is left alone, where it costs next to nothing to ask again."""

@@ -188,7 +188,7 @@ def test_a_watch_that_is_lost_later_is_begun_again_without_an_error() -> None:
         ) as etcd,
         gevent.Timeout(40),
     ):
-        snapshots = source_of(etcd.url).snapshots()
+        snapshots = EtcdSource(EtcdConfig(prefix=PREFIX, endpoints=(etcd.url,)), {}, short_s=0).snapshots()
         assert [urls(next(snapshots)) for _ in range(3)] == [{"a": "http://a"}] * 3
         snapshots.close()
 
