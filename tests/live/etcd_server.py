@@ -33,12 +33,15 @@ class EtcdServer:
         self.data = folder / name
         own = next((peer.partition("=")[2] for peer in peers if peer.startswith(f"{name}=")), f"http://127.0.0.1:{free_port()}")
         self._folder = folder
+        self._membership = (
+            *("--name", name, "--data-dir", str(self.data), "--initial-advertise-peer-urls", own),
+            *("--initial-cluster", ",".join(peers) or f"{name}={own}"),
+        )
         self._command = [
             "etcd",
-            *("--name", name, "--data-dir", str(self.data), "--logger", "zap", "--log-level", "error"),
-            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
-            *("--listen-peer-urls", own, "--initial-advertise-peer-urls", own),
-            *("--initial-cluster", ",".join(peers) or f"{name}={own}", "--enable-pprof=false"),
+            *self._membership,
+            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", own),
+            *("--logger", "zap", "--log-level", "error", "--enable-pprof=false"),
         ]
         self._process: Running | None = None
 
@@ -80,6 +83,13 @@ class EtcdServer:
         """Let it go on."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
+
+    def restore(self, backup: Path) -> None:
+        """Put it back to what `ctl("snapshot", "save", ...)` has written; for one that is alone."""
+        self.kill()
+        shutil.rmtree(self.data)
+        self.ctl("snapshot", "restore", str(backup), *self._membership)
+        self.start()
 
     def ctl(self, *arguments: str) -> str:
         """Give etcdctl a command, and return what it says."""

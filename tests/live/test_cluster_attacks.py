@@ -1,0 +1,250 @@
+"""What can go wrong in a cluster beside ends and standstills: networks, backups, versions, files, names, passwords.
+
+One etcd and one cluster of two nodes for all tests; each leaves it whole.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates import Authority
+from tests.live.acts import answers
+from tests.live.cluster import Cluster, Node, cluster_url
+from tests.live.etcd_server import EtcdServer, etcd
+from tests.live.partition import Partition
+from tests.live.peers import Script
+from tests.live.processes import Answer, wait_until
+
+pytestmark = pytest.mark.timeout(200)
+
+
+class Place:
+    """Two nodes of one worker each; the second one's way to etcd can be cut."""
+
+    def __init__(self, store: EtcdServer, way: Partition, cluster: Cluster, document: dict[str, Any]) -> None:
+        self.store, self.way, self.cluster, self.document = store, way, cluster, document
+        self.near, self.far = cluster.nodes
+        self._number = 0
+
+    def another(self, **more: Any) -> dict[str, Any]:
+        """A configuration that differs from all before in the answer to /which."""
+        self._number += 1
+        respond = {"path": "/which", "respond": {"text": str(self._number)}}
+        return {**self.document, "routes": [respond, *self.document["routes"]], **more}
+
+    def which(self, node: Node) -> str:
+        """Which configuration a node goes by."""
+        return node.get("/which").text
+
+    def reload(self, node: Node) -> str:
+        """Give the cluster another configuration, and return how /which is answered now."""
+        answer = node.reload(self.another())
+        assert answer.status == 200, answer.text
+        return str(self._number)
+
+    def wait_whole(self) -> None:
+        """Both nodes see each other and have one configuration."""
+        self.cluster.wait_whole()
+        assert len({self.which(node) for node in self.cluster.nodes}) == 1
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("attacks")
+    with Script(answers()) as backend, etcd(directory) as store, Partition(store.port) as way:
+        document = {"services": {"web": {"backends": [backend.url]}}, "routes": [{"to": "web"}], "health": {"timeout_s": 5}}
+        near = Node("near", cluster_url([store], "attacks"), directory / "near", workers=1)
+        far = Node("far", f"etcd://127.0.0.1:{way.port}/attacks", directory / "far", workers=1)
+        cluster = Cluster([near, far])
+        try:
+            cluster.start(document)
+            yield Place(store, way, cluster, document)
+            for node in cluster.nodes:
+                assert "Traceback" not in node.output, node.output
+        finally:
+            for node in cluster.nodes:
+                node.end()
+
+
+@pytest.fixture(autouse=True)
+def whole(place: Place) -> Iterator[None]:
+    """After each test the cluster is as it was."""
+    yield
+    place.way.heal()
+    place.wait_whole()
+
+
+def test_a_node_that_is_cut_off_from_etcd_refuses_a_reload_and_serves_on(place: Place) -> None:
+    before = place.reload(place.near)
+    place.way.cut()
+    refused = place.far.reload(place.another())
+    assert refused.status == 503, refused.text
+    assert place.which(place.far) == before
+    place.cluster.wait(lambda: place.far.view()["state"] == "stale", "the node to notice")
+    place.cluster.wait(lambda: [card["node"] for card in place.near.view()["nodes"]] == ["near"], "its lease to end")
+    after = place.reload(place.near)
+    assert place.which(place.far) == before
+    place.way.heal()
+    place.wait_whole()
+    assert place.which(place.far) == after
+
+
+def test_of_two_reloads_at_once_one_wins_and_the_other_is_told_the_difference(place: Place) -> None:
+    for _ in range(5):
+        etag = place.near.status and place.near.get("/api/status").header("etag")
+        documents = [place.another(), place.another()]
+        found: list[Answer] = []
+
+        def send(node: Node, document: dict[str, Any], found: list[Answer] = found, etag: str | None = etag) -> None:
+            found.append(node.reload(document, etag))
+
+        both = zip(place.cluster.nodes, documents, strict=True)
+        threads = [threading.Thread(target=send, args=one) for one in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won, lost = sorted(found, key=lambda answer: answer.status)
+        assert (won.status, lost.status) == (200, 412), [answer.text for answer in found]
+        place.wait_whole()
+
+
+def test_what_one_node_cannot_build_is_refused_there_and_named_by_the_writer(place: Place) -> None:
+    """A file that only the writer has."""
+    authority = Authority()
+    (place.near.directory / "backend-ca.pem").write_bytes(authority.pem)
+    before = place.reload(place.near)
+    needs = place.another(tls={"ca_file": "backend-ca.pem"})
+    all_or_none = ask_all(place.near, needs)
+    assert all_or_none.status == 409, all_or_none.text
+    assert all_or_none.json()["nodes"]["refused"][0]["node"] == "far"
+    assert "backend-ca.pem" in all_or_none.json()["nodes"]["refused"][0]["reason"]
+    assert [place.which(node) for node in place.cluster.nodes] == [before, before]
+
+    answer = place.near.reload(needs)
+    assert answer.status == 202, answer.text
+    assert answer.json()["nodes"]["applied"] == 1
+    assert answer.json()["nodes"]["live"] == 2
+    assert "backend-ca.pem" in json.dumps(answer.json()["nodes"])
+    assert place.which(place.near) != before
+    assert place.which(place.far) == before
+    card = next(card for card in place.near.view()["nodes"] if card["node"] == "far")
+    assert "backend-ca.pem" in json.dumps(card["refused"])
+
+    after = place.reload(place.far)
+    assert [place.which(node) for node in place.cluster.nodes] == [after, after]
+
+
+def ask_all(node: Node, document: dict[str, Any]) -> Answer:
+    """Reload if all nodes can."""
+    return node.reload({**document, "require_all": True})
+
+
+def test_a_text_of_a_later_version_is_refused_by_those_that_do_not_know_it(place: Place) -> None:
+    """A node of that version has written it; etcdctl stands for it."""
+    before = place.reload(place.near)
+    stored = json.loads(place.store.ctl("get", "/attacks/config", "--print-value-only"))
+    later = {**stored, "generation": stored["generation"] + 1, "text": json.dumps({**place.another(), "not_known_yet": 1})}
+    place.store.ctl("put", "/attacks/config", json.dumps(later))
+
+    def refused() -> bool:
+        cards = place.near.view()["nodes"]
+        return all(card["refused"] and "not_known_yet" in json.dumps(card["refused"]) for card in cards) and len(cards) == 2
+
+    place.cluster.wait(refused, "both nodes to say that they refuse it")
+    assert [place.which(node) for node in place.cluster.nodes] == [before, before]
+    place.reload(place.far)
+
+
+def test_rubbish_in_the_key_is_named_and_never_overwritten(place: Place) -> None:
+    before = place.reload(place.near)
+    stored = place.store.ctl("get", "/attacks/config", "--print-value-only").strip()
+    place.store.ctl("put", "/attacks/config", "rubbish")
+    answer = place.near.reload(place.another())
+    assert answer.status == 409, answer.text
+    assert "/attacks/config" in answer.text
+    assert place.store.ctl("get", "/attacks/config", "--print-value-only").strip() == "rubbish"
+    assert [place.which(node) for node in place.cluster.nodes] == [before, before]
+    place.store.ctl("put", "/attacks/config", stored)
+
+
+def test_what_etcd_has_lost_with_a_backup_is_put_back(place: Place, tmp_path: Path) -> None:
+    """Nothing that was answered with 200 is lost, also if etcd is an older one than the nodes."""
+    place.reload(place.near)
+    place.store.ctl("snapshot", "save", str(tmp_path / "backup"))
+    after = place.reload(place.near)
+    generation = place.near.status()["generation"]
+    place.store.restore(tmp_path / "backup")
+    place.wait_whole()
+    assert [place.which(node) for node in place.cluster.nodes] == [after, after]
+    place.cluster.wait(lambda: place.near.status()["generation"] >= generation, "the generation to be the same or higher")
+    place.cluster.wait(
+        lambda: json.loads(place.store.ctl("get", "/attacks/config", "--print-value-only"))["generation"] >= generation,
+        "etcd to have it again",
+    )
+    place.reload(place.far)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "a folder"])
+def test_a_copy_that_cannot_be_used_is_said_and_the_nodes_own_file_used(place: Place, damage: str) -> None:
+    """At a start without etcd. A folder in its place also stands for a disk that takes nothing: reloads go on."""
+    place.reload(place.near)
+    copy = place.far.directory / ".backends.json.cluster.json"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    place.far.kill()
+    copy.unlink()
+    if damage == "garbage":
+        copy.write_bytes(b'{"half": ')
+    else:
+        copy.mkdir()
+    place.way.cut()
+    place.far.start()
+    assert str(copy) in place.far.output
+    assert place.far.view()["state"] == "stale"
+    assert place.far.get("/").text == "hello\n"
+    place.way.heal()
+    place.cluster.wait_whole()
+    after = place.reload(place.near)
+    assert place.which(place.far) == after
+    if damage == "a folder":
+        assert copy.is_dir()
+        copy.rmdir()
+        place.reload(place.near)
+    wait_until(lambda: after in copy.read_text() or copy.stat().st_size > 100, 10, "the copy to be written anew")
+
+
+def test_the_second_node_of_a_name_waits_and_says_so(place: Place, tmp_path: Path) -> None:
+    impostor = Node("near", cluster_url([place.store], "attacks"), tmp_path, workers=1)
+    impostor.file.write_text(json.dumps(place.document))
+    try:
+        impostor.start()
+        wait_until(lambda: "near" in json.dumps(impostor.view().get("problem")), 20, "it to say that its name is taken")
+        cards = {card["node"]: card["address"] for card in place.far.view()["nodes"]}
+        assert str(place.near.port) in cards["near"]
+        assert impostor.get("/").text == "hello\n"
+    finally:
+        impostor.end()
+
+
+def test_a_wrong_password_is_said_without_the_password(tmp_path: Path) -> None:
+    with Script(answers()) as backend, etcd(tmp_path) as store:
+        for command in ("user add root:right", "user grant-role root root", "auth enable"):
+            store.ctl(*command.split())
+        url = f"etcd://root@127.0.0.1:{store.port}/prod"
+        node = Node("one", url, tmp_path, workers=1, env={"SMARTEDGE_ETCD_PASSWORD": "a-wrong-one"})
+        node.file.write_text(json.dumps({"backends": [backend.url]}))
+        try:
+            node.start()
+            assert node.get("/").text == "hello\n"
+            assert node.view()["state"] == "stale"
+            assert "authentication failed" in node.output
+            said = json.dumps(node.view()) + node.output + json.dumps(node.status())
+            assert "a-wrong-one" not in said
+        finally:
+            node.end()
