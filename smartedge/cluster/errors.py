@@ -73,6 +73,11 @@ def cluster_error(doing: str, error: EtcdError) -> ClusterError:
         )
     if "permission denied" in said or "authentication failed" in said:
         return Forbidden(f"{doing}: {error}")
+    if "space exceeded" in said:
+        return Unavailable(
+            f"{doing}: {error}; compact and defragment it, then `etcdctl alarm disarm`, and have its members started with"
+            " --auto-compaction-retention=1"
+        )
     return Unavailable(f"{doing}: {error}") if error.retriable else ClusterError(f"{doing}: {error}")
 
 

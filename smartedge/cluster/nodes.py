@@ -24,9 +24,9 @@ LEASE_S: Final = 10
 """How long a node that says nothing is taken for alive."""
 AGAIN_S: Final = 1.0
 """After which a node that cannot renew its lease tries again."""
-FIGURES_S: Final = 5.0
-"""How often figures that change with every request are written, with few nodes."""
-WRITES_PER_S: Final = 13.0
+FIGURES_S: Final = 10.0
+"""How often figures that change with every request are written, with few nodes: etcd keeps every version until it compacts."""
+WRITES_PER_S: Final = 6.4
 """Of figures, by all nodes together: each write is told to every node."""
 
 FIGURES: Final = frozenset(("requests", "backends"))
@@ -114,7 +114,7 @@ class Nodes:
             self._wake.clear()
             now = monotonic()
             if self._figures_due and now >= self._figures_due:
-                self._is_written = False
+                self._is_written, self._figures_due = False, 0.0
             if now >= renew_at or (not self._is_written and not self.problem):
                 self._renew()
                 renew_at = monotonic() + (AGAIN_S if self.problem else every_s) * self._rng.uniform(0.8, 1.0)

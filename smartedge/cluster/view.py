@@ -90,7 +90,8 @@ def view_after(keys: Keys, view: View, revision: int, events: Iterable[Event]) -
             elif key == keys.secrets:
                 secrets = secrets_of(event.value, key, event.mod_revision) if is_put else None
             elif key.startswith(keys.nodes):
-                _put(cards, unquoted(key.removeprefix(keys.nodes)), _object(event) if is_put else None)
+                name = unquoted(key.removeprefix(keys.nodes))
+                _put(cards, name, _card(event, name) if is_put else None)
             elif key.startswith(keys.will):
                 _put(will, key.removeprefix(keys.will), _will(event) if is_put else None)
             elif key.startswith(keys.proposals):
@@ -107,9 +108,10 @@ def _put(into: dict[str, Any], name: str, value: Any) -> None:
         into[name] = value
 
 
-def _object(event: Event) -> dict[str, Any]:
+def _card(event: Event, name: str) -> dict[str, Any]:
+    """Read a card; a key below ours that another cluster or program has made is no node that could be waited for."""
     found = will_value(event.value)
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or found.get("node") != name:
         raise _foreign(event)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from smartedge.cluster.errors import plain_errors, write_again
 from smartedge.cluster.keys import Keys, quoted
@@ -64,6 +64,10 @@ def will_key(*parts: str) -> str:
 def will_value(value: bytes) -> Any:
     """Read the value of a key; None where it is none of ours."""
     try:
-        return json.loads(value)
+        return json.loads(value, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"JSON has no {constant}")
