@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal
 
-from smartedge.balancer.backend import Backend
+from smartedge.balancer.backend import Backend, WhyNot
 from smartedge.balancer.errors import NoBackend
 
 Panic = Literal["all", "fail"]
@@ -26,7 +26,18 @@ RETRY_AFTER_S: Final = 1.0
 """When a client is told to come back where nothing tells when there will be room, or a backend."""
 
 
-def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tuple[Backend, ...]:
+InPanic = Callable[[Sequence[Backend], Sequence[WhyNot | None]], Collection[Backend]]
+"""Says which of the backends have to help although they are ejected, by why each can't be picked."""
+
+
+def all_if_too_few(wanted: Sequence[Backend], reasons: Sequence[WhyNot | None]) -> Collection[Backend]:
+    """Return all of them if too few are available, else none: the rule where nobody minds where backends stand."""
+    return wanted if sum(reason in _SERVING for reason in reasons) < PANIC_RATIO * len(wanted) else ()
+
+
+def candidates_of(
+    backends: Sequence[Backend], now: float, panic: Panic, in_panic: InPanic = all_if_too_few
+) -> tuple[Backend, ...]:
     """Return those that may be picked: the available ones, or what has to do when those are too few.
 
     Too few among the backends that the operator has not taken out himself means panic: then the ejected ones
@@ -35,12 +46,16 @@ def candidates_of(backends: Sequence[Backend], now: float, panic: Panic) -> tupl
     """
     wanted = [backend for backend in backends if backend.state == "enabled" and backend.full_weight]
     reasons = [backend.why_not(now) for backend in wanted]
-    serving = {None, "full"}
-    if panic == "all" and sum(reason in serving for reason in reasons) < PANIC_RATIO * len(wanted):
-        serving.add("breaker_open")
-    if serving.isdisjoint(reasons):
-        serving = {"unprobed"}
-    return tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason in serving)
+    helping = set(in_panic(wanted, reasons)) if panic == "all" and "breaker_open" in reasons else ()
+    found = tuple(
+        backend
+        for backend, reason in zip(wanted, reasons, strict=True)
+        if reason in _SERVING or (reason == "breaker_open" and backend in helping)
+    )
+    return found or tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason == "unprobed")
+
+
+_SERVING: Final = frozenset({None, "full"})
 
 
 def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backend] = ()) -> NoBackend:

@@ -46,6 +46,10 @@ MIRRORED: Final = 26  # the edge's own row: copies of requests that were sent to
 MIRRORS_DROPPED: Final = 27  # the edge's own row: copies that were not: too many under way, or a body that was not kept
 OUTRUN: Final = 28  # leases that ended because a try begun later had its answer first
 LOOP_LAG: Final = 29  # the edge's own row, seconds, double: how late this worker's loop has lately been at most
+TIER_0: Final = 30  # leases that were taken because it was in the nearest tier (`near_first`); the cells behind it, others
+TIER_1: Final = 31
+TIER_2: Final = 32
+TIER_3: Final = 33  # and any farther one
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

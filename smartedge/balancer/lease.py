@@ -171,7 +171,7 @@ class Lease:
             learned.breaker.abandoned(now, self._ticket)
             return None
         learned.ewma.fail(now, retry_after_s)
-        pool.strategy.failed(self.backend)
+        pool.tell_failed(self.backend)
         if blame == "unknown" and code and self._ticket <= 0:
             # An answer that nobody else has been asked for may be the client's doing: others will tell.
             learned.cells[EXCUSED] += 1

@@ -109,6 +109,11 @@ class Pace:
         return self.ints[PACE_SEEN] >= LEAST_SEEN
 
     @property
+    def seen(self) -> int:
+        """How many answers have been merged since it was last forgotten."""
+        return self.ints[PACE_SEEN]
+
+    @property
     def log_mean(self) -> float:
         """The mean of the logarithms."""
         return self.reals[PACE]

@@ -18,12 +18,23 @@ from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
-from smartedge.balancer.candidates import RETRY_AFTER_S, Panic, candidates_of, last_resort, may_have_room, no_backend, untried
-from smartedge.balancer.cells import EJECTED, EPOCH, IN_FLIGHT, LEASES, OBSERVED, SILENT_SINCE, STATE, WEIGHT
+from smartedge.balancer.candidates import (
+    RETRY_AFTER_S,
+    Panic,
+    all_if_too_few,
+    candidates_of,
+    last_resort,
+    may_have_room,
+    no_backend,
+    untried,
+)
+from smartedge.balancer.cells import EJECTED, EPOCH, IN_FLIGHT, LEASES, OBSERVED, SILENT_SINCE, STATE, TIER_0, WEIGHT
 from smartedge.balancer.errors import AllFull, SessionFull
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
+from smartedge.balancer.near_first import NearFirst
+from smartedge.balancer.places import Place
 from smartedge.balancer.silence import LEAST_S, Fallen, Silence, late
 from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import Strategy
@@ -54,28 +65,38 @@ class Pool:
         rng: Random,
         panic: Panic = "all",
         row: Learned | None = None,
+        near: NearFirst | None = None,
     ) -> None:
         self.lock = Lock()
         self.strategy = strategy
+        self.near: NearFirst | None = None
         self.row = row or Learned()
         self._rng = rng
         self._silence = Silence()
         self.backends: tuple[Backend, ...] = ()
         self.evidence = Evidence()
-        self.replace_backends(backends, strategy, panic)
+        self.replace_backends(backends, strategy, panic, near)
 
     def __repr__(self) -> str:
         leases = sum(backend.in_flight() for backend in self.backends)
         counts = f"{len(self.backends)} backends, {len(self._candidates)} candidates, {leases} in flight"
         return f"<Pool {self.strategy.name}: {counts}>"
 
-    def replace_backends(self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None) -> None:
-        """Swap in another configuration; a strategy of the same name is kept, with its cursor."""
+    def replace_backends(
+        self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None, near: NearFirst | None = None
+    ) -> None:
+        """Swap in another configuration; a strategy of the same name is kept, with its cursor, and so are those of tiers."""
         with self.lock:
             before = {backend.key: backend.spec for backend in self.backends}
             entries = {backend.spec.entry: backend.spec for backend in self.backends}
             self.backends = tuple(backends)
             self.panic: Panic = panic or self.panic
+            if near is not None and self.near is not None and strategy.name == self.strategy.name:
+                self.near.follow(near.locality, self.backends)
+            else:
+                self.near = near
+                if near is not None:
+                    near.follow(near.locality, self.backends)
             if strategy.name != self.strategy.name:
                 self.strategy = strategy
             self.strategy.keep(self.backends)
@@ -112,41 +133,58 @@ class Pool:
         prefer: str | None = None,
         trace: Trace | None = None,
         must: bool = True,
+        origin: Place | None = None,
     ) -> Lease:
         """Pick a backend, not one that this request has tried, and count its use. Raises NoBackend.
 
         key: what the request is known by, for strategies that send like to like. prefer: the id of the backend
         that its sticky session is with, which serves it if it can, also while it drains. trace: hears what the
         pick was made of. must: the client is told 503 if there is none, so that whoever may still do is tried; False
-        for a hedge, which is no such need.
+        for a hedge, which is no such need. origin: where the request comes from, None for where the edge stands.
         """
         with self.lock:
             candidates: Sequence[Backend] = self._current(now)
             if tried or self._limited:
                 candidates = untried(candidates, tried)
             backend = None if prefer is None else self._preferred(prefer, now, tried)
-            last = False
+            last, near, tier = False, self.near, -1
             if must and backend is None and not candidates:
                 backend = last_resort(self.backends, self._candidates, now, tried, self.panic)
                 last = backend is not None
             while backend is not None or candidates:
                 if backend is None:
-                    backend = self.strategy.pick(candidates, now, self._rng, key)
+                    if near is None:
+                        backend = self.strategy.pick(candidates, now, self._rng, key)
+                    else:
+                        backend = near.pick(candidates, now, self._rng, key, tried, origin, not must)
+                        tier = near.tier
                 learned = backend.learned
                 ticket = learned.breaker.take_ticket(now, self._early)
                 if ticket and ticket != EARLY:
                     self.forget_candidates()
                     if ticket == TAKEN:
                         candidates = [other for other in candidates if other is not backend]
-                        backend = None
+                        backend, tier = None, -1
                         continue
+                cells = learned.cells
+                if near is not None:
+                    cells[TIER_0 + min(near.tier_of(backend, origin) if tier < 0 else tier, 3)] += 1
                 record = None
                 if trace is not None:
                     why = "the last resort" if last else ""
                     record = trace.add_pick(
-                        self.backends, candidates, tried, self.strategy, backend, now, prefer, probe=ticket > 0, why=why
+                        self.backends,
+                        candidates,
+                        tried,
+                        self.strategy,
+                        backend,
+                        now,
+                        prefer,
+                        probe=ticket > 0,
+                        why=why,
+                        near=near,
+                        asked=tier >= 0,
                     )
-                cells = learned.cells
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
                 lease = Lease(self, backend, now, ticket)
@@ -210,10 +248,22 @@ class Pool:
             self.forget_candidates()
 
     def learn_kinds(self, now: float, hedge_percentile: float) -> None:
-        """Work out what is late for hedging, and forget kinds that nobody asks for. Called once a second."""
+        """Work out what is late for hedging, forget kinds that nobody asks for, and measure tiers. Called once a second."""
         with self.lock:
             self.evidence.read_notes(self.backends)
             self.evidence.kinds.tick(now, hedge_percentile if self.evidence.hedging else None)
+            if self.near is not None:
+                self.near.measure(now)
+
+    def strategies(self) -> list[Strategy]:
+        """Return the strategy, or where nearness counts those of all tiers."""
+        return [self.strategy] if self.near is None else self.near.strategies()
+
+    def tell_failed(self, backend: Backend) -> None:
+        """Tell whoever picks that a lease of this backend failed. Called under the lock."""
+        self.strategy.failed(backend)
+        if self.near is not None:
+            self.near.tell_failed(backend)
 
     def count_failure(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
         """Tell the breaker of a failure. Called under the lock."""
@@ -284,7 +334,10 @@ class Pool:
                 valid_until = min(valid_until, now + backend.spec.slow_start_s / WARM_UP_STEPS)
             valid_until = min(valid_until, backend.learned.breaker.next_change_at(now))
         self._valid_until = valid_until
-        candidates = candidates_of(self.backends, now, self.panic)
+        near = self.near
+        candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)
+        if near is not None:
+            near.prepare(candidates, now)
         self._early = bool(candidates) and not any(backend.learned.breaker.admits(now) for backend in candidates)
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:

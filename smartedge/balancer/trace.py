@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
+    from smartedge.balancer.near_first import NearFirst
     from smartedge.balancer.strategies.base import Strategy
 
 TryKind = Literal["first", "retry", "hedge"]
@@ -24,6 +25,9 @@ MOST_SEEN: Final = 16
 
 MOST_TOLD: Final = 3
 """Backends whose reason the summary says."""
+
+NOT_ASKED: Final = "not asked, in "
+"""Begins the reason of those that could have been picked and are in another tier; where they stand follows."""
 
 MOST_TEXT: Final = 200
 """Characters of an error that are kept."""
@@ -78,6 +82,7 @@ class TryRecord:
         "status",
         "strategy",
         "unseen",
+        "where",
     )
 
     def __init__(self, at: float, backend: str | None) -> None:
@@ -87,6 +92,7 @@ class TryRecord:
         self.recorded = False
         self.strategy = ""
         self.reason = ""
+        self.where = ""
         self.cost: float | None = None
         self.panic = False
         self.count = 0
@@ -122,6 +128,7 @@ class TryRecord:
             "recorded": self.recorded,
             "strategy": self.strategy,
             "reason": self.reason,
+            "where": self.where or None,
             "cost": _rounded(self.cost),
             "panic": self.panic,
             "candidate_count": self.count,
@@ -172,15 +179,19 @@ class Trace:
         *,
         probe: bool,
         why: str = "",
+        near: NearFirst | None = None,
+        asked: bool = False,
     ) -> TryRecord:
         """Note a pick: after it was made, so that what the strategy has learned by it counts, and before its lease does.
 
         What is returned belongs to the lease (`Lease.record`).
 
         prefer: the id of the backend that its session is with; if that was picked the strategy was not asked. probe:
-        it is the one that an open breaker lets through. why: it was picked for, if that was not the strategy's doing. Called
-        under the pool's lock.
+        it is the one that an open breaker lets through. why: it was picked for, if that was not the strategy's doing. near:
+        chose its tier, and if asked had the strategy of that tier pick. Called under the pool's lock.
         """
+        if near is not None and asked:
+            candidates, strategy = near.asked, near.strategy
         sticky = picked.id == prefer
         pick = TryRecord(now, picked.id)
         pick.recorded = True
@@ -197,7 +208,9 @@ class Trace:
         pick.count = len(keys | {picked.key})
         pick.candidates = [_candidate(backend, now, costs.get(backend.key), strategy) for backend in shown]
         others = [backend for backend in backends if backend.key not in keys and backend is not picked]
-        pick.left_out, pick.unseen = _left_out(others, tried, now)
+        pick.left_out, pick.unseen = _left_out(others, tried, now, near)
+        if near is not None:
+            pick.where = near.explain()
         pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
         return self._add(pick)
 
@@ -255,13 +268,19 @@ class Trace:
                     what += f"{', one' if one.cost is None else ''} of {one.count} candidates"
                 if one.panic:
                     what += ", in panic"
+                if one.where:
+                    what += f" ({'; '.join((one.where, *_not_asked(one)))})"
             if one.outcome and one.outcome != "ok":
                 what += f", and {_failure(one)}"
             parts.append(what)
         text = "; then ".join(parts)
         if self.tries:
             tried = {one.backend for one in self.tries}
-            out = [(who, why, for_s) for who, why, for_s in self.tries[-1].left_out if who not in tried or why != "tried"]
+            out = [
+                (who, why, for_s)
+                for who, why, for_s in self.tries[-1].left_out
+                if (who not in tried or why != "tried") and not why.startswith(NOT_ASKED)
+            ]
             text += "".join(f"; {who} left out: {_why(why, for_s)}" for who, why, for_s in out[:MOST_TOLD])
             more = len(out[MOST_TOLD:]) + self.tries[-1].unseen
             if more:
@@ -299,15 +318,32 @@ def _candidate(backend: Backend, now: float, cost: float | None, strategy: Strat
     ]
 
 
-def _left_out(others: Sequence[Backend], tried: Collection[Backend], now: float) -> tuple[list[list[Any]], int]:
+def _left_out(
+    others: Sequence[Backend], tried: Collection[Backend], now: float, near: NearFirst | None = None
+) -> tuple[list[list[Any]], int]:
     """Give a row for each of those that were no candidates, and how many more there are."""
     keys = {backend.key for backend in tried}
     rows: list[list[Any]] = []
     for backend in others[:MOST_SEEN]:
         reason: str = "tried" if backend.key in keys else backend.why_not(now) or "passed over"
+        if near is not None and reason == "passed over":
+            reason = f"{NOT_ASKED}{near.place_of(backend)}"
         for_s = backend.learned.breaker.next_change_at(now) - now if reason == "breaker_open" else None
         rows.append([backend.id, reason, _rounded(for_s)])
     return rows, len(others) - len(rows)
+
+
+def _not_asked(one: TryRecord) -> list[str]:
+    """Say who is in another tier, with where that is."""
+    places: dict[str, list[str]] = {}
+    for who, why, _ in one.left_out:
+        if why.startswith(NOT_ASKED):
+            places.setdefault(why.removeprefix(NOT_ASKED), []).append(who)
+    texts = []
+    for place, ids in list(places.items())[:MOST_TOLD]:
+        more = f" and {len(ids) - MOST_TOLD} more" if len(ids) > MOST_TOLD else ""
+        texts.append(f"{', '.join(ids[:MOST_TOLD])}{more} in {place} not asked")
+    return texts
 
 
 def _failure(one: TryRecord) -> str:

@@ -43,9 +43,11 @@ class Watch:
 
     def log_strategy_troubles(self, now: float) -> None:
         """Count and log what a user's strategy has done wrong in this worker."""
-        strategy = self._pool.strategy
-        if not isinstance(strategy, Guarded):
-            return
+        for strategy in self._pool.strategies():
+            if isinstance(strategy, Guarded):
+                self._log_troubles(strategy, now)
+
+    def _log_troubles(self, strategy: Guarded, now: float) -> None:
         for trouble in strategy.troubles():
             self._pool.row.add(STRATEGY_FALLBACKS, trouble.picks)
             if now - self._told_at.get(trouble.kind, -inf) >= TELL_EVERY_S:

@@ -127,6 +127,7 @@ def test_a_request_is_found_again_in_full(clock: Clock) -> None:
                 "recorded": True,
                 "strategy": "ewma",
                 "reason": "least cost",
+                "where": None,
                 "cost": 0.0001,
                 "panic": False,
                 "candidate_count": 1,
