@@ -50,11 +50,12 @@ TIER_0: Final = 30  # leases that were taken because it was in the nearest tier 
 TIER_1: Final = 31
 TIER_2: Final = 32
 TIER_3: Final = 33  # and any farther one
+SERIAL: Final = 34  # the edge's own row: counts what this worker has applied, found backends among it
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""
 
-GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, BEAT_AT, OVERDUE, LOOP_LAG)
+GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SERIAL, BEAT_AT, OVERDUE, LOOP_LAG)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
 REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT, LOOP_LAG)

@@ -87,8 +87,11 @@ class Pool:
     ) -> None:
         """Swap in another configuration; a strategy of the same name is kept, with its cursor, and so are those of tiers."""
         with self.lock:
-            before = {backend.key: backend.spec for backend in self.backends}
-            entries = {backend.spec.entry: backend.spec for backend in self.backends}
+            known = set(map(id, self.backends))
+            fresh = [backend for backend in backends if id(backend) not in known]
+            urls = {backend.url for backend in fresh}
+            before = {backend.key: backend.spec for backend in self.backends if backend.url in urls}
+            entries = {spec.entry: spec for spec in before.values()}
             self.backends = tuple(backends)
             self.panic: Panic = panic or self.panic
             if near is not None and self.near is not None and strategy.name == self.strategy.name:
@@ -107,7 +110,7 @@ class Pool:
             for backend in self.backends:
                 if backend.id != backend.spec.entry[0]:
                     self._named.setdefault(backend.spec.entry[0], []).append(backend)
-            for backend in self.backends:
+            for backend in fresh:
                 backend.learned.follow_spec(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []

@@ -6,8 +6,10 @@ Durations are seconds. The documentation's reference table is made of the descri
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -138,6 +140,16 @@ class BackendConfig(Section):
     """TLS settings of an https backend."""
     labels: Annotated[Labels, Field(json_schema_extra={"default": {}})] = ()
     """Texts by name, at most 16, for strategies of your own; shown in the status."""
+
+    @cached_property
+    def found_document(self) -> dict[str, Any]:
+        """What was said of it, as plain data; of one that was found, which is told to other workers and kept on disk."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @cached_property
+    def found_text(self) -> str:
+        """The same as JSON."""
+        return json.dumps(self.found_document, separators=(",", ":"))
 
     @property
     def tls_spec(self) -> TlsSpec | None:

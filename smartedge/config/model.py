@@ -28,7 +28,7 @@ from pydantic import (
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config import values
-from smartedge.config.backends import Backends
+from smartedge.config.backends import BackendConfig, Backends
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
 from smartedge.config.certificates import problems as certificate_problems
 from smartedge.config.cluster import Cluster
@@ -219,13 +219,30 @@ class Config(ServiceConfig):
         short = (WrittenService(DEFAULT_SERVICE, (), self),) if self.backends or self.discover else ()
         return short + tuple(WrittenService(name, ("services", name), one) for name, one in self.services.items())
 
+    def with_found(self, found: Mapping[str, tuple[BackendConfig, ...]]) -> Config:
+        """Return the same with what was found for its services; `etag` and `to_json` go on saying what was written."""
+        written = self.written
+        top = found.get(DEFAULT_SERVICE, ()) if written.discover else ()
+        services = {
+            name: one.with_backends(found.get(name, ()) if one.discover else ()) for name, one in written.services.items()
+        }
+        if not top and all(one is written.services[name] for name, one in services.items()):
+            return written
+        whole = written.with_backends(top) if top else written.model_copy()
+        whole._written = written
+        return whole.model_copy(update={"services": NamedServices(services)})
+
     @cached_property
     def etag(self) -> str:
-        """Sixteen hexadecimal digits that are the same exactly when the configuration is."""
+        """Sixteen hexadecimal digits that are the same exactly when the configuration is, as it was written."""
+        if self.written is not self:
+            return self.written.etag
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """The canonical text: every key, sorted; `parse` makes an equal configuration of it."""
+        """The canonical text of what was written: every key, sorted; `parse` makes an equal configuration of it."""
+        if self.written is not self:
+            return self.written.to_json()
         document = self.model_dump(mode="json", exclude={"services"})
         if not self.backends:  # missing, where there are services, and never empty
             del document["backends"]

@@ -8,13 +8,13 @@ a service is checked as what it is in the end, and an error stands where it was 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 from weakref import WeakValueDictionary
 
-from pydantic import AfterValidator, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, ConfigDict, PrivateAttr, ValidatorFunctionWrapHandler, WrapValidator
 
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
@@ -83,6 +83,9 @@ class ServiceConfig(Section):
     slow_start_s: Grace = 0.0
     """Time in which a backend that comes back grows from a tenth of its weight to all of it; 0 gives it all at once."""
 
+    _with_found: tuple[tuple[BackendConfig, ...], ServiceConfig] | None = PrivateAttr(None)
+    _written: ServiceConfig | None = PrivateAttr(None)
+
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """All keys but the backends, as plain data; worked out once, as a reload compares those of all services."""
@@ -96,13 +99,42 @@ class ServiceConfig(Section):
         _in_use[_digest(text)] = self
         return text
 
+    def with_backends(self, found: tuple[BackendConfig, ...]) -> Self:
+        """Return the same with backends that were found beside those that are written, which come first.
+
+        Of those with one id or one address the first counts. What is returned for the same backends is the same object.
+        """
+        if not found:
+            return self
+        if self._with_found is None or self._with_found[0] is not found:
+            taken = {step for backend in self.backends for step in (backend.id, values.origin(backend.url))}
+            backends = list(self.backends)
+            for backend in found:
+                names = backend.id, values.origin(backend.url)
+                if taken.isdisjoint(names):
+                    taken.update(names)
+                    backends.append(backend)
+            copy = self.model_copy(update={"backends": tuple(backends)})
+            copy._written = self
+            self._with_found = found, copy
+        return cast(Self, self._with_found[1])
+
+    @property
+    def written(self) -> Self:
+        """The same without the backends that were found."""
+        return cast(Self, self._written or self)
+
     def specs(self, service: str = DEFAULT_SERVICE, nodes: int = 1) -> tuple[BackendSpec, ...]:
         """Build what the balancer works with, in the order of the file; common settings are filled in.
 
         nodes: of the cluster, that are alive.
         """
+        return tuple(map(self.spec_maker(service, nodes), self.backends))
+
+    def spec_maker(self, service: str = DEFAULT_SERVICE, nodes: int = 1) -> Callable[[BackendConfig], BackendSpec]:
+        """Return what builds the spec of one backend."""
         breaker, health = BreakerPolicy(**self.breaker.model_dump()), self._health_policy(None)
-        return tuple(self._spec(backend, breaker, health, service, nodes) for backend in self.backends)
+        return lambda backend: self._spec(backend, breaker, health, service, nodes)
 
     def _health_policy(self, own: HealthConfig | None) -> HealthPolicy:
         health = self.health.model_dump() | (own.model_dump(exclude_unset=True) if own else {})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -29,14 +29,32 @@ from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.workers.membership import Membership
+from smartedge.workers.periodic import give_way
 from smartedge.workers.row_book import EDGE_KEY
 from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
 
 
+SLICE = 50
+"""So many backends are built before requests are let through: less than a millisecond's work."""
+
 FIRST_S = 1.0
 """How long the start and a reload wait for names that nobody has looked up yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The backends of a service, as they were built of its configuration; part of a `ServiceSetup`.
+
+    nodes: that share what is shared among them. made: what each entry of `config.backends` became. backends: all of them. fresh: those that the one before did not have.
+    """
+
+    config: ServiceConfig
+    nodes: int
+    made: tuple[tuple[Backend, ...], ...]
+    backends: tuple[Backend, ...]
+    fresh: tuple[Backend, ...]
 
 
 class BackendRegistry:
@@ -69,25 +87,61 @@ class BackendRegistry:
         if self._membership is not None:
             self.names.wait_for_names(_names(config), FIRST_S)
 
-    def build_backends(
-        self, service: WrittenService, files: Files, before: Sequence[Backend] = (), nodes: int = 1
-    ) -> tuple[Backend, ...]:
+    def build_backends(self, service: WrittenService, files: Files, before: Built | None = None, nodes: int = 1) -> Built:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
 
-        An entry whose name has several addresses becomes a backend for each. nodes: that share what is shared among them.
+        An entry whose name has several addresses becomes a backend for each. One of which nothing is another goes on as the same
+        object: of a thousand that a source has found, with fifty others each second, only those cost more than a look.
+        nodes: that share what is shared among them.
         """
-        limits = backend_limits(service.config)
-        old = {backend.key: backend for backend in before}
-        backends = []
-        for spec in (spec for entry in service.config.specs(service.name, nodes) for spec in self._at_addresses(entry)):
-            previous = old.get(spec.key)
-            learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, before)
-            if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
-                transport = previous.transport
-            else:
-                transport = EdgeSession(self._adapter(spec, files, limits, learned))
-            backends.append(Backend(spec, learned, transport))
-        return tuple(backends)
+        limits, spec_of = backend_limits(service.config), service.config.spec_maker(service.name, nodes)
+        kept: dict[int, tuple[Backend, ...]] = {}
+        if before is not None and before.config.written is service.config.written and before.nodes == nodes:
+            kept = dict(zip(map(id, before.config.backends), before.made, strict=True))
+        old = {backend.key: backend for backend in before.backends} if before is not None else {}
+        siblings: dict[tuple[str, str], list[Backend]] = {}
+        for backend in old.values():
+            if destination(backend.url).name:
+                siblings.setdefault(backend.spec.entry, []).append(backend)
+        made: list[tuple[Backend, ...]] = []
+        fresh: list[Backend] = []
+        for entry in service.config.backends:
+            now = kept.get(id(entry), ())
+            if not now or not self._still_fits(now, files):
+                specs = self._at_addresses(spec_of(entry))
+                now = tuple(self._build_backend(spec, files, limits, old, siblings) for spec in specs)
+                fresh += now
+                self._give_way_each(SLICE, len(fresh))
+            made.append(now)
+        return Built(service.config, nodes, tuple(made), tuple(backend for each in made for backend in each), tuple(fresh))
+
+    def _still_fits(self, backends: Sequence[Backend], files: Files) -> bool:
+        """Whether an entry would become the same now: where its name leads, and what its files hold, is as it was."""
+        spec = backends[0].spec
+        to = destination(spec.url)
+        if to.secure and files.context_for(spec.tls) is not backends[0].transport.adapter.context:
+            return False
+        ips = self.names.found.get(to.name, ()) if to.name else ()
+        return tuple(ip for one in backends for ip in one.spec.addresses) == (ips if len(backends) == 1 else tuple(sorted(ips)))
+
+    def _build_backend(
+        self,
+        spec: BackendSpec,
+        files: Files,
+        limits: Limits,
+        old: Mapping[str, Backend],
+        siblings: Mapping[tuple[str, str], Sequence[Backend]],
+    ) -> Backend:
+        previous = old.get(spec.key)
+        learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, siblings.get(spec.entry, ()))
+        if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
+            return Backend(spec, learned, previous.transport)
+        return Backend(spec, learned, EdgeSession(self._adapter(spec, files, limits, learned)))
+
+    def _give_way_each(self, count: int, done: int) -> None:
+        """Let requests go on after each so many backends, once the edge serves."""
+        if self._membership is not None and done % count == 0:
+            give_way()
 
     def ways_of(self, config: ServiceConfig) -> tuple[tuple[str, ...], ...]:
         """Return where the names of a service's backends lead to now."""
@@ -255,9 +309,9 @@ def _names(config: Config) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _like_its_siblings(learned: Learned, spec: BackendSpec, before: Sequence[Backend]) -> Learned:
+def _like_its_siblings(learned: Learned, spec: BackendSpec, siblings: Iterable[Backend]) -> Learned:
     """Have a new address of a name be what the operator has said of all its others."""
-    said = {_said(backend) for backend in before if backend.spec.entry == spec.entry}
+    said = {_said(backend) for backend in siblings}
     if len(said) == 1:
         learned.shared[STATE], learned.shared[WEIGHT] = said.pop()
     elif said:  # each something else: the file's word

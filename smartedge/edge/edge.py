@@ -297,7 +297,9 @@ class Edge:
                 continue
             self.registry.use_row(name, one.row)
             pool, before = self.services[name].pool, self.services[name].pool.backends
-            self.registry.use_backends(one.backends, setup.files, now, leads=self.follower.leading)
+            known = set(map(id, before)) if name in self._in_use else ()
+            fresh = [backend for backend in one.backends if id(backend) not in known]
+            self.registry.use_backends(fresh, setup.files, now, leads=self.follower.leading)
             self.services[name].adapt_to(one.policy)
             pool.replace_backends(one.backends, one.strategy, one.panic)
             follow_bound(pool.strategy, one.bounded_load_ratio)

@@ -65,6 +65,11 @@ class Files:
         held = self.held.get(tls)
         return backend_context(tls) if held is None else held.value
 
+    def are_all_of(self, config: Config) -> bool:
+        """Whether these are all the files of a configuration that differs from theirs in its backends alone."""
+        specs = (one.tls_spec for each in config.all_services() for one in each.config.backends if one.url.startswith("https:"))
+        return all(spec in self.held for spec in specs)
+
     def holds_the_same_as(self, other: Files) -> bool:
         """Whether they are for the same, and hold the same."""
         return {source: one.digest for source, one in self.held.items()} == {

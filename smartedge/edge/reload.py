@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+from smartedge.config.found import NOTHING_FOUND, Change, Found, Sets, parse_found, sources_of
 from smartedge.config.model import Config, parse_canonical
 from smartedge.edge.files import Files, file_stamps, read_files
 from smartedge.edge.origin import ConfigOrigin
@@ -23,19 +25,37 @@ from smartedge.workers.late_lock import LateLock
 from smartedge.workers.state_dir import StateError
 
 
+class Newest(NamedTuple):
+    """The newest generation of the edge. config: with what was found."""
+
+    config: Config
+    found: Found
+    number: int
+    serial: int
+
+
+class Discovered(NamedTuple):
+    """What another generation of found backends has changed."""
+
+    generation: int
+    changes: Sequence[Change]
+
+
 class Reloader:
     """Holds the setup in use, and is the only way to another one; owned by the `Edge`, called by the pages and the Follower.
 
-    Four things lead to another setup, and all take the same way: a setup is built (`build`, which raises and has changed
+    Five things lead to another setup, and all take the same way: a setup is built (`build`, which raises and has changed
     nothing), and then put to use (`use`, which fails no more). `reload` is asked for; it parses a text, persists it, gives the
-    configuration the next number (its generation) and publishes it for the other workers. `follow_newest` finds that another
-    worker has published one. `rebuild_setup` is called when names lead elsewhere, or the worker has taken its place: the
-    configuration is the same. `use_replaced_files` finds that a file which the configuration names holds something else.
+    configuration the next number (its generation) and publishes it for the other workers. `use_found` does so with what sources
+    have found. `follow_newest` finds that another worker has published one. `rebuild_setup` is called when names lead elsewhere,
+    or the worker has taken its place: the configuration is the same. `use_replaced_files` finds that a file which the
+    configuration names holds something else.
 
     One lock keeps them apart in this worker, and the lock of `Peers` keeps the reloads of all workers apart. Between the two a
     reload starts from the newest configuration of the edge, which this worker may not have applied yet.
 
-    origin: has the file, if there is one. setup: what is in use now, as generation 1.
+    origin: has the file, if there is one. setup: what is in use now, as generation 1; its configuration has the backends that
+    were found (`found`) beside those that were written.
     """
 
     def __init__(
@@ -48,7 +68,8 @@ class Reloader:
     ) -> None:
         self.setup = setup
         self.etag = setup.config.etag
-        self.generation = 1
+        self.found = NOTHING_FOUND
+        self.generation = self.serial = 1
         self._origin = origin
         self._build = build
         self._use = use
@@ -58,6 +79,7 @@ class Reloader:
         self._lock = LateLock()
         self._peers: Peers = Alone()
         self._followed: object = None
+        self._parsed: tuple[object, Config] = (None, setup.config)
         self._renewed: frozenset[str] = frozenset()
 
     def join_workers(self, peers: Peers) -> None:
@@ -69,8 +91,8 @@ class Reloader:
             self._peers = peers
             with peers.writing():
                 if peers.newest() is None:  # also alone: then nothing is published
-                    peers.publish(self.generation, self.setup.config.to_json())
-                    self._confirm(self.generation, peers.mark())
+                    peers.publish(self.generation, self.serial, self.setup.config.to_json(), self.found.text)
+                    self._confirm(self.generation, self.serial, peers.mark())
                 else:
                     self._catch_up()
 
@@ -92,24 +114,28 @@ class Reloader:
         """
         started = self._now()
         with self._lock, self._exclusive_among_workers():
-            old, number = self._newest()
+            newest = self._newest()
+            old, number, serial = newest.config, newest.number, newest.serial
             if if_match is not None and not _matches(if_match, old.etag):
                 raise PreconditionFailed(old.etag)
             text = self._persistence.text_of(body)
             config = self._origin.parse_text(text)
+            found = newest.found.only_for(sources_of(config.all_services()))
+            config = config.with_found(found.backends)
             setup = self._build(config, self.setup, None)
             changed = config.etag != old.etag
             renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
             is_other = changed or bool(renewed)
             with self._persistence.persisted(body, text, number, is_other=is_other) as kept:
                 if is_other or kept != number:
-                    self._peers.publish(kept, config.to_json())
+                    serial += 1
+                    self._peers.publish(kept, serial, config.to_json(), found.text)
             number = kept
-            self._use_if_other(setup)
+            self._use_if_other(setup, found)
             self._renewed = frozenset()
-            self._confirm(number, self._peers.mark())
+            self._confirm(number, serial, self._peers.mark())
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
-        confirmed = self._peers.wait(number, CONFIRM_S if wait else 0.0)
+        confirmed = self._peers.wait(serial, CONFIRM_S if wait else 0.0)
         return report(
             old,
             config,
@@ -121,6 +147,26 @@ class Reloader:
             persisted=self._persistence.persists,
             took_s=self._now() - started,
         )
+
+    def use_found(self, sets: Sets) -> Discovered | None:
+        """Go on with what these sources have found; return what is another by that, None when nothing is.
+
+        Raises NotShared, or what `build` raises, and has changed nothing. Called by the worker that asks the sources for all.
+        """
+        with self._lock, self._exclusive_among_workers():
+            newest = self._newest()
+            asked = sources_of(newest.config.all_services())
+            found = newest.found.replaced({key: backends for key, backends in sets.items() if key in asked})
+            if found is newest.found:
+                return None
+            config = newest.config.with_found(found.backends)
+            files = self.setup.files if self.setup.files.are_all_of(config) else None
+            setup = self._build(config, self.setup, files)
+            number, serial = newest.number + 1, newest.serial + 1
+            self._peers.publish(number, serial, config.to_json(), found.text)
+            self._use_if_other(setup, found)
+            self._confirm(number, serial, self._peers.mark())
+        return Discovered(number, found.changes_since(newest.found))
 
     def rebuild_setup(self) -> None:
         """Build all anew for the configuration in use, and use that; raises what `build` raises."""
@@ -153,34 +199,46 @@ class Reloader:
         except StateError as error:
             raise NotShared(f"{error}; nothing changed") from error
 
-    def _newest(self) -> tuple[Config, int]:
-        """Return the edge's newest configuration and its number, which may not be in use here yet; called under the lock."""
+    def _newest(self) -> Newest:
+        """Return what is the edge's newest, which may not be in use here yet; called under the lock."""
         if self._peers.mark() == self._followed or (newest := self._peers.newest()) is None:
-            return self.setup.config, self.generation
-        return parse_generation(newest), newest.number
+            return Newest(self.setup.config, self.found, self.generation, self.serial)
+        return self._understood(newest)
+
+    def _understood(self, newest: Generation) -> Newest:
+        """Make sense of what another worker has published; what is as it is here is taken from there."""
+        if newest.config != self._parsed[0]:
+            self._parsed = newest.config, parse_generation(newest)
+        try:
+            found = parse_found(newest.found, self.found)
+        except ValueError as error:
+            raise StateError(f"what was discovered cannot be read: {error}") from error
+        return Newest(self._parsed[1].with_found(found.backends), found, newest.number, newest.serial)
 
     def _catch_up(self) -> bool:
         """Apply the newest generation, unless it is in use; called under the lock."""
         mark = self._peers.mark()  # first: what comes after it is news again
-        if mark == self._followed or (newest := self._peers.newest()) is None:
+        if mark == self._followed or (published := self._peers.newest()) is None:
             return False
-        self._use_if_other(self._build(parse_generation(newest), self.setup, None))
-        self._confirm(newest.number, mark)
+        newest = self._understood(published)
+        self._use_if_other(self._build(newest.config, self.setup, None), newest.found)
+        self._confirm(newest.number, newest.serial, mark)
         return True
 
-    def _use_if_other(self, setup: Setup) -> None:
-        """Use a setup, unless it is of the configuration in use and its files hold the same."""
-        if setup.config.etag != self.etag or setup.files.renewed_since(self.setup.files):
+    def _use_if_other(self, setup: Setup, found: Found) -> None:
+        """Use a setup, unless it is of the configuration in use, the same was found, and its files hold the same."""
+        if setup.config.etag != self.etag or found is not self.found or setup.files.renewed_since(self.setup.files):
+            self.found = found
             self._put_to_use(setup)
 
     def _put_to_use(self, setup: Setup) -> None:
         self._use(setup)
         self.setup, self.etag = setup, setup.config.etag
 
-    def _confirm(self, number: int, mark: object) -> None:
+    def _confirm(self, number: int, serial: int, mark: object) -> None:
         """Say that this generation is in use here. mark: of the file that it was read from or written to."""
-        self.generation, self._followed = number, mark
-        self._peers.confirm(number)
+        self.generation, self.serial, self._followed = number, serial, mark
+        self._peers.confirm(number, serial)
 
 
 def parse_generation(generation: Generation) -> Config:

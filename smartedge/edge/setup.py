@@ -29,7 +29,7 @@ from smartedge.config.routes import RouteConfig
 from smartedge.config.sections import RateLimitConfig
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import policies
-from smartedge.edge.backends import BackendRegistry
+from smartedge.edge.backends import BackendRegistry, Built
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.routes import build_routes
@@ -68,12 +68,17 @@ class ServiceSetup:
     config: ServiceConfig
     row: Learned
     ways: tuple[tuple[str, ...], ...]
-    backends: tuple[Backend, ...]
+    built: Built
     strategy: Strategy
     bounded_load_ratio: float
     panic: Panic
     policy: ServicePolicy
     outliers: OutlierPolicy
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """Its backends."""
+        return self.built.backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +178,17 @@ class SetupBuilder:
         config = service.config
         row = self._registry.row_of(service.name)
         nodes = self._share.nodes
-        backends = self._registry.build_backends(service, files, () if before is None else before.backends, nodes)
+        built = self._registry.build_backends(service, files, None if before is None else before.built, nodes)
         secrets = self._choose_secrets(service, files) if config.sticky.cookie is not None else ()
-        affinity = policies.affinity_of(config, is_trusted, secrets, [backend.id for backend in backends], service.name)
+        affinity = policies.affinity_of(config, is_trusted, secrets, [backend.id for backend in built.backends], service.name)
         strategy = self._make_strategy(service, None if before is None else before.strategy)
         limiter = self._make_limiter(config.rate_limit, is_trusted, row, apart=_apart(service.name))
-        self._registry.claim_rows(service.name, backends)
+        self._registry.claim_rows(service.name, built.fresh)
         return ServiceSetup(
             config,
             row,
             self._registry.ways_of(config),
-            backends,
+            built,
             strategy,
             config.hash.bounded_load_ratio or inf,
             config.panic,

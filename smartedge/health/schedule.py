@@ -58,7 +58,7 @@ class Schedule:
         known, self._entries = self._entries, {}
         for backend in _probed(backends):
             entry = known.get(backend.key)
-            if entry is not None and _question(entry.backend) == _question(backend):
+            if entry is not None and (entry.backend is backend or _question(entry.backend) == _question(backend)):
                 entry.backend = backend
                 self._entries[backend.key] = entry
             else:

@@ -1,9 +1,10 @@
 """The configurations of an edge by number: a file that all of its workers go by, and who has applied which.
 
-`generation.json` in the state directory is the truth: `{"generation": 17, "config": {...}}`, complete, with flags and
-variables laid over it, replaced whole. A worker that comes later starts from it, whatever the configuration file says by
-then. Each worker writes the number that it has applied into a cell of its own (`cells.GENERATION`), so that whoever
-reloads can wait for all of them. Reloads are serialised by `reload.lock`, which a worker that dies lets go of.
+`generation.json` in the state directory is the truth: `{"generation": 17, "serial": 17, "found": {...}, "config": {...}}`,
+complete, with flags and variables laid over the configuration, and beside it what sources have found; replaced whole. A
+worker that comes later starts from it, whatever the configuration file says by then. Each worker writes the serial that it has
+applied into a cell of its own (`cells.SERIAL`), so that whoever reloads can wait for all of them. Reloads are serialised by
+`reload.lock`, which a worker that dies lets go of.
 """
 
 from __future__ import annotations
@@ -30,10 +31,17 @@ _FILE = "generation.json"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A configuration that was applied, as the workers share it. config: what its canonical text says, as JSON has it."""
+    """A configuration that was applied, as the workers share it.
+
+    number: the configuration's. serial: counts every one that this edge's workers are told of; where the number is that of a
+    whole cluster, what this node alone finds has another serial and the same number. config, found: what their canonical texts
+    say, as JSON has it.
+    """
 
     number: int
     config: object
+    serial: int
+    found: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,13 @@ class Peers(Protocol):
     def newest(self) -> Generation | None:
         """Return the newest generation; None when none was published. Raises StateError."""
 
-    def publish(self, number: int, config: str) -> None:
-        """Make a configuration, its canonical text, the newest. Raises StateError, and then it is not."""
+    def publish(self, number: int, serial: int, config: str, found: str) -> None:
+        """Make a configuration and what was found, their canonical texts, the newest. Raises StateError, and then it is not."""
 
-    def confirm(self, number: int) -> None:
+    def confirm(self, number: int, serial: int) -> None:
         """Say that this worker has applied it."""
 
-    def wait(self, number: int, wait_s: float) -> Confirmed:
+    def wait(self, serial: int, wait_s: float) -> Confirmed:
         """Wait for the others to confirm it, for so long at most."""
 
 
@@ -87,15 +95,15 @@ class Alone:
         """Nothing is published."""
         return None
 
-    def publish(self, number: int, config: str) -> None:
+    def publish(self, number: int, serial: int, config: str, found: str) -> None:
         """Nobody would read it."""
 
-    def confirm(self, number: int) -> None:
+    def confirm(self, number: int, serial: int) -> None:
         """Say that it is applied."""
         if self._membership is not None:
-            self._membership.confirm(number)
+            self._membership.confirm(number, serial)
 
-    def wait(self, number: int, wait_s: float) -> Confirmed:
+    def wait(self, serial: int, wait_s: float) -> Confirmed:
         """Nobody is waited for."""
         return Confirmed(1, {})
 
@@ -124,23 +132,23 @@ class Generations:
         """Read the file."""
         return newest_in(self._path.parent)
 
-    def publish(self, number: int, config: str) -> None:
+    def publish(self, number: int, serial: int, config: str, found: str) -> None:
         """Replace the file; under the lock."""
         try:
-            replace_text(self._path, f'{{"generation": {number}, "config": {config}}}')
+            replace_text(self._path, f'{{"generation": {number}, "serial": {serial}, "found": {found}, "config": {config}}}')
         except OSError as error:
             raise StateError(f"cannot write {self._path}: {error.strerror}") from error
 
-    def confirm(self, number: int) -> None:
+    def confirm(self, number: int, serial: int) -> None:
         """Say that this worker has applied it."""
-        self._membership.confirm(number)
+        self._membership.confirm(number, serial)
 
-    def wait(self, number: int, wait_s: float) -> Confirmed:
+    def wait(self, serial: int, wait_s: float) -> Confirmed:
         """Wait until every live worker has confirmed this generation or a later one; a dead one is not waited for."""
         deadline = time.monotonic() + wait_s
         while True:
             confirmed = self._membership.confirmed()
-            late = [slot for slot, applied in confirmed.items() if applied < number]
+            late = [slot for slot, applied in confirmed.items() if applied < serial]
             if not late or time.monotonic() >= deadline:
                 pids = self._membership.live() if late else {}
                 return Confirmed(len(confirmed), {slot: pids[slot] for slot in late if slot in pids})
@@ -152,7 +160,7 @@ def newest_in(directory: Path) -> Generation | None:
     path = directory / _FILE
     try:
         document = json.loads(path.read_text())
-        return Generation(int(document["generation"]), document["config"])
+        return Generation(int(document["generation"]), document["config"], int(document["serial"]), document["found"])
     except FileNotFoundError:
         return None
     except OSError as error:

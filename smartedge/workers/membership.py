@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from smartedge.balancer.cells import BEAT_AT, GENERATION, BackendRows
+from smartedge.balancer.cells import BEAT_AT, GENERATION, SERIAL, BackendRows
 from smartedge.workers.board import Board, BoardError, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
 from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
@@ -149,13 +149,18 @@ class Membership:
         """Whether somebody has removed the directory that the workers of this edge meet in."""
         return self.directory is not None and self._lock is not None and not self._lock.in_place
 
-    def confirm(self, generation: int) -> None:
-        """Say which configuration this worker has applied, by its number."""
-        self._board.row(self.slot, EDGE_ROW)[0][GENERATION] = generation
+    def confirm(self, generation: int, serial: int) -> None:
+        """Say what this worker has applied: the number of the configuration, and the serial of what was published last."""
+        row = self._board.row(self.slot, EDGE_ROW)[0]
+        row[GENERATION], row[SERIAL] = generation, serial
+
+    def generations(self) -> dict[int, int]:
+        """Return the number of the configuration that every live worker has applied, by its slot."""
+        return {slot: self._board.row(slot, EDGE_ROW)[0][GENERATION] for slot in self.live()}
 
     def confirmed(self) -> dict[int, int]:
-        """Return which configuration every live worker has applied, by its slot."""
-        return {slot: self._board.row(slot, EDGE_ROW)[0][GENERATION] for slot in self.live()}
+        """Return the serial of what every live worker has applied, by its slot."""
+        return {slot: self._board.row(slot, EDGE_ROW)[0][SERIAL] for slot in self.live()}
 
     def rows_of(self, slot: int) -> list[memoryview[int]]:
         """Return all the rows in use of a slot."""

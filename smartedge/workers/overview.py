@@ -19,7 +19,7 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
     does not say.
     """
     leader = membership.leader_slot()
-    generations = membership.confirmed()
+    generations = membership.generations()
     return [
         {
             "slot": slot,

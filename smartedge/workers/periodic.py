@@ -40,3 +40,8 @@ class PeriodicWork:
             except Exception:
                 log.exception("housekeeping failed and is tried again in %g s", self._interval_s)
             gevent.sleep(self._interval_s)
+
+
+def give_way() -> None:
+    """Let requests go on: what takes long is done in pieces."""
+    gevent.sleep(0.001)  # not 0, which comes before the sockets that have something to read

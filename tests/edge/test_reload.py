@@ -253,7 +253,7 @@ class Unreachable(Alone):
         self.act = act
         self.published = 0
 
-    def publish(self, number: int, config: str) -> None:
+    def publish(self, number: int, serial: int, config: str, found: str) -> None:
         self.published += 1
         if self.published > 1:
             self.act()

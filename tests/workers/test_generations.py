@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from smartedge.config import model as config
+from smartedge.config.backends import BackendConfig
+from smartedge.config.found import Change
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.edge.files import Files
 from smartedge.edge.origin import ConfigOrigin
@@ -67,7 +69,7 @@ class Worker:
         setup = self.builder.build_setup(config.load(crew.file), None)
         self.reloader = Reloader(origin, setup, self.build, lambda used: self.applied.append(used.config))
 
-    def confirm(self, number: int) -> None:
+    def confirm(self, number: int, serial: int) -> None:
         self.crew.numbers[self.slot] = number
 
     def confirmed(self) -> dict[int, int]:
@@ -295,3 +297,125 @@ def test_a_file_that_is_no_generation_is_said(tmp_path: Path, content: str) -> N
 
 def test_without_a_file_there_is_no_generation(tmp_path: Path) -> None:
     assert newest_in(tmp_path) is None
+
+
+DISCOVERING = b'{"backends": ["http://localhost:1"], "discover": {"file": {"path": "x"}, "etcd": {"prefix": "/x/"}}}'
+
+
+def found(*ports: int, **more: object) -> tuple[BackendConfig, ...]:
+    return tuple(BackendConfig.model_validate({"url": f"http://10.0.0.1:{port}", "id": f"f{port}"} | more) for port in ports)
+
+
+def pool_of(worker: Worker) -> list[str]:
+    return [backend.id for backend in worker.reloader.setup.services["default"].backends]
+
+
+def test_what_is_found_is_a_generation_like_any_other_and_not_written(crew: GreenletPool) -> None:
+    first, second = crew.start(DISCOVERING), crew.start()
+    etag = first.etag
+
+    told = first.reloader.use_found({("default", "file"): found(1, 2)})
+
+    assert told is not None
+    assert (told.generation, told.changes) == (2, [Change("default", ("f1", "f2"), (), ())])
+    assert second.reloader.follow_newest()
+    for worker in (first, second):
+        assert pool_of(worker) == ["localhost-1", "f1", "f2"]
+        assert (worker.etag, worker.reloader.generation, worker.reloader.serial) == (etag, 2, 2)
+    assert crew.numbers == {0: 2, 1: 2}
+    assert crew.file.read_bytes() == DISCOVERING
+
+
+def test_the_same_found_again_is_no_generation(crew: GreenletPool) -> None:
+    first = crew.start(DISCOVERING)
+    first.reloader.use_found({("default", "file"): found(1)})
+    before = (crew.state / "generation.json").stat().st_mtime_ns
+
+    assert first.reloader.use_found({("default", "file"): found(1)}) is None
+    assert first.reloader.use_found({("default", "dns"): found(2)}) is None, "nobody asks that source"
+    assert (first.reloader.generation, (crew.state / "generation.json").stat().st_mtime_ns) == (2, before)
+
+
+def test_each_source_replaces_what_it_has_found_itself(crew: GreenletPool) -> None:
+    first = crew.start(DISCOVERING)
+    first.reloader.use_found({("default", "file"): found(1), ("default", "etcd"): found(2)})
+
+    told = first.reloader.use_found({("default", "etcd"): found(3)})
+
+    assert told is not None
+    assert told.changes == [Change("default", ("f3",), ("f2",), ())]
+    assert pool_of(first) == ["localhost-1", "f1", "f3"]
+
+
+def test_a_worker_that_starts_later_has_the_found_ones_too(crew: GreenletPool) -> None:
+    first = crew.start(DISCOVERING)
+    first.reloader.use_found({("default", "file"): found(1)})
+
+    assert pool_of(crew.start()) == ["localhost-1", "f1"]
+
+
+def test_a_reload_keeps_what_was_found_and_its_if_match_goes_by_what_is_written(crew: GreenletPool) -> None:
+    first, second = crew.start(DISCOVERING), crew.start()
+    etag = first.etag
+    first.reloader.use_found({("default", "file"): found(1)})
+
+    applied = second.reloader.reload(DISCOVERING.replace(b"localhost:1", b"localhost:9"), if_match=f'"{etag}"', wait=False)
+
+    assert (applied.generation, applied.added, applied.removed) == (3, ("localhost-9",), ("localhost-1",))
+    assert first.reloader.follow_newest()
+    assert pool_of(first) == pool_of(second) == ["localhost-9", "f1"]
+    assert second.reloader.reload(wait=False).changed is False
+
+
+def test_a_reload_without_the_source_lets_go_of_what_it_has_found(crew: GreenletPool) -> None:
+    first, second = crew.start(DISCOVERING), crew.start()
+    first.reloader.use_found({("default", "file"): found(1), ("default", "etcd"): found(2)})
+
+    applied = first.reloader.reload(b'{"discover": {"etcd": {"prefix": "/x/"}}}', wait=False)
+
+    assert applied.removed == ("localhost-1", "f1")
+    assert second.reloader.follow_newest()
+    assert pool_of(first) == pool_of(second) == ["f2"]
+
+
+def test_what_cannot_be_built_or_told_changes_nothing(crew: GreenletPool) -> None:
+    first = crew.start(DISCOVERING)
+    first.refuse = ConfigError([Problem("backends", "no room")], status=422)
+    with pytest.raises(ConfigError):
+        first.reloader.use_found({("default", "file"): found(1)})
+    first.refuse = None
+    (crew.state / "generation.new").mkdir()
+    with pytest.raises(NotShared):
+        first.reloader.use_found({("default", "file"): found(1)})
+
+    assert (first.reloader.generation, pool_of(first), first.applied) == (1, ["localhost-1"], [])
+    (crew.state / "generation.new").rmdir()
+    assert first.reloader.use_found({("default", "file"): found(1)}) is not None
+
+
+def test_what_stays_is_the_same_backend_in_every_worker(crew: GreenletPool) -> None:
+    """So that its health, its breaker and its connections go on, and a thousand that stay cost nothing."""
+    first, second = crew.start(DISCOVERING), crew.start()
+    first.reloader.use_found({("default", "file"): found(1, 2)})
+    second.reloader.follow_newest()
+    before = [worker.reloader.setup.services["default"].backends for worker in (first, second)]
+
+    first.reloader.use_found({("default", "file"): (*found(1), *found(2, weight=3), *found(4))})
+    second.reloader.follow_newest()
+
+    for worker, (written, one, two) in zip((first, second), before, strict=True):
+        now = worker.reloader.setup.services["default"].backends
+        assert (now[0] is written, now[1] is one, now[2] is two) == (True, True, False)
+        assert (now[2].learned is two.learned, now[2].transport is two.transport, now[2].spec.weight) == (False, True, 3)
+        assert [fresh.id for fresh in worker.reloader.setup.services["default"].built.fresh] == ["f2", "f4"]
+
+
+def test_found_backends_that_cannot_be_read_are_said_and_change_nothing(crew: GreenletPool) -> None:
+    first, second = crew.start(DISCOVERING), crew.start()
+    first.reloader.use_found({("default", "file"): found(1)})
+    file = crew.state / "generation.json"
+    file.write_text(file.read_text().replace('"http://10.0.0.1:1"', "3"))
+
+    with pytest.raises(StateError, match="what was discovered cannot be read"):
+        second.reloader.follow_newest()
+    assert pool_of(second) == ["localhost-1"]

@@ -23,7 +23,7 @@ membership = open_membership("gunicorn-1", ROW_CELLS, LAYOUT, {"SMARTEDGE_STATE_
 membership.row_for("b").own[0][code_cell(200)] += 7
 membership.row_for("b").own[0][IN_FLIGHT] += 2
 membership.row_for("").own[0][code_cell(503)] += 1
-membership.confirm(3)
+membership.confirm(3, 9)
 membership.beat(1.0)
 print(membership.lead(), flush=True)
 sys.stdin.read()
@@ -38,7 +38,7 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
     membership = membership_in(tmp_path)
     assert membership.lead()
     membership.row_for("b").own[0][code_cell(404)] += 5
-    membership.confirm(4)
+    membership.confirm(4, 9)
     membership.edge_reals(0)[LOOP_LAG] = 0.25
     with subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
