@@ -47,7 +47,8 @@ FIRST_S = 1.0
 class Built:
     """The backends of a service, as they were built of its configuration; part of a `ServiceSetup`.
 
-    nodes: that share what is shared among them. made: what each entry of `config.backends` became. backends: all of them. fresh: those that the one before did not have.
+    nodes: that share what is shared among them. made: what each entry of `config.backends` became. backends: all of them. fresh:
+    those that the one before did not have.
     """
 
     config: ServiceConfig

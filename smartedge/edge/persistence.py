@@ -26,6 +26,9 @@ class Persistence(Protocol):
     def text_in_use(self) -> bytes | None:
         """Return the text of what is kept now, to be edited; None where nothing keeps it. Raises OSError or ReloadError."""
 
+    def number_of_found(self, number: int) -> int:
+        """Return the number of the generation that comes of found backends; that of a cluster stays, for it is all nodes'."""
+
     def persisted(self, body: bytes | None, text: bytes, number: int, *, is_other: bool) -> AbstractContextManager[int]:
         """Keep a text, and give the number of the generation that it is; whatever is raised inside undoes that if it can be.
 
@@ -53,6 +56,10 @@ class FilePersistence:
     def text_in_use(self) -> bytes | None:
         """Return what the file says; raises OSError."""
         return None if self._file is None else self._file.read()
+
+    def number_of_found(self, number: int) -> int:
+        """Return the next number."""
+        return number + 1
 
     @contextlib.contextmanager
     def persisted(self, body: bytes | None, text: bytes, number: int, *, is_other: bool) -> Iterator[int]:

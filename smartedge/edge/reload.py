@@ -162,7 +162,7 @@ class Reloader:
             config = newest.config.with_found(found.backends)
             files = self.setup.files if self.setup.files.are_all_of(config) else None
             setup = self._build(config, self.setup, files)
-            number, serial = newest.number + 1, newest.serial + 1
+            number, serial = self._persistence.number_of_found(newest.number), newest.serial + 1
             self._peers.publish(number, serial, config.to_json(), found.text)
             self._use_if_other(setup, found)
             self._confirm(number, serial, self._peers.mark())
