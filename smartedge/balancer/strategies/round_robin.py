@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.strategies.base import Strategy
+
+ANYWHERE: Final = 1 << 62
+"""In place of the next one's place: chance says where to begin."""
 
 
 class Turn:
@@ -29,6 +33,9 @@ class RoundRobin(Strategy):
     While all weights are equal and whole this is plain rotation, which needs no look at the others. A retry
     is picked from what it has left without moving the rotation: else, of three, the one after a failing one
     would only ever see its retries.
+
+    The first of all picks is the first backend. After that, when all candidates are others than before, it begins anywhere:
+    many edges in front of the same backends hear of those in the same moment, and would all begin with the first.
     """
 
     name = "round_robin"
@@ -38,23 +45,28 @@ class RoundRobin(Strategy):
         self._turns: dict[str, Turn] = {}
         self._whole: tuple[Backend, ...] = ()
         self._rotates = False
+        self._began = False
         self._next = 0
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the next in turn."""
         if not self._rotates or candidates is not self._whole:
+            if self._next == ANYWHERE:
+                self._begin_anywhere(rng)
             return self._smooth(candidates)
         place = self._next
         if place >= len(self._whole):
-            place = 0
+            place = int(rng.random() * len(self._whole)) if place == ANYWHERE else 0
         self._next = place + 1
         return self._whole[place]
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
-        """Go on after the one that was picked last; if it left, after the one before it."""
+        """Go on after the one that was picked last; if it left, after the one before it; if all did, anywhere."""
         places = {backend.key: place for place, backend in enumerate(candidates)}
         picked = reversed(self._whole[: self._next])
-        self._next = next((places[backend.key] + 1 for backend in picked if backend.key in places), 0)
+        anew = self._began and not any(backend.key in places for backend in self._whole)
+        self._next = next((places[backend.key] + 1 for backend in picked if backend.key in places), ANYWHERE if anew else 0)
+        self._began = self._began or bool(candidates)
         self._whole = candidates
         self._rotates = self._is_even()
 
@@ -68,6 +80,13 @@ class RoundRobin(Strategy):
         """Forget the places of backends that are gone."""
         keys = {backend.key for backend in backends}
         self._turns = {key: turn for key, turn in self._turns.items() if key in keys}
+
+    def _begin_anywhere(self, rng: Random) -> None:
+        """Give each some part of a round to begin with."""
+        self._next = 0
+        total = sum(backend.weight for backend in self._whole)
+        for backend in self._whole:
+            self._turn(backend).current = rng.random() * total
 
     def _smooth(self, candidates: Sequence[Backend]) -> Backend:
         """Let every current weight grow; return the largest, less the sum."""

@@ -128,3 +128,42 @@ def test_those_who_left_the_pool_are_forgotten() -> None:
     strategy.keep(members)
     strategy.keep(members[1:])
     assert names(picks(strategy, members, 2)) == "a b"
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (1, 2, 3, 4)])
+def test_when_all_are_replaced_it_begins_anywhere(weights: tuple[int, ...]) -> None:
+    """64 edges that were told of other backends in the same moment all began with the first one."""
+    before, after = backends(*weights), tuple(backend(name, weight) for name, weight in zip("wxyz", weights, strict=True))
+    firsts: Counter[str] = Counter()
+    for seed in range(400):
+        strategy, rng = RoundRobin(), Random(seed)
+        strategy.prepare(before)
+        assert strategy.pick(before, 0.0, rng) is before[weights.index(max(weights))], "the first of all is no matter of chance"
+        strategy.prepare(after)
+        rounds = Counter(strategy.pick(after, 0.0, rng).id for _ in range(10 * sum(weights)))
+        assert all(abs(rounds[one.id] - 10 * one.weight) <= len(after) for one in after)
+        strategy.prepare(before)
+        firsts[strategy.pick(before, 0.0, rng).id] += 1
+
+    assert max(firsts.values()) < 200
+    assert len(firsts) >= 3
+
+
+def test_after_an_outage_of_all_it_begins_anywhere() -> None:
+    members = backends(1, 1, 1, 1)
+    firsts = set()
+    for seed in range(50):
+        strategy, rng = RoundRobin(), Random(seed)
+        for candidates in (members, (), members):
+            strategy.prepare(candidates)
+        firsts.add(strategy.pick(members, 0.0, rng).id)
+    assert firsts == {"a", "b", "c", "d"}
+
+
+def test_who_comes_late_at_the_start_does_not_change_where_it_begins() -> None:
+    """At a start no backend may be there yet."""
+    members = backends(1, 1, 1)
+    strategy = RoundRobin()
+    for candidates in ((), members):
+        strategy.prepare(candidates)
+    assert names(picks(strategy, members, 4)) == "a b c a"
