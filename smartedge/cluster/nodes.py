@@ -24,6 +24,8 @@ LEASE_S: Final = 10
 """How long a node that says nothing is taken for alive."""
 AGAIN_S: Final = 1.0
 """After which a node that cannot renew its lease tries again."""
+LEAVE_S: Final = 1.0
+"""How long a node that ends waits for etcd."""
 FIGURES_S: Final = 10.0
 """How often figures that change with every request are written, with few nodes: etcd keeps every version until it compacts."""
 WRITES_PER_S: Final = 6.4
@@ -66,7 +68,8 @@ class Nodes:
     def join(self, card: Mapping[str, Any]) -> None:
         """Be one of them: put the card there, and keep it there. card: with "node", the name, and "address".
 
-        Where etcd is away or the name is taken this goes on in a greenlet; `problem` says so.
+        It is tried once before this returns, which may take the client's time-out for each endpoint. Where etcd is away or the
+        name is taken this goes on in a greenlet; `problem` says so.
         """
         self._card = {**card, "instance": self._instance}
         self._is_written = False
@@ -93,7 +96,8 @@ class Nodes:
         lease, self._lease = self._lease, 0
         if lease:
             try:
-                self._client.revoke(lease)
+                with gevent.Timeout(LEAVE_S, EtcdError("it does not answer")):
+                    self._client.revoke(lease)
             except EtcdError as error:
                 log.info("the card of this node stays in etcd for %d s: %s", self._lease_s, error)
 

@@ -18,13 +18,17 @@ from smartedge.cluster.keys import Keys
 from smartedge.cluster.put_back import is_lost, put_back
 from smartedge.cluster.view import Part, Proposal, View, view_after, view_of
 from smartedge.discovery.backoff import Backoff
-from smartedge.discovery.etcd_client import EtcdClient, EtcdError, EtcdWatch, KeyValue
+from smartedge.discovery.etcd_client import EtcdClient, EtcdError, EtcdWatch, KeyValue, unchanged
 
 log = logging.getLogger("smartedge")
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 """Between two tries to reach etcd: so long at most after it is back, a node knows."""
+LOOK_S: Final = 10.0
+"""How often a watch that tells nothing is doubted: a proxy before etcd may keep events back, and let everything else through."""
+LATE_S: Final = 2.0
+"""How much later than the answer to a question an event may come that happened before."""
 AGAIN_S: Final = 5.0
 """After which a change that could not be put to use is told again."""
 
@@ -51,6 +55,7 @@ class ClusterWatch:
         rng: Random,
         check: Check | None = None,
         held: View | None = None,
+        look_s: float = LOOK_S,
     ) -> None:
         self.view = held or View()
         self.problem: str | None = None
@@ -59,6 +64,8 @@ class ClusterWatch:
         self._node = node
         self._on_change = on_change
         self._check = check
+        self._rng = rng
+        self._look_s = look_s
         self._backoff = Backoff(rng, FIRST_WAIT_S, LONGEST_WAIT_S)
         self._is_live = False
         self._heard = monotonic()
@@ -68,6 +75,7 @@ class ClusterWatch:
         self._said: dict[str, str] = {}
         self._answered: set[str] = set()
         self._watch: EtcdWatch | None = None
+        self._doubter: Any = None
         self._greenlets: list[Any] = []
 
     def __repr__(self) -> str:
@@ -133,6 +141,8 @@ class ClusterWatch:
         self._watch = watch = self._client.watch(self._keys.all, True, revision + 1)
         self._use(view_of(self._keys, revision, pairs, self.view))
         self._note_health()
+        if may_put_back:
+            self._doubter = gevent.spawn(self._doubt, watch)
         for revision, events in watch:
             if not events:
                 self._heard = monotonic()
@@ -142,6 +152,24 @@ class ClusterWatch:
                 return  # whoever deleted it, or put an older one there: read it all, and put it back
             self._use(view)
             self._note_health()
+
+    def _doubt(self, watch: EtcdWatch) -> None:
+        """End a watch that does not tell of another configuration: then all is read anew, again and again."""
+        while True:
+            gevent.sleep(self._look_s * self._rng.uniform(0.8, 1.2))
+            stored = self.view.stored
+            if stored is None or self._keys.config in self.view.problems:
+                continue
+            try:
+                is_right = self._client.txn([unchanged(self._keys.config, stored.mod_revision)], []).succeeded
+            except EtcdError:
+                continue  # the watch notices, too
+            if not is_right:
+                gevent.sleep(LATE_S)
+                if self.view.stored is stored:
+                    self._note_trouble("etcd has another configuration and did not tell of it (is there a proxy before it?)")
+                    watch.close()
+                    return
 
     def _put_back(self, found: View, pairs: Sequence[KeyValue]) -> bool:
         """Put back what etcd has lost; where this node may not, another one has to. Return whether it did."""
@@ -207,6 +235,9 @@ class ClusterWatch:
 
     def _end_watch(self) -> None:
         watch, self._watch = self._watch, None
+        doubter, self._doubter = self._doubter, None
+        if doubter is not None:
+            doubter.kill()
         if watch is not None:
             watch.close()
 

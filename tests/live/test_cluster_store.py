@@ -144,11 +144,15 @@ def test_a_key_that_is_none_of_ours_is_named_and_left_alone(client: EtcdClient) 
 
 
 class Lossy:
-    """Stands before etcd. lose: called in place of the next transaction, which it may hand on; no answer goes back."""
+    """Stands before etcd. lose: called in place of the next transaction, which it may hand on; no answer goes back.
+
+    keeps_back: of a watch, all but the first piece, as a proxy does that buffers.
+    """
 
     def __init__(self, url: str) -> None:
         self._target = ("127.0.0.1", int(url.rpartition(":")[2]))
         self.lose: Callable[[Callable[[], object]], object] | None = None
+        self.keeps_back = False
         self._server = StreamServer(("127.0.0.1", 0), self._serve)
         self._server.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -173,11 +177,20 @@ class Lossy:
 
                     lose(hand_on)
                     return
+                if self.keeps_back and b"/v3/watch" in data:
+                    back.kill()
+                    back = gevent.spawn(self._copy_first, there, sock)
                 there.sendall(data)
         finally:
             back.kill()
             there.close()
             sock.close()
+
+    @classmethod
+    def _copy_first(cls, source: Any, target: Any) -> None:
+        target.sendall(source.recv(1 << 20))
+        while source.recv(1 << 20):
+            pass
 
     @staticmethod
     def _copy(source: Any, target: Any) -> None:
@@ -324,6 +337,20 @@ def test_what_cannot_be_put_to_use_does_not_end_the_watch(client: EtcdClient) ->
         watch.stop()
 
 
+def test_events_that_are_kept_back_are_missed(client: EtcdClient, lossy: Lossy) -> None:
+    """A node behind a proxy that buffers would never hear of a reload, and say that it is live."""
+    store = Store(client, P)
+    first, _ = store.create_if_absent("first", "one")
+    lossy.keeps_back = True
+    with Eye(EtcdClient([lossy.url]), look_s=0.2) as eye:
+        eye.sees(at_generation(1))
+        second = store.write("second", "one", first)
+        eye.sees(at_generation(2))
+        store.write("third", "one", second)
+        eye.sees(at_generation(3))
+        eventually(lambda: eye.watch.state == "live")
+
+
 def test_sixty_four_nodes_hear_of_a_change(client: EtcdClient) -> None:
     store = Store(client, P)
     first, _ = store.create_if_absent(json.dumps({"backends": ["http://10.0.0.1:80"] * 1000}), "one")
@@ -406,7 +433,11 @@ def test_a_node_that_was_held_is_away_and_comes_back_by_itself(client: EtcdClien
         assert proposals.ask("good", "eye", lambda: eye.watch.view.cards, 40).is_accepted
         assert client.range(f"{P}/proposals/", prefix=True)[1] == client.range(f"{P}/answers/", prefix=True)[1] == []
         held.process.send_signal(signal.SIGSTOP)
-        said = proposals.ask("good", "eye", lambda: ["held", "other"], 1)
+        asking = gevent.spawn(proposals.ask, "good", "eye", lambda: ["held", "other"], 1)
+        answered = eventually(lambda: client.range(f"{P}/answers/", prefix=True)[1])
+        asked = client.range(f"{P}/proposals/", prefix=True)[1]
+        assert [one.lease for one in answered] == [one.lease for one in asked] != [0]  # gone with it, should it die now
+        said = asking.get(timeout=40)
         assert (said.ok, said.silent, said.is_accepted) == (("other",), ("held",), False)
         second = store.write("second", "eye", first)
         wait_applied(eye.watch, 2, 0.0)
