@@ -34,9 +34,9 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.request_ids import RequestIds
-from smartedge.edge.setup import ServiceSetup, Setup, SetupBuilder, follow_bound
+from smartedge.edge.service_set import ServiceSet
+from smartedge.edge.setup import Setup, SetupBuilder
 from smartedge.edge.tickets import Tickets
-from smartedge.edge.watch import Watch
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
 from smartedge.http.environ_keys import REQUEST_ID
@@ -52,10 +52,7 @@ from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.process.whereabouts import certificates_unused, whereabouts_of, write_whereabouts
 from smartedge.proxy.forward import Forwarder
-from smartedge.proxy.mirror import Mirror
-from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
-from smartedge.proxy.silent import leave_silent
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.loop_lag import LoopLag
@@ -115,18 +112,15 @@ class Edge:
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
         setup = self._builder.build_setup(config, None)
         self.server_limits = setup.server_limits
-        self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
-        self._watches: dict[str, Watch] = {}
-        self._in_use: Mapping[str, ServiceSetup] = {}
+        self._services = ServiceSet(setup, self.registry, self.edge_row, self._rng, self, self.ids.next)
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
-        self._mirror = Mirror(self.edge_row, self.ids.next)
         self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
         self._telling = PeriodicWork(self._tell, LOOK_S)
         self._lag, self._tell_due = LoopLag(), inf
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
-        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._clients_host)
+        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
 
@@ -146,6 +140,11 @@ class Edge:
     def pool(self) -> Pool:
         """The backends of the service that gets what no route sends elsewhere."""
         return self.forwarder.service.pool
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The services by name."""
+        return self._services.services
 
     @property
     def generation(self) -> int:
@@ -263,8 +262,7 @@ class Edge:
 
     def backends(self) -> Iterator[Backend]:
         """Give the backends of all services."""
-        for service in self.services.values():
-            yield from service.pool.backends
+        return self._services.backends()
 
     def use_setup(self, setup: Setup) -> None:
         """Put a setup to use, which fails no more: the one way in which a configuration takes effect, called by the Reloader.
@@ -283,39 +281,10 @@ class Edge:
         self.forwarder.hop = setup.hop
         self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)
-        deadline = now + setup.config.drain_s
-        gone = [service for name, service in self.services.items() if name not in setup.services]
-        self.services = {name: self.services.get(name) or self._make_service(name, one) for name, one in setup.services.items()}
-        self._watches = {name: self._watches.get(name) or Watch(name, service.pool) for name, service in self.services.items()}
+        self._services.use_setup(setup, now, leads=self.follower.leading)
         self.forwarder.service = next(iter(self.services.values()))
-        self.forwarder.router = self._make_router(setup) if setup.routes else None
-        for service in gone:
-            self.registry.let_go(service.pool.backends, (), deadline)
-            self.registry.let_service_go(service.name)
-        for name, one in setup.services.items():
-            if self._in_use.get(name) is one:
-                continue
-            self.registry.use_row(name, one.row)
-            pool, before = self.services[name].pool, self.services[name].pool.backends
-            known = set(map(id, before)) if name in self._in_use else ()
-            fresh = [backend for backend in one.backends if id(backend) not in known]
-            self.registry.use_backends(fresh, setup.files, now, leads=self.follower.leading)
-            self.services[name].adapt_to(one.policy)
-            pool.replace_backends(one.backends, one.strategy, one.panic)
-            follow_bound(pool.strategy, one.bounded_load_ratio)
-            self.registry.let_go(before, one.backends, deadline)
-        self._in_use = setup.services
+        self.forwarder.router = self._services.make_router(setup)
         self._health.wake()
-
-    def _clients_host(self, service: str) -> bytes | None:
-        return self.services[service].clients_host if service in self.services else None
-
-    def _make_router(self, setup: Setup) -> Router:
-        return Router(setup.routes, self.services, self._rng, setup.hop.is_trusted, self._mirror)
-
-    def _make_service(self, name: str, setup: ServiceSetup) -> Service:
-        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row)
-        return Service(name, pool, setup.policy, self)
 
     # ---- events ----
 
@@ -346,14 +315,7 @@ class Edge:
         now = monotonic()
         self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
         self.follower.follow_newest(now)
-        for service in self.services.values():
-            if len(self.edge_row.rows) > 1:
-                for backend in service.pool.backends:
-                    backend.learned.tell_waiting(now)
-            for fallen in service.pool.look_for_silence(now):
-                announce.silence(fallen)
-            leave_silent(service, now)
-        self._tell_due = monotonic() + LOOK_S
+        self._services.look_for_silence(now)
 
     def _tidy(self) -> None:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""
@@ -362,17 +324,13 @@ class Edge:
         for door in self.doors:
             door.follow_leader()
         leading = self.follower.leading
-        for name, watch in self._watches.items():
-            outliers = self.setup.services[name].outliers if leading else None
-            watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers)
+        self._services.look(self.setup, now, leading=leading)
         self._tickets.look(leading=leading)
         if leading:
             self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)
         if renewed := self._reloader.use_replaced_files():
             log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
-        for watch in self._watches.values():
-            watch.log_strategy_troubles(now)
         tunnels = self.forwarder.tunnels
         tunnels.end_overdue(now)
         self.registry.forget_gone(

@@ -122,7 +122,7 @@ def test_a_service_that_comes_back_at_once_goes_on_in_its_row(edge: Edge, one: S
 def test_probes_borrow_the_host_of_their_own_services_clients(edge: Edge) -> None:
     edge.services["api"].clients_host = b"api.example"
     edge.services["default"].clients_host = b"shop.example"
-    assert [edge._clients_host(name) for name in ("api", "default", "gone")] == [b"api.example", b"shop.example", None]
+    assert [edge._services.clients_host(name) for name in ("api", "default", "gone")] == [b"api.example", b"shop.example", None]
 
 
 def test_a_flip_of_health_counts_at_the_next_pick_of_its_own_service(edge: Edge) -> None:

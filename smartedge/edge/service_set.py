@@ -1,0 +1,103 @@
+"""The services of one worker, kept over configurations: made, handed their setups, let go, and looked at now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+
+from smartedge.balancer.backend import Backend
+from smartedge.balancer.learned import Learned
+from smartedge.balancer.pool import Pool
+from smartedge.edge import announce
+from smartedge.edge.backends import BackendRegistry
+from smartedge.edge.setup import ServiceSetup, Setup, follow_bound
+from smartedge.edge.watch import Watch
+from smartedge.proxy.events import Events
+from smartedge.proxy.mirror import Mirror
+from smartedge.proxy.router import Router
+from smartedge.proxy.service import Service
+from smartedge.proxy.silent import leave_silent
+
+
+class ServiceSet:
+    """Owned by the `Edge`, which hands it each setup that is put to use. services: by name, those in use, the default's first.
+
+    events: hears of what their backends do. next_request_id: for copies of requests.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        registry: BackendRegistry,
+        edge_row: Learned,
+        rng: Random,
+        events: Events,
+        next_request_id: Callable[[], str],
+    ) -> None:
+        self._registry = registry
+        self._edge_row = edge_row
+        self._rng = rng
+        self._events = events
+        self._mirror = Mirror(edge_row, next_request_id)
+        self._watches: dict[str, Watch] = {}
+        self._in_use: Mapping[str, ServiceSetup] = {}
+        self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
+
+    def backends(self) -> Iterator[Backend]:
+        """Give the backends of all services."""
+        for service in self.services.values():
+            yield from service.pool.backends
+
+    def clients_host(self, service: str) -> bytes | None:
+        """Return the Host that the clients of a service ask for; None if that is not known."""
+        return self.services[service].clients_host if service in self.services else None
+
+    def use_setup(self, setup: Setup, now: float, *, leads: bool) -> None:
+        """Have the services of this setup, and these alone. leads: see `BackendRegistry.use_backends`."""
+        deadline = now + setup.config.drain_s
+        gone = [service for name, service in self.services.items() if name not in setup.services]
+        self.services = {name: self.services.get(name) or self._make_service(name, one) for name, one in setup.services.items()}
+        self._watches = {name: self._watches.get(name) or Watch(name, service.pool) for name, service in self.services.items()}
+        for service in gone:
+            self._registry.let_go(service.pool.backends, (), deadline)
+            self._registry.let_service_go(service.name)
+        for name, one in setup.services.items():
+            if self._in_use.get(name) is one:
+                continue
+            self._registry.use_row(name, one.row)
+            pool, before = self.services[name].pool, self.services[name].pool.backends
+            known = set(map(id, before)) if name in self._in_use else ()
+            fresh = [backend for backend in one.backends if id(backend) not in known]
+            self._registry.use_backends(fresh, setup.files, now, leads=leads)
+            self.services[name].adapt_to(one.policy)
+            pool.replace_backends(one.backends, one.strategy, one.panic)
+            follow_bound(pool.strategy, one.bounded_load_ratio)
+            self._registry.let_go(before, one.backends, deadline)
+        self._in_use = setup.services
+
+    def make_router(self, setup: Setup) -> Router | None:
+        """Make what sends requests to these services; None without routes."""
+        if not setup.routes:
+            return None
+        return Router(setup.routes, self.services, self._rng, setup.hop.is_trusted, self._mirror)
+
+    def look_for_silence(self, now: float) -> None:
+        """Announce backends that answer nothing, which comes as no event, and have requests leave them."""
+        for service in self.services.values():
+            if len(self._edge_row.rows) > 1:
+                for backend in service.pool.backends:
+                    backend.learned.tell_waiting(now)
+            for fallen in service.pool.look_for_silence(now):
+                announce.silence(fallen)
+            leave_silent(service, now)
+
+    def look(self, setup: Setup, now: float, *, leading: bool) -> None:
+        """Announce what shows of a service over time only; outliers are looked for by the worker that leads."""
+        for name, watch in self._watches.items():
+            outliers = setup.services[name].outliers if leading else None
+            watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers)
+            watch.log_strategy_troubles(now)
+
+    def _make_service(self, name: str, setup: ServiceSetup) -> Service:
+        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row)
+        return Service(name, pool, setup.policy, self._events)
