@@ -316,6 +316,7 @@ class Edge:
         self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
         self.follower.follow_newest(now)
         self._services.look_for_silence(now)
+        self._tell_due = monotonic() + LOOK_S
 
     def _tidy(self) -> None:
         """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""
