@@ -56,6 +56,11 @@ SECTIONS = (
     ("AcmeConfig", "acme", "Where [automatic certificates](tls.md#automatic-certificates) come from."),
     ("HashConfig", "hash", "What `consistent_hash`, or a [strategy of your own](strategies.md), knows a request by."),
     ("StickyConfig", "sticky", "[Sticky sessions](strategies.md#sticky-sessions): a client stays with its backend."),
+    (
+        "LocalityConfig",
+        "locality",
+        "[Near first](geo.md): which backends come first by where they stand, and when requests leave them.",
+    ),
     ("HealthConfig", "health", "How backends are probed. `backends[].health` has the same keys, for one backend."),
     ("TimeoutsConfig", "timeouts", "How long the edge waits."),
     ("RetryConfig", "retry", "When a request is tried again, on another backend."),

@@ -234,11 +234,14 @@ class NearFirst:
         if not view.runs:
             return ""
         tier, share = view.tiers[number], view.shares[number]
-        backup = f"priority {tier.priority}, " if tier.priority != view.tiers[0].priority else ""
-        km = tier.distance_km(self._origin or self.locality.origin) if tier.nearness == "farther" else None
-        nearness = tier.nearness if km is None else f"{km:,.0f} km away"
+        words = [f"priority {tier.priority}"] if len({one.priority for one in view.tiers}) > 1 else []
+        origin = self.locality.origin if self._origin is None else self._origin
+        if tier.nearness == "farther":
+            words.append(f"{tier.distance_km(origin):,.0f} km away")
+        elif origin != NOWHERE:
+            words.append(tier.nearness)
         carries = f"{share:.0%}" if share in (0.0, 1.0) else f"{min(max(share, 0.01), 0.99):.0%}"
-        return f"{backup}{nearness}, tier {number} of {len(view.runs)} carries {carries}"
+        return ", ".join([*words, f"tier {number} of {len(view.runs)} carries {carries}"])
 
     # ---- views ----
 

@@ -26,6 +26,7 @@ from smartedge.config import values
 from smartedge.config.backends import BackendConfig, Backends, HealthConfig
 from smartedge.config.discover import DiscoverConfig
 from smartedge.config.discover import problems as discover_problems
+from smartedge.config.locality import LocalityConfig
 from smartedge.config.problems import SMALLEST, Finding, Step, model_in, path_text
 from smartedge.config.route_values import service_name
 from smartedge.config.section import Grace, Section
@@ -60,6 +61,8 @@ class ServiceConfig(Section):
     """What a request is known by."""
     sticky: StickyConfig = StickyConfig()
     """Whether a client stays with its backend."""
+    locality: LocalityConfig = LocalityConfig()
+    """Which backends come first by [where they stand](geo.md)."""
     health: HealthConfig = HealthConfig()
     """How backends are probed."""
     timeouts: ServiceTimeoutsConfig = ServiceTimeoutsConfig()

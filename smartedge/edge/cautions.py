@@ -16,7 +16,7 @@ from smartedge.edge.peer_owner import owned_by_us
 from smartedge.edge.route_answer import warnings
 from smartedge.edge.routes import plain_table
 from smartedge.edge.shared_cookies import shared_cookies
-from smartedge.edge.unknown_zones import unknown_zones
+from smartedge.edge.unknown_zones import unknown_places, unknown_zones
 from smartedge.http.request import Request
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
             which = "" if service.name == DEFAULT_SERVICE else f" of {service.name}"
             found.append(f"no backend{which} takes new requests, as each has weight 0 or is not enabled: clients get 503")
     found += shared_cookies(config)
-    found += unknown_zones(config)
+    found += [*unknown_zones(config), *unknown_places(config)]
     return found + warnings(plain_table(config.routes), unused_services(config.routes, [service.name for service in services]))
 
 

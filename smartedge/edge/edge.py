@@ -30,6 +30,7 @@ from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.follower import Follower, give_up
+from smartedge.edge.localities import named_databases
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
@@ -284,6 +285,7 @@ class Edge:
         self._services.use_setup(setup, now, leads=self.follower.leading)
         self.forwarder.service = next(iter(self.services.values()))
         self.forwarder.router = self._services.make_router(setup)
+        self._builder.databases.keep_paths(named_databases(setup.config))
         self._health.wake()
 
     # ---- events ----
@@ -327,6 +329,7 @@ class Edge:
         leading = self.follower.leading
         self._services.look(self.setup, now, leading=leading)
         self._tickets.look(leading=leading)
+        self._builder.databases.look(leading=leading)
         if leading:
             self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)

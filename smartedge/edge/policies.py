@@ -13,6 +13,7 @@ from smartedge.config.services import ServiceConfig
 from smartedge.config.values import must_be_secure
 from smartedge.http.forwarded import IsTrusted
 from smartedge.proxy.affinity import Affinity, Sticky, key_reader
+from smartedge.proxy.client_places import ClientPlaces
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.networks import address_in
 from smartedge.proxy.service import ServicePolicy
@@ -52,6 +53,7 @@ def affinity_of(
     secrets: Sequence[bytes],
     backend_ids: Sequence[str],
     service: str = DEFAULT_SERVICE,
+    places: ClientPlaces | None = None,
 ) -> Affinity | None:
     """Work out what requests are known by; None when nobody asks, and a request's way is shorter.
 
@@ -63,7 +65,9 @@ def affinity_of(
         key_of = key_reader(config.hash.by, is_trusted)
     if config.sticky.cookie is not None:
         sticky = sticky_of(config, secrets, backend_ids, service)
-    return None if key_of is None and sticky is None else Affinity(key_of, sticky, is_trusted)
+    if key_of is None and sticky is None and places is None:
+        return None
+    return Affinity(key_of, sticky, is_trusted, places)
 
 
 def sticky_of(

@@ -70,8 +70,9 @@ class ServiceSet:
             fresh = [backend for backend in one.backends if id(backend) not in known]
             self._registry.use_backends(fresh, setup.files, now, leads=leads)
             self.services[name].adapt_to(one.policy)
-            pool.replace_backends(one.backends, one.strategy, one.panic)
-            follow_bound(pool.strategy, one.bounded_load_ratio)
+            pool.replace_backends(one.backends, one.strategy, one.panic, one.near)
+            for strategy in pool.strategies():
+                follow_bound(strategy, one.bounded_load_ratio)
             self._registry.let_go(before, one.backends, deadline)
         self._in_use = setup.services
 
@@ -99,5 +100,5 @@ class ServiceSet:
             watch.log_strategy_troubles(now)
 
     def _make_service(self, name: str, setup: ServiceSetup) -> Service:
-        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row)
+        pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row, setup.near)
         return Service(name, pool, setup.policy, self._events)

@@ -18,10 +18,11 @@ from socket import gethostname
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.learned import Learned
+from smartedge.balancer.near_first import NearFirst
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.rate_limit import TABLE_CELLS, RateLimiter
 from smartedge.balancer.spec import DEFAULT_SERVICE
-from smartedge.balancer.strategies.menu import ConsistentHash, Strategy
+from smartedge.balancer.strategies.menu import ConsistentHash, RoundRobin, Strategy
 from smartedge.config import strategy as config_strategy
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.config.problems import path_text
@@ -31,6 +32,7 @@ from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import policies
 from smartedge.edge.backends import BackendRegistry, Built
 from smartedge.edge.files import Files, read_files
+from smartedge.edge.localities import Localities
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.routes import build_routes
 from smartedge.http.forwarded import IsTrusted
@@ -62,7 +64,7 @@ class ServiceSetup:
     """What one service goes on with; part of a `Setup`.
 
     row: the service's own. ways: where the names of its backends lead to. bounded_load_ratio: of consistent hashing, inf for no
-    bound.
+    bound. near: narrows picks by where backends stand; the pool goes on with the one that it has.
     """
 
     config: ServiceConfig
@@ -74,6 +76,7 @@ class ServiceSetup:
     panic: Panic
     policy: ServicePolicy
     outliers: OutlierPolicy
+    near: NearFirst | None = None
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -118,11 +121,14 @@ class SetupBuilder:
         self._share = ClusterShare()
         self._via = b"smartedge"
         self._passwords = InThreads()
+        self._localities = Localities(origin)
+        self.databases = self._localities.databases
 
     def join_workers(self, membership: Membership, identity: str) -> None:
         """Build from here on for a worker that has its place in the edge of this identity."""
         self._membership = membership
         self._via = own_via(identity)
+        self._localities.join_workers(self._state_path())
 
     def use_share(self, share: ClusterShare) -> bool:
         """Build with this from here on; say whether it is another."""
@@ -138,6 +144,7 @@ class SetupBuilder:
             is_trusted = before.hop.is_trusted
         hop = Hop(self._via, is_trusted, config.forwarded_header)
         self._registry.know_names(config)
+        self._localities.follow_config(config)
         old = {} if before is None else before.services
         unchanged = {} if before is None else self._unchanged(config, files, is_trusted, before)
         setup = Setup(
@@ -158,6 +165,8 @@ class SetupBuilder:
     def _unchanged(self, config: Config, files: Files, is_trusted: IsTrusted, before: Setup) -> Mapping[str, ServiceSetup]:
         """Give the services of which nothing that they were built of is another than before."""
         if is_trusted is not before.hop.is_trusted or not files.holds_the_same_as(before.files):
+            return {}
+        if (config.zone, config.zones) != (before.config.zone, before.config.zones):
             return {}
         membership, share = self._built_for
         joined = membership is not self._membership
@@ -180,7 +189,9 @@ class SetupBuilder:
         nodes = self._share.nodes
         built = self._registry.build_backends(service, files, None if before is None else before.built, nodes)
         secrets = self._choose_secrets(service, files) if config.sticky.cookie is not None else ()
-        affinity = policies.affinity_of(config, is_trusted, secrets, [backend.id for backend in built.backends], service.name)
+        ids = [backend.id for backend in built.backends]
+        places = self._localities.client_places_of(service, is_trusted)
+        affinity = policies.affinity_of(config, is_trusted, secrets, ids, service.name, places)
         strategy = self._make_strategy(service, None if before is None else before.strategy)
         limiter = self._make_limiter(config.rate_limit, is_trusted, row, apart=_apart(service.name))
         self._registry.claim_rows(service.name, built.fresh)
@@ -194,6 +205,7 @@ class SetupBuilder:
             config.panic,
             policies.service_policy(config, affinity, limiter),
             config.outlier_policy,
+            self._make_near(config),
         )
 
     def _build_routes(self, config: Config, files: Files, hop: Hop) -> tuple[Route, ...]:
@@ -217,6 +229,19 @@ class SetupBuilder:
             return config_strategy.make(config.strategy, config.hash.bounded_load_ratio, self._clock)
         except ValueError as error:
             raise ConfigError([Problem(path_text((*service.steps, "strategy")), str(error))], status=422) from error
+
+    def _make_near(self, config: ServiceConfig) -> NearFirst | None:
+        locality = self._localities.locality_of(config)
+        if locality is None:
+            return None
+
+        def make() -> Strategy:
+            try:
+                return config_strategy.make(config.strategy, config.hash.bounded_load_ratio, self._clock)
+            except ValueError:  # one of the user's own, which could be made a moment ago
+                return RoundRobin()
+
+        return NearFirst(locality, make)
 
     def _make_limiter(self, said: RateLimitConfig, is_trusted: IsTrusted, row: Learned, apart: bytes) -> ClientLimiter | None:
         """Make what keeps clients to their rate, with what is known of them from before.
@@ -260,7 +285,8 @@ class SetupBuilder:
 
 def _needs_workers(config: ServiceConfig) -> bool:
     """Whether a service is another once the worker has its place among the others."""
-    return config.rate_limit.per_s is not None or config.sticky.cookie is not None
+    database = config.locality.database
+    return config.rate_limit.per_s is not None or config.sticky.cookie is not None or database is not None
 
 
 def _apart(service: str) -> bytes:

@@ -1,8 +1,8 @@
-"""Which zones a configuration names that it does not explain: most likely somebody has misspelled them."""
+"""Which zones a configuration names that it does not explain, and which places nobody will ever know: most likely mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 
 from smartedge.balancer.spec import name_backend
@@ -21,11 +21,21 @@ def unknown_zones(config: Config) -> list[str]:
     named = [("zone: the edge", config.zone)]
     for service in config.all_services():
         named += [(f"backends: {name_backend(service.name, one.id)}", one.zone) for one in service.config.backends]
+        named += [(f"locality.networks: a client in {text}", zone) for text, zone in service.config.locality.networks]
     return [
         f"{who} stands in {shown(zone)}, which is none of the zones{_meant(zone, known)}"
-        for who, zone in named
+        for who, zone in dict.fromkeys(named)
         if zone is not None and zone not in known
     ]
+
+
+def unknown_places(config: Config) -> Iterator[str]:
+    """Say what nearness can't go by: an edge that stands nowhere, a header that nobody is believed."""
+    localities = [service.config.locality for service in config.all_services()]
+    if config.zone is None and any(locality.prefer == "edge" for locality in localities):
+        yield "locality: prefers what is near the edge, and nobody says where that is; set zone (--zone, SMARTEDGE_ZONE)"
+    if not config.trusted_proxies and any(locality.header is not None for locality in localities):
+        yield "locality.header: is believed from trusted_proxies alone, and there are none: no client is known by it"
 
 
 def _meant(zone: str, known: Collection[str]) -> str:

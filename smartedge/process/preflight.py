@@ -27,7 +27,7 @@ def check_usable(
     listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.
     """
     where = Overlay(env, overrides).where
-    found = [*_certificates(config, env), *_access_log(config), *(_circles(config) if listens else ())]
+    found = [*_certificates(config, env), *_access_log(config), *_databases(config), *(_circles(config) if listens else ())]
     if found:
         problems = [Problem(where(steps), message) for steps, message in found]
         raise ConfigError(problems, status=422, origin=path or DEFAULT_PATH)
@@ -52,6 +52,19 @@ def _certificates(config: Config, env: Mapping[str, str]) -> Iterator[tuple[tupl
                 backend_context(spec.tls)
             except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
                 yield ("backends", index, "tls"), f"cannot be used: {error}"
+
+
+def _databases(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    from smartedge.proxy.place_database import open_reader
+
+    for service in config.all_services():
+        path = service.config.locality.database
+        if path is not None:
+            try:
+                open_reader(path)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+                yield (*service.steps, "locality", "database"), f"names {shown(path)}, which {reason}"
 
 
 def _access_log(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:

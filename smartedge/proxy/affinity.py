@@ -14,11 +14,13 @@ from hmac import compare_digest, digest
 from typing import Final
 
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.places import Place
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.http.cookies import cookies, take_cookie
 from smartedge.http.forwarded import IsTrusted, came_by_https, client_address, key_field
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
+from smartedge.proxy.client_places import ClientPlaces
 
 KeyOf = Callable[[Request], bytes]
 
@@ -102,20 +104,27 @@ class Sticky:
 class Affinity:
     """What is asked of every request; made by the edge at reload, part of a ServicePolicy, which has none if nothing is asked."""
 
-    __slots__ = ("_is_trusted", "_key_of", "_sticky")
+    __slots__ = ("_is_trusted", "_key_of", "_places", "_sticky")
 
-    def __init__(self, key_of: KeyOf | None, sticky: Sticky | None, is_trusted: IsTrusted) -> None:
+    def __init__(
+        self, key_of: KeyOf | None, sticky: Sticky | None, is_trusted: IsTrusted, places: ClientPlaces | None = None
+    ) -> None:
         self._key_of = key_of
         self._sticky = sticky
         self._is_trusted = is_trusted
+        self._places = places
 
-    def read(self, request: Request) -> tuple[bytes, str | None]:
-        """Return the key (b"" for none) and the id of the backend of the sticky session; take our cookie out of the request."""
+    def read(self, request: Request) -> tuple[bytes, str | None, Place | None]:
+        """Return the key (b"" for none), the id of the backend of the sticky session, and where the client is.
+
+        None stands for no session, and for a client at the edge. Takes our cookie out of the request.
+        """
         key = b"" if self._key_of is None else self._key_of(request)
+        origin = None if self._places is None else self._places.place_of(request)
         if self._sticky is None:
-            return key, None
+            return key, None, origin
         preferred, request.fields = self._sticky.take_cookie(request.fields)
-        return key, preferred
+        return key, preferred, origin
 
     def answer_lines(self, request: Request, backend: Backend, preferred: str | None) -> bytes:
         """Return what the answer of this backend gets besides its own fields: a cookie, unless the client has that one."""

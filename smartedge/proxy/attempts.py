@@ -23,6 +23,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import RETRIES
 from smartedge.balancer.errors import BackendError, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.balancer.trace import Trace, TryKind
@@ -48,11 +49,12 @@ class Cancellable(Protocol):
 class Attempts:
     """One client request's tries; owned by its Exchange.
 
-    lease: of the try that counts, while it is open. backend, answer: of the latest try. under_way: what is waited for.
-    tries: how many were begun, `hedges` of them beside another. latency_s: from the last byte of the request to the first of
-    the answer. key, preferred: what the request is known by, and the id of the backend that its session is with. gone: the
-    client has left. offered: the protocols that it offers to switch to (upgrade.py), None for none. service, policy: the
-    Router's to change before it runs. first_byte_s: the longest wait for an answer's first byte, where its route has its own.
+    lease: of the try that counts, while it is open. backend, answer: of the latest try. under_way: what is waited for. tries:
+    how many were begun, `hedges` of them beside another. latency_s: from the last byte of the request to the first of the
+    answer. key, preferred: what the request is known by, and the id of the backend that its session is with. origin: where
+    its client is, where that counts. gone: the client has left. offered: the protocols that it offers to switch to
+    (upgrade.py), None for none. service, policy: the Router's to change before it runs. first_byte_s: the longest wait for an
+    answer's first byte, where its route has its own.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Attempts:
         "latency_s",
         "lease",
         "offered",
+        "origin",
         "policy",
         "preferred",
         "replay",
@@ -102,6 +105,7 @@ class Attempts:
         self.key = b""
         self.first_byte_s: float | None = None
         self.preferred: str | None = None
+        self.origin: Place | None = None
         self.tries = self.hedges = 0
         self.latency_s: float | None = None
         self.hop = hop
@@ -120,7 +124,7 @@ class Attempts:
         if policy.limiter is not None:
             policy.limiter.admit(request, self.started)
         if policy.affinity is not None:
-            self.key, self.preferred = policy.affinity.read(request)
+            self.key, self.preferred, self.origin = policy.affinity.read(request)
         request.on_gone = self._client_left
         if request.body is not None:
             self.replay = Replay(request.body, policy.retry.body_bytes)
@@ -249,7 +253,7 @@ class Attempts:
         """Take a lease, or raise NoBackend at once (AllFull among them). kind: of a try after the first. must: see `Pool`."""
         if tried and self.trace is None:  # A request that is tried again is recorded from here on.
             self.trace = self.explain.begin_late_trace(kind, self.lease)
-        lease = self.service.pool.lease(now, tried, self.key, self.preferred, self.trace, must)
+        lease = self.service.pool.lease(now, tried, self.key, self.preferred, self.trace, must, self.origin)
         lease.holder = self
         return lease
 

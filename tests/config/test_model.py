@@ -57,6 +57,10 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
             "same_site": None,
             "secure": None,
         },
+        "locality": {
+            "prefer": None, "database": None, "header": None, "networks": {}, "spill_ratio": 1.4, "failover_only": False,
+            "min_available": 1, "blend_rtt": False,
+        },
         "health": {
             "type": "http", "method": "GET", "path": None, "host": None, "headers": {}, "port": None, "body": None,
             "interval_s": 2, "timeout_s": 1, "fall": 3, "rise": 2, "statuses": None,
@@ -336,4 +340,4 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 35
+    assert len(models(Config)) == 36

@@ -54,7 +54,7 @@ def test_where_nobody_asks_what_a_request_is_known_by_nobody_finds_out(keys: dic
 def test_consistent_hashing_knows_a_request_by_what_is_written() -> None:
     affinity = policies.affinity_of(config(strategy="consistent_hash", hash={"by": "path"}), None, (), [])
     assert affinity is not None
-    assert affinity.read(request(target=b"/a?b")) == (b"/a", None)
+    assert affinity.read(request(target=b"/a?b")) == (b"/a", None, None)
 
 
 @pytest.mark.parametrize(
