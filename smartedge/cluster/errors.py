@@ -16,6 +16,8 @@ Written = TypeVar("Written")
 WRITE_S: Final = 8.0
 """How long a write is tried whose answer is lost: etcd needs a second or two to find a new leader."""
 PAUSE_S: Final = 0.2
+_PERMISSION_DENIED: Final = 7
+"""gRPC's code."""
 
 
 class ClusterError(Exception):
@@ -71,7 +73,7 @@ def cluster_error(doing: str, error: EtcdError) -> ClusterError:
             f"{doing}: it is longer than what etcd takes in one request, which is 1.5 MiB unless its members were started"
             f" with another --max-request-bytes ({error})"
         )
-    if "permission denied" in said or "authentication failed" in said:
+    if error.code == _PERMISSION_DENIED or "authentication failed" in said:
         return Forbidden(f"{doing}: {error}")
     if "space exceeded" in said:
         return Unavailable(

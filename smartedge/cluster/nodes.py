@@ -13,7 +13,7 @@ from typing import Any, Final
 import gevent
 from gevent.event import Event
 
-from smartedge.cluster.errors import ClusterError, Forbidden, cluster_error, plain_errors
+from smartedge.cluster.errors import ClusterError, Unavailable, cluster_error, plain_errors
 from smartedge.cluster.keys import Keys, unquoted
 from smartedge.cluster.will import will_value
 from smartedge.discovery.etcd_client import EtcdClient, EtcdError, absent, put_op, range_op, unchanged
@@ -23,7 +23,7 @@ log = logging.getLogger("smartedge")
 LEASE_S: Final = 10
 """How long a node that says nothing is taken for alive."""
 AGAIN_S: Final = 1.0
-"""After which a node that cannot renew its lease tries again."""
+"""After which a node that cannot reach etcd tries again."""
 LEAVE_S: Final = 1.0
 """How long a node that ends waits for etcd."""
 FIGURES_S: Final = 10.0
@@ -47,6 +47,7 @@ class Nodes:
         self, client: EtcdClient, prefix: str, rng: Random, live: Callable[[], int] = lambda: 1, lease_s: int = LEASE_S
     ) -> None:
         self.problem: str | None = None
+        self._problem_kind: type[ClusterError] | None = None
         self._client = client
         self._keys = Keys(prefix)
         self._rng = rng
@@ -121,7 +122,8 @@ class Nodes:
                 self._is_written, self._figures_due = False, 0.0
             if now >= renew_at or (not self._is_written and not self.problem):
                 self._renew()
-                renew_at = monotonic() + (AGAIN_S if self.problem else every_s) * self._rng.uniform(0.8, 1.0)
+                is_away = self._problem_kind is Unavailable
+                renew_at = monotonic() + (AGAIN_S if is_away else every_s) * self._rng.uniform(0.8, 1.0)
 
     def _renew(self) -> None:
         """Renew the lease, and write the card if it is not there as it should be."""
@@ -145,7 +147,7 @@ class Nodes:
         else:
             if self.problem is not None:
                 log.warning("this node has joined its cluster")
-            self.problem = None
+            self.problem = self._problem_kind = None
             self._has_joined = True
 
     def _write(self) -> None:
@@ -191,7 +193,6 @@ class Nodes:
         return f'{_DOING}: there is a node called "{name}" already, at {address}; each node needs a name of its own'
 
     def _note(self, problem: ClusterError) -> None:
-        text = str(problem)
-        if self.problem is None or (isinstance(problem, Forbidden) and self.problem != text):
-            log.warning("%s", text)
-        self.problem = text
+        if self._problem_kind is not type(problem):
+            log.warning("%s", problem)
+        self.problem, self._problem_kind = str(problem), type(problem)

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 import gevent
 from gevent.event import Event as Signal
 
-from smartedge.cluster.errors import ClusterError, Forbidden, cluster_error
+from smartedge.cluster.errors import ClusterError, Forbidden, Unavailable, cluster_error
 from smartedge.cluster.keys import Keys
+from smartedge.cluster.members import disunity
 from smartedge.cluster.put_back import is_lost, put_back
 from smartedge.cluster.view import Part, Proposal, View, view_after, view_of
 from smartedge.discovery.backoff import Backoff
@@ -112,6 +113,11 @@ class ClusterWatch:
                 return bool(condition(self.view))
         return True
 
+    def require_live(self) -> None:
+        """Raise Unavailable, with the reason, where the cluster is not followed now: who writes then does not know over what."""
+        if not self._is_live:
+            raise Unavailable(self.problem or "the cluster has not been reached yet")
+
     def wait_until_live(self, wait_s: float) -> bool:
         """Wait, for so long at most, until the view is that of etcd; return whether it is."""
         return self.wait_for(lambda _: self._is_live, wait_s)
@@ -132,6 +138,7 @@ class ClusterWatch:
 
     def _follow(self) -> None:
         """Read all, then watch; ends with an error."""
+        self._refuse_disunity()
         revision, pairs = self._client.range(self._keys.all, prefix=True)
         found = view_of(self._keys, revision, pairs, View())
         may_put_back = True
@@ -153,10 +160,17 @@ class ClusterWatch:
             self._use(view)
             self._note_health()
 
+    def _refuse_disunity(self) -> None:
+        if (text := disunity(self._client)) is not None:
+            raise ClusterError(f"the cluster cannot be followed: {text}")
+
     def _doubt(self, watch: EtcdWatch) -> None:
-        """End a watch that does not tell of another configuration: then all is read anew, again and again."""
+        """End a watch that does not tell of another configuration, so that all is read anew; or one of several etcds."""
         while True:
             gevent.sleep(self._look_s * self._rng.uniform(0.8, 1.2))
+            if disunity(self._client) is not None:
+                watch.close()
+                return
             stored = self.view.stored
             if stored is None or self._keys.config in self.view.problems:
                 continue

@@ -45,7 +45,7 @@ class EtcdClient:
     """A client of one etcd, for any number of greenlets. Owned by whoever makes it: a source of backends, a store of a cluster.
 
     endpoints: URLs, tried in turn from the one that answered last. password: never in an error, a log or the repr.
-    timeout_s: for one answer of one endpoint. cluster_id: of the etcd that answered last, "" before. All methods raise EtcdError.
+    timeout_s: for one answer of one endpoint. All methods raise EtcdError.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class EtcdClient:
         if not endpoints:
             raise ValueError("at least one endpoint of etcd is needed")
         self.endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
-        self.cluster_id = ""
         self._user = user
         self._password = password or ""
         self._timeout_s = timeout_s
@@ -137,6 +136,11 @@ class EtcdClient:
 
         return EtcdWatch(shown(endpoint), pieces, lambda: self._revision(what, endpoint), from_revision)
 
+    def cluster_of(self, endpoint: str) -> str:
+        """The id of the etcd that an endpoint is a member of; asked of it alone, whatever it is in touch with."""
+        nothing = {"key": encoded("\0"), "count_only": True, "serializable": True}
+        return self._ask(endpoint, "kv/range", nothing, lambda found: str(found["header"]["cluster_id"]))
+
     # Leases.
 
     def grant(self, ttl_s: int) -> int:
@@ -195,7 +199,6 @@ class EtcdClient:
         if isinstance(answer, Refusal):
             raise _refused(endpoint, answer)
         try:
-            self.cluster_id = str(answer.get("header", {}).get("cluster_id", self.cluster_id))
             return read(answer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EtcdError(

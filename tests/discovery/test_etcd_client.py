@@ -30,7 +30,14 @@ def test_the_endpoint_that_answered_last_is_asked_first() -> None:
         assert client.put("/a", b"") == 7
         assert client.put("/a", b"") == 7
         assert (len(sick.asked), len(well.asked)) == (1, 2)
-        assert client.cluster_id == "1"
+
+
+def test_an_endpoint_is_asked_whose_member_it_is_without_becoming_the_first_to_be_asked() -> None:
+    with scripted_etcd(kv_put=lambda _: OK) as first, scripted_etcd(kv_put=lambda _: OK, kv_range=lambda _: OK) as second:
+        client = EtcdClient([first.url, second.url])
+        assert client.cluster_of(second.url) == "1"
+        client.put("/a", b"")
+        assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
 def test_when_none_answers_each_is_named_with_its_cause() -> None:

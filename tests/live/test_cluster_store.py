@@ -542,6 +542,15 @@ def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
         nodes.leave()
 
 
+def test_several_etcds_are_no_cluster(tmp_path: Path, server: EtcdServer) -> None:
+    """Each was started alone, and all are given as endpoints: every node that comes to another one would be on its own."""
+    with etcd(tmp_path) as another, Eye(EtcdClient([server.url, another.url])) as eye:
+        eventually(lambda: eye.watch.problem)
+        said = "not members of one etcd, but of 2 that know nothing of each other"
+        with pytest.raises(Unavailable, match=f"{said}: {server.url} and {another.url}"):
+            eye.watch.require_live()
+
+
 # Accounts.
 
 
