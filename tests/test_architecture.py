@@ -41,6 +41,7 @@ LIBRARIES = {
     "acme": "acme",
     "click": "cli",
     "cryptography": "acme",
+    "dns": "discovery",
     "flask": "admin app",
     "gevent": "__main__ acme admin cli cluster discovery health http observe process proxy server workers",
     "gunicorn": "app cli worker",

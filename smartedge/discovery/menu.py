@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from smartedge.config.discover import DiscoverConfig, EtcdConfig, FileConfig, OwnSourceConfig, SourceConfig
+from smartedge.config.discover import DiscoverConfig, OwnSourceConfig, SourceConfig
 from smartedge.discovery.backoff import MOST_S
+from smartedge.discovery.dns import DnsSource
 from smartedge.discovery.etcd import EtcdSource
 from smartedge.discovery.file import FileSource
 from smartedge.discovery.own import OwnSource
@@ -32,7 +34,7 @@ class Surroundings:
 
 
 class MadeSource(NamedTuple):
-    """One source of a service, ready for a `SourceRunner`. make: makes it, anew whenever it is begun. said: its section."""
+    """One source of a service, for a `SourceRunner`. make: gives it, always the same one: it remembers. said: its section."""
 
     kind: str
     make: Callable[[], Source]
@@ -44,25 +46,20 @@ def make_sources(discover: DiscoverConfig, around: Surroundings) -> Iterator[Mad
     """Give the sources that a service's `discover` names; nothing is asked, read or imported yet."""
     for kind, said in discover.sources.items():
         options = SourceOptions(said.allow_empty, said.entry_defaults, _MOST_WAIT_S.get(kind, MOST_S))
-        yield MadeSource(kind, _maker(kind, said, around), options, said)
+        yield MadeSource(kind, cache(partial(_make, kind, said, around)), options, said)
 
 
-def _maker(kind: str, said: Any, around: Surroundings) -> Callable[[], Source]:
+def _make(kind: str, said: Any, around: Surroundings) -> Source:
     if isinstance(said, OwnSourceConfig):
-        return lambda: OwnSource(kind, said.options, said.every_s, said.timeout_s)
+        return OwnSource(kind, said.options, said.every_s, said.timeout_s)
     return _KINDS[kind](said, around)
 
 
-def _file(said: FileConfig, around: Surroundings) -> Callable[[], Source]:
-    return lambda: FileSource(os.path.join(around.folder, said.path))
-
-
-def _etcd(said: EtcdConfig, around: Surroundings) -> Callable[[], Source]:
-    source = EtcdSource(said, around.env)  # remembers which backend a key was, from one beginning to the next
-    return lambda: source
-
-
-_KINDS: Final[Mapping[str, Callable[[Any, Surroundings], Callable[[], Source]]]] = {"file": _file, "etcd": _etcd}
+_KINDS: Final[Mapping[str, Callable[[Any, Surroundings], Source]]] = {
+    "dns": lambda said, around: DnsSource(said, around.resolve_s, around.rng),
+    "etcd": lambda said, around: EtcdSource(said, around.env),
+    "file": lambda said, around: FileSource(os.path.join(around.folder, said.path)),
+}
 
 _MOST_WAIT_S: Final = {"file": 1.0}
 """How long at most a source that fails is left alone, where it costs next to nothing to ask again."""

@@ -256,7 +256,12 @@ def look_up(name: str) -> list[str]:
     """
     found = gevent.socket.getaddrinfo(name, 0, type=stdlib_socket.SOCK_STREAM)
     ips = [_text(family, sockaddr) for family, _type, _proto, _name, sockaddr in found]
-    return [ip for ip in ips if _has_route(ip)] or ips if len(ips) > 2 or len({":" in ip for ip in ips}) < len(ips) else ips
+    return reachable(ips) if len(ips) > 2 or len({":" in ip for ip in ips}) < len(ips) else ips
+
+
+def reachable(ips: list[str]) -> list[str]:
+    """Leave out addresses that this machine has no way to, unless it has none to any."""
+    return [ip for ip in ips if has_route(ip)] or ips
 
 
 def _text(family: int, sockaddr: Any) -> str:
@@ -264,7 +269,7 @@ def _text(family: int, sockaddr: Any) -> str:
     return f"{sockaddr[0]}%{scope}" if scope else str(sockaddr[0])
 
 
-def _has_route(ip: str) -> bool:
+def has_route(ip: str) -> bool:
     """Whether the kernel would know where to send a packet; none is sent."""
     family = stdlib_socket.AF_INET6 if ":" in ip else stdlib_socket.AF_INET
     host, _, scope = ip.partition("%")

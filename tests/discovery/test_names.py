@@ -252,7 +252,7 @@ def test_of_several_servers_those_without_a_way_to_them_are_left_out(monkeypatch
         infos = [(socket.AF_INET6 if ":" in ip else socket.AF_INET, 1, 6, "", (ip, 0, 0, 7 if ip > "fe" else 0)) for ip in ips]
         monkeypatch.setattr("gevent.socket.getaddrinfo", lambda *_, **__: infos)
 
-    monkeypatch.setattr(module, "_has_route", lambda ip: ":" not in ip)
+    monkeypatch.setattr(module, "has_route", lambda ip: ":" not in ip)
     found("2001:db8::1", "2001:db8::2", "10.0.0.1", "10.0.0.2")
     assert look_up("app") == ["10.0.0.1", "10.0.0.2"]
     found("2001:db8::1", "10.0.0.1")  # two ways to one server
@@ -264,5 +264,5 @@ def test_of_several_servers_those_without_a_way_to_them_are_left_out(monkeypatch
 
 
 def test_this_machine_has_a_way_to_itself() -> None:
-    assert module._has_route("127.0.0.1")
-    assert not module._has_route("255.255.255.255")
+    assert module.has_route("127.0.0.1")
+    assert not module.has_route("255.255.255.255")
