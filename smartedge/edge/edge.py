@@ -29,6 +29,7 @@ from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
+from smartedge.edge.file_watch import FileWatch
 from smartedge.edge.follower import Follower, give_up
 from smartedge.edge.localities import named_databases
 from smartedge.edge.origin import ConfigOrigin
@@ -121,6 +122,7 @@ class Edge:
         self._lag, self._tell_due = LoopLag(), inf
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
+        self._file_watch = FileWatch(self.origin.path, self._is_watching, lambda: self._reloader.reload(wait=False))
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
@@ -187,6 +189,9 @@ class Edge:
         announce.reloaded(applied)
         return Reloaded(202 if applied.late else 200, applied.to_json())
 
+    def _is_watching(self) -> bool:
+        return self.config.watch and self.follower.leading
+
     def _may_ask(self, request: Request) -> bool:
         return may_ask(request, self.token, self.config.admin_allow)
 
@@ -233,6 +238,7 @@ class Edge:
         self._health.start()
         self._housekeeping.start()
         self._telling.start()
+        self._file_watch.start()
         # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
         gc.collect()
         gc.freeze()
@@ -253,6 +259,7 @@ class Edge:
         self._housekeeping.stop()
         self._certificates.stop()
         self._telling.stop()
+        self._file_watch.stop()
         self.registry.close(list(self.backends()))
         self.access_log.close()
         self.decisions.close()

@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from smartedge.discovery import file as module
+from smartedge.discovery import file_look
 from smartedge.discovery.file import FileSource
 from smartedge.discovery.source import SourceError
 
@@ -111,7 +112,7 @@ def test_a_file_that_stays_wrong_is_an_error_that_names_it(tmp_path: Path, text:
     write_old(path, text)
     os.utime(path, (1_700_000_000, 1_700_000_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SETTLES_S", 0.05)
+        patch.setattr(file_look, "SETTLES_S", 0.05)
         with pytest.raises(SourceError) as caught:
             next(FileSource(str(path)).snapshots())
     assert str(caught.value).startswith(f"{path}:{said}")
