@@ -44,6 +44,10 @@ from smartedge.balancer.cells import (
     RATE_LIMITED,
     RETRIES,
     STRATEGY_FALLBACKS,
+    TIER_0,
+    TIER_1,
+    TIER_2,
+    TIER_3,
     TUNNELS,
     code_cell,
 )
@@ -74,6 +78,8 @@ class BackendReading:
     last_probe_at: float | None
     cells: Cells
     max_in_flight: int | None = None
+    zone: str | None = None
+    crosses_zones: bool = False
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -233,6 +239,24 @@ def _caps(snapshot: Snapshot) -> Samples:
             yield backend.labels, backend.max_in_flight
 
 
+def _tiers(snapshot: Snapshot) -> Samples:
+    counts: dict[tuple[str, str, str], float] = {}
+    for backend in snapshot.backends:
+        for number, cell in enumerate((TIER_0, TIER_1, TIER_2, TIER_3)):
+            if count := backend.cells[cell]:
+                labels = backend.service, backend.zone or NONE, str(number)
+                counts[labels] = counts.get(labels, 0) + count
+    return counts.items()
+
+
+def _cross_zone(snapshot: Snapshot) -> Samples:
+    counts = {service.name: 0.0 for service in snapshot.services}
+    for backend in snapshot.backends:
+        if backend.crosses_zones:
+            counts[backend.service] = counts.get(backend.service, 0.0) + sum(backend.cells[CODE_CELLS])
+    return [((name,), count) for name, count in counts.items()]
+
+
 def _build(snapshot: Snapshot) -> Samples:
     return [((snapshot.version, platform.python_version()), 1.0)]
 
@@ -282,6 +306,10 @@ TABLE: Final = (
          B, backend(ABANDONED)),
     Line("smartedge_backend_outrun_total", C, "Leases that ended because a try begun later had its answer first.",
          B, backend(OUTRUN)),
+    Line("smartedge_tier_requests_total", C, "Tries by the zone that they went to, and by its tier, 0 the nearest, 3 any farther"
+         " than 2; where [nearness](geo.md) counts.", (*S, "zone", "tier"), _tiers),
+    Line("smartedge_cross_zone_requests_total", C, "Client requests answered from another zone than the edge's, if it has one.",
+         S, _cross_zone),
     Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(CONNECTS)),
     Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
     Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from smartedge.admin.locality import crosses_zones, locality_document, place_document
 from smartedge.admin.metrics import BackendReading, ServiceReading, Snapshot, WorkerReading
 from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
@@ -153,7 +154,6 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
     requests = list(map(_requests, rows))
     answered = sum(one.requests for one in reading.lately)
     own = reading.pool.row.totals()
-    zones = {backend.id: backend.zone for backend in config.backends}
     return {
         "strategy": config.strategy,
         **_standing(edge, reading.pool),
@@ -167,16 +167,9 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
             "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
         "recent": _rates(reading.lately, window),
+        "locality": locality_document(config, reading.pool, reading.lately, now, edge.config.zone),
         "backends": [
-            _backend(
-                edge,
-                backend,
-                row,
-                now,
-                zone=zones.get(backend.spec.entry[0]),
-                share=_ratio(count, sum(requests)),
-                recent=recent,
-            )
+            _backend(edge, backend, row, now, place_document(reading.pool, backend), _ratio(count, sum(requests)), recent)
             | {"recent": _recent(recent, window, answered)}
             for backend, row, count, recent in zip(reading.backends, rows, requests, reading.lately, strict=True)
         ],
@@ -241,7 +234,7 @@ def _recent(counts: Counted, window: float, answered: float) -> Document:
 
 
 def _backend(
-    edge: Edge, backend: Backend, row: Sequence[float], now: float, *, zone: str | None, share: float, recent: Counted
+    edge: Edge, backend: Backend, row: Sequence[float], now: float, place: Document, share: float, recent: Counted
 ) -> Document:
     why_not = backend.why_not(now)
     return {
@@ -253,7 +246,7 @@ def _backend(
         "effective_weight": round(backend.weight_at(now), 3),
         "state": backend.state,
         "will": backend.state,  # what it was called before; goes with the next release
-        "zone": zone,
+        **place,
         "labels": dict(backend.labels),
         "health": backend.learned.health.state,
         "breaker": backend.learned.breaker.state,
@@ -308,6 +301,8 @@ def _reading(edge: Edge, backend: Backend) -> BackendReading:
         last_probe_at=edge.unix_time(at) if at else None,
         cells=backend.learned.totals(),
         max_in_flight=backend.cap(),
+        zone=backend.spec.zone,
+        crosses_zones=crosses_zones(backend, edge.config.zone),
     )
 
 

@@ -128,7 +128,7 @@ class NearFirst:
         here = set(self._groups.values())
         self._runs = {groups: run for groups, run in self._runs.items() if groups <= here}
         for run in self._runs.values():
-            run.strategy.keep(self._members(run))
+            run.strategy.keep(self.members(run))
         before = self.own_view
         self._places, self._views = {}, {}
         self.own_view = self._view_from(locality.origin)
@@ -223,6 +223,10 @@ class NearFirst:
         self.tier = self.view.tier_of(self._groups.get(backend.key))
         return self.tier
 
+    def tier_number(self, backend: Backend) -> int:
+        """Return the number of the tier that a backend is in, as the edge sees it; asking changes nothing."""
+        return self.own_view.tier_of(self._groups.get(backend.key))
+
     def place_of(self, backend: Backend) -> Place:
         """Return where a backend stands."""
         group = self._groups.get(backend.key)
@@ -299,7 +303,7 @@ class NearFirst:
 
     def _prepare_run(self, run: TierRun) -> None:
         run.version = self._version
-        run.count = _count(self._members(run), self._available)
+        run.count = _count(self.members(run), self._available)
         groups = self._groups
         candidates = tuple(backend for backend in self._whole if groups.get(backend.key) in run.groups)
         weights = [backend.weight for backend in candidates]
@@ -307,7 +311,8 @@ class NearFirst:
             run.candidates, run.weights = candidates, weights
             run.strategy.prepare(candidates)
 
-    def _members(self, run: TierRun) -> list[Backend]:
+    def members(self, run: TierRun) -> list[Backend]:
+        """Return all backends of a tier."""
         return [backend for backend in self._backends if self._groups[backend.key] in run.groups]
 
     # ---- when some of the candidates are out of the question ----

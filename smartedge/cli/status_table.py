@@ -24,15 +24,16 @@ def status_text(answer: Entry) -> str:
     """
     services = {name: one for name, one in _services(answer).items() if isinstance(one, dict)}
     if services.keys() <= {DEFAULT_SERVICE}:
-        groups = [("", _dicts(answer.get("backends")))]
+        groups = [("", _tier_lines(services.get(DEFAULT_SERVICE)), _dicts(answer.get("backends")))]
     else:
-        groups = [(_service_line(name, one), _dicts(one.get("backends"))) for name, one in services.items()]
-    tables = [[[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends] for _, backends in groups]
+        groups = [(_service_line(name, one), _tier_lines(one), _dicts(one.get("backends"))) for name, one in services.items()]
+    tables = [[[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends] for _, _, backends in groups]
     titles = [title for title, _, _ in _COLUMNS]
     widths = [max(map(len, column)) for column in zip(titles, *(row for rows in tables for row in rows), strict=True)]
     lines = [escaped(line) for line in _head(answer, per_service=bool(groups[0][0]))]
-    for (head, backends), rows in zip(groups, tables, strict=True):
+    for (head, tiers, backends), rows in zip(groups, tables, strict=True):
         lines += ["", escaped(head)] if head else []
+        lines += map(escaped, tiers)
         lines += [_row(cells, widths) for cells in (titles, *rows)]
         lines += [escaped(f"{_name(entry)} gets nothing: {_why(entry)}") for entry in backends if entry.get("why_not")]
     return "\n".join(lines)
@@ -52,6 +53,24 @@ def _service_line(name: str, service: Entry) -> str:
     if service.get("status") == "no_backend":
         parts.append("no backend can serve")
     return f"{name}: {', '.join(parts)}"
+
+
+def _tier_lines(service: Entry | None) -> list[str]:
+    """Say of each tier where it is, what it carries, and how much longer its answers take than those of the nearest."""
+    locality = (service or {}).get("locality")
+    lines = []
+    for tier in _dicts(locality.get("tiers")) if isinstance(locality, dict) else []:
+        words = [str(tier.get("nearness"))]
+        if isinstance(tier.get("distance_km"), int | float):
+            words.append(f"{tier['distance_km']:,.0f} km")
+        if tier.get("priority"):
+            words.append(f"priority {tier['priority']}")
+        text = f"tier {tier.get('tier')} ({', '.join(words)}): {', '.join(map(str, tier.get('zones') or ()))}"
+        text += f" carries {_share(tier, 'share_ratio')}, {tier.get('available')} of {tier.get('total')} available"
+        if isinstance(tier.get("extra_latency_s"), int | float) and tier.get("tier"):
+            text += f", {tier['extra_latency_s'] * 1000:+,.1f} ms"
+        lines.append(text)
+    return lines
 
 
 def _name(entry: Entry) -> str:

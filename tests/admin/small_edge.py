@@ -18,6 +18,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import OK, latency_cell
 from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
+from smartedge.balancer.near_first import Locality, NearFirst
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, parse
@@ -49,9 +50,10 @@ SITE = {
 class SmallService:
     """What the pages ask a service for."""
 
-    def __init__(self, written: WrittenService) -> None:
+    def __init__(self, written: WrittenService, locality: Locality | None) -> None:
         backends = [Backend(spec, Learned(spec)) for spec in written.config.specs(written.name)]
-        self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1))
+        near = None if locality is None else NearFirst(locality, STRATEGIES["round_robin"])
+        self.pool = Pool(backends, STRATEGIES["round_robin"](), random.Random(1), near=near)
 
 
 class SmallEdge:
@@ -59,9 +61,9 @@ class SmallEdge:
 
     version = "0.1.0"
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, near_first: Locality | None = None, **config: Any) -> None:
         self.config = parse(json.dumps(config if "services" in config else TWO | config))
-        self.services = {one.name: SmallService(one) for one in self.config.all_services()}
+        self.services = {one.name: SmallService(one, near_first) for one in self.config.all_services()}
         self.pool = next(iter(self.services.values())).pool
         self.pool.backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
         self.generation = 17

@@ -47,6 +47,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
             "total": 2,
             "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
             "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
+            "locality": None,
             "backends": backends,
         }
     }
@@ -60,6 +61,11 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "state": "enabled",
         "will": "enabled",
         "zone": "eu",
+        "region": None,
+        "location": None,
+        "priority": 0,
+        "distance_km": None,
+        "tier": None,
         "labels": {},
         "health": "unknown",
         "breaker": "closed",
