@@ -31,7 +31,8 @@ FIGURES_S: Final = 10.0
 WRITES_PER_S: Final = 6.4
 """Of figures, by all nodes together: each write is told to every node."""
 
-FIGURES: Final = frozenset(("requests", "backends"))
+URGENT: Final = frozenset(("generation", "refused", "draining", "workers"))
+"""What others wait for; all else on a card are figures."""
 
 _DOING = "this node cannot join its cluster"
 
@@ -79,10 +80,10 @@ class Nodes:
             self._greenlet = gevent.spawn(self._run)
 
     def update(self, **fields: Any) -> None:
-        """Change the card. Figures go out now and then, everything else at once, in the greenlet; what is the same does not."""
+        """Change the card. What is URGENT goes out at once, the rest now and then, in the greenlet; what is the same does not."""
         changed = {name for name, value in fields.items() if name not in self._card or self._card[name] != value}
         self._card.update(fields)
-        if changed - FIGURES:
+        if changed & URGENT:
             self._is_written = False
             self._wake.set()
         elif changed and self._is_written and not self._figures_due:

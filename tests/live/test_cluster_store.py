@@ -391,9 +391,13 @@ def test_a_card_lies_there_while_its_node_lives_and_says_what_it_is_told(client:
     one, two = join("one", "10.0.0.1:80", generation=1), join("two/é", "10.0.0.2:80")
     assert (one.problem, two.problem) == (None, None)
     assert [card["node"] for card in one.all()] == ["one", "two/é"]
-    one.update(generation=2, requests=5)
+    one.update(requests=4)  # which is written now and then
+    one.update(requests=5, since=1)
+    one.update(generation=2)
     eventually(lambda: one.all()[0].get("generation") == 2)
-    assert one.all()[0]["requests"] == 5
+    one.update(generation=2, requests=5)
+    assert (one.all()[0]["requests"], one.all()[0]["since"]) == (5, 1)
+    assert client.range(f"{P}/nodes/one")[1][0].version == 2
     two.leave()
     assert [card["node"] for card in one.all()] == ["one"]
     client.revoke(client.range(f"{P}/nodes/one")[1][0].lease)  # taken for dead
