@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +25,16 @@ class CopyDamaged(Exception):
 class CachedCopy:
     """The file `.NAME.cluster.json` beside the configuration file; read at the start of a node, written when something changes.
 
-    It holds the configuration, what the operator has said, and the secrets, so it is for its owner alone (0600). prefix: of the
-    cluster; the copy of another cluster is not used.
+    It holds the configuration, what the operator has said, and the secrets, so it is for its owner alone (0600). prefix,
+    endpoints: of the cluster. The copy of another one, by its prefix or because all endpoints are others, is not used: a node
+    that has moved would put the configuration of its old cluster into the new one.
     """
 
-    def __init__(self, config_path: str | os.PathLike[str], prefix: str) -> None:
+    def __init__(self, config_path: str | os.PathLike[str], prefix: str, endpoints: Sequence[str] = ()) -> None:
         config = Path(config_path)
         self.path = config.with_name(f".{config.name}.cluster.json")
         self._prefix = prefix
+        self._endpoints = tuple(endpoints)
 
     def read(self) -> View | None:
         """Return what was kept, None for nothing; raises CopyDamaged."""
@@ -57,6 +60,7 @@ class CachedCopy:
         body = json.dumps(
             {
                 "prefix": self._prefix,
+                "endpoints": self._endpoints,
                 "revision": view.revision,
                 "config": view.stored.to_value().decode("utf-8", "surrogatepass") if view.stored else None,
                 "secrets": view.secrets.to_value().decode() if view.secrets else None,
@@ -78,7 +82,7 @@ class CachedCopy:
             raise
 
     def _view(self, found: Any) -> View | None:
-        if found["prefix"] != self._prefix:
+        if found["prefix"] != self._prefix or not (self._endpoints == () or {*self._endpoints} & {*found["endpoints"]}):
             return None
         config, secrets = found["config"], found["secrets"]
         return View(

@@ -36,9 +36,13 @@ def test_a_cluster_without_anything_is_kept_too(copy: CachedCopy) -> None:
     assert copy.read() == View(2)
 
 
-def test_the_copy_of_another_cluster_is_not_used(copy: CachedCopy, tmp_path: Path) -> None:
-    copy.write(VIEW)
-    assert CachedCopy(tmp_path / "backends.json", "/test").read() is None
+def test_the_copy_of_another_cluster_is_not_used(tmp_path: Path) -> None:
+    """A node that has moved would put the configuration of its old cluster into the new one, which has none yet."""
+    file = tmp_path / "backends.json"
+    CachedCopy(file, "/prod", ["http://a:2379", "http://b:2379"]).write(VIEW)
+    assert CachedCopy(file, "/prod", ["http://b:2379", "http://c:2379"]).read() == VIEW
+    assert CachedCopy(file, "/prod", ["http://c:2379"]).read() is None
+    assert CachedCopy(file, "/test", ["http://a:2379"]).read() is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\n", b"\xff\xfe\n{}"])
