@@ -11,6 +11,7 @@ import click
 
 from smartedge import __version__
 from smartedge.cli.check import check
+from smartedge.cli.discover import discover
 from smartedge.cli.errors import Stop
 from smartedge.cli.operate import COMMANDS
 from smartedge.cli.route import route
@@ -92,7 +93,7 @@ def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | No
     return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
 
 
-for command in (check, route, *COMMANDS, simulate):
+for command in (check, discover, route, *COMMANDS, simulate):
     program.add_command(command)
 
 
