@@ -49,14 +49,17 @@ async def play_backends() -> None:
 def document(args: argparse.Namespace, port: int, changed: int = 0) -> str:
     """Write the configuration; changed: makes another one of a service in the middle."""
     services = {
-        f"s{number}": {
-            "backends": [f"http://127.{1 + number // 250}.{number % 250}.{host + 1}:{port}" for host in range(args.backends)]
-        }
+        f"s{number}": {"backends": [address_of(number * args.backends + host, port) for host in range(args.backends)]}
         for number in range(args.services)
     }
     services[f"s{args.services // 2}"]["backends"][0] = f"http://127.200.0.{changed + 1}:{port}"
     routes = [{"host": f"{name}.example", "to": name} for name in services]
     return json.dumps({"services": services, "routes": routes, "health": {"path": "/up", "interval_s": args.interval}})
+
+
+def address_of(index: int, port: int) -> str:
+    """Give each backend an address of its own."""
+    return f"http://127.{1 + index // 62_500}.{index // 250 % 250}.{index % 250 + 1}:{port}"
 
 
 def ask(url: str, host: str, body: bytes | None = None) -> Any:

@@ -30,7 +30,7 @@ from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
 from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
 from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
 
-MAX_ROWS = 8192
+MAX_ROWS = 16_384
 """Backends, services and the edge itself; the board is a sparse file, which costs what is used of it."""
 
 STARTING_S = 5.0
