@@ -75,7 +75,10 @@ def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backen
             waits.append(backend.learned.breaker.next_change_at(now) - now)
     told = "; ".join(list(filter(None, faults))[:MOST_FAULTS])
     parts = [f"{count} {reason}{f' ({told})' if told and reason == 'unhealthy' else ''}" for reason, count in counts.items()]
-    return NoBackend(", ".join(parts) or "there are no backends", retry_after_s=min(waits, default=RETRY_AFTER_S))
+    return NoBackend(
+        ", ".join(parts) or "there are no backends: none has been found yet, or all have gone",
+        retry_after_s=min(waits, default=RETRY_AFTER_S),
+    )
 
 
 def last_resort(

@@ -11,6 +11,7 @@ import click
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.cli.errors import Stop
 from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
+from smartedge.config.services import ServiceConfig
 from smartedge.edge.cautions import cautions
 from smartedge.process.preflight import check_usable
 
@@ -44,7 +45,9 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
 def _found(config: Config) -> list[str]:
     """Say what there is: in a line, and with services in another for each."""
     services = config.all_services()
-    each = [f"{_counted(len(one.config.backends), 'backend')}, strategy {one.config.strategy}" for one in services]
+    each = [
+        f"{_counted(len(one.config.backends), 'backend')}{_more(one.config)}, strategy {one.config.strategy}" for one in services
+    ]
     routes = f", {_counted(len(config.routes), 'route')}" if config.routes else ""
     if [one.name for one in services] == [DEFAULT_SERVICE]:
         return [f"ok: {each[0]}{routes}"]
@@ -53,13 +56,25 @@ def _found(config: Config) -> list[str]:
     return [f"ok: {_counted(count, 'backend')} in {_counted(len(services), 'service')}{routes}", *lines]
 
 
+def _more(config: ServiceConfig) -> str:
+    """Say where more backends come from."""
+    return f" and those of {', '.join(config.discover.sources)}" if config.discover is not None else ""
+
+
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def _sources(config: ServiceConfig) -> dict[str, list[str]]:
+    return {} if config.discover is None else {"discover": list(config.discover.sources)}
+
+
 def _document(path: str, config: Config | None, problems: Sequence[Problem], warnings: Sequence[str]) -> str:
     services = () if config is None else config.all_services()
-    each = {one.name: {"backends": len(one.config.backends), "strategy": one.config.strategy} for one in services}
+    each = {
+        one.name: {"backends": len(one.config.backends), "strategy": one.config.strategy} | _sources(one.config)
+        for one in services
+    }
     document = {
         "ok": config is not None,
         "file": path,

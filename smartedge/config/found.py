@@ -97,7 +97,9 @@ def _shared(backends: tuple[BackendConfig, ...], before: tuple[BackendConfig, ..
         return before
     known = {backend.id: backend for backend in before}
     shared = tuple(_same(known.get(backend.id), backend) for backend in backends)
-    return before if len(shared) == len(before) and all(map(_is, shared, before)) else shared
+    if len(shared) == len(before) and all(map(_is, shared, before)):
+        return before
+    return backends if all(map(_is, shared, backends)) else shared
 
 
 def _same(known: BackendConfig | None, backend: BackendConfig) -> BackendConfig:

@@ -45,7 +45,8 @@ class SourceRunner:
     """Keeps the backends that one source of one service has found; made, started and stopped by the edge, in its leader.
 
     found: the last good set, None until there was one. changed: called when `found` is another one, after a quiet gap, in a
-    greenlet of its own; what it raises is logged, and it is called again.
+    greenlet of its own; what it raises is logged, and it is called again. answered_at: when the source last gave a good answer,
+    None for never.
 
     A source that fails changes nothing; neither does an empty answer that is not allowed, nor one in which nothing is right.
 
@@ -76,7 +77,7 @@ class SourceRunner:
         self._gap = QuietGap()
         self._answer: tuple[object, ...] = ()
         self._came_at = 0.0
-        self._answered_at: float | None = None
+        self.answered_at: float | None = None
         self._failure = self._unbelieved = ""
         self._findings: tuple[str, ...] = ()
         self._said = ""
@@ -99,7 +100,7 @@ class SourceRunner:
         return {
             "source": self.kind,
             "state": self.state,
-            "age_s": None if self._answered_at is None else max(0.0, self._clock() - self._answered_at),
+            "age_s": None if self.answered_at is None else max(0.0, self._clock() - self.answered_at),
             "errors": self.errors,
             "problem": self._failure or self._unbelieved or in_a_sentence(self._findings) or None,
             "backends": len(self.found or ()),
@@ -180,7 +181,7 @@ class SourceRunner:
             )
             self._tell_problem(self._unbelieved)
             return
-        self._answered_at, self._unbelieved = came_at, ""
+        self.answered_at, self._unbelieved = came_at, ""
         if self._said and not self._failure:
             self._said = ""
             log.warning("discovery %s (%s): it answers again: %s", self.service, self.kind, _counted(checked.backends))

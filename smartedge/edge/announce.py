@@ -6,15 +6,21 @@ The four are the first edition's, word for word, on standard output. Everything 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.silence import Fallen
 from smartedge.balancer.spec import DEFAULT_SERVICE
+from smartedge.config.found import Change
+from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from smartedge.observe.console import say
 
 log = logging.getLogger("smartedge")
+
+NAMED = 4
+"""So many backends are named of those that were found at once."""
 
 SILENCE_WORDS = {
     "silent": "backend has fallen silent",
@@ -36,6 +42,24 @@ def reloaded(applied: Applied) -> None:
         say("🔄 Backends atualizados via /api/reload")
     if applied.changed or applied.certificate_renewed or applied.files_renewed:
         log.info("reload: %s", applied.message)
+
+
+def discovered(found: Discovered) -> None:
+    """Say what sources have found, and what they find no more."""
+    log.info("generation %d: discovered %s", found.generation, "; ".join(map(_change, found.changes)))
+
+
+def _change(change: Change) -> str:
+    """Say what is another in one service: `web +2 -1 (new b3, b4; gone b1)`."""
+    kinds = (("+", "new", change.new), ("-", "gone", change.gone), ("~", "changed", change.other))
+    counts = [f"{sign}{len(ids)}" for sign, _, ids in kinds if ids]
+    named = [f"{word} {_some(ids)}" for _, word, ids in kinds if ids]
+    return f"{change.service} {' '.join(counts)} ({'; '.join(named)})"
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return ", ".join(ids[:NAMED]) + more
 
 
 def unchanged(message: str) -> None:

@@ -52,7 +52,8 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
         found.append(f"{which}: holds for the admin pages and the commands, too; give them an address of their own (admin_bind)")
     services = config.all_services()
     for service in services:
-        if not any(backend.weight and backend.state == "enabled" for backend in service.config.backends):
+        backends = service.config.backends
+        if backends and not any(backend.weight and backend.state == "enabled" for backend in backends):
             which = "" if service.name == DEFAULT_SERVICE else f" of {service.name}"
             found.append(f"no backend{which} takes new requests, as each has weight 0 or is not enabled: clients get 503")
     found += shared_cookies(config)

@@ -29,6 +29,7 @@ from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
+from smartedge.edge.discovered import begin_discovery, make_discovery
 from smartedge.edge.file_watch import FileWatch
 from smartedge.edge.follower import Follower, give_up
 from smartedge.edge.localities import named_databases
@@ -122,6 +123,7 @@ class Edge:
         self._lag, self._tell_due = LoopLag(), inf
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
         self.follower = Follower(self.edge_row, self._reloader)
+        self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng)
         self._file_watch = FileWatch(self.origin.path, self._is_watching, lambda: self._reloader.reload(wait=False))
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
@@ -229,6 +231,7 @@ class Edge:
             self.take_place()
             assert self._membership is not None
             self.registry.names.start()
+            begin_discovery(self.discovery, self._membership, self.follower, self.services)
             self.be_found(self.listeners)
             if self._membership.slot == 0:  # one worker says it for all
                 found = cautions(self.config, self._env, has_token=self.token is not None)
@@ -238,6 +241,7 @@ class Edge:
         self._health.start()
         self._housekeeping.start()
         self._telling.start()
+        self.follower.start()
         self._file_watch.start()
         # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
         gc.collect()
@@ -260,6 +264,8 @@ class Edge:
         self._certificates.stop()
         self._telling.stop()
         self._file_watch.stop()
+        self.follower.stop()
+        self.discovery.stop()
         self.registry.close(list(self.backends()))
         self.access_log.close()
         self.decisions.close()
@@ -289,6 +295,7 @@ class Edge:
         self.forwarder.hop = setup.hop
         self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None
         self.registry.follow_names(setup.config)
+        self.discovery.follow_config(setup.config)
         self._services.use_setup(setup, now, leads=self.follower.leading)
         self.forwarder.service = next(iter(self.services.values()))
         self.forwarder.router = self._services.make_router(setup)
@@ -320,10 +327,10 @@ class Edge:
             announce.health_changed(backend, change)
 
     def _tell(self) -> None:
-        """Keep up with the other workers, and with backends that answer nothing: neither comes as an event."""
+        """Keep up with who leads, and with backends that answer nothing: neither comes as an event."""
         now = monotonic()
         self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
-        self.follower.follow_newest(now)
+        self.discovery.look(leads=self.follower.leading)
         self._services.look_for_silence(now)
         self._tell_due = monotonic() + LOOK_S
 
@@ -337,6 +344,7 @@ class Edge:
         self._services.look(self.setup, now, leading=leading)
         self._tickets.look(leading=leading)
         self._builder.databases.look(leading=leading)
+        self.discovery.tell_others()
         if leading:
             self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)

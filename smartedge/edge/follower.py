@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, NoReturn
 
 from smartedge.balancer.cells import DRAINING, LAYOUT, ROW_CELLS
@@ -20,10 +21,14 @@ from smartedge.workers.identity import edge_identity
 from smartedge.workers.leader import Leadership
 from smartedge.workers.membership import Membership, running_edge, serves_already
 from smartedge.workers.overview import overview
+from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.process import spawned_by_hup, stand_still
 from smartedge.workers.state_dir import Busy, StateError
 
 log = logging.getLogger("smartedge")
+
+FOLLOW_S = 0.02
+"""How often a worker looks whether another one has published something (a system call of 2 µs)."""
 
 RETRY_S = 1.0
 """A configuration that could not be applied is tried again after so long."""
@@ -33,7 +38,7 @@ AGAIN_S = 1.0
 
 
 class Follower:
-    """One worker's part in its edge, owned by the `Edge`, which calls `follow_newest` and `leads` many times a second.
+    """One worker's part in its edge, owned by the `Edge`, which asks `leads` many times a second.
 
     Alone until it has joined the others. edge_row: the edge's own row; the part that all workers share says whether they drain.
     stopping: this worker takes no more connections. leading: whether it was the one, when it was last asked, that does what
@@ -53,6 +58,16 @@ class Follower:
         self._retry_at = float("-inf")
         self._logged = ""
         self._logged_lost = False
+        self._following = PeriodicWork(lambda: self.follow_newest(monotonic()), FOLLOW_S)
+
+    def start(self) -> None:
+        """Begin to follow the other workers, where there can be some."""
+        if self._membership is not None and self._membership.directory is not None:
+            self._following.start()
+
+    def stop(self) -> None:
+        """Follow nobody any more."""
+        self._following.stop()
 
     def join_workers(self, membership: Membership, reread: Callable[[], object]) -> None:
         """Have the configuration that the other workers have; raises StateError.

@@ -111,3 +111,12 @@ def test_check_tells_every_problem(directory: Path, capsys: pytest.CaptureFixtur
     assert lines[0] == "smartedge: 2 problems in the configuration:"
     assert lines[1].startswith('  backends.json: backends[0]: "a" has no scheme')
     assert lines[2].startswith('  backends.json: backends[1].wieght: is an unknown key; did you mean "weight"?')
+
+
+def test_check_says_where_more_backends_come_from(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "found.json").write_text('{"discover": {"dns": {"name": "web", "port": 80}, "file": {"path": "x"}}}')
+    assert cli.main(["check", "found.json"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("ok: 0 backends and those of dns, file, strategy adaptive\n", "")
+    assert cli.main(["check", "found.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["services"]["default"]["discover"] == ["dns", "file"]

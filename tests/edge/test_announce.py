@@ -7,7 +7,9 @@ import logging
 import pytest
 
 from smartedge.balancer.silence import Fallen
+from smartedge.config.found import Change
 from smartedge.edge import announce
+from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from tests.house import backend as make_backend
 
@@ -64,3 +66,13 @@ def test_a_backend_of_a_named_service_is_called_by_both_names(
         f"web/b {backend.url}"
     ]
     assert str(Fallen(backend, "heard")) == f"web/b {backend.url} answers again"
+
+
+def test_what_is_discovered_is_counted_and_a_few_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "smartedge")
+
+    announce.discovered(Discovered(18, [Change("web", ("b3", "b4"), ("b1",), ()), Change("api", tuple("abcdef"), (), ("x",))]))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "generation 18: discovered web +2 -1 (new b3, b4; gone b1); api +6 ~1 (new a, b, c, d and 2 more; changed x)"
+    ]
