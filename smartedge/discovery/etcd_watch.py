@@ -48,7 +48,7 @@ class EtcdWatch:
         self._check_s = check_s
         self._heard = monotonic()
         self._batches: Any = Queue(64)  # whoever reads slowly slows etcd down, which keeps what we have not taken
-        self._closed = False
+        self._closed = self._is_begun = False
         self._greenlets = [gevent.spawn(self._run, self._read), gevent.spawn(self._run, self._keep_checking)]
 
     def __iter__(self) -> EtcdWatch:
@@ -101,6 +101,7 @@ class EtcdWatch:
             problem = said["error"].get("message", said["error"]) if isinstance(said["error"], dict) else said["error"]
             raise FetchFailed(str(problem).removeprefix("etcdserver: "), sent=True)
         result = said["result"]
+        self._is_begun = True
         if result.get("canceled"):
             if "compact_revision" in result:
                 first = number(result, "compact_revision")
@@ -119,6 +120,8 @@ class EtcdWatch:
             if monotonic() - self._heard < self._check_s:
                 continue
             now = self._check()
+            if not self._is_begun:
+                raise FetchFailed("nothing has come of it, though etcd answers: a proxy may keep its words back", sent=True)
             if now < self._revision:
                 text = f"its revision went back from {self._revision} to {now}: it has been put back to an older state"
                 raise Compacted(f"etcd at {self._endpoint}: {text}")

@@ -20,7 +20,15 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    InvalidChunkLength,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
 
 from smartedge.balancer.spec import TlsSpec
 from smartedge.http.tls import context_for
@@ -68,12 +76,15 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     params: Any = None,
     json: Any = None,
+    connect_s: float | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Reply:
-    """Send a request and read the whole answer, both within timeout_s. Raises FetchFailed."""
+    """Send a request and read the whole answer within timeout_s, of which connect_s for the connection. Raises FetchFailed."""
     with (
         gevent.Timeout(timeout_s, FetchFailed(f"no answer within {timeout_s:g} s", sent=True)),
-        open_stream(session, method, url, timeout_s=timeout_s, headers=headers, params=params, json=json) as answer,
+        open_stream(
+            session, method, url, timeout_s=timeout_s, connect_s=connect_s, headers=headers, params=params, json=json
+        ) as answer,
     ):
         body = bytearray()
         for piece in pieces_of(answer):
@@ -90,15 +101,12 @@ def open_stream(
     url: str,
     *,
     timeout_s: float,
-    read_timeout_s: float | None = None,
+    connect_s: float | None = None,
     headers: Mapping[str, str] | None = None,
     params: Any = None,
     json: Any = None,
 ) -> Iterator[requests.Response]:
-    """Send a request and give the answer once its head has come. timeout_s: for the connection, and until the head is there.
-
-    read_timeout_s: for each wait after that; None for as long as it takes. Raises FetchFailed.
-    """
+    """Send a request and give the answer once its head has come, within timeout_s; its body has no limit. Raises FetchFailed."""
     with _explained(), gevent.Timeout(timeout_s, FetchFailed(f"no answer within {timeout_s:g} s", sent=True)):
         answer = session.request(
             method,
@@ -106,7 +114,7 @@ def open_stream(
             params=params,
             json=json,
             headers=dict(headers or {}),
-            timeout=(timeout_s, read_timeout_s),
+            timeout=(connect_s or timeout_s, None),
             stream=True,
             allow_redirects=False,
         )
@@ -139,6 +147,8 @@ def _failure(error: BaseException) -> FetchFailed:
         text = f"its name cannot be looked up: {_words(innermost)}"
     elif isinstance(innermost, ssl.SSLError):
         text = f"TLS: {getattr(innermost, 'verify_message', '') or getattr(innermost, 'reason', None) or innermost}"
+    elif any(isinstance(one, IncompleteRead | InvalidChunkLength) for one in chain):
+        text = "the connection was closed within the answer"
     elif isinstance(innermost, TimeoutError):
         text = "no connection in time" if is_early else "no answer in time"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -205,13 +204,13 @@ def test_a_watch_that_is_refused_says_why() -> None:
         next(watch_of(etcd.url))
 
 
-@contextlib.contextmanager
-def nothing_comes() -> Iterator[Iterator[bytes]]:
-    yield (b"" for _ in iter(lambda: gevent.sleep(60), 0))
+def said_once(*said: Any) -> Callable[[], AbstractContextManager[Iterator[bytes]]]:
+    """The way of a watch to its answer: these lines, then nothing more."""
+    return lambda: nullcontext(lines(*said))
 
 
 def test_a_silent_watch_is_checked_and_says_so() -> None:
-    watch = EtcdWatch("http://etcd", nothing_comes, lambda: 9, 8, check_s=0.01)
+    watch = EtcdWatch("http://etcd", said_once(created()), lambda: 9, 8, check_s=0.01)
     with gevent.Timeout(20):
         assert [next(watch), next(watch)] == [(7, ()), (7, ())]
     watch.close()
@@ -219,7 +218,7 @@ def test_a_silent_watch_is_checked_and_says_so() -> None:
 
 
 def test_a_watch_whose_etcd_has_gone_back_while_it_was_silent_is_over() -> None:
-    watch = EtcdWatch("http://etcd", nothing_comes, lambda: 3, 8, check_s=0.01)
+    watch = EtcdWatch("http://etcd", said_once(created()), lambda: 3, 8, check_s=0.01)
     with pytest.raises(Compacted, match="etcd at http://etcd: its revision went back from 7 to 3"), gevent.Timeout(20):
         next(watch)
 
@@ -228,8 +227,15 @@ def test_a_watch_whose_member_is_dead_is_over() -> None:
     def check() -> int:
         raise EtcdError("etcd at http://etcd: no answer within 3 s", retriable=True)
 
-    watch = EtcdWatch("http://etcd", nothing_comes, check, 8, check_s=0.01)
+    watch = EtcdWatch("http://etcd", said_once(created()), check, 8, check_s=0.01)
     with pytest.raises(EtcdError, match="no answer within 3 s"), gevent.Timeout(20):
+        next(watch)
+
+
+def test_a_watch_of_which_nothing_comes_is_over() -> None:
+    """As behind a proxy that collects an answer until it has ended."""
+    watch = EtcdWatch("http://etcd", said_once(), lambda: 7, 8, check_s=0.01)
+    with pytest.raises(EtcdError, match="nothing has come of it, though etcd answers"), gevent.Timeout(20):
         next(watch)
 
 

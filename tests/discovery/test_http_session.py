@@ -75,7 +75,8 @@ def test_a_server_that_hangs_up_may_have_acted() -> None:
 )
 def test_a_body_that_is_cut_or_garbled_is_no_answer(head: bytes) -> None:
     with backend(says(head)) as url:
-        assert failure_of(url).sent
+        error = failure_of(url)
+    assert (str(error), error.sent) == ("the connection was closed within the answer", True)
 
 
 def test_the_whole_answer_has_its_time() -> None:
