@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import IncompleteRead
 from typing import Any
 
 import gevent
@@ -23,8 +24,6 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    IncompleteRead,
-    InvalidChunkLength,
     NameResolutionError,
     NewConnectionError,
     SSLError,
@@ -147,7 +146,7 @@ def _failure(error: BaseException) -> FetchFailed:
         text = f"its name cannot be looked up: {_words(innermost)}"
     elif isinstance(innermost, ssl.SSLError):
         text = f"TLS: {getattr(innermost, 'verify_message', '') or getattr(innermost, 'reason', None) or innermost}"
-    elif any(isinstance(one, IncompleteRead | InvalidChunkLength) for one in chain):
+    elif any(isinstance(one, IncompleteRead) for one in chain):
         text = "the connection was closed within the answer"
     elif isinstance(innermost, TimeoutError):
         text = "no connection in time" if is_early else "no answer in time"
