@@ -37,7 +37,7 @@ class CachedCopy:
         self._endpoints = tuple(endpoints)
 
     def read(self) -> View | None:
-        """Return what was kept, None for nothing; raises CopyDamaged."""
+        """Return what was kept, None for nothing; raises CopyDamaged. Its revision is 0, for who knows how old it is."""
         try:
             with open(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
                 data = file.read(MOST_BYTES)
@@ -61,7 +61,6 @@ class CachedCopy:
             {
                 "prefix": self._prefix,
                 "endpoints": self._endpoints,
-                "revision": view.revision,
                 "config": view.stored.to_value().decode("utf-8", "surrogatepass") if view.stored else None,
                 "secrets": view.secrets.to_value().decode() if view.secrets else None,
                 "will": dict(view.will),
@@ -82,11 +81,12 @@ class CachedCopy:
             raise
 
     def _view(self, found: Any) -> View | None:
-        if found["prefix"] != self._prefix or not (self._endpoints == () or {*self._endpoints} & {*found["endpoints"]}):
+        if found["prefix"] != self._prefix:
+            return None
+        if self._endpoints and {*self._endpoints}.isdisjoint(found["endpoints"]):
             return None
         config, secrets = found["config"], found["secrets"]
         return View(
-            revision=int(found["revision"]),
             stored=stored_of(config.encode("utf-8", "surrogatepass"), "config") if config else None,
             will=dict(found["will"]),
             secrets=secrets_of(secrets.encode(), "secrets") if secrets else None,

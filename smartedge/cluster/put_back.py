@@ -20,7 +20,9 @@ from smartedge.discovery.etcd_client import EtcdClient, KeyValue, delete_op, put
 def is_lost(held: View, found: View) -> bool:
     """Whether etcd has forgotten something of what a node holds. found: what is there now.
 
-    A cluster that was begun anew (another id) has forgotten nothing; what it holds is right.
+    A cluster that was begun anew (another id) has forgotten nothing; what it holds is right. A lower revision says that etcd was
+    restored, although the configuration is the same; that is for those nodes only that were there, not for one that comes with
+    an old copy (whose revision is 0), and would put back what the operator said long ago.
     """
     if held.stored is None:
         return False

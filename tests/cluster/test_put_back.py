@@ -19,6 +19,8 @@ ONE = Stored(5, "text", "one", 0.0, "nonce", "id")
         (View(9, ONE), View(9, ONE), False),
         (View(9, ONE), View(10, replace(ONE, generation=6)), False),
         (View(9, ONE), View(8, ONE), True),  # nothing of the configuration, but perhaps of the will
+        (View(0, ONE), View(8, ONE), False),  # a copy of unknown age
+        (View(0, ONE), View(8, replace(ONE, generation=4)), True),
         (View(9, ONE), View(20, replace(ONE, generation=4)), True),
         (View(9, ONE), View(1, None), True),
         (View(9, ONE), View(1, replace(ONE, id="another")), False),  # a cluster that was begun anew
