@@ -18,8 +18,9 @@ from smartedge.cluster.keys import Keys
 from smartedge.cluster.members import disunity
 from smartedge.cluster.put_back import is_lost, put_back
 from smartedge.cluster.view import Part, Proposal, View, view_after, view_of
+from smartedge.cluster.will import Will
 from smartedge.discovery.backoff import Backoff
-from smartedge.discovery.etcd_client import EtcdClient, EtcdError, EtcdWatch, KeyValue, unchanged
+from smartedge.discovery.etcd_client import EtcdClient, EtcdError, EtcdWatch, KeyValue, absent, unchanged
 
 log = logging.getLogger("smartedge")
 
@@ -62,6 +63,7 @@ class ClusterWatch:
         self.problem: str | None = None
         self._client = client
         self._keys = Keys(prefix)
+        self._will = Will(client, prefix)
         self._node = node
         self._on_change = on_change
         self._check = check
@@ -165,25 +167,28 @@ class ClusterWatch:
             raise ClusterError(f"the cluster cannot be followed: {text}")
 
     def _doubt(self, watch: EtcdWatch) -> None:
-        """End a watch that does not tell of another configuration, so that all is read anew; or one of several etcds."""
+        """End a watch that does not tell of what has changed, so that all is read anew; or one of several etcds."""
         while True:
             gevent.sleep(self._look_s * self._rng.uniform(0.8, 1.2))
-            if disunity(self._client) is not None:
-                watch.close()
-                return
-            stored = self.view.stored
-            if stored is None or self._keys.config in self.view.problems:
-                continue
             try:
-                is_right = self._client.txn([unchanged(self._keys.config, stored.mod_revision)], []).succeeded
-            except EtcdError:
+                if disunity(self._client) is not None:
+                    break
+                if self._is_behind():
+                    gevent.sleep(LATE_S)
+                    if self._is_behind():
+                        self._note_trouble("etcd does not tell of what has changed in it (is there a proxy before it?)")
+                        break
+            except (EtcdError, ClusterError):
                 continue  # the watch notices, too
-            if not is_right:
-                gevent.sleep(LATE_S)
-                if self.view.stored is stored:
-                    self._note_trouble("etcd has another configuration and did not tell of it (is there a proxy before it?)")
-                    watch.close()
-                    return
+        watch.close()
+
+    def _is_behind(self) -> bool:
+        """Whether etcd has something else than what it has told of."""
+        if self.view.problems:
+            return False
+        key, stored = self._keys.config, self.view.stored
+        compare = absent(key) if stored is None else unchanged(key, stored.mod_revision)
+        return not self._client.txn([compare], []).succeeded or self._will.all() != self.view.will
 
     def _put_back(self, found: View, pairs: Sequence[KeyValue]) -> bool:
         """Put back what etcd has lost; where this node may not, another one has to. Return whether it did."""
