@@ -17,7 +17,8 @@ from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin.blueprint import make_admin
 from smartedge.balancer.errors import ClientError
-from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
+from smartedge.config.model import Config, ConfigError, admin_token, config_path
+from smartedge.edge.cluster_start import ClusterStart, join_running, load_for_start
 from smartedge.edge.edge import Edge
 from smartedge.edge.follower import running_config
 from smartedge.http import problem
@@ -206,17 +207,22 @@ def create_app(
     overrides: Mapping[str, Any] | None = None,
     token: str | None = None,
     front: Any = None,
+    cluster: ClusterStart | None = None,
 ) -> SmartEdge:
     """Build the app from a Config, or from SMARTEDGE_CONFIG (else `backends.json`) and the other SMARTEDGE_* variables.
 
-    Opens no socket and probes nothing: the loops start when this process begins to serve, before its first request.
-    path: where `config` came from, for reloads. front: what workers share of TLS (http/server_tls.py).
+    Listens nowhere and probes nothing: the loops start when this process begins to serve, before its first request. In a cluster
+    etcd is asked for the configuration. path: where `config` came from, for reloads. cluster: how it was loaded in a cluster.
+    front: what workers share of TLS (http/server_tls.py).
     Raises ConfigError with everything that is wrong.
     """
     if config is None:
         path = config_path(path, os.environ)
         try:
-            config = running_config(os.environ) or load(path, os.environ, overrides)
+            if (config := running_config(os.environ)) is not None:
+                cluster = join_running(path, os.environ, overrides)
+            else:
+                config, cluster = load_for_start(path, os.environ, overrides)
             token = admin_token(os.environ)
         except ConfigError as error:
             if "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ:
@@ -224,7 +230,7 @@ def create_app(
 
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
             raise
-    edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front)
+    edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front, cluster=cluster)
     when_serving(edge.begin_serving)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:

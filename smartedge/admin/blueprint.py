@@ -17,10 +17,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin import hello
+from smartedge.admin.cluster import cluster_pages, without_require_all
 from smartedge.admin.decisions import decision_pages
 from smartedge.admin.exposition import exposition
 from smartedge.admin.operate import drain_pages, operator_pages
-from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_json
+from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_flag, read_json
 from smartedge.admin.routes import route_pages
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -48,8 +49,9 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(status, document)
 
     def reload() -> Response:
-        body = read_json("the configuration")
-        result = edge.reload(body or None, request.headers.get("If-Match"))
+        body, require_all = without_require_all(read_json("the configuration"))
+        require_all = require_all or read_flag("require_all")
+        result = edge.reload(body or None, request.headers.get("If-Match"), require_all=require_all)
         return answer(result.status, result.document, ETag=etag())
 
     def status() -> Response:
@@ -66,7 +68,7 @@ def make_admin(edge: Edge) -> Blueprint:
             raise ClientError(str(error)) from None
 
     def etag() -> str:
-        return f'"{edge.config.etag}"'
+        return f'"{edge.etag}"'
 
     def refuse(status: int, title: str, detail: str, errors: object = None, **headers: str) -> Response:
         return problem(status, title, detail, edge.request_id(request.environ), errors, headers)
@@ -96,7 +98,8 @@ def make_admin(edge: Edge) -> Blueprint:
         headers = {"ETag": etag()} if error.status == 412 else {}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-        return refuse(error.status, error.title, error.detail, **headers)
+        members = getattr(error, "members", None)
+        return problem(error.status, error.title, error.detail, edge.request_id(request.environ), None, headers, members)
 
     def http_error(error: HTTPException) -> Response:
         return refuse(error.code or 500, error.name, error.description or "")
@@ -115,6 +118,7 @@ def make_admin(edge: Edge) -> Blueprint:
         *operator_pages(edge),
         *decision_pages(edge),
         *drain_pages(edge),
+        *cluster_pages(edge),
         *route_pages(edge),
     )
     blueprint = Blueprint("admin", __name__)

@@ -108,8 +108,19 @@ class WorkerReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterReading:
+    """What this node knows of its cluster at the moment of the scrape. age_s: 0.0 while etcd is heard of, inf for never."""
+
+    is_live: bool
+    age_s: float
+    generation: int
+    refuses: bool
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row."""
+    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row. cluster: None outside of one."""
 
     backends: Sequence[BackendReading]
     services: Sequence[ServiceReading]
@@ -118,6 +129,7 @@ class Snapshot:
     workers: Sequence[WorkerReading]
     version: str
     certificates: Sequence[Certificate] = ()
+    cluster: ClusterReading | None = None
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
         """Every row with its labels: the backends', then what no backend answered, of each service and of none."""
@@ -185,6 +197,11 @@ def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
 def worker(read: Callable[[WorkerReading], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of each worker."""
     return lambda snapshot: [((str(worker.slot),), read(worker)) for worker in snapshot.workers]
+
+
+def cluster(read: Callable[[ClusterReading], float]) -> Callable[[Snapshot], Samples]:
+    """Read one number of the cluster, if there is one."""
+    return lambda snapshot: [] if snapshot.cluster is None else [((), read(snapshot.cluster))]
 
 
 def _requests(snapshot: Snapshot) -> Samples:
@@ -325,6 +342,15 @@ TABLE: Final = (
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
+    Line("smartedge_cluster_live", G, "1 while the cluster's etcd is heard of, 0 while the node goes by what it knew.", (),
+         cluster(lambda c: c.is_live)),
+    Line("smartedge_cluster_age_seconds", G, "For how long the cluster has not been heard of; 0 while it is.", (),
+         cluster(lambda c: c.age_s)),
+    Line("smartedge_cluster_generation", G, "Number of the configuration that the cluster has, in use here or not.", (),
+         cluster(lambda c: c.generation)),
+    Line("smartedge_cluster_refused", G, "1 while this node cannot use the cluster's configuration, and serves on with another.",
+         (), cluster(lambda c: c.refuses)),
+    Line("smartedge_cluster_nodes", G, "Nodes of the cluster that are alive.", (), cluster(lambda c: c.nodes)),
     Line("smartedge_workers", G, "Worker processes that are alive.", (), edge(lambda s: len(s.workers))),
     Line("smartedge_start_time_seconds", G, "When the oldest worker started, in Unix time.", (),
          edge(lambda s: min(worker.started_at for worker in s.workers))),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from flask import Response, request
 
 from smartedge.admin.named import NamedBackend, check_service, find_backend
-from smartedge.admin.page import READ, WRITE, Page, answer, read_json
+from smartedge.admin.page import READ, WRITE, Page, answer, read_flag, read_json
 from smartedge.admin.status import Document, read_services, service_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -22,6 +22,7 @@ from smartedge.balancer.spec import DEFAULT_SERVICE, State, name_backend
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.problems import Step
 from smartedge.edge.edge import Edge
+from smartedge.edge.operator_will import STATE, WEIGHT
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def operator_pages(edge: Edge) -> tuple[Page, ...]:
         return operate(f"{backend_id}/{address}", action, service)
 
     def etag() -> str:
-        return f'"{edge.config.etag}"'
+        return f'"{edge.etag}"'
 
     return (
         Page("/smartedge/services", READ, False, services),
@@ -129,9 +130,12 @@ def drain_pages(edge: Edge) -> tuple[Page, ...]:
 
 
 def _set_draining(edge: Edge, *, draining: bool) -> Response:
-    edge.drain(draining)
-    log.warning("edge %s", "draining" if draining else "enabled")
-    return answer(200, {"draining": edge.draining, "message": _DRAIN_MESSAGES[draining]})
+    everywhere = read_flag("all")
+    edge.drain(draining, everywhere=everywhere)
+    which = "all nodes" if everywhere else "edge"
+    log.warning("%s %s", which, "draining" if draining else "enabled")
+    document = {"draining": edge.draining, "all": everywhere}
+    return answer(200, document | {"message": ("all nodes are " if everywhere else "") + _DRAIN_MESSAGES[draining]})
 
 
 def direct(edge: Edge, meant: NamedBackend, state: State, *, persist: bool = False, if_match: str | None = None) -> Document:
@@ -142,6 +146,9 @@ def direct(edge: Edge, meant: NamedBackend, state: State, *, persist: bool = Fal
     before = _standing(meant.backends)
     if persist:
         _write(edge, meant, {"state": state}, if_match)
+    if edge.cluster is not None:
+        written = all(backend.spec.state == state for backend in meant.backends)
+        edge.cluster.say_of_backend(meant.service, meant.id, STATE, None if written else state)
     meant.pool.set_state(meant.id, state)
     return _report(edge, meant, before, _WORDS[state], persisted=persist)
 
@@ -151,6 +158,8 @@ def weigh(edge: Edge, meant: NamedBackend, weight: int | None, *, persist: bool 
     before = _standing(meant.backends)
     if persist and weight is not None:
         _write(edge, meant, {"weight": weight}, if_match)
+    if edge.cluster is not None:
+        edge.cluster.say_of_backend(meant.service, meant.id, WEIGHT, weight)
     meant.pool.set_weight(meant.id, weight)
     weight = meant.backends[0].full_weight
     words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
@@ -196,7 +205,7 @@ _WORDS: Final[Mapping[State, str]] = {
 def text_in_use(edge: Edge) -> tuple[bytes, Config]:
     """Return what the configuration's file says, and means; raises CannotPersist unless it is what is in use."""
     try:
-        text = edge.origin.read_text()
+        text = edge.text_in_use()
     except OSError as error:
         raise CannotPersist(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
     if text is None:
@@ -225,7 +234,7 @@ def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match
         said = None
     if said != wanted:
         raise CannotPersist("The backend does not come from the configuration's file. Nothing has changed.")
-    edge.reload(new, if_match or f'"{config.etag}"')
+    edge.reload(new, if_match or f'"{edge.etag}"')
 
 
 def _standing(backends: Sequence[Backend]) -> Document:
@@ -265,9 +274,6 @@ def _of(meant: NamedBackend) -> str:
     return "" if meant.service == DEFAULT_SERVICE else f" of {meant.service}"
 
 
-_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
-
-
 def _wanted(action: str) -> dict[str, Any]:
     """Read what the request says: the body, a JSON object that may be missing, and ?persist=true. Raises ClientError."""
     body = read_json("the wish")
@@ -280,7 +286,7 @@ def _wanted(action: str) -> dict[str, Any]:
     allowed = {"persist", "weight"} if action == "weight" else {"persist"}
     if not isinstance(said, dict) or not said.keys() <= allowed:
         raise ClientError(f"The body is an object with at most {' and '.join(sorted(allowed))}.")
-    persist = said.get("persist", _FLAGS.get(request.args.get("persist", "false")))
+    persist = said.get("persist") if "persist" in said else read_flag("persist")
     if not isinstance(persist, bool):
         raise ClientError("persist must be true or false.")
     if action != "weight":

@@ -64,14 +64,20 @@ def give_way() -> None:
 
 
 def problem(
-    status: int, title: str, detail: str, request_id: str, errors: object = None, headers: Mapping[str, str] | None = None
+    status: int,
+    title: str,
+    detail: str,
+    request_id: str,
+    errors: object = None,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Return an error as problem+json (RFC 9457); errors: an extension member that lists each single one."""
+    """Return an error as problem+json (RFC 9457); errors: an extension member that lists each single one; members: more such."""
     document: dict[str, Any] = {"type": "about:blank", "status": status, "title": title}
     document |= {"detail": detail, "request_id": request_id}
     if errors is not None:
         document["errors"] = errors
-    return answer(status, document, "application/problem+json", **(headers or {}))
+    return answer(status, document | dict(members or {}), "application/problem+json", **(headers or {}))
 
 
 def read_body() -> bytes:
@@ -86,6 +92,17 @@ def read_body() -> bytes:
     if len(body) < (length or 0):
         raise ClientError("The body broke off.")
     return body
+
+
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+
+def read_flag(name: str) -> bool:
+    """Read `?name=true` of the request, false where it is not said. Raises ClientError."""
+    said = _FLAGS.get(request.args.get(name, "false"))
+    if said is None:
+        raise ClientError(f"{name} must be true or false.")
+    return said
 
 
 def read_json(what: str) -> bytes:

@@ -47,8 +47,8 @@ def route_pages(edge: Edge) -> tuple[Page, ...]:
             wanted = json.loads(read_json("the weights") or b"null")
         except (ValueError, RecursionError):
             raise ClientError('Send the weights as JSON, such as {"web": 80, "beta": 20}.') from None
-        result = edge.reload(reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.config.etag}"')
-        return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=f'"{edge.config.etag}"')
+        result = edge.reload(reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.etag}"')
+        return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=f'"{edge.etag}"')
 
     return Page("/smartedge/route", READ, False, route), Page("/smartedge/routes/<route_id>/weights", WRITE, False, weights)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from smartedge.admin.locality import crosses_zones, locality_document, place_document
-from smartedge.admin.metrics import BackendReading, ServiceReading, Snapshot, WorkerReading
+from smartedge.admin.metrics import BackendReading, ClusterReading, ServiceReading, Snapshot, WorkerReading
 from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
@@ -34,6 +35,7 @@ from smartedge.balancer.drowning import Drowning, drowning
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config.services import WrittenService
+from smartedge.edge.cluster_node import ClusterNode
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
@@ -57,7 +59,14 @@ def snapshot(edge: Edge) -> Snapshot:
         workers=_workers(edge),
         version=edge.version,
         certificates=edge.tls.certificates,
+        cluster=None if edge.cluster is None else _cluster(edge.cluster),
     )
+
+
+def _cluster(node: ClusterNode) -> ClusterReading:
+    news, stale_s = node.news.newest, node.stale_s
+    age_s = inf if stale_s is None else stale_s
+    return ClusterReading(news.state == "live", age_s, news.generation, news.refused is not None, len(news.cards))
 
 
 def _workers(edge: Edge) -> list[WorkerReading]:
@@ -120,12 +129,13 @@ def status_document(edge: Edge) -> Document:
     return {
         "strategy": config.strategy,
         "generation": edge.generation,
-        "etag": config.etag,
+        "etag": edge.etag,
         "version": edge.version,
         "draining": edge.draining,
         "drowning": _drowning(worst_drowning(edge), now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
+        "cluster": None if edge.cluster is None else edge.cluster.document(),
         "certificates": [_certificate(one) for one in edge.tls.certificates],
         "totals": {
             "requests": sum(map(_requests, rows)) + _requests(own),

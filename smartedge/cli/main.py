@@ -16,8 +16,9 @@ from smartedge.cli.errors import Stop
 from smartedge.cli.operate import COMMANDS
 from smartedge.cli.route import route
 from smartedge.cli.simulate import simulate
-from smartedge.config.model import Config, ConfigError, admin_token, config_path, load
+from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.config.values import escaped
+from smartedge.edge.cluster_start import ClusterStart, load_for_start
 from smartedge.process.listening import CannotListen
 from smartedge.process.preflight import check_usable
 from smartedge.workers.board import BoardError
@@ -61,18 +62,27 @@ def program() -> None:
 @click.option(
     "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
 )
+@click.option(
+    "--cluster",
+    metavar="URL",
+    help="The etcd that the nodes of a cluster have in common, etcd://HOST:2379,HOST:2379/PREFIX; etcds:// for TLS. The"
+    " configuration is there then.",
+)
+@click.option("--node", metavar="NAME", help="What this node is called in its cluster; host name and port unless given.")
 @click.option("--zone", metavar="NAME", help="The zone that this edge stands in: its backends there come first.")
-def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], **flags: str | None) -> int:
+def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], node: str | None, **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""
+    if node:
+        os.environ["SMARTEDGE_NODE"] = node
     path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}
     try:
-        loaded, token = load(path, os.environ, overrides), admin_token(os.environ)
+        (loaded, cluster), token = load_for_start(path, os.environ, overrides), admin_token(os.environ)
     except ConfigError as error:
         raise Stop(str(error)) from error
 
     try:
         check_usable(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
-        return _serve(loaded, path, overrides, token)
+        return _serve(loaded, path, overrides, token, cluster)
     except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
         raise Stop(str(error)) from error
     except OSError as error:
@@ -81,16 +91,16 @@ def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], *
         raise
 
 
-def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None) -> int:
+def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None, cluster: ClusterStart | None) -> int:
     """Serve in this process or in several; the imports are late, so that a broken file is told at once."""
     workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else int(config.workers)
     if workers == 1:
         from smartedge.cli.serve import serve
 
-        return serve(config, config_path=path, overrides=overrides, token=token)
+        return serve(config, config_path=path, overrides=overrides, token=token, cluster=cluster)
     from smartedge.cli.serve_many import serve_many
 
-    return serve_many(config, workers, config_path=path, overrides=overrides, token=token)
+    return serve_many(config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster)
 
 
 for command in (check, discover, route, *COMMANDS, simulate):

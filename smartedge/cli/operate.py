@@ -1,4 +1,4 @@
-"""The commands for a running balancer: reload, status; for single backends drain, enable, disable, weight; explain."""
+"""The commands for a running balancer: reload, status, cluster; for single backends drain, enable, disable, weight; explain."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from smartedge.cli.cluster_table import cluster_text
 from smartedge.cli.errors import Declined
 from smartedge.cli.explain_table import explained_text, list_text
 from smartedge.cli.remote import RemoteEdge, for_running_edge
@@ -19,16 +20,27 @@ POLL_S = 0.2
 
 _persist = click.option("--persist", is_flag=True, help="Write it into the configuration's file too, so that a restart keeps it.")
 _backend = click.argument("backend", metavar="[SERVICE/]ID")
+_backend_or_edge = click.argument("backend", metavar="[SERVICE/]ID", required=False)
+_edge = click.option("--edge", "whole", is_flag=True, help="Not a backend but the edge itself: in a cluster this node.")
+_all_nodes = click.option("--all", "all_nodes", is_flag=True, help="Not a backend but all nodes of the cluster.")
 
 
 @click.command()
-@_backend
+@_backend_or_edge
 @for_running_edge
 @_persist
+@_edge
+@_all_nodes
 @click.option("--wait", is_flag=True, help="Wait until its last request has ended.")
 @click.option("--timeout", default=60.0, show_default=True, metavar="S", help="How long to wait, in seconds.")
-def drain(edge: RemoteEdge, backend: str, persist: bool, wait: bool, timeout: float) -> None:
-    """Send a backend no new requests but those of its sticky sessions; those in flight end."""
+def drain(edge: RemoteEdge, backend: str | None, persist: bool, whole: bool, all_nodes: bool, wait: bool, timeout: float) -> None:
+    """Send a backend no new requests but those of its sticky sessions; those in flight end.
+
+    Or have the edge itself drain, one node or all: /health answers 503, so that whoever is in front sends it nothing new.
+    """
+    if backend is None or whole or all_nodes:
+        _operate_edge(edge, "drain", backend, whole=whole, all_nodes=all_nodes, alone=persist or wait)
+        return
     answer = edge.ask("POST", f"{_backend_path(backend)}/drain", {"persist": persist})
     if not (wait and edge.as_json):  # one document, when all is done
         _print_operated(edge, answer)
@@ -38,11 +50,16 @@ def drain(edge: RemoteEdge, backend: str, persist: bool, wait: bool, timeout: fl
 
 
 @click.command()
-@_backend
+@_backend_or_edge
 @for_running_edge
 @_persist
-def enable(edge: RemoteEdge, backend: str, persist: bool) -> None:
-    """Have a drained or disabled backend back."""
+@_edge
+@_all_nodes
+def enable(edge: RemoteEdge, backend: str | None, persist: bool, whole: bool, all_nodes: bool) -> None:
+    """Have a drained or disabled backend back; or the edge itself, one node or all."""
+    if backend is None or whole or all_nodes:
+        _operate_edge(edge, "enable", backend, whole=whole, all_nodes=all_nodes, alone=persist)
+        return
     _operate(edge, backend, "enable", {"persist": persist})
 
 
@@ -84,9 +101,17 @@ def explain(edge: RemoteEdge, request_id: str | None, **filters: Any) -> None:
 
 @click.command()
 @for_running_edge
-def reload(edge: RemoteEdge) -> None:
-    """Have the running balancer read its configuration again."""
-    edge.print_answer(edge.ask("POST", "/api/reload"), reload_text)
+@click.option("--require-all", is_flag=True, help="Change nothing unless every node of the cluster can use it.")
+def reload(edge: RemoteEdge, require_all: bool) -> None:
+    """Have the running balancer read its configuration again; in a cluster, have all nodes use it."""
+    edge.print_answer(edge.ask("POST", "/api/reload?require_all=true" if require_all else "/api/reload"), reload_text)
+
+
+@click.command()
+@for_running_edge
+def cluster(edge: RemoteEdge) -> None:
+    """Show the nodes of the cluster that the running balancer is one of."""
+    edge.print_answer(edge.ask("GET", "/smartedge/cluster"), cluster_text)
 
 
 @click.command()
@@ -96,11 +121,18 @@ def status(edge: RemoteEdge) -> None:
     edge.print_answer(edge.ask("GET", "/api/status"), status_text)
 
 
-COMMANDS = (reload, status, drain, enable, disable, weight, explain)
+COMMANDS = (reload, status, cluster, drain, enable, disable, weight, explain)
 
 
 def _operate(edge: RemoteEdge, backend: str, action: str, body: dict[str, Any]) -> None:
     _print_operated(edge, edge.ask("POST", f"{_backend_path(backend)}/{action}", body))
+
+
+def _operate_edge(edge: RemoteEdge, action: str, backend: str | None, *, whole: bool, all_nodes: bool, alone: bool) -> None:
+    """Drain or enable the edge. alone: flags were given that are for backends."""
+    if backend is not None or whole == all_nodes or alone:
+        raise click.UsageError("say which backend, or --edge, or --all; --persist and --wait are for a backend")
+    _print_operated(edge, edge.ask("POST", f"/smartedge/{action}{'?all=true' if all_nodes else ''}"))
 
 
 def _print_operated(edge: RemoteEdge, answer: dict[str, Any]) -> None:

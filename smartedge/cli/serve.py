@@ -15,6 +15,7 @@ from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge import announce
+from smartedge.edge.cluster_start import ClusterStart
 from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
 from smartedge.observe import console
@@ -25,7 +26,14 @@ from smartedge.process.systemd import Notifier
 from smartedge.server.server import EdgeServer
 
 
-def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
+def serve(
+    config: Config,
+    *,
+    config_path: str | None,
+    overrides: Mapping[str, Any],
+    token: str | None,
+    cluster: ClusterStart | None = None,
+) -> int:
     """Run until SIGTERM, SIGINT or SIGQUIT, then give requests in flight `shutdown_grace_s`; returns the exit status, 0.
 
     SIGHUP re-reads the configuration file, SIGUSR1 has the access log opened anew. A second SIGTERM or SIGINT exits at once.
@@ -35,7 +43,7 @@ def serve(config: Config, *, config_path: str | None, overrides: Mapping[str, An
     console.log_at(config.log_level)
     resources.raise_limit()
     manager = Notifier()
-    app = create_app(config, path=config_path, overrides=overrides, token=token)
+    app = create_app(config, path=config_path, overrides=overrides, token=token, cluster=cluster)
     stop = Event()
     enders = [gevent.signal_handler(number, stop.set) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)]
     gevent.signal_handler(signal.SIGHUP, lambda: None if stop.is_set() else gevent.spawn(_reload, app, manager))

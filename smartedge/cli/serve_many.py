@@ -26,6 +26,7 @@ from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge import announce
+from smartedge.edge.cluster_start import ClusterStart
 from smartedge.http import resources
 from smartedge.http.environ_keys import ADMIN
 from smartedge.http.server_tls import front_context
@@ -63,7 +64,15 @@ SERVING, RELOADED, REFUSED = b"s", b"r", b"x"
 """What a worker tells the arbiter: that it serves, that it has read the configuration again, that it has refused it."""
 
 
-def serve_many(config: Config, workers: int, *, config_path: str | None, overrides: Mapping[str, Any], token: str | None) -> int:
+def serve_many(
+    config: Config,
+    workers: int,
+    *,
+    config_path: str | None,
+    overrides: Mapping[str, Any],
+    token: str | None,
+    cluster: ClusterStart | None = None,
+) -> int:
     """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes.
 
     Raises CannotListen, ConfigError for what can't be used, StateError when the workers would have no place to meet.
@@ -76,7 +85,7 @@ def serve_many(config: Config, workers: int, *, config_path: str | None, overrid
     front = front_context() if config.speaks_tls else None
 
     def load() -> SmartEdge:
-        return create_app(config, path=config_path, overrides=overrides, token=token, front=front)
+        return create_app(config, path=config_path, overrides=overrides, token=token, front=front, cluster=cluster)
 
     # After SIGUSR2 the listeners are the old arbiter's, in its order.
     inherited = "GUNICORN_FD" in os.environ

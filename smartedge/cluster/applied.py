@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from smartedge.cluster.view import View
-from smartedge.cluster.watch import ClusterWatch
+
+
+class Followed(Protocol):
+    """A cluster as it is followed: by a ClusterWatch, or by a worker that another one tells what its watch has seen."""
+
+    @property
+    def view(self) -> View:
+        """What is known now."""
+
+    def wait_for(self, condition: Callable[[View], object], wait_s: float) -> bool:
+        """Wait, for so long at most, until a view fulfils a condition; return whether one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ def applied_in(view: View, generation: int) -> Applied:
     return Applied(len(view.cards), len(applied), tuple(late), refused, live_workers, applied_workers)
 
 
-def wait_applied(watch: ClusterWatch, generation: int, wait_s: float) -> Applied:
+def wait_applied(watch: Followed, generation: int, wait_s: float) -> Applied:
     """Wait, for so long at most, until no node that lives is late."""
     watch.wait_for(lambda view: not applied_in(view, generation).late, wait_s)
     return applied_in(watch.view, generation)

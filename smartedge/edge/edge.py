@@ -29,6 +29,8 @@ from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
+from smartedge.edge.cluster_node import ClusterNode
+from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.discovered import begin_discovery, make_discovery
 from smartedge.edge.file_watch import FileWatch
 from smartedge.edge.follower import Follower, give_up
@@ -53,7 +55,7 @@ from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
-from smartedge.process.whereabouts import certificates_unused, whereabouts_of, write_whereabouts
+from smartedge.process.whereabouts import certificates_unused, clients_listener, whereabouts_of, write_whereabouts
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.service import Service
 from smartedge.workers.identity import edge_identity
@@ -88,6 +90,7 @@ class Edge:
         env: Mapping[str, str] = os.environ,
         look_up: LookUp = look_up,
         front: Any = None,
+        cluster: ClusterStart | None = None,
     ) -> None:
         self.token = token
         self.began = False
@@ -121,10 +124,13 @@ class Edge:
         self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
         self._telling = PeriodicWork(self._tell, LOOK_S)
         self._lag, self._tell_due = LoopLag(), inf
-        self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup)
+        first = 1 if cluster is None else cluster.generation
+        self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
         self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng)
         self._file_watch = FileWatch(self.origin.path, self._is_watching, lambda: self._reloader.reload(wait=False))
+        parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
+        self.cluster = None if cluster is None else ClusterNode(cluster, *parts, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
@@ -169,12 +175,23 @@ class Edge:
         return self.follower.workers(monotonic())
 
     @property
+    def etag(self) -> str:
+        """What tells the configuration in use from others: on all nodes of a cluster alike."""
+        return self._reloader.shown_etag
+
+    def text_in_use(self) -> bytes | None:
+        """Return the configuration as it was written, to be edited; None where it is nowhere. Raises OSError or EdgeError."""
+        return self._reloader.text_in_use()
+
+    @property
     def draining(self) -> bool:
         """Whether those in front of the edge should send it nothing more."""
         return self.follower.draining
 
-    def drain(self, draining: bool) -> None:
-        """Let all workers say that they are draining, and serve on; or take it back."""
+    def drain(self, draining: bool, *, everywhere: bool = False) -> None:
+        """Let all workers say that they are draining, and serve on; or take it back. everywhere: on all nodes of a cluster."""
+        if self.cluster is not None:
+            self.cluster.drain(draining, everywhere=everywhere)
         self.follower.set_draining(draining)
 
     def unix_time(self, at: float) -> float:
@@ -185,8 +202,15 @@ class Edge:
         """Return the id that an admin request is known by; the app puts it there."""
         return str(environ[REQUEST_ID])
 
-    def reload(self, body: bytes | None, if_match: str | None = None, *, wait: bool = True) -> Reloaded:
-        """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing."""
+    def reload(
+        self, body: bytes | None, if_match: str | None = None, *, wait: bool = True, require_all: bool = False
+    ) -> Reloaded:
+        """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing.
+
+        require_all: only if every node of a cluster can use it.
+        """
+        if self.cluster is not None:
+            return self.cluster.reload(body, if_match, wait=wait, require_all=require_all)
         applied = self._reloader.reload(body, if_match=if_match, wait=wait)
         announce.reloaded(applied)
         return Reloaded(202 if applied.late else 200, applied.to_json())
@@ -222,6 +246,8 @@ class Edge:
         self._tickets.join_workers(membership.state.path if membership.state else None)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
+        if self.cluster is not None:
+            self.cluster.join_workers(membership)
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
         self.follower.leads(monotonic())  # before anybody asks `leading`: until then each takes itself for the one
 
@@ -234,6 +260,8 @@ class Edge:
             begin_discovery(self.discovery, self._membership, self.follower, self.services)
             self.be_found(self.listeners)
             if self._membership.slot == 0:  # one worker says it for all
+                if self.cluster is not None:
+                    self.cluster.say_start()
                 found = cautions(self.config, self._env, has_token=self.token is not None)
                 log_cautions([*found, NOT_SHOWN] if certificates_unused(self.config) else found)
         except (StateError, ConfigError) as error:
@@ -250,6 +278,8 @@ class Edge:
     def be_found(self, listeners: Sequence[Any]) -> None:
         """Write down where the admin pages are, so that commands find them. listeners: as above."""
         self.listeners = listeners
+        if self.cluster is not None:
+            self.cluster.serve_at(clients_listener(listeners))
         if self._membership is not None:
             write_whereabouts(self._membership.state, whereabouts_of(self.config, self.origin.path, listeners))
 
@@ -259,6 +289,8 @@ class Edge:
 
     def stop(self) -> None:
         """End the loops and give up the place; requests in flight have been waited for by the server."""
+        if self.cluster is not None:
+            self.cluster.stop()
         self._health.stop()
         self._housekeeping.stop()
         self._certificates.stop()
@@ -300,6 +332,8 @@ class Edge:
         self.forwarder.service = next(iter(self.services.values()))
         self.forwarder.router = self._services.make_router(setup)
         self._builder.databases.keep_paths(named_databases(setup.config))
+        if self.cluster is not None:
+            self.cluster.renew_will()
         self._health.wake()
 
     # ---- events ----
@@ -331,6 +365,8 @@ class Edge:
         now = monotonic()
         self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
         self.discovery.look(leads=self.follower.leading)
+        if self.cluster is not None:
+            self.cluster.look(leading=self.follower.leading and not self.follower.stopping)
         self._services.look_for_silence(now)
         self._tell_due = monotonic() + LOOK_S
 

@@ -129,7 +129,12 @@ class Follower:
     @property
     def draining(self) -> bool:
         """Whether those in front of the edge should send it nothing more: this worker stops, or the operator wants that."""
-        return self.stopping or bool(self._edge_row.shared[DRAINING])
+        return self.stopping or self.is_told_to_drain
+
+    @property
+    def is_told_to_drain(self) -> bool:
+        """Whether the operator wants that."""
+        return bool(self._edge_row.shared[DRAINING])
 
     def set_draining(self, draining: bool) -> None:
         """Let all workers say that they are draining, and serve on; or take it back."""

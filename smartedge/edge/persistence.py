@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from smartedge.config.model import Config
 from smartedge.discovery.config_file import ConfigFile
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_errors import NotPersisted, NotReadable
@@ -19,6 +20,9 @@ class Persistence(Protocol):
     @property
     def persists(self) -> bool:
         """Whether there is something that keeps it."""
+
+    def etag_of(self, config: Config, number: int) -> str:
+        """Return what tells a configuration from others. number: of its generation."""
 
     def text_of(self, body: bytes | None) -> bytes:
         """Return what a reload is to use: its body, or what is written where nothing was sent. Raises ReloadError."""
@@ -48,6 +52,10 @@ class FilePersistence:
     def persists(self) -> bool:
         """Whether there is a file."""
         return self._file is not None
+
+    def etag_of(self, config: Config, number: int) -> str:
+        """Return the configuration's own."""
+        return config.etag
 
     def text_of(self, body: bytes | None) -> bytes:
         """Return the body, or what the file says."""

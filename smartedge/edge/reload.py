@@ -20,7 +20,7 @@ from smartedge.edge.persistence import FilePersistence, Persistence
 from smartedge.edge.reload_errors import NotShared, PreconditionFailed
 from smartedge.edge.reload_report import Applied, report, settings_of
 from smartedge.edge.setup import Setup
-from smartedge.workers.generations import CONFIRM_S, Alone, Generation, Peers
+from smartedge.workers.generations import CONFIRM_S, Alone, Confirmed, Generation, Peers
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.state_dir import StateError
 
@@ -44,17 +44,17 @@ class Discovered(NamedTuple):
 class Reloader:
     """Holds the setup in use, and is the only way to another one; owned by the `Edge`, called by the pages and the Follower.
 
-    Five things lead to another setup, and all take the same way: a setup is built (`build`, which raises and has changed
+    Six things lead to another setup, and all take the same way: a setup is built (`build`, which raises and has changed
     nothing), and then put to use (`use`, which fails no more). `reload` is asked for; it parses a text, persists it, gives the
     configuration the next number (its generation) and publishes it for the other workers. `use_found` does so with what sources
-    have found. `follow_newest` finds that another worker has published one. `rebuild_setup` is called when names lead elsewhere,
-    or the worker has taken its place: the configuration is the same. `use_replaced_files` finds that a file which the
-    configuration names holds something else.
+    have found, `use_cluster` with what another node has reloaded. `follow_newest` finds that another worker has published one.
+    `rebuild_setup` is called when names lead elsewhere, or the worker has taken its place: the configuration is the same.
+    `use_replaced_files` finds that a file which the configuration names holds something else.
 
     One lock keeps them apart in this worker, and the lock of `Peers` keeps the reloads of all workers apart. Between the two a
     reload starts from the newest configuration of the edge, which this worker may not have applied yet.
 
-    origin: has the file, if there is one. setup: what is in use now, as generation 1; its configuration has the backends that
+    origin: has the file, if there is one. setup: what is in use now, as this generation; its configuration has the backends that
     were found (`found`) beside those that were written.
     """
 
@@ -65,11 +65,12 @@ class Reloader:
         build: Callable[[Config, Setup, Files | None], Setup],
         use: Callable[[Setup], None],
         now: Callable[[], float] = time.monotonic,
+        generation: int = 1,
     ) -> None:
         self.setup = setup
         self.etag = setup.config.etag
         self.found = NOTHING_FOUND
-        self.generation = self.serial = 1
+        self.generation, self.serial = generation, 1
         self._origin = origin
         self._build = build
         self._use = use
@@ -81,6 +82,15 @@ class Reloader:
         self._followed: object = None
         self._parsed: tuple[object, Config] = (None, setup.config)
         self._renewed: frozenset[str] = frozenset()
+
+    @property
+    def shown_etag(self) -> str:
+        """What tells the configuration in use from others, as If-Match has it."""
+        return self._persistence.etag_of(self.setup.config, self.generation)
+
+    def keep_in(self, persistence: Persistence) -> None:
+        """Keep configurations there from here on, instead of in the file."""
+        self._persistence = persistence
 
     def join_workers(self, peers: Peers) -> None:
         """Be one of several workers from here on: start from the newest generation, or publish the first.
@@ -103,10 +113,12 @@ class Reloader:
         with self._lock:
             return self._catch_up()
 
-    def reload(self, body: bytes | None = None, *, if_match: str | None = None, wait: bool = True) -> Applied:
+    def reload(
+        self, body: bytes | None = None, *, if_match: str | None = None, wait: bool = True, seen: int | None = None
+    ) -> Applied:
         """Use the configuration in `body` and persist it; without a body, use what the file says now.
 
-        wait: for the other workers to have it too.
+        wait: for the other workers to have it too. seen: the generation that whoever asks goes by, None for the newest.
 
         if_match: the value of an If-Match header, which guards against overwriting somebody else's change.
         A body that means what is in use already is persisted too: how the file is written is the operator's choice,
@@ -116,8 +128,8 @@ class Reloader:
         with self._lock, self._exclusive_among_workers():
             newest = self._newest()
             old, number, serial = newest.config, newest.number, newest.serial
-            if if_match is not None and not _matches(if_match, old.etag):
-                raise PreconditionFailed(old.etag)
+            if if_match is not None and not _matches(if_match, etag := self._persistence.etag_of(old, number)):
+                raise PreconditionFailed(etag)
             text = self._persistence.text_of(body)
             config = self._origin.parse_text(text)
             found = newest.found.only_for(sources_of(config.all_services()))
@@ -126,7 +138,7 @@ class Reloader:
             changed = config.etag != old.etag
             renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
             is_other = changed or bool(renewed)
-            with self._persistence.persisted(body, text, number, is_other=is_other) as kept:
+            with self._persistence.persisted(body, text, number if seen is None else seen, is_other=is_other) as kept:
                 if is_other or kept != number:
                     serial += 1
                     self._peers.publish(kept, serial, config.to_json(), found.text)
@@ -136,7 +148,7 @@ class Reloader:
             self._confirm(number, serial, self._peers.mark())
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
         confirmed = self._peers.wait(serial, CONFIRM_S if wait else 0.0)
-        return report(
+        applied = report(
             old,
             config,
             self._at_start,
@@ -147,6 +159,52 @@ class Reloader:
             persisted=self._persistence.persists,
             took_s=self._now() - started,
         )
+        return replace(applied, etag=self._persistence.etag_of(config, number))
+
+    def use_cluster(self, text: bytes, number: int) -> Applied | None:
+        """Go on with what the cluster has, under its number; None where that is in use here already.
+
+        Raises ConfigError, NotShared, or what `build` raises, and has changed nothing. Called by the worker that leads.
+        """
+        started = self._now()
+        with self._lock, self._exclusive_among_workers():
+            newest = self._newest()
+            config = self._origin.parse_text(text)
+            if (newest.number, newest.config.etag) == (number, config.etag):
+                self._catch_up()
+                return None
+            found = newest.found.only_for(sources_of(config.all_services()))
+            config, serial = config.with_found(found.backends), newest.serial + 1
+            setup = self._build(config, self.setup, None)
+            renewed = setup.files.renewed_since(self.setup.files)
+            self._peers.publish(number, serial, config.to_json(), found.text)
+            self._use_if_other(setup, found)
+            self._confirm(number, serial, self._peers.mark())
+        return report(
+            newest.config,
+            config,
+            self._at_start,
+            number,
+            Confirmed(1, {}),
+            changed=config.etag != newest.config.etag,
+            renewed=tuple(sorted(renewed)),
+            persisted=True,
+            took_s=self._now() - started,
+        )
+
+    def check(self, text: bytes) -> None:
+        """Raise what a reload with this text would raise before anything is changed: ConfigError, or what `build` raises."""
+        with self._lock:
+            config = self._origin.parse_text(text)
+            self._build(config.with_found(self.found.only_for(sources_of(config.all_services())).backends), self.setup, None)
+
+    def text_of(self, body: bytes | None) -> bytes:
+        """Return the text that a reload would use. Raises ReloadError."""
+        return self._persistence.text_of(body)
+
+    def text_in_use(self) -> bytes | None:
+        """Return the text of what is kept now, to be edited; None where nothing keeps it. Raises OSError or ReloadError."""
+        return self._persistence.text_in_use()
 
     def use_found(self, sets: Sets) -> Discovered | None:
         """Go on with what these sources have found; return what is another by that, None when nothing is.

@@ -68,6 +68,7 @@ class SmallEdge:
         self.pool.backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
         self.generation = 17
         self.draining = False
+        self.cluster: Any = None
         self.tls = ServerTls()
         self.token: str | None = None
         self.edge_row = Learned()
@@ -96,8 +97,13 @@ class SmallEdge:
     def request_id(self, environ: Mapping[str, Any]) -> str:
         return str(environ.get("HTTP_X_REQUEST_ID", "r-1"))
 
-    def reload(self, body: bytes | None, if_match: str | None) -> Result:
+    @property
+    def etag(self) -> str:
+        return self.config.etag
+
+    def reload(self, body: bytes | None, if_match: str | None, *, require_all: bool = False) -> Result:
         self.bodies.append(body)
+        self.require_all = require_all
         if self.failure:
             raise self.failure
         if if_match not in (None, f'"{self.config.etag}"'):
@@ -107,8 +113,9 @@ class SmallEdge:
         self.generation += changed
         return Result(document={"generation": self.generation, "changed": changed})
 
-    def drain(self, draining: bool) -> None:
+    def drain(self, draining: bool, *, everywhere: bool = False) -> None:
         self.draining = draining
+        self.everywhere = everywhere
 
     def backend(self, id_: str) -> Backend:
         return next(backend for backend in self.pool.backends if backend.id == id_)

@@ -221,7 +221,7 @@ def test_what_a_hook_of_the_app_aborts_is_a_problem_with_its_own_status(client: 
 
 
 def test_an_answer_that_is_not_complete_everywhere_is_202(edge: SmallEdge, client: FlaskClient) -> None:
-    edge.reload = lambda body, if_match: Result(202, {"workers": {"applied": 3, "live": 4}})  # type: ignore[method-assign]
+    edge.reload = lambda body, if_match, **_: Result(202, {"workers": {"applied": 3, "live": 4}})  # type: ignore[method-assign]
     assert client.post("/api/reload").status_code == 202
 
 

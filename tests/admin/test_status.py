@@ -33,6 +33,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "drowning": None,
         "uptime_s": 60.0,
         "workers": [{"slot": 0, "pid": 4711, "leader": True, "generation": 17, "uptime_s": 60.0, "loop_lag_s": 0.002}],
+        "cluster": None,
         "certificates": [],
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
         "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},

@@ -1,0 +1,379 @@
+"""One worker's part in its cluster: what the edge asks of it and tells it, whichever worker of the node leads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from smartedge import __version__
+from smartedge.balancer.errors import EdgeError
+from smartedge.cluster.applied import Applied, wait_applied
+from smartedge.cluster.cached_copy import CachedCopy
+from smartedge.cluster.connect import connect
+from smartedge.cluster.errors import ClusterError
+from smartedge.cluster.proposals import Proposals
+from smartedge.cluster.secret_keys import SecretKeys
+from smartedge.cluster.store import Store
+from smartedge.cluster.stored import Stored
+from smartedge.cluster.will import Will
+from smartedge.config.model import Config, ConfigError, config_path
+from smartedge.discovery.etcd_client import EtcdClient
+from smartedge.edge import announce, operator_will
+from smartedge.edge.cluster_lead import ClusterLead
+from smartedge.edge.cluster_news import ClusterNews, News
+from smartedge.edge.cluster_persistence import ClusterPersistence, ClusterTrouble
+from smartedge.edge.cluster_start import ClusterStart
+from smartedge.edge.follower import Follower
+from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.reload import Reloader
+from smartedge.edge.reload_errors import ReloadError
+from smartedge.edge.reload_report import Reloaded
+from smartedge.edge.setup import ClusterShare, SetupBuilder
+from smartedge.edge.tickets import Tickets
+from smartedge.proxy.service import Service
+from smartedge.workers.membership import Membership
+
+log = logging.getLogger("smartedge")
+
+CONFIRM_S: Final = 5.0
+"""How long a reload waits for the other nodes before it answers 202."""
+
+ASK_S: Final = 5.0
+"""How long they have to say whether they could use a configuration, where all of them must."""
+
+
+UNKNOWN_S: Final = 2.0
+"""How long a server that is none of ours has to say where it listens; then the node is called by its host alone."""
+
+
+class NotByAll(ReloadError):
+    """Not all nodes could use the configuration, and all of them were to; so none does. members: who, and why not."""
+
+    status = 409
+    title = "Refused by nodes"
+    blame = "client"
+
+    def __init__(self, refused: Mapping[str, str], silent: Sequence[str], live: int) -> None:
+        reasons = [f"{node}: {reason}" for node, reason in refused.items()] + [f"{node}: did not answer" for node in silent]
+        super().__init__(f"not every node could use the configuration, so nothing has changed: {'; '.join(reasons)}")
+        nodes = {"applied": 0, "live": live, "late": list(silent), "refused": _named(refused)}
+        self.members: Mapping[str, Any] = {"nodes": nodes}
+
+
+class ClusterNode:
+    """Owned by the worker's Edge, which calls `look` many times a second. The worker that leads has a ClusterLead besides.
+
+    start: what the node began with. name: of the node, known once it listens. news: what is known of the cluster.
+    """
+
+    def __init__(
+        self,
+        start: ClusterStart,
+        origin: ConfigOrigin,
+        reloader: Reloader,
+        builder: SetupBuilder,
+        tickets: Tickets,
+        follower: Follower,
+        services: Callable[[], Mapping[str, Service]],
+        rng: Random,
+        env: Mapping[str, str],
+    ) -> None:
+        self.name = ""
+        self.news = ClusterNews(None)
+        self._start = start
+        self._origin = origin
+        self._reloader = reloader
+        self._builder = builder
+        self._tickets = tickets
+        self._follower = follower
+        self._services = services
+        self._rng = rng
+        self._env = env
+        self._path = config_path(origin.path, env)
+        self._client: EtcdClient | None = None
+        self._membership: Membership | None = None
+        self._lead: ClusterLead | None = None
+        self._address = ""
+        self._made_at = time.monotonic()
+        self._wishes: Mapping[str, Any] = {}
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of the cluster begin with."""
+        return self._start.settings.prefix
+
+    # ---- life ----
+
+    def join_workers(self, membership: Membership) -> None:
+        """Be one of the workers of this node: know what its leader knows, and keep configurations in the cluster's key."""
+        directory = None if membership.state is None else membership.state.path
+        self._membership = membership
+        self._client = connect(self._start.settings, self._env)
+        self.news = ClusterNews(directory)
+        self.news.look()
+        self._use_share()
+        store = Store(self._client, self.prefix)
+        persistence = ClusterPersistence(
+            store,
+            lambda: self.name or socket.gethostname(),
+            self.news,
+            self._origin,
+            lambda: self._reloader.setup.config,
+            self._take_back_outdated,
+            directory,
+        )
+        persistence.see_file()
+        self._reloader.keep_in(persistence)
+
+    def serve_at(self, listener: Any) -> None:
+        """Know our name: what the operator says, else host and port.
+
+        listener: the name of the socket that clients connect to; None while that is not known, which is waited for a moment.
+        """
+        if self.name or (listener is None and time.monotonic() - self._made_at < UNKNOWN_S):
+            return
+        host, port = _host_and_port(listener)
+        self._address = f"{host}:{port}" if port else host
+        name = socket.gethostname()
+        self.name = self._env.get("SMARTEDGE_NODE", "").strip() or (f"{name}:{port}" if port else f"{name}:{host}")
+
+    def say_start(self) -> None:
+        """Log what the node begins with; by one of its workers."""
+        self._start.say(self._path)
+
+    def look(self, *, leading: bool) -> None:
+        """Lead or follow, as is this worker's part now; many times a second."""
+        if not self.name:
+            self.serve_at(None)
+            return
+        if leading and self._lead is None:
+            assert self._client is not None
+            copy = CachedCopy(self._path, self.prefix)
+            self._lead = ClusterLead(self, self._client, self.prefix, copy, self.news, self._rng)
+            self._lead.start()
+        elif not leading and self._lead is not None:
+            lead, self._lead = self._lead, None
+            lead.stop()
+        if self.news.look() or self._lead is not None:
+            self._use_share()
+
+    def stop(self) -> None:
+        """End, with the card taken away."""
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            lead.stop()
+
+    # ---- what the leader puts to use; see `cluster_lead.Node` ----
+
+    def use_stored(self, stored: Stored) -> None:
+        """Go on with what the cluster has, in all workers of this node. Raises ConfigError or EdgeError."""
+        applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation)
+        if applied is not None:
+            announce.reloaded(applied)
+
+    def check(self, text: str) -> str | None:
+        """Say why this node could not use a configuration; None if it could."""
+        try:
+            self._reloader.check(_bytes(text))
+        except (ConfigError, EdgeError) as error:
+            return str(error)
+        return None
+
+    def use_will(self, wishes: Mapping[str, Any]) -> None:
+        """Have all backends and this node be as the operator wants it."""
+        self._wishes = wishes
+        self.renew_will()
+        draining = operator_will.drains(wishes, self.name)
+        if draining != self._follower.is_told_to_drain:
+            self._follower.set_draining(draining)
+            log.warning("edge %s by the operator of the cluster", "draining" if draining else "enabled")
+
+    def renew_will(self) -> None:
+        """Have backends that have come be as the operator wants them, too; in the worker that leads."""
+        if self._lead is not None:
+            operator_will.use_wishes(self._wishes, self._services())
+
+    def use_secrets(self, secrets: SecretKeys) -> None:
+        """Make session tickets with these, in all workers."""
+        self._tickets.use_cluster_secrets(secrets.tickets)
+
+    def first_text(self) -> str | None:
+        """Return what the cluster gets that has no configuration yet: that of our file; None where it is not in use here."""
+        if self._reloader.generation:
+            return None
+        try:
+            text = self._origin.read_text() or b""
+        except OSError:
+            text = b""
+        if not text.strip():  # flags name the backends
+            config = self._reloader.setup.config
+            backends = [backend.model_dump(mode="json", exclude_defaults=True) for backend in config.backends]
+            return json.dumps({"backends": backends})
+        return text.decode("utf-8", "surrogateescape")
+
+    def card(self) -> dict[str, Any]:
+        """Return what this node says of itself now."""
+        assert self._membership is not None
+        now = time.monotonic()
+        confirmed = self._membership.confirmed()
+        workers = self._follower.workers(now)
+        since = self._membership.live_since().values()
+        pools = [service.pool for service in self._services().values()]
+        return {
+            "node": self.name,
+            "address": self._address,
+            "version": __version__,
+            "generation": self._reloader.generation,
+            "workers": {"applied": sum(one >= self._reloader.serial for one in confirmed.values()), "live": len(confirmed)},
+            "requests": sum(int(one.get("requests", 0)) for one in workers),
+            "backends": {
+                "up": sum(backend.learned.health.state == "healthy" for pool in pools for backend in pool.backends),
+                "total": sum(len(pool.backends) for pool in pools),
+            },
+            "draining": self._follower.draining,
+            "since": round(time.time() - (now - min((at for _, at in since), default=now))),
+        }
+
+    # ---- what the pages ask ----
+
+    def reload(self, body: bytes | None, if_match: str | None, *, wait: bool, require_all: bool) -> Reloaded:
+        """Apply a configuration on all nodes, as `Edge.reload` does on one; wait: until they have it, for CONFIRM_S at most."""
+        reloader, seen = self._reloader, self._reloader.generation
+        if require_all:
+            body = reloader.text_of(body) if body is None else body
+            self._origin.parse_text(body)
+            self.ask_all(body)
+        applied = reloader.reload(body, if_match=if_match, wait=wait, seen=seen)
+        announce.reloaded(applied)
+        document = applied.to_json()
+        if not wait:
+            return Reloaded(202 if applied.late else 200, document)
+        nodes, workers = self.wait_applied(applied.generation)
+        document |= {"nodes": nodes, "workers": {**document["workers"], **workers}}
+        document["message"] += f"; {nodes['applied']} of {nodes['live']} nodes have it"
+        for what in ("late", "refused"):
+            if what in nodes:
+                document["message"] += f", {what}: {_listed(nodes[what])}"
+        whole = nodes.keys() == {"applied", "live"} and not applied.late
+        return Reloaded(200 if whole else 202, document)
+
+    def ask_all(self, text: bytes) -> None:
+        """Have all nodes check a configuration; raises NotByAll unless all could use it, or ClusterTrouble."""
+        assert self._client is not None
+        proposals = Proposals(self._client, self.prefix)
+        try:
+            said = proposals.ask(text.decode("utf-8", "surrogateescape"), self.name, self._live_nodes, ASK_S)
+        except ClusterError as error:
+            raise ClusterTrouble(error) from error
+        if not said.is_accepted:
+            raise NotByAll(said.refused, said.silent, len(self._live_nodes()))
+
+    def wait_applied(self, generation: int, wait_s: float = CONFIRM_S) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Wait until all live nodes have applied a generation; return what is to be said of nodes and of workers."""
+        if self._lead is not None:
+            self._lead.hurry()
+        applied: Applied = wait_applied(self.news, generation, wait_s)
+        nodes: dict[str, Any] = {"applied": applied.applied, "live": applied.live}
+        if applied.late:
+            nodes["late"] = list(applied.late)
+        if applied.refused:
+            nodes["refused"] = _named(applied.refused)
+        return nodes, {"applied": applied.workers_applied, "live": applied.workers_live}
+
+    def drain(self, draining: bool, *, everywhere: bool) -> None:
+        """Have this node drain, or all of them, those that come later, too; or take it back. Raises ClusterTrouble."""
+        self.say(operator_will.drain_wishes(self.wishes(), None if everywhere else self.name, draining=draining))
+
+    def say_of_backend(self, service: str, backend_id: str, what: str, value: Any) -> None:
+        """Have all nodes hold this to be the state or weight of a backend, None for what is written. Raises ClusterTrouble."""
+        self.say(operator_will.backend_wishes(self.wishes(), service, backend_id, what, value))
+
+    def say(self, wishes: Mapping[str, Any]) -> None:
+        """Say something of the operator's will to all nodes, None takes it back. Raises ClusterTrouble, and nothing changed."""
+        if not wishes:
+            return
+        assert self._client is not None
+        try:
+            Will(self._client, self.prefix).set_many(wishes)
+        except ClusterError as error:
+            raise ClusterTrouble(error) from error
+
+    def wishes(self) -> Mapping[str, Any]:
+        """Return all that the operator has said, as etcd has it now. Raises ClusterTrouble."""
+        assert self._client is not None
+        try:
+            return Will(self._client, self.prefix).all()
+        except ClusterError as error:
+            raise ClusterTrouble(error) from error
+
+    def _take_back_outdated(self, old: Config, new: Config) -> None:
+        """Take back what was said of backends of which the configuration says something else since."""
+        try:
+            self.say(operator_will.outdated_wishes(self.wishes(), old, new))
+        except ClusterTrouble as error:
+            log.warning("what was said of backends before the reload is still in force: %s", error)
+
+    @property
+    def stale_s(self) -> float | None:
+        """For how long the cluster has not been heard of; 0.0 while it is, None where it never was."""
+        news = self.news.newest
+        if news.state == "live":
+            return 0.0
+        return None if news.heard_at is None else max(0.0, time.monotonic() - news.heard_at)
+
+    def document(self) -> dict[str, Any]:
+        """Return what the pages say of the cluster."""
+        news: News = self.news.newest
+        stale_s = self.stale_s
+        return {
+            "node": self.name,
+            "prefix": self.prefix,
+            "endpoints": list(self._start.settings.endpoints),
+            "state": news.state,
+            "age_s": None if stale_s is None else round(stale_s, 1),
+            "problem": news.problem,
+            "generation": news.generation,
+            "refused": news.refused,
+            "nodes": len(news.cards),
+        }
+
+    def _live_nodes(self) -> list[str]:
+        self.news.look()
+        return list(self.news.newest.cards) or [self.name]
+
+    def _use_share(self) -> None:
+        news = self.news.newest
+        share = ClusterShare(news.nodes, news.sticky_secrets)
+        if self._builder.use_share(share):
+            try:
+                self._reloader.rebuild_setup()
+            except ConfigError as error:
+                log.error("what the nodes of the cluster have in common cannot be put to use: %s", error)
+
+
+def _listed(entries: Sequence[Any]) -> str:
+    return ", ".join(one if isinstance(one, str) else f"{one['node']} ({one['reason']})" for one in entries)
+
+
+def _host_and_port(listener: Any) -> tuple[str, int | None]:
+    """Return where others find a listener: a wildcard is this machine's name, a unix socket has no port."""
+    if not isinstance(listener, tuple):
+        return os.fsdecode(listener) if listener else socket.gethostname(), None
+    host = str(listener[0])
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    return f"[{host}]" if ":" in host else host, int(listener[1])
+
+
+def _named(refused: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"node": node, "reason": reason} for node, reason in refused.items()]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
