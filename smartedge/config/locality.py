@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -18,6 +19,8 @@ from pydantic import (
 )
 
 from smartedge.balancer.locality import SpillPolicy
+from smartedge.balancer.near_first import Locality
+from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config import values
 from smartedge.config.section import Section
 
@@ -118,5 +121,15 @@ class LocalityConfig(Section):
 
     @property
     def spill(self) -> SpillPolicy:
-        """The same as the balancer's own value."""
+        """When requests leave a tier, as the balancer's own value."""
         return SpillPolicy(self.spill_ratio, self.failover_only, self.min_available)
+
+    def locality(self, edge: Place, places: Mapping[str, Place], priorities: Collection[int]) -> Locality | None:
+        """Return how a service goes by places; None where it does not, and no backend goes before another.
+
+        edge: where that is. places: of the zones. priorities: of the backends.
+        """
+        if self.prefer is None and len(set(priorities)) < 2:
+            return None
+        origin = NOWHERE if self.prefer is None else edge
+        return Locality(origin, places, self.spill, self.blend_rtt, self.prefer == "client")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config import values
 from smartedge.config.section import Label, Section
 
@@ -54,3 +55,13 @@ Zones = Annotated[
     AfterValidator(NamedZones),
     Field(json_schema_extra={"propertyNames": {"pattern": "^[A-Za-z0-9._-]{1,64}$"}, "default": {}}),
 ]
+
+
+def places_of(zones: Mapping[str, ZoneConfig]) -> dict[str, Place]:
+    """Return the same as the balancer's own values."""
+    return {name: Place(name, zone.region, zone.location) for name, zone in zones.items()}
+
+
+def place_of_zone(zone: str | None, places: Mapping[str, Place]) -> Place:
+    """Return where a zone is; of one that nobody explains, only its name is known."""
+    return NOWHERE if zone is None else places.get(zone, Place(zone))

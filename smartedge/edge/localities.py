@@ -10,6 +10,7 @@ from smartedge.balancer.near_first import Locality
 from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config.model import Config
 from smartedge.config.services import ServiceConfig, WrittenService
+from smartedge.config.zones import place_of_zone, places_of
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.http.forwarded import IsTrusted
 from smartedge.proxy.client_places import ClientPlaces
@@ -33,23 +34,19 @@ class Localities:
 
     def follow_config(self, config: Config) -> None:
         """Go by the places of this configuration from here on."""
-        self._zones = {name: Place(name, one.region, one.location) for name, one in config.zones.items()}
-        self._here = NOWHERE if config.zone is None else self._zones.get(config.zone, Place(config.zone))
+        self._zones = places_of(config.zones)
+        self._here = place_of_zone(config.zone, self._zones)
 
     def locality_of(self, config: ServiceConfig) -> Locality | None:
         """Return how a service goes by places; None where it does not, and no backend goes before another."""
-        said = config.locality
-        if said.prefer is None and len({backend.priority for backend in config.backends}) < 2:
-            return None
-        here = NOWHERE if said.prefer is None else self._here
-        return Locality(here, self._zones, said.spill, said.blend_rtt, said.prefer == "client")
+        return config.locality.locality(self._here, self._zones, [backend.priority for backend in config.backends])
 
     def client_places_of(self, service: WrittenService, is_trusted: IsTrusted) -> ClientPlaces | None:
         """Return what says where the clients of a service are; None where that does not count. Raises ConfigError."""
         said = service.config.locality
         if said.prefer != "client":
             return None
-        networks = {text: self._zones.get(zone, Place(zone)) for text, zone in said.networks}
+        networks = {text: place_of_zone(zone, self._zones) for text, zone in said.networks}
         return ClientPlaces(is_trusted, networks, said.header, self._zones, self._database(service))
 
     def _database(self, service: WrittenService) -> PlaceDatabase | None:

@@ -17,8 +17,7 @@ from typing import NamedTuple
 from smartedge.balancer.strategies.draw import place_of
 from smartedge.simulator.scenario import ArrivalsConfig, ServiceTimeConfig
 
-DAY_S = 86_400.0
-DEEPEST_NIGHT_S = 4 * 3600.0
+DEEPEST_NIGHT_H = 4.0
 
 Work = Callable[[float], float]
 """Seconds of work, from a number between 0 and 1 that says how much of it is in the request."""
@@ -75,7 +74,8 @@ def rate_of(config: ArrivalsConfig) -> Callable[[float], float]:
     if low == 1.0:
         return lambda _: mean
     swing = (1.0 - low) / (1.0 + low)
-    return lambda at: mean * (1.0 - swing * cos(2 * pi * (at - DEEPEST_NIGHT_S) / DAY_S))
+    day_s = config.day_s
+    return lambda at: mean * (1.0 - swing * cos(2 * pi * (at / day_s - DEEPEST_NIGHT_H / 24)))
 
 
 def work_of(service: ServiceTimeConfig) -> Work:

@@ -13,6 +13,7 @@ from typing import Any
 from smartedge.config.model import Config
 from smartedge.simulator.draws import arrivals
 from smartedge.simulator.figures import Figures, RunRecord, figures
+from smartedge.simulator.geography import Geography
 from smartedge.simulator.machine import Call, Failure, Machine
 from smartedge.simulator.node import Node
 from smartedge.simulator.scenario import Scenario
@@ -47,14 +48,19 @@ class Run:
         names = [spec.id for spec in config.specs()]
         self._record = record = RunRecord(names)
         self._machines = {name: self._machine(scenario, name) for name in names}
-        self._nodes = [Node(number, world, config, self._machines, self._at, record, START_S) for number in range(world.nodes)]
+        self._geography = geography = Geography(world, config)
+        self._nodes = [
+            Node(number, world, config.model_copy(update={"zone": zone}), self._machines, self._at, record, START_S, farther)
+            for number, zone in enumerate(geography.edges)
+            for farther in [geography.farther_of(zone, config)]
+        ]
         self._at(START_S + world.warmup_s, self._count_open, None)
 
     def run(self) -> RunRecord:
         """Let all requests come and end."""
         world, nodes = self._world, self._nodes
-        heap, pop, accept = self._heap, heapq.heappop, nodes[0].forwarding.accept_request
-        chosen = Random(f"{world.seed} nodes").choice if len(nodes) > 1 else None
+        heap, pop = self._heap, heapq.heappop
+        client_at = self._geography.client_drawer(Random(f"{world.seed} nodes"))
         events = 0
         for arrival in arrivals(world.arrivals, world.duration_s, Random(f"{world.seed} arrivals")):
             at = START_S + arrival.at
@@ -62,9 +68,8 @@ class Run:
                 now, _, call, what = pop(heap)
                 call(now, what)
                 events += 1
-            if chosen is not None:
-                accept = chosen(nodes).forwarding.accept_request
-            accept(at, arrival)
+            client = client_at(arrival.at)
+            nodes[client.node].forwarding.accept_request(at, arrival, client)
             events += 1
         for node in nodes:
             while node.is_busy():  # probes alone would go on for ever
@@ -94,7 +99,7 @@ class Run:
             self._at(now + COUNT_S, self._count_open, None)
 
     def _tell_answer(self, now: float, attempt: Try, status: int) -> None:
-        self._nodes[attempt.request.node].forwarding.take_answer(now, attempt, status)
+        self._nodes[attempt.request.client.node].forwarding.take_answer(now, attempt, status)
 
     def _tell_failure(self, now: float, attempt: Try, failure: Failure) -> None:
-        self._nodes[attempt.request.node].forwarding.take_failure(now, attempt, failure)
+        self._nodes[attempt.request.client.node].forwarding.take_failure(now, attempt, failure)

@@ -22,6 +22,7 @@ from smartedge.balancer.watch import leases_to_move
 from smartedge.config.model import Config
 from smartedge.simulator.draws import Arrival
 from smartedge.simulator.figures import RunRecord
+from smartedge.simulator.geography import Client
 from smartedge.simulator.machine import At, Failure, Machine
 from smartedge.simulator.probes import Prober
 from smartedge.simulator.queue import ModelQueue
@@ -35,13 +36,12 @@ CUT = BackendClosed("The backend closed the connection.")
 class Forwarding:
     """Forwards requests to the machines, in place of Forwarder, Exchange and Attempts; owned by a Node, called by Run.
 
-    Machines tell it what became of a try. node: the number of its Node. at: plans an event. counted_from: when figures begin.
-    chance: what second tries are like.
+    Machines tell it what became of a try. at: plans an event. counted_from: when figures begin. chance: what second tries are
+    like. farther: of the ways to backends, see Node.
     """
 
     def __init__(
         self,
-        node: int,
         world: SimulateConfig,
         config: Config,
         pool: Pool,
@@ -50,8 +50,9 @@ class Forwarding:
         chance: Random,
         record: RunRecord,
         counted_from: float,
+        farther: Mapping[str, float],
     ) -> None:
-        self._node = node
+        self._farther = farther
         self._pool = pool
         self._machines = machines
         self._at = at
@@ -72,18 +73,19 @@ class Forwarding:
         self._waiting: deque[tuple[float, Try]] = deque()  # a time-out for each try, in the order of time
         self.prober: Prober | None = None
 
-    def accept_request(self, now: float, arrival: Arrival) -> None:
+    def accept_request(self, now: float, arrival: Arrival, client: Client) -> None:
         """Take a client's request."""
         self._budget.deposit(now)
-        request = ClientRequest(self._node, arrival, now)
-        self.queue.take_lease(now, (), self._keys[arrival.key], partial(self._send_first, request))
+        request = ClientRequest(client, arrival, now)
+        then = partial(self._send_first, request)
+        self.queue.take_lease(now, (), self._keys[arrival.key], then, origin=client.origin)
 
     def _send_first(self, request: ClientRequest, now: float, got: Lease | NoBackend) -> None:
         if isinstance(got, NoBackend):
             self._record_end(request, now, got.status, None)
             return
         arrival = request.arrival
-        self._send_try(now, Try(request, got, arrival.work, arrival.luck))
+        self._send_try(now, Try(request, got, arrival.work, arrival.luck, self._farther[got.backend.id]))
         if self._policy.hedge:
             self._plan_hedge(now, request)
 
@@ -221,7 +223,7 @@ class Forwarding:
                 if request.since is None:
                     request.since = now
                 key, then = self._keys[request.arrival.key], partial(self._send_retry, request, tries)
-                self.queue.take_lease(now, tuple(tries.tried), key, then, error, request.since)
+                self.queue.take_lease(now, tuple(tries.tried), key, then, error, request.since, request.client.origin)
             else:
                 self._record_end(request, now, error.status, None)
             return
@@ -261,13 +263,14 @@ class Forwarding:
         if not request.open or race != request.race:
             return
         tries = self._tries_of(request, request.open[0].lease.backend)
-        if tries.hedge(now) and self._begin_try(now, request, tries):
+        if tries.hedge(now) and self._begin_try(now, request, tries, hedge=True):
             self._record.hedges += now >= self._counted_from
             self._plan_hedge(now, request)
 
-    def _begin_try(self, now: float, request: ClientRequest, tries: Tries) -> bool:
+    def _begin_try(self, now: float, request: ClientRequest, tries: Tries, *, hedge: bool = False) -> bool:
+        key = self._keys[request.arrival.key]
         try:
-            lease = self._pool.lease(now, tries.tried, self._keys[request.arrival.key])
+            lease = self._pool.lease(now, tries.tried, key, must=not hedge, origin=request.client.origin)
         except NoBackend:
             tries.in_vain(now)
             return False
@@ -276,7 +279,7 @@ class Forwarding:
 
     def _send_another(self, now: float, request: ClientRequest, tries: Tries, lease: Lease) -> None:
         tries.begun(lease.backend)
-        self._send_try(now, Try(request, lease, self._chance.random(), self._chance.random()))
+        self._send_try(now, Try(request, lease, self._chance.random(), self._chance.random(), self._farther[lease.backend.id]))
 
     def _tries_of(self, request: ClientRequest, first: Backend) -> Tries:
         """Give the decision about more tries, made when the first is asked for: most requests need none."""
@@ -290,6 +293,6 @@ class Forwarding:
             return
         record = self._record
         record.at.append(request.arrival.at)
-        record.took_s.append(now - request.at + self._client_s)
+        record.took_s.append(now - request.at + self._client_s + request.client.farther_s)
         record.status.append(status)
         record.backend.append(-1 if backend is None else self._number[backend.id])

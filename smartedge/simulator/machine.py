@@ -65,7 +65,7 @@ class Machine:
 
     def accept_try(self, now: float, attempt: Try) -> None:
         """Take a request that the edge sends now."""
-        ready = now + self._round_trip_s
+        ready = now + self._round_trip_s + attempt.farther_s
         if self._state in ("leaving", "down"):
             self._at(ready, self._refuse, attempt)
         elif self._state == "hang":

@@ -16,12 +16,20 @@ class Prober:
     """Probes all backends, from `start_s` on, as `health/loop.py` does; owned by Forwarding, which nudges it."""
 
     def __init__(
-        self, pool: Pool, machines: Mapping[str, Machine], rng: Random, round_trip_s: float, at: At, start_s: float
+        self,
+        pool: Pool,
+        machines: Mapping[str, Machine],
+        rng: Random,
+        round_trip_s: float,
+        at: At,
+        start_s: float,
+        farther: Mapping[str, float],
     ) -> None:
         self._pool = pool
         self._machines = machines
         self._rng = rng
         self._round_trip_s = round_trip_s
+        self._farther = farther
         self._at = at
         self._schedule = Schedule(rng)
         self._schedule.sync(pool.backends, start_s)
@@ -46,7 +54,9 @@ class Prober:
         while entry := self._schedule.take_due(now):
             backend = entry.backend
             good = self._machines[backend.id].answer_probe(self._rng.random(), backend.spec.health)
-            took_s = backend.spec.health.timeout_s if good is None else self._round_trip_s
+            took_s = self._round_trip_s + self._farther[backend.id]
+            if good is None or took_s > backend.spec.health.timeout_s:
+                good, took_s = None, backend.spec.health.timeout_s
             self._at(now + took_s, self._probed, (entry, bool(good)))
         self._plan(now)
 

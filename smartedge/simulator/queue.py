@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError, NoBackend
 from smartedge.balancer.lease import Lease
+from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.waiting_line import LOOK_S, Settled, Waiter, WaitingLine, WaitPolicy
 from smartedge.simulator.machine import At
@@ -37,23 +38,24 @@ class ModelQueue:
         settle: Callable[[float, Lease | NoBackend], None],
         failed: EdgeError | None = None,
         since: float | None = None,
+        origin: Place | None = None,
     ) -> None:
         """Have `settle` called with a lease: now, or, after all that came before, when there is one; or with what is wrong.
 
-        failed: the try before it. since: when it first found nobody.
+        failed: the try before it. since: when it first found nobody. origin: where it comes from.
         """
         policy, is_first = self._line.policy, not self.waiters
         why = None
         if is_first:
             try:
-                settle(now, self._pool.lease(now, tried, key))
+                settle(now, self._pool.lease(now, tried, key, origin=origin))
                 return
             except NoBackend as none:
                 why = none
         back_until = (now if since is None else since) + policy.back_s
 
         def take(now: float, tried: Sequence[Backend], _: str | None) -> Lease:
-            return self._pool.lease(now, tried, key)
+            return self._pool.lease(now, tried, key, origin=origin)
 
         waiter = Waiter(take, settle, tried, None, failed, now + policy.room_s, back_until)
         try:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config import values
 from smartedge.config.model import Config, ConfigError, Problem, parse
 from smartedge.config.problems import decode, explain, path_text
-from smartedge.config.section import Count, Grace, Listed, Seconds, Section, Text
+from smartedge.config.section import Count, Grace, Label, Listed, Seconds, Section, Text
 
 MAX_REQUESTS = 10_000_000
 """What one scenario may ask for: the time of each request is kept in memory, and so is who waits."""
@@ -127,6 +127,8 @@ class ArrivalsConfig(Section):
     """Requests a second, on average over a day if there is a `night_ratio`."""
     kind: Literal["poisson", "constant"] = "poisson"
     """`poisson`: each comes regardless of the others; `constant`: at even distances."""
+    day_s: Seconds = 86_400.0
+    """How long a day is, for all that changes with its hours; a shorter one shows in minutes what a real one does."""
     night_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at four in the morning as a part of that at four in the afternoon; the start is midnight."""
     idempotent_ratio: Ratio = 1.0
@@ -146,6 +148,36 @@ class ArrivalsConfig(Section):
         return kinds
 
 
+class ClientsConfig(Section):
+    """Some of those who ask, in one place."""
+
+    zone: Label
+    """Where they are."""
+    ratio: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    """How many there are on average, beside the other groups."""
+    night_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How many of them ask twelve hours from their peak, as a part of those at the peak."""
+    peak_h: Annotated[float, Field(ge=0, le=24)] = 16.0
+    """The hour at which most of them ask; the start is midnight."""
+    edge: Label | None = None
+    """Zone of the edge that they come to; null is the one in their own zone, else the first."""
+
+
+def _two(zones: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(zones)) != 2 or len(zones) != 2:
+        raise ValueError('must be two zones, such as ["sa", "eu"]')
+    return zones
+
+
+class WayConfig(Section):
+    """A way between two zones."""
+
+    between: Annotated[tuple[Label, ...], Listed, AfterValidator(_two)]
+    """The two."""
+    farther_s: Grace
+    """How much longer it takes, there and back, than a way within a zone."""
+
+
 class NetworkConfig(Section):
     """Time on the way, there and back."""
 
@@ -153,6 +185,8 @@ class NetworkConfig(Section):
     """Between client and edge, and for the edge's own work."""
     backend_s: Grace = 0.0002
     """Between edge and backend."""
+    ways: Annotated[tuple[WayConfig, ...], Listed] = ()
+    """What is longer: from zone to zone."""
 
 
 class SimulateConfig(Section):
@@ -168,6 +202,10 @@ class SimulateConfig(Section):
     """Time at the start that figures do not count."""
     nodes: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Edges in front of the same backends, which share nothing; chance says which of them a request comes to."""
+    edges: Annotated[tuple[Label, ...], Listed] = ()
+    """Zones of edges in front of the same backends, one in each; without any there is one where `zone` says."""
+    clients: Annotated[tuple[ClientsConfig, ...], Listed] = ()
+    """Where those are who ask; without any they are at their edge."""
     strategies: Annotated[tuple[str, ...], Listed] = ()
     """Those to compare; without any all there are."""
     arrivals: ArrivalsConfig = ArrivalsConfig()
@@ -185,6 +223,24 @@ class SimulateConfig(Section):
         if warmup_s >= info.data.get("duration_s", 86_400 * 2):
             raise ValueError(f"must be less than duration_s ({info.data['duration_s']:g}), not {warmup_s:g}")
         return warmup_s
+
+    @field_validator("edges")
+    @classmethod
+    def _without_nodes(cls, edges: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if edges and info.data.get("nodes", 1) != 1:
+            raise ValueError("must not stand beside nodes: there is one edge in each of these zones")
+        if len(set(edges)) != len(edges):
+            raise ValueError("must name each zone once")
+        return edges
+
+    @field_validator("clients")
+    @classmethod
+    def _come_to_an_edge(cls, clients: tuple[ClientsConfig, ...], info: ValidationInfo) -> tuple[ClientsConfig, ...]:
+        edges = info.data.get("edges", ())
+        for group in clients:
+            if group.edge is not None and edges and group.edge not in edges:
+                raise ValueError(f"must come to an edge that there is ({', '.join(edges)}), not {values.shown(group.edge)}")
+        return clients
 
     @field_validator("arrivals")
     @classmethod
@@ -232,7 +288,7 @@ def load(text: bytes | str, origin: str, strategies: Sequence[str] = (), seed: i
     scenario = None
     if world and config:
         ids = [backend.id for backend in config.backends]
-        problems += _unknown_machines(world, ids)
+        problems += [*_unknown_machines(world, ids), *_unknown_zones(world, config)]
         configs = _configs(text, origin, world, config, strategies, problems)
         machines = {name: _times(world, name) for name in ids}
         scenario = Scenario(world if seed is None else world.model_copy(update={"seed": seed}), configs, machines)
@@ -285,6 +341,16 @@ def _unknown_machines(world: SimulateConfig, ids: Sequence[str]) -> Iterable[Pro
         elif machine.id in known:
             yield Problem(path, f"{values.shown(machine.id)} is written twice")
         known.add(machine.id)
+
+
+def _unknown_zones(world: SimulateConfig, config: Config) -> Iterable[Problem]:
+    """Ways that lead nowhere: nobody is in that zone."""
+    known = {*config.zones, config.zone, *world.edges, *(group.zone for group in world.clients)}
+    known |= {backend.zone for backend in config.backends}
+    for index, way in enumerate(world.network.ways):
+        for zone in way.between:
+            if zone not in known:
+                yield Problem(f"simulate.network.ways[{index}].between", f"{values.shown(zone)} is where nobody is")
 
 
 def _times(world: SimulateConfig, name: str) -> tuple[tuple[float, BehaviourConfig], ...]:

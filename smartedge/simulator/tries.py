@@ -6,6 +6,7 @@ from smartedge.balancer.errors import BackendTimeout, EdgeError
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.retry import Tries
 from smartedge.simulator.draws import Arrival
+from smartedge.simulator.geography import Client
 
 KEPT_SILENT = BackendTimeout("The backend kept silent for too long.")
 
@@ -13,15 +14,15 @@ KEPT_SILENT = BackendTimeout("The backend kept silent for too long.")
 class ClientRequest:
     """One client's request; made by Forwarding for each arrival.
 
-    node: number of the edge that it came to. open: its tries that are under way, oldest first. race: number of the latest one
+    client: who sent it, and to which edge. open: its tries that are under way, oldest first. race: number of the latest one
     that was not a hedge, after the first. fallback: a lease whose answer is a failure, and its status, if there will be no
     better one. error: of the last try to break. since: when the first one did, and a backend that may come back is waited for.
     """
 
-    __slots__ = ("arrival", "at", "error", "fallback", "node", "open", "race", "since", "tries")
+    __slots__ = ("arrival", "at", "client", "error", "fallback", "open", "race", "since", "tries")
 
-    def __init__(self, node: int, arrival: Arrival, at: float) -> None:
-        self.node = node
+    def __init__(self, client: Client, arrival: Arrival, at: float) -> None:
+        self.client = client
         self.arrival = arrival
         self.at = at
         self.open: list[Try] = []
@@ -40,13 +41,14 @@ class ClientRequest:
 class Try:
     """One try of a request, which a Machine works on; made by Forwarding, the holder of its lease.
 
-    work, luck, slowness, key: what is in it (see `Arrival`). over: nobody waits for its answer any more; the machine does not
-    know, and works on.
+    work, luck, slowness, key: what is in it (see `Arrival`). farther_s: of the way to another zone. over: nobody waits for its
+    answer any more; the machine does not know, and works on.
     """
 
-    __slots__ = ("key", "lease", "luck", "over", "request", "slowness", "work")
+    __slots__ = ("farther_s", "key", "lease", "luck", "over", "request", "slowness", "work")
 
-    def __init__(self, request: ClientRequest, lease: Lease, work: float, luck: float) -> None:
+    def __init__(self, request: ClientRequest, lease: Lease, work: float, luck: float, farther_s: float) -> None:
+        self.farther_s = farther_s
         self.request = request
         self.lease = lease
         self.work = work

@@ -52,6 +52,7 @@ class Asked:
         self.work = 0.5
         self.luck = luck
         self.slowness = 1.0
+        self.farther_s = 0.0
         self.key = key
         self.over = False
 
