@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -168,3 +174,68 @@ def test_under_a_runner_its_errors_name_the_line_and_it_is_begun_anew() -> None:
     runner.stop()
     assert str(runner.health()["problem"]).startswith("KeyError: 'zone' (")
     assert "test_own.py line" in str(runner.health()["problem"])
+
+
+# ---- the examples of docs/discovery.md ----
+
+
+def example(number: int, folder: Path) -> str:
+    """Put an example of the page beside the configuration; the name of its module."""
+    page = (Path(__file__).parents[2] / "docs" / "discovery.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[number]
+    name = f"own_example_{number}"
+    (folder / f"{name}.py").write_text(code)
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("own_example_")]:
+        del sys.modules[name]
+
+
+def test_the_registry_of_the_documentation_works_as_it_stands(folder: Path) -> None:
+    said = [{"servers": [{"address": "10.0.0.5:8000", "share": 3}]}, {"servers": []}, "garbage"]
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(said[0]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/web"
+        made = source(f"{example(0, folder)}:Registry", url=url)
+        runner = SourceRunner("web", "registry", lambda: made, SourceOptions(), Random(1))
+        snapshots = made.snapshots()
+        runner.take_answer(next(snapshots))
+        runner.settle()
+        assert [(one.url, one.weight) for one in runner.found or ()] == [("http://10.0.0.5:8000", 3)]
+        said.pop(0)
+        assert next(snapshots) == ()
+        said.pop(0)
+        with pytest.raises(TypeError):
+            next(snapshots)
+        server.shutdown()
+
+
+def test_the_sockets_of_the_documentation_work_as_they_stand(folder: Path) -> None:
+    (folder / "app.sock").touch()
+    (folder / "other").touch()
+    made = source(f"{example(1, folder)}:Sockets", folder=str(folder))
+    runner = SourceRunner("web", "sockets", lambda: made, SourceOptions(), Random(1))
+    snapshots = made.snapshots()
+    runner.take_answer(next(snapshots))
+    runner.settle()
+    assert [(one.url, one.id) for one in runner.found or ()] == [(f"unix:{folder}/app.sock", "app")]
+    (folder / "b.sock").touch()
+    assert len(next(snapshots)) == 2
