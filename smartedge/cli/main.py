@@ -16,6 +16,7 @@ from smartedge.cli.errors import Stop
 from smartedge.cli.operate import COMMANDS
 from smartedge.cli.route import route
 from smartedge.cli.simulate import simulate
+from smartedge.cli.top import top
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.config.values import escaped
 from smartedge.edge.cluster_start import ClusterStart, load_for_start
@@ -103,7 +104,7 @@ def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | No
     return serve_many(config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster)
 
 
-for command in (check, discover, route, *COMMANDS, simulate):
+for command in (check, discover, route, *COMMANDS, top, simulate):
     program.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from time import monotonic, sleep
 from typing import Any
@@ -12,11 +13,13 @@ import click
 from smartedge.cli.cluster_table import cluster_text
 from smartedge.cli.errors import Declined
 from smartedge.cli.explain_table import explained_text, list_text
+from smartedge.cli.paint import painted
 from smartedge.cli.remote import RemoteEdge, for_running_edge
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.config.values import escaped
 
 POLL_S = 0.2
+WATCH_S = 1.0
 
 _persist = click.option("--persist", is_flag=True, help="Write it into the configuration's file too, so that a restart keeps it.")
 _backend = click.argument("backend", metavar="[SERVICE/]ID")
@@ -116,9 +119,17 @@ def cluster(edge: RemoteEdge) -> None:
 
 @click.command()
 @for_running_edge
-def status(edge: RemoteEdge) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C; `top` has keys, too.")
+def status(edge: RemoteEdge, watch: bool) -> None:
     """Show the backends of the running balancer, and how requests were shared out."""
-    edge.print_answer(edge.ask("GET", "/api/status"), status_text)
+    while True:
+        answer = edge.ask("GET", "/api/status")
+        if watch and sys.stdout.isatty():
+            click.clear()
+        edge.print_answer(answer, lambda answer: status_text(answer, painted))
+        if not watch:
+            return
+        sleep(WATCH_S)
 
 
 COMMANDS = (reload, status, cluster, drain, enable, disable, weight, explain)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
+from smartedge.cli.paint import STYLES, Paint, unpainted
 from smartedge.config.values import escaped
 
 Entry = dict[str, Any]
@@ -17,10 +18,10 @@ def reload_text(answer: Entry) -> str:
     return escaped(str(answer.get("message") or json.dumps(answer)))
 
 
-def status_text(answer: Entry) -> str:
+def status_text(answer: Entry, paint: Paint = unpainted) -> str:
     """Lay the status out as a table of one line for each backend, and say below of each that gets nothing why.
 
-    With several services each has a table, under a line of its own.
+    With several services each has a table, under a line of its own. paint: gives words that are good or bad their colour.
     """
     services = {name: one for name, one in _services(answer).items() if isinstance(one, dict)}
     if services.keys() <= {DEFAULT_SERVICE}:
@@ -34,8 +35,10 @@ def status_text(answer: Entry) -> str:
     for (head, tiers, backends), rows in zip(groups, tables, strict=True):
         lines += ["", escaped(head)] if head else []
         lines += map(escaped, tiers)
-        lines += [_row(cells, widths) for cells in (titles, *rows)]
-        lines += [escaped(f"{_name(entry)} gets nothing: {_why(entry)}") for entry in backends if entry.get("why_not")]
+        lines += [_row(titles, widths), *(_row(cells, widths, paint) for cells in rows)]
+        lines += [
+            paint(escaped(f"{_name(entry)} gets nothing: {_why(entry)}"), "bad") for entry in backends if entry.get("why_not")
+        ]
     return "\n".join(lines)
 
 
@@ -87,7 +90,7 @@ def _head(answer: Entry, *, per_service: bool) -> list[str]:
         named = ", ".join(_worker(worker, answer.get("generation")) for worker in workers)
         parts.append(f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'} ({named})")
     if isinstance(answer.get("uptime_s"), int | float):
-        parts.append(f"up {_duration(answer['uptime_s'])}")
+        parts.append(f"up {duration_text(answer['uptime_s'])}")
     lines = [", ".join(parts)]
     recent = answer.get("recent")
     if isinstance(recent, dict):
@@ -96,7 +99,7 @@ def _head(answer: Entry, *, per_service: bool) -> list[str]:
     drowning = answer.get("drowning")
     if isinstance(drowning, dict):
         took = f"{drowning['now_s']:.1f} s, usually {drowning['usual_s'] * 1000:,.1f} ms"
-        lines.append(f"drowning for {_duration(drowning['for_s'])}: answers take {took}; see docs/overload.md")
+        lines.append(f"drowning for {duration_text(drowning['for_s'])}: answers take {took}; see docs/overload.md")
     if answer.get("draining"):
         lines.append("draining: /health answers 503, so that whoever is in front sends nothing new")
     return lines
@@ -125,10 +128,10 @@ def _why(entry: Entry) -> str:
     return words
 
 
-def _row(cells: list[str], widths: list[int]) -> str:
+def _row(cells: list[str], widths: list[int], paint: Paint = unpainted) -> str:
     """Words to the left, numbers to the right."""
     aligned = (
-        cell.ljust(width) if is_word else cell.rjust(width)
+        paint(cell.ljust(width) if is_word else cell.rjust(width), STYLES.get(cell, "plain"))
         for cell, width, (_, is_word, _) in zip(cells, widths, _COLUMNS, strict=True)
     )
     return "  ".join(aligned).rstrip()
@@ -176,7 +179,8 @@ def _weight(entry: Entry) -> str:
     return f"{weight:g}" if effective in (None, weight) else f"{weight:g} ({effective:g} now)"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Say a time in its two largest units."""
     whole = int(seconds)
     for size, unit, part, less in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
