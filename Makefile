@@ -19,7 +19,7 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help run cluster run-prometheus test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ cluster: venv ## start three nodes with an etcd and two example backends, to pla
 
 load-test: python ## drive ab against the running balancer, then show how it shared the requests (N= C= URL= KEEPALIVE=1)
 	@exec $(PYTHON) deploy/load_test.py -n "$(N)" -c "$(C)" $(if $(KEEPALIVE),--keep-alive) $(if $(STATUS),--status "$(STATUS)") "$(URL)"
+
+run-prometheus: python ## start Prometheus with our rules and alerts beside `make run` (ARGS= such as --listen 127.0.0.1:9091)
+	@exec $(PYTHON) deploy/prometheus/run.py $(ARGS)
 
 test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
 	@$(PY) $(PYTEST) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
