@@ -146,13 +146,14 @@ def test_a_key_that_is_none_of_ours_is_named_and_left_alone(client: EtcdClient) 
 class Lossy:
     """Stands before etcd. lose: called in place of the next transaction, which it may hand on; no answer goes back.
 
-    keeps_back: of a watch, all but the first piece, as a proxy does that buffers.
+    keeps_back: of a watch, all but the first piece, as a proxy does that buffers. watches: of how many that has come.
     """
 
     def __init__(self, url: str) -> None:
         self._target = ("127.0.0.1", int(url.rpartition(":")[2]))
         self.lose: Callable[[Callable[[], object]], object] | None = None
         self.keeps_back = False
+        self.watches = 0
         self._server = StreamServer(("127.0.0.1", 0), self._serve)
         self._server.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -186,9 +187,9 @@ class Lossy:
             there.close()
             sock.close()
 
-    @classmethod
-    def _copy_first(cls, source: Any, target: Any) -> None:
+    def _copy_first(self, source: Any, target: Any) -> None:
         target.sendall(source.recv(1 << 20))
+        self.watches += 1
         while source.recv(1 << 20):
             pass
 
@@ -344,8 +345,10 @@ def test_events_that_are_kept_back_are_missed(client: EtcdClient, lossy: Lossy) 
     lossy.keeps_back = True
     with Eye(EtcdClient([lossy.url]), look_s=0.2) as eye:
         eye.sees(at_generation(1))
+        eventually(lambda: lossy.watches >= 1)
         store.write("second", "one", first)
         eye.sees(at_generation(2))
+        eventually(lambda: lossy.watches >= 2)
         Will(client, P).set("edge/draining", True)
         eye.sees(lambda view: view.will == {"edge/draining": True})
         eventually(lambda: eye.watch.state == "live")
@@ -393,6 +396,9 @@ def test_a_card_lies_there_while_its_node_lives_and_says_what_it_is_told(client:
     assert [card["node"] for card in one.all()] == ["one", "two/é"]
     one.update(requests=4)  # which is written now and then
     one.update(requests=5, since=1)
+    for _ in range(9):
+        client.put("/other", b"")  # which takes as long as writing a card would
+    assert one.all()[0]["generation"] == 1
     one.update(generation=2)
     eventually(lambda: one.all()[0].get("generation") == 2)
     one.update(generation=2, requests=5)
@@ -548,11 +554,17 @@ def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
 
 def test_several_etcds_are_no_cluster(tmp_path: Path, server: EtcdServer) -> None:
     """Each was started alone, and all are given as endpoints: every node that comes to another one would be on its own."""
-    with etcd(tmp_path) as another, Eye(EtcdClient([server.url, another.url])) as eye:
-        eventually(lambda: eye.watch.problem)
-        said = "not members of one etcd, but of 2 that know nothing of each other"
-        with pytest.raises(Unavailable, match=f"{said}: {server.url} and {another.url}"):
-            eye.watch.require_live()
+    another = EtcdServer(tmp_path)
+    with Eye(EtcdClient([server.url, another.url]), look_s=0.2) as eye:
+        assert eye.watch.wait_until_live(40)
+        try:
+            another.start()
+            said = "not members of one etcd, but of 2 that know nothing of each other"
+            eventually(lambda: said in (eye.watch.problem or ""))
+            with pytest.raises(Unavailable, match=f"{said}: {server.url} and {another.url}"):
+                eye.watch.require_live()
+        finally:
+            another.kill()
 
 
 # Accounts.
