@@ -29,8 +29,8 @@ LONGEST_WAIT_S: Final = 5.0
 """Between two tries to reach etcd: so long at most after it is back, a node knows."""
 LOOK_S: Final = 10.0
 """How often a watch that tells nothing is doubted: a proxy before etcd may keep events back, and let everything else through."""
-LATE_S: Final = 2.0
-"""How much later than the answer to a question an event may come that happened before."""
+LATE_RATIO: Final = 0.2
+"""Of that time, how much later than the answer to a question an event may come that happened before."""
 AGAIN_S: Final = 5.0
 """After which a change that could not be put to use is told again."""
 
@@ -174,7 +174,7 @@ class ClusterWatch:
                 if disunity(self._client) is not None:
                     break
                 if self._is_behind():
-                    gevent.sleep(LATE_S)
+                    gevent.sleep(self._look_s * LATE_RATIO)
                     if self._is_behind():
                         self._note_trouble("etcd does not tell of what has changed in it (is there a proxy before it?)")
                         break

@@ -15,7 +15,7 @@ from smartedge.discovery.etcd_client import EtcdClient
 
 def main(url: str, prefix: str, name: str) -> None:
     client = EtcdClient([url])
-    nodes = Nodes(client, prefix, Random(), lease_s=2)
+    nodes = Nodes(client, prefix, Random(), lease_s=4)
 
     def use(view: View, changed: frozenset[str]) -> None:
         if view.stored is not None:

@@ -271,20 +271,20 @@ def test_the_will_is_a_key_for_each_thing_and_many_are_said_at_once(client: Etcd
 
 
 def test_secrets_are_made_once_and_are_new_every_day_by_one_node(client: EtcdClient) -> None:
-    """However wrong a node's clock is, a lease of half a day (here one of two seconds) keeps them."""
-    made = [greenlet.get(timeout=40) for greenlet in [gevent.spawn(Secrets(client, P, 4).current, 1000.0) for _ in range(5)]]
+    """However wrong a node's clock is, a lease of half a day (here of half a thousand seconds) keeps them."""
+    made = [one.get(timeout=40) for one in [gevent.spawn(Secrets(client, P, 1000).current, 5000.0) for _ in range(5)]]
     assert len({one.sticky for one in made}) == 1
     first = made[0]
     assert [len(one) for one in (*first.sticky, *first.tickets)] == [32, 32, 80, 80]
-    assert Secrets(client, P, 4).rotate_if_due(1003.9, first) is None
-    assert Secrets(client, P, 4).rotate_if_due(9e9, first) is None  # a clock that is wrong
-    eventually(lambda: not client.range(f"{P}/secrets-fresh")[1])
-    tried = [gevent.spawn(Secrets(client, P, 4).rotate_if_due, 1004.0, first) for _ in range(5)]
+    assert Secrets(client, P, 1000).rotate_if_due(5999.0, first) is None
+    assert Secrets(client, P, 1000).rotate_if_due(9e9, first) is None  # a clock that is wrong
+    client.revoke(client.range(f"{P}/secrets-fresh")[1][0].lease)  # half a day later
+    tried = [gevent.spawn(Secrets(client, P, 1000).rotate_if_due, 6000.0, first) for _ in range(5)]
     rotated = [one for greenlet in tried if (one := greenlet.get(timeout=40)) is not None]
     assert len(rotated) == 1
     assert rotated[0].sticky[:2] == (first.sticky[1], first.sticky[0])  # tomorrow's is today's, and yesterday's is accepted
     assert rotated[0].tickets[:2] == (first.tickets[1], first.tickets[0])
-    assert Secrets(client, P, 4).current(0.0) == rotated[0]
+    assert Secrets(client, P, 1000).current(0.0) == rotated[0]
     assert len(client.range(f"{P}/secrets-fresh")[1]) == 1
 
 
@@ -376,11 +376,11 @@ def test_sixty_four_nodes_hear_of_a_change(client: EtcdClient) -> None:
 
 @pytest.fixture
 def join(client: EtcdClient) -> Iterator[Callable[..., Nodes]]:
-    """Makes nodes, with leases of two seconds, the least that etcd gives."""
+    """Makes nodes, which look after their leases every second or two."""
     joined: list[Nodes] = []
 
     def make(name: str, address: str = "10.0.0.1:80", **card: Any) -> Nodes:
-        nodes = Nodes(client, P, Random(1), lease_s=2)
+        nodes = Nodes(client, P, Random(1), lease_s=5)
         joined.append(nodes)
         nodes.join({"node": name, "address": address, **card})
         return nodes
@@ -443,7 +443,7 @@ def test_a_node_that_was_held_is_away_and_comes_back_by_itself(client: EtcdClien
         assert proposals.ask("good", "eye", lambda: eye.watch.view.cards, 40).is_accepted
         assert client.range(f"{P}/proposals/", prefix=True)[1] == client.range(f"{P}/answers/", prefix=True)[1] == []
         held.process.send_signal(signal.SIGSTOP)
-        asking = gevent.spawn(proposals.ask, "good", "eye", lambda: ["held", "other"], 1)
+        asking = gevent.spawn(proposals.ask, "good", "eye", lambda: ["held", "other"], 3)
         answered = eventually(lambda: client.range(f"{P}/answers/", prefix=True)[1])
         asked = client.range(f"{P}/proposals/", prefix=True)[1]
         assert [one.lease for one in answered] == [one.lease for one in asked] != [0]  # gone with it, should it die now
@@ -534,7 +534,7 @@ def test_what_etcd_has_lost_is_put_back_by_the_nodes(tmp_path: Path) -> None:
 def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
     with etcd_of_three(tmp_path) as servers:
         client = EtcdClient([server.url for server in servers], timeout_s=2)
-        store = Store(client, P)
+        store = Store(client, P, write_s=40)
         stored, _ = store.create_if_absent("first", "one")
         nodes = Nodes(client, P, Random(1), lease_s=5)
         nodes.join({"node": "one", "address": "a:80"})
