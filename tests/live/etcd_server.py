@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +93,36 @@ class EtcdServer:
         self.ctl("snapshot", "restore", str(backup), *self._membership)
         self.start()
 
+    # Keys.
+
+    def put(self, key: str, value: object, lease: str = "0") -> int:
+        """Write a key: a text as it is, anything else as JSON. Return the revision."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        return int(self._call("kv/put", key=_encoded(key), value=_encoded(text), lease=lease)["header"]["revision"])
+
+    def delete(self, key: str, end: str = "") -> None:
+        """Delete a key, or all from one up to another."""
+        self._call("kv/deleterange", key=_encoded(key), **({"range_end": _encoded(end)} if end else {}))
+
+    def grant(self, ttl_s: int) -> str:
+        """Make a lease."""
+        return str(self._call("lease/grant", TTL=str(ttl_s))["ID"])
+
+    def revoke(self, lease: str) -> None:
+        """End a lease."""
+        self._call("lease/revoke", ID=lease)
+
+    def _call(self, path: str, **said: str) -> Any:
+        answer = ask(f"{self.url}/v3/{path}", "POST", body=json.dumps(said))
+        if answer.status >= 500:
+            raise OSError(answer.text)  # it may go well in a while
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    def save(self, file: Path) -> None:
+        """Take a backup."""
+        self.ctl("snapshot", "save", str(file))
+
     def ctl(self, *arguments: str) -> str:
         """Give etcdctl a command, and return what it says."""
         command = ["etcdctl", "--endpoints", self.url, *arguments]
@@ -107,6 +139,10 @@ class EtcdServer:
                 os.kill(self._process.pid, how)
             self._process.end()
             self._process = None
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @contextlib.contextmanager
