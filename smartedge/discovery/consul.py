@@ -24,8 +24,8 @@ from smartedge.discovery.source import Entry, SourceError
 WAIT_S = 60.0
 """How long a question may wait at Consul, which allows 10 minutes; an answer without news says that the agent lives."""
 
-CONNECT_S = 5.0
-"""For a connection; and for an answer, more than it is asked to wait."""
+MARGIN_S = 5.0
+"""For a connection, and for an answer beyond the time that the question may wait."""
 
 PAUSE_S = 0.3
 """Between two questions at least, so that a service in which much happens is not asked, and read, all the time."""
@@ -41,10 +41,17 @@ class ConsulSource:
     The token is in no error and no log.
     """
 
-    def __init__(self, said: ConsulConfig, environ: Mapping[str, str] = os.environ, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        said: ConsulConfig,
+        environ: Mapping[str, str] = os.environ,
+        wait_s: float = WAIT_S,
+        margin_s: float = MARGIN_S,
+    ) -> None:
         self._said = said
         self._environ = environ
         self._wait_s = wait_s
+        self._margin_s = margin_s
         self._url = f"{said.address}/v1/health/service/{quote(said.service, safe='')}"
         self._session = make_session(TlsSpec(ca_file=said.ca_file, cert_file=said.cert_file, key_file=said.key_file))
 
@@ -73,7 +80,7 @@ class ConsulSource:
         named = {"near": self._said.near, "dc": self._said.datacenter, "ns": self._said.namespace}
         params += [(name, value) for name, value in named.items() if value]
         # Consul adds up to a sixteenth to the time, so that not all come back at once.
-        timeout_s = CONNECT_S + (self._wait_s * 17 / 16 if index else CONNECT_S)
+        timeout_s = self._margin_s + (self._wait_s * 17 / 16 if index else self._margin_s)
         try:
             reply = fetch(
                 self._session,
@@ -82,7 +89,7 @@ class ConsulSource:
                 params=params,
                 headers={"X-Consul-Token": token} if token else {},
                 timeout_s=timeout_s,
-                connect_s=CONNECT_S,
+                connect_s=self._margin_s,
             )
         except FetchFailed as error:
             raise self._failed(str(error)) from error

@@ -206,6 +206,15 @@ def test_an_agent_that_ends_while_it_is_waited_for(agent: ConsulServer) -> None:
     assert "closed connection" in following.get(timeout=40)
 
 
+def test_an_agent_that_falls_silent_is_waited_for_no_longer_than_the_question_may_wait(agent: ConsulServer) -> None:
+    found = ConsulSource(ConsulConfig(service="api", address=agent.url), {}, wait_s=0.16, margin_s=0.2).snapshots()
+    next(found)
+    agent.break_with("hang")
+    assert failure(found) == f"consul at {agent.url}: no answer within 0.37 s"
+    again = ConsulSource(ConsulConfig(service="api", address=agent.url), {}, margin_s=0.2).snapshots()
+    assert failure(again) == f"consul at {agent.url}: no answer within 0.4 s"
+
+
 def test_an_agent_that_does_not_wait_is_not_asked_all_the_time() -> None:
     """Somebody in between answers for it."""
     times = []

@@ -76,26 +76,17 @@ def test_whatever_consul_does_nothing_is_lost(tmp_path: Path) -> None:
         ):
             both = ("node1-a", "node1-b")
             wait_found(edge, *both)
-            faults: list[tuple[Any, str]] = [
-                ((500, "No cluster leader"), "it answered with status 500: No cluster leader"),
-                (b"<html>it works</html>", "it answered with what is no JSON"),
-                (b"[{}, 7, null]", "nothing in its answer is right"),
-            ]
-            for fault, problem in faults:
-                agent.break_with(fault)
-                wait_state(edge, "stale", problem)
-                wait_found(edge, *both)
-                agent.break_with(None)
-                wait_state(edge, "fresh")
-
-            agent.break_with("hang")
-            wait_state(edge, "stale", "no answer within 10 s")
-            agent.break_with(None)
-            wait_state(edge, "fresh")
-
+            agent.break_with(b"[{}, 7, null]")
+            wait_state(edge, "stale", "nothing in its answer is right")
+            agent.break_with((500, "No cluster leader"))
+            wait_state(edge, "stale", "it answered with status 500: No cluster leader")
+            agent.break_with(b"<html>it works</html>")
+            wait_state(edge, "stale", "it answered with what is no JSON")
+            wait_found(edge, *both)
             agent.down()
             wait_state(edge, "stale", "connection refused")
             wait_found(edge, *both)
+            agent.break_with(None)
             agent.put_back(2)  # it starts again from a snapshot
             agent.up()
             wait_state(edge, "fresh")
