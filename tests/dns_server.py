@@ -24,7 +24,7 @@ class DnsServer:
     zone: (name, type) -> (TTL, texts of records); use `put` and `take_away`. how: by type, or "*" for all: "silent", "servfail",
     "refused", "truncated" (over UDP, whole over TCP), "cut" (truncated everywhere), "garbage", "forged" (an answer with another
     id and other records comes first), "other question", "referral", "slow" (after 0.3 s), "bare" (nothing comes along, and no
-    alias is followed). negative_ttl: how long it holds that there is nothing.
+    alias is followed). how_of: the same by name. negative_ttl: how long it holds that there is nothing.
     asked: (name, type, "udp" | "tcp") of each question.
     """
 
@@ -32,6 +32,7 @@ class DnsServer:
         self.negative_ttl = 7
         self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.how: dict[str, str] = {}
+        self.how_of: dict[str, str] = {}
         self.asked: list[tuple[str, str, str]] = []
         self._stopped = False
         self._tcp, self._udp = _both_on_one_port()
@@ -101,7 +102,7 @@ class DnsServer:
         question = query.question[0]
         name, kind = question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)
         self.asked.append((name, kind, transport))
-        how = self.how.get(kind, self.how.get("*", ""))
+        how = self.how_of.get(name) or self.how.get(kind, self.how.get("*", ""))
         if how == "silent":
             return
         if how == "garbage":

@@ -258,9 +258,12 @@ KINDS = tuple(DiscoverConfig.model_fields)
 def source_class(name: str) -> Any:
     """Find the class of a source of one's own; raises ValueError."""
     wanted = find_class(name, GROUP, KINDS)
-    asked = any(callable(getattr(wanted, method, None)) for method in ("snapshots", "snapshot"))
-    if not (inspect.isclass(wanted) and asked):
+    methods = [method for each in ("snapshots", "snapshot") if callable(method := getattr(wanted, each, None))]
+    if not (inspect.isclass(wanted) and methods):
         raise ValueError(f'{values.shown(name)} must be a class with a method "snapshots" or "snapshot"')
+    method = methods[0]
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise ValueError(f"{values.shown(name)} has an async method; a source waits as gevent does")
     return wanted
 
 

@@ -29,7 +29,8 @@ class Checked(NamedTuple):
 class EntryChecker:
     """Makes backends of a source's entries; owned by a `SourceRunner`, one for each source.
 
-    An entry that is rubbish says nothing: a backend that is known by its id or URL stays as it last was, a new one is left out.
+    An entry that is rubbish says nothing: a backend that is known by its id or URL stays as it last was, unless another entry is
+    about it now; a new one is left out.
     Of two with the same id or address the first counts.
 
     defaults: keys of `backends` for every entry that does not say them itself. known: backends that were found before.
@@ -46,41 +47,47 @@ class EntryChecker:
         taken: dict[values.Origin, str] = {}
         findings: list[str] = []
         made: dict[object, tuple[object, BackendConfig]] = {}
+        rubbish: list[object] = []
         for index, entry in enumerate(entries):
             try:
-                backend = self._backend_of(entry, made)
+                key, whole, backend = self._backend_of(entry)
             except ValueError as error:
-                last = self._last_good(entry)
-                kept = "it is left out" if last is None else "it stays as it was"
+                kept = "it is left out" if self._last_good(entry) is None else "it stays as it was"
                 findings.append(f"{_name_of(entry, index)}: {error}; {kept}")
-                if last is None:
-                    continue
-                backend = last
+                rubbish.append(entry)
+                continue
             origin = values.origin(backend.url)
-            if not backend.id:
+            if origin not in taken and not _says_id(entry) and (not backend.id or backend.id in found):
                 backend = backend.model_copy(update={"id": self._id_for(backend.url, found)})
             if (other := taken.get(origin) or (backend.id if backend.id in found else None)) is not None:
                 findings.append(f"{_name_of(entry, index)}: has the id or address of {other}, which came first and counts")
                 continue
             found[backend.id] = backend
             taken[origin] = backend.id
+            made[key] = whole, backend
+        for last in filter(None, map(self._last_good, rubbish)):
+            if last.id not in found and values.origin(last.url) not in taken:  # else it is said of another entry now
+                found[last.id] = last
+                taken[values.origin(last.url)] = last.id
         self._made = made
         if found:
             self._good = found
         return Checked(tuple(found.values()), tuple(findings))
 
-    def _backend_of(self, entry: object, made: dict[object, tuple[object, BackendConfig]]) -> BackendConfig:
-        """Make a backend of an entry, or take the one that the same entry gave last time; raises ValueError."""
+    def _backend_of(self, entry: object) -> tuple[object, object, BackendConfig]:
+        """Make a backend of an entry, or take the one that the same entry was last time; raises ValueError.
+
+        Also give what the entry is found by next time, and the entry as it must then be.
+        """
         key = (entry.get("url"), entry.get("id")) if isinstance(entry, Mapping) else entry
         try:
             before = self._made.get(key)
         except TypeError:  # a list where a text should be
             raise ValueError(_wrong_with(entry)) from None
-        if before is None or before[0] != entry:
-            whole = _plain(entry)
-            before = whole, check_entry(_with_defaults(whole, self._defaults))
-        made[key] = before
-        return before[1]
+        if before is not None and before[0] == entry:
+            return key, *before
+        whole = _plain(entry)
+        return key, whole, check_entry(_with_defaults(whole, self._defaults))
 
     def _last_good(self, entry: object) -> BackendConfig | None:
         """Find what an entry is about, by its id, else by its address; None where it is new or says neither."""
@@ -119,6 +126,10 @@ def in_a_sentence(findings: Sequence[str]) -> str:
     """Put findings into one sentence, which names the first few."""
     more = f"; and {len(findings) - _SAID} more" if len(findings) > _SAID else ""
     return "; ".join(findings[:_SAID]) + more
+
+
+def _says_id(entry: object) -> bool:
+    return isinstance(entry, Mapping) and bool(entry.get("id"))
 
 
 def _plain(entry: object) -> Any:

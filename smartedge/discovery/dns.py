@@ -7,6 +7,7 @@ nothing of how long they hold.
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -31,6 +32,9 @@ GRACE_S: Final = 1.0
 JITTER_S: Final = 0.5
 JITTER_RATIO: Final = 0.1
 """How much later than at the end of its TTL a name is asked for at most, so that not all edges ask at once."""
+
+ROUTES_S: Final = 60.0
+"""How long it is believed which addresses this machine has a way to; to ask the kernel costs 10 µs for each."""
 
 HOSTS_FILE: Final = "/etc/hosts"
 
@@ -69,6 +73,8 @@ class DnsSource:
         self._look_up = look_up
         self._hosts_file = hosts_file
         self._kept: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._routes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._routes_at = 0.0
 
     def snapshots(self) -> Iterator[Sequence[Entry]]:
         """Yield what the name has, and again after each look-up."""
@@ -97,7 +103,7 @@ class DnsSource:
         records = self._servers.ask(self._said.name, "SRV")
         targets = [srv.Target(name_text(one.target), one.port, one.priority, one.weight) for one in records.data]
         hosts = dict.fromkeys(one.host for one in targets if one.host)  # "." says that there is no such service
-        known = {host: Addresses(_usable(records.came_along.get(host, ())), records.ttl_s) for host in hosts}
+        known = {host: Addresses(self._usable(records.came_along.get(host, ())), records.ttl_s) for host in hosts}
         lacking = [host for host in hosts if not known[host].ips]
         known |= dict(zip(lacking, Pool(AT_ONCE).map(self._addresses_or_problem, lacking), strict=True))
         self._kept = {key: ips for key, ips in self._kept.items() if key[0] in hosts}
@@ -138,7 +144,7 @@ class DnsSource:
             ips = self._look_up(name)
         except (OSError, UnicodeError) as error:
             raise SourceError(f"{name}: {str(getattr(error, 'strerror', None) or error).lower()}") from None
-        return Addresses(_usable(ips), self._resolve_s)
+        return Addresses(self._usable(ips), self._resolve_s)
 
     def _ask_families(self, name: str) -> Addresses:
         asked = {family: gevent.spawn(self._ask_family, name, family) for family in FAMILIES}
@@ -150,6 +156,15 @@ class DnsSource:
         gevent.killall([one for one in asked.values() if not one.ready()], block=False)
         late = SourceError(f"{name}: one family of addresses did not come in time")
         return self._joined(name, {family: one.value if one.successful() else late for family, one in asked.items()})
+
+    def _usable(self, ips: Iterable[str]) -> tuple[str, ...]:
+        """Leave out what is no server's address (a blocking resolver says 0.0.0.0), and what this machine has no way to."""
+        given = tuple(ip for ip in dict.fromkeys(ips) if _is_a_servers(ip))
+        if (now := time.monotonic()) - self._routes_at > ROUTES_S:
+            self._routes, self._routes_at = {}, now
+        if given not in self._routes:
+            self._routes[given] = tuple(reachable(list(given)))
+        return self._routes[given]
 
     def _ask_family(self, name: str, family: str) -> Records | SourceError:
         assert self._servers is not None
@@ -170,13 +185,7 @@ class DnsSource:
         if ips:
             self._kept |= {(name, family): ips for family, ips in said.items()}
         problem = next((str(error) for family, error in errors.items() if kept[family]), "")
-        return Addresses(_usable(ips), min(one.ttl_s for one in answers.values()), problem)
-
-
-def _usable(ips: Iterable[str]) -> tuple[str, ...]:
-    """Leave out what is no server's address (a blocking resolver says 0.0.0.0), and what this machine has no way to."""
-    given = [ip for ip in dict.fromkeys(ips) if _is_a_servers(ip)]
-    return tuple(reachable(given))
+        return Addresses(self._usable(ips), min(one.ttl_s for one in answers.values()), problem)
 
 
 def _is_a_servers(ip: str) -> bool:

@@ -6,6 +6,7 @@ that fails or is silent (RFC 1035, RFC 2308). It is imported when it is first us
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -54,11 +55,26 @@ class NameServers:
         self._resolver: Any = None
 
     def ask(self, name: str, kind: str) -> Records:
-        """Ask for the records of a name, "A", "AAAA" or "SRV"; raises SourceError where nobody says what there is."""
+        """Ask for the records of a name, "A", "AAAA" or "SRV"; raises SourceError where nobody says what there is.
+
+        Where a search domain is in the way whose servers fail, the name as it is written is asked for besides.
+        """
+        try:
+            return self._ask(name, kind, search=True)
+        except SourceError:
+            if "." not in name.rstrip(".") or name.endswith(".") or not self._ready().search:
+                raise
+            with contextlib.suppress(SourceError):
+                found = self._ask(name, kind, search=False)
+                if found.data:
+                    return found
+            raise
+
+    def _ask(self, name: str, kind: str, *, search: bool) -> Records:
         import dns.exception
         import dns.resolver
 
-        resolver, wanted, search, ttl_s = self._ready(), name, True, float(2**31)
+        resolver, wanted, ttl_s = self._ready(), name, float(2**31)
         ends_at = time.monotonic() + self._timeout_s
         for _ in range(MOST_ALIASES):
             left_s = max(0.001, ends_at - time.monotonic())

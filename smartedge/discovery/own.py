@@ -6,7 +6,6 @@ asked again and again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,8 +48,6 @@ class OwnSource:
 
     def _generated(self, source: Any) -> Iterator[Sequence[Any]]:
         snapshots = self._timed(source.snapshots, "was not begun")
-        if inspect.iscoroutine(snapshots) or inspect.isasyncgen(snapshots):
-            raise SourceError("its snapshots() is async; a source waits as gevent does")
         try:
             snapshots = iter(snapshots)
         except TypeError:

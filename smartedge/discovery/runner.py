@@ -204,7 +204,7 @@ class SourceRunner:
         self.errors += 1
         if problem != self._said:
             self._said = problem
-            kept = f"; {_counted(self.found)} of before are kept" if self.found else ""
+            kept = f"; what it found before stays: {_counted(self.found)}" if self.found else ""
             log.warning("discovery %s (%s): %s%s", self.service, self.kind, problem, kept)
 
     def _tell_findings(self, findings: tuple[str, ...]) -> None:

@@ -128,7 +128,7 @@ class Edge:
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
         self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng)
-        self._file_watch = FileWatch(self.origin.path, self._is_watching, lambda: self._reloader.reload(wait=False))
+        self._file_watch = FileWatch(self.origin.path, self._is_watching, self._reloader.reload)
         parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
         self.cluster = None if cluster is None else ClusterNode(cluster, *parts, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)

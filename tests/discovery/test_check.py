@@ -146,3 +146,18 @@ def test_findings_are_one_sentence_however_many_there_are() -> None:
     assert in_a_sentence([]) == ""
     assert in_a_sentence(["a", "b"]) == "a; b"
     assert in_a_sentence(list("abcdefg")) == "a; b; c; and 4 more"
+
+
+def test_what_a_right_entry_says_goes_before_what_a_wrong_one_was() -> None:
+    """The address of a pod that has gone may be another one's by now."""
+    checker = EntryChecker({})
+    checker.check_entries([{"url": A, "id": "old"}])
+    found = checker.check_entries([{"id": "old"}, {"url": A, "id": "new"}])
+    assert ids(found) == ["new"]
+
+
+def test_a_backend_without_an_id_keeps_the_one_that_it_has_had() -> None:
+    checker = EntryChecker({})
+    checker.check_entries([{"url": B, "id": "10.0.0.1-80"}, A])
+    first = checker.check_entries([{"url": B, "id": "10.0.0.1-80"}, A])
+    assert checker.check_entries([A]).backends == first.backends[1:]

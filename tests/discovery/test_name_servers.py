@@ -159,6 +159,18 @@ def test_search_domains_and_servers_are_those_of_resolv_conf_and_it_is_read_agai
     assert [name for name, _, _ in server.asked] == ["web.elsewhere.test", "web"]
 
 
+def test_a_search_domain_whose_servers_fail_is_not_in_the_way(server: DnsServer, tmp_path: Path) -> None:
+    """With "ndots:5", as Kubernetes sets it, the search domains are asked first, also for whole names."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.1\nsearch broken.test\noptions ndots:5\n")
+    server.how_of["web.test.broken.test"] = "servfail"
+    servers = NameServers([server.address], 20.0, str(conf))
+    assert addresses(servers.ask("web.test", "A")) == ["10.0.0.1", "10.0.0.2"]
+    assert [name for name, _, _ in server.asked] == ["web.test.broken.test", "web.test"]
+    server.how_of["none.test.broken.test"] = "servfail"
+    assert failure(servers, "none.test") == f"none.test A: {server.address} answers SERVFAIL"
+
+
 def test_a_machine_without_name_servers_says_so(tmp_path: Path) -> None:
     conf = tmp_path / "resolv.conf"
     assert failure(NameServers([], 1.0, str(conf))) == f"{conf} names no name server"

@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 import pytest
 
+from smartedge.config.model import ConfigError, parse
 from smartedge.discovery.own import OwnSource
 from smartedge.discovery.runner import SourceOptions, SourceRunner
 from smartedge.discovery.source import SourceError
@@ -100,6 +101,11 @@ class Waits:
         yield []
 
 
+class WaitsToo:
+    async def snapshot(self) -> Any:
+        return []
+
+
 def source(wanted: Any, timeout_s: float = 20, every_s: float = 0.001, **options: Any) -> OwnSource:
     name = wanted if isinstance(wanted, str) else f"{__name__}:{wanted.__name__}"
     return OwnSource(name, options, every_s, timeout_s)
@@ -157,7 +163,8 @@ def test_a_time_limit_of_its_own_is_its_own() -> None:
     [
         (Wrong, {"how": "none"}, "its snapshots() gave a NoneType in place of a generator"),
         (Wrong, {"how": "number"}, "its snapshots() gave a int in place of a generator"),
-        (Waits, {}, "its snapshots() is async; a source waits as gevent does"),
+        (Waits, {}, f'"{__name__}:Waits" has an async method; a source waits as gevent does'),
+        (WaitsToo, {}, f'"{__name__}:WaitsToo" has an async method; a source waits as gevent does'),
         ("no_such_module_of_ours:Source", {}, '"no_such_module_of_ours:Source" cannot be imported: ModuleNotFoundError: '),
     ],
 )
@@ -195,6 +202,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("own_example_")]:
         del sys.modules[name]
+
+
+def test_an_entry_point_is_a_source_by_its_name(folder: Path) -> None:
+    info = folder / "own_sources-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-sources\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[smartedge.discovery]\nours = {__name__}:Asked\n")
+    sys.path.append(str(folder))
+    assert next(source("ours", urls=[A]).snapshots()) == (A,)
+    config = parse(json.dumps({"discover": {"ours": {"urls": [A]}}}))
+    assert config.discover is not None
+    assert list(config.discover.sources) == ["ours"]
+    with pytest.raises(ConfigError, match=r'or a class such as "package.module:Class", not "our"; did you mean "ours"'):
+        parse(json.dumps({"discover": {"our": {}}}))
 
 
 def test_the_registry_of_the_documentation_works_as_it_stands(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_problem_is_logged_once_and_says_what_is_kept(caplog: pytest.LogCaptur
     take(made, A)
     for _ in range(3):
         made.ask_until_it_fails()
-    assert caplog.messages == ["discovery web (dns): no answer; 1 backend of before are kept"]
+    assert caplog.messages == ["discovery web (dns): no answer; what it found before stays: 1 backend"]
     assert made.errors == 3
 
 
