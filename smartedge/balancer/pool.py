@@ -45,6 +45,9 @@ __all__ = ["Lease", "Outcome", "Pool"]
 WARM_UP_STEPS: Final = 20
 """Weights of backends that start slowly are worked out so often in that time."""
 
+LOOK_AT: Final = 1_000
+"""So many backends are looked at for silence at once; of more it is another part each time, for a look holds up requests."""
+
 SESSION_S: Final = 3.0
 """So long is a silent backend asked for its own sessions: its pause is likely to be over by then."""
 
@@ -52,10 +55,10 @@ SESSION_S: Final = 3.0
 class Pool:
     """The backends of one service and the strategy that picks among them; owned by the edge, asked by whoever forwards.
 
-    backends: replaced whole, so that readers need no lock. panic: with fewer than half of the backends
-    available, "all" uses those again that the breakers ejected, "fail" does without them. row: the service's own, beside those of
-    its backends; its epoch becomes another number whenever the candidates may be others, so that a change in one worker is in
-    force at the next pick of every other one.
+    backends: replaced whole, so that readers need no lock. looked_at: the part of them that was last looked at for silence.
+    panic: with fewer than half of the backends available, "all" uses those again that the breakers ejected, "fail" does without
+    them. row: the service's own, beside those of its backends; its epoch becomes another number whenever the candidates may be
+    others, so that a change in one worker is in force at the next pick of every other one.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class Pool:
         self.row = row or Learned()
         self._rng = rng
         self._silence = Silence()
+        self._part = 0
         self.backends: tuple[Backend, ...] = ()
+        self.looked_at: tuple[Backend, ...] = ()
         self.evidence = Evidence()
         self.replace_backends(backends, strategy, panic, near)
 
@@ -92,7 +97,7 @@ class Pool:
             urls = {backend.url for backend in fresh}
             before = {backend.key: backend.spec for backend in self.backends if backend.url in urls}
             entries = {spec.entry: spec for spec in before.values()}
-            self.backends = tuple(backends)
+            self.backends = self.looked_at = tuple(backends)
             self.panic: Panic = panic or self.panic
             if near is not None and self.near is not None and strategy.name == self.strategy.name:
                 self.near.follow(near.locality, self.backends)
@@ -228,14 +233,23 @@ class Pool:
     def look_for_silence(self, now: float) -> list[Fallen]:
         """Find out who leaves unanswered what others answer, and who no longer does; return what is new. Called often."""
         with self.lock:
-            self.evidence.read_notes(self.backends)
-            changes = self._silence.look(self.backends, self.evidence, now)
+            self.looked_at = self._next_part()
+            self.evidence.read_notes(self.looked_at)
+            changes = self._silence.look(self.looked_at, self.backends, self.evidence, now)
             if changes:
                 for fallen in changes:
                     if fallen.change == "observed":
                         fallen.backend.learned.cells[OBSERVED] += 1
                 self.forget_candidates()
             return changes
+
+    def _next_part(self) -> tuple[Backend, ...]:
+        """Return the backends to look at now: all, or of very many a part, and the next time the next one."""
+        parts = -(-len(self.backends) // LOOK_AT)
+        if parts <= 1:
+            return self.backends
+        self._part = (self._part + 1) % parts
+        return self.backends[self._part :: parts]
 
     def late_leases(self, backend: Backend, now: float) -> list[Lease]:
         """Return the leases of this worker that should not wait on a silent backend any longer, the oldest first."""

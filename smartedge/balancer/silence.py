@@ -152,13 +152,13 @@ class Silence:
         self._told: dict[str, Backend] = {}
         self._observed: set[str] = set()
 
-    def look(self, backends: Sequence[Backend], evidence: Evidence, now: float) -> list[Fallen]:
-        """Mark who has fallen silent, and unmark who has nothing overdue any more; return what is new. Called often.
+    def look(self, seen: Sequence[Backend], backends: Sequence[Backend], evidence: Evidence, now: float) -> list[Fallen]:
+        """Mark who of `seen` has fallen silent, and unmark who has nothing overdue any more; return what is new. Called often.
 
         The marks are in the row that all workers share; a worker tells of those that it has seen come or go itself.
         """
         changes: list[Fallen] = []
-        for backend in backends:
+        for backend in seen:
             learned = backend.learned
             cells, reals = learned.cells, learned.shared_reals
             is_silent = reals[SILENT_SINCE] > 0.0
