@@ -1,4 +1,5 @@
-"""A stand-in for a Consul agent, in threads: its health endpoint with the documented rules of blocking queries and ACL tokens.
+"""A stand-in for a Consul agent, in threads: its health endpoint with the documented rules of blocking queries and ACL tokens,
+and the registration of an instance at it.
 
 Sources: https://developer.hashicorp.com/consul/api-docs/health, .../features/blocking, .../features/consistency. What it keeps:
 
@@ -183,6 +184,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             index = consul.wait(name[1], query)
             self._answer(name[1], query, index, is_blind=token is not None and token == consul.blind_token)
+
+    def do_PUT(self) -> None:
+        """Register an instance at the agent; its checks are taken for passing."""
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if urlsplit(self.path).path != "/v1/agent/service/register":
+            self._say(404, b"")
+            return
+        more = {key: said[key] for key in ("Address", "Tags", "Meta", "Weights") if key in said}
+        self.consul.register(said["Name"], said.get("ID", said["Name"]), said.get("Port", 0), **more)
+        self._say(200, b"")
 
     def _answer(self, name: str, query: Query, index: int, *, is_blind: bool) -> None:
         consul = self.consul

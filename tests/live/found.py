@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tests.live.edges import LiveEdge
 from tests.live.peers import Script, answers
-from tests.live.processes import ask, wait_until
+from tests.live.processes import ROOT, ask, wait_until
 
 
 @contextmanager
@@ -55,6 +56,13 @@ def wait_state(edge: LiveEdge, state: str, problem: str = "") -> Any:
         return wait_until(told, 20, f"the source to be {state} ({problem})")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{source_of(edge)}\n{edge.process}") from None
+
+
+def documented(section: str) -> list[str]:
+    """The commands for a shell that a section of docs/discovery.md shows."""
+    page = (ROOT / "docs" / "discovery.md").read_text(encoding="utf-8")
+    (text,) = re.findall(rf"^## {section}$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def requests_of(edge: LiveEdge, script: Script, requests: int = 20) -> int:

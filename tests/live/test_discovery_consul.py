@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smartedge.config.discover import ConsulConfig
+from smartedge.discovery.check import EntryChecker
+from smartedge.discovery.consul import ConsulSource
 from tests.live.consul_server import ConsulServer, consul
 from tests.live.edges import OWN, WORKER, start_edge
-from tests.live.found import named_backends, requests_of, source_of, wait_found, wait_state
+from tests.live.found import documented, named_backends, requests_of, source_of, wait_found, wait_state
 from tests.live.processes import ask
 from tests.live.steady import SteadyLoad
 
@@ -114,3 +118,16 @@ def test_whatever_consul_does_nothing_is_lost(tmp_path: Path) -> None:
             agent.register("api", "a", scripts[0].port)
             wait_found(edge, "node1-a", "node1-c")
             wait_state(edge, "fresh")
+
+
+def test_the_commands_of_the_documentation_make_these_backends() -> None:
+    with consul() as agent:
+        for script in documented("Consul"):
+            subprocess.run(["bash", "-ec", script.replace("http://127.0.0.1:8500", agent.url)], check=True, timeout=60)
+        source = ConsulSource(ConsulConfig(service="api", address=agent.url, tags=("prod",)), {})
+        found = EntryChecker({}).check_entries(next(source.snapshots()))
+        assert found.findings == ()
+        assert [(one.id, one.url, one.weight, one.zone, dict(one.labels)) for one in found.backends] == [
+            ("node1-api-1", "http://10.0.0.1:8000", 2, "eu-1a", {"tags": "prod", "version": "7", "zone": "eu-1a"}),
+            ("node1-api-2", "http://127.0.0.1:8001", 1, None, {"tags": "prod"}),
+        ]

@@ -9,11 +9,14 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from smartedge.config.discover import EtcdConfig
+from smartedge.discovery.check import EntryChecker
+from smartedge.discovery.etcd import EtcdSource
 from tests.certificates import Authority
 from tests.live.edges import GEVENT, LiveEdge, start_edge
 from tests.live.etcd_server import EtcdServer, etcd, etcd_of_three
-from tests.live.found import backends_of, named_backends, requests_of, source_of, wait_found, wait_state
-from tests.live.processes import ask, wait_until
+from tests.live.found import backends_of, documented, named_backends, requests_of, source_of, wait_found, wait_state
+from tests.live.processes import ask, running, wait_until
 from tests.live.steady import SteadyLoad
 
 PREFIX = "/services/api/"
@@ -179,6 +182,22 @@ def test_a_user_and_tls_of_its_own(tmp_path: Path) -> None:
                 assert_told_to_nobody(edge, "wonderland")
         finally:
             store.kill()
+
+
+def test_the_commands_of_the_documentation_make_these_backends(tmp_path: Path) -> None:
+    with etcd(tmp_path) as store:
+        env = {"ETCDCTL_ENDPOINTS": store.url, "ETCDCTL_API": "3"}
+        script = "set -e\n" + "".join(documented("etcd")) + "echo done\nsleep 100\n"
+        with running(["bash", "-c", script], "^done$", env=env):
+            found = EntryChecker({}).check_entries(
+                next(EtcdSource(EtcdConfig(prefix=PREFIX, endpoints=(store.url,))).snapshots())
+            )
+            assert found.findings == ()
+            assert [(one.id, one.url, one.weight, one.state) for one in found.backends] == [
+                ("web-2", "http://10.0.0.2:8000", 2, "draining"),
+                ("web-3", "http://10.0.0.3:8000", 1, "enabled"),
+                ("web-4", "http://10.0.0.4:8000", 1, "enabled"),
+            ]
 
 
 def assert_told_to_nobody(edge: LiveEdge, secret: str) -> None:
