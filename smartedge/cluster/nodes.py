@@ -136,7 +136,7 @@ class Nodes:
                 self._is_written = False
                 self._mod_revision = 0
                 self._lease = self._client.grant(self._lease_s)
-            if not self._is_written:
+            if not self._is_written or not self._is_there():
                 self._write()
         except EtcdError as error:
             self._note(cluster_error(_DOING, error))
@@ -150,6 +150,11 @@ class Nodes:
                 log.warning("this node has joined its cluster")
             self.problem = self._problem_kind = None
             self._has_joined = True
+
+    def _is_there(self) -> bool:
+        """Whether the card that lies in etcd is the one that was written: a backup has leases, too, and an older card."""
+        key = self._keys.node(self._card["node"])
+        return self._client.txn([unchanged(key, self._mod_revision)], []).succeeded
 
     def _write(self) -> None:
         """Put the card in its place, unless somebody else's is there."""

@@ -193,12 +193,12 @@ class ClusterWatch:
     def _put_back(self, found: View, pairs: Sequence[KeyValue]) -> bool:
         """Put back what etcd has lost; where this node may not, another one has to. Return whether it did."""
         assert self.view.stored is not None
-        has = f"generation {found.stored.generation}" if found.stored else "no configuration"
-        log.warning(
-            "etcd came back with %s of the cluster, which is older than what this node holds: generation %d is to be put back",
-            has,
-            self.view.stored.generation,
-        )
+        if self.view.stored.is_lost_in(found.stored):
+            has = f"generation {found.stored.generation}" if found.stored else "no configuration"
+            lost = f"{has} of the cluster: generation {self.view.stored.generation}, which this node holds, is to be put back"
+        else:
+            lost = f"revision {found.revision}, after {self.view.revision}: what the operator has said since is to be put back"
+        log.warning("etcd came back with %s", lost)
         try:
             put_back(self._client, self._keys, self.view, found, pairs)
         except Forbidden as error:

@@ -505,9 +505,13 @@ def test_what_etcd_has_lost_is_put_back_by_the_nodes(tmp_path: Path) -> None:
         store, will, secrets = Store(client, P), Will(client, P), Secrets(client, P)
         first, _ = store.create_if_absent("first", "one")
         made = secrets.current(0.0)
+        nodes = Nodes(client, P, Random(1), lease_s=5)
+        nodes.join({"node": "one", "address": "a:80", "generation": 1})
         server.ctl("snapshot", "save", str(tmp_path / "backup.db"))
         latest = store.write("third", "one", store.write("second", "one", first))
         will.set_many({"a": 1, "b": 2})
+        nodes.update(generation=3)
+        eventually(lambda: nodes.all()[0]["generation"] == 3)
         with Eye(client) as eye, Eye(client) as another:
             for one in (eye, another):
                 one.sees(lambda view: at_generation(3)(view) and view.will == {"a": 1, "b": 2})
@@ -519,6 +523,8 @@ def test_what_etcd_has_lost_is_put_back_by_the_nodes(tmp_path: Path) -> None:
             eventually(lambda: will.all() == {"a": 1, "b": 2})
             for one in (eye, another):
                 eventually(lambda one=one: one.watch.state == "live")
+            # The backup has leases, too: that of the node, with an older card.
+            eventually(lambda: [card["generation"] for card in nodes.all()] == [3])
             server.kill()
             shutil.rmtree(server.data)
             server.start()
@@ -529,6 +535,7 @@ def test_what_etcd_has_lost_is_put_back_by_the_nodes(tmp_path: Path) -> None:
             client.put(f"{P}/config", Stored(1, "anew", "x", 0.0, "nonce", "another id").to_value())
             for one in (eye, another):
                 one.sees(at_generation(1))
+        nodes.leave()
 
 
 def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
