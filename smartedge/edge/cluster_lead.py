@@ -31,14 +31,22 @@ log = logging.getLogger("smartedge")
 ALL: Final[frozenset[Part]] = frozenset(("config", "nodes", "will", "secrets"))
 
 CARD_S: Final = 0.5
-"""How often the card is looked over; what it says of workers goes out at once."""
+"""How often it is looked over what the card says of workers; a change goes out at once."""
+
+FIGURES_S: Final = 5.0
+"""How often its figures are counted anew, which takes milliseconds with many backends."""
+
+NEWS_PER_S: Final = 200
+"""Cards a second that the other workers are told at most, where nothing else has changed: each reads all of them."""
 
 CONFIRMING_S: Final = 2.0
 """How long the card follows the workers closely after a change."""
 
 SECRETS_S: Final = 60.0
-RETRY_S: Final = 2.0
-"""A configuration that could not be applied for a passing reason is tried again after so long."""
+REFUSED_RETRY_S: Final = 10.0
+"""A configuration that cannot be used here is tried again after so long: somebody may put the missing file there."""
+RETRY_S: Final = 1.0
+"""One that could not be applied for a passing reason."""
 
 
 class Node(Protocol):
@@ -61,8 +69,11 @@ class Node(Protocol):
     def first_text(self) -> str | None:
         """Return what the cluster gets that has no configuration yet."""
 
+    def standing(self) -> dict[str, Any]:
+        """Return what of the card others wait for; asked often."""
+
     def card(self) -> dict[str, Any]:
-        """Return what this node says of itself now."""
+        """Return all that this node says of itself now."""
 
 
 class ClusterLead:
@@ -79,6 +90,7 @@ class ClusterLead:
         self._news = news
         self._refused: dict[str, Any] | None = None
         self._retry_at: float | None = None
+        self._figures_at = self._publish_at = 0.0
         self._said: dict[str, str] = {}
         self._hurry = Event()
         self.watch = ClusterWatch(client, prefix, node.name, self._on_change, rng, node.check, self._held())
@@ -105,7 +117,7 @@ class ClusterLead:
 
     def _run(self) -> None:
         self._on_change(self.watch.view, ALL)  # what was held, before etcd is heard of
-        self.nodes.join(self._card())
+        self.nodes.join(self._node.card() | {"refused": self._refused})
         self._rotation.start()
         while True:
             hurried = self._hurry.wait(CARD_S)
@@ -122,15 +134,21 @@ class ClusterLead:
 
     def _tell(self) -> bool:
         """Bring card and news up to date; say whether all workers have applied what the leader has."""
-        card = self._card()
-        self.nodes.update(**card)
-        self._publish()
-        return bool(card["workers"]["applied"] == card["workers"]["live"])
+        now = time.monotonic()
+        if now >= self._figures_at:
+            self._figures_at = now + FIGURES_S
+            self.nodes.update(**self._node.card())
+        standing = self._node.standing()
+        self.nodes.update(**standing, refused=self._refused)
+        self._publish(important=False)
+        return bool(standing["workers"]["applied"] == standing["workers"]["live"])
 
-    def _card(self) -> dict[str, Any]:
-        return self._node.card() | {"refused": self._refused}
-
-    def _publish(self) -> None:
+    def _publish(self, *, important: bool) -> None:
+        """Tell the other workers. important: at once, however many nodes there are."""
+        now = time.monotonic()
+        if not important and now < self._publish_at:
+            return
+        self._publish_at = now + len(self.watch.view.cards) / NEWS_PER_S
         watch, view = self.watch, self.watch.view
         stored = view.stored
         news = News(
@@ -155,10 +173,10 @@ class ClusterLead:
             self._use_stored(view)
         if "secrets" in changed and view.secrets is not None:
             self._node.use_secrets(view.secrets)
-        if changed & {"config", "will"}:
+        if changed & {"config", "will"} and view.stored is not None:
             self._node.use_will(view.will)
-        self._publish()
-        if changed - {"nodes"} and view.revision:
+        self._publish(important=changed != {"nodes"})
+        if changed - {"nodes"} and view.stored is not None:
             self._keep(view)
         self._hurry.set()
 
@@ -172,7 +190,7 @@ class ClusterLead:
             self._node.use_stored(stored)
         except ConfigError as error:
             self._refuse(stored, str(error))
-            self._retry_at = time.monotonic() + RETRY_S  # somebody may put the missing file there
+            self._retry_at = time.monotonic() + REFUSED_RETRY_S
         except EdgeError as error:
             self._say("use", f"generation {stored.generation} cannot be applied yet, and is tried again: {error}")
             self._retry_at = time.monotonic() + RETRY_S

@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from smartedge.cluster.errors import Unavailable
 from smartedge.cluster.view import View
 from smartedge.workers.replaced_file import replace_text, version_of
+
+LIVE_S: Final = 2.0
+"""How long a write waits for etcd to be followed again."""
 
 _POLL_S: Final = 0.01
 
@@ -78,6 +82,11 @@ class ClusterNews:
             replace_text(self._path, json.dumps(asdict(news)))
             self._read = version_of(self._path)
         self.newest = news
+
+    def require_live(self) -> None:
+        """Wait a moment for the cluster to be followed; raises Unavailable where it is not."""
+        if not self.wait_for(lambda _: self.newest.state == "live", LIVE_S):
+            raise Unavailable(self.newest.problem or "the cluster has not been reached yet")
 
     # ---- as `cluster.applied.wait_applied` asks for it ----
 

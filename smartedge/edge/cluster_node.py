@@ -154,7 +154,7 @@ class ClusterNode:
             return
         if leading and self._lead is None:
             assert self._client is not None
-            copy = CachedCopy(self._path, self.prefix)
+            copy = CachedCopy(self._path, self.prefix, self._start.settings.endpoints)
             self._lead = ClusterLead(self, self._client, self.prefix, copy, self.news, self._rng)
             self._lead.start()
         elif not leading and self._lead is not None:
@@ -217,27 +217,33 @@ class ClusterNode:
             return json.dumps({"backends": backends})
         return text.decode("utf-8", "surrogateescape")
 
+    def standing(self) -> dict[str, Any]:
+        """Return what of the card others wait for; asked often."""
+        assert self._membership is not None
+        confirmed = self._membership.confirmed()
+        return {
+            "generation": self._reloader.generation,
+            "workers": {"applied": sum(one >= self._reloader.serial for one in confirmed.values()), "live": len(confirmed)},
+            "draining": self._follower.draining,
+        }
+
     def card(self) -> dict[str, Any]:
-        """Return what this node says of itself now."""
+        """Return all that this node says of itself now."""
         assert self._membership is not None
         now = time.monotonic()
-        confirmed = self._membership.confirmed()
-        workers = self._follower.workers(now)
-        since = self._membership.live_since().values()
+        since = min((at for _, at in self._membership.live_since().values()), default=now)
         pools = [service.pool for service in self._services().values()]
         return {
             "node": self.name,
             "address": self._address,
             "version": __version__,
-            "generation": self._reloader.generation,
-            "workers": {"applied": sum(one >= self._reloader.serial for one in confirmed.values()), "live": len(confirmed)},
-            "requests": sum(int(one.get("requests", 0)) for one in workers),
+            **self.standing(),
+            "requests": sum(int(one.get("requests", 0)) for one in self._follower.workers(now)),
             "backends": {
                 "up": sum(backend.learned.health.state == "healthy" for pool in pools for backend in pool.backends),
                 "total": sum(len(pool.backends) for pool in pools),
             },
-            "draining": self._follower.draining,
-            "since": round(time.time() - (now - min((at for _, at in since), default=now))),
+            "since": round(time.time() - (now - since)),
         }
 
     # ---- what the pages ask ----
@@ -300,6 +306,7 @@ class ClusterNode:
             return
         assert self._client is not None
         try:
+            self.news.require_live()
             Will(self._client, self.prefix).set_many(wishes)
         except ClusterError as error:
             raise ClusterTrouble(error) from error

@@ -133,6 +133,7 @@ class ClusterPersistence:
         if stored is not None and not self._has_seen(stored, number):
             raise self._overtaken(stored)
         try:
+            self._news.require_live()
             if stored is not None:
                 return self._store.write(text, self._node(), stored)
             written, is_ours = self._store.create_if_absent(text, self._node())

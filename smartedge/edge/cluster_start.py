@@ -115,7 +115,7 @@ def load_for_start(
 
 def _held(path: str, settings: ClusterConfig) -> View | None:
     try:
-        return CachedCopy(path, settings.prefix).read()
+        return CachedCopy(path, settings.prefix, settings.endpoints).read()
     except CopyDamaged as error:
         log.warning("%s", error)
         return None
