@@ -455,6 +455,31 @@ EDGE = Dashboard(
                 unit="Bps",
             ),
         ],
+        "Cluster": [
+            Panel(
+                "Nodes",
+                "Nodes of the cluster that are alive, as each of them sees it; none without a cluster.",
+                {"{{instance}}": f"smartedge_cluster_nodes{{{EDGES}}}"},
+            ),
+            Panel(
+                "Age of what is known",
+                "For how long etcd has not been heard of.",
+                {
+                    "{{instance}}": f"smartedge_cluster_age_seconds{{{EDGES}}}",
+                    "{{instance}} live": f"smartedge_cluster_live{{{EDGES}}}",
+                },
+                unit="s",
+                thresholds=((None, "green"), (30, "red")),
+            ),
+            Panel(
+                "Generation of the cluster",
+                "Of each node; 1 while it refuses the newest.",
+                {
+                    "{{instance}}": f"smartedge_cluster_generation{{{EDGES}}}",
+                    "{{instance}} refuses": f"smartedge_cluster_refused{{{EDGES}}}",
+                },
+            ),
+        ],
         "Configuration": [
             Panel(
                 "Generation of each worker",

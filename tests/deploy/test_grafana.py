@@ -93,6 +93,8 @@ def test_every_dashboard_shows_something_else_and_all_metrics_are_shown_somewher
         "smartedge_backend_observed_ejections_total",  # only while a breaker observes
         "smartedge_generation",  # as an annotation; each worker's is shown
         "smartedge_worker_start_time_seconds",  # an alert
+        "smartedge_tier_requests_total",  # only where nearness counts
+        "smartedge_cross_zone_requests_total",  # likewise
     }
     shown = " ".join(expression for path in FILES for expression in expressions(load(path)))
     missing = {line.name for line in TABLE if not re.search(rf"\b{line.name}(_bucket)?\b", shown)}

@@ -140,7 +140,8 @@ def test_a_try_that_fails_while_its_hedge_is_under_way_leaves_it_to_that() -> No
     gevent.sleep(0.005)
     house.end("b", FakeAnswer(200, b"hedge"))
     exchange, status, body = finish(greenlet)
-    assert (status, body, exchange.attempts.tries) == (200, b"hedge", 2)
+    assert (status, body) == (200, b"hedge")
+    assert exchange.attempts.tries - exchange.attempts.hedges == 1, "no retry; on a slow machine there is a second hedge"
     assert house.counted(FAILED) == [1, 0, 0]
     assert house.settled()
 
