@@ -11,7 +11,7 @@ import gevent
 
 from smartedge.config.backends import BackendConfig
 from smartedge.config.named_class import described
-from smartedge.discovery.check import EntryChecker, entries_of
+from smartedge.discovery.check import EntryChecker, entries_of, why_unbelieved
 from smartedge.discovery.menu import MadeSource
 from smartedge.discovery.runner import FAILURES
 from smartedge.discovery.source import SourceError
@@ -49,11 +49,10 @@ def ask_once(made: MadeSource, timeout_s: float) -> Asked:
             snapshots = source.snapshots()
             entries = entries_of(next(snapshots))
         took_s = time.monotonic() - started
-        backends, found = EntryChecker(made.options.defaults).check_entries(entries)
-        findings += found
+        checked = EntryChecker(made.options.defaults).check_entries(entries)
+        backends, findings = checked.backends, list(checked.findings)
         ttl_s = getattr(source, "ttl_s", None)
-        if not backends and (entries or not made.options.allow_empty):
-            problem = "nothing in its answer is right" if entries else 'its answer is empty, and "allow_empty" is not true'
+        problem = why_unbelieved(entries, checked, allow_empty=made.options.allow_empty, source=source)
         findings += _besides(snapshots)
     except StopIteration:
         took_s, problem = time.monotonic() - started, "it has ended without an answer"

@@ -122,6 +122,19 @@ def entries_of(answer: Any) -> tuple[object, ...]:
     return entries
 
 
+def why_unbelieved(entries: Sequence[object], checked: Checked, *, allow_empty: bool, source: object) -> str:
+    """Say why nobody goes by an answer, or "" where it is to be believed.
+
+    source: may have a text `why_empty`, which says more of an empty answer than that it is empty.
+    """
+    if checked.backends or (allow_empty and not entries):
+        return ""
+    if entries:
+        return "nothing in its answer is right"
+    why = getattr(source, "why_empty", "")
+    return f'its answer is empty{f" ({why})" if why else ""}, and "allow_empty" is not true'
+
+
 def in_a_sentence(findings: Sequence[str]) -> str:
     """Put findings into one sentence, which names the first few."""
     more = f"; and {len(findings) - _SAID} more" if len(findings) > _SAID else ""

@@ -53,7 +53,7 @@ class DnsSource:
     What part of an answer fails (one family of addresses, one target of many) stays as it last was, and is an error besides.
 
     resolve_s: how often the system's resolver is asked. rng: where chance comes from.
-    ttl_s: how long the last answer holds, for people.
+    ttl_s: how long the last answer holds. why_empty: why there was nothing in it. Both are for people.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class DnsSource:
         hosts_file: str = HOSTS_FILE,
     ) -> None:
         self.ttl_s: float | None = None
+        self.why_empty = ""
         self._said = said
         self._resolve_s = resolve_s
         self._rng = rng
@@ -79,6 +80,7 @@ class DnsSource:
     def snapshots(self) -> Iterator[Sequence[Entry]]:
         """Yield what the name has, and again after each look-up."""
         while True:
+            self.why_empty = ""
             entries, ttl_s, problem = self._ask_srv() if self._said.type == "SRV" else self._ask_addresses()
             self.ttl_s = ttl_s
             yield entries
@@ -102,7 +104,10 @@ class DnsSource:
         assert self._servers is not None  # refused by the configuration's check
         records = self._servers.ask(self._said.name, "SRV")
         targets = [srv.Target(name_text(one.target), one.port, one.priority, one.weight) for one in records.data]
-        hosts = dict.fromkeys(one.host for one in targets if one.host)  # "." says that there is no such service
+        self.why_empty = _why_empty(self._said.name, "SRV", records)
+        if targets and not any(one.host for one in targets):  # "." (RFC 2782)
+            self.why_empty = f"{self._said.name} says that there is no such service"
+        hosts = dict.fromkeys(one.host for one in targets if one.host)
         known = {host: Addresses(self._usable(records.came_along.get(host, ())), records.ttl_s) for host in hosts}
         lacking = [host for host in hosts if not known[host].ips]
         known |= dict(zip(lacking, Pool(AT_ONCE).map(self._addresses_or_problem, lacking), strict=True))
@@ -182,10 +187,17 @@ class DnsSource:
         ips = [ip for family in FAMILIES for ip in said.get(family, kept.get(family, ()))]
         if errors and not any(said.values()):
             raise next(iter(errors.values()))
+        self.why_empty = self.why_empty or _why_empty(name, "A or AAAA", *answers.values())
         if ips:
             self._kept |= {(name, family): ips for family, ips in said.items()}
         problem = next((str(error) for family, error in errors.items() if kept[family]), "")
         return Addresses(self._usable(ips), min(one.ttl_s for one in answers.values()), problem)
+
+
+def _why_empty(name: str, kinds: str, *records: Records) -> str:
+    if any(one.data for one in records):
+        return ""
+    return f"{name} has no {kinds} record" if all(one.exists for one in records) else f"{name} does not exist"
 
 
 def _is_a_servers(ip: str) -> bool:

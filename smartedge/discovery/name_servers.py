@@ -27,12 +27,13 @@ _TRUNCATED: Final = 0x0200
 class Records(NamedTuple):
     """What a name has. data: dnspython's rdata, none where the name has nothing of this type, or does not exist.
 
-    ttl_s: how long that holds. came_along: addresses of other names that the answer has as well.
+    ttl_s: how long that holds. came_along: addresses of other names that the answer has as well. exists: the name does.
     """
 
     data: tuple[Any, ...]
     ttl_s: float
     came_along: Mapping[str, tuple[str, ...]]
+    exists: bool = True
 
 
 def has_dnspython() -> bool:
@@ -81,7 +82,7 @@ class NameServers:
             try:
                 answer = resolver.resolve(wanted, kind, raise_on_no_answer=False, lifetime=left_s, search=search)
             except dns.resolver.NXDOMAIN as error:
-                return Records((), min(ttl_s, _negative_ttl_s(error)), {})
+                return Records((), min(ttl_s, _negative_ttl_s(error)), {}, exists=False)
             except (dns.resolver.NoNameservers, dns.resolver.LifetimeTimeout) as error:
                 raise SourceError(f"{name} {kind}: {self._reasons(error.kwargs['errors'])}") from None
             except (dns.exception.DNSException, OSError) as error:

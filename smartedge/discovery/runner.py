@@ -16,7 +16,7 @@ from gevent.event import Event
 from smartedge.config.backends import BackendConfig
 from smartedge.config.named_class import described
 from smartedge.discovery.backoff import MOST_S, Backoff
-from smartedge.discovery.check import EntryChecker, entries_of, in_a_sentence
+from smartedge.discovery.check import EntryChecker, entries_of, in_a_sentence, why_unbelieved
 from smartedge.discovery.quiet_gap import QuietGap
 from smartedge.discovery.source import Source, SourceError
 
@@ -70,6 +70,7 @@ class SourceRunner:
         self.changed: Callable[[], None] = lambda: None
         self.errors = 0
         self._make_source = make_source
+        self._source: Source | None = None
         self._allow_empty = options.allow_empty
         self._checker = EntryChecker(options.defaults, known)
         self._backoff = Backoff(rng, most_s=options.most_wait_s)
@@ -128,7 +129,8 @@ class SourceRunner:
         lived_since = None
         snapshots: Any = None
         try:
-            snapshots = iter(self._make_source().snapshots())
+            self._source = self._make_source()
+            snapshots = iter(self._source.snapshots())
             for answer in snapshots:
                 self.take_answer(answer)
                 lived_since = self._came_at if lived_since is None else lived_since
@@ -175,10 +177,8 @@ class SourceRunner:
         answer, came_at = self._answer, self._came_at
         checked = self._checker.check_entries(answer)
         self._tell_findings(checked.findings)
-        if not checked.backends and (answer or not self._allow_empty):
-            self._unbelieved = (
-                "nothing in its answer is right" if answer else 'its answer is empty, and "allow_empty" is not true'
-            )
+        self._unbelieved = why_unbelieved(answer, checked, allow_empty=self._allow_empty, source=self._source)
+        if self._unbelieved:
             self._tell_problem(self._unbelieved)
             return
         self.answered_at, self._unbelieved = came_at, ""

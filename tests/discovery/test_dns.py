@@ -103,7 +103,13 @@ def test_https_backends_are_checked_as_the_name(server: DnsServer) -> None:
 def test_a_name_that_does_not_exist_is_an_empty_answer(server: DnsServer) -> None:
     made = real(server)
     assert first(made) == []
-    assert made.ttl_s == server.negative_ttl
+    assert (made.ttl_s, made.why_empty) == (server.negative_ttl, "web.test does not exist")
+    server.put("web.test", "TXT", "text")
+    assert first(made) == []
+    assert made.why_empty == "web.test has no A or AAAA record"
+    server.put("web.test", "A", A)
+    assert first(made) != []
+    assert made.why_empty == ""
 
 
 def test_what_is_no_servers_address_is_left_out() -> None:
@@ -230,7 +236,12 @@ def test_targets_whose_addresses_do_not_come_along_are_looked_up(server: DnsServ
 
 def test_a_service_that_is_said_not_to_be_there_is_an_empty_answer(server: DnsServer) -> None:
     server.put("_http._tcp.web.test", "SRV", "0 0 0 .")
-    assert first(real(server, name="_http._tcp.web.test", type="SRV")) == []
+    made = real(server, name="_http._tcp.web.test", type="SRV")
+    assert first(made) == []
+    assert made.why_empty == "_http._tcp.web.test says that there is no such service"
+    server.take_away("_http._tcp.web.test", "SRV")
+    assert first(made) == []
+    assert made.why_empty == "_http._tcp.web.test does not exist"
 
 
 def record(host: str) -> Any:
@@ -296,7 +307,10 @@ def test_changes_are_seen_failures_keep_and_the_first_good_answer_counts_again(s
         server.negative_ttl = 0
         server.take_away("web.test", "A")
         until(lambda: runner.state == "stale", 30)
-        assert (len(found()), runner.health()["problem"]) == (2, 'its answer is empty, and "allow_empty" is not true')
+        assert (len(found()), runner.health()["problem"]) == (
+            2,
+            'its answer is empty (web.test does not exist), and "allow_empty" is not true',
+        )
         server.put("web.test", "A", B, ttl=0)
         until(lambda: found() == [f"http://{B}:8000"], 30)
     finally:

@@ -51,8 +51,8 @@ def test_a_name_has_its_addresses_for_so_long(server: DnsServer) -> None:
 
 def test_what_does_not_exist_or_has_no_such_record_is_empty_for_as_long_as_the_zone_says(server: DnsServer) -> None:
     servers = asking(server)
-    assert servers.ask("none.test", "A") == ((), server.negative_ttl, {})
-    assert servers.ask("web.test", "AAAA") == ((), server.negative_ttl, {})
+    assert servers.ask("none.test", "A") == Records((), server.negative_ttl, {}, exists=False)
+    assert servers.ask("web.test", "AAAA") == Records((), server.negative_ttl, {})
 
 
 @pytest.mark.parametrize("how", ["", "bare"])
