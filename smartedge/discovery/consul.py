@@ -5,11 +5,9 @@ Source: https://developer.hashicorp.com/consul/api-docs/features/blocking
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any
 from urllib.parse import quote
 
 import gevent
@@ -17,7 +15,7 @@ import gevent
 from smartedge.balancer.spec import TlsSpec
 from smartedge.config import values
 from smartedge.config.discover import ConsulConfig
-from smartedge.discovery.consul_values import entries_of, next_index
+from smartedge.discovery.consul_values import entries_of, instances_of, next_index
 from smartedge.discovery.http_session import FetchFailed, Reply, fetch, make_session
 from smartedge.discovery.source import Entry, SourceError
 
@@ -32,6 +30,9 @@ PAUSE_S = 0.3
 
 UNWAITED_S = 1.0
 """The same after an answer that said nothing new and came at once: somebody in between does not wait."""
+
+PIECE_S = 0.001
+"""So long an answer is read at once, and so long it is then left alone."""
 
 
 class ConsulSource:
@@ -107,14 +108,12 @@ class ConsulSource:
         except (KeyError, ValueError):
             raise self._failed("it answered without an X-Consul-Index, as Consul does not") from None
         try:
-            instances: Any = json.loads(reply.body)
-        except (ValueError, RecursionError) as error:
-            raise self._failed(f"it answered with what is no JSON ({type(error).__name__})") from None
-        if not isinstance(instances, list):
-            raise self._failed("it answered with what is no list of instances")
-        if not instances and reply.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true":
+            found = entries_of(_in_pieces(instances_of(reply.body.decode())), self._said.scheme, self._said.tags)
+        except (ValueError, RecursionError):
+            raise self._failed("it answered with what is no list of instances, as JSON") from None
+        if not found and reply.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true":
             raise self._failed("the token may not read the instances that there are")
-        return entries_of(instances, self._said.scheme, self._said.tags), index
+        return found, index
 
     def _token(self) -> str:
         """Give the ACL token, "" for none; raises SourceError."""
@@ -134,6 +133,16 @@ class ConsulSource:
 
     def _failed(self, cause: str) -> SourceError:
         return SourceError(f"consul at {self._said.address}: {cause}")
+
+
+def _in_pieces(items: Iterator[object]) -> Iterator[object]:
+    """Let requests go on while many are read."""
+    began = monotonic()
+    for item in items:
+        yield item
+        if monotonic() - began > PIECE_S:
+            gevent.sleep(PIECE_S)
+            began = monotonic()
 
 
 def _refusal(reply: Reply, token: str) -> str:

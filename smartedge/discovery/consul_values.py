@@ -5,7 +5,9 @@ Source: https://developer.hashicorp.com/consul/api-docs/health#list-service-inst
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from smartedge.discovery.label import label_of
@@ -18,6 +20,9 @@ HEAVIEST = 1000
 
 Json = Mapping[str, Any]
 
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
+
 
 def entries_of(instances: Iterable[object], scheme: str, tags: Sequence[str] = ()) -> tuple[Entry, ...]:
     """Make entries of the instances of a service. scheme: of their URLs. tags: only of those that have all of them.
@@ -29,6 +34,26 @@ def entries_of(instances: Iterable[object], scheme: str, tags: Sequence[str] = (
     return tuple(_with_smaller_weights(made))
 
 
+def instances_of(text: str) -> Iterator[object]:
+    """Yield the items of a JSON list one by one, as a thousand instances take tens of milliseconds; raises ValueError."""
+    at = _skip_space(text, 0)
+    if text[at : at + 1] != "[":
+        raise ValueError("no list")
+    at = _skip_space(text, at + 1)
+    is_over = text[at : at + 1] == "]"
+    while not is_over:
+        item, at = _DECODER.raw_decode(text, at)
+        yield item
+        at = _skip_space(text, at)
+        is_over = text[at : at + 1] == "]"
+        if not is_over:
+            if text[at : at + 1] != ",":
+                raise ValueError("no list")
+            at = _skip_space(text, at + 1)
+    if _skip_space(text, at + 1) != len(text):
+        raise ValueError("more than a list")
+
+
 def next_index(before: int, said: int) -> int:
     """The index to wait from, after an answer that had another: 0 asks without waiting.
 
@@ -37,6 +62,11 @@ def next_index(before: int, said: int) -> int:
     """
     said = max(said, 1)
     return 0 if said < before else said
+
+
+def _skip_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
 
 
 def _entry_of(instance: object, scheme: str) -> Any:
@@ -78,7 +108,7 @@ def _labels(service: Json) -> dict[str, str]:
     for name, text in sorted(_part(service, "Meta").items()):
         if isinstance(text, str) and len(found) < MOST_LABELS:
             found.setdefault(label_of(name), text)
-    return {name: "".join(filter(str.isprintable, text))[:LONGEST_LABEL] for name, text in found.items()}
+    return {name: _line(text) for name, text in found.items()}
 
 
 def _is_warned(instance: object) -> bool:
@@ -108,6 +138,11 @@ def _part(of: object, name: str) -> Json:
     """An object in an object; an empty one where there is none, as Consul writes null for that."""
     found = of.get(name) if isinstance(of, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def _line(text: str) -> str:
+    plain = text if text.isprintable() else "".join(filter(str.isprintable, text))
+    return plain[:LONGEST_LABEL]
 
 
 def _text(value: object) -> str:

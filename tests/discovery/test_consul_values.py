@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.discovery.check import EntryChecker
-from smartedge.discovery.consul_values import entries_of, next_index
+from smartedge.discovery.consul_values import entries_of, instances_of, next_index
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["Node", "Service", "Checks", "ID", "Tags", "Meta", "Weights", "Passing", "Address", "Port", "Status"]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=20,
+)
 
 
 def instance(checks: Any = None, node: Any = None, **service: Any) -> dict[str, Any]:
@@ -110,22 +126,7 @@ def test_rubbish_is_told_and_loses_nothing(rubbish: Any) -> None:
     assert len(checked.findings) == 1
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["Node", "Service", "Checks", "ID", "Tags", "Meta", "Weights", "Passing", "Address", "Port", "Status"]
-                ),
-                inner,
-                max_size=6,
-            )
-        ),
-        max_leaves=20,
-    )
-)
+@given(JSON)
 def test_nothing_that_is_json_raises(found: Any) -> None:
     EntryChecker({}).check_entries(entries_of([found], "http", ()))
     entries_of([{"Service": found, "Node": found, "Checks": found}], "https", ("a",))
@@ -136,3 +137,21 @@ def test_nothing_that_is_json_raises(found: Any) -> None:
 )
 def test_an_index_goes_up_or_begins_anew(before: int, said: int, following: int) -> None:
     assert next_index(before, said) == following
+
+
+@given(st.lists(JSON, max_size=4), st.sampled_from([None, 2]))
+def test_a_list_is_read_item_by_item(items: list[Any], indent: int | None) -> None:
+    assert list(instances_of(f" {json.dumps(items, indent=indent)}\n")) == items
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[", "[1", "[1,", "[1,]", "[1 2]", "[,]", "[]x", "[1] [2]", "1"])
+def test_what_is_no_list_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        list(instances_of(text))
+
+
+def test_an_item_is_there_before_the_rest_is_read() -> None:
+    items = instances_of('[{"a": 1}, rubbish')
+    assert next(items) == {"a": 1}
+    with pytest.raises(ValueError):
+        next(items)

@@ -85,7 +85,7 @@ def test_whatever_consul_does_nothing_is_lost(tmp_path: Path) -> None:
             agent.break_with((500, "No cluster leader"))
             wait_state(edge, "stale", "it answered with status 500: No cluster leader")
             agent.break_with(b"<html>it works</html>")
-            wait_state(edge, "stale", "it answered with what is no JSON")
+            wait_state(edge, "stale", "it answered with what is no list of instances")
             wait_found(edge, *both)
             agent.down()
             wait_state(edge, "stale", "connection refused")
