@@ -59,11 +59,12 @@ bench: venv ## measure speed (ARGS= goes to bench/run.py)
 bench-routing: venv ## measure p99 and errors while backends are slow, fail, hang and restart (ARGS= goes to bench/routing.py)
 	@$(PY) bench/routing.py $(ARGS)
 
-docs: venv ## make the tables and pictures of the documentation anew: some three minutes of simulation
+docs: venv ## make the tables and pictures of the documentation anew: some five minutes of simulation
 	@$(PY) docs/make_configuration.py
 	@$(PY) docs/make_metrics.py
 	@$(PY) docs/make_choosing.py
 	@$(PY) docs/make_cluster.py
+	@$(PY) docs/make_geo.py
 	@$(PY) docs/make_routing.py
 
 clean: ## remove the virtual environment and every cache

@@ -20,7 +20,8 @@ class RunRecord:
 
     at, took_s: when each came, in seconds of the scenario, and the time until its client had the answer.
     status: of the answer. backend: number of the one it came from, -1 when the edge answered itself. tries: how often each
-    backend was asked. open_sum, open_most: what all machines had open at each look, and what the busiest one had.
+    backend was asked. open_sum, open_most: what all machines had open at each look, and what the busiest one had. crossed: tries
+    that went a longer way than one within a zone.
     """
 
     def __init__(self, backends: list[str]) -> None:
@@ -34,6 +35,7 @@ class RunRecord:
         self.open_most = array("L")
         self.retries = 0
         self.hedges = 0
+        self.crossed = 0
         self.events = 0
 
 
@@ -43,7 +45,8 @@ class Figures:
 
     tries: how often each backend was asked, by id. over_time: the 99th percentile of the requests that came in
     each of WINDOWS equal parts of the time, None where none came. open_mean: what a backend had open on average.
-    busiest_mean, busiest_p99: the same for the one that had most at each moment.
+    busiest_mean, busiest_p99: the same for the one that had most at each moment. crossed_ratio: share of the tries
+    that went to another zone.
     """
 
     strategy: str
@@ -62,6 +65,7 @@ class Figures:
     open_mean: float
     busiest_mean: float
     busiest_p99: float
+    crossed_ratio: float = 0.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -91,6 +95,7 @@ def figures(strategy: str, outcome: RunRecord, from_s: float, to_s: float) -> Fi
         open_mean=sum(outcome.open_sum) / (len(outcome.open_sum) or 1) / len(outcome.backends),
         busiest_mean=sum(outcome.open_most) / (len(outcome.open_most) or 1),
         busiest_p99=percentile(sorted(outcome.open_most), 99),
+        crossed_ratio=outcome.crossed / (sum(outcome.tries) or 1),
     )
 
 

@@ -96,6 +96,7 @@ class Forwarding:
         backend = attempt.lease.backend
         if now >= self._counted_from:
             self._record.tries[self._number[backend.id]] += 1
+            self._record.crossed += attempt.farther_s > 0
         if not self._waiting:
             self._at(now + self._first_byte_s, self._end_overdue, None)
         self._waiting.append((now + self._first_byte_s, attempt))

@@ -86,6 +86,7 @@ def _object(run: Figures) -> dict[str, Any]:
         **{name: round(getattr(run, name), 9) for name in ("p50_s", "p90_s", "p99_s", "p999_s", "max_s")},
         "retries": run.retries,
         "hedges": run.hedges,
+        "cross_zone_ratio": round(run.crossed_ratio, 6),
         "open": {"mean": round(run.open_mean, 3), "busiest_mean": round(run.busiest_mean, 3), "busiest_p99": run.busiest_p99},
         "tries": run.tries,
         "shares": {backend: round(share, 6) for backend, share in run.shares.items()},

@@ -100,7 +100,7 @@ class Call:
 
 
 class Script:
-    """A TCP server on 127.0.0.1 that plays an act on each connection; see the head of this file.
+    """A TCP server on 127.0.0.1, or another address of this machine, that plays an act on each connection; see the head above.
 
     port, url: where it listens. connections: how many the act played on. probes: how many requests `health`
     has answered.
@@ -113,7 +113,9 @@ class Script:
         health: Act | None = HEALTHY,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        self.host = host
         self.act, self.health, self.tls = act, health, tls
         self._requests: list[Request] = []
         self.connections = 0
@@ -122,10 +124,10 @@ class Script:
         self._lock = threading.Lock()
         self._open: set[Call] = set()
         self._threads: list[threading.Thread] = []
-        self._socket = _bind(port)
+        self._socket = _bind(port, host)
         self._listening = False
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
         self.accept()
 
     def accept(self) -> None:
@@ -146,7 +148,7 @@ class Script:
         old.close()
         for call in calls:
             call.abort()
-        self._socket = _bind(self.port)
+        self._socket = _bind(self.port, self.host)
 
     def play(self, act: Act) -> None:
         """Go on with another act: connections that are open end, and whoever asks next meets it."""
@@ -246,8 +248,8 @@ def refused_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(port: int, host: str = "127.0.0.1") -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((host, port))
     return sock
