@@ -34,7 +34,8 @@ WRITES_PER_S: Final = 6.4
 URGENT: Final = frozenset(("generation", "refused", "draining", "workers"))
 """What others wait for; all else on a card are figures."""
 
-_DOING = "this node cannot join its cluster"
+_JOIN: Final = "this node cannot join its cluster"
+_STAY: Final = "this node cannot tell its cluster that it lives"
 
 
 class Nodes:
@@ -110,6 +111,10 @@ class Nodes:
         cards = [(unquoted(one.key.removeprefix(self._keys.nodes)), will_value(one.value)) for one in found]
         return [{**card, "node": name} for name, card in cards if isinstance(card, dict)]
 
+    @property
+    def _doing(self) -> str:
+        return _STAY if self._has_joined else _JOIN
+
     def _run(self) -> None:
         every_s = self._lease_s / 3
         renew_at = monotonic() + every_s
@@ -139,12 +144,12 @@ class Nodes:
             if not self._is_written or not self._is_there():
                 self._write()
         except EtcdError as error:
-            self._note(cluster_error(_DOING, error))
+            self._note(cluster_error(self._doing, error))
         except ClusterError as error:
             self._note(error)
         except Exception as error:
-            log.exception(_DOING)
-            self._note(ClusterError(f"{_DOING}: {error!r}"))
+            log.exception(self._doing)
+            self._note(ClusterError(f"{self._doing}: {error!r}"))
         else:
             if self.problem is not None:
                 log.warning("this node has joined its cluster")
@@ -174,7 +179,7 @@ class Nodes:
                 if found and not self._may_replace(found[0].value):
                     raise ClusterError(self._taken(found[0].value))
                 there = found[0].mod_revision if found else 0
-            raise ClusterError(f"{_DOING}: its card is changed by somebody else all the time")
+            raise ClusterError(f"{self._doing}: its card is changed by somebody else all the time")
         except BaseException:
             self._is_written = False
             raise
@@ -193,10 +198,10 @@ class Nodes:
         address = card.get("address") if isinstance(card, dict) else None
         name = self._card["node"]
         if address is None:
-            return f"{_DOING}: what its key {self._keys.node(name)} in etcd holds is no card; delete it"
+            return f"{self._doing}: what its key {self._keys.node(name)} in etcd holds is no card; delete it"
         if address == self._card.get("address"):
-            return f'{_DOING}: another process at {address} has taken over its name "{name}"'
-        return f'{_DOING}: there is a node called "{name}" already, at {address}; each node needs a name of its own'
+            return f'{self._doing}: another process at {address} has taken over its name "{name}"'
+        return f'{self._doing}: there is a node called "{name}" already, at {address}; each node needs a name of its own'
 
     def _note(self, problem: ClusterError) -> None:
         if self._problem_kind is not type(problem):
