@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "observe": "balancer http config workers proxy",
     "process": "balancer http config workers acme server proxy observe",
     "edge": "balancer http config discovery cluster workers acme health server proxy observe process",
-    "admin": "balancer http config workers health proxy observe process edge",
+    "admin": "balancer http config discovery workers health proxy observe process edge",
     "simulator": "balancer config health",
     "app": "balancer http config workers server proxy observe process edge admin",
     "worker": "balancer http config workers server observe process edge app",

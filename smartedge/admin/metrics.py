@@ -97,6 +97,17 @@ class ServiceReading:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceReading:
+    """One source of discovery at the moment of the scrape. age_s: since its last good answer, infinity if there was none."""
+
+    service: str
+    source: str
+    age_s: float
+    errors: int
+    backends: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReading:
     """One live worker at the moment of the scrape. started_at: Unix time. loop_lag_s: see `workers.loop_lag`."""
 
@@ -130,6 +141,7 @@ class Snapshot:
     version: str
     certificates: Sequence[Certificate] = ()
     cluster: ClusterReading | None = None
+    sources: Sequence[SourceReading] = ()
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
         """Every row with its labels: the backends', then what no backend answered, of each service and of none."""
@@ -192,6 +204,11 @@ def _drowning(snapshot: Snapshot) -> Samples:
 def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of the whole edge."""
     return lambda snapshot: [((), read(snapshot))]
+
+
+def source(read: Callable[[SourceReading], float]) -> Callable[[Snapshot], Samples]:
+    """Read one number of each source of discovery."""
+    return lambda snapshot: [((one.service, one.source), read(one)) for one in snapshot.sources]
 
 
 def worker(read: Callable[[WorkerReading], float]) -> Callable[[Snapshot], Samples]:
@@ -281,6 +298,7 @@ def _build(snapshot: Snapshot) -> Samples:
 C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 S = ("service",)
 W = ("slot",)
+D = (*S, "source")
 B = (*S, "backend")
 
 # fmt: off
@@ -341,6 +359,11 @@ TABLE: Final = (
          _drowning),
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
+    Line("smartedge_discovery_age_seconds", G, "Time since a source of [discovery](discovery.md) last gave a good answer.", D,
+         source(lambda s: s.age_s)),
+    Line("smartedge_discovery_errors_total", C, "Answers of a source, and entries in them, that could not be used.", D,
+         source(lambda s: s.errors)),
+    Line("smartedge_discovery_backends", G, "Backends in use that a source has found.", D, source(lambda s: s.backends)),
     Line("smartedge_generation", G, "Number of the configuration in use.", (), edge(lambda s: s.generation)),
     Line("smartedge_cluster_live", G, "1 while the cluster's etcd is heard of, 0 while the node goes by what it knew.", (),
          cluster(lambda c: c.is_live)),

@@ -222,7 +222,10 @@ def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match
     written = next(one for one in config.all_services() if one.name == meant.service)
     index = next((place for place, backend in enumerate(written.config.backends) if backend.id == meant.id), None)
     if index is None:
-        entry = name_backend(meant.service, meant.id.partition("/")[0])
+        label = meant.id.partition("/")[0]
+        if all(backend.id != label for backend in written.config.backends):
+            raise CannotPersist("The backend was discovered, so its source would have to say it. Nothing has changed.")
+        entry = name_backend(meant.service, label)
         raise CannotPersist(f"The file knows no single addresses; it can be said of all of {entry}. Nothing has changed.")
     steps = (*written.steps, "backends", index)
     wanted = config.model_dump(mode="json")

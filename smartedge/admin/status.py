@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from smartedge.admin.locality import crosses_zones, locality_document, place_document
-from smartedge.admin.metrics import BackendReading, ClusterReading, ServiceReading, Snapshot, WorkerReading
+from smartedge.admin.metrics import BackendReading, ClusterReading, ServiceReading, Snapshot, SourceReading, WorkerReading
 from smartedge.admin.page import give_way
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
@@ -35,6 +35,7 @@ from smartedge.balancer.drowning import Drowning, drowning
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config.services import WrittenService
+from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.cluster_node import ClusterNode
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
@@ -59,6 +60,7 @@ def snapshot(edge: Edge) -> Snapshot:
         workers=_workers(edge),
         version=edge.version,
         certificates=edge.tls.certificates,
+        sources=_sources(edge),
         cluster=None if edge.cluster is None else _cluster(edge.cluster),
     )
 
@@ -67,6 +69,11 @@ def _cluster(node: ClusterNode) -> ClusterReading:
     news, stale_s = node.news.newest, node.stale_s
     age_s = inf if stale_s is None else stale_s
     return ClusterReading(news.state == "live", age_s, news.generation, news.refused is not None, len(news.cards))
+
+
+def _sources(edge: Edge) -> list[SourceReading]:
+    ages = ((one, one.age_s(edge.now())) for one in edge.discovery.healths())
+    return [SourceReading(one.service, one.source, inf if age is None else age, one.errors, one.backends) for one, age in ages]
 
 
 def _workers(edge: Edge) -> list[WorkerReading]:
@@ -109,8 +116,9 @@ def _standing(edge: Edge, pool: Pool) -> Document:
 class ServiceNumbers:
     """The numbers of one service, read once; made for each status, of a service and what the file says of it."""
 
-    def __init__(self, edge: Edge, written: WrittenService, service: Service) -> None:
+    def __init__(self, edge: Edge, written: WrittenService, service: Service, discovery: Sequence[Document]) -> None:
         give_way()
+        self.discovery = discovery
         self.written = written
         self.pool = service.pool
         self.backends = service.pool.backends
@@ -153,7 +161,24 @@ def status_document(edge: Edge) -> Document:
 def read_services(edge: Edge, name: str | None = None) -> list[ServiceNumbers]:
     """Read the numbers of all services, or of the one of this name."""
     written = [one for one in edge.config.all_services() if one.name in edge.services and name in (None, one.name)]
-    return [ServiceNumbers(edge, one, edge.services[one.name]) for one in written]
+    sources = edge.discovery.healths() if any(one.config.discover for one in written) else []
+    now = edge.now()
+    return [
+        ServiceNumbers(edge, one, edge.services[one.name], [_source(told, now) for told in sources if told.service == one.name])
+        for one in written
+    ]
+
+
+def _source(health: SourceHealth, now: float) -> Document:
+    """Say how a source of discovery is."""
+    return {
+        "source": health.source,
+        "state": health.state,
+        "age_s": _rounded(health.age_s(now)),
+        "errors": health.errors,
+        "problem": health.problem,
+        "backends": health.backends,
+    }
 
 
 def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
@@ -164,11 +189,13 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
     requests = list(map(_requests, rows))
     answered = sum(one.requests for one in reading.lately)
     own = reading.pool.row.totals()
+    written = {backend.id for backend in config.written.backends}
     return {
         "strategy": config.strategy,
         **_standing(edge, reading.pool),
         "drowning": _drowning(drowning(reading.pool.row), now),
         "waiting": int(own[QUEUED]),
+        "discovery": reading.discovery,
         "totals": {
             "requests": sum(requests) + _requests(own),
             "answered_by_edge": _requests(own),
@@ -180,7 +207,7 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
         "locality": locality_document(config, reading.pool, reading.lately, now, edge.config.zone),
         "backends": [
             _backend(edge, backend, row, now, place_document(reading.pool, backend), _ratio(count, sum(requests)), recent)
-            | {"recent": _recent(recent, window, answered)}
+            | {"recent": _recent(recent, window, answered), "discovered": backend.spec.entry[0] not in written}
             for backend, row, count, recent in zip(reading.backends, rows, requests, reading.lately, strict=True)
         ],
     }

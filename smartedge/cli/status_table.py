@@ -25,16 +25,16 @@ def status_text(answer: Entry, paint: Paint = unpainted) -> str:
     """
     services = {name: one for name, one in _services(answer).items() if isinstance(one, dict)}
     if services.keys() <= {DEFAULT_SERVICE}:
-        groups = [("", _tier_lines(services.get(DEFAULT_SERVICE)), _dicts(answer.get("backends")))]
+        groups = [("", _lines_of(services.get(DEFAULT_SERVICE)), _dicts(answer.get("backends")))]
     else:
-        groups = [(_service_line(name, one), _tier_lines(one), _dicts(one.get("backends"))) for name, one in services.items()]
+        groups = [(_service_line(name, one), _lines_of(one), _dicts(one.get("backends"))) for name, one in services.items()]
     tables = [[[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends] for _, _, backends in groups]
     titles = [title for title, _, _ in _COLUMNS]
     widths = [max(map(len, column)) for column in zip(titles, *(row for rows in tables for row in rows), strict=True)]
     lines = [escaped(line) for line in _head(answer, per_service=bool(groups[0][0]))]
-    for (head, tiers, backends), rows in zip(groups, tables, strict=True):
+    for (head, more, backends), rows in zip(groups, tables, strict=True):
         lines += ["", escaped(head)] if head else []
-        lines += map(escaped, tiers)
+        lines += map(escaped, more)
         lines += [_row(titles, widths), *(_row(cells, widths, paint) for cells in rows)]
         lines += [
             paint(escaped(f"{_name(entry)} gets nothing: {_why(entry)}"), "bad") for entry in backends if entry.get("why_not")
@@ -58,9 +58,25 @@ def _service_line(name: str, service: Entry) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def _tier_lines(service: Entry | None) -> list[str]:
+def _lines_of(service: Entry | None) -> list[str]:
+    """Say what there is to say of a service besides its backends."""
+    return [] if service is None else _source_lines(service) + _tier_lines(service)
+
+
+def _source_lines(service: Entry) -> list[str]:
+    """Say of each source of discovery what it has found, how old that is, and what is wrong with it."""
+    lines = []
+    for source in _dicts(service.get("discovery")):
+        text = f"discovery {source.get('source')}: {source.get('backends')} found, {source.get('state')}"
+        if isinstance(source.get("age_s"), int | float):
+            text += f", {duration_text(source['age_s'])} old"
+        lines.append(f"{text}: {source['problem']}" if source.get("problem") else text)
+    return lines
+
+
+def _tier_lines(service: Entry) -> list[str]:
     """Say of each tier where it is, what it carries, and how much longer its answers take than those of the nearest."""
-    locality = (service or {}).get("locality")
+    locality = service.get("locality")
     lines = []
     for tier in _dicts(locality.get("tiers")) if isinstance(locality, dict) else []:
         words = [str(tier.get("nearness"))]

@@ -114,9 +114,9 @@ class Discovery:
         if self._greenlet is not None:
             self._greenlet.kill()
             self._greenlet = None
-        self._follow_lead()
         if self._is_unkept:
             self._keep()
+        self._follow_lead()
 
     def follow_config(self, config: Config) -> None:
         """Ask the sources of this configuration from here on: those of which nothing is another go on as they are."""

@@ -23,6 +23,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, parse
 from smartedge.config.services import WrittenService
+from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.recent import Recent
@@ -67,6 +68,7 @@ class SmallEdge:
         self.pool = next(iter(self.services.values())).pool
         self.pool.backends[0].learned.keep_probe(1000.0, ProbeResult(True, 200, "status 200", 0.002))
         self.generation = 17
+        self.sources: list[SourceHealth] = []
         self.draining = False
         self.cluster: Any = None
         self.tls = ServerTls()
@@ -77,6 +79,15 @@ class SmallEdge:
         self.clock = 1060.0
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
+
+    @property
+    def discovery(self) -> SmallEdge:
+        """Which sources are asked."""
+        return self
+
+    def healths(self) -> list[SourceHealth]:
+        """How they are."""
+        return self.sources
 
     def now(self) -> float:
         return self.clock

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
@@ -15,7 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from smartedge.admin.exposition import exposition, number
-from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot, WorkerReading
+from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot, SourceReading, WorkerReading
 from smartedge.balancer.cells import (
     CONNECTS,
     EJECTED,
@@ -302,3 +303,16 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     text, _ = exposition(busy_edge())
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_each_source_of_discovery_has_its_age_its_errors_and_its_backends() -> None:
+    sources = [SourceReading("web", "dns", 12.5, 3, 2), SourceReading("api", "etcd", float("inf"), 7, 0)]
+    text = exposition(replace(edge_of(reading()), sources=sources))[0].decode()
+
+    for line in (
+        'smartedge_discovery_age_seconds{service="web",source="dns"} 12.5',
+        'smartedge_discovery_age_seconds{service="api",source="etcd"} +Inf',
+        'smartedge_discovery_errors_total{service="api",source="etcd"} 7',
+        'smartedge_discovery_backends{service="web",source="dns"} 2',
+    ):
+        assert line in text.splitlines() or f"{line}.0" in text.splitlines()

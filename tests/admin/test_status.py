@@ -12,10 +12,13 @@ from flask.testing import FlaskClient
 from smartedge.admin.exposition import exposition
 from smartedge.admin.status import snapshot, status_document
 from smartedge.balancer.cells import FAILED, latency_cell
+from smartedge.config.backends import BackendConfig
+from smartedge.discovery.source_health import SourceHealth
 from smartedge.http.certificates import PemFiles
 from smartedge.http.server_tls import Named, TlsSettings, read_shown
 from tests.admin.small_edge import SmallEdge, client_of, serve
 from tests.certificates import Authority
+from tests.house import backend as make_backend
 
 
 def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: FlaskClient) -> None:
@@ -44,6 +47,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
             "status": "ok",
             "drowning": None,
             "waiting": 0,
+            "discovery": [],
             "up": 0,
             "total": 2,
             "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
@@ -92,6 +96,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "p99_s": None,
         "last_check": {"asked": "GET /health", "at": 1.75e9, "ok": True, "status": 200, "detail": "status 200", "took_s": 0.002},
         "recent": {"requests_per_s": 0.0, "failed_per_s": 0.0, "share_ratio": 0.0},
+        "discovered": False,
     }
     assert (backends[1]["zone"], backends[1]["last_check"]) == (None, None)
 
@@ -242,3 +247,24 @@ def test_health_is_good_while_some_service_can_serve_and_says_it_of_each(service
 
 def test_the_health_of_the_short_form_names_no_service(client: FlaskClient) -> None:
     assert client.get("/health").get_json() == {"status": "ok", "up": 0, "total": 2}
+
+
+def test_the_status_says_how_the_sources_of_a_service_are_and_which_backends_they_have_found() -> None:
+    edge = SmallEdge(
+        services={
+            "web": {"discover": {"dns": {"name": "web", "port": 80}}, "backends": ["http://w:1"]},
+            "api": {"backends": ["http://a:1"]},
+        },
+        routes=[{"path": "/api", "to": "api"}, {"to": "web"}],
+    )
+    edge.config = edge.config.with_found({"web": (BackendConfig.model_validate({"url": "http://f:1", "id": "f"}),)})
+    edge.services["web"].pool.replace_backends([make_backend(name) for name in ("w-1", "f")], edge.services["web"].pool.strategy)
+    edge.sources = [SourceHealth("web", "dns", "stale", edge.clock - 12.5, 3, "no such name", 1)]
+
+    services = client_of(edge).get("/api/status").json["services"]
+
+    assert services["web"]["discovery"] == [
+        {"source": "dns", "state": "stale", "age_s": 12.5, "errors": 3, "problem": "no such name", "backends": 1}
+    ]
+    assert services["api"]["discovery"] == []
+    assert [(one["id"], one["discovered"]) for one in services["web"]["backends"]] == [("w-1", False), ("f", True)]

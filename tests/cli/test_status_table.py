@@ -125,3 +125,15 @@ def test_a_single_service_of_another_name_has_a_table_under_its_own_name() -> No
     backend = {**STATUS["backends"][0], "service": "web"}
     text = status_text({**STATUS, "backends": [], "services": {"web": {"strategy": "ewma", "backends": [backend]}}})
     assert text.splitlines()[3].startswith("web: strategy ewma")
+
+
+def test_it_is_told_how_the_sources_of_discovery_are() -> None:
+    stale = {"source": "dns", "state": "stale", "age_s": 192.4, "errors": 3, "problem": "no\x1b such name", "backends": 2}
+    never = {"source": "etcd", "state": "never", "age_s": None, "errors": 1, "problem": None, "backends": 0}
+
+    lines = status_text({"services": {"default": {"discovery": [stale, never, 3]}}}).splitlines()
+
+    assert lines[1:3] == [
+        "discovery dns: 2 found, stale, 3 min 12 s old: no\\u001b such name",
+        "discovery etcd: 0 found, never",
+    ]

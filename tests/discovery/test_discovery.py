@@ -219,11 +219,15 @@ def test_what_was_kept_is_not_used_where_there_is_something_newer(workers: Any, 
     assert (answering.ids(), following.ids()) == (["a-1"], ["b"])
 
 
-def test_what_is_found_is_kept_for_the_next_start(workers: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("while_it_serves", [True, False])
+def test_what_is_found_is_kept_for_the_next_start(workers: Any, tmp_path: Path, while_it_serves: bool) -> None:
     worker = workers()
     begin_with(worker, ["http://a:1"])
 
-    worker.discovery.tell_others()
+    if while_it_serves:
+        worker.discovery.tell_others()
+    else:
+        worker.discovery.stop()
 
     (kept,) = KeptFound(str(tmp_path / "backends.json")).read({("default", "file"): FileConfig(path="x")}).values()
     assert [backend.id for backend in kept.backends] == ["a-1"]
