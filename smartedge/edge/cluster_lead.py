@@ -42,6 +42,9 @@ NEWS_PER_S: Final = 200
 CONFIRMING_S: Final = 2.0
 """How long the card follows the workers closely after a change."""
 
+FIRST_S: Final = 1.0
+"""How long etcd may take before what was held is used; an etcd that cannot be reached is not waited for."""
+
 SECRETS_S: Final = 60.0
 REFUSED_RETRY_S: Final = 10.0
 """A configuration that cannot be used here is tried again after so long: somebody may put the missing file there."""
@@ -53,6 +56,10 @@ class Node(Protocol):
     """What the leader puts to use for all workers of its node; the ClusterNode."""
 
     name: str
+
+    @property
+    def generation(self) -> int:
+        """The number of the configuration in use; 0 for one that is not the cluster's."""
 
     def use_stored(self, stored: Stored) -> None:
         """Go on with a configuration. Raises ConfigError or EdgeError, and has changed nothing."""
@@ -116,7 +123,9 @@ class ClusterLead:
         self._hurry.set()
 
     def _run(self) -> None:
-        self._on_change(self.watch.view, ALL)  # what was held, before etcd is heard of
+        self.watch.wait_for(lambda _: self.watch.state == "live" or self.watch.problem, FIRST_S)
+        view = self.watch.view  # what was held, where etcd says nothing
+        self._on_change(view, ALL - {"config"} if self._is_outdated(view.stored) else ALL)
         self.nodes.join(self._node.card() | {"refused": self._refused})
         self._rotation.start()
         while True:
@@ -202,6 +211,12 @@ class ClusterLead:
     def _refuse(self, stored: Stored, reason: str) -> None:
         self._refused = {"generation": stored.generation, "reason": reason}
         self._say("refused", f"generation {stored.generation} by {stored.by} cannot be used here, the one before stays: {reason}")
+
+    def _is_outdated(self, held: Stored | None) -> bool:
+        """Whether what was held is older than what this node has in use: it was away since, or could not write its copy."""
+        if held is None or self.watch.state == "live" or self._news.newest.cluster_id not in ("", held.id):
+            return False
+        return held.generation < self._node.generation
 
     def _create_first(self) -> None:
         """Give the cluster its first configuration, if it has none."""

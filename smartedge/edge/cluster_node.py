@@ -171,6 +171,11 @@ class ClusterNode:
 
     # ---- what the leader puts to use; see `cluster_lead.Node` ----
 
+    @property
+    def generation(self) -> int:
+        """The number of the configuration in use; 0 for one that is not the cluster's."""
+        return self._reloader.generation
+
     def use_stored(self, stored: Stored) -> None:
         """Go on with what the cluster has, in all workers of this node. Raises ConfigError or EdgeError."""
         applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation)

@@ -24,7 +24,7 @@ from tests.live.acts import answers
 from tests.live.cluster import GEVENT, OWN, WORKER, Cluster, ClusterLoad, Node, cluster_of, cluster_url
 from tests.live.etcd_server import EtcdServer, etcd_of_three
 from tests.live.peers import Script
-from tests.live.processes import wait_until
+from tests.live.processes import Answer, wait_until
 
 FULL = os.environ.get("SMARTEDGE_CHAOS") == "full"
 AWAY_S = 20.0 if FULL else 8.0
@@ -38,7 +38,8 @@ class Editor:
     """Two people who each add a route to the configuration, again and again, to whichever node they find.
 
     Each reads what is in use (its ETag says which of all texts ever sent it is), adds a route, and asks for the result with
-    If-Match. So an addition that was answered with 200 or 202 must be in every later configuration.
+    If-Match. So an addition that was answered with 200 or 202 must be in every later configuration. Whether one is that had no
+    answer, or one that says it does not know, is found out by a request for its route.
     """
 
     def __init__(self, nodes: Cluster, document: dict[str, Any], reloads: int, pause_s: float) -> None:
@@ -49,7 +50,7 @@ class Editor:
         self.statuses: Counter[int] = Counter()
         self.promised: dict[str, int] = {}
         self.refused: dict[str, str] = {}
-        self.doubtful: set[str] = set()
+        self.doubtful: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
         self.over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(2)]
@@ -86,23 +87,37 @@ class Editor:
             name = f"/added-{self._next}"
             self._next += 1
         node = chance.choice(self._nodes)
-        try:
+        with contextlib.suppress(OSError):  # the node was killed
             etag = node.get("/api/status", timeout_s=60).header("etag") or ""
-            with self._lock:
-                before = self._texts.get(etag)
-            if before is None:
+            if (before := self._text_of(etag, node)) is None:
                 return  # of a reload whose answer is still on its way
             document = {**before, "routes": [{"path": name, "respond": {"text": name}}, *before["routes"]]}
-            answer = node.reload(document, etag)
-        except OSError:
             with self._lock:
-                self.doubtful.add(name)  # the node was killed: it may have written it or not
-            return
+                self.doubtful[name] = document
+            self._note(name, node, node.reload(document, etag))
+
+    def _text_of(self, etag: str, node: Node) -> dict[str, Any] | None:
+        """What a node has in use; None if nobody knows yet."""
+        with self._lock:
+            doubtful = {} if etag in self._texts else dict(self.doubtful)
+        for name, document in doubtful.items():
+            if node.get(name, timeout_s=60).text == name:
+                with self._lock:
+                    self._texts[etag] = document
+                    self.doubtful.pop(name, None)
+        with self._lock:
+            return self._texts.get(etag)
+
+    def _note(self, name: str, node: Node, answer: Answer) -> None:
         with self._lock:
             self.statuses[answer.status] += 1
+            if answer.status == 503 and "or it is not" in answer.text:
+                return
+            document = self.doubtful.pop(name, None)
             if answer.status in (200, 202):
                 self.promised[name] = answer.json()["generation"]
-                self._texts[answer.header("etag") or ""] = document
+                if document is not None:
+                    self._texts[answer.header("etag") or ""] = document
             elif answer.status in (412, 503):
                 self.refused[name] = answer.text
             else:
@@ -174,7 +189,7 @@ def take_etcd_away(etcd: list[EtcdServer], cluster: Cluster, load: ClusterLoad) 
         member.kill()
     until = time.monotonic() + AWAY_S
     cluster.wait(lambda: all(node.view()["state"] == "stale" for node in cluster.nodes), "nodes to notice that etcd is gone")
-    answer = cluster[1].reload({"backends": []})
+    answer = cluster[1].reload({"backends": ["http://127.0.0.1:1"]})
     assert answer.status == 503, answer.text
     last = cluster[2]
     last.kill()
