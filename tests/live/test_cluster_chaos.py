@@ -132,8 +132,8 @@ def chaos(directory: Path) -> Iterator[tuple[list[EtcdServer], Cluster, Editor, 
         health = {"interval_s": 0.5, "timeout_s": 5}
         document = {"services": {"web": {"backends": backends}}, "routes": [{"to": "web"}], "health": health}
         with cluster_of(directory, cluster_url(etcd, "chaos"), document, (OWN, WORKER, GEVENT)) as cluster:
-            editor = Editor(cluster, document, RELOADS, 0.2)
-            with ClusterLoad(cluster.nodes) as load, editor:
+            editor = Editor(cluster, document, RELOADS, 0.08)
+            with ClusterLoad(cluster.nodes, clients=3, pause_s=0.05) as load, editor:
                 yield etcd, cluster, editor, load
 
 
