@@ -13,8 +13,8 @@ from typing import Any, Final
 import gevent
 from gevent.event import Event
 
-from smartedge.cluster.errors import ClusterError, Unavailable, cluster_error, plain_errors
-from smartedge.cluster.keys import Keys, unquoted
+from smartedge.cluster.errors import ClusterError, Unavailable, cluster_error
+from smartedge.cluster.keys import Keys
 from smartedge.cluster.will import will_value
 from smartedge.discovery.etcd_client import EtcdClient, EtcdError, absent, put_op, range_op, unchanged
 
@@ -103,13 +103,6 @@ class Nodes:
                     self._client.revoke(lease)
             except EtcdError as error:
                 log.info("the card of this node stays in etcd for %d s: %s", self._lease_s, error)
-
-    def all(self) -> list[dict[str, Any]]:
-        """Return the cards of all nodes that live, by name. Raises ClusterError."""
-        with plain_errors("the nodes of the cluster cannot be read from etcd"):
-            _revision, found = self._client.range(self._keys.nodes, prefix=True)
-        cards = [(unquoted(one.key.removeprefix(self._keys.nodes)), will_value(one.value)) for one in found]
-        return [{**card, "node": name} for name, card in cards if isinstance(card, dict)]
 
     @property
     def _doing(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import gevent
 from gevent.event import Event as Signal
 
-from smartedge.cluster.errors import ClusterError, Forbidden, Unavailable, cluster_error
+from smartedge.cluster.errors import ClusterError, Forbidden, cluster_error
 from smartedge.cluster.keys import Keys
 from smartedge.cluster.members import disunity
 from smartedge.cluster.put_back import is_lost, put_back
@@ -114,11 +114,6 @@ class ClusterWatch:
             if (left_s := deadline - monotonic()) <= 0 or not news.wait(left_s):
                 return bool(condition(self.view))
         return True
-
-    def require_live(self) -> None:
-        """Raise Unavailable, with the reason, where the cluster is not followed now: who writes then does not know over what."""
-        if not self._is_live:
-            raise Unavailable(self.problem or "the cluster has not been reached yet")
 
     def wait_until_live(self, wait_s: float) -> bool:
         """Wait, for so long at most, until the view is that of etcd; return whether it is."""
