@@ -46,6 +46,9 @@ FIRST_S: Final = 1.0
 """How long etcd may take before what was held is used; an etcd that cannot be reached is not waited for."""
 
 SECRETS_S: Final = 60.0
+JOIN_S: Final = 1.0
+"""A card that is not there is put there again after so long."""
+
 REFUSED_RETRY_S: Final = 10.0
 """A configuration that cannot be used here is tried again after so long: somebody may put the missing file there."""
 RETRY_S: Final = 1.0
@@ -97,9 +100,10 @@ class ClusterLead:
         self._news = news
         self._refused: dict[str, Any] | None = None
         self._retry_at: float | None = None
-        self._figures_at = self._publish_at = 0.0
+        self._figures_at = self._publish_at = self._join_at = 0.0
         self._said: dict[str, str] = {}
         self._hurry = Event()
+        self._has_seen_all = self._owes_news = False
         self.watch = ClusterWatch(client, prefix, node.name, self._on_change, rng, node.check, self._held())
         self.nodes = Nodes(client, prefix, rng, lambda: len(self.watch.view.cards))
         self._rotation = PeriodicWork(self._rotate_secrets, SECRETS_S)
@@ -126,10 +130,12 @@ class ClusterLead:
         self.watch.wait_for(lambda _: self.watch.state == "live" or self.watch.problem, FIRST_S)
         view = self.watch.view  # what was held, where etcd says nothing
         self._on_change(view, ALL - {"config"} if self._is_outdated(view.stored) else ALL)
+        self._join_at = time.monotonic() + JOIN_S
         self.nodes.join(self._node.card() | {"refused": self._refused})
         self._rotation.start()
         while True:
-            hurried = self._hurry.wait(CARD_S)
+            pause_s = max(0.0, self._publish_at - time.monotonic()) if self._owes_news else CARD_S
+            hurried = self._hurry.wait(min(pause_s, CARD_S))
             self._hurry.clear()
             until = time.monotonic() + (CONFIRMING_S if hurried else 0.0)
             try:
@@ -147,6 +153,9 @@ class ClusterLead:
         if now >= self._figures_at:
             self._figures_at = now + FIGURES_S
             self.nodes.update(**self._node.card())
+        if self.watch.state == "live" and self._node.name not in self.watch.view.cards and now >= self._join_at:
+            self._join_at = now + JOIN_S  # a worker that led for a while, as this one stood still, has taken the card along
+            self.nodes.join(self._node.card() | {"refused": self._refused})
         standing = self._node.standing()
         self.nodes.update(**standing, refused=self._refused)
         self._publish(important=False)
@@ -155,10 +164,12 @@ class ClusterLead:
     def _publish(self, *, important: bool) -> None:
         """Tell the other workers. important: at once, however many nodes there are."""
         now = time.monotonic()
-        if not important and now < self._publish_at:
+        self._owes_news = not important and now < self._publish_at
+        if self._owes_news:
             return
         self._publish_at = now + len(self.watch.view.cards) / NEWS_PER_S
         watch, view = self.watch, self.watch.view
+        self._has_seen_all = self._has_seen_all or watch.state == "live"
         stored = view.stored
         news = News(
             state=watch.state,
@@ -169,7 +180,8 @@ class ClusterLead:
             by="" if stored is None else stored.by,
             at=0.0 if stored is None else stored.at,
             refused=None if self._refused is None else self._refused["reason"],
-            cards=dict(view.cards),
+            # What an earlier leader has seen is right until this one has seen it all, too.
+            cards=dict(view.cards) if self._has_seen_all else self._news.newest.cards,
             sticky=() if view.secrets is None else tuple(one.hex() for one in view.secrets.sticky),
         )
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from smartedge.cluster.errors import Unavailable
-from smartedge.cluster.view import View
 from smartedge.workers.replaced_file import replace_text, version_of
 
 LIVE_S: Final = 2.0
@@ -85,20 +84,13 @@ class ClusterNews:
 
     def require_live(self) -> None:
         """Wait a moment for the cluster to be followed; raises Unavailable where it is not."""
-        if not self.wait_for(lambda _: self.newest.state == "live", LIVE_S):
+        if not self.wait_for(lambda: self.newest.state == "live", LIVE_S):
             raise Unavailable(self.newest.problem or "the cluster has not been reached yet")
 
-    # ---- as `cluster.applied.wait_applied` asks for it ----
-
-    @property
-    def view(self) -> View:
-        """The nodes as a View has them."""
-        return View(cards=self.newest.cards)
-
-    def wait_for(self, condition: Callable[[View], object], wait_s: float) -> bool:
-        """Wait, for so long at most, until the nodes fulfil a condition; return whether they do."""
+    def wait_for(self, condition: Callable[[], object], wait_s: float) -> bool:
+        """Wait, for so long at most, until something is so by what the leader has written; return whether it is."""
         deadline = time.monotonic() + wait_s
-        while not condition(self.view):
+        while not condition():
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_S)

@@ -7,13 +7,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
 
 from smartedge import __version__
 from smartedge.balancer.errors import EdgeError
-from smartedge.cluster.applied import Applied, wait_applied
+from smartedge.cluster.applied import wait_applied
 from smartedge.cluster.cached_copy import CachedCopy
 from smartedge.cluster.connect import connect
 from smartedge.cluster.errors import ClusterError
@@ -28,11 +28,11 @@ from smartedge.edge import announce, operator_will
 from smartedge.edge.cluster_lead import ClusterLead
 from smartedge.edge.cluster_news import ClusterNews, News
 from smartedge.edge.cluster_persistence import ClusterPersistence, ClusterTrouble
+from smartedge.edge.cluster_reload import ASK_S, CONFIRM_S, NodesSeen, NotByAll, reloaded_by_all
 from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.follower import Follower
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
-from smartedge.edge.reload_errors import ReloadError
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.setup import ClusterShare, SetupBuilder
 from smartedge.edge.tickets import Tickets
@@ -41,29 +41,8 @@ from smartedge.workers.membership import Membership
 
 log = logging.getLogger("smartedge")
 
-CONFIRM_S: Final = 5.0
-"""How long a reload waits for the other nodes before it answers 202."""
-
-ASK_S: Final = 5.0
-"""How long they have to say whether they could use a configuration, where all of them must."""
-
-
 UNKNOWN_S: Final = 2.0
 """How long a server that is none of ours has to say where it listens; then the node is called by its host alone."""
-
-
-class NotByAll(ReloadError):
-    """Not all nodes could use the configuration, and all of them were to; so none does. members: who, and why not."""
-
-    status = 409
-    title = "Refused by nodes"
-    blame = "client"
-
-    def __init__(self, refused: Mapping[str, str], silent: Sequence[str], live: int) -> None:
-        reasons = [f"{node}: {reason}" for node, reason in refused.items()] + [f"{node}: did not answer" for node in silent]
-        super().__init__(f"not every node could use the configuration, so nothing has changed: {'; '.join(reasons)}")
-        nodes = {"applied": 0, "live": live, "late": list(silent), "refused": _named(refused)}
-        self.members: Mapping[str, Any] = {"nodes": nodes}
 
 
 class ClusterNode:
@@ -220,7 +199,7 @@ class ClusterNode:
             config = self._reloader.setup.config
             backends = [backend.model_dump(mode="json", exclude_defaults=True) for backend in config.backends]
             return json.dumps({"backends": backends})
-        return text.decode("utf-8", "surrogateescape")
+        return _text(text)
 
     def standing(self) -> dict[str, Any]:
         """Return what of the card others wait for; asked often."""
@@ -262,40 +241,22 @@ class ClusterNode:
             self.ask_all(body)
         applied = reloader.reload(body, if_match=if_match, wait=wait, seen=seen)
         announce.reloaded(applied)
-        document = applied.to_json()
         if not wait:
-            return Reloaded(202 if applied.late else 200, document)
-        nodes, workers = self.wait_applied(applied.generation)
-        document |= {"nodes": nodes, "workers": {**document["workers"], **workers}}
-        document["message"] += f"; {nodes['applied']} of {nodes['live']} nodes have it"
-        for what in ("late", "refused"):
-            if what in nodes:
-                document["message"] += f", {what}: {_listed(nodes[what])}"
-        whole = nodes.keys() == {"applied", "live"} and not applied.late
-        return Reloaded(200 if whole else 202, document)
+            return Reloaded(202 if applied.late else 200, applied.to_json())
+        if self._lead is not None:
+            self._lead.hurry()
+        return reloaded_by_all(applied, wait_applied(NodesSeen(self.news, self._own_card), applied.generation, CONFIRM_S))
 
     def ask_all(self, text: bytes) -> None:
         """Have all nodes check a configuration; raises NotByAll unless all could use it, or ClusterTrouble."""
         assert self._client is not None
-        proposals = Proposals(self._client, self.prefix)
         try:
-            said = proposals.ask(text.decode("utf-8", "surrogateescape"), self.name, self._live_nodes, ASK_S)
+            self.news.require_live()
+            said = Proposals(self._client, self.prefix).ask(_text(text), self.name, self._live_nodes, ASK_S)
         except ClusterError as error:
             raise ClusterTrouble(error) from error
         if not said.is_accepted:
             raise NotByAll(said.refused, said.silent, len(self._live_nodes()))
-
-    def wait_applied(self, generation: int, wait_s: float = CONFIRM_S) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Wait until all live nodes have applied a generation; return what is to be said of nodes and of workers."""
-        if self._lead is not None:
-            self._lead.hurry()
-        applied: Applied = wait_applied(self.news, generation, wait_s)
-        nodes: dict[str, Any] = {"applied": applied.applied, "live": applied.live}
-        if applied.late:
-            nodes["late"] = list(applied.late)
-        if applied.refused:
-            nodes["refused"] = _named(applied.refused)
-        return nodes, {"applied": applied.workers_applied, "live": applied.workers_live}
 
     def drain(self, draining: bool, *, everywhere: bool) -> None:
         """Have this node drain, or all of them, those that come later, too; or take it back. Raises ClusterTrouble."""
@@ -359,6 +320,12 @@ class ClusterNode:
         self.news.look()
         return list(self.news.newest.cards) or [self.name]
 
+    def _own_card(self) -> dict[str, Any]:
+        """Return of our card what a reload waits for, as it is now and not as the others know it."""
+        news = self.news.newest
+        refused = None if news.refused is None else {"generation": news.generation, "reason": news.refused}
+        return {"node": self.name, **self.standing(), "refused": refused}
+
     def _use_share(self) -> None:
         news = self.news.newest
         share = ClusterShare(news.nodes, news.sticky_secrets)
@@ -367,10 +334,6 @@ class ClusterNode:
                 self._reloader.rebuild_setup()
             except ConfigError as error:
                 log.error("what the nodes of the cluster have in common cannot be put to use: %s", error)
-
-
-def _listed(entries: Sequence[Any]) -> str:
-    return ", ".join(one if isinstance(one, str) else f"{one['node']} ({one['reason']})" for one in entries)
 
 
 def _host_and_port(listener: Any) -> tuple[str, int | None]:
@@ -383,9 +346,9 @@ def _host_and_port(listener: Any) -> tuple[str, int | None]:
     return f"[{host}]" if ":" in host else host, int(listener[1])
 
 
-def _named(refused: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"node": node, "reason": reason} for node, reason in refused.items()]
-
-
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _text(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
