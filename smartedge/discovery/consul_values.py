@@ -113,8 +113,8 @@ def _labels(service: Json) -> dict[str, str]:
 
 def _is_warned(instance: object) -> bool:
     """Whether an instance has the weight of one with a warning: no check of it is critical, and one warns."""
-    checks = instance.get("Checks") if isinstance(instance, Mapping) else None
-    found = {check.get("Status") for check in checks or () if isinstance(check, Mapping)} if isinstance(checks, list) else set()
+    checks = instance.get("Checks") if isinstance(instance, dict) else None
+    found = {check.get("Status") for check in checks or () if isinstance(check, dict)} if isinstance(checks, list) else set()
     return "warning" in found and "critical" not in found
 
 
@@ -136,8 +136,8 @@ def _tags(service: Json) -> list[str]:
 
 def _part(of: object, name: str) -> Json:
     """An object in an object; an empty one where there is none, as Consul writes null for that."""
-    found = of.get(name) if isinstance(of, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    found = of.get(name) if isinstance(of, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _line(text: str) -> str:
