@@ -47,14 +47,13 @@ class EntryChecker:
         taken: dict[values.Origin, str] = {}
         findings: list[str] = []
         made: dict[object, tuple[object, BackendConfig]] = {}
-        rubbish: list[object] = []
+        rubbish: list[tuple[int, object]] = []
         for index, entry in enumerate(entries):
             try:
                 key, whole, backend = self._backend_of(entry)
             except ValueError as error:
-                kept = "it is left out" if self._last_good(entry) is None else "it stays as it was"
-                findings.append(f"{_name_of(entry, index)}: {error}; {kept}")
-                rubbish.append(entry)
+                rubbish.append((len(findings), entry))
+                findings.append(f"{_name_of(entry, index)}: {error}")
                 continue
             origin = values.origin(backend.url)
             if origin not in taken and not _says_id(entry) and (not backend.id or backend.id in found):
@@ -65,8 +64,12 @@ class EntryChecker:
             found[backend.id] = backend
             taken[origin] = backend.id
             made[key] = whole, backend
-        for last in filter(None, map(self._last_good, rubbish)):
-            if last.id not in found and values.origin(last.url) not in taken:  # else it is said of another entry now
+        for at, entry in rubbish:
+            last = self._last_good(entry)
+            if last is None or last.id in found or values.origin(last.url) in taken:
+                findings[at] += "; it is left out"
+            else:
+                findings[at] += "; it stays as it was"
                 found[last.id] = last
                 taken[values.origin(last.url)] = last.id
         self._made = made

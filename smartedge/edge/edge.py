@@ -216,7 +216,7 @@ class Edge:
         return Reloaded(202 if applied.late else 200, applied.to_json())
 
     def _is_watching(self) -> bool:
-        return self.config.watch and self.follower.leading
+        return self.config.watch and self.follower.leading and self.cluster is None  # whose configuration counts
 
     def _may_ask(self, request: Request) -> bool:
         return may_ask(request, self.token, self.config.admin_allow)

@@ -7,8 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smartedge.config.backends import BackendConfig
+from smartedge.config.values import origin
 from smartedge.discovery.check import Checked, EntryChecker, in_a_sentence
 
 A, B = "http://10.0.0.1:80", "http://10.0.0.2:80"
@@ -161,3 +164,37 @@ def test_a_backend_without_an_id_keeps_the_one_that_it_has_had() -> None:
     checker.check_entries([{"url": B, "id": "10.0.0.1-80"}, A])
     first = checker.check_entries([{"url": B, "id": "10.0.0.1-80"}, A])
     assert checker.check_entries([A]).backends == first.backends[1:]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5) | st.binary(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+URLS = st.sampled_from([A, B, "http://10.0.0.1", "https://10.0.0.1:80", "unix:/run/app.sock", "http://", "10.0.0.1:80", ""])
+KEYS = st.sampled_from(["url", "id", "weight", "labels", "tls", "state", "zone", "wieght", "health"])
+ENTRIES = (
+    URLS
+    | JSON
+    | st.dictionaries(KEYS, JSON, max_size=4)
+    | st.fixed_dictionaries(
+        {"url": URLS}, optional={"id": st.sampled_from(["a", "b", ""]) | JSON, "weight": JSON, "labels": JSON}
+    )
+)
+
+
+@given(st.lists(st.lists(ENTRIES, max_size=6), min_size=1, max_size=4))
+def test_whatever_a_source_says_backends_are_right_and_apart_and_the_same_answer_gives_the_same(answers: list[list[Any]]) -> None:
+    checker = EntryChecker({"weight": 2})
+    known: set[str] = set()
+    for answer in answers:
+        found = checker.check_entries(answer)
+        assert len({one.id for one in found.backends}) == len(found.backends)
+        assert len({origin(one.url) for one in found.backends}) == len(found.backends)
+        assert "" not in {one.id for one in found.backends}
+        assert len(found.findings) <= len(answer)
+        assert len(found.backends) <= len(answer)
+        right = {one.url for one in EntryChecker({"weight": 2}).check_entries(answer).backends}
+        assert {one.url for one in found.backends} <= right | known
+        assert checker.check_entries(answer) == found
+        known |= {one.url for one in found.backends}
