@@ -579,6 +579,37 @@ def test_several_etcds_are_no_cluster(tmp_path: Path, server: EtcdServer) -> Non
             another.kill()
 
 
+def fill(store: Store, stored: Stored) -> None:
+    """Write until it is refused."""
+    for _ in range(20):
+        stored = store.write("x" * 1_000_000, "one", stored)
+
+
+def test_an_etcd_that_is_full_is_followed_and_says_what_helps(tmp_path: Path) -> None:
+    with etcd(tmp_path, "--quota-backend-bytes", str(1 << 22)) as server:
+        client = EtcdClient([server.url])
+        store = Store(client, P)
+        stored, _ = store.create_if_absent("first", "one")
+        nodes = Nodes(client, P, Random(1), lease_s=5)
+        nodes.join({"node": "one", "address": "a:80"})
+        with Eye(client) as eye:
+            eye.sees(lambda view: "one" in view.cards)
+            with pytest.raises(Unavailable, match="space exceeded; compact and defragment it, then `etcdctl alarm disarm`"):
+                fill(store, stored)
+            stored = store.read() or stored
+            eye.sees(at_generation(stored.generation))
+            nodes.update(generation=stored.generation)
+            eventually(lambda: nodes.problem)
+            assert "this node cannot tell its cluster that it lives: " in (nodes.problem or "")
+            assert (eye.watch.state, list(eye.watch.view.cards)) == ("live", ["one"])  # its lease is renewed
+            client._call("kv/compaction", {"revision": str(stored.mod_revision)}, bool)
+            server.ctl("defrag")
+            server.ctl("alarm", "disarm")
+            eventually(lambda: nodes.problem is None)
+            assert store.write("small", "one", stored).generation == stored.generation + 1
+        nodes.leave()
+
+
 # Accounts.
 
 
