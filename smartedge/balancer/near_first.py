@@ -58,10 +58,11 @@ class Locality:
 class TierRun:
     """A tier at run time, whoever sees it so: who may be picked, and the strategy that picks; owned by a `NearFirst`."""
 
-    __slots__ = ("candidates", "count", "groups", "strategy", "version", "weights")
+    __slots__ = ("candidates", "count", "groups", "order", "strategy", "version", "weights")
 
     def __init__(self, groups: frozenset[Group], strategy: Strategy) -> None:
         self.groups = groups
+        self.order = sorted(groups, key=repr)  # the same everywhere: workers pick alike
         self.strategy = strategy
         self.candidates: tuple[Backend, ...] = ()
         self.weights: list[float] = []
@@ -105,6 +106,8 @@ class NearFirst:
         self._make_strategy = make_strategy
         self._runs: dict[frozenset[Group], TierRun] = {}
         self._groups: dict[str, Group] = {}
+        self._members: dict[Group, list[Backend]] = {}
+        self._picked_from: dict[Group, list[Backend]] = {}
         self._whole: tuple[Backend, ...] = ()
         self._available: set[Backend] = set()
         self._backends: tuple[Backend, ...] = ()
@@ -120,18 +123,23 @@ class NearFirst:
 
     # ---- what the pool tells ----
 
-    def follow(self, locality: Locality, backends: tuple[Backend, ...]) -> None:
-        """Go on with these backends and these places; strategies of tiers that stay are kept, with their cursors."""
-        self.locality = locality
+    def follow(self, other: NearFirst, backends: tuple[Backend, ...]) -> None:
+        """Go on with these backends, by the places and settings of another that was made of a newer configuration.
+
+        Strategies of tiers that stay are kept, with their cursors.
+        """
+        self.locality, self._make_strategy = other.locality, other._make_strategy
         self._backends = backends
-        self._groups = {one.key: Group(one.spec.priority, locality.place_of(one.spec)) for one in backends}
-        here = set(self._groups.values())
-        self._runs = {groups: run for groups, run in self._runs.items() if groups <= here}
+        self._groups = {one.key: Group(one.spec.priority, self.locality.place_of(one.spec)) for one in backends}
+        self._members = {}
+        for one in backends:
+            self._members.setdefault(self._groups[one.key], []).append(one)
+        self._runs = {groups: run for groups, run in self._runs.items() if groups <= self._members.keys()}
         for run in self._runs.values():
             run.strategy.keep(self.members(run))
         before = self.own_view
         self._places, self._views = {}, {}
-        self.own_view = self._view_from(locality.origin)
+        self.own_view = self._view_from(self.locality.origin)
         if before.nearest == self.own_view.nearest:
             self.own_view.measured = before.measured
         self._whole = ()
@@ -144,6 +152,9 @@ class NearFirst:
         """
         self._whole = candidates
         self._version += 1
+        self._picked_from = {}
+        for backend in candidates:
+            self._picked_from.setdefault(self._groups[backend.key], []).append(backend)
         self._available = {backend for backend in self._backends if backend.why_not(now) in _AVAILABLE}
         if not self._available:
             self._available = {backend for backend in candidates if backend.why_not(now) == "unprobed"}
@@ -152,10 +163,11 @@ class NearFirst:
         """Return the backends that have to help although they are ejected (see `candidates_of`)."""
         parts = [tier.groups for tier in self.own_view.nearest]
         if self.locality.by_client:
-            parts = [frozenset({group}) for group in dict.fromkeys(self._groups.values())]
-        available = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in _AVAILABLE}
-        members = [[backend for backend in wanted if self._groups.get(backend.key) in part] for part in parts]
-        counts = [_count(part, available) for part in members]
+            parts = [frozenset({group}) for group in self._members]
+        serving = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in _AVAILABLE}
+        here = set(wanted)
+        members = [[one for group in part for one in self._members[group] if one in here] for part in parts]
+        counts = [_count(part, serving) for part in members]
         found = zip(members, panics(counts, self.locality.spill), strict=True)
         return {backend for part, panic in found if panic for backend in part}
 
@@ -304,8 +316,8 @@ class NearFirst:
     def _prepare_run(self, run: TierRun) -> None:
         run.version = self._version
         run.count = _count(self.members(run), self._available)
-        groups = self._groups
-        candidates = tuple(backend for backend in self._whole if groups.get(backend.key) in run.groups)
+        found = self._picked_from
+        candidates = tuple(backend for group in run.order for backend in found.get(group, ()))
         weights = [backend.weight for backend in candidates]
         if candidates != run.candidates or weights != run.weights:
             run.candidates, run.weights = candidates, weights
@@ -313,7 +325,7 @@ class NearFirst:
 
     def members(self, run: TierRun) -> list[Backend]:
         """Return all backends of a tier."""
-        return [backend for backend in self._backends if self._groups[backend.key] in run.groups]
+        return [backend for group in run.order for backend in self._members.get(group, ())]
 
     # ---- when some of the candidates are out of the question ----
 

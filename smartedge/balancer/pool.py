@@ -99,12 +99,10 @@ class Pool:
             entries = {spec.entry: spec for spec in before.values()}
             self.backends = self.looked_at = tuple(backends)
             self.panic: Panic = panic or self.panic
-            if near is not None and self.near is not None and strategy.name == self.strategy.name:
-                self.near.follow(near.locality, self.backends)
-            else:
+            if near is None or self.near is None or strategy.name != self.strategy.name:
                 self.near = near
-                if near is not None:
-                    near.follow(near.locality, self.backends)
+            if near is not None and self.near is not None:
+                self.near.follow(near, self.backends)
             if strategy.name != self.strategy.name:
                 self.strategy = strategy
             self.strategy.keep(self.backends)
@@ -359,4 +357,5 @@ class Pool:
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:
             self._candidates, self._weights = candidates, weights
-            self.strategy.prepare(candidates)
+            if near is None:
+                self.strategy.prepare(candidates)

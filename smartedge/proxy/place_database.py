@@ -24,7 +24,8 @@ from smartedge.http.certificates import file_stamp
 from smartedge.proxy.countries import COUNTRIES
 
 PIECE_BYTES: Final = 256 * 1024
-"""Copied at once; between two pieces requests are served."""
+PAUSE_S: Final = 0.001
+"""So much is copied at once, and so long is the pause until the next piece, in which requests are served."""
 
 MOST_LOOKED_AT: Final = 1000
 """Records of a database that is asked whether it tells anything of places."""
@@ -111,8 +112,7 @@ def location_of(latitude: object, longitude: object) -> Place | None:
 class PlaceDatabases:
     """The databases of one worker by their paths; owned by the edge, told of workers when there are some.
 
-    log: is told what is wrong with a file that has changed. Before it has a directory the original itself is read, which is
-    for those who only check.
+    log: is told what is wrong with a file that has changed. Before the worker has its place nothing is read.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
@@ -133,8 +133,12 @@ class PlaceDatabases:
         """Return the database of this path as it is now; raises OSError, or ValueError with what is wrong with it."""
         database = self._open.get(path) or PlaceDatabase(path)
         stamp = file_stamp(path)
-        if database.stamp != stamp or (self._joined and path not in self._copied):
-            self._use(database, stamp)
+        if self._joined and (database.stamp != stamp or path not in self._copied):
+            try:
+                self._use(database, stamp)
+            except (OSError, ValueError):
+                if not self._use_others_copy(database, stamp):
+                    raise
         self._open[path] = database
         return database
 
@@ -168,9 +172,6 @@ class PlaceDatabases:
             self._copying = None
 
     def _use(self, database: PlaceDatabase, stamp: object) -> None:
-        if not self._joined:
-            database.read_from(database.path, stamp)
-            return
         if self._directory is None:
             with tempfile.TemporaryDirectory(prefix="smartedge-") as folder:
                 copy = Path(folder) / "places.mmdb"
@@ -191,7 +192,19 @@ class PlaceDatabases:
         if before not in (None, copy):
             for old in copy.parent.glob(f"{_digest(database.path)}-*.mmdb"):
                 if old not in (before, copy):  # others may still have to open the one before
-                    old.unlink(missing_ok=True)
+                    gevent.get_hub().threadpool.spawn(old.unlink, missing_ok=True)  # to free much memory takes a while
+
+    def _use_others_copy(self, database: PlaceDatabase, stamp: object) -> bool:
+        """Go on with what the other workers have, for one that begins when the file is no good; False if there is nothing."""
+        if self._directory is None or database.stamp is not None:
+            return False
+        found = self._directory.glob(f"{_digest(database.path)}-*.mmdb")
+        for copy in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+            with contextlib.suppress(OSError, ValueError):
+                database.read_from(copy, stamp)
+                self._copied[database.path] = copy
+                return True
+        return False
 
     def _copy_path(self, path: str, stamp: object) -> Path:
         assert self._directory is not None
@@ -205,7 +218,7 @@ def _copy(path: str, target: Path) -> None:
         with open(path, "rb") as source, open(handle, "wb") as file:
             while piece := source.read(PIECE_BYTES):
                 file.write(piece)
-                gevent.sleep(0)
+                gevent.sleep(PAUSE_S)
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -102,6 +102,7 @@ def test_a_database_that_cannot_be_used_refuses_the_configuration(tmp_path: Path
     path = tmp_path / "x.mmdb"
     path.write_bytes(b"nothing")
     builder = Builder()
+    builder.builder.databases.join_workers(None)
     builder.service()
     before = builder.setup
     said = {"prefer": "client", "database": str(path)}

@@ -18,6 +18,12 @@ PROXY = b"10.0.0.1"
 ZONES = {"zone-a": Place("zone-a", "r", (1.0, 2.0)), "zone-b": Place("zone-b")}
 
 
+def joined() -> PlaceDatabases:
+    databases = PlaceDatabases(print)
+    databases.join_workers(None)
+    return databases
+
+
 def trusts(peer: bytes) -> bool:
     return peer == PROXY
 
@@ -38,7 +44,7 @@ def where(found: ClientPlaces, peer: bytes = b"192.0.2.1", fields: bytes = b"") 
 @pytest.fixture
 def database(tmp_path: Path) -> PlaceDatabase:
     path = mmdb.write(tmp_path / "c.mmdb", {"192.0.2.0/24": mmdb.at(10, 20), "2001:db8::/32": mmdb.at(30, 40)})
-    return PlaceDatabases(print).open(str(path))
+    return joined().open(str(path))
 
 
 def test_the_smallest_network_counts() -> None:
@@ -112,7 +118,7 @@ def test_networks_go_before_the_header_and_that_before_the_database(database: Pl
 
 def test_what_was_remembered_is_forgotten_with_another_database(tmp_path: Path) -> None:
     path = mmdb.write(tmp_path / "c.mmdb", {"192.0.2.0/24": mmdb.at(10, 20)})
-    databases = PlaceDatabases(print)
+    databases = joined()
     found = places(database=databases.open(str(path)))
     assert where(found) == Place(location=(10, 20))
     mmdb.write(path, {"192.0.2.0/24": mmdb.at(30, 40), "198.51.100.0/24": mmdb.at(1, 1)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def found(database: PlaceDatabase, address: str) -> tuple[float, float] | None:
 
 
 def opened(path: Path) -> PlaceDatabase:
-    return PlaceDatabases(print).open(str(path))
+    databases = PlaceDatabases(print)
+    databases.join_workers(None)
+    return databases.open(str(path))
 
 
 def test_addresses_of_both_kinds_are_found_and_others_are_not(tmp_path: Path) -> None:
@@ -199,3 +202,34 @@ def test_a_disk_without_room_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         databases.open(str(path))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_worker_that_begins_when_the_file_is_spoilt_goes_on_with_what_the_others_have(tmp_path: Path) -> None:
+    path, shared = tmp_path / "city.mmdb", tmp_path / "state"
+    shared.mkdir()
+    mmdb.write(path, {"192.0.2.0/24": PARIS})
+    workers = Workers(shared)
+    workers.all[0].open(str(path))
+    path.write_bytes(b"spoilt")
+    with pytest.raises(ValueError, match="is no MaxMind database"):
+        Workers(tmp_path).all[0].open(str(path))
+    assert found(workers.all[1].open(str(path)), "192.0.2.1") == (48.9, 2.3)
+    workers.look(4)
+    assert len(workers.told) == 1  # by the first, which follows the file; the other knows
+    mmdb.write(path, {"192.0.2.0/24": ROME})
+    until(lambda: workers.look() or all(found(one.open(str(path)), "192.0.2.1") == (41.9, 12.5) for one in workers.all))
+
+
+def test_before_the_worker_has_its_place_nothing_is_read(tmp_path: Path) -> None:
+    databases = PlaceDatabases(print)
+    database = databases.open(str(tmp_path / "missing.mmdb"))
+    assert found(database, "192.0.2.1") is None
+    databases.join_workers(None)
+    with pytest.raises(FileNotFoundError):
+        databases.open(str(tmp_path / "missing.mmdb"))
+
+
+def test_without_the_library_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "maxminddb", None)
+    with pytest.raises(ValueError, match=r'needs the package maxminddb: pip install "smartedge\[geo\]"'):
+        open_reader(mmdb.write(tmp_path / "city.mmdb", {"192.0.2.0/24": PARIS}))
