@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import IncompleteRead
 from typing import Any
 
 import gevent
@@ -146,7 +145,7 @@ def _failure(error: BaseException) -> FetchFailed:
         text = f"its name cannot be looked up: {_words(innermost)}"
     elif isinstance(innermost, ssl.SSLError):
         text = f"TLS: {getattr(innermost, 'verify_message', '') or getattr(innermost, 'reason', None) or innermost}"
-    elif any(isinstance(one, IncompleteRead) for one in chain):
+    elif isinstance(error, requests.exceptions.ChunkedEncodingError) and not isinstance(innermost, OSError):
         text = "the connection was closed within the answer"
     elif isinstance(innermost, TimeoutError):
         text = "no connection in time" if is_early else "no answer in time"
@@ -170,7 +169,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        inner = [getattr(error, "reason", None), *error.args, error.__cause__, error.__context__]
+        context = None if error.__suppress_context__ else error.__context__
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__, context]
         error = next((one for one in inner if isinstance(one, BaseException) and id(one) not in seen), None)
 
 

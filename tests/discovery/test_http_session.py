@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 from gevent.ssl import SSLContext
 
@@ -58,6 +60,17 @@ def test_nobody_there() -> None:
     assert (str(error), error.sent) == ("connection refused", False)
 
 
+def test_a_server_with_an_ipv6_address() -> None:
+    with contextlib.closing(gevent.socket.socket(socket.AF_INET6)) as listener:
+        listener.bind(("::1", 0))
+        listener.listen()
+        asked = gevent.spawn(get, f"http://[::1]:{listener.getsockname()[1]}/")
+        sock, _ = listener.accept()
+        says(OK)(sock, 1)
+        sock.close()
+        assert asked.get(timeout=20) == b"ok"
+
+
 def test_a_name_that_leads_nowhere() -> None:
     error = failure_of("http://nobody.invalid/")
     assert (str(error).startswith("its name cannot be looked up: "), error.sent) == (True, False)
@@ -70,8 +83,11 @@ def test_a_server_that_hangs_up_may_have_acted() -> None:
     assert "closed connection" in str(error)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "head", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
+    "head", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", CHUNKED, CHUNKED + b"zz\r\n", CHUNKED + b"9\r\nhalf"]
 )
 def test_a_body_that_is_cut_or_garbled_is_no_answer(head: bytes) -> None:
     with backend(says(head)) as url:
