@@ -175,7 +175,10 @@ class EtcdClient:
                 found = self._ask(endpoint, path, question, read)
             except EtcdError as error:
                 problems.append(error)
-                if not error.retriable or isinstance(error, Compacted) or (once and error.sent):
+                if not error.retriable or isinstance(error, Compacted):
+                    break
+                if once and error.sent:
+                    self._good = (self.endpoints.index(endpoint) + 1) % len(self.endpoints)  # for whoever asks again
                     break
             else:
                 self._good = self.endpoints.index(endpoint)

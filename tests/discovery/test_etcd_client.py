@@ -66,10 +66,12 @@ def test_a_transaction_that_may_have_been_done_is_not_sent_again() -> None:
         head_of(sock)
 
     with backend(hang_up) as cut, scripted_etcd(kv_txn=lambda _: (200, {"header": header(), "succeeded": True})) as well:
+        client = EtcdClient([cut, well.url])
         with pytest.raises(EtcdError, match=f"etcd at {cut}: ") as raised:
-            EtcdClient([cut, well.url]).txn([absent("/a")], [put_op("/a", b"")])
+            client.txn([absent("/a")], [put_op("/a", b"")])
         assert raised.value.sent
         assert well.asked == []
+        assert client.txn([absent("/a")], [put_op("/a", b"")]).succeeded  # whoever sends it again gets to another one
         assert EtcdClient([dead_url(), well.url]).txn([absent("/a")], [put_op("/a", b"")]).succeeded
 
 
