@@ -558,9 +558,13 @@ def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
             eye.sees(at_generation(2))
             eventually(lambda: nodes.problem is None and "one" in eye.watch.view.cards)
             leader.start()
-            next(server for server in servers if server.is_leader()).pause()
+            held = next(server for server in servers if server.is_leader())
+            held.pause()
             store.write("third", "one", stored)
             eye.sees(at_generation(3))
+            others = [server.url for server in servers if server is not held]
+            Will(EtcdClient([held.url, *others], timeout_s=1), P).set("a", 1)
+            eye.sees(lambda view: view.will == {"a": 1})
         nodes.leave()
 
 
