@@ -119,7 +119,7 @@ class NearFirst:
         self._origin: Place | None = None
         self.tier = 0
         self.asked: Sequence[Backend] = ()
-        self.strategy: Strategy = make_strategy()
+        self.strategy: Strategy
 
     # ---- what the pool tells ----
 

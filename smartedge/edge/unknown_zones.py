@@ -13,17 +13,23 @@ from smartedge.config.values import shown
 def unknown_zones(config: Config) -> list[str]:
     """Say of each zone that somebody stands in and `zones` does not know who that is, and which was meant.
 
-    While `zones` is empty a zone is but a name, and any will do.
+    While `zones` is empty a zone is but a name, and any will do for a backend; then the edge and its clients should stand where
+    some backend does, unless backends are still to be found.
     """
-    known = config.zones
-    if not known:
-        return []
-    named = [("zone: the edge", config.zone)]
-    for service in config.all_services():
-        named += [(f"backends: {name_backend(service.name, one.id)}", one.zone) for one in service.config.backends]
+    services = config.all_services()
+    named = [("zone: the edge", config.zone)] if config.zones or any(one.config.locality.prefer for one in services) else []
+    for service in services:
         named += [(f"locality.networks: a client in {text}", zone) for text, zone in service.config.locality.networks]
+        if config.zones:
+            named += [(f"backends: {name_backend(service.name, one.id)}", one.zone) for one in service.config.backends]
+    known, what = {*config.zones}, "which is none of the zones"
+    if not known:
+        if any(service.config.discover for service in services):
+            return []
+        known = {one.zone for service in services for one in service.config.backends if one.zone is not None}
+        what = "where no backend does"
     return [
-        f"{who} stands in {shown(zone)}, which is none of the zones{_meant(zone, known)}"
+        f"{who} stands in {shown(zone)}, {what}{_meant(zone, known)}"
         for who, zone in dict.fromkeys(named)
         if zone is not None and zone not in known
     ]

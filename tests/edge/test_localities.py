@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import gevent
@@ -12,8 +13,10 @@ import pytest
 
 from smartedge.app import SmartEdge
 from smartedge.balancer.places import NOWHERE, Place
+from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import ConsistentHash
+from smartedge.config.backends import BackendConfig
 from smartedge.config.model import ConfigError, parse
 from smartedge.edge.cautions import cautions
 from smartedge.edge.edge import Edge
@@ -78,6 +81,28 @@ def test_priorities_alone_make_tiers() -> None:
     near = Builder().service(backends=backup, zone="b").near
     assert near is not None
     assert near.locality.origin == NOWHERE  # nobody has asked for nearness
+
+
+def test_backends_that_were_found_stand_where_their_source_says() -> None:
+    builder = Builder()
+    document = {
+        "backends": BACKENDS,
+        "discover": {"file": {"path": "more.json"}},
+        "zones": ZONES,
+        "zone": "a",
+        "locality": {"prefer": "edge"},
+    }
+    written = builder.origin.parse_text(json.dumps(document).encode())
+    found = [
+        BackendConfig(url="http://localhost:3", id="b2", zone="b"),
+        BackendConfig(url="http://localhost:4", id="a9", zone="a", priority=10),
+    ]
+    setup = builder.builder.build_setup(written.with_found({DEFAULT_SERVICE: tuple(found)}), None).services[DEFAULT_SERVICE]
+    pool = Pool(setup.backends, setup.strategy, Random(1), near=setup.near)
+    pool.candidates(1.0)
+    assert pool.near is not None
+    view = pool.near.refreshed_view()
+    assert [sorted(one.id for one in pool.near.members(run)) for run in view.runs] == [["a1"], ["b1", "b2"], ["a9"]]
 
 
 def test_each_tier_has_a_strategy_of_its_own_that_goes_by_the_same_settings() -> None:

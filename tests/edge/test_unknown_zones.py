@@ -13,7 +13,9 @@ from smartedge.edge.unknown_zones import unknown_zones
 def told(**keys: Any) -> list[str]:
     config = parse(json.dumps(keys))
     found = unknown_zones(config)
-    assert [text for text in cautions(config, {}, has_token=False) if "none of the zones" in text] == found
+    assert [
+        text for text in cautions(config, {}, has_token=False) if "none of the zones" in text or "where no backend does" in text
+    ] == found
     return found
 
 
@@ -35,3 +37,16 @@ def test_those_of_services_are_told_with_their_service() -> None:
 def test_without_a_table_any_name_will_do() -> None:
     assert told(backends=[{"url": "http://a:1", "zone": "x"}, "http://a:2"], zone="y") == []
     assert told(backends=["http://a:2"], zones={"y": {}}, zone="y") == []
+
+
+def test_without_a_table_the_edge_and_its_clients_should_stand_where_some_backend_does() -> None:
+    backends = [{"url": "http://a:1", "zone": "east"}]
+    assert told(backends=backends, zone="esat", locality={"prefer": "edge"}) == [
+        'zone: the edge stands in "esat", where no backend does; did you mean "east"?'
+    ]
+    assert told(backends=backends, zone="east", locality={"prefer": "edge"}) == []
+    assert told(backends=backends, locality={"prefer": "client", "networks": {"10.0.0.0/8": "wset", "11.0.0.0/8": "east"}}) == [
+        'locality.networks: a client in 10.0.0.0/8 stands in "wset", where no backend does'
+    ]
+    found = {"file": {"path": "more.json"}}
+    assert told(backends=backends, discover=found, zone="x", locality={"prefer": "edge"}) == []

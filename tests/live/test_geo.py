@@ -13,7 +13,7 @@ import pytest
 
 from tests import mmdb
 from tests.live.acts import Act
-from tests.live.edges import LiveEdge, start_edge
+from tests.live.edges import COMMON, LiveEdge, start_edge
 from tests.live.open_load import OpenLoad
 from tests.live.peers import Call, Script, message
 from tests.live.processes import wait_until
@@ -120,6 +120,22 @@ def test_full_backends_spill_before_anybody_waits(own: LiveEdge) -> None:
             for client in clients:
                 client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             assert sorted(client.answer().body for client in clients) == [b"far", b"near", b"near"]
+
+
+def test_it_holds_under_gunicorn_with_several_services_and_a_backup(edge: LiveEdge) -> None:
+    with zones({"near": 1, "far": 1}) as scripts:
+        services = {
+            "web": {"backends": members(scripts), "locality": {"prefer": "edge"}},
+            "api": {"backends": [{**one, "priority": int(one["zone"] == "near")} for one in members(scripts)]},
+        }
+        routes = [{"path": "/api", "to": "api"}, {"to": "web"}]
+        document = {"services": services, "routes": routes, "zones": ZONES, "zone": "near", **COMMON}
+        assert edge.admin("/api/reload", "POST", body=json.dumps(document)).status == 200
+        settle(edge, True, True, True, True)
+        assert {edge.ask(b"/x").body for _ in range(10)} == {b"near"}
+        assert {edge.ask(b"/api").body for _ in range(10)} == {b"far"}  # the near one is a backup there
+        scripts["far"][0].refuse()
+        assert {edge.ask(b"/api").body for _ in range(10)} == {b"near"}
 
 
 @pytest.mark.parametrize("prefer", ["networks", "header", "database"])
