@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tests.live.edges import LiveEdge, on_our_own_server
 from tests.live.peers import Script, answers
-from tests.live.processes import ROOT, ask, free_port, listens, running, wait_until
+from tests.live.processes import ROOT, ask, free_port, running, wait_until
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 RULES = ROOT / "deploy" / "prometheus"
@@ -48,8 +48,9 @@ def prometheus(tmp_path: Path, edge: LiveEdge) -> Iterator[str]:
     config.write_text(re.sub(r"- (\w+\.yml)", lambda found: f"- {RULES / found[1]}", text))
     command = [sys.executable, "deploy/prometheus/run.py", "--listen", f"127.0.0.1:{port}", "--config", str(config)]
     with running(command, cwd=ROOT):
-        wait_until(lambda: listens(port), 20, "Prometheus")
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: ask(f"{url}/-/ready").status == 200, 20, "Prometheus")
+        yield url
 
 
 def result_of(url: str, expression: str) -> list[Any]:
