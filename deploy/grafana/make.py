@@ -455,6 +455,26 @@ EDGE = Dashboard(
                 unit="Bps",
             ),
         ],
+        "Discovery": [
+            Panel(
+                "Backends found",
+                "By each source; none without discovery.",
+                {"{{service}}: {{source}}": f"max by (service, source) (smartedge_discovery_backends{{{EDGES}}})"},
+            ),
+            Panel(
+                "Age of what was found",
+                "Since the source last gave a good answer.",
+                {"{{service}}: {{source}}": f"max by (service, source) (smartedge_discovery_age_seconds{{{EDGES}}})"},
+                unit="s",
+                thresholds=((None, "green"), (600, "red")),
+            ),
+            Panel(
+                "Answers that were no good",
+                "A second: failures of the source, and entries in it that are rubbish.",
+                {"{{service}}: {{source}}": f"sum by (service, source) ({rate('smartedge_discovery_errors_total', EDGES)})"},
+                unit="cps",
+            ),
+        ],
         "Cluster": [
             Panel(
                 "Nodes",

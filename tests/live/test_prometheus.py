@@ -29,7 +29,9 @@ def expressions() -> Iterator[tuple[str, str]]:
         document = json.loads(path.read_text())
         for panel in document["panels"]:
             for target in panel.get("targets", ()):
-                if "smartedge_cluster_" not in target["expr"]:  # there is none here
+                if not any(
+                    name in target["expr"] for name in ("smartedge_cluster_", "smartedge_discovery_")
+                ):  # there are none here
                     yield f"{path.stem}: {panel['title']} {target['legendFormat']}", target["expr"]
 
 
