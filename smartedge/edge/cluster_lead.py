@@ -174,7 +174,7 @@ class ClusterLead:
         news = News(
             state=watch.state,
             heard_at=round(time.monotonic() - watch.age_s) if watch.state == "live" else self._news.newest.heard_at,
-            problem=watch.problem or self.nodes.problem,
+            problem=watch.problem or self.nodes.problem or next(iter(view.problems.values()), None),
             cluster_id="" if stored is None else stored.id,
             generation=0 if stored is None else stored.generation,
             by="" if stored is None else stored.by,

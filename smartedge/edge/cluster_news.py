@@ -82,9 +82,9 @@ class ClusterNews:
             self._read = version_of(self._path)
         self.newest = news
 
-    def require_live(self) -> None:
+    def require_live(self, wait_s: float = LIVE_S) -> None:
         """Wait a moment for the cluster to be followed; raises Unavailable where it is not."""
-        if not self.wait_for(lambda: self.newest.state == "live", LIVE_S):
+        if not self.wait_for(lambda: self.newest.state == "live", wait_s):
             raise Unavailable(self.newest.problem or "the cluster has not been reached yet")
 
     def wait_for(self, condition: Callable[[], object], wait_s: float) -> bool:

@@ -539,3 +539,32 @@ def test_another_certificate_applies_at_once_but_tls_itself_waits_for_a_restart(
     other = Edge(edge.path, with_certificate("a.pem"))
     assert other.reload(with_certificate("b.pem")).restart_needed == ()
     assert other.reload(ONE).restart_needed == ("certfile",)
+
+
+# In a cluster.
+
+
+def test_what_the_cluster_has_is_used_under_its_number_and_once(edge: Edge) -> None:
+    applied = edge.reloader.use_cluster(TWO, 18)
+    assert applied is not None
+    assert (applied.generation, applied.added) == (18, ("localhost-8082",))
+    assert (edge.reloader.generation, edge.applied) == (18, [config.parse(TWO)])
+    assert edge.reloader.use_cluster(TWO, 18) is None
+    assert edge.reloader.use_cluster(TWO, 19) is not None, "the same under another number is confirmed under that"
+    assert (edge.reloader.generation, edge.applied) == (19, [config.parse(TWO)])
+    assert edge.path.read_bytes() == ONE
+
+
+def test_what_this_node_cannot_use_of_the_cluster_changes_nothing(edge: Edge) -> None:
+    with nothing_changes(edge), pytest.raises(ConfigError):
+        edge.reloader.use_cluster(b'{"backends": [3]}', 18)
+    edge.refuse = ConfigError([], status=422)
+    with nothing_changes(edge), pytest.raises(ConfigError):
+        edge.reloader.use_cluster(TWO, 18)
+    with nothing_changes(edge), pytest.raises(ConfigError):
+        edge.reloader.check(TWO)
+
+
+def test_a_check_changes_nothing(edge: Edge) -> None:
+    with nothing_changes(edge):
+        edge.reloader.check(TWO)
