@@ -34,6 +34,9 @@ from smartedge.http.tls import context_for
 MAX_BYTES = 64 * 1024 * 1024
 """The longest answer that is read."""
 
+CONNECT_RATIO = 2 / 3
+"""Of the time for an answer, so much is for the connection, if nothing else is said."""
+
 
 class FetchFailed(Exception):
     """A request that had no answer, or not a whole one; the text is the cause, without the address.
@@ -112,7 +115,7 @@ def open_stream(
             params=params,
             json=json,
             headers=dict(headers or {}),
-            timeout=(connect_s or timeout_s, None),
+            timeout=(connect_s or timeout_s * CONNECT_RATIO, None),  # less than all: who was not reached cannot have acted
             stream=True,
             allow_redirects=False,
         )
@@ -154,7 +157,11 @@ def _failure(error: BaseException) -> FetchFailed:
     return FetchFailed(text, sent=not is_early)
 
 
-_BEFORE_SENDING = (NewConnectionError, ConnectTimeoutError, SSLError, requests.exceptions.InvalidURL)
+class _HandshakeFailed(SSLError):
+    """TLS could not be agreed on, so that nothing of the request was sent; raised by a `_GeventTlsConnection`."""
+
+
+_BEFORE_SENDING = (NewConnectionError, ConnectTimeoutError, _HandshakeFailed, requests.exceptions.InvalidURL)
 
 
 def _words(error: BaseException) -> str:
@@ -188,7 +195,13 @@ class _GeventAdapter(HTTPAdapter):
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         """A pool for each TLS context, of which there is a new one when a file has changed."""
         where, _ = super().build_connection_pool_key_attributes(request, False)
-        return where, {"ssl_context": context_for(self._tls)} if where["scheme"] == "https" else {}
+        if where["scheme"] != "https":
+            return where, {}
+        try:
+            return where, {"ssl_context": context_for(self._tls)}
+        except (OSError, ValueError) as error:  # ssl.SSLError among them
+            named = getattr(error, "filename", None) or " or ".join(filter(None, (self._tls.ca_file, self._tls.cert_file)))
+            raise FetchFailed(f"{named} cannot be used: {_words(error)}", sent=False) from error
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: requests would add authorities of its own to those of the context."""
@@ -231,6 +244,12 @@ class _GeventTlsConnection(HTTPSConnection):
 
     def _new_conn(self) -> Any:
         return _connect(self)
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            raise _HandshakeFailed(str(error)) from error
 
 
 class _GeventPool(HTTPConnectionPool):

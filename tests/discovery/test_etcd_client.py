@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -143,9 +144,13 @@ def test_a_password_in_an_endpoint_is_not_in_its_errors() -> None:
     assert "secret" not in repr(client)
 
 
-def test_a_file_that_is_missing_is_named() -> None:
-    with pytest.raises(EtcdError, match=r"etcd at https://localhost:1: .*/nowhere/ca\.pem|no such file"):
-        EtcdClient(["https://localhost:1"], ca_file="/nowhere/ca.pem").put("/a", b"")
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("rubbish")
+    for file, cause in (("/nowhere/ca.pem", "no such file or directory"), (str(rubbish), ".*")):
+        with pytest.raises(EtcdError, match=f"^etcd at https://localhost:1: {file} cannot be used: {cause}$") as raised:
+            EtcdClient(["https://localhost:1"], ca_file=file).put("/a", b"")
+        assert not raised.value.sent
 
 
 def watch_of(url: str, revision: int = 8) -> EtcdWatch:

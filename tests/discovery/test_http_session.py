@@ -144,3 +144,27 @@ def test_a_certificate_is_believed_by_its_authority_alone_and_files_are_read_aga
         assert fetch(session, "GET", https, timeout_s=20).body == b"ok"
         assert str(failure_of(https)).startswith("TLS: ")
         assert str(failure_of(https.replace("localhost", "127.0.0.1"), TlsSpec(ca_file=str(ca)))).startswith("TLS: ")
+
+
+def test_a_server_that_is_silent_in_the_handshake_was_sent_nothing() -> None:
+    with backend(lambda sock, _number: sock.recv(1) and gevent.sleep(60)) as url:
+        error = failure_of(url.replace("http:", "https:"), timeout_s=0.3)
+    assert (str(error), error.sent) == ("no connection in time", False)
+
+
+def test_a_server_that_hangs_up_after_the_handshake_may_have_acted(tmp_path: Path) -> None:
+    authority = Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    server = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(authority.sign(tmp_path / "own.pem", "127.0.0.1"))
+
+    def play(sock: Any, number: int) -> None:
+        secure = server.wrap_socket(sock, server_side=True)
+        head_of(secure)
+        if number == 2:  # by a reset, in the midst of TLS
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        secure.close()
+
+    with backend(play) as url:
+        for _ in range(2):
+            assert failure_of(url.replace("http:", "https:"), TlsSpec(ca_file=str(tmp_path / "ca.pem"))).sent
