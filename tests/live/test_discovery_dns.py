@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -145,3 +146,62 @@ def test_a_file_of_backends_and_the_configuration_itself_are_followed_through_li
             assert load.failures == []
             assert edge.status()["strategy"] == "ewma"
             assert edge.process.output.count("is refused, nothing changed") == 1
+
+
+OWN_SOURCE = '''
+import os, sys, time
+
+class Moody:
+    """Does what its file says: gives these ports, or something that no source should."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def snapshots(self):
+        while True:
+            with open(self.path) as file:
+                mood = file.read()
+            if mood == "exits":
+                sys.exit(1)
+            if mood == "hangs":
+                time.sleep(600)
+            yield ["rubbish"] if mood == "rubbish" else mood.split()
+            time.sleep(0.05)
+'''
+
+
+def test_a_source_of_ones_own_harms_nobody_whatever_it_does_and_another_worker_goes_on_with_it(tmp_path: Path) -> None:
+    with machines("127.0.1.1", "127.0.1.2") as backends:
+        one, two = (f"http://{ip}:{backends.port}" for ip in ("127.0.1.1", "127.0.1.2"))
+        (tmp_path / "own_moody.py").write_text(OWN_SOURCE)
+
+        def say(mood: str) -> None:
+            (tmp_path / "new").write_text(mood)
+            os.replace(tmp_path / "new", tmp_path / "mood")
+
+        say(one)
+        discover = {"own_moody:Moody": {"path": str(tmp_path / "mood"), "timeout_s": 0.5}}
+        with start_edge(tmp_path, server=GEVENT, arguments=TWO[GEVENT], discover=discover, backends=[]) as edge:
+            wait_serving(edge, "127.0.1.1")
+            wait_until(lambda: len(edge.status()["workers"]) == 2, 60, "both workers")
+            pids = {worker["pid"] for worker in edge.status()["workers"]}
+            told = {
+                "exits": "SystemExit: 1",
+                "hangs": "it gave nothing within 0.5 s",
+                "rubbish": "nothing in its answer is right",
+                "": "its answer is empty",
+            }
+            with SteadyLoad(edge.port, clients=2) as load:
+                for mood, problem in told.items():
+                    say(mood)
+                    wait_until(lambda problem=problem: problem in edge.process.output, 60, problem)  # type: ignore[misc]
+                    before = edge.process.output.count("answers again")
+                    say(one)
+                    wait_until(lambda before=before: edge.process.output.count("answers again") > before, 60)  # type: ignore[misc]
+            assert load.failures == []
+            assert found(edge) == {"127.0.1.1": "healthy"}
+            assert {worker["pid"] for worker in edge.status()["workers"]} == pids
+            (leader,) = (worker["pid"] for worker in edge.status()["workers"] if worker["leader"])
+            os.kill(leader, signal.SIGKILL)
+            say(f"{one} {two}")
+            wait_serving(edge, "127.0.1.1", "127.0.1.2")
