@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from josepy import json_util, jwa, jwk
 
 from smartedge import __version__
-from smartedge.acme.storage import Storage, write_private
+from smartedge.acme.storage import Storage
+from smartedge.config.private_file import write_private
 
 How = Literal["http-01", "tls-alpn-01"]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from smartedge.config.model import Config
+from smartedge.config.private_file import write_private
 
 LATELY_S = 10.0
 """So long a certificate is news: an edge looks at its files once a second."""
@@ -103,18 +104,3 @@ class Storage:
 def storage_of(config: Config, env: Mapping[str, str] = os.environ) -> Storage:
     """Give the folder of automatic certificates."""
     return Storage(Path(config.acme.storage or default_storage(env)))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Put a file in its place, whole, readable by its owner alone; raises OSError."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from smartedge.cluster.errors import Foreign
 from smartedge.cluster.secret_keys import secrets_of
 from smartedge.cluster.stored import stored_of
 from smartedge.cluster.view import View
+from smartedge.config.private_file import write_private
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -66,19 +66,7 @@ class CachedCopy:
                 "will": dict(view.will),
             }
         ).encode()
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, 0o600)
-                file.write(_digest(body) + b"\n" + body)
-                file.flush()
-                os.fsync(fd)
-            os.replace(fresh, self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            raise
+        write_private(self.path, _digest(body) + b"\n" + body)
 
     def _view(self, found: Any) -> View | None:
         if found["prefix"] != self._prefix:

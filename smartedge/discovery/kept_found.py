@@ -6,18 +6,18 @@ backends. It is replaced whole, mode 0600. What another question was asked of is
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 from smartedge.config.backends import BackendConfig
 from smartedge.config.discover import SourceConfig
 from smartedge.config.found import parse_backends, text_of
+from smartedge.config.private_file import write_private
 
 log = logging.getLogger("smartedge")
 
@@ -72,15 +72,10 @@ class KeptFound:
             head = json.dumps({"asked": question(source), "answered_at": round(kept.answered_at, 3)})[:-1]
             services.setdefault(service, {})[kind] = f'{head}, "backends": {text_of(kept.backends)}}}'
         text = _object({service: _object(kinds) for service, kinds in services.items()})
-        fresh = os.path.join(os.path.dirname(self.path), f".smartedge-{secrets.token_hex(8)}.tmp")
         try:
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-                file.write(text)
-            os.replace(fresh, self.path)
+            write_private(Path(self.path), text.encode(), sync=False)  # it may change every half second
             self._said = ""
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh)
             self._say(f"what was discovered cannot be kept for the next start: {self.path}: {error.strerror}")
 
     def _say(self, text: str) -> None:

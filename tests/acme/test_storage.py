@@ -9,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from smartedge.acme.storage import Storage, write_private
+from smartedge.acme.storage import Storage
+from smartedge.config.private_file import write_private
 
 
 def modes(folder: Path) -> dict[str, str]:
@@ -32,13 +31,6 @@ def test_folders_and_files_are_for_their_owner_alone(tmp_path: Path) -> None:
         "retry": "0o700",
         "a.example.pem": "0o600",
     }
-
-
-def test_what_can_not_be_written_leaves_what_there_was(tmp_path: Path) -> None:
-    (tmp_path / "a.pem").mkdir()
-    with pytest.raises(OSError):
-        write_private(tmp_path / "a.pem", b"1")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pem"]
 
 
 def test_a_certificate_that_has_just_come_is_not_got_again(tmp_path: Path) -> None:

@@ -66,12 +66,3 @@ def test_a_copy_that_is_no_file_of_its_own_is_not_read(copy: CachedCopy, tmp_pat
     copy.path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CopyDamaged, match="cannot be read"):
         copy.read()
-
-
-def test_a_folder_that_takes_no_file_leaves_the_old_copy(copy: CachedCopy, tmp_path: Path) -> None:
-    copy.write(VIEW)
-    in_the_way = tmp_path / f".backends.json.cluster.json.{os.getpid()}.new"
-    in_the_way.mkdir()
-    with pytest.raises(OSError, match="directory"):
-        copy.write(View(8))
-    assert copy.read() == VIEW
