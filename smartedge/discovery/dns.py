@@ -26,7 +26,7 @@ FAMILIES: Final = ("A", "AAAA")
 AT_ONCE: Final = 16
 """Targets of SRV records that are looked up at the same time."""
 
-GRACE_S: Final = 1.0
+GRACE_S: Final = 0.3
 """How long one family of addresses is waited for that never was there, once the other has come: many servers drop AAAA."""
 
 JITTER_S: Final = 0.5

@@ -136,7 +136,9 @@ class NameServers:
     def _reasons(self, errors: Iterable[Any]) -> str:
         """Say of each server that was asked what it did last. errors: dnspython's (server, tcp, port, exception, response)."""
         said = {_server(error[0]): self._reason(error[3]) for error in errors}
-        return "; ".join(f"{server} {reason}" for server, reason in said.items()) or self._reason(None)
+        if not said:  # not even the first one was done with
+            said = {_host_and_port_text(one.address, one.port): self._reason(None) for one in self._ready().nameservers}
+        return "; ".join(f"{server} {reason}" for server, reason in said.items())
 
     def _reason(self, error: Any) -> str:
         import dns.exception

@@ -160,7 +160,7 @@ class SourceRunner:
     # ---- handing on ----
 
     def _hand_on_changes(self) -> None:
-        while True:
+        while gevent.getcurrent() in self._greenlets:  # stopped by what it has called, it ends by itself
             self._wake.wait(AGAIN_S if self._is_unused else None)
             self._wake.clear()
             # The first answer of all is waited for, and alone.

@@ -84,7 +84,8 @@ def test_the_symbolic_link_of_a_configmap_is_followed(tmp_path: Path) -> None:
     until(snapshots, [B])
 
 
-def test_a_file_that_is_being_written_is_waited_for_without_a_word(tmp_path: Path) -> None:
+def test_a_file_that_is_being_written_is_waited_for_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_look, "SETTLES_S", 3600.0)
     path = tmp_path / "api.json"
     path.write_text(json.dumps([A]))
     snapshots = FileSource(str(path)).snapshots()

@@ -253,6 +253,21 @@ def test_what_is_made_of_a_change_may_fail_and_is_tried_again(caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_one_that_is_stopped_by_what_it_calls_ends_by_itself() -> None:
+    calls: list[int] = []
+    made = SourceRunner("web", "dns", Script([[A], lambda: gevent.sleep(30)]), SourceOptions(), Random(1))
+
+    def changed() -> None:
+        calls.append(1)
+        made.stop()
+
+    made.changed = changed
+    made.start()
+    greenlets = made._greenlets
+    until(lambda: all(one.ready() for one in greenlets), 20)
+    assert calls == [1]
+
+
 def test_a_source_that_does_not_end_well_is_ended(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn:
         def snapshots(self) -> Iterator[Any]:
