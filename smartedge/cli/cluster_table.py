@@ -18,7 +18,7 @@ def cluster_text(answer: Entry, now: float | None = None) -> str:
     nodes = [one for one in answer.get("nodes") or [] if isinstance(one, dict)]
     rows = [_TITLES, *(_row(one, now) for one in nodes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_head(answer, len(nodes)), *(_line(row, widths) for row in rows)]
+    lines = [cluster_line(answer | {"nodes": len(nodes)}), *(_line(row, widths) for row in rows)]
     for one in nodes:
         if isinstance(refused := one.get("refused"), dict):
             lines.append(f"{one.get('node')} cannot use generation {refused.get('generation')}: {refused.get('reason')}")
@@ -27,8 +27,9 @@ def cluster_text(answer: Entry, now: float | None = None) -> str:
     return "\n".join(map(escaped, lines))
 
 
-def _head(answer: Entry, nodes: int) -> str:
-    state = "live"
+def cluster_line(answer: Entry) -> str:
+    """Say in a line how the cluster stands. answer: with its nodes as a number."""
+    state, nodes = "live", answer.get("nodes", "?")
     if answer.get("state") != "live":
         age_s = answer.get("age_s")
         state = "stale: etcd has not been heard of" + (f" for {age_s:.0f} s" if isinstance(age_s, int | float) else " yet")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
+from smartedge.cli.cluster_table import cluster_line
 from smartedge.cli.paint import STYLES, Paint, unpainted
 from smartedge.config.values import escaped
 
@@ -112,6 +113,8 @@ def _head(answer: Entry, *, per_service: bool) -> list[str]:
     if isinstance(recent, dict):
         rates = f"{_rate(recent, 'requests_per_s')} requests/s, {_rate(recent, 'failed_per_s')} failed/s"
         lines.append(f"in the last {recent.get('window_s', 0):.0f} s: {rates}")
+    if isinstance(answer.get("cluster"), dict):
+        lines.append(cluster_line(answer["cluster"]))
     drowning = answer.get("drowning")
     if isinstance(drowning, dict):
         took = f"{drowning['now_s']:.1f} s, usually {drowning['usual_s'] * 1000:,.1f} ms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import time
@@ -46,6 +47,9 @@ FIRST_S: Final = 1.0
 """How long etcd may take before what was held is used; an etcd that cannot be reached is not waited for."""
 
 SECRETS_S: Final = 60.0
+LEAVE_S: Final = 1.0
+"""How long a worker that ends waits for etcd to take its card away, which goes by itself ten seconds later."""
+
 JOIN_S: Final = 1.0
 """A card that is not there is put there again after so long."""
 
@@ -111,16 +115,19 @@ class ClusterLead:
 
     def start(self) -> None:
         """Begin; nothing here waits for etcd."""
+        atexit.register(self.stop)  # gunicorn tells no application that its worker ends
         self.watch.start()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
-        """End, and take the card away."""
+        """End, and take the card away, unless etcd takes too long over that. A second call does nothing."""
+        atexit.unregister(self.stop)
         if self._greenlet is not None:
             self._greenlet.kill()
         self._rotation.stop()
         self.watch.stop()
-        self.nodes.leave()
+        with gevent.Timeout(LEAVE_S, exception=False):
+            self.nodes.leave()
 
     def hurry(self) -> None:
         """Have the card tell soon what has changed."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
 
+import gevent
+
 from smartedge import __version__
 from smartedge.balancer.errors import EdgeError
 from smartedge.cluster.applied import wait_applied
@@ -138,7 +140,7 @@ class ClusterNode:
             self._lead.start()
         elif not leading and self._lead is not None:
             lead, self._lead = self._lead, None
-            lead.stop()
+            gevent.spawn(lead.stop)  # which asks etcd
         if self.news.look() or self._lead is not None:
             self._use_share()
 

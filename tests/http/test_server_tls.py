@@ -185,6 +185,26 @@ def test_workers_whose_front_was_made_before_the_fork_resume_each_others_session
     assert ours.session_reused is False
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_workers_and_nodes_with_the_same_secrets_resume_each_others_sessions_unless_their_clients_authorities_differ(
+    version: ssl.TLSVersion, authority: Authority, pems: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    with_clients = {"client_ca_file": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    one, other, stranger = serving(pems["shop"]), serving(pems["shop"], pems["other"]), serving(pems["shop"], **with_clients)
+    for tls, secrets in ((one, [b"a" * 32]), (other, [b"b" * 32, b"a" * 32]), (stranger, [b"a" * 32])):
+        tls.use_secrets(secrets)
+        assert tls.problem is None
+    client = trusting(authority, maximum_version=version)
+    ours, _ = connect(one, client, "shop.example")
+    assert connect(other, client, "shop.example", ours.session)[0].session_reused is True
+    assert connect(stranger, client, "shop.example", ours.session)[0].session_reused is False
+    other.use(read_shown(settings(pems["shop"]), other.shown))
+    assert connect(other, client, "shop.example", ours.session)[0].session_reused is True, "a reload keeps the keys"
+    other.use(read_shown(settings(pems["shop"], **with_clients), other.shown))
+    assert connect(other, client, "shop.example", ours.session)[0].session_reused is False
+
+
 def test_versions_and_suites_are_those_of_mozillas_intermediate_list(authority: Authority, pems: dict[str, str]) -> None:
     tls = serving(pems["rsa"])
     for suites in ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"):
