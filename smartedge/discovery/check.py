@@ -8,12 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+import gevent
+
 from smartedge.config import values
 from smartedge.config.backends import BackendConfig, check_entry, id_of
 from smartedge.discovery.source import SourceError
 
 MOST_ENTRIES: Final = 10_000
 """Of one answer of a source; one with more is taken for garbage."""
+
+PAUSE_EVERY: Final = 50
+"""After so many new entries, some 50 µs each, requests of this worker have their turn."""
 
 _SAID: Final = 3
 """How many findings a sentence names."""
@@ -40,6 +45,7 @@ class EntryChecker:
         self._defaults = defaults
         self._good = {one.id: one for one in known}
         self._made: dict[object, tuple[object, BackendConfig]] = {}
+        self._until_pause = PAUSE_EVERY
 
     def check_entries(self, entries: Sequence[object]) -> Checked:
         """Check one answer; remember what was good in it."""
@@ -89,6 +95,10 @@ class EntryChecker:
             raise ValueError(_wrong_with(entry)) from None
         if before is not None and before[0] == entry:
             return key, *before
+        self._until_pause -= 1
+        if not self._until_pause:
+            self._until_pause = PAUSE_EVERY
+            gevent.sleep(0)
         whole = _plain(entry)
         return key, whole, check_entry(_with_defaults(whole, self._defaults))
 

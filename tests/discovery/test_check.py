@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.config.backends import BackendConfig
 from smartedge.config.values import origin
-from smartedge.discovery.check import Checked, EntryChecker, in_a_sentence
+from smartedge.discovery.check import PAUSE_EVERY, Checked, EntryChecker, in_a_sentence
 
 A, B = "http://10.0.0.1:80", "http://10.0.0.2:80"
 
@@ -136,6 +137,24 @@ def test_an_entry_that_says_the_same_is_the_same_backend_object() -> None:
     second = checker.check_entries([{"url": A, "id": "a"}, B])
     assert first.backends[0] is second.backends[0]
     assert checker.check_entries([{"url": A, "id": "a", "weight": 2}, B]).backends[0].weight == 2
+
+
+def test_many_new_entries_do_not_hold_up_the_requests_of_the_worker() -> None:
+    turns: list[int] = []
+
+    def other() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(other)
+    checker, entries = EntryChecker({}), [f"http://10.0.{number // 250}.{number % 250}:80" for number in range(1000)]
+    checker.check_entries(entries)
+    assert len(turns) >= 1000 // PAUSE_EVERY - 1
+    before = len(turns)
+    checker.check_entries(entries)  # those that stay cost next to nothing
+    assert len(turns) == before
+    greenlet.kill()
 
 
 def test_a_source_that_changes_its_own_objects_is_heard() -> None:
