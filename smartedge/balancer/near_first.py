@@ -31,7 +31,7 @@ MOST_TRIED: Final = 2
 ENOUGH_SEEN: Final = 16
 """So many answers of a tier are needed until its latency is believed."""
 
-MOST_PLACES: Final = 4096
+MOST_PLACES: Final = 16_384
 MOST_VIEWS: Final = 256
 """Places of clients, and different orders of tiers, that are remembered."""
 

@@ -106,3 +106,13 @@ def test_who_asks_moves_over_the_day() -> None:
 def test_what_is_wrong_is_said_where_it_stands(simulate: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(simulate)
+
+
+def test_a_zone_that_is_slow_is_left_where_measured_times_count() -> None:
+    slow = [{"id": name, "changes": [{"at_s": 10, "slowness": 50}]} for name in ("sa0", "sa1")]
+    machines = {"service": {"kind": "fixed", "mean_s": 0.01}, "slots": 500}
+    world = {"backends": slow, "backend": machines, "arrivals": {"per_s": 300}, "duration_s": 30}
+    by_distance, measured = (run(world, zone="sa", locality={"prefer": "edge", "blend_rtt": blend}) for blend in (False, True))
+    assert zone_shares(by_distance)["sa"] == 1.0
+    assert zone_shares(measured)["eu"] > 0.4
+    assert measured.p90_s < by_distance.p90_s
