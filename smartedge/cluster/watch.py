@@ -158,7 +158,7 @@ class ClusterWatch:
             self._note_health()
 
     def _refuse_disunity(self) -> None:
-        if (text := disunity(self._client)) is not None:
+        if (text := disunity(self._client, self._keys.config)) is not None:
             raise ClusterError(f"the cluster cannot be followed: {text}")
 
     def _doubt(self, watch: EtcdWatch) -> None:
@@ -166,7 +166,7 @@ class ClusterWatch:
         while True:
             gevent.sleep(self._look_s * self._rng.uniform(0.8, 1.2))
             try:
-                if disunity(self._client) is not None:
+                if disunity(self._client, self._keys.config) is not None:
                     break
                 if self._is_behind():
                     gevent.sleep(self._look_s * LATE_RATIO)

@@ -136,9 +136,12 @@ class EtcdClient:
 
         return EtcdWatch(shown(endpoint), pieces, lambda: self._revision(what, endpoint), from_revision)
 
-    def cluster_of(self, endpoint: str) -> str:
-        """The id of the etcd that an endpoint is a member of; asked of it alone, whatever it is in touch with."""
-        nothing = {"key": encoded("\0"), "count_only": True, "serializable": True}
+    def cluster_of(self, endpoint: str, key: str) -> str:
+        """The id of the etcd that an endpoint is a member of; asked of it alone, whatever it is in touch with.
+
+        key: any that the account may read.
+        """
+        nothing = {"key": encoded(key), "count_only": True, "serializable": True}
         return self._ask(endpoint, "kv/range", nothing, lambda found: str(found["header"]["cluster_id"]))
 
     # Leases.

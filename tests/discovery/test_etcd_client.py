@@ -36,7 +36,7 @@ def test_the_endpoint_that_answered_last_is_asked_first() -> None:
 def test_an_endpoint_is_asked_whose_member_it_is_without_becoming_the_first_to_be_asked() -> None:
     with scripted_etcd(kv_put=lambda _: OK) as first, scripted_etcd(kv_put=lambda _: OK, kv_range=lambda _: OK) as second:
         client = EtcdClient([first.url, second.url])
-        assert client.cluster_of(second.url) == "1"
+        assert client.cluster_of(second.url, "/a") == "1"
         client.put("/a", b"")
         assert (len(first.asked), len(second.asked)) == (1, 1)
 

@@ -646,6 +646,7 @@ def test_an_account_that_may_only_read_follows_and_says_what_it_may_not(tmp_path
                 with pytest.raises(Forbidden) as caught:
                     action()
                 assert "pa55word" not in str(caught.value)
+            assert reader.cluster_of(server.url, f"{P}/config") != ""  # what `disunity` asks
             nodes = Nodes(reader, P, Random(1), lease_s=2)
             nodes.join({"node": "reader", "address": "a:80"})
             assert "this node cannot join its cluster" in (nodes.problem or "")
