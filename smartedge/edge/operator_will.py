@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from smartedge.balancer.backend import Backend
 from smartedge.balancer.spec import STATES
 from smartedge.cluster.will import will_key
 from smartedge.config.model import Config
@@ -64,39 +63,43 @@ def outdated_wishes(wishes: Wishes, old: Config, new: Config) -> dict[str, None]
     """Give what is to be taken back because the configuration says another state or weight since, which is the latest word."""
     before, after = _written(old), _written(new)
     found: dict[str, None] = {}
-    for key in wishes:
-        parts = [unquote(part) for part in key.split("/")]
-        if len(parts) != 4 or parts[0] != "backends" or parts[3] not in (STATE, WEIGHT):
-            continue
-        name = parts[1], parts[2].partition("/")[0]
-        if name in before and before[name][parts[3]] != after.get(name, {}).get(parts[3]):
+    for key, service, backend_id, what in _of_backends(wishes):
+        name = service, backend_id.partition("/")[0]
+        if name in before and before[name][what] != after.get(name, {}).get(what):
             found[key] = None
     return found
 
 
 def use_wishes(wishes: Wishes, services: Mapping[str, Service]) -> None:
     """Have all backends be as the operator wants them; those of which nothing is said as the configuration has them."""
+    said = {(service, backend_id, what): wishes[key] for key, service, backend_id, what in _of_backends(wishes)}
     for service in services.values():
         for backend in service.pool.backends:
-            state, weight = _wanted(wishes, backend, STATE), _wanted(wishes, backend, WEIGHT)
+            spec = backend.spec
+            state, weight = (_wanted(said, spec.service, spec.id, what) for what in (STATE, WEIGHT))
             if state not in STATES:
-                state = backend.spec.state
+                state = spec.state
             if type(weight) is not int or weight < 0:
                 weight = None
             if backend.state != state:
                 service.pool.set_state(backend.id, state)
-            if backend.full_weight != (backend.spec.weight if weight is None else weight):
+            if backend.full_weight != (spec.weight if weight is None else weight):
                 service.pool.set_weight(backend.id, weight)
 
 
-def _wanted(wishes: Wishes, backend: Backend, what: str) -> Any:
+def _wanted(said: Mapping[tuple[str, str, str], Any], service: str, backend_id: str, what: str) -> Any:
     """What is said of this backend, else of its entry."""
-    if not wishes:
-        return None
-    service, id_ = backend.spec.service, backend.spec.id
-    entry = id_.partition("/")[0]
-    said = wishes.get(backend_key(service, id_, what))
-    return wishes.get(backend_key(service, entry, what)) if said is None and entry != id_ else said
+    found = said.get((service, backend_id, what))
+    entry, is_address, _ = backend_id.partition("/")
+    return said.get((service, entry, what)) if found is None and is_address else found
+
+
+def _of_backends(wishes: Wishes) -> Iterator[tuple[str, str, str, str]]:
+    """Give the keys that are about backends, each with the service, the id and what it says."""
+    for key in wishes:
+        parts = [unquote(part) for part in key.split("/")]
+        if len(parts) == 4 and parts[0] == "backends" and parts[3] in (STATE, WEIGHT):
+            yield key, parts[1], parts[2], parts[3]
 
 
 def _written(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
