@@ -22,7 +22,7 @@ from typing import Any
 from tests.live.edges import GEVENT, LISTENING, OWN, WORKER, request
 from tests.live.etcd_server import EtcdServer
 from tests.live.peers import Client, WireError
-from tests.live.processes import ROOT, Answer, Running, ask, free_port, wait_until
+from tests.live.processes import ROOT, Answer, Running, ask, free_port, listens, wait_until
 from tests.live.steady import Failure, has_ended
 
 WORKERS = 2
@@ -92,6 +92,7 @@ class Node:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self.process.process.wait(10)
+        wait_until(lambda: not listens(self.port), 10, "the last thread to be gone: it holds the sockets")
         self.kills.append((began, time.monotonic()))
 
     def freeze(self) -> None:
@@ -223,6 +224,10 @@ def cluster_of(
             node.end()
 
 
+KEPT = 50
+"""How many requests a client sends on a connection: then it asks its own node again, which may be back."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """A request that failed, and the node that had it."""
@@ -278,12 +283,17 @@ class ClusterLoad:
         keeps = number % 2 == 0
         chance = random.Random(f"{home} {number}")
         client: Client | None = None
+        used = 0
         while not self._over.wait(chance.uniform(0, 2 * self._pause_s)):
             if client is not None and has_ended(client):
                 client.close()
                 client = None
                 with self._lock:
                     self.closed += 1
+            elif client is not None and used >= KEPT:
+                client.close()
+                client = None
+            used = 0 if client is None else used + 1
             if client is None:
                 client, node = self._connect(home)
                 if client is None:
