@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +97,9 @@ def run(children: Children, ports: Ports, workers: int, home: Path) -> None:
     etcd = shutil.which("etcd")
     if etcd is None:
         raise FailedError(2, "etcd is missing; install it with: sudo apt install etcd-server")
-    configuration = json.dumps({"backends": [f"http://localhost:{port}" for port in ports.servers]})
     for name in NODES:
         (home / name).mkdir()
-        (home / name / "backends.json").write_text(f"{configuration}\n", encoding="utf-8")
+        (home / name / "backends.json").write_text(f"{configuration(ports, SERVERS)}\n", encoding="utf-8")
     parts = parts_of(children, ports, etcd, workers, home)
     refuse_busy("etcd", "127.0.0.1", ports.etcd_peer)
     for part in parts:
@@ -115,23 +114,28 @@ def run(children: Children, ports: Ports, workers: int, home: Path) -> None:
 
 def tour(ports: Ports, home: Path, started: dict[str, Child]) -> str:
     """Say where everything is, and what can be tried."""
-    command = f"{Path(sys.executable).parent}/python -m smartedge"
-    if Path(sys.executable).is_relative_to(Path.cwd()):
-        command = f"{Path(sys.executable).relative_to(Path.cwd())} -m smartedge"
-    first, second, third = ports.nodes
-    body = json.dumps({"backends": [f"http://localhost:{ports.servers[0]}"]})
+    python = Path(sys.executable)
+    command = f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m smartedge"
+    first, second, third = (f"http://localhost:{port}" for port in ports.nodes)
     pids = {name: child.process.pid for name, child in started.items()}
-    return f"""
-three nodes are one edge: http://localhost:{first}  http://localhost:{second}  http://localhost:{third}   (Ctrl-C stops all)
-their files: {home}
+    to_try = {
+        f"curl {second}/": "any node serves",
+        f"{command} cluster --url {first}": "who is there",
+        f"{command} drain server2 --url {third}": "all nodes send it nothing more; enable takes it back",
+        f"curl -d '{configuration(ports, SERVERS[:1])}' {second}/api/reload": "one reload, on all of them",
+        f"kill -9 {pids['node2']}": f"node2 ends, the others go on; it is started again after {AGAIN_S:.0f} s",
+        f"kill -9 {pids['etcd']}": "the nodes serve on with what they have, and a reload is answered 503, until etcd is back",
+    }
+    lines = [f"  {line}\n      {what}" for line, what in to_try.items()]
+    return "\n".join(
+        ["", f"three nodes are one edge: {first}  {second}  {third}   (Ctrl-C stops all)", f"their files: {home}", "", *lines, ""]
+    )
 
-  curl localhost:{second}/                                     any node serves
-  {command} cluster --url http://localhost:{first}     who is there
-  {command} drain server2 --url http://localhost:{second}   ...
-  curl -d '{body}' localhost:{third}/api/reload   one reload, on all of them
-  kill -9 {pids["node2"]}     node2 ends, the others go on; it is started again after {AGAIN_S:.0f} s
-  kill -9 {pids["etcd"]}     the nodes serve on with what they have; a reload is answered 503 until etcd is back
-"""
+
+def configuration(ports: Ports, servers: Sequence[str]) -> str:
+    """Make a configuration with these servers."""
+    urls = dict(zip(SERVERS, ports.servers, strict=True))
+    return json.dumps({"backends": [{"id": name, "url": f"http://localhost:{urls[name]}"} for name in servers]})
 
 
 def watch(children: Children, parts: dict[str, Part]) -> None:
