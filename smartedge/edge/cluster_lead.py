@@ -241,6 +241,9 @@ class ClusterLead:
         """Give the cluster its first configuration, if it has none."""
         if self.watch.state != "live" or self.watch.view.stored is not None or (text := self._node.first_text()) is None:
             return
+        if (reason := self._node.check(text)) is not None:
+            self._say("first", f"the cluster has no configuration, and does not get that of this node, which is wrong: {reason}")
+            return
         try:
             stored, is_ours = self._store.create_if_absent(text, self._node.name)
         except ClusterError as error:

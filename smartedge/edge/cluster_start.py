@@ -19,7 +19,6 @@ from smartedge.cluster.connect import connect
 from smartedge.cluster.errors import ClusterError
 from smartedge.cluster.store import Store
 from smartedge.cluster.stored import Stored
-from smartedge.cluster.view import View
 from smartedge.config.cluster import ClusterConfig
 from smartedge.config.cluster_settings import cluster_settings
 from smartedge.config.model import Config, ConfigError, Problem, config_path, load, parse
@@ -36,14 +35,12 @@ class ClusterStart:
     """How a worker of a node begins; made before there is an Edge, kept by its ClusterNode.
 
     settings: where etcd is. is_first: it begins the node, for it follows no worker that was there before. stored: what the
-    configuration was made of; None for the node's own file. held: the copy that the
-    node has kept. problem: why etcd could not be asked; None where it has answered.
+    configuration was made of; None for the node's own file. problem: why etcd could not be asked; None where it has answered.
     """
 
     settings: ClusterConfig
     is_first: bool = True
     stored: Stored | None = None
-    held: View | None = None
     problem: str | None = None
 
     @property
@@ -91,7 +88,6 @@ def load_for_start(
     settings = cluster_settings(file, env, overrides)
     if settings is None:
         return load(file, env, overrides), None
-    held = _held(file, settings)
     where = f"the cluster {settings.prefix}"
     client = connect(settings, env, FIRST_TIMEOUT_S)
     problem = None
@@ -100,8 +96,8 @@ def load_for_start(
     except ClusterError as error:
         if error.status != 503:
             raise ConfigError([Problem(where, str(error))], status=422) from error
-        stored, problem = held.stored if held is not None else None, str(error)
-    start = ClusterStart(settings, True, stored, held, problem)
+        stored, problem = _held(file, settings), str(error)
+    start = ClusterStart(settings, True, stored, problem)
     if stored is not None:
         origin = f"the configuration of {where}, generation {stored.generation}"
         return parse(stored.text, origin=origin, env=env, overrides=overrides), start
@@ -113,12 +109,14 @@ def load_for_start(
         raise ConfigError([Problem(where, f"{problem}; and there is neither a copy of it nor a file")], status=400) from error
 
 
-def _held(path: str, settings: ClusterConfig) -> View | None:
+def _held(path: str, settings: ClusterConfig) -> Stored | None:
+    """Return the configuration that the node has kept a copy of."""
     try:
-        return CachedCopy(path, settings.prefix, settings.endpoints).read()
+        copy = CachedCopy(path, settings.prefix, settings.endpoints).read()
     except CopyDamaged as error:
         log.warning("%s", error)
         return None
+    return None if copy is None else copy.stored
 
 
 def _says_other(path: str, stored: Stored | None) -> bool:
