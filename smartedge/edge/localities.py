@@ -10,11 +10,12 @@ from smartedge.balancer.near_first import Locality
 from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config.model import Config
 from smartedge.config.services import ServiceConfig, WrittenService
+from smartedge.config.values import shown
 from smartedge.config.zones import place_of_zone, places_of
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.http.forwarded import IsTrusted
 from smartedge.proxy.client_places import ClientPlaces
-from smartedge.proxy.place_database import PlaceDatabase, PlaceDatabases
+from smartedge.proxy.place_database import PlaceDatabase, PlaceDatabases, what_is_wrong
 
 log = logging.getLogger("smartedge")
 
@@ -56,8 +57,8 @@ class Localities:
         try:
             return self.databases.open(path)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise self._origin.unusable((*service.steps, "locality", "database"), f"names {path}, which {reason}") from error
+            message = f"names {shown(path)}, which {what_is_wrong(error)}"
+            raise self._origin.unusable((*service.steps, "locality", "database"), message) from error
 
 
 def named_databases(config: Config) -> set[str]:

@@ -55,7 +55,7 @@ def _certificates(config: Config, env: Mapping[str, str]) -> Iterator[tuple[tupl
 
 
 def _databases(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    from smartedge.proxy.place_database import open_reader
+    from smartedge.proxy.place_database import open_reader, what_is_wrong
 
     for service in config.all_services():
         path = service.config.locality.database
@@ -63,8 +63,7 @@ def _databases(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
             try:
                 open_reader(path)
             except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-                yield (*service.steps, "locality", "database"), f"names {shown(path)}, which {reason}"
+                yield (*service.steps, "locality", "database"), f"names {shown(path)}, which {what_is_wrong(error)}"
 
 
 def _access_log(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Collection
+from errno import ENOSPC
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
@@ -81,6 +82,11 @@ def open_reader(path: str | os.PathLike[str]) -> Any:
     return reader
 
 
+def what_is_wrong(error: OSError | ValueError) -> str:
+    """Say why a database cannot be used, as the end of a sentence about it."""
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+
+
 def place_in(record: Any) -> Place | None:
     """Read a record: MaxMind's and DB-IP's have a location, or at least a country; ipinfo's have these as texts at the top."""
     if not isinstance(record, dict):
@@ -121,6 +127,7 @@ class PlaceDatabases:
         self._joined = False
         self._open: dict[str, PlaceDatabase] = {}
         self._copied: dict[str, Path] = {}
+        self._alone: set[str] = set()
         self._seen: dict[str, object] = {}
         self._refused: dict[str, object] = {}
         self._copying: Any = None
@@ -133,7 +140,7 @@ class PlaceDatabases:
         """Return the database of this path as it is now; raises OSError, or ValueError with what is wrong with it."""
         database = self._open.get(path) or PlaceDatabase(path)
         stamp = file_stamp(path)
-        if self._joined and (database.stamp != stamp or path not in self._copied):
+        if self._joined and database.stamp != stamp:
             try:
                 self._use(database, stamp)
             except (OSError, ValueError):
@@ -146,7 +153,9 @@ class PlaceDatabases:
         """Forget the databases of all other paths."""
         for path in self._open.keys() - set(paths):
             del self._open[path]
-            self._copied.pop(path, None)
+            self._alone.discard(path)
+            if (copy := self._copied.pop(path, None)) is not None:
+                _remove(copy)
 
     def look(self, *, leading: bool) -> None:
         """See which have changed, about once a second: whoever leads copies them, and all go on with the copies."""
@@ -157,7 +166,7 @@ class PlaceDatabases:
                 continue  # or it is still being written
             if self._directory is not None and self._copy_path(path, stamp).exists():
                 self._go_on(database, stamp)
-            elif (leading or self._directory is None) and not self._copying:
+            elif (leading or self._directory is None or path in self._alone) and not self._copying:
                 self._copying = gevent.spawn(self._go_on, database, stamp)
 
     def _go_on(self, database: PlaceDatabase, stamp: object) -> None:
@@ -166,33 +175,41 @@ class PlaceDatabases:
             self._use(database, stamp)
         except (OSError, ValueError) as error:
             self._refused[database.path] = stamp
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            self._log(f"the place database {database.path} {reason}; the one before stays in use")
+            self._log(f"the place database {database.path} {what_is_wrong(error)}; the one before stays in use")
         finally:
             self._copying = None
 
     def _use(self, database: PlaceDatabase, stamp: object) -> None:
-        if self._directory is None:
+        """Go on with a copy of a file as it is now; raises OSError, ValueError. In shared memory, if there is room for it."""
+        path, shared = database.path, self._directory
+        if shared is not None:
+            copy = self._copy_path(path, stamp)
+            try:
+                if not copy.exists():
+                    _copy(path, copy, stamp)
+            except OSError as error:
+                if error.errno != ENOSPC:
+                    raise
+                shared = None  # a container has little shared memory unless it is asked for
+        if shared is None:
             with tempfile.TemporaryDirectory(prefix="smartedge-") as folder:
                 copy = Path(folder) / "places.mmdb"
-                _copy(database.path, copy)
+                _copy(path, copy, stamp)
                 database.read_from(copy, stamp)  # stays mapped when its name has gone
-            self._copied[database.path] = copy
+            self._alone.add(path)
             return
-        copy = self._copy_path(database.path, stamp)
-        if not copy.exists():
-            _copy(database.path, copy)
         try:
             database.read_from(copy, stamp)
         except ValueError:
             copy.unlink(missing_ok=True)
             raise
-        before = self._copied.get(database.path)
-        self._copied[database.path] = copy
+        self._alone.discard(path)
+        before = self._copied.get(path)
+        self._copied[path] = copy
         if before not in (None, copy):
-            for old in copy.parent.glob(f"{_digest(database.path)}-*.mmdb"):
+            for old in copy.parent.glob(f"{_digest(path)}-*.mmdb"):
                 if old not in (before, copy):  # others may still have to open the one before
-                    gevent.get_hub().threadpool.spawn(old.unlink, missing_ok=True)  # to free much memory takes a while
+                    _remove(old)
 
     def _use_others_copy(self, database: PlaceDatabase, stamp: object) -> bool:
         """Go on with what the other workers have, for one that begins when the file is no good; False if there is nothing."""
@@ -211,19 +228,29 @@ class PlaceDatabases:
         return self._directory / f"{_digest(path)}-{_digest(repr(stamp))}.mmdb"
 
 
-def _copy(path: str, target: Path) -> None:
-    """Copy a file piece by piece, so that nobody waits for it; it is there whole or not at all. Raises OSError."""
+def _copy(path: str, target: Path, stamp: object) -> None:
+    """Copy a file piece by piece, so that nobody waits for it; it is there whole or not at all. Raises OSError, ValueError.
+
+    stamp: of the file as it is to be.
+    """
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
     try:
         with open(path, "rb") as source, open(handle, "wb") as file:
             while piece := source.read(PIECE_BYTES):
                 file.write(piece)
                 gevent.sleep(PAUSE_S)
+        if file_stamp(path) != stamp:
+            raise ValueError("is being written")
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _remove(copy: Path) -> None:
+    """Remove a copy in a thread: to free much memory takes a while."""
+    gevent.get_hub().threadpool.spawn(copy.unlink, missing_ok=True)
 
 
 def _digest(text: str) -> str:

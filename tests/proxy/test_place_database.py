@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from errno import ENOSPC
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import gevent
 import pytest
 
 from smartedge.balancer.places import Place
+from smartedge.http.certificates import file_stamp
 from smartedge.proxy import place_database
 from smartedge.proxy.countries import COUNTRIES
 from smartedge.proxy.place_database import PlaceDatabase, PlaceDatabases, location_of, open_reader, place_in
@@ -188,7 +190,7 @@ def test_while_a_database_is_copied_others_have_their_turn(tmp_path: Path) -> No
     try:
         large = tmp_path / "large.mmdb"
         large.write_bytes(bytes(20 * place_database.PIECE_BYTES))
-        place_database._copy(str(large), tmp_path / "copy")
+        place_database._copy(str(large), tmp_path / "copy", file_stamp(str(large)))
     finally:
         greenlet.kill()
     assert turns >= 20
@@ -229,7 +231,53 @@ def test_before_the_worker_has_its_place_nothing_is_read(tmp_path: Path) -> None
         databases.open(str(tmp_path / "missing.mmdb"))
 
 
+def test_a_database_that_is_named_no_more_leaves_no_copy_behind(tmp_path: Path) -> None:
+    shared = tmp_path / "state"
+    shared.mkdir()
+    one, other = (str(mmdb.write(tmp_path / f"{name}.mmdb", {"192.0.2.0/24": PARIS})) for name in ("one", "other"))
+    databases = PlaceDatabases(print)
+    databases.join_workers(shared)
+    databases.open(one)
+    kept = databases.open(other)
+    databases.keep_paths({other})
+    until(lambda: len(list(shared.iterdir())) == 1)
+    assert found(kept, "192.0.2.1") == found(databases.open(one), "192.0.2.1") == (48.9, 2.3)
+
+
 def test_without_the_library_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "maxminddb", None)
     with pytest.raises(ValueError, match=r'needs the package maxminddb: pip install "smartedge\[geo\]"'):
         open_reader(mmdb.write(tmp_path / "city.mmdb", {"192.0.2.0/24": PARIS}))
+
+
+def test_a_file_that_is_written_into_while_it_is_copied_is_no_copy(tmp_path: Path) -> None:
+    path = tmp_path / "city.mmdb"
+    path.write_bytes(bytes(5 * place_database.PIECE_BYTES))
+    before = file_stamp(str(path))
+    greenlet = gevent.spawn(place_database._copy, str(path), tmp_path / "copy", before)
+    gevent.sleep(0)
+    path.write_bytes(b"another")
+    with pytest.raises(ValueError, match="is being written"):
+        greenlet.get(timeout=20)
+    assert [one.name for one in tmp_path.iterdir()] == ["city.mmdb"]
+
+
+def test_where_shared_memory_has_no_room_each_worker_has_a_copy_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has 64 MB of it, unless it is asked for."""
+    shared, copy = tmp_path / "state", place_database._copy
+
+    def copy_where_there_is_room(path: str, target: Path, stamp: object) -> None:
+        if target.parent == shared:
+            raise OSError(ENOSPC, "No space left on device")
+        copy(path, target, stamp)
+
+    monkeypatch.setattr(place_database, "_copy", copy_where_there_is_room)
+    path = mmdb.write(tmp_path / "city.mmdb", {"192.0.2.0/24": PARIS})
+    workers = Workers(shared)
+    databases = [one.open(str(path)) for one in workers.all]
+    assert [found(one, "192.0.2.1") for one in databases] == [(48.9, 2.3)] * 2
+    mmdb.write(path, {"192.0.2.0/24": ROME})
+    until(lambda: workers.look() or [found(one, "192.0.2.1") for one in databases] == [(41.9, 12.5)] * 2)
+    assert workers.told == []
