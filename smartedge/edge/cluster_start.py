@@ -2,7 +2,8 @@
 
 1. The cluster's key, where etcd answers and there is one. The node's own file does not count then, which is said.
 2. The node's file, where etcd answers and there is no key: the node writes it there when it serves.
-3. The copy that this node has kept of the cluster's, where etcd does not answer.
+3. The copy that this node has kept of the cluster's, where etcd does not answer, has lost it, or has something in its place
+   that is none of ours.
 4. The node's file, where there is no copy either: a node that serves what it was given is better than none. Nothing of it is
    written anywhere before etcd is back, and then the key wins.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from smartedge.cluster.cached_copy import CachedCopy, CopyDamaged
 from smartedge.cluster.connect import connect
-from smartedge.cluster.errors import ClusterError
+from smartedge.cluster.errors import ClusterError, Foreign
 from smartedge.cluster.store import Store
 from smartedge.cluster.stored import Stored
 from smartedge.config.cluster import ClusterConfig
@@ -90,13 +91,16 @@ def load_for_start(
         return load(file, env, overrides), None
     where = f"the cluster {settings.prefix}"
     client = connect(settings, env, FIRST_TIMEOUT_S)
+    kept = _held(file, settings)
     problem = None
     try:
         stored = Store(client, settings.prefix).read()
     except ClusterError as error:
-        if error.status != 503:
+        if error.status != 503 and not (isinstance(error, Foreign) and kept is not None):
             raise ConfigError([Problem(where, str(error))], status=422) from error
-        stored, problem = _held(file, settings), str(error)
+        stored, problem = kept, str(error)
+    if kept is not None and kept.is_lost_in(stored):
+        stored = kept  # which this node will put back
     start = ClusterStart(settings, True, stored, problem)
     if stored is not None:
         origin = f"the configuration of {where}, generation {stored.generation}"

@@ -20,29 +20,40 @@ from tests.discovery.scripted_etcd import header, scripted_etcd
 
 FILE = '{"backends": ["http://localhost:8081"]}'
 KEY = '{"backends": ["http://localhost:8082"]}'
+FOREIGN = "another program's"
 
 
 def holding(text: str | None) -> Callable[[object], tuple[int, object]]:
-    """An etcd whose key holds this; None for no key."""
+    """An etcd whose key holds this; None for no key, FOREIGN for what another program has written there."""
     if text is None:
         return lambda _: (200, {"header": header(), "count": "0"})
-    stored = Stored(5, text, "another", 1.0, "n", "id")
-    pair = {"key": b64encode(b"/prod/config").decode(), "value": b64encode(stored.to_value()).decode()}
+    value = text.encode() if text is FOREIGN else Stored(5, text, "another", 1.0, "n", "id").to_value()
+    pair = {"key": b64encode(b"/prod/config").decode(), "value": b64encode(value).decode()}
     pair |= {"mod_revision": "7", "create_revision": "1", "version": "5"}
     return lambda _: (200, {"header": header(), "kvs": [pair], "count": "1"})
 
 
 @contextlib.contextmanager
 def begun(
-    path: Path, text: str | None, file: str | None = FILE, *, away: bool = False, copy: str | None = None, **overrides: str
+    path: Path,
+    text: str | None,
+    file: str | None = FILE,
+    *,
+    away: bool = False,
+    copy: str | None = None,
+    kept: int = 4,
+    **overrides: str,
 ) -> Iterator[tuple[Config, ClusterStart]]:
-    """What a node with this file begins with, where the key holds this text. away: etcd does not answer. copy: what was kept."""
+    """What a node with this file begins with, where the key holds this text.
+
+    away: etcd does not answer. copy, kept: text and generation of what was kept.
+    """
     if file is not None:
         path.write_text(file)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(scripted_etcd(kv_range=holding(text)))
         if copy is not None:
-            CachedCopy(path, "/prod", [server.url]).write(View(stored=Stored(4, copy, "another", 1.0, "n", "id")))
+            CachedCopy(path, "/prod", [server.url]).write(View(stored=Stored(kept, copy, "another", 1.0, "n", "id")))
         if away:
             stack.close()
         config, start = load_for_start(str(path), {}, {"cluster": f"etcd{server.url.removeprefix('http')}/prod", **overrides})
@@ -97,6 +108,24 @@ def test_without_etcd_the_copy_is_used_and_without_a_copy_the_file_and_both_are_
     with begun(path, None, away=True, copy=KEY) as (config, start):
         assert (urls(config), start.generation) == (["http://localhost:8082"], 4)
         assert "the copy of the cluster's configuration is used (generation 4)" in said(start, path, caplog)
+
+
+def test_the_copy_is_used_where_the_key_holds_what_is_none_of_ours_and_without_one_the_node_does_not_start(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with begun(path, FOREIGN, copy=KEY) as (config, start):
+        assert (urls(config), start.generation) == (["http://localhost:8082"], 4)
+        assert said(start, path, caplog).startswith("stale: the key /prod/config in etcd holds no configuration of SmartEdge's")
+    CachedCopy(path, "/prod").path.unlink()
+    with pytest.raises(ConfigError, match="holds no configuration of SmartEdge's"), begun(path, FOREIGN):
+        pass
+
+
+@pytest.mark.parametrize("text", [None, FILE])
+def test_the_copy_is_used_where_etcd_has_lost_what_it_holds(path: Path, text: str | None) -> None:
+    """It has an older generation, from a backup, or none."""
+    with begun(path, text, copy=KEY, kept=6) as (config, start):
+        assert (urls(config), start.generation, start.problem) == (["http://localhost:8082"], 6, None)
 
 
 def test_with_nothing_at_all_a_node_does_not_start_and_says_what_is_missing(path: Path) -> None:
