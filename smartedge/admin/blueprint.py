@@ -52,7 +52,7 @@ def make_admin(edge: Edge) -> Blueprint:
         body, require_all = without_require_all(read_json("the configuration"))
         require_all = require_all or read_flag("require_all")
         result = edge.reload(body or None, request.headers.get("If-Match"), require_all=require_all)
-        return answer(result.status, result.document, ETag=etag())
+        return answer(result.status, result.document, ETag=f'"{result.document["etag"]}"')  # by now it may be another's
 
     def status() -> Response:
         return answer(200, status_document(edge), ETag=etag())

@@ -48,7 +48,8 @@ def route_pages(edge: Edge) -> tuple[Page, ...]:
         except (ValueError, RecursionError):
             raise ClientError('Send the weights as JSON, such as {"web": 80, "beta": 20}.') from None
         result = edge.reload(reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.etag}"')
-        return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=f'"{edge.etag}"')
+        etag = f'"{result.document["etag"]}"'
+        return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=etag)
 
     return Page("/smartedge/route", READ, False, route), Page("/smartedge/routes/<route_id>/weights", WRITE, False, weights)
 

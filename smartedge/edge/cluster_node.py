@@ -97,7 +97,9 @@ class ClusterNode:
         self._membership = membership
         self._client = connect(self._start.settings, self._env)
         self.news = ClusterNews(directory)
-        self.news.look()
+        if not self.news.look() and self._start.stored is not None:
+            stored = self._start.stored  # so that ETags are right from the beginning
+            self.news.newest = News(cluster_id=stored.id, generation=stored.generation, by=stored.by, at=stored.at)
         self._use_share()
         store = Store(self._client, self.prefix)
         persistence = ClusterPersistence(

@@ -122,7 +122,7 @@ class SmallEdge:
         config: Config = self.config if body is None else parse(body)
         changed, self.config = config != self.config, config
         self.generation += changed
-        return Result(document={"generation": self.generation, "changed": changed})
+        return Result(document={"generation": self.generation, "changed": changed, "etag": self.config.etag})
 
     def drain(self, draining: bool, *, everywhere: bool = False) -> None:
         self.draining = draining

@@ -156,7 +156,7 @@ def test_a_peer_on_a_unix_socket_is_on_this_machine(client: FlaskClient) -> None
 
 def test_an_empty_body_has_the_file_read_again(edge: SmallEdge, client: FlaskClient) -> None:
     answer = client.post("/api/reload")
-    assert (answer.status_code, answer.get_json()) == (200, {"generation": 17, "changed": False})
+    assert (answer.status_code, answer.get_json()) == (200, {"generation": 17, "changed": False, "etag": edge.config.etag})
     assert edge.bodies == [None]
 
 
@@ -169,7 +169,7 @@ def test_a_body_is_the_new_configuration_also_as_curl_sends_it(
     body = json.dumps({"backends": ["http://localhost:8083"]}).encode()
     before = client.get("/api/status").headers["ETag"]
     answer = client.post("/api/reload", data=body, content_type=content_type)
-    assert (answer.status_code, answer.get_json()) == (200, {"generation": 18, "changed": True})
+    assert (answer.status_code, answer.get_json()) == (200, {"generation": 18, "changed": True, "etag": edge.config.etag})
     assert answer.headers["ETag"] == f'"{edge.config.etag}"' != before
     assert edge.bodies == [body]
 
@@ -220,8 +220,14 @@ def test_what_a_hook_of_the_app_aborts_is_a_problem_with_its_own_status(client: 
     assert problem(client.get("/api/status"), 429)["title"] == "Too Many Requests"
 
 
+def test_the_etag_of_a_reloads_answer_is_that_of_what_it_has_applied(edge: SmallEdge, client: FlaskClient) -> None:
+    """It was that of what was in use when the answer was written: by then another one's, which this client had not seen."""
+    edge.reload = lambda body, if_match, **_: Result(200, {"etag": "mine"})  # type: ignore[method-assign]
+    assert client.post("/api/reload").headers["ETag"] == '"mine"'
+
+
 def test_an_answer_that_is_not_complete_everywhere_is_202(edge: SmallEdge, client: FlaskClient) -> None:
-    edge.reload = lambda body, if_match, **_: Result(202, {"workers": {"applied": 3, "live": 4}})  # type: ignore[method-assign]
+    edge.reload = lambda body, if_match, **_: Result(202, {"workers": {"applied": 3, "live": 4}, "etag": "e"})  # type: ignore[method-assign]
     assert client.post("/api/reload").status_code == 202
 
 
