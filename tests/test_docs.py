@@ -45,7 +45,10 @@ def commands(page: Path) -> str:
 
 def configurations(page: Path) -> Iterator[str]:
     """JSON that is meant for backends.json: in blocks of its own, in curl's -d and in echo."""
-    yield from (block for block in blocks(page, "json") if '"backends"' in block and '"simulate"' not in block)
+    whole = (block for block in blocks(page, "json") if '"backends"' in block or '"discover"' in block)
+    yield from (
+        block for block in whole if '"simulate"' not in block and "registry:Registry" not in block
+    )  # a class that is shown
     yield from re.findall(r"-d '(\{\"backends\".*?\})'", commands(page))
 
 
@@ -158,6 +161,13 @@ def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
             assert name in known, line
             flags = set(re.findall(r"(?<!\S)--[a-z-]+", arguments))
             assert flags - known[name] - {"--help"} == set(), line
+
+
+def test_the_configuration_of_the_compose_file_that_scales_is_the_one_that_is_shown() -> None:
+    shown = (ROOT / "deploy" / "scale" / "backends.json").read_text(encoding="utf-8")
+
+    assert shown in blocks(ROOT / "docs" / "discovery.md", "json")
+    assert "deploy/scale/backends.json" in (ROOT / "deploy" / "scale" / "compose.yaml").read_text(encoding="utf-8")
 
 
 def test_the_reference_names_every_flag_of_run() -> None:
