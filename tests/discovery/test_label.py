@@ -22,4 +22,7 @@ def test_any_text_becomes_a_label(text: str) -> None:
 
 
 def test_long_ones_that_begin_alike_stay_apart() -> None:
-    assert label_of("x" * 70 + "1") != label_of("x" * 70 + "2")
+    first, second = label_of("x" * 70 + "1"), label_of("x" * 70 + "2")
+    assert first != second
+    assert values.label(first) == first
+    assert label_of("x" * 64) == "x" * 64
