@@ -113,7 +113,7 @@ class Edge:
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
         self.tls = ServerTls(front)
         self._certificates = CertificateCare(self._rng)
-        self._tickets = Tickets(self.tls)
+        self._tickets = Tickets(self.tls, in_cluster=cluster is not None)
         secret = Secret(sticky_secret(self._env))
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
         setup = self._builder.build_setup(config, None)

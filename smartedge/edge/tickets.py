@@ -18,13 +18,13 @@ class Tickets:
     """Keeps the ticket keys of one worker those of all; owned by its `Edge`, which calls `look` once a second.
 
     Alone until it has joined the others. The worker that leads makes a new secret each day; in a cluster it is told them
-    (`use_cluster_secrets`), and makes none.
+    (`use_cluster_secrets`), and replaces none by itself.
     """
 
-    def __init__(self, tls: ServerTls) -> None:
+    def __init__(self, tls: ServerTls, *, in_cluster: bool = False) -> None:
         self._tls = tls
         self._secrets = RotatedSecrets(None)
-        self._of_cluster = False
+        self._in_cluster = in_cluster
         self._said: str | None = None
 
     def join_workers(self, directory: Path | None) -> None:
@@ -38,7 +38,7 @@ class Tickets:
         now = time.time()
         try:
             changed = self._secrets.look(now)
-            if leading and not self._of_cluster:
+            if leading and not self._in_cluster:
                 changed = self._secrets.rotate(now) or changed
         except (StateError, OSError) as error:
             self._say(f"session tickets keep the keys that they have: {error}")
@@ -48,7 +48,6 @@ class Tickets:
 
     def use_cluster_secrets(self, newest_first: Sequence[bytes]) -> None:
         """Have all workers of this node use these; called in the one that leads. Raises StateError."""
-        self._of_cluster = True
         if self._secrets.replace(newest_first, time.time()):
             self._use()
 

@@ -137,3 +137,10 @@ def test_it_is_told_how_the_sources_of_discovery_are() -> None:
         "discovery dns: 2 found, stale, 3 min 12 s old: no\\u001b such name",
         "discovery etcd: 0 found, never",
     ]
+
+
+def test_a_node_of_a_cluster_says_how_that_stands() -> None:
+    cluster = {"prefix": "/prod", "generation": 5, "state": "stale", "age_s": 7.0, "nodes": 3}
+    line = "cluster /prod, generation 5, 3 nodes, stale: etcd has not been heard of for 7 s"
+    assert line in status_text(STATUS | {"cluster": cluster}).splitlines()
+    assert "cluster" not in status_text(STATUS | {"cluster": None})
