@@ -21,6 +21,7 @@ from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.edge.cluster_start import ClusterStart, join_running, load_for_start
 from smartedge.edge.edge import Edge
 from smartedge.edge.follower import running_config
+from smartedge.edge.handshakes import handshake_counter
 from smartedge.http import problem
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
 from smartedge.http.request import Request
@@ -56,6 +57,7 @@ class SmartEdge(flask.Flask):
             next_request_id=edge.ids.next,
             on_refused=edge.on_refused,
             on_stopping=edge.on_stopping,
+            on_handshake=handshake_counter(edge.edge_row),
             hsts=lambda: edge.hsts,
             forward=self.forward,
         )

@@ -211,6 +211,24 @@ OVERVIEW = Dashboard(
                 width=12,
             ),
             Panel(
+                "Failures by reason",
+                "connect: no connection. timeout: silence. closed: before an answer. answer: no good HTTP. status: a failure.",
+                {"{{reason}}": f"sum by (reason) ({rate('smartedge_backend_failures_total', SERVICE)})"},
+                unit="cps",
+                width=12,
+            ),
+            Panel(
+                "Time in the queue",
+                "Mean wait of the requests that waited for a backend; what is new is 0.",
+                {
+                    "{{service}}": f"sum by (service) ({rate('smartedge_queue_wait_seconds_sum', SERVICE)})"
+                    f" / (sum by (service) ({rate('smartedge_queue_wait_seconds_count', SERVICE)}) > 0)"
+                    f" or sum by (service) (0 * smartedge_queued_requests{{{SERVICE}}})"
+                },
+                unit="s",
+                width=12,
+            ),
+            Panel(
                 "Failures of each backend",
                 "Uses that failed by the backend's fault, a second; most of them were tried again elsewhere.",
                 {"{{service}}/{{backend}}": f"sum by (service, backend) ({rate('smartedge_backend_failures_total', SERVICE)})"},
@@ -352,6 +370,26 @@ ONE_BACKEND = Dashboard(
         ],
         "Wire": [
             Panel(
+                "Time to connect",
+                "Mean of new connections, without TLS; 0 while none is opened.",
+                {
+                    "connect": f"sum({rate('smartedge_backend_connect_seconds_sum', BACKEND)})"
+                    f" / (sum({rate('smartedge_backend_connect_seconds_count', BACKEND)}) > 0) or vector(0)"
+                },
+                unit="s",
+                width=12,
+            ),
+            Panel(
+                "Connections used again",
+                "What part of the uses needed no new connection.",
+                {
+                    "kept": f"1 - sum({rate('smartedge_backend_connections_total', BACKEND)})"
+                    f" / sum({rate('smartedge_backend_leases_total', BACKEND)})"
+                },
+                unit="percentunit",
+                width=12,
+            ),
+            Panel(
                 "Connections opened",
                 "A second; against the uses above this says how well connections are kept.",
                 {"connections": f"sum({rate('smartedge_backend_connections_total', BACKEND)})"},
@@ -439,6 +477,12 @@ EDGE = Dashboard(
                 "Open files",
                 "Of the worker that was asked, and how many it may have.",
                 {"{{instance}}": f"process_open_fds{{{EDGES}}}", "{{instance}} may have": f"process_max_fds{{{EDGES}}}"},
+            ),
+            Panel(
+                "TLS handshakes",
+                "A second: full, resumed from an earlier session, failed.",
+                {"{{outcome}}": f"sum by (outcome) ({rate('smartedge_tls_handshakes_total', EDGES)})"},
+                unit="cps",
             ),
             Panel(
                 "Open tunnels",

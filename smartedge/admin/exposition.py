@@ -16,7 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from smartedge.admin.metrics import TABLE, Buckets, Line, Snapshot
+from smartedge.admin.metrics import TABLE, Line
+from smartedge.admin.readings import Buckets, Snapshot, Summed
 
 PIECE_LINES: Final = 2_000
 """Lines that are written at a stretch, some 4 ms."""
@@ -63,6 +64,10 @@ def sample_lines(line: Line, snapshot: Snapshot) -> Iterator[str]:
     below = [place for place in order if line.labels[place] < "le"]
     above = order[len(below) :]
     for values, value in line.read(snapshot):
+        if isinstance(value, Summed):
+            labels = _braces(_labels(line.labels, values, order))
+            yield f"{line.name}_count{labels} {number(value.number)}\n{line.name}_sum{labels} {number(value.total)}\n"
+            continue
         if not isinstance(value, Buckets):
             yield f"{line.name}{_braces(_labels(line.labels, values, order))} {number(value)}\n"
             continue

@@ -7,13 +7,23 @@ Names follow https://prometheus.io/docs/practices/naming/.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, get_args
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 
+from smartedge.admin.readings import (
+    NONE,
+    BackendReading,
+    Buckets,
+    ClusterReading,
+    Samples,
+    Snapshot,
+    SourceReading,
+    Summed,
+    WorkerReading,
+)
 from smartedge.balancer.breaker import BreakerState
 from smartedge.balancer.cells import (
     ABANDONED,
@@ -21,12 +31,16 @@ from smartedge.balancer.cells import (
     BYTES_OUT,
     CODE_CELLS,
     CODE_LABELS,
+    CONNECT_SUM,
     CONNECTS,
     DURATION_BOUNDS_S,
     DURATION_CELLS,
     DURATION_SUM,
     EJECTED,
     FAILED,
+    HANDSHAKES,
+    HANDSHAKES_FAILED,
+    HANDSHAKES_RESUMED,
     HEDGES,
     HEDGES_WON,
     IN_FLIGHT,
@@ -40,6 +54,8 @@ from smartedge.balancer.cells import (
     OBSERVED,
     OUTRUN,
     QUEUE_REFUSED,
+    QUEUE_WAIT_SUM,
+    QUEUE_WAITS,
     QUEUED,
     RATE_LIMITED,
     RETRIES,
@@ -51,119 +67,15 @@ from smartedge.balancer.cells import (
     TUNNELS,
     code_cell,
 )
-from smartedge.balancer.spec import STATES, State
-from smartedge.http.certificates import Certificate
-
-NONE: Final = "none"
-"""The label of what no backend, or no service, is meant by; neither may be called so."""
+from smartedge.balancer.lease import REASON_CELLS
+from smartedge.balancer.spec import STATES
 
 LATENCY_STEP: Final = 2
 """Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
 
-Cells = Sequence[float]
-"""The cells of a row, added up over all workers (`Learned.totals`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackendReading:
-    """One backend at the moment of the scrape. last_probe_at: Unix time, None before the first probe has ended."""
-
-    service: str
-    id: str
-    weight: float
-    ewma_s: float
-    healthy: bool
-    state: State
-    breaker: BreakerState
-    last_probe_at: float | None
-    cells: Cells
-    max_in_flight: int | None = None
-    zone: str | None = None
-    crosses_zones: bool = False
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        """What tells its series from those of others."""
-        return self.service, self.id
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceReading:
-    """One service as a whole at the moment of the scrape. cells: of its own row, beside those of its backends."""
-
-    name: str
-    cells: Cells
-    drowning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReading:
-    """One source of discovery at the moment of the scrape. age_s: since its last good answer, infinity if there was none."""
-
-    service: str
-    source: str
-    age_s: float
-    errors: int
-    backends: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReading:
-    """One live worker at the moment of the scrape. started_at: Unix time. loop_lag_s: see `workers.loop_lag`."""
-
-    slot: int
-    leads: bool
-    generation: int
-    started_at: float
-    loop_lag_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterReading:
-    """What this node knows of its cluster at the moment of the scrape. age_s: 0.0 while etcd is heard of, inf for never."""
-
-    is_live: bool
-    age_s: float
-    generation: int
-    refuses: bool
-    nodes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole edge at the moment of the scrape. edge: the cells of the edge's own row. cluster: None outside of one."""
-
-    backends: Sequence[BackendReading]
-    services: Sequence[ServiceReading]
-    edge: Cells
-    generation: int
-    workers: Sequence[WorkerReading]
-    version: str
-    certificates: Sequence[Certificate] = ()
-    cluster: ClusterReading | None = None
-    sources: Sequence[SourceReading] = ()
-
-    def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
-        """Every row with its labels: the backends', then what no backend answered, of each service and of none."""
-        yield from ((backend.labels, backend.cells) for backend in self.backends)
-        yield from (((service.name, NONE), service.cells) for service in self.services)
-        yield (NONE, NONE), self.edge
-
-
-class Buckets(NamedTuple):
-    """A histogram's value. bounds: without infinity. cumulative: how many are within each bound, and in all. total: their sum."""
-
-    bounds: Sequence[float]
-    cumulative: Sequence[float]
-    total: float
-
-
-Value = float | Buckets
-Samples = Iterable[tuple[Sequence[str], Value]]
-
 
 class Line(NamedTuple):
-    """A line of the table. kind: a *MetricFamily. read: gives every series' label values and value, Buckets for a histogram."""
+    """A line of the table. kind: a *MetricFamily. read: gives the label values and the value of every series."""
 
     name: str
     kind: type[Any]
@@ -244,6 +156,29 @@ def _latencies(snapshot: Snapshot) -> Samples:
         yield backend.labels, Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
 
 
+def _failures(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        left = backend.cells[FAILED]
+        for reason, cell in REASON_CELLS.items():
+            count = backend.cells[cell]
+            left -= count
+            yield (*backend.labels, reason), count
+        yield (*backend.labels, "other"), max(0.0, left)
+
+
+def _connects(snapshot: Snapshot) -> Samples:
+    return [(backend.labels, Summed(backend.cells[CONNECTS], backend.cells[CONNECT_SUM])) for backend in snapshot.backends]
+
+
+def _waits(snapshot: Snapshot) -> Samples:
+    return [((one.name,), Summed(one.cells[QUEUE_WAITS], one.cells[QUEUE_WAIT_SUM])) for one in snapshot.services]
+
+
+def _handshakes(snapshot: Snapshot) -> Samples:
+    done, resumed = snapshot.edge[HANDSHAKES], snapshot.edge[HANDSHAKES_RESUMED]
+    return [(("full",), done - resumed), (("resumed",), resumed), (("failed",), snapshot.edge[HANDSHAKES_FAILED])]
+
+
 def _certificates(snapshot: Snapshot) -> Samples:
     for one in snapshot.certificates:
         yield from (((one.files.cert_file, name), one.expires_at) for name in one.names)
@@ -295,7 +230,7 @@ def _build(snapshot: Snapshot) -> Samples:
     return [((snapshot.version, platform.python_version()), 1.0)]
 
 
-C, G, H = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+C, G, H, T = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 S = ("service",)
 W = ("slot",)
 D = (*S, "source")
@@ -314,6 +249,7 @@ TABLE: Final = (
     Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(HEDGES_WON)),
     Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", S,
          service(QUEUED)),
+    Line("smartedge_queue_wait_seconds", T, "Time that requests have waited in the queue, to whatever end.", S, _waits),
     Line("smartedge_queue_refused_total", C, "Requests that waited for a backend in vain, or found the queue full.", S,
          every_service(QUEUE_REFUSED)),
     Line("smartedge_rate_limited_total", C, "Requests refused because their client asks too often.", S,
@@ -335,8 +271,8 @@ TABLE: Final = (
     Line("smartedge_backend_open_tunnels", G, "Such connections open now, in all workers; in_flight counts them too.",
          B, backend(TUNNELS)),
     Line("smartedge_backend_leases_total", C, "Uses of the backend, retries too.", B, backend(LEASES)),
-    Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault.",
-         B, backend(FAILED)),
+    Line("smartedge_backend_failures_total", C, "Leases that failed, by the backend's fault: no connection, silence for too long,"
+         " closed before an answer, no good HTTP, a status that is a failure.", (*B, "reason"), _failures),
     Line("smartedge_backend_abandoned_total", C, "Leases that ended because the client left, or the answer was of no more use.",
          B, backend(ABANDONED)),
     Line("smartedge_backend_outrun_total", C, "Leases that ended because a try begun later had its answer first.",
@@ -346,6 +282,7 @@ TABLE: Final = (
     Line("smartedge_cross_zone_requests_total", C, "Client requests answered from another zone than the edge's, if it has one.",
          S, _cross_zone),
     Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(CONNECTS)),
+    Line("smartedge_backend_connect_seconds", T, "Time that new connections to the backend took, without TLS.", B, _connects),
     Line("smartedge_backend_ewma_seconds", G, "Mean latency, peak-sensitive, as last learned.", B, each(lambda b: b.ewma_s)),
     Line("smartedge_backend_weight", G, "Weight: the operator's, else that of the configuration.", B, each(lambda b: b.weight)),
     Line("smartedge_backend_breaker_state", G, "1 for the state that the backend's breaker is in.",
@@ -357,6 +294,8 @@ TABLE: Final = (
     Line("smartedge_last_probe_timestamp_seconds", G, "When the backend's last probe ended, in Unix time.", B, _probes),
     Line("smartedge_drowning", G, "1 while all backends take far longer than usual: there is more to do than they can.", S,
          _drowning),
+    Line("smartedge_tls_handshakes_total", C, "TLS handshakes of the edge's own server with clients: full, resumed, or failed.",
+         ("outcome",), _handshakes),
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
     Line("smartedge_discovery_age_seconds", G, "Time since a source of [discovery](discovery.md) last gave a good answer.", D,

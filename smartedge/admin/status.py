@@ -12,8 +12,8 @@ from math import inf
 from typing import Any
 
 from smartedge.admin.locality import crosses_zones, locality_document, place_document
-from smartedge.admin.metrics import BackendReading, ClusterReading, ServiceReading, Snapshot, SourceReading, WorkerReading
 from smartedge.admin.page import give_way
+from smartedge.admin.readings import BackendReading, ClusterReading, ServiceReading, Snapshot, SourceReading, WorkerReading
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
     ABANDONED,

@@ -51,6 +51,17 @@ TIER_1: Final = 31
 TIER_2: Final = 32
 TIER_3: Final = 33  # and any farther one
 SERIAL: Final = 34  # the edge's own row: counts what this worker has applied, found backends among it
+FAILED_CONNECT: Final = 35  # of the failed: no connection came about
+FAILED_TIMEOUT: Final = 36  # of the failed: it kept silent for too long
+FAILED_CLOSED: Final = 37  # of the failed: it closed the connection before an answer
+FAILED_ANSWER: Final = 38  # of the failed: what it answered is not HTTP, or broke off
+FAILED_STATUS: Final = 39  # of the failed: it answered with a status that is a failure
+CONNECT_SUM: Final = 40  # seconds, double: what connections took to be made, before TLS
+QUEUE_WAITS: Final = 41  # a service's own row: requests that have waited until a backend was not full, or was there
+QUEUE_WAIT_SUM: Final = 42  # a service's own row, seconds, double: how long, in all
+HANDSHAKES: Final = 43  # the edge's own row: TLS handshakes with clients that came about
+HANDSHAKES_RESUMED: Final = 44  # those of them that went on with an earlier session
+HANDSHAKES_FAILED: Final = 45  # the edge's own row: those that did not
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""
@@ -58,7 +69,7 @@ OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell)
 GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SERIAL, BEAT_AT, OVERDUE, LOOP_LAG)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
-REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT, LOOP_LAG)
+REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT, LOOP_LAG, CONNECT_SUM, QUEUE_WAIT_SUM)
 """The cells that are doubles."""
 
 # The row that all workers share; zero is what a cell holds at first.

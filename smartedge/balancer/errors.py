@@ -10,6 +10,9 @@ from typing import Literal
 
 Blame = Literal["client", "backend", "edge"]
 
+Reason = Literal["connect", "timeout", "closed", "answer", "status", "other"]
+"""Why a use of a backend failed: no connection, silence, closed before an answer, no good HTTP, a status that is a failure."""
+
 
 class EdgeError(Exception):
     """A request that could not be forwarded, or not to its end.
@@ -17,7 +20,7 @@ class EdgeError(Exception):
     status: the HTTP status the client gets (499 is only ever logged: the client is gone).
     title: the short name of the problem, the same for every occurrence (RFC 9457 section 3.1.3).
     detail: what happened this time; never holds a secret, a body or a header of the client's.
-    blame: who caused it; only `backend` counts against a backend.
+    blame: who caused it; only `backend` counts against a backend. reason: what such a failure is counted as.
     sent: whether the backend may have acted on the request, so that repeating it is not safe in itself.
     retry_after_s: when it makes sense to come back, in seconds, or None.
     """
@@ -25,6 +28,7 @@ class EdgeError(Exception):
     status: int = 500
     title: str = "Internal error"
     blame: Blame = "edge"
+    reason: Reason = "other"
     sent: bool = False
 
     def __init__(self, detail: str, *, sent: bool | None = None, retry_after_s: float | None = None) -> None:
@@ -80,18 +84,21 @@ class ConnectFailed(BackendError):
 
     title = "Backend unreachable"
     sent = False
+    reason = "connect"
 
 
 class BackendClosed(BackendError):
     """The backend closed the connection before the first byte of an answer."""
 
     title = "Backend closed the connection"
+    reason = "closed"
 
 
 class BadAnswer(BackendError):
     """What the backend answered is not HTTP, or broke off."""
 
     title = "Bad answer from backend"
+    reason = "answer"
 
 
 class BackendTimeout(BackendError):
@@ -99,6 +106,7 @@ class BackendTimeout(BackendError):
 
     status = 504
     title = "Backend timed out"
+    reason = "timeout"
 
 
 class ClientError(EdgeError):

@@ -10,6 +10,11 @@ from smartedge.balancer.cells import (
     ABANDONED,
     EXCUSED,
     FAILED,
+    FAILED_ANSWER,
+    FAILED_CLOSED,
+    FAILED_CONNECT,
+    FAILED_STATUS,
+    FAILED_TIMEOUT,
     HEARD_AT,
     IN_FLIGHT,
     LATENCY_SUM,
@@ -18,6 +23,7 @@ from smartedge.balancer.cells import (
     SILENT_SINCE,
     latency_cell,
 )
+from smartedge.balancer.errors import Reason
 from smartedge.balancer.evidence import OUTRUN_CODE
 from smartedge.balancer.kinds import Holder
 from smartedge.balancer.trace import TryRecord
@@ -26,6 +32,15 @@ Outcome = Literal["ok", "failed", "abandoned", "outrun"]
 """How a lease ended. Abandoned: the client left, or the answer was of no more use. Outrun: a try begun later was first."""
 
 TOO_MANY_REQUESTS: Final = 429
+
+REASON_CELLS: Final[dict[Reason, int]] = {
+    "connect": FAILED_CONNECT,
+    "timeout": FAILED_TIMEOUT,
+    "closed": FAILED_CLOSED,
+    "answer": FAILED_ANSWER,
+    "status": FAILED_STATUS,
+}
+"""Where failures are counted by their reason; what is in none of these failed for another one."""
 
 
 class Lease:

@@ -10,6 +10,7 @@ from typing import Any
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
+    CONNECT_SUM,
     CONNECTS,
     QUEUE_REFUSED,
     QUEUED,
@@ -324,5 +325,9 @@ def _said(backend: Backend) -> tuple[int, int]:
     return backend.learned.shared[STATE], backend.learned.shared[WEIGHT]
 
 
-def _counter(learned: Learned) -> Any:
-    return lambda: learned.add(CONNECTS)
+def _counter(learned: Learned) -> Callable[[float], None]:
+    def count(took_s: float) -> None:
+        learned.add(CONNECTS)
+        learned.reals[CONNECT_SUM] += took_s
+
+    return count

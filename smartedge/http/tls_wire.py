@@ -89,6 +89,11 @@ class TlsWire(Wire):
         found: tuple[Certificate, ...] = getattr(self._tls.context, "certificates", ())
         return found
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake went on with an earlier session (RFC 8446 section 2.2)."""
+        return bool(self._tls.session_reused)
+
     def peer_certificate(self) -> tuple[dict[str, Any], bytes] | None:
         """Give the client's certificate as Python reads it, and its bytes (DER); None without one that was checked."""
         der = self._tls.getpeercert(binary_form=True)

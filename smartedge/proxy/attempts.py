@@ -23,6 +23,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import RETRIES
 from smartedge.balancer.errors import BackendError, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.lease import REASON_CELLS
 from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
@@ -268,12 +269,19 @@ class Attempts:
         code = answer.status_code if answer is not None else 0
         retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
         now = monotonic()
-        if self.trace is None and outcome == "failed":
-            self.trace = self.explain.begin_late_trace("failed", lease)
+        if outcome == "failed":
+            self._count_failure(lease, error)
+            if self.trace is None:
+                self.trace = self.explain.begin_late_trace("failed", lease)
         if lease.record is not None:
             lease.record.end(now, outcome, code, error)
         sent = error is None or error.sent
         self.lease_ended(lease, lease.close(now, outcome, retry_after_s, code, sent=sent))
+
+    def _count_failure(self, lease: Lease, error: EdgeError | None) -> None:
+        """Count why a lease has failed: an error of the backend's, else the status that it answered with."""
+        if (cell := REASON_CELLS.get("status" if error is None else error.reason)) is not None:
+            lease.backend.learned.add(cell)
 
     def lease_failed(self, lease: Lease, error: EdgeError) -> None:
         """Close a lease that ended with an error."""

@@ -9,7 +9,7 @@ from typing import Any
 from gevent import get_hub, getcurrent
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import QUEUE_REFUSED, QUEUED
+from smartedge.balancer.cells import QUEUE_REFUSED, QUEUE_WAIT_SUM, QUEUE_WAITS, QUEUED
 from smartedge.balancer.errors import AllFull, EdgeError, NoBackend
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.waiting_line import LOOK_S, Settled, Take, Waiter, WaitingLine, WaitPolicy
@@ -112,6 +112,8 @@ class Queue:
             return greenlet.wait()
         finally:
             service_row.add(QUEUED, -1)
+            service_row.add(QUEUE_WAITS)
+            service_row.reals[QUEUE_WAIT_SUM] += monotonic() - now
             greenlet.waiter.over = True
 
     def serve(self) -> None:

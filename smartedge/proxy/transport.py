@@ -129,9 +129,9 @@ class Answer:
 class EdgeAdapter(BaseAdapter):
     """Sends requests to one backend over connections that are kept and used again; owned by its EdgeSession.
 
-    url: as `config/values.py` writes it. tls: for https backends. on_connect: called for every new connection (for the
-    counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a host name that nobody
-    has looked up yet.
+    url: as `config/values.py` writes it. tls: for https backends. on_connect: told of every new connection, and how many
+    seconds it took (for the counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a
+    host name that nobody has looked up yet.
 
     Connections belong to a `Way`: when it is replaced (`use`), those to an address that is gone, or with TLS settings of
     before, take no more requests.
@@ -155,7 +155,7 @@ class EdgeAdapter(BaseAdapter):
         url: str,
         limits: Limits,
         tls: TlsSpec | None,
-        on_connect: Callable[[], None] | None = None,
+        on_connect: Callable[[float], None] | None = None,
         *,
         context: Any = None,
         look_up: Callable[[str, int], Sequence[Address]] = resolve,
@@ -326,7 +326,8 @@ class EdgeAdapter(BaseAdapter):
 
     def _open(self) -> Connection:
         """Make a new connection, with TLS if need be; raises ConnectFailed, or OutOfResources when that is our own lack."""
-        deadline = monotonic() + self.limits.connect_s
+        began = monotonic()
+        deadline = began + self.limits.connect_s
         way = self._way
         try:
             left_s = max(0.001, deadline - monotonic())
@@ -338,7 +339,7 @@ class EdgeAdapter(BaseAdapter):
         except OSError as error:
             raise ConnectFailed(f"Connecting to {self.url} failed: {error.strerror or error}.") from error
         if self._on_connect is not None:
-            self._on_connect()
+            self._on_connect(monotonic() - began)
         address = sock.address
         if len(way.addresses) > 1 and address != way.addresses[0] and way is self._way:
             # The next one begins with what has worked (RFC 8305 section 4), and need not wait for the other.

@@ -38,6 +38,7 @@ class AppHooks:
 
     limits: those for a new connection. next_request_id: makes the id of a request that is refused. on_refused: told of each of
     these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
+    on_handshake: told of each TLS handshake: whether it went on with an earlier session, None if it failed.
     hsts: the field Strict-Transport-Security for answers over TLS, with its CRLF; b"" for none.
     forward: is asked before the app; gives what answers a request that needs nothing of the app, with `answer_to(writer)` and
     `close()` (proxy/exchange.py), or None.
@@ -47,6 +48,7 @@ class AppHooks:
     next_request_id: Callable[[], str] = lambda: uuid4().hex
     on_refused: Callable[[bytes, ClientError, str], None] = lambda *_: None
     on_stopping: Callable[[], None] = lambda: None
+    on_handshake: Callable[[bool | None], None] = lambda _: None
     hsts: Callable[[], bytes] = lambda: b""
     forward: Callable[[Request], Any] = lambda _: None
 

@@ -88,11 +88,13 @@ class EdgeHandler:
         assert isinstance(incoming.wire, TlsWire)
         try:
             incoming.wire.handshake(self._head_s)
+            self._front.hooks.on_handshake(incoming.wire.resumed)
             incoming.certificate_lines = certificate_lines(incoming.wire.peer_certificate())
         except NotTls:
             incoming.wire = incoming.wire.without_tls()
             raise ClientError("This port speaks TLS: the URL begins with https://.") from None
         except (OSError, WireTimeout) as error:
+            self._front.hooks.on_handshake(None)
             # Scanners and clients that do not trust us: nothing that an operator could mend, so no more than this.
             log.debug("TLS handshake with %s failed: %s", incoming.peer.decode("latin-1"), error)
             raise

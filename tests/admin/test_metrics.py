@@ -16,17 +16,25 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from smartedge.admin.exposition import exposition, number
-from smartedge.admin.metrics import TABLE, BackendReading, Buckets, ServiceReading, Snapshot, SourceReading, WorkerReading
+from smartedge.admin.metrics import TABLE
+from smartedge.admin.readings import BackendReading, Buckets, ServiceReading, Snapshot, SourceReading, Summed, WorkerReading
 from smartedge.balancer.cells import (
+    CONNECT_SUM,
     CONNECTS,
     EJECTED,
     FAILED,
+    FAILED_CONNECT,
+    HANDSHAKES,
+    HANDSHAKES_FAILED,
+    HANDSHAKES_RESUMED,
     HEDGES,
     HEDGES_WON,
     IN_FLIGHT,
     LATENCY_BOUNDS_S,
     LATENCY_SUM,
     QUEUE_REFUSED,
+    QUEUE_WAIT_SUM,
+    QUEUE_WAITS,
     QUEUED,
     RATE_LIMITED,
     RETRIES,
@@ -65,6 +73,7 @@ def busy_edge() -> Snapshot:
     for cell, amount in (
         (IN_FLIGHT, 3),
         (FAILED, 2),
+        (FAILED_CONNECT, 1),
         (RETRIES, 4),
         (CONNECTS, 5),
         (TUNNELS, 2),
@@ -73,8 +82,12 @@ def busy_edge() -> Snapshot:
         (HEDGES_WON, 7),
     ):
         served.add(cell, amount)
-    for cell, amount in ((QUEUED, 9), (QUEUE_REFUSED, 10), (RATE_LIMITED, 11)):
+    served.reals[CONNECT_SUM] = 0.0125
+    for cell, amount in ((QUEUED, 9), (QUEUE_REFUSED, 10), (RATE_LIMITED, 11), (QUEUE_WAITS, 4)):
         waits.add(cell, amount)
+    waits.reals[QUEUE_WAIT_SUM] = 1.5
+    for cell, amount in ((HANDSHAKES, 5), (HANDSHAKES_RESUMED, 3), (HANDSHAKES_FAILED, 1)):
+        own.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(
         reading("b1", served, weight=2, ewma_s=0.025, breaker="open", last_probe_at=1.5e9, max_in_flight=12),
@@ -161,7 +174,16 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_queued_requests", "default"), 9),
         (("smartedge_queue_refused_total", "default"), 10),
         (("smartedge_rate_limited_total", "default"), 11),
-        (("smartedge_backend_failures_total", "default/b1"), 2),
+        (("smartedge_backend_failures_total", "default/b1", "connect"), 1),
+        (("smartedge_backend_failures_total", "default/b1", "status"), 0),
+        (("smartedge_backend_failures_total", "default/b1", "other"), 1),
+        (("smartedge_backend_connect_seconds_count", "default/b1"), 5),
+        (("smartedge_backend_connect_seconds_sum", "default/b1"), 0.0125),
+        (("smartedge_queue_wait_seconds_count", "default"), 4),
+        (("smartedge_queue_wait_seconds_sum", "default"), 1.5),
+        (("smartedge_tls_handshakes_total", "full"), 2),
+        (("smartedge_tls_handshakes_total", "resumed"), 3),
+        (("smartedge_tls_handshakes_total", "failed"), 1),
         (("smartedge_backend_ejections_total", "default/b1"), 6),
         (("smartedge_backend_observed_ejections_total", "default/b1"), 0),
         (("smartedge_backend_open_tunnels", "default/b1"), 2),
@@ -226,6 +248,8 @@ class Table(Collector):
                     bounds = [*map(floatToGoString, value.bounds), "+Inf"]
                     buckets = list(zip(bounds, value.cumulative, strict=True))
                     family.add_metric(labels, buckets=buckets, sum_value=value.total)
+                elif isinstance(value, Summed):
+                    family.add_metric(labels, count_value=value.number, sum_value=value.total)
                 else:
                     family.add_metric(labels, float(value))
             yield family

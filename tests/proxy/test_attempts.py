@@ -6,7 +6,18 @@ import json
 
 import pytest
 
-from smartedge.balancer.cells import ABANDONED, FAILED, IN_FLIGHT, RETRIES, code_cell
+from smartedge.balancer.cells import (
+    ABANDONED,
+    FAILED,
+    FAILED_ANSWER,
+    FAILED_CLOSED,
+    FAILED_CONNECT,
+    FAILED_STATUS,
+    FAILED_TIMEOUT,
+    IN_FLIGHT,
+    RETRIES,
+    code_cell,
+)
 from smartedge.balancer.errors import (
     BackendClosed,
     BackendTimeout,
@@ -17,6 +28,7 @@ from smartedge.balancer.errors import (
     EdgeError,
     PayloadTooLarge,
 )
+from smartedge.balancer.lease import REASON_CELLS
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, served
 from tests.policies import breaker_policy, retry_policy
@@ -40,6 +52,26 @@ def test_what_may_have_been_acted_on_is_repeated_only_for_idempotent_methods(err
     assert status == error.status
     assert json.loads(body)["detail"] == error.detail
     assert house.asked() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("failure", "cell"),
+    [
+        (ConnectFailed("refused"), FAILED_CONNECT),
+        (BackendTimeout("slow"), FAILED_TIMEOUT),
+        (BackendClosed("closed"), FAILED_CLOSED),
+        (BadAnswer("bad"), FAILED_ANSWER),
+        (FakeAnswer(503, b"sorry"), FAILED_STATUS),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, int) else "",
+)
+def test_a_failure_is_counted_by_its_reason_once(failure: object, cell: int) -> None:
+    house = House([failure], [FakeAnswer(200, b"ok")])
+    assert served(house.ask()) == (200, b"ok")
+    assert house.counted(FAILED) == [1, 0]
+    counted = {reason: house.counted(one)[0] for reason, one in REASON_CELLS.items()}
+    assert [one for reason, one in REASON_CELLS.items() if counted[reason]] == [cell]
+    assert sum(counted.values()) == 1
 
 
 def test_no_more_tries_than_allowed() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUED
+from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUE_WAIT_SUM, QUEUE_WAITS, QUEUED
 from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
 from smartedge.proxy.affinity import Affinity, Sticky
@@ -61,6 +61,8 @@ def test_who_finds_all_full_waits_and_goes_in_the_order_of_arrival(one: tuple[Fu
     held.end()
     assert [done(greenlet).status for greenlet in waiting] == [200] * 4
     assert (house.pool_counted(QUEUED), house.pool_counted(QUEUE_REFUSED)) == (0, 0)
+    assert house.pool_counted(QUEUE_WAITS) == 3
+    assert house.pool.row.reals[QUEUE_WAIT_SUM] > 0
     assert house.backends[0].in_flight() == 0
 
 

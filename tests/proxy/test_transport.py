@@ -68,11 +68,12 @@ def test_no_cookie_is_kept_whoever_sets_it() -> None:
 
 
 def test_connections_are_kept_and_counted() -> None:
-    opened: list[int] = []
+    opened: list[float] = []
     with backend(says(OK, OK, OK)) as url:
-        session = session_for(url, on_connect=lambda: opened.append(1))
+        session = session_for(url, on_connect=opened.append)
         assert [body_of(session.send(get())) for _ in range(3)] == [b"hello"] * 3
     assert len(opened) == 1
+    assert 0 < opened[0] < 60
 
 
 def test_two_requests_at_once_have_two_connections() -> None:
@@ -84,7 +85,7 @@ def test_two_requests_at_once_have_two_connections() -> None:
             sock.sendall(OK)
 
     with backend(play) as url:
-        session = session_for(url, on_connect=lambda: opened.append(1))
+        session = session_for(url, on_connect=lambda _: opened.append(1))
         answers = [gevent.spawn(session.send, get()) for _ in range(2)]
         assert [body_of(answer.get()) for answer in answers] == [b"hello"] * 2
         assert body_of(session.send(get())) == b"hello"
@@ -106,7 +107,7 @@ def test_a_connection_on_which_the_answer_was_not_read_to_its_end_is_not_kept() 
     opened: list[int] = []
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
     with backend(lambda sock, _: (head_of(sock), sock.sendall(half), sock.recv(1))) as url:
-        session = session_for(url, on_connect=lambda: opened.append(1))
+        session = session_for(url, on_connect=lambda _: opened.append(1))
         for _ in range(2):
             answer = session.send(get())
             assert answer.read() == b"hello"
@@ -402,7 +403,7 @@ def test_a_request_under_way_ends_where_it_began_and_its_connection_with_it() ->
 def test_connections_to_an_address_that_stays_go_on() -> None:
     opened: list[int] = []
     with servers("127.0.0.2", "127.0.0.3") as (port, asked):
-        session = session_for(f"http://app.test:{port}", on_connect=lambda: opened.append(1))
+        session = session_for(f"http://app.test:{port}", on_connect=lambda _: opened.append(1))
         session.adapter.use(["127.0.0.2", "::1"], None)
         body_of(session.send(get()))
         under_way = session.adapter._take(get())
