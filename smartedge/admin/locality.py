@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.near_first import NearFirst, latency_of
+from smartedge.balancer.near_first import NearFirst
 from smartedge.balancer.places import NOWHERE, Place, distance_km
 from smartedge.balancer.pool import Pool
+from smartedge.balancer.tier_views import latency_of
 from smartedge.config.services import ServiceConfig
 from smartedge.observe.recent import Counted
 

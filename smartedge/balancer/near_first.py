@@ -13,23 +13,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import exp
 from random import Random
 from typing import Final
 from zlib import crc32
 
 from smartedge.balancer.backend import Backend, WhyNot
-from smartedge.balancer.blend import MeasuredOrder, with_trials
-from smartedge.balancer.locality import SpillPolicy, TierCount, panics, shares_of
+from smartedge.balancer.blend import with_trials
+from smartedge.balancer.locality import SpillPolicy, panics, shares_of
 from smartedge.balancer.places import NOWHERE, Group, Place, Tier, tiers_of
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.base import Strategy
+from smartedge.balancer.tier_views import AVAILABLE, TierRun, View, count_of, latency_of
 
 MOST_TRIED: Final = 2
 """So many backends of a tier may fail a request before it prefers another tier: what is wrong may be the place."""
-
-ENOUGH_SEEN: Final = 16
-"""So many answers of a tier are needed until its latency is believed."""
 
 MOST_PLACES: Final = 16_384
 MOST_VIEWS: Final = 256
@@ -53,45 +50,6 @@ class Locality:
         """Return where a backend stands: what it says itself, and of the rest what its zone says."""
         zone = (self.zones or {}).get(spec.zone or "", NOWHERE)
         return Place(spec.zone, spec.region or zone.region, spec.location or zone.location)
-
-
-class TierRun:
-    """A tier at run time, whoever sees it so: who may be picked, and the strategy that picks; owned by a `NearFirst`."""
-
-    __slots__ = ("candidates", "count", "groups", "order", "strategy", "version", "weights")
-
-    def __init__(self, groups: frozenset[Group], strategy: Strategy) -> None:
-        self.groups = groups
-        self.order = sorted(groups, key=repr)  # the same everywhere: workers pick alike
-        self.strategy = strategy
-        self.candidates: tuple[Backend, ...] = ()
-        self.weights: list[float] = []
-        self.count = TierCount(0.0, 0.0, 0, 0)
-        self.version = -1
-
-
-class View:
-    """The tiers as they are seen from some place, nearest first; owned by a `NearFirst`.
-
-    runs: in the order in which they are asked, that of the measured latencies where these count. shares: of the requests, by run.
-    sole: the number of the run that has all requests, -1 if several share.
-    """
-
-    __slots__ = ("measured", "nearest", "runs", "shares", "sole", "sums", "tiers", "version")
-
-    def __init__(self, tiers: tuple[Tier, ...], runs: list[TierRun]) -> None:
-        self.nearest = tiers
-        self.measured = MeasuredOrder(len(tiers))
-        self.tiers = tiers
-        self.runs = runs
-        self.shares: list[float] = []
-        self.sums: list[float] = []
-        self.sole = -1
-        self.version = -1
-
-    def tier_of(self, group: Group | None) -> int:
-        """Return the number of the tier that a group is in; 0 for one that nobody knows any more."""
-        return next((number for number, run in enumerate(self.runs) if group in run.groups), 0)
 
 
 class NearFirst:
@@ -155,7 +113,7 @@ class NearFirst:
         self._picked_from = {}
         for backend in candidates:
             self._picked_from.setdefault(self._groups[backend.key], []).append(backend)
-        self._available = {backend for backend in self._backends if backend.why_not(now) in _AVAILABLE}
+        self._available = {backend for backend in self._backends if backend.why_not(now) in AVAILABLE}
         if not self._available:
             self._available = {backend for backend in candidates if backend.why_not(now) == "unprobed"}
 
@@ -164,10 +122,10 @@ class NearFirst:
         parts = [tier.groups for tier in self.own_view.nearest]
         if self.locality.by_client:
             parts = [frozenset({group}) for group in self._members]
-        serving = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in _AVAILABLE}
+        serving = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in AVAILABLE}
         here = set(wanted)
         members = [[one for group in part for one in self._members[group] if one in here] for part in parts]
-        counts = [_count(part, serving) for part in members]
+        counts = [count_of(part, serving) for part in members]
         found = zip(members, panics(counts, self.locality.spill), strict=True)
         return {backend for part, panic in found if panic for backend in part}
 
@@ -315,9 +273,10 @@ class NearFirst:
 
     def _prepare_run(self, run: TierRun) -> None:
         run.version = self._version
-        run.count = _count(self.members(run), self._available)
         found = self._picked_from
         candidates = tuple(backend for group in run.order for backend in found.get(group, ()))
+        # Where nobody is available, who has to do instead is shared out by their numbers (`shares_of`).
+        run.count = count_of(self.members(run) if self._available else candidates, self._available)
         weights = [backend.weight for backend in candidates]
         if candidates != run.candidates or weights != run.weights:
             run.candidates, run.weights = candidates, weights
@@ -354,33 +313,10 @@ class NearFirst:
         return 0, candidates
 
 
-_AVAILABLE: Final = frozenset({None, "full"})
-"""A full one is available: it is full only for a moment, and then passed by."""
-
-
-def latency_of(run: TierRun) -> float | None:
-    """Return what an answer of a tier takes, by weight, in seconds; None while too few have come."""
-    known = [backend for backend in run.candidates if backend.learned.pace.known]
-    if sum(backend.learned.pace.seen for backend in known) < ENOUGH_SEEN:
-        return None
-    weight = sum(backend.weight for backend in known)
-    return sum(exp(backend.learned.pace.log_mean) * backend.weight for backend in known) / weight
-
-
 def _draw(view: View, key: bytes, rng: Random) -> int:
     """Draw a tier by the shares, the same for the same key."""
     point = crc32(key) * 2.0**-32 if key else rng.random()
     return min(bisect_right(view.sums, point * view.sums[-1]), len(view.sums) - 1)
-
-
-def _count(members: Sequence[Backend], available: Collection[Backend]) -> TierCount:
-    found = [backend for backend in members if backend in available]
-    return TierCount(
-        float(sum(backend.full_weight for backend in members)),
-        sum(backend.weight for backend in found),
-        sum(backend.full_weight > 0 for backend in members),
-        len(found),
-    )
 
 
 def _same_zone(group: Group | None, tried: Collection[Group | None]) -> bool:

@@ -16,10 +16,11 @@ from smartedge.balancer.cells import TIER_0, TIER_1
 from smartedge.balancer.errors import AllFull, NoBackend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.locality import SpillPolicy, TierCount, shares_of
-from smartedge.balancer.near_first import ENOUGH_SEEN, Locality, NearFirst
+from smartedge.balancer.near_first import Locality, NearFirst
 from smartedge.balancer.places import NOWHERE, Place
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash, RoundRobin, Strategy
+from smartedge.balancer.tier_views import ENOUGH_SEEN
 from smartedge.balancer.trace import Trace
 from tests.house import backend, set_state
 from tests.policies import backend_spec
@@ -101,17 +102,13 @@ def test_half_a_tier_spills_by_the_rule_to_the_next_one_and_comes_back(name: str
 states = st.sampled_from(["up", "down", "full", "open", "draining", "unprobed"])
 
 
-@settings(max_examples=150)
-@given(
-    st.lists(st.tuples(st.sampled_from(["here", "beside", "far", None]), states), min_size=1, max_size=9),
-    st.sampled_from(list(STRATEGIES)),
-    st.builds(SpillPolicy, st.floats(1.0, 3.0), st.booleans(), st.integers(1, 3)),
-    st.sampled_from([None, LISBON, NOWHERE]),
-    st.booleans(),
-)
-def test_no_request_fails_while_any_backend_in_any_tier_can_serve(
-    made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, origin: Place | None, hedge: bool
-) -> None:
+MIXES = st.lists(st.tuples(st.sampled_from(["here", "beside", "far", None]), states), min_size=1, max_size=9)
+SPILLS = st.builds(SpillPolicy, st.floats(1.0, 3.0), st.booleans(), st.integers(1, 3))
+ORIGINS = st.sampled_from([None, LISBON, NOWHERE])
+
+
+def mixed(made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, panic: str = "all") -> Pool:
+    """A pool of backends in these zones and states."""
     members = []
     for number, (zone, state) in enumerate(made):
         member = backend(f"b{number}", zone=zone, max_in_flight=1, probed=None if state == "unprobed" else state != "down")
@@ -120,18 +117,52 @@ def test_no_request_fails_while_any_backend_in_any_tier_can_serve(
         if state == "draining":
             set_state(member, "draining")
         members.append(member)
-    pool = near(members, STRATEGIES[name], spill=spill, by_client=True)
+    pool = near(members, STRATEGIES[name], spill=spill, by_client=True, panic=panic)
     for member, (_, state) in zip(members, made, strict=True):
         if state == "full":
             member.learned.cells[0] += 1
-    left = {member for member, (_, state) in zip(members, made, strict=True) if state == "up"}
+    return pool
+
+
+@settings(max_examples=150)
+@given(MIXES, st.sampled_from(list(STRATEGIES)), SPILLS, ORIGINS, st.booleans())
+def test_no_request_fails_while_any_backend_in_any_tier_can_serve(
+    made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, origin: Place | None, hedge: bool
+) -> None:
+    pool = mixed(made, name, spill)
+    members = dict(zip(pool.backends, (state for _, state in made), strict=True))
+    left = {member for member, state in members.items() if state == "up"}
     tried: list[Backend] = []
     while left:  # as a request does that every backend fails
         lease = pool.lease(1.0, tried, b"key", None, None, not (hedge and tried), origin)
         assert lease.backend not in tried
-        assert dict(zip(members, (state for _, state in made), strict=True))[lease.backend] in ("up", "open")
+        assert members[lease.backend] in ("up", "open")
         left.discard(lease.backend)
         tried.append(lease.backend)
+
+
+@settings(max_examples=150)
+@given(MIXES, st.sampled_from(list(STRATEGIES)), SPILLS, ORIGINS, st.sampled_from(["all", "fail"]))
+def test_who_would_do_without_places_does_with_them(
+    made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, origin: Place | None, panic: str
+) -> None:
+    """With nobody available and tiers of which only some had ejected backends to help out, an empty tier was drawn.
+
+    But for this: where a tier of full ones can carry everything the ejected ones need not help, and the request waits.
+    """
+    anywhere = Pool(mixed(made, name, spill).backends, STRATEGIES[name](), Random(7), panic)  # type: ignore[arg-type]
+    try:
+        anywhere.lease(1.0)
+    except NoBackend:
+        with pytest.raises(NoBackend):
+            mixed(made, name, spill, panic).lease(1.0, origin=origin)
+        return
+    for seed in range(5):
+        pool = mixed(made, name, spill, panic)
+        try:
+            assert pool.lease(1.0, key=b"%d" % seed, origin=origin).backend in pool.backends
+        except AllFull:
+            assert "up" not in [state for _, state in made]
 
 
 @settings(max_examples=100)
