@@ -55,7 +55,8 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(result.status, result.document, ETag=f'"{result.document["etag"]}"')  # by now it may be another's
 
     def status() -> Response:
-        return answer(200, status_document(edge), ETag=etag())
+        document = status_document(edge)
+        return answer(200, document, ETag=f'"{document["etag"]}"')
 
     def metrics() -> Response:
         text, content_type = exposition(snapshot(edge), request.headers.get("Accept", ""), give_way)

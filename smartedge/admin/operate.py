@@ -55,29 +55,33 @@ def operator_pages(edge: Edge) -> tuple[Page, ...]:
     """Return the pages below /smartedge/services, and those of backends below /smartedge/backends, where an id is enough."""
 
     def services() -> Response:
+        seen = etag()  # first: one that is older than the document is refused in If-Match, one that is newer would not be
         found = {one.written.name: service_document(edge, one) for one in read_services(edge)}
-        return answer(200, {"generation": edge.generation, "services": found}, ETag=etag())
+        return answer(200, {"generation": edge.generation, "services": found}, ETag=seen)
 
     def service(service: str) -> Response:
+        seen = etag()
         check_service(edge, service)
-        return answer(200, service_document(edge, *read_services(edge, service)), ETag=etag())
+        return answer(200, service_document(edge, *read_services(edge, service)), ETag=seen)
 
     def backends(service: str | None = None) -> Response:
+        seen = etag()
         if service is not None:
             check_service(edge, service)
         found = [one for reading in read_services(edge, service) for one in service_document(edge, reading)["backends"]]
-        return answer(200, {"generation": edge.generation, "backends": found}, ETag=etag())
+        return answer(200, {"generation": edge.generation, "backends": found}, ETag=seen)
 
     def backend(backend_id: str, service: str | None = None) -> Response:
+        seen = etag()
         meant = find_backend(edge, backend_id, service)
         ids = [backend.id for backend in meant.backends]
         (reading,) = read_services(edge, meant.service)
         found = [one for one in service_document(edge, reading)["backends"] if one["id"] in ids]
         if ids == [meant.id]:
-            return answer(200, found[0], ETag=etag())
+            return answer(200, found[0], ETag=seen)
         in_flight = sum(one["in_flight"] for one in found)
         document = {"service": meant.service, "id": meant.id, "in_flight": in_flight, "backends": found}
-        return answer(200, document, ETag=etag())
+        return answer(200, document, ETag=seen)
 
     def operate(backend_id: str, action: str, service: str | None = None) -> Response:
         if action != "weight" and action not in STATE_OF:

@@ -129,6 +129,8 @@ class ServiceNumbers:
 def status_document(edge: Edge) -> Document:
     """Return the whole status: the edge, its workers, and every service with its backends and their shares of its requests."""
     edge.meet_workers()
+    # First, for reading takes a while: an ETag that is older than the document is refused in If-Match, a newer one would not be.
+    etag, generation = edge.etag, edge.generation
     now, config = edge.now(), edge.config
     readings = read_services(edge)
     rows = [row for reading in readings for row in reading.rows]
@@ -136,8 +138,8 @@ def status_document(edge: Edge) -> Document:
     services = {reading.written.name: service_document(edge, reading) for reading in readings}
     return {
         "strategy": config.strategy,
-        "generation": edge.generation,
-        "etag": edge.etag,
+        "generation": generation,
+        "etag": etag,
         "version": edge.version,
         "draining": edge.draining,
         "drowning": _drowning(worst_drowning(edge), now),
