@@ -161,9 +161,13 @@ class ClusterNode:
 
     def use_stored(self, stored: Stored) -> None:
         """Go on with what the cluster has, in all workers of this node. Raises ConfigError or EdgeError."""
+        began_with_file = not self._reloader.generation
         applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation)
         if applied is not None:
             announce.reloaded(applied)
+        if began_with_file and stored.by != self.name:
+            said = "the cluster's configuration is used (generation %d, written by %s), and no longer %s"
+            log.warning(said, stored.generation, stored.by, self._path)
 
     def check(self, text: str) -> str | None:
         """Say why this node could not use a configuration; None if it could."""

@@ -193,6 +193,29 @@ def test_what_etcd_has_lost_with_a_backup_is_put_back(place: Place, tmp_path: Pa
     place.reload(place.far)
 
 
+def test_each_node_finds_backends_by_itself_and_reloads_count_on(place: Place) -> None:
+    """What is found is no generation of the cluster's: a node that finds another set is not on another one."""
+    discover = {"etcd": {"prefix": "/found/", "endpoints": [place.store.url]}}
+    services = {**place.document["services"], "found": {"discover": discover}}
+    answer = place.near.reload(place.another(services=services))
+    assert answer.status == 200, answer.text
+    generation = answer.json()["generation"]
+    (backend,) = place.document["services"]["web"]["backends"]
+    for name in ("a", "b", "c"):
+        place.store.ctl(
+            "put", f"/found/{name}", backend.replace("127.0.0.1", "localhost" if name == "a" else f"127.0.0.{ord(name)}")
+        )
+        wanted = ord(name) - ord("a") + 1
+        place.cluster.wait(
+            lambda: [len(node.status()["services"]["found"]["backends"]) for node in place.cluster.nodes] == [wanted] * 2,  # noqa: B023
+            "both nodes to find it",
+        )
+    assert set(place.cluster.generations()) == {generation}
+    answer = place.far.reload(place.another())
+    assert (answer.status, answer.json()["generation"]) == (200, generation + 1)
+    assert answer.json()["nodes"] == {"applied": 2, "live": 2}
+
+
 @pytest.mark.parametrize("damage", ["garbage", "a folder"])
 def test_a_copy_that_cannot_be_used_is_said_and_the_nodes_own_file_used(place: Place, damage: str) -> None:
     """At a start without etcd. A folder in its place also stands for a disk that takes nothing: reloads go on."""
@@ -212,6 +235,7 @@ def test_a_copy_that_cannot_be_used_is_said_and_the_nodes_own_file_used(place: P
     assert place.far.get("/").text == "hello\n"
     place.way.heal()
     place.cluster.wait_whole()
+    assert "the cluster's configuration is used (generation" in place.far.output.rpartition("stale:")[2]
     after = place.reload(place.near)
     assert place.which(place.far) == after
     if damage == "a folder":
