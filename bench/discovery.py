@@ -263,15 +263,15 @@ def percentile(values: Sequence[float], ratio: float) -> float:
     return sorted(values)[min(int(len(values) * ratio), len(values) - 1)] if values else float("nan")
 
 
-def change(source: Any, there: list[int], count: int, per_s: float) -> None:
-    """Replace one after the other for ever, at this rate; count: of those that there are. Those of long ago come back."""
-    fresh = count + 10
+def change(source: Any, there: list[int], per_s: float) -> None:
+    """Replace one after the other for ever, at this rate, by others that never were."""
+    fresh = max(there) + 1
     while True:
         gevent.sleep(1 / per_s)
         place = random.randrange(len(there))
         old, there[place] = there[place], fresh
         source.replace(old, fresh)
-        fresh = fresh + 1 if fresh < 20_000 else count + 10
+        fresh += 1
 
 
 def measure_requests(source: Any, folder: Path, args: argparse.Namespace, workers: int) -> None:
@@ -287,7 +287,7 @@ def measure_requests(source: Any, folder: Path, args: argparse.Namespace, worker
         before = status(url)["generation"]
         for _ in range(args.rounds):
             for name in taken:
-                changing = gevent.spawn(change, source, there, args.backends, args.changes) if name == "changing" else None
+                changing = gevent.spawn(change, source, there, args.changes) if name == "changing" else None
                 gevent.sleep(1)
                 latencies, errors = load.measure(args.seconds)
                 taken[name] += latencies

@@ -111,7 +111,7 @@ class Pool:
             self._by_id = {backend.id: backend for backend in self.backends}
             self._named = {backend_id: [backend] for backend_id, backend in self._by_id.items()}
             for backend in self.backends:
-                if backend.id != backend.spec.entry[0]:
+                if "/" in backend.id:
                     self._named.setdefault(backend.spec.entry[0], []).append(backend)
             for backend in fresh:
                 backend.learned.follow_spec(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
@@ -344,10 +344,13 @@ class Pool:
         self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
         valid_until = inf
         for backend in self.backends:
-            backend.weight = backend.weight_at(now)
-            if backend.weight < backend.full_weight:
-                valid_until = min(valid_until, now + backend.spec.slow_start_s / WARM_UP_STEPS)
-            valid_until = min(valid_until, backend.learned.breaker.next_change_at(now))
+            slow_start_s = backend.spec.slow_start_s
+            backend.weight = backend.weight_at(now) if slow_start_s else backend.full_weight
+            if slow_start_s and backend.weight < backend.full_weight:
+                valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
+            change_at = backend.learned.breaker.next_change_at(now)
+            if change_at < valid_until:
+                valid_until = change_at
         self._valid_until = valid_until
         near = self.near
         candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from smartedge.config import values
 from smartedge.config.backends import BackendConfig
 from smartedge.config.discover import SourceConfig
 from smartedge.config.services import WrittenService
@@ -36,7 +37,8 @@ class Found:
     """The backends that all sources have found, in the order of the sources; made by `found_of`, held by the Reloader.
 
     What stays as it is from one to the next is the very same object, down to each backend: whoever builds anything of it knows
-    by that what need not be built again. backends: those of each service, of all its sources together.
+    by that what need not be built again. backends: those of each service, of all its sources together, and
+    of two with one id or one address that of the first source.
     """
 
     sets: Sets = field(default_factory=dict)
@@ -112,7 +114,16 @@ def _joined(
 ) -> tuple[BackendConfig, ...]:
     if parts_before is not None and len(parts) == len(parts_before) and all(map(_is, parts, parts_before)):
         return before  # type: ignore[no-any-return]
-    return parts[0] if len(parts) == 1 else tuple(backend for part in parts for backend in part)
+    if len(parts) == 1:
+        return parts[0]
+    taken: set[object] = set()
+    joined = []
+    for backend in (backend for part in parts for backend in part):
+        names = backend.id, values.origin(backend.url)
+        if taken.isdisjoint(names):
+            taken.update(names)
+            joined.append(backend)
+    return tuple(joined)
 
 
 def _is(one: object, other: object) -> bool:

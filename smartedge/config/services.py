@@ -105,20 +105,17 @@ class ServiceConfig(Section):
     def with_backends(self, found: tuple[BackendConfig, ...]) -> Self:
         """Return the same with backends that were found beside those that are written, which come first.
 
-        Of those with one id or one address the first counts. What is returned for the same backends is the same object.
+        Of two with one id or one address the written one counts. What is returned for the same backends is the same object.
         """
         if not found:
             return self
         if self._with_found is None or self._with_found[0] is not found:
             taken = {step for backend in self.backends for step in (backend.id, values.origin(backend.url))}
-            backends = list(self.backends)
-            for backend in found:
-                names = backend.id, values.origin(backend.url)
-                if taken.isdisjoint(names):
-                    taken.update(names)
-                    backends.append(backend)
-            copy = self.model_copy(update={"backends": tuple(backends)})
-            copy._written = self
+            others = found
+            if taken:
+                others = tuple(one for one in found if taken.isdisjoint((one.id, values.origin(one.url))))
+            copy = self.model_copy(update={"backends": self.backends + others})
+            copy._written, copy._with_found = self, None
             self._with_found = found, copy
         return cast(Self, self._with_found[1])
 

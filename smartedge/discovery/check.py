@@ -19,6 +19,8 @@ MOST_ENTRIES: Final = 10_000
 
 PAUSE_EVERY: Final = 50
 """After so many new entries, some 50 µs each, requests of this worker have their turn."""
+SLICE: Final = 250
+"""And so after so many in all, which are only compared with those of the answer before."""
 
 _SAID: Final = 3
 """How many findings a sentence names."""
@@ -55,6 +57,8 @@ class EntryChecker:
         made: dict[object, tuple[object, BackendConfig]] = {}
         rubbish: list[tuple[int, object]] = []
         for index, entry in enumerate(entries):
+            if index % SLICE == SLICE - 1:
+                gevent.sleep(0.001)  # requests go on: all of thousands at once would hold them up
             try:
                 key, whole, backend = self._backend_of(entry)
             except ValueError as error:

@@ -74,6 +74,7 @@ class BackendRegistry:
         self._learned: dict[str, Learned] = {}
         self._leaving: dict[str, tuple[Backend, float]] = {}
         self._service_rows: dict[str, Learned] = {}
+        self._host_names: dict[int, tuple[ServiceConfig, tuple[str, ...]]] = {}
 
     def row_of(self, service: str) -> Learned:
         """Return a service's own row: what concerns it as a whole is counted there, and shared by all workers."""
@@ -87,7 +88,7 @@ class BackendRegistry:
     def know_names(self, config: Config) -> None:
         """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
         if self._membership is not None:
-            self.names.wait_for_names(_names(config), FIRST_S)
+            self.names.wait_for_names(self._all_names(config), FIRST_S)
 
     def build_backends(self, service: WrittenService, files: Files, before: Built | None = None, nodes: int = 1) -> Built:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
@@ -102,12 +103,13 @@ class BackendRegistry:
             kept = dict(zip(map(id, before.config.backends), before.made, strict=True))
         old = {backend.key: backend for backend in before.backends} if before is not None else {}
         siblings: dict[tuple[str, str], list[Backend]] = {}
-        for backend in old.values():
+        for backend in old.values() if before is not None and self._names_of(before.config) else ():
             if destination(backend.url).name:
                 siblings.setdefault(backend.spec.entry, []).append(backend)
         made: list[tuple[Backend, ...]] = []
         fresh: list[Backend] = []
-        for entry in service.config.backends:
+        for place, entry in enumerate(service.config.backends, 1):
+            self._give_way_each(SLICE * 5, place)
             now = kept.get(id(entry), ())
             if not now or not self._still_fits(now, files):
                 specs = self._at_addresses(spec_of(entry))
@@ -147,8 +149,19 @@ class BackendRegistry:
 
     def ways_of(self, config: ServiceConfig) -> tuple[tuple[str, ...], ...]:
         """Return where the names of a service's backends lead to now."""
-        names = (destination(backend.url).name for backend in config.backends)
-        return tuple(self.names.found.get(name, ()) for name in names if name)
+        return tuple(self.names.found.get(name, ()) for name in self._names_of(config))
+
+    def _names_of(self, config: ServiceConfig) -> tuple[str, ...]:
+        """Return the host names of a service's backends, looked for once: it is asked for at every step of a reload."""
+        held = self._host_names.get(id(config))
+        if held is None or held[0] is not config:
+            names = tuple(filter(None, (destination(backend.url).name for backend in config.backends)))
+            held = self._host_names[id(config)] = config, names
+        return held[1]
+
+    def _all_names(self, config: Config) -> list[str]:
+        """Return the host names that have to be looked up."""
+        return list(dict.fromkeys(name for service in config.all_services() for name in self._names_of(service.config)))
 
     def _at_addresses(self, spec: BackendSpec) -> tuple[BackendSpec, ...]:
         """Give an entry as it is, with the addresses of its name, or one for each of them.
@@ -202,7 +215,9 @@ class BackendRegistry:
 
     def follow_names(self, config: Config) -> None:
         """Have the names of this configuration looked up from here on."""
-        self.names.follow_names(_names(config), config.resolve_s)
+        self.names.follow_names(self._all_names(config), config.resolve_s)
+        in_use = {id(service.config) for service in config.all_services()}
+        self._host_names = {key: held for key, held in self._host_names.items() if key in in_use}
 
     def hurry_name(self, backend: Backend) -> None:
         """Look the name of a backend that could not be connected to up soon: it may lead elsewhere by now."""
@@ -233,9 +248,11 @@ class BackendRegistry:
 
     def let_go(self, before: Sequence[Backend], backends: Sequence[Backend], deadline: float) -> None:
         """Close the connections that nobody uses now; backends that have gone have until then to end their leases."""
-        kept = {backend.key for backend in backends}
-        transports = {id(backend.transport) for backend in backends}
-        for backend in before:
+        still = set(map(id, backends))
+        gone = [backend for backend in before if id(backend) not in still]
+        kept = {backend.key for backend in backends} if gone else ()
+        transports = {id(backend.transport) for backend in backends} if gone else ()
+        for backend in gone:
             if id(backend.transport) not in transports:
                 backend.transport.adapter.close()
             if backend.key not in kept:
@@ -302,13 +319,6 @@ class BackendRegistry:
 
 def _context(spec: BackendSpec, files: Files) -> Any:
     return files.context_for(spec.tls) if destination(spec.url).secure else None
-
-
-def _names(config: Config) -> list[str]:
-    """Give the host names that have to be looked up."""
-    urls = (backend.url for service in config.all_services() for backend in service.config.backends)
-    names = (destination(url).name for url in urls)
-    return list(dict.fromkeys(name for name in names if name))
 
 
 def _like_its_siblings(learned: Learned, spec: BackendSpec, siblings: Iterable[Backend]) -> Learned:

@@ -354,7 +354,7 @@ class Edge:
 
     def _flipped(self, backend: Backend, change: str, result: object) -> None:
         if (service := self.services.get(backend.spec.service)) is not None:
-            service.pool.renew_candidates()
+            service.renew_candidates_soon()
         if change == "closed":
             self.breaker_changed(backend, change)
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
+from typing import Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.learned import Learned
@@ -17,6 +19,9 @@ from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.silent import leave_silent
+
+SPARE_EACH: Final = 250
+"""When so many backends have come, the collector is spared them: a full collection of theirs would take 10 ms."""
 
 
 class ServiceSet:
@@ -41,6 +46,7 @@ class ServiceSet:
         self._mirror = Mirror(edge_row, next_request_id)
         self._watches: dict[str, Watch] = {}
         self._in_use: Mapping[str, ServiceSetup] = {}
+        self._fresh = 0
         self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
 
     def backends(self) -> Iterator[Backend]:
@@ -68,6 +74,7 @@ class ServiceSet:
             pool, before = self.services[name].pool, self.services[name].pool.backends
             known = set(map(id, before)) if name in self._in_use else ()
             fresh = [backend for backend in one.backends if id(backend) not in known]
+            self._fresh += len(fresh)
             self._registry.use_backends(fresh, setup.files, now, leads=leads)
             self.services[name].adapt_to(one.policy)
             pool.replace_backends(one.backends, one.strategy, one.panic, one.near)
@@ -75,6 +82,18 @@ class ServiceSet:
                 follow_bound(strategy, one.bounded_load_ratio)
             self._registry.let_go(before, one.backends, deadline)
         self._in_use = setup.services
+        if self._fresh >= SPARE_EACH:
+            self._spare_collector()
+
+    def _spare_collector(self) -> None:
+        """Have the garbage collector look through what has come no more, as at the start of a worker: it stays for long.
+
+        Nothing of it is in a circle, so that what goes is freed all the same. Else a thousand backends that change all the time
+        would have every full collection hold up all clients for as long as hundreds of requests take.
+        """
+        self._fresh = 0
+        gc.collect(1)
+        gc.freeze()
 
     def make_router(self, setup: Setup) -> Router | None:
         """Make what sends requests to these services; None without routes."""

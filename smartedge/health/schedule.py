@@ -64,6 +64,9 @@ class Schedule:
             else:
                 self._entries[backend.key] = fresh = ScheduledProbe(backend)
                 self._put(fresh, now)
+        if len(self._heap) > 2 * len(self._entries):  # those that are out are held until they would have been due
+            self._heap = [place for place in self._heap if place[1] == place[2].ticket and self.knows(place[2])]
+            heapq.heapify(self._heap)
 
     def backends(self) -> Sequence[Backend]:
         """The members."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+import gevent
 
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryBudget, RetryPolicy
@@ -11,6 +14,10 @@ from smartedge.proxy.affinity import Affinity
 from smartedge.proxy.events import Events
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.queue import Queue
+
+MANY: Final = 100
+RENEW_EACH_S: Final = 25e-6
+"""Of MANY backends and more so much is waited for each before their candidates are worked out again: 25 ms with a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,22 @@ class Service:
         self.budget = RetryBudget(policy.retry.budget_ratio, policy.retry.budget_per_s)
         self.queue = Queue(pool, _waits(policy), events)
         self.clients_host: bytes | None = None
+        self._renewal: Any = None
         self.adapt_to(policy)
+
+    def renew_candidates_soon(self) -> None:
+        """Have the pool work out its candidates again, for a backend's health has changed; at once, if it has few backends.
+
+        With a thousand that takes milliseconds, and where one comes many may: those of a moment are worked out together.
+        """
+        if len(self.pool.backends) < MANY:
+            self.pool.renew_candidates()
+        elif self._renewal is None:
+            self._renewal = gevent.spawn_later(len(self.pool.backends) * RENEW_EACH_S, self._renew_candidates)
+
+    def _renew_candidates(self) -> None:
+        self._renewal = None
+        self.pool.renew_candidates()
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {len(self.pool.backends)} backends, {len(self.queue.waiters)} waiting>"

@@ -57,6 +57,8 @@ class RowBook:
         self._clear = clear
         self._lock = lock
         self._kept: Book = {}
+        self._version: object = None
+        self._text = ""
 
     def take_over_slot(self) -> list[int]:
         """Begin in our slot: forget what an earlier worker in it used. Returns every row that is in use."""
@@ -126,7 +128,10 @@ class RowBook:
     def _load(self) -> Book:
         if self._path is None or not self._path.exists():
             return self._kept
-        book: Book = json.loads(self._path.read_text())
+        version = version_of(self._path)
+        if version != self._version:
+            self._text, self._version = self._path.read_text(), version
+        book: Book = json.loads(self._text)
         return book
 
     def _store(self, book: Book) -> None:
@@ -135,5 +140,6 @@ class RowBook:
             self._kept = book
             return
         text = json.dumps(book)
-        if not (self._path.exists() and self._path.read_text() == text):
+        if text != self._text or self._version != version_of(self._path):
             replace_text(self._path, text)
+            self._text, self._version = text, version_of(self._path)

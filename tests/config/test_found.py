@@ -66,16 +66,31 @@ def test_a_service_that_asks_no_source_gets_nothing() -> None:
 
 
 @pytest.mark.parametrize("double", [one("http://w:1", "other"), one("http://z:1", "w-1"), one("HTTP://W:1/", "x")])
-def test_of_two_with_one_id_or_address_the_written_one_counts_and_then_the_first(double: BackendConfig) -> None:
+def test_of_two_with_one_id_or_address_the_written_one_counts(double: BackendConfig) -> None:
     written = parse(json.dumps(WEB))
 
-    assert ids(written.with_found({"default": (double, A, one("http://a:1", "later"))})) == {"default": ["w-1", "a-1"]}
+    assert ids(written.with_found({"default": (double, A)})) == {"default": ["w-1", "a-1"]}
 
 
 def test_what_several_sources_find_is_added_together() -> None:
     found = found_of({("web", "dns"): (A,), ("web", "file"): (B, C), ("api", "etcd"): ()})
 
     assert found.backends == {"web": (A, B, C), "api": ()}
+
+
+def test_of_two_with_one_id_or_address_that_of_the_first_source_counts() -> None:
+    found = found_of({("web", "dns"): (A, B), ("web", "file"): (one("http://a:1", "later"), one("http://d:1", "b-1"), C)})
+
+    assert found.backends == {"web": (A, B, C)}
+
+
+def test_what_was_found_before_is_not_held_for_ever() -> None:
+    """Each copy held the one before it, so that an edge grew by all that it had ever found."""
+    written = parse(json.dumps(WEB))
+    for port in range(3, 6):
+        whole = written.with_found({"default": (one(f"http://a:{port}"),)})
+
+    assert whole._with_found is None
 
 
 def test_what_stays_the_same_is_the_same_object() -> None:
