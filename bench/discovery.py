@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 import gevent.monkey
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,27 +96,17 @@ def address_of(index: int) -> str:
     return f"127.{1 + index // 62_500}.{index // 250 % 250}.{index % 250 + 1}"
 
 
-class Etcd:
-    """An etcd of its own, with a key for each backend."""
+class EtcdKeys:
+    """A key for each backend, in an etcd that runs."""
 
     kind = "etcd"
 
-    def __init__(self, folder: Path, port: int) -> None:
-        from bench.processes import free_port
+    def __init__(self, endpoint: str, port: int) -> None:
         from smartedge.discovery.etcd_client import EtcdClient
 
-        self.port = port
-        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        binary = shutil.which("etcd")
-        if binary is None:
-            raise SystemExit("etcd is not installed; --source file does without it")
-        argv = [binary, "--data-dir", str(folder / "etcd"), "--log-level", "error", "--listen-client-urls", client]
-        argv += ["--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-        argv += ["--initial-cluster", f"default={peer}"]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.client = EtcdClient([client])
-        until(lambda: answers(f"{client}/health"), 20)
-        self.said = {"etcd": {"prefix": PREFIX, "endpoints": [client]}}
+        self.port, self.endpoint = port, endpoint
+        self.client = EtcdClient([endpoint])
+        self.said = {"etcd": {"prefix": PREFIX, "endpoints": [endpoint]}}
 
     def begin(self, indexes: Sequence[int]) -> None:
         """Have just these."""
@@ -129,6 +120,24 @@ class Etcd:
 
         put = [] if new is None else [put_op(f"{PREFIX}{new}", f"http://{address_of(new)}:{self.port}".encode())]
         self.client.txn([], put + ([] if old is None else [delete_op(f"{PREFIX}{old}")]))
+
+
+class Etcd(EtcdKeys):
+    """An etcd of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        from bench.processes import free_port
+
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        binary = shutil.which("etcd")
+        if binary is None:
+            raise SystemExit("etcd is not installed; --source file does without it")
+        argv = [binary, "--data-dir", str(folder / "etcd"), "--log-level", "error", "--listen-client-urls", client]
+        argv += ["--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        argv += ["--initial-cluster", f"default={peer}"]
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: answers(f"{client}/health"), 20)
+        super().__init__(client, port)
 
     def stop(self) -> None:
         """End it."""
@@ -263,21 +272,47 @@ def percentile(values: Sequence[float], ratio: float) -> float:
     return sorted(values)[min(int(len(values) * ratio), len(values) - 1)] if values else float("nan")
 
 
-def change(source: Any, there: list[int], per_s: float) -> None:
-    """Replace one after the other for ever, at this rate, by others that never were."""
-    fresh = max(there) + 1
-    while True:
-        gevent.sleep(1 / per_s)
-        place = random.randrange(len(there))
-        old, there[place] = there[place], fresh
-        source.replace(old, fresh)
-        fresh += 1
+def play_changes(args: argparse.Namespace) -> None:
+    """Replace one backend after the other, at a rate, by others that never were: from one line on stdin to the next."""
+    source = EtcdKeys(args.endpoint, args.port) if args.endpoint else File(Path(args.folder), args.port)
+    there = list(range(args.backends))
+    source.begin(there)
+    print("ready", flush=True)
+    fresh = args.backends
+    while sys.stdin.readline():
+        stop = gevent.event.Event()
+        gevent.get_hub().threadpool.spawn(sys.stdin.readline).rawlink(lambda _, stop=stop: stop.set())
+        due = time.monotonic()
+        while not stop.is_set():
+            place = random.randrange(len(there))
+            old, there[place] = there[place], fresh
+            source.replace(old, fresh)
+            fresh += 1
+            due += 1 / args.changes
+            gevent.sleep(max(due - time.monotonic(), 0))
+
+
+class Changes:
+    """The process that replaces backends, so that it does not hold the load up."""
+
+    def __init__(self, source: Any, folder: Path, args: argparse.Namespace) -> None:
+        argv = [sys.executable, __file__, "--play-changes", "--folder", str(folder), "--port", str(source.port)]
+        argv += ["--backends", str(args.backends), "--changes", str(args.changes)]
+        argv += ["--endpoint", source.endpoint] if source.kind == "etcd" else []
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
+
+    def turn(self) -> None:
+        """Begin, or end."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
 
 def measure_requests(source: Any, folder: Path, args: argparse.Namespace, workers: int) -> None:
     """Time requests without and with changes, in turns."""
-    there = list(range(args.backends))
-    source.begin(there)
+    changes = Changes(source, folder, args)
     with edge(folder, source, workers, args.interval) as url:
         until(lambda: sum(one["health"] == "healthy" for one in status(url)["backends"]) == args.backends, 60)
         load = Load(url, args.rate)
@@ -287,15 +322,17 @@ def measure_requests(source: Any, folder: Path, args: argparse.Namespace, worker
         before = status(url)["generation"]
         for _ in range(args.rounds):
             for name in taken:
-                changing = gevent.spawn(change, source, there, args.changes) if name == "changing" else None
+                if name == "changing":
+                    changes.turn()
                 gevent.sleep(1)
                 latencies, errors = load.measure(args.seconds)
                 taken[name] += latencies
                 failed[name] += errors
-                if changing is not None:
-                    changing.kill()
+                if name == "changing":
+                    changes.turn()
                     gevent.sleep(1)
         load.stop()
+        changes.process.terminate()
         after = status(url)
         for name, latencies in taken.items():
             marks = "  ".join(
@@ -338,6 +375,10 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--play-backends", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--play-changes", action="store_true", help=argparse.SUPPRESS)
+    for name in ("--folder", "--endpoint"):
+        parser.add_argument(name, default="", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--source", choices=("etcd", "file"), default="etcd")
     parser.add_argument("--backends", type=int, default=1000)
     parser.add_argument("--changes", type=float, default=50.0, help="each second")
@@ -350,6 +391,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.play_backends:
         play_backends()
+        return
+    if args.play_changes:
+        play_changes(args)
         return
     backends = Backends()
     with tempfile.TemporaryDirectory() as name:

@@ -44,8 +44,9 @@ def candidates_of(
     serve too. One that was never probed serves when nothing else can; one that its probes call unhealthy,
     never. Full ones are left in, for they are full only for a moment.
     """
-    wanted = [backend for backend in backends if backend.state == "enabled" and backend.full_weight]
-    reasons = [backend.why_not(now) for backend in wanted]
+    every = [(backend, backend.why_not(now)) for backend in backends]
+    wanted = [backend for backend, reason in every if reason not in _TAKEN_OUT]
+    reasons = [reason for _, reason in every if reason not in _TAKEN_OUT]
     helping = set(in_panic(wanted, reasons)) if panic == "all" and "breaker_open" in reasons else ()
     found = tuple(
         backend
@@ -54,6 +55,9 @@ def candidates_of(
     )
     return found or tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason == "unprobed")
 
+
+_TAKEN_OUT: Final = frozenset({"draining", "disabled", "zero_weight"})
+"""By the operator; these reasons go before all others."""
 
 _SERVING: Final = frozenset({None, "full"})
 

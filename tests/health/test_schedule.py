@@ -213,3 +213,14 @@ def test_whoever_takes_over_goes_on_where_the_other_one_stopped(schedule: Schedu
     assert sorted(taken(schedule, 100.0)) == ["long_ago", "never"]
     assert 104.0 <= schedule.next_due() <= 106.0
     assert [backend.id for backend in schedule.backends()] == ["lately", "long_ago", "never"]
+
+
+def test_backends_that_are_gone_are_not_held_until_they_would_have_been_due(schedule: Schedule) -> None:
+    """With an hour between probes, and fifty others each second, they were 180,000."""
+    for round_ in range(50):
+        schedule.sync([member(f"b{round_}-{number}") for number in range(10)], float(round_))
+        while (entry := schedule.take_due(float(round_))) is not None:
+            schedule.done(entry, float(round_))
+
+    assert len(schedule._heap) <= 2 * 10 + 10
+    assert len(list(schedule.backends())) == 10

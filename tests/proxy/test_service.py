@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from smartedge.balancer.cells import FAILED, OK
-from tests.fakes import FakeAnswer
-from tests.house import House, policy_of, served
+from smartedge.proxy.service import MANY, Service
+from tests.fakes import Events, FakeAnswer
+from tests.house import House, backend, policy_of, pool, served, until
 from tests.policies import retry_policy
 
 
@@ -33,3 +36,21 @@ def test_what_retries_have_been_paid_in_and_who_waits_outlive_a_reload() -> None
     assert (service.budget, service.queue, service.pool) == before
     assert service.budget.left(1000.0) == 10  # at 0.2 each, as they were paid in
     assert service.pool.evidence.hedging
+
+
+@pytest.mark.parametrize("count", [3, MANY])
+def test_a_health_that_changes_is_in_force_at_once_or_with_others_of_the_same_moment(count: int) -> None:
+    """With a thousand backends, fifty of which came each second, requests waited for the candidates again and again."""
+    members = [backend(f"b{number}") for number in range(count)]
+    service = Service("web", pool(members), policy_of(), Events())
+    assert len(service.pool.candidates(1.0)) == count
+
+    for member in members[:2]:
+        for _ in range(3):
+            member.learned.probed(1.0, False)
+        service.renew_candidates_soon()
+    at_once = len(service.pool.candidates(1.0))
+
+    assert at_once == (count - 2 if count < MANY else count)
+    until(lambda: len(service.pool.candidates(1.0)) == count - 2, 20)
+    assert service._renewal is None

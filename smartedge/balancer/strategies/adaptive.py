@@ -49,6 +49,9 @@ LEAST_STALL_S: Final = 0.01
 ROOM: Final = 2.0
 """Its pace allows it to have twice as much open as the others have on average, for its weight, and two."""
 
+MANY: Final = 100
+"""To compare so many takes a millisecond and more: not each time that one of them comes or goes."""
+
 ALL_UP_TO: Final = 16
 SAMPLE: Final = 8
 """Of more candidates only so many, drawn by chance, are compared for the least expected completion."""
@@ -207,16 +210,17 @@ class Adaptive(Strategy):
         return self._standing(backend).share
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
-        """Go on with the turns; compare at the next pick."""
+        """Go on with the turns; compare at the next pick, or, where a few of many are others, when it is time anyway."""
         self._turns.prepare(candidates)
         self._whole = candidates
-        before = {backend.key: standing for backend, standing in self._standings.items()}
-        self._standings = {}
-        for backend in candidates:
-            standing = self._standings[backend] = Standing(backend)
-            if (old := before.get(backend.key)) is not None:
-                standing.credit = old.credit
-        self._look_at = 0.0
+        before = self._standings
+        self._standings = {backend: before.get(backend) or Standing(backend) for backend in candidates}
+        fresh = [backend for backend in candidates if backend not in before]
+        earned = {backend.key: standing.credit for backend, standing in before.items()} if fresh else {}
+        for backend in fresh:
+            self._standings[backend].credit = earned.get(backend.key, 0.0)
+        if len(candidates) < MANY or len(fresh) * 10 > len(candidates):
+            self._look_at = 0.0
 
     def failed(self, backend: Backend) -> None:
         """Tell the turns."""

@@ -248,3 +248,18 @@ def test_a_turn_that_went_elsewhere_makes_old_evidence_count_for_less() -> None:
     picks_of(target, 6)
     assert members[0].learned.pace.passed > 0
     assert members[1].learned.pace.passed == 0
+
+
+def test_of_many_those_that_stay_are_not_compared_anew_because_a_few_have_come() -> None:
+    """With a thousand each comparison held requests up for milliseconds, and fifty others came each second."""
+    members = backends(*[1] * 200)
+    target = pool(members[:-2], Adaptive())
+    target.lease(NOW).finish(NOW + 0.001, 200)
+    looked_until = target.strategy._look_at  # type: ignore[attr-defined]
+
+    target.replace_backends(members[2:], target.strategy)
+    ids = asked(target, 198)
+
+    assert looked_until > NOW
+    assert target.strategy._look_at >= looked_until  # type: ignore[attr-defined]
+    assert {members[-1].id, members[-2].id} <= set(ids), "those that have come take their turns"
