@@ -278,7 +278,7 @@ TABLE: Final = (
     Line("smartedge_backend_outrun_total", C, "Leases that ended because a try begun later had its answer first.",
          B, backend(OUTRUN)),
     Line("smartedge_tier_requests_total", C, "Tries by the zone that they went to, and by its tier, 0 the nearest, 3 any farther"
-         " than 2; where [nearness](geo.md) counts.", (*S, "zone", "tier"), _tiers),
+         " than 2; where locality is set.", (*S, "zone", "tier"), _tiers),
     Line("smartedge_cross_zone_requests_total", C, "Client requests answered from another zone than the edge's, if it has one.",
          S, _cross_zone),
     Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(CONNECTS)),

@@ -194,3 +194,16 @@ def test_a_worker_follows_a_database_that_is_replaced(
 
 def ask(edge: Edge) -> bytes:
     return local_client(SmartEdge(edge)).get("/", buffered=True).data
+
+
+def test_a_backup_can_be_one_that_gets_nothing_while_any_other_is_available() -> None:
+    backup = [BACKENDS[0], {**BACKENDS[0], "url": "http://localhost:3", "id": "a2"}, {**BACKENDS[1], "priority": 1}]
+    for said, shares in (({}, [0.7, 0.3]), ({"failover_only": True}, [1.0, 0.0])):
+        setup = Builder().service(backends=backup, locality=said)
+        pool = Pool(setup.backends, setup.strategy, Random(1), near=setup.near)
+        for backend in pool.backends:
+            backend.learned.health.probed(backend.id != "a2")
+        pool.renew_candidates()
+        pool.candidates(1.0)
+        assert pool.near is not None
+        assert pool.near.refreshed_view().shares == pytest.approx(shares)
