@@ -20,6 +20,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.persistence import FilePersistence
 from smartedge.edge.reload_errors import ReloadError
 from smartedge.workers.replaced_file import replace_text
+from smartedge.workers.state_dir import StateError
 
 MOST_LINES: Final = 200
 """Of a difference that is told."""
@@ -50,6 +51,19 @@ class Overtaken(ReloadError):
             " diff"
         )
         self.members: Mapping[str, Any] = {"generation": generation, "by": by, "diff": diff}
+
+
+class WrittenAlone(ReloadError):
+    """The configuration is the cluster's, but the workers of this node could not be told of it yet."""
+
+    status = 503
+    title = "Configuration not shared"
+
+    def __init__(self, generation: int, error: StateError) -> None:
+        super().__init__(
+            f"generation {generation} is the cluster's, but the workers of this node could not be told yet, which is tried again:"
+            f" {error}"
+        )
 
 
 class ClusterPersistence:
@@ -124,7 +138,10 @@ class ClusterPersistence:
         else:
             old = self._in_use()
             written = self._write(text.decode("utf-8", "surrogateescape"), number, stored)
-            yield written.generation
+            try:
+                yield written.generation
+            except StateError as error:
+                raise WrittenAlone(written.generation, error) from error
             self._on_written(old, self._origin.parse_text(text))
         if body is None:
             self._note_seen(text)

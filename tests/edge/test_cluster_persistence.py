@@ -11,9 +11,10 @@ import pytest
 from smartedge.cluster.errors import Unavailable
 from smartedge.config.model import Config, parse
 from smartedge.edge.cluster_news import ClusterNews, News
-from smartedge.edge.cluster_persistence import MOST_LINES, ClusterPersistence, ClusterTrouble, Overtaken, difference
+from smartedge.edge.cluster_persistence import MOST_LINES, ClusterPersistence, ClusterTrouble, Overtaken, WrittenAlone, difference
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_errors import NotReadable
+from smartedge.workers.state_dir import StateError
 from tests.edge.small_cluster import SmallStore
 
 ONE = '{"backends": ["http://localhost:8081"]}'
@@ -128,6 +129,13 @@ def test_without_etcd_nothing_changes_and_the_answer_is_503(node: Node) -> None:
     assert (caught.value.status, caught.value.title) == (503, "Cluster not available")
     node.store.failure = None
     assert held(node) == (1, ONE, "somebody")
+
+
+def test_what_is_written_and_then_cannot_be_shared_with_the_workers_is_not_said_to_have_changed_nothing(node: Node) -> None:
+    with pytest.raises(WrittenAlone, match=r"generation 2 is the cluster's, but .* no room"):  # noqa: SIM117
+        with node.persistence.persisted(TWO.encode(), TWO.encode(), 1, is_other=True):
+            raise StateError("no room")
+    assert held(node) == (2, TWO, "us")
 
 
 def test_a_file_that_has_not_changed_undoes_nothing_and_one_that_has_is_written(node: Node) -> None:
