@@ -40,6 +40,9 @@ log = logging.getLogger("smartedge")
 SLICE = 50
 """So many backends are built before requests are let through: less than a millisecond's work."""
 
+LOOKED_AT = 250
+"""And after so many that are only looked at."""
+
 FIRST_S = 1.0
 """How long the start and a reload wait for names that nobody has looked up yet."""
 
@@ -109,7 +112,7 @@ class BackendRegistry:
         made: list[tuple[Backend, ...]] = []
         fresh: list[Backend] = []
         for place, entry in enumerate(service.config.backends, 1):
-            self._give_way_each(SLICE * 5, place)
+            self._give_way_each(LOOKED_AT, place)
             now = kept.get(id(entry), ())
             if not now or not self._still_fits(now, files):
                 specs = self._at_addresses(spec_of(entry))
@@ -227,10 +230,15 @@ class BackendRegistry:
         """Make sure that there are rows on the board for a service and all of these; raises ConfigError."""
         if self._membership is None:
             return
+        is_long = len(self._learned) >= LOOKED_AT
+        if is_long:
+            give_way()
         try:
             self._membership.rows_for([service, *(backend.key for backend in backends)])
         except StateError as error:
             raise ConfigError([Problem("backends", str(error))], status=422) from error
+        if is_long:
+            give_way()
 
     def use_backends(self, backends: Sequence[Backend], files: Files, now: float, *, leads: bool) -> None:
         """Keep what is learned of these, which are about to be in use, and go to where their names lead now, with these files.

@@ -71,7 +71,7 @@ class RowBook:
 
     def indexes(self) -> list[int]:
         """Return every row that is in use; without the lock, for the book is replaced whole, and a stopped worker may hold it."""
-        return [EDGE_ROW, *(entry["row"] for entry in self._load().values())]
+        return [EDGE_ROW, *(entry["row"] for entry in self._load(to_change=False).values())]
 
     def claim(self, keys: Iterable[str]) -> dict[str, int]:
         """Return each backend's row, a zeroed one if it had none. Raises RowsError if there are too many."""
@@ -125,14 +125,18 @@ class RowBook:
         for key in [key for key, entry in book.items() if key not in keep and not live.intersection(entry["slots"])]:
             del book[key]
 
-    def _load(self) -> Book:
-        if self._path is None or not self._path.exists():
+    def _load(self, *, to_change: bool = True) -> Book:
+        """Return the book; read again only if another worker has replaced it. to_change: it is stored next, or read again."""
+        if self._path is None:
             return self._kept
-        version = version_of(self._path)
+        if (version := version_of(self._path)) is None:
+            return {}
         if version != self._version:
-            self._text, self._version = self._path.read_text(), version
-        book: Book = json.loads(self._text)
-        return book
+            self._text = self._path.read_text()
+            self._kept, self._version = json.loads(self._text), version
+        if to_change:
+            self._version = None
+        return self._kept
 
     def _store(self, book: Book) -> None:
         """Replace the book, if it is another one now."""
@@ -140,6 +144,6 @@ class RowBook:
             self._kept = book
             return
         text = json.dumps(book)
-        if text != self._text or self._version != version_of(self._path):
+        if text != self._text or not self._path.exists():
             replace_text(self._path, text)
-            self._text, self._version = text, version_of(self._path)
+        self._text, self._kept, self._version = text, book, version_of(self._path)
