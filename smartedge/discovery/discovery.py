@@ -200,6 +200,8 @@ class Discovery:
             self._wake.clear()
             if self._leads:
                 self._use(self._sets_of({}))
+                if self._is_unkept:
+                    self._keep()  # at once: gunicorn ends its workers without a word to the edge
 
     def _sets_of(self, kept: Mapping[Key, KeptSet]) -> Sets:
         """Return what the sources have found; of one that has not answered what was kept, unless there is something in use."""

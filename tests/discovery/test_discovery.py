@@ -234,6 +234,18 @@ def test_what_is_found_is_kept_for_the_next_start(workers: Any, tmp_path: Path, 
     assert kept.answered_at == pytest.approx(time(), abs=60)
 
 
+def test_a_change_is_kept_as_soon_as_it_is_in_use(workers: Any, tmp_path: Path) -> None:
+    """A worker of gunicorn is ended without being told: what was found in its last second was not kept."""
+    worker = workers()
+    begin_with(worker, ["http://a:1"])
+
+    worker.source().says.put(["http://a:1", "http://b:1"])
+
+    file = tmp_path / ".backends.json.found.json"
+    until(lambda: file.exists() and "http://b:1" in file.read_text())
+    assert worker.ids() == ["a-1", "b-1"]
+
+
 def test_what_cannot_be_put_to_use_is_said_once_and_tried_again(workers: Any, caplog: pytest.LogCaptureFixture) -> None:
     worker = workers()
     worker.refuse = ConfigError([Problem("backends", "no room")], status=422)

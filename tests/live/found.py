@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,16 @@ def wait_state(edge: LiveEdge, state: str, problem: str = "") -> Any:
         return wait_until(told, 20, f"the source to be {state} ({problem})")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{source_of(edge)}\n{edge.process}") from None
+
+
+def wait_kept(edge: LiveEdge, *ids: str) -> None:
+    """Wait until these backends and no others are on the disk for the next start."""
+
+    def kept() -> bool:
+        document = json.loads((edge.directory / ".backends.json.found.json").read_text())
+        return {one["id"] for kinds in document.values() for kind in kinds.values() for one in kind["backends"]} == set(ids)
+
+    wait_until(kept, 10, f"{ids} to be kept")
 
 
 def documented(section: str) -> list[str]:

@@ -15,7 +15,7 @@ from smartedge.discovery.etcd import EtcdSource
 from tests.certificates import Authority
 from tests.live.edges import GEVENT, LiveEdge, start_edge
 from tests.live.etcd_server import EtcdServer, etcd, etcd_of_three
-from tests.live.found import backends_of, documented, named_backends, requests_of, source_of, wait_found, wait_state
+from tests.live.found import backends_of, documented, named_backends, requests_of, source_of, wait_found, wait_kept, wait_state
 from tests.live.processes import ask, running, wait_until
 from tests.live.steady import SteadyLoad
 
@@ -109,6 +109,7 @@ def test_whatever_etcd_does_nothing_is_lost(tmp_path: Path) -> None:
             wait_found(edge, "a", "b", "c")
             store.put(PREFIX + "d", urls["d"])
             wait_found(edge, "a", "b", "c", "d")
+            wait_kept(edge, "a", "b", "c", "d")
             assert load.failures == []
             assert load.answered > 100
             assert "Traceback" not in edge.process.output, edge.process
