@@ -31,7 +31,7 @@ AWAY_S = 20.0 if FULL else 8.0
 STOPPED_S = 35.0 if FULL else 12.0
 RELOADS = 100
 
-pytestmark = pytest.mark.timeout(400 if FULL else 240)
+pytestmark = pytest.mark.timeout(500)
 
 
 class Editor:

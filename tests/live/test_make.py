@@ -127,7 +127,7 @@ def distribution() -> dict[str, int]:
 def test_make_alone_lists_the_targets() -> None:
     listed = make(ROOT)
     assert listed.returncode == 0
-    for target in ("run", "test", "test-live", "check", "fix", "load-test", "bench", "clean"):
+    for target in ("run", "cluster", "test", "test-live", "check", "fix", "load-test", "bench", "clean"):
         assert re.search(rf"^  make {target} +\w", listed.stdout, re.MULTILINE)
 
 
