@@ -98,6 +98,7 @@ class ClusterPersistence:
         self._file = FilePersistence(origin)
         self._seen_path = None if directory is None else directory / "file.seen"
         self._seen = ""
+        self._offered: bytes | None = None
 
     def see_file(self) -> None:
         """Remember what the file says when the node begins, once for all of its workers."""
@@ -118,7 +119,7 @@ class ClusterPersistence:
         if body is not None:
             return body
         stored = self._read()
-        text = self._read_file(stored)
+        text = self._offered = self._read_file(stored)
         if text is None or (stored is not None and _digest(text) == self._last_seen()):
             assert stored is not None
             return _bytes(stored)
@@ -143,8 +144,8 @@ class ClusterPersistence:
             except StateError as error:
                 raise WrittenAlone(written.generation, error) from error
             self._on_written(old, self._origin.parse_text(text))
-        if body is None:
-            self._note_seen(text)
+        if self._offered is not None and body in (None, self._offered):
+            self._note_seen(self._offered)  # not `text`, which is the cluster's where the file says nothing new
 
     def _write(self, text: str, number: int, stored: Stored | None) -> Stored:
         if stored is not None and not self._has_seen(stored, number):

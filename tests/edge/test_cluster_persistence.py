@@ -149,6 +149,23 @@ def test_a_file_that_has_not_changed_undoes_nothing_and_one_that_has_is_written(
     assert node.reload(number=4) == 4, "it has been read since"
 
 
+def test_a_file_that_has_not_changed_undoes_nothing_however_often_it_is_read(node: Node) -> None:
+    """The second SIGHUP did, and the first under gunicorn, where each new worker reads the file."""
+    node.store.put(TWO)
+    for _ in range(3):
+        assert node.reload(number=2) == 2
+    assert held(node) == (2, TWO, "another")
+
+
+def test_a_file_that_was_sent_to_all_nodes_as_a_body_is_not_news_later(node: Node) -> None:
+    """As `smartedge reload --require-all` does, which asks all nodes before it writes."""
+    node.path.write_text(TWO)
+    assert node.reload(node.persistence.text_of(None).decode()) == 2
+    node.store.put(THREE)
+    assert node.reload(number=3) == 3
+    assert held(node) == (3, THREE, "another")
+
+
 def test_all_workers_of_a_node_know_when_its_file_was_last_read(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
