@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +35,9 @@ OTHERS_S: Final = FIRST_S + 0.5
 
 AGAIN_S: Final = 1.0
 """What could not be put to use is tried again after so long."""
+
+KEEP_AT_MOST_S: Final = 1.0
+"""What was found is kept on disk no more often."""
 
 KEEP_S: Final = 60.0
 """The file with the last good sets is at most so much older than the sources' last answers."""
@@ -84,7 +88,7 @@ class Discovery:
         self._handed_on: Sets = {}
         self._file = HealthFile(None)
         self._leads = self._is_unused = self._is_unkept = False
-        self._kept_at = clock()
+        self._kept_at = -inf
         self._said = ""
         self._wake = Event()
         self._greenlet: Any = None
@@ -227,6 +231,8 @@ class Discovery:
                 log.error("what was discovered cannot be put to use, and is tried again: %s", error)
         else:
             self._handed_on, self._is_unused, self._is_unkept, self._said = sets, False, True, ""
+            if self._clock() - self._kept_at >= KEEP_AT_MOST_S:  # at once, for the machine may stop; else once a second
+                self._keep()
 
     def _keep(self) -> None:
         self._is_unkept, self._kept_at = False, self._clock()
