@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from smartedge.config import values
+
 
 class EtcdError(Exception):
     """etcd cannot be asked, or has refused. The text names endpoint and cause, and never holds a password.
@@ -168,8 +170,15 @@ def refusal(status: int, body: bytes) -> Refusal:
         return Refusal(int(found.get("code", 0)), str(text).removeprefix("etcdserver: "))
     except (ValueError, KeyError, TypeError):
         code = {404: 5, 401: 16, 403: 7}.get(status, 14 if status >= 500 else 3)
-        said = "there is no etcd API v3 (etcd 3.4 or newer has it)" if status == 404 else f"it answered with status {status}"
-        return Refusal(code, said)
+        if status == 404:
+            return Refusal(code, "there is no etcd API v3 (etcd 3.4 or newer has it)")
+        return Refusal(code, f"it answered with status {status}{_in_words(body)}")
+
+
+def _in_words(body: bytes) -> str:
+    """What an answer says that is no JSON: etcd tells so that it takes no certificate with a common name beside users."""
+    line = body[:1000].decode("utf-8", "replace").strip().partition("\n")[0]
+    return f": {values.escaped(line)[:200]}" if line and line[0] not in "<{[" else ""
 
 
 def _bytes(found: Json, name: str) -> bytes:

@@ -93,7 +93,7 @@ def test_a_transaction_has_an_answer_for_each_operation() -> None:
         (301, b"", 3, "it answered with status 301", False),
         (500, b"[]", 14, "it answered with status 500", True),
         (500, b"{}", 14, "it answered with status 500", True),
-        (401, b"no", 16, "it answered with status 401", False),
+        (401, b"no", 16, "it answered with status 401: no", False),
     ],
 )
 def test_a_refusal_says_whether_it_may_be_asked_again(status: int, body: bytes, code: int, text: str, retriable: bool) -> None:
@@ -119,3 +119,17 @@ def test_only_an_object_is_an_answer() -> None:
     for body in (b"[]", b"7", b"", b"\xff"):
         with pytest.raises(ValueError):
             parsed(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"CommonName of client will be ignored\n", ": CommonName of client will be ignored"),
+        (b"<html>\n<h1>Bad request</h1>", ""),
+        (b"\x1b[31m", ": \\u001b[31m"),
+        (b"", ""),
+        (b"x" * 1000, f": {'x' * 200}"),
+    ],
+)
+def test_a_refusal_in_plain_words_is_told(body: bytes, said: str) -> None:
+    assert refusal(400, body).text == f"it answered with status 400{said}"

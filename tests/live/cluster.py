@@ -59,7 +59,7 @@ class Node:
             "PYTHONPATH": str(ROOT),
             "SMARTEDGE_CONFIG": str(self.file),
             "SMARTEDGE_STATE_DIR": str(directory / "state"),
-            "SMARTEDGE_CLUSTER": cluster,
+            "SMARTEDGE_CLUSTER": cluster,  # empty: the file says it
             "SMARTEDGE_NODE": name,
             **(env or {}),
         }
@@ -81,7 +81,12 @@ class Node:
         self.process = Running(self._command, self.directory, self._env)
         if ready:
             self.process.wait_for(LISTENING, 60)
-            wait_until(lambda: self.get("/health").status in (200, 503), 60, f"{self.name} to answer")
+            wait_until(self._answers, 60, f"{self.name} to answer")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.process.poll() is None, f"{self.name} has ended\n{self.process}"
+        return self.get("/health").status in (200, 503)
 
     def kill(self) -> None:
         """End all its processes at once, as a power cut does."""

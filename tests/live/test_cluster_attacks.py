@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.certificates import Authority
 from tests.live.acts import answers
-from tests.live.cluster import Cluster, Node, cluster_url
+from tests.live.cluster import WORKER, Cluster, Node, cluster_url
 from tests.live.etcd_server import EtcdServer, etcd
 from tests.live.partition import Partition
 from tests.live.peers import Script
@@ -273,3 +275,45 @@ def test_a_wrong_password_is_said_without_the_password(tmp_path: Path) -> None:
             assert "a-wrong-one" not in node.output
         finally:
             node.end()
+
+
+def test_a_cluster_by_the_files_key_with_tls_a_client_certificate_and_a_user(tmp_path: Path) -> None:
+    """Under gunicorn with two workers, the password in a variable; etcd gives the account nothing but this cluster's keys."""
+    authority = Authority()
+    usages = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH, x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH])
+    node = Node("one", "", tmp_path / "node", WORKER, env={"SMARTEDGE_ETCD_USER": "edge", "SMARTEDGE_ETCD_PASSWORD": "s3cret"})
+    node.directory.mkdir()
+    (node.directory / "ca.pem").write_bytes(authority.pem)
+    own = authority.sign(tmp_path / "etcd.pem", "127.0.0.1", extensions=[usages])
+    ours = authority.sign(node.directory / "client.pem", subject=[(NameOID.ORGANIZATION_NAME, "edge")], extensions=[usages])
+    ca_file = str(node.directory / "ca.pem")
+    store = EtcdServer(tmp_path, scheme="https")
+    secure = ("--cacert", ca_file, "--cert", ours, "--key", ours)
+    try:
+        store.start("--cert-file", own, "--key-file", own, "--client-cert-auth", "--trusted-ca-file", ca_file)
+        for command in (
+            "user add root:root",
+            "user grant-role root root",
+            "role add edges",
+            "role grant-permission edges --prefix=true readwrite /secure/",
+            "user add edge:s3cret",
+            "user grant-role edge edges",
+            "auth enable",
+        ):
+            store.ctl(*secure, *command.split())
+        with Script(answers()) as backend:
+            files = {"ca_file": "ca.pem", "cert_file": "client.pem"}
+            document = {"backends": [backend.url], "cluster": {"endpoints": [store.url], "prefix": "/secure", **files}}
+            node.file.write_text(json.dumps(document))
+            node.start()
+            Cluster([node]).wait_whole()
+            answer = node.reload({**document, "drain_s": 31})
+            assert (answer.status, answer.json()["generation"]) == (200, 2), answer.text
+            assert (answer.json()["nodes"], answer.json()["workers"]) == ({"applied": 1, "live": 1}, {"applied": 2, "live": 2})
+            kept = store.ctl(*secure, "--user", "root:root", "get", "/secure/config", "--print-value-only")
+            assert json.loads(json.loads(kept)["text"])["drain_s"] == 31
+            said = "".join(node.get(path).text for path in ("/api/status", "/smartedge/cluster", "/metrics"))
+            assert "s3cret" not in said + node.output + kept
+    finally:
+        node.end()
+        store.kill()
