@@ -26,7 +26,7 @@ TRUSTED_S: Final = 30.0
 SURPRISING: Final = 2.5
 DOUBTED: Final = 0.2
 """Answers that took longer by so many standard deviations say that the backend has changed, and of what was known before only so
-much still counts. That is for whoever sees few answers, as each of many nodes does: it would need a dozen to believe it."""
+much still counts. That is for whoever sees few answers, as each of many nodes does: it would believe it late."""
 
 MOST_COUNTED: Final = 64.0
 """So many answers at most count as independent."""
