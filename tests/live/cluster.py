@@ -176,7 +176,9 @@ class Cluster:
     def wait_whole(self) -> None:
         """Wait until every node sees every node, with all its workers, on one generation."""
         self.wait(lambda: all(self.sees_all(node) for node in self.nodes), f"{len(self.nodes)} nodes that see each other")
-        self.wait(lambda: len(set(self.generations())) == 1, "one generation on all nodes")
+        self.wait(
+            lambda: len(found := set(self.generations())) == 1 and found != {0}, "one generation of the cluster's on all nodes"
+        )
 
     def sees_all(self, node: Node) -> bool:
         """Whether a node sees every node of the cluster, with all its workers."""
