@@ -76,7 +76,7 @@ def name_server(text: str) -> str:
 
 def http_address(text: str) -> str:
     """Where a server's HTTP API is: `http://` or `https://`, a host, perhaps a port and a path."""
-    if text[:5].lower() == "unix:":
+    if not text.lower().startswith(("http://", "https://")):
         raise ValueError(f"{values.shown(text)} must start with http:// or https://")
     return values.backend_url(text)
 
@@ -119,7 +119,7 @@ class DnsConfig(SourceConfig):
     """Name servers to ask, `["10.0.0.2:5353"]`; none for the system's."""
     min_ttl_s: Seconds = 1.0
     """Shortest time between two look-ups, whatever the records say."""
-    max_ttl_s: Seconds = 300.0
+    max_ttl_s: Annotated[Seconds, Field(validate_default=True)] = 300.0
     """Longest time between two look-ups."""
     timeout_s: Seconds = 5.0
     """Time after which a look-up has failed."""

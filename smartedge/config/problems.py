@@ -113,7 +113,14 @@ def decode(text: bytes | str, origin: str) -> tuple[object, list[Finding]]:
 
 def explain(errors: Iterable[ErrorDetails], model: type[BaseModel], document: object) -> list[Finding]:
     """Put what pydantic found into plain words: one finding for each wrong place."""
-    return [(_written(error["loc"], document), _message(error, model)) for error in errors]
+    errors = list(errors)
+    return [(_written(error["loc"], document), _message(error, model)) for error in errors if not _is_of_items(error, errors)]
+
+
+def _is_of_items(error: ErrorDetails, errors: Iterable[ErrorDetails]) -> bool:
+    """Whether a list is called too short only because pydantic does not count its wrong items, which are told themselves."""
+    at = error["loc"]
+    return error["type"] == "too_short" and any(len(one["loc"]) > len(at) and one["loc"][: len(at)] == at for one in errors)
 
 
 def path_text(steps: Sequence[Step]) -> str:
@@ -139,6 +146,8 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"])
     value, context = error["input"], error.get("ctx", {})
+    if kind == "too_short":
+        return f"must hold at least {context['min_length']}, not {context['actual_length']}"
     if kind == "float_type" and type(value) is int:
         return "is far too large a number"
     return _WORDS[kind](context) + f", not {shown(value)}" + _quotes_hint(kind, value)
@@ -157,7 +166,6 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "greater_than": lambda ctx: f"must be more than {ctx['gt']:g}",
     "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:.10g}",
     "less_than_equal": lambda ctx: f"must be at most {ctx['le']:.10g}",
-    "too_short": lambda ctx: f"must be a list of at least {ctx['min_length']}",
     "literal_error": lambda ctx: f"must be {ctx['expected'].replace(chr(39), chr(34))}",
 }
 

@@ -167,9 +167,17 @@ class SourceRunner:
             while self.found is not None and 0 < (wait_s := self._gap.due - self._clock()) < inf:
                 gevent.sleep(wait_s)
             if self._gap.due < inf:
-                self.settle()
+                self._settle_guarded()
             if self._is_unused:
                 self._hand_on()
+
+    def _settle_guarded(self) -> None:
+        """Keep going whatever an answer holds: objects of a source of one's own may raise as they are looked at."""
+        try:
+            self.settle()
+        except FAILURES as error:
+            self._unbelieved = f"its answer cannot be read: {described(error)}"
+            self._tell_problem(self._unbelieved)
 
     def settle(self) -> None:
         """Check the last answer, and keep what it says if it is to be believed."""

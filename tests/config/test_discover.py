@@ -131,7 +131,18 @@ def test_the_short_form_may_have_a_source_alone_which_no_other_service_inherits(
             "discover.consul.token_file",
             'names "/nowhere", which is no file here',
         ),
-        ({"etcd": {"prefix": "/", "endpoints": []}}, "discover.etcd.endpoints", "must be a list of at least 1, not a list"),
+        ({"dns": {"name": "a", "port": 1, "min_ttl_s": 400}}, "discover.dns.max_ttl_s", "must not be less than min_ttl_s"),
+        ({"etcd": {"prefix": "/", "endpoints": []}}, "discover.etcd.endpoints", "must hold at least 1, not 0"),
+        (
+            {"etcd": {"prefix": "/", "endpoints": ["etcd://a"]}},
+            "discover.etcd.endpoints[0]",
+            '"etcd://a" must start with http:// or https://',
+        ),
+        (
+            {"etcd": {"prefix": "/", "endpoints": ["127.0.0.1:2379"]}},
+            "discover.etcd.endpoints[0]",
+            '"127.0.0.1:2379" must start with http:// or https://',
+        ),
         (
             {"etcd": {"prefix": "/", "defaults": {"weight": "2"}}},
             "discover.etcd.defaults.weight",

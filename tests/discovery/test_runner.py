@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from smartedge.discovery.runner import SourceOptions, SourceRunner
 from smartedge.discovery.source import SourceError
@@ -52,6 +53,10 @@ def runner(source: Any, clock: Callable[[], float] | None = None, **options: Any
 
 def urls(made: SourceRunner) -> list[str] | None:
     return None if made.found is None else [one.url for one in made.found]
+
+
+def pause(seconds: float) -> Callable[[], None]:
+    return lambda: gevent.sleep(seconds)
 
 
 def take(made: SourceRunner, *answer: Any) -> None:
@@ -219,9 +224,6 @@ def test_waits_grow_while_a_source_fails_and_begin_again_when_it_has_lived() -> 
 def test_changes_are_handed_on_together_and_those_that_change_nothing_not_at_all() -> None:
     seen: list[list[str] | None] = []
 
-    def pause(seconds: float) -> Callable[[], None]:
-        return lambda: gevent.sleep(seconds)
-
     burst = [[A, B], [A], [A, B], [B, C]]
     said: list[str] = []
     source = Script([[A], pause(0.1), *burst, pause(0.3), [C, B], lambda: said.append("all"), pause(30)])
@@ -251,6 +253,25 @@ def test_what_is_made_of_a_change_may_fail_and_is_tried_again(caplog: pytest.Log
     until(lambda: len(calls) == 2)
     made.stop()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_an_answer_whose_objects_raise_as_they_are_looked_at_loses_nothing_and_the_next_one_counts() -> None:
+    class Unreadable(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("the connection of this row is closed")
+
+    goes_on = Event()
+    made = SourceRunner(
+        "web", "rows", Script([[A], pause(0.1), [Unreadable(url=B)], goes_on.wait, [C], pause(30)]), SourceOptions(), Random(1)
+    )
+    made.start()
+    until(lambda: made.health()["problem"])
+    assert (made.state, urls(made)) == ("stale", [A])
+    assert "its answer cannot be read: RuntimeError: the connection of this row is closed" in made.health()["problem"]
+    goes_on.set()
+    until(lambda: urls(made) == [C])
+    assert made.state == "fresh"
+    made.stop()
 
 
 def test_one_that_is_stopped_by_what_it_calls_ends_by_itself() -> None:
