@@ -29,15 +29,30 @@ def make_discovery(reloader: Reloader, origin: ConfigOrigin, env: Mapping[str, s
     """Make the discovery of a worker's edge, whose reloader puts to use what is found."""
 
     said: set[str] = set()
+    doubles: set[tuple[str, str, str]] = set()
 
     def use_found(sets: Sets) -> None:
         fit = {key: _with_fit_files(backends, reloader, key, said) for key, backends in sets.items()}
         if (discovered := reloader.use_found(fit)) is not None:
             announce.discovered(discovered)
+            _tell_doubles(reloader, doubles)
 
     folder = os.path.dirname(os.path.abspath(origin.path)) if origin.path is not None else os.getcwd()
     around = Surroundings(folder, reloader.setup.config.resolve_s, env, rng)
     return Discovery(use_found, lambda: reloader.found, KeptFound(origin.path), around)
+
+
+def _tell_doubles(reloader: Reloader, told: set[tuple[str, str, str]]) -> None:
+    """Say once which found backends are not in use, since one that is written, or another source's, has their id or address."""
+    in_use = {id(backend) for service in reloader.setup.config.all_services() for backend in service.config.backends}
+    doubles = {
+        (*source, backend.id) for source, found in reloader.found.sets.items() for backend in found if id(backend) not in in_use
+    }
+    for service, kind, name in sorted(doubles - told):
+        words = "discovery %s (%s): %s has the id or address of one that is written, or of another source's, which counts"
+        log.warning(words, service, kind, name)
+    told.clear()
+    told.update(doubles)
 
 
 def _with_fit_files(

@@ -62,6 +62,20 @@ def test_an_edge_starts_with_what_its_source_names(edge_of: Callable[..., SmartE
     assert app.edge.generation == 2
 
 
+def test_one_that_is_written_counts_before_a_found_one_with_its_address_and_that_is_said_once(
+    edge_of: Callable[..., SmartEdge], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names(tmp_path, A, B)
+    app = edge_of(backends=[{"url": A["url"], "id": "w"}])
+    assert ids(app) == ["w", "b"]
+
+    names(tmp_path, A, B, {"url": "http://127.0.0.1:3", "id": "c"})
+    until(lambda: ids(app) == ["w", "b", "c"], LONG_S)
+    assert [record.getMessage() for record in caplog.records if "address" in record.getMessage()] == [
+        "discovery default (file): a has the id or address of one that is written, or of another source's, which counts"
+    ]
+
+
 def test_what_stays_keeps_what_was_learned_and_the_other_goes(
     edge_of: Callable[..., SmartEdge], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
