@@ -66,6 +66,7 @@ class ClusterNode:
         env: Mapping[str, str],
     ) -> None:
         self.name = ""
+        self._used_id = "" if start.stored is None else start.stored.id
         self.news = ClusterNews(None)
         self._start = start
         self._origin = origin
@@ -162,7 +163,8 @@ class ClusterNode:
     def use_stored(self, stored: Stored) -> None:
         """Go on with what the cluster has, in all workers of this node. Raises ConfigError or EdgeError."""
         began_with_file = not self._reloader.generation
-        applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation)
+        is_same_cluster, self._used_id = stored.id == self._used_id, stored.id
+        applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation, counts_up=is_same_cluster)
         if applied is not None:
             announce.reloaded(applied)
         if began_with_file and stored.by != self.name:

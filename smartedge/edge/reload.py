@@ -161,16 +161,17 @@ class Reloader:
         )
         return replace(applied, etag=self._persistence.etag_of(config, number))
 
-    def use_cluster(self, text: bytes, number: int) -> Applied | None:
+    def use_cluster(self, text: bytes, number: int, *, counts_up: bool = False) -> Applied | None:
         """Go on with what the cluster has, under its number; None where that is in use here already.
 
+        counts_up: it is the cluster of before, so a lower number is old news: another worker here has reloaded meanwhile.
         Raises ConfigError, NotShared, or what `build` raises, and has changed nothing. Called by the worker that leads.
         """
         started = self._now()
         with self._lock, self._exclusive_among_workers():
             newest = self._newest()
             config = self._origin.parse_text(text)
-            if (newest.number, newest.config.etag) == (number, config.etag):
+            if (newest.number, newest.config.etag) == (number, config.etag) or (counts_up and number < newest.number):
                 self._catch_up()
                 return None
             found = newest.found.only_for(sources_of(config.all_services()))

@@ -552,6 +552,10 @@ def test_what_the_cluster_has_is_used_under_its_number_and_once(edge: Edge) -> N
     assert edge.reloader.use_cluster(TWO, 18) is None
     assert edge.reloader.use_cluster(TWO, 19) is not None, "the same under another number is confirmed under that"
     assert (edge.reloader.generation, edge.applied) == (19, [config.parse(TWO)])
+    assert edge.reloader.use_cluster(TWO, 18, counts_up=True) is None, "old news, which come after another worker's reload"
+    assert edge.reloader.generation == 19
+    assert edge.reloader.use_cluster(TWO, 18) is not None, "a cluster that was begun anew may count lower"
+    assert edge.reloader.generation == 18
     assert edge.path.read_bytes() == ONE
 
 

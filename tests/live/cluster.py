@@ -305,7 +305,7 @@ class ClusterLoad:
                 client, node = self._connect(home)
                 if client is None:
                     continue
-            client = self._ask(client, node, keeps=keeps)
+            client = self._ask(client, node, used, keeps=keeps)
         if client is not None:
             client.close()
 
@@ -326,7 +326,7 @@ class ClusterLoad:
             self._remember(self._nodes[home], began, WireError("no node takes connections"))
         return None, self._nodes[home]
 
-    def _ask(self, client: Client, node: Node, *, keeps: bool) -> Client | None:
+    def _ask(self, client: Client, node: Node, used: int, *, keeps: bool) -> Client | None:
         """Send one request, and return the connection if it can be used again."""
         began = time.monotonic()
         try:
@@ -335,8 +335,13 @@ class ClusterLoad:
             if answer.status != 200:
                 raise WireError(f"status {answer.status}: {answer.body[:300]!r}")
         except (OSError, WireError) as error:
-            self._remember(node, began, error)
             client.close()
+            if used and not client.stream.taken and not client.stream.buffer:
+                with self._lock:
+                    self.closed += 1  # as the request was on its way: RFC 9112 section 9.3.1 has the client send it again
+                with contextlib.suppress(OSError):
+                    return self._ask(Client(node.port, timeout=self._timeout_s), node, 0, keeps=keeps)
+            self._remember(node, began, error)
             return None
         with self._lock:
             self.answered += 1
