@@ -21,6 +21,9 @@ from smartedge.config.private_file import write_private
 
 log = logging.getLogger("smartedge")
 
+_NO_QUESTION = {"allow_empty", "defaults", "every_s", "timeout_s", "min_ttl_s", "max_ttl_s"}
+"""Keys of which another value does not make what was found before that of somebody else."""
+
 
 class KeptSet(NamedTuple):
     """What one source has found. answered_at: Unix time of its last good answer."""
@@ -85,8 +88,8 @@ class KeptFound:
 
 
 def question(source: SourceConfig) -> str:
-    """Return a digest of what a source is asked."""
-    text = json.dumps(source.model_dump(mode="json"), sort_keys=True)
+    """Return a digest of what a source is asked, apart from how often, and what becomes of its answers."""
+    text = json.dumps(source.model_dump(mode="json", exclude=_NO_QUESTION), sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

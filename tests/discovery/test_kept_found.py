@@ -38,6 +38,13 @@ def test_what_another_question_was_asked_of_is_not_used(tmp_path: Path) -> None:
     assert kept_in(tmp_path).read({("web", "file"): FileConfig(path="other.json"), ("api", "file"): WEB}) == {}
 
 
+def test_it_is_used_although_its_answers_are_to_be_taken_in_another_way_now(tmp_path: Path) -> None:
+    kept_in(tmp_path).write({("web", "file"): (WEB, KeptSet(1.0, (A,)))})
+    now = FileConfig(path="web.json", allow_empty=True, defaults={"weight": 2})  # type: ignore[arg-type]
+
+    assert kept_in(tmp_path).read({("web", "file"): now}) == {("web", "file"): KeptSet(1.0, (A,))}
+
+
 def test_an_edge_without_a_file_keeps_nothing_and_neither_does_one_that_never_found_anything(tmp_path: Path) -> None:
     KeptFound(None).write({("web", "file"): (WEB, KeptSet(1.0, (A,)))})
 
