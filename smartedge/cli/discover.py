@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from smartedge.cli.errors import Declined, Stop
+from smartedge.cli.table import table_lines
 from smartedge.config.backends import BackendConfig
 from smartedge.config.model import Config, ConfigError, config_path, load
 from smartedge.config.values import escaped
@@ -75,17 +76,8 @@ def _text(name: str, answer: Asked) -> str:
         head += f", which holds for {answer.ttl_s:g} s"
     columns = [one for one in _COLUMNS if one[0] in _ALWAYS or any(one[2](backend) for backend in answer.backends)]
     rows = [[title for title, _, _ in columns], *([show(one) for _, _, show in columns] for one in answer.backends)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_row(row, widths, [is_word for _, is_word, _ in columns]) for row in rows]
+    lines = table_lines(rows, [index for index, (_, is_word, _) in enumerate(columns) if not is_word])
     return "\n".join(map(escaped, [head, *(lines if answer.backends else [])]))
-
-
-def _row(cells: Sequence[str], widths: Sequence[int], words: Sequence[bool]) -> str:
-    """Words to the left, numbers to the right."""
-    aligned = (
-        cell.ljust(width) if is_word else cell.rjust(width) for cell, width, is_word in zip(cells, widths, words, strict=True)
-    )
-    return "  ".join(aligned).rstrip()
 
 
 def _labels(backend: BackendConfig) -> str:

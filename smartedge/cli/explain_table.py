@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from smartedge.cli.table import entries_of, table_lines
 from smartedge.config.values import escaped
 
 Row = list[str]
@@ -24,7 +25,7 @@ def explained_text(answer: dict[str, Any]) -> str:
     ]
     if answer.get("error"):
         lines.append(f"error: {answer['error']} (blame: {answer.get('blame')})")
-    for one in _dicts(answer.get("tries")):
+    for one in entries_of(answer.get("tries")):
         lines += ["", *_try_lines(one)]
     if answer.get("tries_left_out"):
         lines += ["", f"{answer['tries_left_out']} more tries between these"]
@@ -33,7 +34,7 @@ def explained_text(answer: dict[str, Any]) -> str:
 
 def list_text(answer: dict[str, Any]) -> str:
     """Tell many requests, one line for each."""
-    found = _dicts(answer.get("decisions"))
+    found = entries_of(answer.get("decisions"))
     routed = any(one.get("route") for one in found)
     rows = [
         [
@@ -54,7 +55,7 @@ def list_text(answer: dict[str, Any]) -> str:
             "and those that ask for it (X-SmartEdge-Explain: 1)."
         )
     titles = ["REQUEST", "AT", "STATUS", "OUTCOME", "DURATION", "BECAUSE", *(["ROUTE", "SERVICE"] if routed else []), "DECISION"]
-    return "\n".join(map(escaped, _table([titles, *rows])))
+    return "\n".join(map(escaped, table_lines([titles, *rows])))
 
 
 def _way(answer: dict[str, Any]) -> str:
@@ -76,13 +77,13 @@ def _try_lines(one: dict[str, Any]) -> list[str]:
     lines = [f"{head}: {', '.join(end)}"]
     if not one.get("recorded"):
         return [*lines, "  what it was picked from was not recorded"]
-    if candidates := _dicts(one.get("candidates")):
-        lines += [f"  {line}" for line in _table([["", *_TITLES], *map(_candidate, candidates)])]
+    if candidates := entries_of(one.get("candidates")):
+        lines += [f"  {line}" for line in table_lines([["", *_TITLES], *map(_candidate, candidates)])]
     more = (one.get("candidate_count") or 0) - len(candidates)
     if more > 0:
         lines.append(f"  and {more} more candidates")
-    if left_out := [[f"left out: {other.get('id')}", _why(other)] for other in _dicts(one.get("left_out"))]:
-        lines += [f"  {line}" for line in _table(left_out)]
+    if left_out := [[f"left out: {other.get('id')}", _why(other)] for other in entries_of(one.get("left_out"))]:
+        lines += [f"  {line}" for line in table_lines(left_out)]
     if one.get("unseen"):
         lines.append(f"  and {one['unseen']} more left out")
     return lines
@@ -111,16 +112,6 @@ def _why(other: dict[str, Any]) -> str:
     if other.get("for_s") is None:
         return words
     return f"{words} for {other['for_s']:.1f} s, until {_clock(other.get('until'))}"
-
-
-def _table(rows: list[Row]) -> list[str]:
-    """Align the columns, all to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _words(value: object) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.cli.cluster_table import cluster_line
-from smartedge.cli.paint import STYLES, Paint, unpainted
+from smartedge.cli.paint import Paint, unpainted
+from smartedge.cli.table import Entry, duration_text, entries_of, line_of, widths_of
 from smartedge.config.values import escaped
-
-Entry = dict[str, Any]
 
 
 def reload_text(answer: Entry) -> str:
@@ -26,17 +24,18 @@ def status_text(answer: Entry, paint: Paint = unpainted) -> str:
     """
     services = {name: one for name, one in _services(answer).items() if isinstance(one, dict)}
     if services.keys() <= {DEFAULT_SERVICE}:
-        groups = [("", _lines_of(services.get(DEFAULT_SERVICE)), _dicts(answer.get("backends")))]
+        groups = [("", _lines_of(services.get(DEFAULT_SERVICE)), entries_of(answer.get("backends")))]
     else:
-        groups = [(_service_line(name, one), _lines_of(one), _dicts(one.get("backends"))) for name, one in services.items()]
+        groups = [(_service_line(name, one), _lines_of(one), entries_of(one.get("backends"))) for name, one in services.items()]
     tables = [[[escaped(show(entry)) for _, _, show in _COLUMNS] for entry in backends] for _, _, backends in groups]
     titles = [title for title, _, _ in _COLUMNS]
-    widths = [max(map(len, column)) for column in zip(titles, *(row for rows in tables for row in rows), strict=True)]
+    numbers = [index for index, (_, is_word, _) in enumerate(_COLUMNS) if not is_word]
+    widths = widths_of([titles, *(row for rows in tables for row in rows)])
     lines = [escaped(line) for line in _head(answer, per_service=bool(groups[0][0]))]
     for (head, more, backends), rows in zip(groups, tables, strict=True):
         lines += ["", escaped(head)] if head else []
         lines += map(escaped, more)
-        lines += [_row(titles, widths), *(_row(cells, widths, paint) for cells in rows)]
+        lines += [line_of(titles, widths, numbers), *(line_of(cells, widths, numbers, paint) for cells in rows)]
         lines += [
             paint(escaped(f"{_name(entry)} gets nothing: {_why(entry)}"), "bad") for entry in backends if entry.get("why_not")
         ]
@@ -67,7 +66,7 @@ def _lines_of(service: Entry | None) -> list[str]:
 def _source_lines(service: Entry) -> list[str]:
     """Say of each source of discovery what it has found, how old that is, and what is wrong with it."""
     lines = []
-    for source in _dicts(service.get("discovery")):
+    for source in entries_of(service.get("discovery")):
         text = f"discovery {source.get('source')}: {source.get('backends')} found, {source.get('state')}"
         if isinstance(source.get("age_s"), int | float):
             text += f", {duration_text(source['age_s'])} old"
@@ -79,7 +78,7 @@ def _tier_lines(service: Entry) -> list[str]:
     """Say of each tier where it is, what it carries, and how much longer its answers take than those of the nearest."""
     locality = service.get("locality")
     lines = []
-    for tier in _dicts(locality.get("tiers")) if isinstance(locality, dict) else []:
+    for tier in entries_of(locality.get("tiers")) if isinstance(locality, dict) else []:
         words = [str(tier.get("nearness"))]
         if isinstance(tier.get("distance_km"), int | float):
             words.append(f"{tier['distance_km']:,.0f} km")
@@ -99,7 +98,7 @@ def _name(entry: Entry) -> str:
 
 def _head(answer: Entry, *, per_service: bool) -> list[str]:
     """Say in a line what runs, and in another what it does. per_service: the strategy is said of each service."""
-    workers = _dicts(answer.get("workers"))
+    workers = entries_of(answer.get("workers"))
     parts = [f"generation {answer.get('generation', '?')}"]
     if not per_service:
         parts.insert(0, f"strategy {answer.get('strategy', '?')}")
@@ -147,19 +146,6 @@ def _why(entry: Entry) -> str:
     return words
 
 
-def _row(cells: list[str], widths: list[int], paint: Paint = unpainted) -> str:
-    """Words to the left, numbers to the right."""
-    aligned = (
-        paint(cell.ljust(width) if is_word else cell.rjust(width), STYLES.get(cell, "plain"))
-        for cell, width, (_, is_word, _) in zip(cells, widths, _COLUMNS, strict=True)
-    )
-    return "  ".join(aligned).rstrip()
-
-
-def _dicts(value: object) -> list[Entry]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def _word(key: str) -> Callable[[Entry], str]:
     return lambda entry: "-" if entry.get(key) is None else str(entry[key])
 
@@ -196,15 +182,6 @@ def _weight(entry: Entry) -> str:
     if not isinstance(weight, int | float):
         return "-"
     return f"{weight:g}" if effective in (None, weight) else f"{weight:g} ({effective:g} now)"
-
-
-def duration_text(seconds: float) -> str:
-    """Say a time in its two largest units."""
-    whole = int(seconds)
-    for size, unit, part, less in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // part} {less}"
-    return f"{whole} s"
 
 
 _COLUMNS: tuple[tuple[str, bool, Callable[[Entry], str]], ...] = (

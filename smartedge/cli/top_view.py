@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from smartedge.cli.paint import STYLES
-from smartedge.cli.status_table import duration_text
+from smartedge.cli.table import duration_text
 from smartedge.config.values import escaped
 
 Entry = Mapping[str, Any]

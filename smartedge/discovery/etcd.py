@@ -9,7 +9,8 @@ from time import monotonic
 
 from smartedge.config.backends import check_entry
 from smartedge.config.discover import EtcdConfig
-from smartedge.discovery.etcd_client import Compacted, EtcdClient, EtcdError
+from smartedge.discovery.etcd_client import Compacted, EtcdError
+from smartedge.discovery.etcd_connect import connect
 from smartedge.discovery.label import label_of
 from smartedge.discovery.source import Entry, SourceError
 
@@ -33,14 +34,7 @@ class EtcdSource:
         self._prefix = said.prefix
         self._short_s = short_s
         self._entries = KeyEntries(said.prefix)
-        self._client = EtcdClient(
-            said.endpoints,
-            user=said.user or environ.get("SMARTEDGE_ETCD_USER"),
-            password=environ.get("SMARTEDGE_ETCD_PASSWORD"),
-            ca_file=said.ca_file,
-            cert_file=said.cert_file,
-            key_file=said.key_file,
-        )
+        self._client = connect(said, environ)
 
     def snapshots(self) -> Iterator[Sequence[Entry]]:
         """Yield all backends, at first and with every change, and every few seconds while nothing changes."""

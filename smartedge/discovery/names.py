@@ -10,7 +10,6 @@ for a new name of a reload.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -25,6 +24,8 @@ import gevent
 import gevent.socket
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+
+from smartedge.config.private_file import write_private
 
 log = logging.getLogger("smartedge")
 
@@ -66,14 +67,7 @@ class NamesFile:
 
     def write(self, found: Mapping[str, Sequence[str]]) -> None:
         """Replace it; raises OSError."""
-        fresh = self._path.with_suffix(f".{os.getpid()}.new")
-        try:
-            fresh.write_text(json.dumps(found))
-            os.replace(fresh, self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            raise
+        write_private(self._path, json.dumps(found).encode(), sync=False)
 
 
 class Names:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from smartedge.config.private_file import write_private
 
 State = Literal["fresh", "stale", "never"]
 
@@ -47,14 +48,9 @@ class HealthFile:
         text = json.dumps([asdict(one) for one in healths])
         if self._path is None or text == self._text:
             return
-        fresh = self._path.with_suffix(f".{os.getpid()}.new")
-        try:
-            fresh.write_text(text)
-            os.replace(fresh, self._path)
+        with contextlib.suppress(OSError):
+            write_private(self._path, text.encode(), sync=False)
             self._text = text
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
 
     def read(self) -> list[SourceHealth]:
         """Return what it says; nothing where it cannot be read."""

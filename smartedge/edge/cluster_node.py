@@ -17,7 +17,6 @@ from smartedge import __version__
 from smartedge.balancer.errors import EdgeError
 from smartedge.cluster.applied import wait_applied
 from smartedge.cluster.cached_copy import CachedCopy
-from smartedge.cluster.connect import connect
 from smartedge.cluster.errors import ClusterError
 from smartedge.cluster.proposals import Proposals
 from smartedge.cluster.secret_keys import SecretKeys
@@ -26,6 +25,7 @@ from smartedge.cluster.stored import Stored
 from smartedge.cluster.will import Will
 from smartedge.config.model import Config, ConfigError, config_path
 from smartedge.discovery.etcd_client import EtcdClient
+from smartedge.discovery.etcd_connect import connect
 from smartedge.edge import announce, operator_will
 from smartedge.edge.cluster_lead import ClusterLead
 from smartedge.edge.cluster_news import ClusterNews, News

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from smartedge.cluster.cached_copy import CachedCopy, CopyDamaged
-from smartedge.cluster.connect import connect
 from smartedge.cluster.errors import ClusterError, Foreign
 from smartedge.cluster.store import Store
 from smartedge.cluster.stored import Stored
@@ -24,6 +23,7 @@ from smartedge.config.cluster import ClusterConfig
 from smartedge.config.cluster_settings import cluster_settings
 from smartedge.config.model import Config, ConfigError, Problem, config_path, load, parse
 from smartedge.config.sources import read_file
+from smartedge.discovery.etcd_connect import connect
 
 log = logging.getLogger("smartedge")
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import gevent
 
 from smartedge.config.model import Config
+from smartedge.config.private_file import write_private
 from smartedge.process.tls_settings import first_certificate
 from smartedge.workers.state_dir import StateDir, bases, is_alive
 
@@ -112,10 +113,9 @@ def write_whereabouts(state: StateDir | None, where: Whereabouts | None) -> None
     """Have the commands find this edge, which works without that too. Every worker of it may: they all say the same."""
     if state is None or where is None:
         return
-    fresh = state.path / f".{FILE}.{os.getpid()}"
+    text = json.dumps({name: said for name, said in asdict(where).items() if name != "uid"})
     try:
-        fresh.write_text(json.dumps({name: text for name, text in asdict(where).items() if name != "uid"}))
-        os.replace(fresh, state.path / FILE)
+        write_private(state.path / FILE, text.encode(), sync=False)
     except OSError as error:
         log.warning("commands do not find this edge without --url: %s", error)
 

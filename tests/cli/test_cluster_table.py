@@ -32,8 +32,8 @@ def test_each_node_is_a_line() -> None:
     assert text.splitlines() == [
         "cluster /prod, generation 18, 2 nodes, live",
         "node    address        version  generation  workers  up   requests   since",
-        "one     10.0.0.5:8080  0.1.0    18          2/2      3/4  1,234,567  1m 15s",
-        "second  10.0.0.5:8080  0.1.0    18          2/2      3/4  1,234,567  1d 1h   draining",
+        "one     10.0.0.5:8080  0.1.0    18          2/2      3/4  1,234,567  1 min 15 s",
+        "second  10.0.0.5:8080  0.1.0    18          2/2      3/4  1,234,567  1 d 1 h     draining",
     ]
 
 

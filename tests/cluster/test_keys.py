@@ -1,17 +1,8 @@
-"""From the key `cluster` to a client."""
+"""The names of a cluster's keys."""
 
 from __future__ import annotations
 
-from smartedge.cluster.connect import connect
 from smartedge.cluster.keys import Keys, unquoted
-from smartedge.config.cluster import ClusterConfig
-
-
-def test_endpoints_come_from_the_file_and_the_password_from_a_variable() -> None:
-    config = ClusterConfig(endpoints=("http://a:2379", "http://b:2379"), prefix="/prod")
-    client = connect(config, {"SMARTEDGE_ETCD_USER": "edge", "SMARTEDGE_ETCD_PASSWORD": "hidden"})
-    assert client.endpoints == ("http://a:2379", "http://b:2379")
-    assert repr(client) == "<EtcdClient http://a:2379 http://b:2379>"
 
 
 def test_every_key_lies_below_the_prefix_and_a_name_is_one_part_of_it() -> None:
