@@ -23,7 +23,7 @@ from smartedge.balancer.locality import SpillPolicy, panics, shares_of
 from smartedge.balancer.places import NOWHERE, Group, Place, Tier, tiers_of
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.base import Strategy
-from smartedge.balancer.tier_views import AVAILABLE, TierRun, View, count_of, latency_of
+from smartedge.balancer.tier_views import AVAILABLE, TierRun, TierView, count_of, latency_of
 
 MOST_TRIED: Final = 2
 """So many backends of a tier may fail a request before it prefers another tier: what is wrong may be the place."""
@@ -70,9 +70,9 @@ class NearFirst:
         self._available: set[Backend] = set()
         self._backends: tuple[Backend, ...] = ()
         self._version = 0
-        self._places: dict[Place, View] = {}
-        self._views: dict[tuple[Tier, ...], View] = {}
-        self.own_view = View((), [])
+        self._places: dict[Place, TierView] = {}
+        self._views: dict[tuple[Tier, ...], TierView] = {}
+        self.own_view = TierView((), [])
         self.view = self.own_view
         self._origin: Place | None = None
         self.tier = 0
@@ -219,11 +219,11 @@ class NearFirst:
 
     # ---- views ----
 
-    def refreshed_view(self) -> View:
+    def refreshed_view(self) -> TierView:
         """Return the tiers as seen from the edge, with their shares now."""
         return self._seen_from(None)
 
-    def _seen_from(self, origin: Place | None) -> View:
+    def _seen_from(self, origin: Place | None) -> TierView:
         if origin is None:
             view, self._origin = self.own_view, None
         else:
@@ -234,7 +234,7 @@ class NearFirst:
             self._refresh(view)
         return view
 
-    def _view_from(self, origin: Place) -> View:
+    def _view_from(self, origin: Place) -> TierView:
         """Find or make the view from a place."""
         tiers = tiers_of(origin, self._groups.values())
         view = self._views.get(tiers)
@@ -245,13 +245,13 @@ class NearFirst:
             for tier in tiers:
                 if tier.groups not in self._runs:
                     self._runs[tier.groups] = TierRun(tier.groups, self._make_strategy())
-            view = self._views[tiers] = View(tiers, [self._runs[tier.groups] for tier in tiers])
+            view = self._views[tiers] = TierView(tiers, [self._runs[tier.groups] for tier in tiers])
         if len(self._places) >= MOST_PLACES:
             self._places.clear()
         self._places[origin] = view
         return view
 
-    def _refresh(self, view: View) -> None:
+    def _refresh(self, view: TierView) -> None:
         """Work out what each tier carries now, and let its strategy know from whom it picks."""
         view.version = self._version
         order = view.measured.order
@@ -289,7 +289,7 @@ class NearFirst:
     # ---- when some of the candidates are out of the question ----
 
     def _narrow(
-        self, view: View, candidates: Sequence[Backend], rng: Random, key: bytes, tried: Collection[Backend], hedge: bool
+        self, view: TierView, candidates: Sequence[Backend], rng: Random, key: bytes, tried: Collection[Backend], hedge: bool
     ) -> tuple[int, Sequence[Backend]]:
         """Return a tier in which somebody is left, and who: the one drawn, else the nearest.
 
@@ -313,7 +313,7 @@ class NearFirst:
         return 0, candidates
 
 
-def _draw(view: View, key: bytes, rng: Random) -> int:
+def _draw(view: TierView, key: bytes, rng: Random) -> int:
     """Draw a tier by the shares, the same for the same key."""
     point = crc32(key) * 2.0**-32 if key else rng.random()
     return min(bisect_right(view.sums, point * view.sums[-1]), len(view.sums) - 1)

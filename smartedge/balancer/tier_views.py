@@ -34,7 +34,7 @@ class TierRun:
         self.version = -1
 
 
-class View:
+class TierView:
     """The tiers as they are seen from some place, nearest first; owned by a `NearFirst`.
 
     runs: in the order in which they are asked, that of the measured latencies where these count. shares: of the requests, by run.

@@ -15,7 +15,7 @@ from smartedge.cli.table import table_lines
 from smartedge.config.backends import BackendConfig
 from smartedge.config.model import Config, ConfigError, config_path, load
 from smartedge.config.values import escaped
-from smartedge.discovery.ask_once import Asked, ask_once
+from smartedge.discovery.ask_once import SourceAnswer, ask_once
 from smartedge.discovery.menu import Surroundings, make_sources
 
 TIMEOUT_S: Final = 20.0
@@ -66,7 +66,7 @@ def _service(config: Config, name: str | None) -> tuple[str, Any]:
     return name, services[name]
 
 
-def _text(name: str, answer: Asked) -> str:
+def _text(name: str, answer: SourceAnswer) -> str:
     """Lay an answer out as a table."""
     count = len(answer.backends)
     head = (
@@ -98,7 +98,7 @@ _ALWAYS: Final = ("BACKEND", "URL", "WEIGHT")
 """Columns that are there also where nothing stands in them."""
 
 
-def _document(name: str, answers: Sequence[Asked]) -> str:
+def _document(name: str, answers: Sequence[SourceAnswer]) -> str:
     sources = [
         {
             "source": one.kind,

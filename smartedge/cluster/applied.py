@@ -21,7 +21,7 @@ class Followed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class AppliedByNodes:
     """How far a generation has come. late: nodes that have not said anything of it yet. refused: why not, by node.
 
     live, applied: nodes. workers_live, workers_applied: of all nodes together.
@@ -35,7 +35,7 @@ class Applied:
     workers_applied: int
 
 
-def applied_in(view: View, generation: int) -> Applied:
+def applied_in(view: View, generation: int) -> AppliedByNodes:
     """Count who has applied this generation or a later one."""
     refused = {node: reason for node, card in view.cards.items() if (reason := _refusal(card, generation)) is not None}
     applied, late = [], []
@@ -52,10 +52,10 @@ def applied_in(view: View, generation: int) -> Applied:
         elif node not in refused:
             late.append(node)
     refused = {node: reason for node, reason in sorted(refused.items()) if node not in applied}
-    return Applied(len(view.cards), len(applied), tuple(late), refused, live_workers, applied_workers)
+    return AppliedByNodes(len(view.cards), len(applied), tuple(late), refused, live_workers, applied_workers)
 
 
-def wait_applied(watch: Followed, generation: int, wait_s: float) -> Applied:
+def wait_applied(watch: Followed, generation: int, wait_s: float) -> AppliedByNodes:
     """Wait, for so long at most, until no node that lives is late."""
     watch.wait_for(lambda view: not applied_in(view, generation).late, wait_s)
     return applied_in(watch.view, generation)

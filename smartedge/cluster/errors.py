@@ -44,7 +44,7 @@ class TooLarge(ClusterError):
     status = 413
 
 
-class Forbidden(ClusterError):
+class PermissionDenied(ClusterError):
     """The account at etcd is not known there, or may not do this."""
 
     status = 403
@@ -74,7 +74,7 @@ def cluster_error(doing: str, error: EtcdError) -> ClusterError:
             f" with another --max-request-bytes ({error})"
         )
     if error.code == _PERMISSION_DENIED or "authentication failed" in said:
-        return Forbidden(f"{doing}: {error}")
+        return PermissionDenied(f"{doing}: {error}")
     if "space exceeded" in said:
         return Unavailable(
             f"{doing}: {error}; compact and defragment it, then `etcdctl alarm disarm`, and have its members started with"

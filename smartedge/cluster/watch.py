@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import gevent
 from gevent.event import Event as Signal
 
-from smartedge.cluster.errors import ClusterError, Forbidden, cluster_error
+from smartedge.cluster.errors import ClusterError, PermissionDenied, cluster_error
 from smartedge.cluster.keys import Keys
 from smartedge.cluster.members import disunity
 from smartedge.cluster.put_back import is_lost, put_back
@@ -196,7 +196,7 @@ class ClusterWatch:
         log.warning("etcd came back with %s", lost)
         try:
             put_back(self._client, self._keys, self.view, found, pairs)
-        except Forbidden as error:
+        except PermissionDenied as error:
             self._say("put_back", str(error))
             return False
         return True

@@ -21,7 +21,7 @@ BESIDES_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SourceAnswer:
     """What a source said. problem: why it did not, or why nobody would go by it; "" for a good answer.
 
     findings: what is wrong with single entries, or with a part of the answer. ttl_s: how long it holds, None where nothing
@@ -36,7 +36,7 @@ class Asked:
     took_s: float
 
 
-def ask_once(made: MadeSource, timeout_s: float) -> Asked:
+def ask_once(made: MadeSource, timeout_s: float) -> SourceAnswer:
     """Take the first answer of a source, for which it has so long; raises nothing that the source does."""
     started = time.monotonic()
     backends: tuple[BackendConfig, ...] = ()
@@ -60,7 +60,7 @@ def ask_once(made: MadeSource, timeout_s: float) -> Asked:
         took_s, problem = time.monotonic() - started, str(error)
     except FAILURES as error:
         took_s, problem = time.monotonic() - started, described(error)
-    return Asked(made.kind, backends, problem, findings, ttl_s, took_s)
+    return SourceAnswer(made.kind, backends, problem, findings, ttl_s, took_s)
 
 
 def _besides(snapshots: Any) -> list[str]:

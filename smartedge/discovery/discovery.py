@@ -48,7 +48,7 @@ Key = tuple[str, str]
 """Service and kind of a source."""
 
 
-class Asked(NamedTuple):
+class RunningSource(NamedTuple):
     """A source that is asked. question: what it was made of; another one has it begun anew."""
 
     said: SourceConfig
@@ -82,7 +82,7 @@ class Discovery:
         self._clock = clock
         self._make = make
         self._config: Config | None = None
-        self._asked: dict[Key, Asked] = {}
+        self._asked: dict[Key, RunningSource] = {}
         self._answered_before: dict[Key, float] = {}
         self._errors_before: dict[Key, int] = {}
         self._handed_on: Sets = {}
@@ -189,12 +189,12 @@ class Discovery:
         discovers = {one.name: one.config.discover for one in self._config.all_services() if one.config.discover is not None}
         return {(name, made.kind): made for name, discover in discovers.items() for made in self._make(discover, around)}
 
-    def _begin_source(self, key: Key, made: MadeSource) -> Asked:
+    def _begin_source(self, key: Key, made: MadeSource) -> RunningSource:
         known = self._found().sets.get(key, ())
         runner = SourceRunner(key[0], made.kind, made.make, made.options, self._around.rng, self._clock, known)
         runner.changed = self._wake.set
         runner.start()
-        return Asked(made.said, self._question(key, made.said), runner)
+        return RunningSource(made.said, self._question(key, made.said), runner)
 
     # ---- what they find ----
 

@@ -103,7 +103,7 @@ class DnsSource:
     def _ask_srv(self) -> tuple[Sequence[Entry], float, str]:
         assert self._servers is not None  # refused by the configuration's check
         records = self._servers.ask(self._said.name, "SRV")
-        targets = [srv.Target(name_text(one.target), one.port, one.priority, one.weight) for one in records.data]
+        targets = [srv.SrvRecord(name_text(one.target), one.port, one.priority, one.weight) for one in records.data]
         self.why_empty = _why_empty(self._said.name, "SRV", records)
         if targets and not any(one.host for one in targets):  # "." (RFC 2782)
             self.why_empty = f"{self._said.name} says that there is no such service"

@@ -11,10 +11,10 @@ from smartedge.balancer.spec import TlsSpec
 from smartedge.discovery.etcd_values import (
     Compacted,
     EtcdError,
+    EtcdRefusal,
     Event,
     Json,
     KeyValue,
-    Refusal,
     Txn,
     absent,
     delete_op,
@@ -198,11 +198,11 @@ class EtcdClient:
             self._authenticate(endpoint)
         token = self._token
         answer = self._post(endpoint, path, question)
-        if isinstance(answer, Refusal) and answer.wants_token and self._user:
+        if isinstance(answer, EtcdRefusal) and answer.wants_token and self._user:
             if self._token == token:  # else another greenlet has just got a new one
                 self._authenticate(endpoint)
             answer = self._post(endpoint, path, question)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, EtcdRefusal):
             raise _refused(endpoint, answer)
         try:
             return read(answer)
@@ -215,14 +215,14 @@ class EtcdClient:
         """Get a token; none where etcd has no users, as a password may be set before they are."""
         self._token = None
         answer = self._post(endpoint, "auth/authenticate", {"name": self._user, "password": self._password})
-        if isinstance(answer, Refusal):
+        if isinstance(answer, EtcdRefusal):
             if "authentication is not enabled" not in answer.text:
                 raise _refused(endpoint, answer)
             self._token = ""
         else:
             self._token = str(answer.get("token", ""))
 
-    def _post(self, endpoint: str, path: str, question: Json) -> Json | Refusal:
+    def _post(self, endpoint: str, path: str, question: Json) -> Json | EtcdRefusal:
         try:
             url = f"{endpoint}/v3/{path}"
             reply = fetch(self._session, "POST", url, json=question, headers=self._headers(), timeout_s=self._timeout_s)
@@ -249,7 +249,7 @@ def _page(found: Json) -> tuple[int, list[KeyValue], bool]:
     return revision(found), [key_value(pair) for pair in found.get("kvs", ())], found.get("more", False)
 
 
-def _refused(endpoint: str, answer: Refusal) -> EtcdError:
+def _refused(endpoint: str, answer: EtcdRefusal) -> EtcdError:
     text = f"etcd at {shown(endpoint)}: {answer.text}"
     if answer.is_compacted:
         return Compacted(text)

@@ -72,7 +72,7 @@ class Txn:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class EtcdRefusal:
     """An error that etcd has answered with. code: gRPC's."""
 
     code: int
@@ -162,17 +162,17 @@ def parsed(body: bytes) -> Json:
     return found
 
 
-def refusal(status: int, body: bytes) -> Refusal:
+def refusal(status: int, body: bytes) -> EtcdRefusal:
     """What an answer other than 200 says, of etcd or of whoever stands in front of it."""
     try:
         found = parsed(body)
         text = found.get("message") or found["error"]
-        return Refusal(int(found.get("code", 0)), str(text).removeprefix("etcdserver: "))
+        return EtcdRefusal(int(found.get("code", 0)), str(text).removeprefix("etcdserver: "))
     except (ValueError, KeyError, TypeError):
         code = {404: 5, 401: 16, 403: 7}.get(status, 14 if status >= 500 else 3)
         if status == 404:
-            return Refusal(code, "there is no etcd API v3 (etcd 3.4 or newer has it)")
-        return Refusal(code, f"it answered with status {status}{_in_words(body)}")
+            return EtcdRefusal(code, "there is no etcd API v3 (etcd 3.4 or newer has it)")
+        return EtcdRefusal(code, f"it answered with status {status}{_in_words(body)}")
 
 
 def _in_words(body: bytes) -> str:

@@ -13,7 +13,7 @@ LEAST_RATIO: Final = 10
 """A record of weight 0 "should have a very small chance": so many times less than the least of the others."""
 
 
-class Target(NamedTuple):
+class SrvRecord(NamedTuple):
     """One SRV record. host: a name in lower case, without a dot at its end."""
 
     host: str
@@ -22,7 +22,7 @@ class Target(NamedTuple):
     weight: int
 
 
-def entries_of(targets: Iterable[Target], addresses: Mapping[str, Sequence[str]], scheme: str) -> list[dict[str, Any]]:
+def entries_of(targets: Iterable[SrvRecord], addresses: Mapping[str, Sequence[str]], scheme: str) -> list[dict[str, Any]]:
     """Make an entry for each address of each target, whose weight its addresses share. https: checked as the target's name.
 
     A target that has no address is left out.

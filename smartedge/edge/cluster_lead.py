@@ -59,7 +59,7 @@ RETRY_S: Final = 1.0
 """One that could not be applied for a passing reason."""
 
 
-class Node(Protocol):
+class LedNode(Protocol):
     """What the leader puts to use for all workers of its node; the ClusterNode."""
 
     name: str
@@ -96,7 +96,7 @@ class ClusterLead:
     client: of the cluster's etcd. copy: what the node keeps on disk. news: what the other workers read.
     """
 
-    def __init__(self, node: Node, client: EtcdClient, prefix: str, copy: CachedCopy, news: ClusterNews, rng: Random) -> None:
+    def __init__(self, node: LedNode, client: EtcdClient, prefix: str, copy: CachedCopy, news: ClusterNews, rng: Random) -> None:
         self._node = node
         self._store = Store(client, prefix)
         self._secrets = Secrets(client, prefix)

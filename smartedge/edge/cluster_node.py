@@ -153,7 +153,7 @@ class ClusterNode:
         if lead is not None:
             lead.stop()
 
-    # ---- what the leader puts to use; see `cluster_lead.Node` ----
+    # ---- what the leader puts to use; see `cluster_lead.LedNode` ----
 
     @property
     def generation(self) -> int:

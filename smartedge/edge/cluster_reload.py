@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from smartedge.cluster.applied import Applied as AppliedByNodes
+from smartedge.cluster.applied import AppliedByNodes
 from smartedge.cluster.view import View
 from smartedge.edge.cluster_news import ClusterNews
 from smartedge.edge.reload_errors import ReloadError

@@ -27,7 +27,7 @@ SENDING_S = 0.1
 """How often a request whose body is still coming is looked at, in seconds."""
 
 
-class Overtaken(Exception):
+class Outrun(Exception):
     """Another try of the same request has got its answer."""
 
 
@@ -92,7 +92,7 @@ class Race:
 
     The first try is sent by the request's own greenlet, in `run`. When it is late, Hedges has `late` called in a greenlet of
     its own: it takes a lease, sends the same request through it (a Runner), and is late again in its turn. The first answer
-    that is no failure wins. It is thrown, as Overtaken, at the request's greenlet, which ends what was begun before the winner
+    that is no failure wins. It is thrown, as Outrun, at the request's greenlet, which ends what was begun before the winner
     as outrun, for that was too slow, and cancels what was begun after it, against which nothing speaks. An answer that is a
     failure is the fallback: it is used if all others fail. Every lease that was taken is closed by whoever takes its Runner off
     the list, and the winner's is left to the Attempts.
@@ -148,7 +148,7 @@ class Race:
         try:
             try:
                 answer: Answer = lease.backend.transport.send(self.outbound)
-            except Overtaken:
+            except Outrun:
                 attempts.end_lease(lease, "outrun")
             except EdgeError as error:
                 self._sending = False
@@ -177,7 +177,7 @@ class Race:
             self._parked = True
             try:
                 get_hub().switch()
-            except Overtaken:
+            except Outrun:
                 pass
             finally:
                 self._parked = False
@@ -244,7 +244,7 @@ class Race:
 
     def _wake(self) -> None:
         if self._winner is not None or self._parked:
-            self._throw(Overtaken())
+            self._throw(Outrun())
 
     # ---- in the greenlet of a hedge ----
 

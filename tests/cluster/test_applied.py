@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smartedge.cluster.applied import Applied, applied_in
+from smartedge.cluster.applied import AppliedByNodes, applied_in
 from smartedge.cluster.view import View
 
 
@@ -22,7 +22,7 @@ def test_nodes_and_their_workers_are_counted() -> None:
         "refused before": card(4, refused={"generation": 4, "reason": "old"}),
         "mended": card(5, refused={"generation": 5, "reason": "for a moment"}),
     }
-    assert applied_in(View(cards=cards), 5) == Applied(
+    assert applied_in(View(cards=cards), 5) == AppliedByNodes(
         live=7,
         applied=3,
         late=("half", "late", "refused before"),
@@ -33,7 +33,7 @@ def test_nodes_and_their_workers_are_counted() -> None:
 
 
 def test_nobody_has_applied_anything_where_nobody_is() -> None:
-    assert applied_in(View(), 1) == Applied(0, 0, (), {}, 0, 0)
+    assert applied_in(View(), 1) == AppliedByNodes(0, 0, (), {}, 0, 0)
 
 
 def test_a_card_that_says_nonsense_is_late() -> None:

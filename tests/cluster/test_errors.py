@@ -8,8 +8,8 @@ import pytest
 
 from smartedge.cluster.errors import (
     ClusterError,
-    Forbidden,
     OutcomeUnknown,
+    PermissionDenied,
     TooLarge,
     Unavailable,
     cluster_error,
@@ -21,7 +21,7 @@ from smartedge.discovery.etcd_client import EtcdError
 BY_WORDS: list[tuple[str, bool, type[ClusterError], int]] = [
     ("etcd at http://a: request is too large", False, TooLarge, 413),
     ("etcd at http://a: grpc: received message larger than max (5 vs. 4)", True, TooLarge, 413),
-    ("etcd at http://a: authentication failed, invalid user ID or password", False, Forbidden, 403),
+    ("etcd at http://a: authentication failed, invalid user ID or password", False, PermissionDenied, 403),
     ("etcd at http://a: mvcc: database space exceeded", False, Unavailable, 503),
     ("etcd at http://a: connection refused", True, Unavailable, 503),
     ("etcd at http://a: anything else", False, ClusterError, 500),
@@ -37,7 +37,7 @@ def test_its_kind_and_status(said: str, retriable: bool, kind: type[ClusterError
 
 
 def test_what_an_account_may_not_is_told_by_its_code() -> None:
-    assert type(cluster_error("it cannot be done", EtcdError("whatever", code=7))) is Forbidden
+    assert type(cluster_error("it cannot be done", EtcdError("whatever", code=7))) is PermissionDenied
 
 
 def test_a_read_that_fails_has_changed_nothing() -> None:
@@ -72,7 +72,7 @@ def test_a_write_is_done_again_only_where_its_answer_was_lost() -> None:
         write_again("it cannot be written", write, 40.0)
     assert len(tries) == 1
     tries, write = failing(LOST, EtcdError("permission denied", code=7))
-    with pytest.raises(Forbidden):
+    with pytest.raises(PermissionDenied):
         write_again("it cannot be written", write, 40.0)
 
 

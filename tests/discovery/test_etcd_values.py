@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.discovery.etcd_values import (
+    EtcdRefusal,
     Event,
     KeyValue,
-    Refusal,
     encoded,
     event,
     key_value,
@@ -104,14 +104,14 @@ def test_a_refusal_says_whether_it_may_be_asked_again(status: int, body: bytes, 
 @pytest.mark.parametrize(
     ("found", "wants"),
     [
-        (Refusal(16, "invalid auth token"), True),
-        (Refusal(3, "user name is empty"), True),
-        (Refusal(3, "revision of auth store is old"), True),
-        (Refusal(3, "authentication failed, invalid user ID or password"), False),
-        (Refusal(7, "permission denied"), False),
+        (EtcdRefusal(16, "invalid auth token"), True),
+        (EtcdRefusal(3, "user name is empty"), True),
+        (EtcdRefusal(3, "revision of auth store is old"), True),
+        (EtcdRefusal(3, "authentication failed, invalid user ID or password"), False),
+        (EtcdRefusal(7, "permission denied"), False),
     ],
 )
-def test_a_new_token_helps_against_some(found: Refusal, wants: bool) -> None:
+def test_a_new_token_helps_against_some(found: EtcdRefusal, wants: bool) -> None:
     assert found.wants_token == wants
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartedge.discovery.srv import Target, entries_of, url_of, weights_of
+from smartedge.discovery.srv import SrvRecord, entries_of, url_of, weights_of
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_weights(records: list[tuple[int, int]], weights: list[int]) -> None:
 
 
 def test_each_address_of_each_target_is_an_entry_the_most_preferred_first() -> None:
-    targets = [Target("b.test", 8001, 20, 1), Target("a.test", 8000, 10, 3)]
+    targets = [SrvRecord("b.test", 8001, 20, 1), SrvRecord("a.test", 8000, 10, 3)]
     found = entries_of(targets, {"a.test": ["10.0.0.1", "2001:db8::1"], "b.test": ["10.0.0.2"]}, "http")
     assert found == [
         {"url": "http://10.0.0.1:8000", "weight": 3, "priority": 10, "labels": {"target": "a.test"}},
@@ -37,12 +37,12 @@ def test_each_address_of_each_target_is_an_entry_the_most_preferred_first() -> N
 
 
 def test_a_target_without_address_is_left_out_and_a_record_twice_counts_once() -> None:
-    targets = [Target("a.test", 8000, 0, 5), Target("a.test", 8000, 0, 5), Target("gone.test", 8000, 0, 5)]
+    targets = [SrvRecord("a.test", 8000, 0, 5), SrvRecord("a.test", 8000, 0, 5), SrvRecord("gone.test", 8000, 0, 5)]
     assert [one["url"] for one in entries_of(targets, {"a.test": ["10.0.0.1"]}, "http")] == ["http://10.0.0.1:8000"]
 
 
 def test_https_is_checked_as_the_targets_name() -> None:
-    (found,) = entries_of([Target("a.test", 8443, 0, 0)], {"a.test": ["10.0.0.1"]}, "https")
+    (found,) = entries_of([SrvRecord("a.test", 8443, 0, 0)], {"a.test": ["10.0.0.1"]}, "https")
     assert (found["url"], found["tls"]) == ("https://10.0.0.1:8443", {"server_name": "a.test"})
 
 

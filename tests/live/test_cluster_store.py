@@ -18,7 +18,7 @@ import pytest
 from gevent.server import StreamServer
 
 from smartedge.cluster.applied import applied_in, wait_applied
-from smartedge.cluster.errors import Forbidden, Foreign, OutcomeUnknown, TooLarge, Unavailable
+from smartedge.cluster.errors import Foreign, OutcomeUnknown, PermissionDenied, TooLarge, Unavailable
 from smartedge.cluster.nodes import Nodes
 from smartedge.cluster.proposals import Proposals
 from smartedge.cluster.secret_keys import Secrets
@@ -643,7 +643,7 @@ def test_an_account_that_may_only_read_follows_and_says_what_it_may_not(tmp_path
                 lambda: Secrets(reader, P).current(0.0),
                 lambda: Store(client, P).read(),
             ):
-                with pytest.raises(Forbidden) as caught:
+                with pytest.raises(PermissionDenied) as caught:
                     action()
                 assert "pa55word" not in str(caught.value)
             assert reader.cluster_of(server.url, f"{P}/config") != ""  # what `disunity` asks
