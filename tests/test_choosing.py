@@ -43,7 +43,7 @@ def test_every_scenario_that_is_shown_is_right() -> None:
         r"^```json\n(.*?)^```$", (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
 
-    assert [load(text, "simulator.md").world.title for text in shown] == ["Our four, on a bad day"]
+    assert [load(text, "simulator.md").world.title for text in shown] == ["Our four, on a bad day", "Two places"]
 
 
 def test_the_page_shows_every_scenario_that_it_names_with_all_strategies(maker: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smartedge.admin.locality import crosses_zones, locality_document, place_document
 from smartedge.admin.page import give_way
@@ -36,11 +36,13 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config.services import WrittenService
 from smartedge.discovery.source_health import SourceHealth
-from smartedge.edge.cluster_node import ClusterNode
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
 from smartedge.proxy.service import Service
+
+if TYPE_CHECKING:
+    from smartedge.edge.cluster_node import ClusterNode
 
 Document = dict[str, Any]
 """What becomes JSON."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import curses
 import json
 import sys
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
 from smartedge.cli.errors import Declined, Stop
 from smartedge.cli.remote import RemoteEdge, for_running_edge
-from smartedge.cli.top_screen import Screen, full_screen
 from smartedge.cli.top_view import TopView, rows_of
+
+if TYPE_CHECKING:
+    from smartedge.cli.top_screen import Screen
 
 DECISIONS = 15
 WIDE = 10_000
@@ -40,6 +42,10 @@ def top(edge: RemoteEdge, delay: float, once: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Stop("top needs a terminal; --once prints one table, and --once --json one status")
+    import curses  # late, as its memory would be every edge's
+
+    from smartedge.cli.top_screen import full_screen
+
     _Looker(edge, view).ask()  # what is wrong is said before the screen is taken over
     try:
         with full_screen() as screen:

@@ -81,3 +81,8 @@ def quoted(part: str) -> str:
 def unquoted(part: str) -> str:
     """The name again."""
     return unquote(part)
+
+
+def will_key(*parts: str) -> str:
+    """Make a key of the names of a thing, as of "backends", "web", "b1", "state"."""
+    return "/".join(map(quoted, parts))

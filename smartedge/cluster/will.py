@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from smartedge.cluster.errors import plain_errors, write_again
-from smartedge.cluster.keys import Keys, quoted
+from smartedge.cluster.keys import Keys
 from smartedge.discovery.etcd_client import EtcdClient, Txn, delete_op, put_op
 from smartedge.discovery.etcd_values import Json
 
@@ -54,11 +54,6 @@ class Will:
             _revision, found = self._client.range(self._prefix, prefix=True)
         values = {one.key.removeprefix(self._prefix): will_value(one.value) for one in found}
         return {key: value for key, value in values.items() if value is not None}
-
-
-def will_key(*parts: str) -> str:
-    """Make a key of the names of a thing, as of "backends", "web", "b1", "state"."""
-    return "/".join(map(quoted, parts))
 
 
 def will_value(value: bytes) -> Any:

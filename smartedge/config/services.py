@@ -290,8 +290,9 @@ def problems(document: object) -> Iterator[Finding]:
         key = "backends" if "backends" in document else "discover"
         yield ("services", DEFAULT_SERVICE), f'stands beside "{key}" at the top, which is the service of this name; write one'
     if len(names) > 1 and not document.get("routes"):
-        example = f'"routes": [{{"path": "/{names[1]}", "to": "{names[1]}"}}, {{"to": "{names[0]}"}}]'
-        yield ("routes",), f"must say which requests go to which of the services {', '.join(names)}, such as {example}"
+        first, second, *_ = shown = [values.escaped(name) for name in names]
+        example = f'"routes": [{{"path": "/{second}", "to": "{second}"}}, {{"to": "{first}"}}]'
+        yield ("routes",), f"must say which requests go to which of the services {', '.join(shown)}, such as {example}"
     if _is_short(document):
         yield from _of_service(document, ())
     for name, service in services.items() if isinstance(services, dict) else ():

@@ -66,7 +66,7 @@ class DnsSource:
         hosts_file: str = HOSTS_FILE,
     ) -> None:
         self.ttl_s: float | None = None
-        self.why_empty = ""
+        self.why_empty = self._why = ""
         self._said = said
         self._resolve_s = resolve_s
         self._rng = rng
@@ -80,9 +80,9 @@ class DnsSource:
     def snapshots(self) -> Iterator[Sequence[Entry]]:
         """Yield what the name has, and again after each look-up."""
         while True:
-            self.why_empty = ""
+            self._why = ""  # apart: what was said of the answer before holds until there is another one
             entries, ttl_s, problem = self._ask_srv() if self._said.type == "SRV" else self._ask_addresses()
-            self.ttl_s = ttl_s
+            self.ttl_s, self.why_empty = ttl_s, self._why
             yield entries
             if problem:
                 raise SourceError(problem)
@@ -104,9 +104,9 @@ class DnsSource:
         assert self._servers is not None  # refused by the configuration's check
         records = self._servers.ask(self._said.name, "SRV")
         targets = [srv.SrvRecord(name_text(one.target), one.port, one.priority, one.weight) for one in records.data]
-        self.why_empty = _why_empty(self._said.name, "SRV", records)
+        self._why = _why_empty(self._said.name, "SRV", records)
         if targets and not any(one.host for one in targets):  # "." (RFC 2782)
-            self.why_empty = f"{self._said.name} says that there is no such service"
+            self._why = f"{self._said.name} says that there is no such service"
         hosts = dict.fromkeys(one.host for one in targets if one.host)
         known = {host: Addresses(self._usable(records.came_along.get(host, ())), records.ttl_s) for host in hosts}
         lacking = [host for host in hosts if not known[host].ips]
@@ -187,7 +187,7 @@ class DnsSource:
         ips = [ip for family in FAMILIES for ip in said.get(family, kept.get(family, ()))]
         if errors and not any(said.values()):
             raise next(iter(errors.values()))
-        self.why_empty = self.why_empty or _why_empty(name, "A or AAAA", *answers.values())
+        self._why = self._why or _why_empty(name, "A or AAAA", *answers.values())
         if ips:
             self._kept |= {(name, family): ips for family, ips in said.items()}
         problem = next((str(error) for family, error in errors.items() if kept[family]), "")

@@ -11,11 +11,6 @@ from typing import Any, Final, NamedTuple
 
 from smartedge.config.discover import DiscoverConfig, OwnSourceConfig, SourceConfig
 from smartedge.discovery.backoff import MOST_S
-from smartedge.discovery.consul import ConsulSource
-from smartedge.discovery.dns import DnsSource
-from smartedge.discovery.etcd import EtcdSource
-from smartedge.discovery.file import FileSource
-from smartedge.discovery.own import OwnSource
 from smartedge.discovery.runner import SourceOptions
 from smartedge.discovery.source import Source
 
@@ -51,16 +46,43 @@ def make_sources(discover: DiscoverConfig, around: Surroundings) -> Iterator[Mad
 
 
 def _make(kind: str, said: Any, around: Surroundings) -> Source:
+    """Make a source. Its module is imported now: an edge without discovery does without their memory."""
     if isinstance(said, OwnSourceConfig):
+        from smartedge.discovery.own import OwnSource
+
         return OwnSource(kind, said.options, said.every_s, said.timeout_s)
     return _KINDS[kind](said, around)
 
 
+def _consul(said: Any, around: Surroundings) -> Source:
+    from smartedge.discovery.consul import ConsulSource
+
+    return ConsulSource(said, around.env)
+
+
+def _dns(said: Any, around: Surroundings) -> Source:
+    from smartedge.discovery.dns import DnsSource
+
+    return DnsSource(said, around.resolve_s, around.rng)
+
+
+def _etcd(said: Any, around: Surroundings) -> Source:
+    from smartedge.discovery.etcd import EtcdSource
+
+    return EtcdSource(said, around.env)
+
+
+def _file(said: Any, around: Surroundings) -> Source:
+    from smartedge.discovery.file import FileSource
+
+    return FileSource(os.path.join(around.folder, said.path))
+
+
 _KINDS: Final[Mapping[str, Callable[[Any, Surroundings], Source]]] = {
-    "consul": lambda said, around: ConsulSource(said, around.env),
-    "dns": lambda said, around: DnsSource(said, around.resolve_s, around.rng),
-    "etcd": lambda said, around: EtcdSource(said, around.env),
-    "file": lambda said, around: FileSource(os.path.join(around.folder, said.path)),
+    "consul": _consul,
+    "dns": _dns,
+    "etcd": _etcd,
+    "file": _file,
 }
 
 _MOST_WAIT_S: Final = {"file": 1.0}

@@ -13,17 +13,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smartedge.cluster.cached_copy import CachedCopy, CopyDamaged
-from smartedge.cluster.errors import ClusterError, Foreign
-from smartedge.cluster.store import Store
-from smartedge.cluster.stored import Stored
 from smartedge.config.cluster import ClusterConfig
 from smartedge.config.cluster_settings import cluster_settings
 from smartedge.config.model import Config, ConfigError, Problem, config_path, load, parse
 from smartedge.config.sources import read_file
-from smartedge.discovery.etcd_connect import connect
+
+if TYPE_CHECKING:
+    from smartedge.cluster.stored import Stored
 
 log = logging.getLogger("smartedge")
 
@@ -89,6 +87,11 @@ def load_for_start(
     settings = cluster_settings(file, env, overrides)
     if settings is None:
         return load(file, env, overrides), None
+    # Late: an edge that is no node does without the memory of it.
+    from smartedge.cluster.errors import ClusterError, Foreign
+    from smartedge.cluster.store import Store
+    from smartedge.discovery.etcd_connect import connect
+
     where = f"the cluster {settings.prefix}"
     client = connect(settings, env, FIRST_TIMEOUT_S)
     kept = _held(file, settings)
@@ -115,6 +118,8 @@ def load_for_start(
 
 def _held(path: str, settings: ClusterConfig) -> Stored | None:
     """Return the configuration that the node has kept a copy of."""
+    from smartedge.cluster.cached_copy import CachedCopy, CopyDamaged
+
     try:
         copy = CachedCopy(path, settings.prefix, settings.endpoints).read()
     except CopyDamaged as error:

@@ -10,9 +10,8 @@ import logging
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smartedge import __version__
 from smartedge.balancer.backend import Backend
@@ -29,7 +28,6 @@ from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
 from smartedge.edge.certificates import CertificateCare
-from smartedge.edge.cluster_node import ClusterNode
 from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.discovered import begin_discovery, make_discovery
 from smartedge.edge.file_watch import FileWatch
@@ -65,6 +63,9 @@ from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
+
+if TYPE_CHECKING:
+    from smartedge.edge.cluster_node import ClusterNode
 
 log = logging.getLogger("smartedge")
 
@@ -123,14 +124,18 @@ class Edge:
         self.forwarder.explain = self.decisions
         self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
         self._telling = PeriodicWork(self._tell, LOOK_S)
-        self._lag, self._tell_due = LoopLag(), inf
+        self._lag, self._tell_due = LoopLag(), float("inf")
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
         self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng)
         self._file_watch = FileWatch(self.origin.path, self._is_watching, self._reloader.reload)
-        parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
-        self.cluster = None if cluster is None else ClusterNode(cluster, *parts, self._rng, self._env)
+        self.cluster: ClusterNode | None = None
+        if cluster is not None:
+            from smartedge.edge.cluster_node import ClusterNode  # late: its memory is for nodes only
+
+            parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
+            self.cluster = ClusterNode(cluster, *parts, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         self.use_setup(setup)
@@ -381,8 +386,6 @@ class Edge:
         self._tickets.look(leading=leading)
         self._builder.databases.look(leading=leading)
         self.discovery.tell_others()
-        if leading:
-            self._certificates.look(self.config, self.tls.certificates)
         self.access_log.report_trouble(self.edge_row)
         if renewed := self._reloader.use_replaced_files():
             log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
@@ -392,5 +395,6 @@ class Edge:
             now, self.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
         )
         self.meet_workers()
-        if self.follower.leading:
+        if leading:
+            self._certificates.look(self.config, self.tls.certificates)
             self.registry.free_rows()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from smartedge.balancer.spec import STATES
-from smartedge.cluster.will import will_key
+from smartedge.cluster.keys import will_key
 from smartedge.config.model import Config
 from smartedge.proxy.service import Service
 

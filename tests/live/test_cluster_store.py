@@ -19,6 +19,7 @@ from gevent.server import StreamServer
 
 from smartedge.cluster.applied import applied_in, wait_applied
 from smartedge.cluster.errors import Foreign, OutcomeUnknown, PermissionDenied, TooLarge, Unavailable
+from smartedge.cluster.keys import will_key
 from smartedge.cluster.nodes import Nodes
 from smartedge.cluster.proposals import Proposals
 from smartedge.cluster.secret_keys import Secrets
@@ -26,7 +27,7 @@ from smartedge.cluster.store import Conflict, Store
 from smartedge.cluster.stored import Stored
 from smartedge.cluster.view import View
 from smartedge.cluster.watch import ClusterWatch
-from smartedge.cluster.will import Will, will_key
+from smartedge.cluster.will import Will
 from smartedge.discovery.etcd_client import EtcdClient
 from tests.live.etcd_server import EtcdServer, etcd, etcd_of_three
 from tests.live.processes import running
