@@ -18,10 +18,12 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from smartedge.http.certificates import Certificate, CertificateContext, KeyKind, PemFiles, files_in, load_chain, read_certificate
-from smartedge.http.ticket_keys import NoTicketKeys, TicketKeys
+
+if TYPE_CHECKING:
+    from smartedge.http.ticket_keys import TicketKeys
 
 Steps = tuple[str | int, ...]
 """The path of a key in the configuration."""
@@ -199,6 +201,8 @@ class ServerTls:
     def _give_keys(self) -> None:
         if self.shown is None or not self._secrets:
             return
+        from smartedge.http.ticket_keys import NoTicketKeys, TicketKeys  # late: ctypes' memory is for those who speak TLS
+
         try:
             if self._keys is None:
                 self._keys = TicketKeys(self._front, self._secrets, apart=self.shown.clients)

@@ -105,6 +105,7 @@ def test_whatever_consul_does_nothing_is_lost(tmp_path: Path) -> None:
             wait_state(edge, "stale", "its answer is empty")
             agent.register("api", "c", scripts[2].port)
             wait_found(edge, "node1-c")
+            wait_state(edge, "fresh")
             assert source_of(edge)["problem"] is None
             wait_kept(edge, "node1-c")
             assert load.failures == []

@@ -90,6 +90,7 @@ def test_a_breaker_that_only_observes_lets_everything_through(own: LiveEdge) -> 
         while failed < 7:  # the first is nobody else's yet; a failing one gets less of its turns, but it gets them
             failed += own.ask().status == 500
             assert breakers(own) == ["closed", "closed"]
+        wait_until(lambda: len(said_of(own, b, "only observe")) > 1, 5, "the second line")
         assert len(said_of(own, b, "only observe")) == 2
 
 
