@@ -11,19 +11,18 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.live.edges import GEVENT, LISTENING, OWN, WORKER, request
 from tests.live.etcd_server import EtcdServer
 from tests.live.peers import Client, WireError
 from tests.live.processes import ROOT, Answer, Running, ask, free_port, listens, wait_until
-from tests.live.steady import Failure, has_ended
+from tests.live.steady import Failure, Load, has_ended
 
 WORKERS = 2
 STANDS_STILL = ("--timeout", "120", "--keep-alive", "75")
@@ -248,7 +247,7 @@ class Lost:
         return any(self.failure.began <= last and first <= self.failure.ended + 0.1 for first, last in self.node.kills)
 
 
-class ClusterLoad:
+class ClusterLoad(Load):
     """Clients with a node each that ask again and again; half of them keep their connections.
 
     A node that refuses the connection has not had the request: the next one is asked, as whatever stands in front of a cluster
@@ -256,30 +255,11 @@ class ClusterLoad:
     """
 
     def __init__(self, nodes: Sequence[Node], clients: int = 4, pause_s: float = 0.03, timeout_s: float = 90.0) -> None:
-        self._nodes, self._pause_s, self._timeout_s = nodes, pause_s, timeout_s
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [
-            threading.Thread(target=self._run, args=(home, number)) for home in range(len(nodes)) for number in range(clients)
-        ]
-        self.answered = 0
+        super().__init__([partial(self._run, home, number) for home in range(len(nodes)) for number in range(clients)], timeout_s)
+        self._nodes, self._pause_s = nodes, pause_s
         self.by_node = {node.name: 0 for node in nodes}
         self.moved = self.closed = 0
         self.lost: list[Lost] = []
-
-    def __enter__(self) -> ClusterLoad:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Let the requests under way end, and send no more."""
-        self._over.set()
-        for thread in self._threads:
-            thread.join(self._timeout_s + 5)
 
     @property
     def unexplained(self) -> list[Lost]:

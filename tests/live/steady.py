@@ -6,8 +6,11 @@ import random
 import select
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
+from typing import Self
 
 from tests.live.edges import request
 from tests.live.peers import Client, WireError
@@ -22,22 +25,20 @@ class Failure:
     what: str
 
 
-class SteadyLoad:
-    """So many clients, each with a pause between two requests; half of them keep their connections.
+class Load:
+    """Clients in threads of their own that ask, each in its way, until they are stopped: what the loads have in common.
 
-    A kept connection that ends between two requests is no failure: a client opens another one and asks again, once.
+    clients: what each of them does, until `_over`. timeout_s: of a request. answered: how many were, under `_lock`.
     """
 
-    def __init__(self, port: int, clients: int = 8, pause_s: float = 0.02, timeout_s: float = 20.0) -> None:
-        self._port, self._pause_s, self._timeout_s = port, pause_s, timeout_s
+    def __init__(self, clients: Sequence[Callable[[], None]], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        self._threads = [threading.Thread(target=client) for client in clients]
         self.answered = 0
-        self.reconnected = 0
-        self.failures: list[Failure] = []
 
-    def __enter__(self) -> SteadyLoad:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -50,6 +51,19 @@ class SteadyLoad:
         self._over.set()
         for thread in self._threads:
             thread.join(self._timeout_s + 5)
+
+
+class SteadyLoad(Load):
+    """So many clients, each with a pause between two requests; half of them keep their connections.
+
+    A kept connection that ends between two requests is no failure: a client opens another one and asks again, once.
+    """
+
+    def __init__(self, port: int, clients: int = 8, pause_s: float = 0.02, timeout_s: float = 20.0) -> None:
+        super().__init__([partial(self._run, number) for number in range(clients)], timeout_s)
+        self._port, self._pause_s = port, pause_s
+        self.reconnected = 0
+        self.failures: list[Failure] = []
 
     def _run(self, number: int) -> None:
         keeps = number % 2 == 0
