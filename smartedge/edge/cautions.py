@@ -18,6 +18,7 @@ from smartedge.edge.routes import plain_table
 from smartedge.edge.shared_cookies import shared_cookies
 from smartedge.edge.unknown_zones import unknown_places, unknown_zones
 from smartedge.http.request import Request
+from smartedge.process.whereabouts import certificates_unused
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     return found + warnings(plain_table(config.routes), unused_services(config.routes, [service.name for service in services]))
 
 
-def log_cautions(found: list[str]) -> None:
-    """Write each to the log."""
-    for text in found:
+def log_cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> None:
+    """Write each to the log, and what only a process that serves can know."""
+    found = cautions(config, env, has_token=has_token)
+    for text in [*found, NOT_SHOWN] if certificates_unused(config) else found:
         log.warning("%s", text)
 
 

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from smartedge import __version__
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import GAUGES, LAYOUT, LOOP_LAG, ROW_CELLS
+from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
-from smartedge.balancer.watch import LOOK_S, TIDY_S
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import announce
 from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
-from smartedge.edge.cautions import NOT_SHOWN, ProxyWatch, cautions, log_cautions
+from smartedge.edge.cautions import ProxyWatch, log_cautions
 from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.discovered import begin_discovery, make_discovery
@@ -40,6 +39,7 @@ from smartedge.edge.request_ids import RequestIds
 from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.setup import Setup, SetupBuilder
 from smartedge.edge.tickets import Tickets
+from smartedge.edge.upkeep import Upkeep
 from smartedge.health.loop import HealthLoop
 from smartedge.health.probe import HttpProbe
 from smartedge.http.environ_keys import REQUEST_ID
@@ -53,14 +53,12 @@ from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
-from smartedge.process.whereabouts import certificates_unused, clients_listener, whereabouts_of, write_whereabouts
+from smartedge.process.whereabouts import clients_listener, whereabouts_of, write_whereabouts
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.service import Service
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.late_lock import LateLock
-from smartedge.workers.loop_lag import LoopLag
 from smartedge.workers.membership import Membership, open_membership
-from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
@@ -113,7 +111,6 @@ class Edge:
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
         self.tls = ServerTls(front)
-        self._certificates = CertificateCare(self._rng)
         self._tickets = Tickets(self.tls, in_cluster=cluster is not None)
         secret = Secret(sticky_secret(self._env))
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
@@ -122,9 +119,6 @@ class Edge:
         self._services = ServiceSet(setup, self.registry, self.edge_row, self._rng, self, self.ids.next)
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
-        self._housekeeping = PeriodicWork(self._tidy, TIDY_S)
-        self._telling = PeriodicWork(self._tell, LOOK_S)
-        self._lag, self._tell_due = LoopLag(), float("inf")
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
@@ -138,6 +132,9 @@ class Edge:
             self.cluster = ClusterNode(cluster, *parts, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
+        kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
+        care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
+        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.access_log, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----
@@ -267,13 +264,11 @@ class Edge:
             if self._membership.slot == 0:  # one worker says it for all
                 if self.cluster is not None:
                     self.cluster.say_start()
-                found = cautions(self.config, self._env, has_token=self.token is not None)
-                log_cautions([*found, NOT_SHOWN] if certificates_unused(self.config) else found)
+                log_cautions(self.config, self._env, has_token=self.token is not None)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
         self._health.start()
-        self._housekeeping.start()
-        self._telling.start()
+        self.upkeep.start()
         self.follower.start()
         self._file_watch.start()
         # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
@@ -297,9 +292,7 @@ class Edge:
         if self.cluster is not None:
             self.cluster.stop()
         self._health.stop()
-        self._housekeeping.stop()
-        self._certificates.stop()
-        self._telling.stop()
+        self.upkeep.stop()
         self._file_watch.stop()
         self.follower.stop()
         self.discovery.stop()
@@ -364,37 +357,3 @@ class Edge:
             self.breaker_changed(backend, change)
         else:
             announce.health_changed(backend, change)
-
-    def _tell(self) -> None:
-        """Keep up with who leads, and with backends that answer nothing: neither comes as an event."""
-        now = monotonic()
-        self.edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._tell_due)
-        self.discovery.look(leads=self.follower.leading)
-        if self.cluster is not None:
-            self.cluster.look(leading=self.follower.leading and not self.follower.stopping)
-        self._services.look_for_silence(now)
-        self._tell_due = monotonic() + LOOK_S
-
-    def _tidy(self) -> None:
-        """Once a second: write counts down, forget backends that are gone, notice other workers and replaced files."""
-        now = monotonic()
-        self.recent.tick(now, list(self.backends()))
-        for door in self.doors:
-            door.follow_leader()
-        leading = self.follower.leading
-        self._services.look(self.setup, now, leading=leading)
-        self._tickets.look(leading=leading)
-        self._builder.databases.look(leading=leading)
-        self.discovery.tell_others()
-        self.access_log.report_trouble(self.edge_row)
-        if renewed := self._reloader.use_replaced_files():
-            log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
-        tunnels = self.forwarder.tunnels
-        tunnels.end_overdue(now)
-        self.registry.forget_gone(
-            now, self.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
-        )
-        self.meet_workers()
-        if leading:
-            self._certificates.look(self.config, self.tls.certificates)
-            self.registry.free_rows()

@@ -99,10 +99,10 @@ def test_what_concerns_a_whole_service_has_a_row_of_its_own_until_it_is_gone(edg
     assert edge.edge_row.cells[QUEUE_REFUSED] == 3
     while edge.registry._leaving:
         gevent.sleep(0.01)
-    edge._tidy()
+    edge.upkeep.tidy()
     assert "api" in rows
     row.add(QUEUED, -1)
-    edge._tidy()
+    edge.upkeep.tidy()
     assert "api" not in rows
     row.add(QUEUED)
     assert all(not cells.own[0][QUEUED] for cells in rows.values())
@@ -113,7 +113,7 @@ def test_a_service_that_comes_back_at_once_goes_on_in_its_row(edge: Edge, one: S
     row, text = edge.services["api"].pool.row, edge.config.to_json().encode()
     edge.reload(json.dumps({"backends": [{"url": one.url, "id": "a"}]}).encode())
     edge.reload(text)
-    edge._tidy()
+    edge.upkeep.tidy()
     assert edge.services["api"].pool.row is row
     assert edge._membership is not None
     assert row.cells is edge._membership._held["api"].own[0]
