@@ -83,6 +83,7 @@ class _SlotsOfRequestFields:
         "hosts",
         "persists",
         "request_id",
+        "traced",
         "transfer_encoding",
         "upgrade",
     )
@@ -98,6 +99,7 @@ class _SlotsOfRequestFields:
     hosts: int
     persists: bool | None
     request_id: bytes | None
+    traced: bool
     transfer_encoding: bytes | None
     upgrade: bytes | None
 
@@ -110,8 +112,9 @@ class RequestFields(_SlotsOfRequestFields):
     block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. persists: as in
-    AnswerFields. The rest: the values that the edge acts on, None when absent.
+    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. traced: traceparent or
+    tracestate may be among those that go on (http/trace_context.py). persists: as in AnswerFields.
+    The rest: the values that the edge acts on, None when absent.
     Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
     """
 
@@ -150,6 +153,8 @@ class RequestFields(_SlotsOfRequestFields):
 
     def _with(self, **changes: Any) -> RequestFields:
         made = _RequestFieldsInTheMaking()
+        if "block" in changes:
+            changes["traced"] = _is_traced(b"\n" + changes["block"].lower())
         for name in _SlotsOfRequestFields.__slots__:
             setattr(made, name, changes[name] if name in changes else getattr(self, name))
         return _frozen(made)
@@ -176,6 +181,7 @@ class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
         low = b"\n" + block.lower()
         special = _SPECIAL_IN_REQUEST.findall(low)
         self.for_edge = b"authorization" in special or b" smartedge" in low
+        self.traced = _is_traced(low)
         if special == _ONLY_HOST or (self.for_edge and sorted(special) == _HOST_AND_AUTHORIZATION):
             # The usual GET: nothing to take out.
             start = low.index(b"\nhost:")
@@ -232,6 +238,10 @@ class _RequestFieldsInTheMaking(_SlotsOfRequestFields):
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
         return True
+
+
+def _is_traced(low: bytes) -> bool:
+    return b"\ntraceparent:" in low or b"\ntracestate:" in low
 
 
 def _frozen(made: _RequestFieldsInTheMaking) -> RequestFields:

@@ -32,9 +32,10 @@ def body(status: int, title: str, detail: str, request_id: str, **more: Any) -> 
     return json.dumps(problem, ensure_ascii=False).encode() + b"\n"
 
 
-def answer(error: EdgeError, request_id: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Turn an error into an answer: status, header fields, body."""
-    document = body(error.status, error.title, error.detail, request_id)
+def answer(error: EdgeError, request_id: str, trace_id: str | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Turn an error into an answer: status, header fields, body. trace_id: of the trace that the request belongs to, if any."""
+    more = {} if trace_id is None else {"trace_id": trace_id}
+    document = body(error.status, error.title, error.detail, request_id, **more)
     fields = [
         ("Content-Type", CONTENT_TYPE),
         ("Content-Length", str(len(document))),

@@ -24,6 +24,7 @@ log = logging.getLogger("smartedge")
 
 FIELDS: dict[str, Any] = {
     "request_id": None,
+    "trace_id": None,
     "client": None,
     "method": None,
     "path": None,
@@ -93,6 +94,7 @@ class AccessLog:
         attempts = exchange.attempts
         self._write(
             request_id=attempts.request_id,
+            trace_id=attempts.trace_id,
             status=exchange.status,
             backend=attempts.backend.id if attempts.backend is not None else None,
             tries=attempts.tries,

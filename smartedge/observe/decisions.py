@@ -130,6 +130,7 @@ class Decisions:
         request = attempts.request
         document = {
             "request_id": attempts.request_id,
+            "trace_id": attempts.trace_id,
             "at": round(self._wall() - (now - attempts.started), 6),
             "slot": self._slot,
             "why": trace.why,

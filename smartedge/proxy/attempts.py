@@ -30,6 +30,7 @@ from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.balancer.trace import Trace, TryKind
 from smartedge.http.headers import AnswerFields, retry_after
 from smartedge.http.request import Replay, Request
+from smartedge.http.trace_context import trace_id_of
 from smartedge.proxy.explain import Explain
 from smartedge.proxy.outbound import Hop, Outbound, head_for, with_offer
 from smartedge.proxy.queue import WaitingGreenlet
@@ -182,6 +183,11 @@ class Attempts:
         outbound.hasty = request.hasty
         outbound.upgrade = self.offered is not None
         return outbound
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the request belongs to, as its backend is told: 32 hexadecimal digits; None for none."""
+        return trace_id_of(self.request.fields)
 
     # ---- what its leases tell of it (`balancer.lease.Holder`) ----
 

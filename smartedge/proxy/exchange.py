@@ -72,7 +72,7 @@ class Exchange:
         """Let the client have an error of ours instead of an answer."""
         self.error = error
         self.status = error.status
-        self.own_answer = problem.answer(error, self.attempts.request_id)
+        self.own_answer = problem.answer(error, self.attempts.request_id, self.attempts.trace_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333)."""

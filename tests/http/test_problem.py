@@ -20,6 +20,11 @@ def test_a_problem_says_status_title_detail_and_request_id(error: EdgeError) -> 
     assert dict(fields)["Content-Length"] == str(len(body))
 
 
+def test_a_problem_names_the_trace_that_the_request_belongs_to() -> None:
+    assert "trace_id" not in json.loads(problem.answer(ConnectFailed("refused"), "id-7")[2])
+    assert json.loads(problem.answer(ConnectFailed("refused"), "id-7", "0af7")[2])["trace_id"] == "0af7"
+
+
 def test_retry_after_is_whole_seconds_and_at_least_one() -> None:
     for given, told in ((0.0, "1"), (0.2, "1"), (1.2, "2"), (30.0, "30")):
         assert dict(problem.answer(NoBackend("none", retry_after_s=given), "i")[1])["Retry-After"] == told

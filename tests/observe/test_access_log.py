@@ -41,6 +41,34 @@ def test_access_log_and_explanation_name_the_client_and_not_the_proxy(
         app.edge.stop()
 
 
+def test_the_trace_of_a_request_is_in_its_log_line_its_decision_and_its_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
+    log = tmp_path / "access.log"
+    settings: dict[str, Any] = {"access_log": str(log), "explain": {"sample_ratio": 1}, "retry": {"wait_s": 0}}
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    traced = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01", "tracestate": "a=1,b=2"}
+    with Script(answers()) as backend:
+        app = create_app(parse(json.dumps({"backends": [backend.url], **settings})))
+        asking = local_client(app)
+        assert asking.get("/", headers=traced | {"X-Request-Id": "r-1"}, buffered=True).status_code == 200
+        assert asking.get("/", headers={"X-Request-Id": "r-2"}, buffered=True).status_code == 200
+        sent = backend.requests[0].lower()
+        for line in traced.items():  # nobody traces here, so both go on as they are
+            assert "{}: {}\r\n".format(*line).encode() in sent
+        assert asking.get("/smartedge/decisions/r-1").get_json()["trace_id"] == trace_id
+        assert asking.get("/smartedge/decisions/r-2").get_json()["trace_id"] is None
+        backend_id = app.edge.pool.backends[0].id
+        assert asking.post(f"/smartedge/backends/{backend_id}/disable").status_code == 200
+        assert asking.get("/", headers=traced, buffered=True).get_json()["trace_id"] == trace_id
+        assert "trace_id" not in asking.get("/", buffered=True).get_json()
+        assert app.edge.access_log.flush(5)
+        found = [(line["trace_id"], line["status"]) for line in lines(log) if line["path"] == "/"]
+        assert found == [(trace_id, 200), (None, 200), (trace_id, 503), (None, 503)]
+        app.edge.stop()
+
+
 def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -45,6 +45,7 @@ def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> 
 def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:
     """One that has ended. more: of the exchange, or `request` and `started` of its tries."""
     usual = {"request": request(), "started": 999.5, "tries": 1, "latency_s": 0.1, "request_id": request_id, "trace": trace}
+    usual["trace_id"] = None
     attempts = SimpleNamespace(**usual | {name: more.pop(name) for name in usual.keys() & more.keys()})
     whole = {"attempts": attempts, "own_answer": None, "duration_s": 0.2, "route": None, "asked_target": None}
     return SimpleNamespace(**{**whole, "status": status, "error": error, **more})
@@ -102,6 +103,7 @@ def test_a_request_is_found_again_in_full(clock: Clock) -> None:
     found = decisions.find("r-1")
     assert found == {
         "request_id": "r-1",
+        "trace_id": None,
         "at": 1.7e9 + 999.5,
         "slot": 0,
         "why": ["sampled"],
