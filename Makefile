@@ -13,7 +13,7 @@ PORT      ?= 8080
 STATUS    ?=
 ARGS      ?=
 
-# Tests run in as many processes as there are processors; in one, for a debugger: make test ARGS="-n 0 --pdb"
+# Tests run in three processes for two processors, for some wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
 # The live ones mostly wait, so there are two for each processor.
 PYTEST    := -m pytest -n auto --durations=25
 
@@ -37,7 +37,7 @@ run-prometheus: python ## start Prometheus with our rules and alerts beside `mak
 	@exec $(PYTHON) deploy/prometheus/run.py $(ARGS)
 
 test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
-	@$(PY) $(PYTEST) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
+	@$(PY) $(PYTEST) -n $$(( (3 * $$(nproc) + 1) / 2 )) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
 
 test-live: venv-dev ## run the long tests: real servers, a real `make run` (ports 8080-8082 must be free), hours simulated
 	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile tests/live $(ARGS)

@@ -79,17 +79,19 @@ def test_an_answer_comes_through_with_nothing_added(backend: Script, way: Any) -
 
 
 @WAYS
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "PROPFIND", "BREW"])
 @pytest.mark.parametrize("path", ["/", "/a", "//a//", "/a%0Ab", "/a/../b", "/static/x", "/%2F%00"])
-def test_every_method_and_path_is_forwarded(backend: Script, way: Any, method: str, path: str) -> None:
+def test_every_method_and_path_is_forwarded(backend: Script, way: Any, path: str) -> None:
     """A plain catch-all answers 405 to PROPFIND and TRACE, OPTIONS itself, 404 to %0A, and redirects on `//`."""
     app = way(app_for(backend))
+    methods = ("GET", "HEAD", "POST", "OPTIONS", "TRACE", "PROPFIND", "BREW")
     with edge_server(app) as server:
-        raw = f"{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
-        (answer,) = parse_answers(talk(server, raw), method.encode())
+        for method in methods:
+            raw = f"{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
+            (answer,) = parse_answers(talk(server, raw), method.encode())
+            assert answer.status == 200, method
         app.edge.stop()
-    assert answer.status == 200
-    assert backend.requests[0].startswith(f"{method} {path} HTTP/1.1\r\n".encode())
+    lines = [raw.partition(b"\r\n")[0].decode() for raw in backend.requests]
+    assert lines == [f"{method} {path} HTTP/1.1" for method in methods]
 
 
 @WAYS

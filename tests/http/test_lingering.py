@@ -72,7 +72,7 @@ def read_slowly(sock: Any) -> bytes:
     data = b""
     while more := sock.recv(262144):
         data += more
-        gevent.sleep(0.005)
+        gevent.sleep(0.001)
     return data
 
 

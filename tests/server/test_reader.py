@@ -72,7 +72,7 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def test_an_empty_line_behind_a_post_is_not_the_beginning_of_a_request(behind: bytes) -> None:
     """Such a connection was answered 408 after head_s, although nobody had asked for anything."""
     with edge_server(App(hello, limits=LIMITS)) as server:
-        received = talk(server, POST + behind, b"" if behind else b"\r\n", b"\n" * (behind == b"\r") + LAST, pause_s=0.5)
+        received = talk(server, POST + behind, b"" if behind else b"\r\n", b"\n" * (behind == b"\r") + LAST, pause_s=0.3)
     assert [answer.status for answer in parse_answers(received, b"POST", b"GET")] == [200, 200]
 
 

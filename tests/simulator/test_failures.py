@@ -28,7 +28,7 @@ def test_of_two_backends_one_fails_at_once_and_no_client_knows(strategy: str, st
     assert found.errors == (found.tries["a"] if status == 501 else 0)
 
 
-@every_strategy
+@pytest.mark.parametrize("strategy", ["adaptive", "round_robin", "ewma"])
 def test_what_may_not_be_repeated_fails_until_the_breaker_knows_better(strategy: str) -> None:
     found = figures({"backends": [{"id": "a"} | FAILS_FAST], "arrivals": {"per_s": 100, "idempotent_ratio": 0}}, strategy)
     assert found.errors == found.tries["a"] <= 40
@@ -79,7 +79,7 @@ def test_an_hour_of_long_polls_and_slow_reports_beside_quick_requests_moves_none
 
 
 @every_strategy
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_backend_that_hangs_beside_long_polls_costs_no_request_more_than_half_a_second(strategy: str, count: int) -> None:
     """On the defaults and without hedging: 1.1 s for some, 30 s for those that were sent there before anybody knew."""
     world = MIXED | {"duration_s": 60, "backends": [{"id": "a", "probes": "good", "changes": [{"at_s": 30, "state": "hang"}]}]}

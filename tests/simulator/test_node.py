@@ -20,7 +20,7 @@ def test_each_node_finds_out_for_itself_that_a_backend_fails(nodes: int) -> None
     assert 5 * nodes <= found.retries <= 7 * nodes
 
 
-@pytest.mark.parametrize("nodes", [1, 4])
+@pytest.mark.parametrize("nodes", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_each_node_knows_only_what_it_has_open_itself(nodes: int) -> None:
     """A cap of two for each backend lets four edges have eight open there."""
     world = {"nodes": nodes, "arrivals": {"per_s": 800}, "backend": {"service": {"mean_s": 0.1}, "slots": 100}}

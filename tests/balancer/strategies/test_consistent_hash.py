@@ -93,7 +93,7 @@ def test_weights_give_shares_in_proportion(weights: list[int]) -> None:
         assert counts[one.id] / count == pytest.approx(share, abs=noise)
 
 
-@pytest.mark.parametrize("weights", [[1] * 3, [1] * 50, [3, 2, 1] * 10])
+@pytest.mark.parametrize("weights", [[1] * 3, [3, 2, 1] * 10])
 def test_the_slots_themselves_are_shared_out_fairly(weights: list[int]) -> None:
     """Chi-squared over all 65,536 slots; the products must be as good as chance."""
     members = backends(*weights)
