@@ -26,7 +26,7 @@ from smartedge.balancer.cells import (
 from smartedge.balancer.errors import Reason
 from smartedge.balancer.evidence import OUTRUN_CODE
 from smartedge.balancer.kinds import Holder
-from smartedge.balancer.trace import TryRecord
+from smartedge.balancer.trace import TryKind, TryRecord
 
 Outcome = Literal["ok", "failed", "abandoned", "outrun"]
 """How a lease ended. Abandoned: the client left, or the answer was of no more use. Outrun: a try begun later was first."""
@@ -48,8 +48,9 @@ class Lease:
 
     Whoever takes it closes it: only `close` (or `finish`) counts its in-flight down. holder: the request that it is for, set by
     that request, so that a failure or a wait is compared with those of its like. record: of its try, in the request's
-    `Trace`, if there is one. left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until:
-    `silence` need not look at it before.
+    `Trace`, if there is one. kind: of its try. connect_s: how long its new connection took to open, None for one that was kept.
+    left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until: `silence` need not look
+    at it before.
     """
 
     __slots__ = (
@@ -57,7 +58,9 @@ class Lease:
         "_pool",
         "_ticket",
         "backend",
+        "connect_s",
         "holder",
+        "kind",
         "latency_s",
         "left",
         "opened_at",
@@ -70,6 +73,8 @@ class Lease:
         self.backend = backend
         self.opened_at = now
         self.sent_at = now
+        self.kind: TryKind = "first"
+        self.connect_s: float | None = None
         self.latency_s: float | None = None
         self.quiet_until = 0.0
         self.left = False

@@ -36,6 +36,7 @@ from smartedge.proxy.outbound import Hop, Outbound, head_for, with_offer
 from smartedge.proxy.queue import WaitingGreenlet
 from smartedge.proxy.service import Service
 from smartedge.proxy.transport import Answer
+from smartedge.proxy.tried import Tried, keep
 
 HedgedSend = Callable[["Attempts", Lease, Outbound], Answer]
 """Sends a try, and others beside it when its answer is late (`hedge.Hedges.race`)."""
@@ -51,19 +52,18 @@ class Cancellable(Protocol):
 class Attempts:
     """One client request's tries; owned by its Exchange.
 
-    lease: of the try that counts, while it is open. backend, answer: of the latest try. under_way: what is waited for. tries:
-    how many were begun, `hedges` of them beside another. latency_s: from the last byte of the request to the first of the
-    answer. key, preferred: what the request is known by, and the id of the backend that its session is with. origin: where
-    its client is, where that counts. gone: the client has left. offered: the protocols that it offers to switch to
+    lease: of the try that counts, while it is open. backend, answer: of the latest try. under_way: what is waited for. tries: how
+    many were begun, `hedges` of them beside another. tried: how those ended whose answer did not come whole at once, None where
+    nobody wants to know (`Exchange.tries`). latency_s: from the last byte of the request to the first of the answer. queue_s: the
+    time in the queue. key, preferred: what the request is known by, and the id of the backend that its session is with. origin:
+    where its client is, where that counts. gone: the client has left. offered: the protocols that it offers to switch to
     (upgrade.py), None for none. service, policy: the Router's to change before it runs. first_byte_s: the longest wait for an
-    answer's first byte, where its route has its own.
+    answer's first byte, where its route has its own. moved_to: goes on with this lease when the try under way ends (silent.py).
     """
 
     __slots__ = (
         "_back_until",
         "_more_tries",
-        "_moved_to",
-        "_queued",
         "answer",
         "backend",
         "explain",
@@ -74,16 +74,19 @@ class Attempts:
         "key",
         "latency_s",
         "lease",
+        "moved_to",
         "offered",
         "origin",
         "policy",
         "preferred",
+        "queue_s",
         "replay",
         "request",
         "request_id",
         "service",
         "started",
         "trace",
+        "tried",
         "tries",
         "under_way",
     )
@@ -109,13 +112,14 @@ class Attempts:
         self.preferred: str | None = None
         self.origin: Place | None = None
         self.tries = self.hedges = 0
+        self.tried: list[Tried] | None = None
+        self.queue_s = 0.0
         self.latency_s: float | None = None
         self.hop = hop
         self.explain = explain
         self._more_tries: Tries | None = None
-        self._moved_to: Lease | None = None
+        self.moved_to: Lease | None = None
         self._back_until: float | None = None
-        self._queued = False
 
     def run(self, race: HedgedSend | None = None) -> Answer:
         """Try backends until one answers; raises the EdgeError that the client is to be told.
@@ -138,7 +142,7 @@ class Attempts:
             self.tries += 1
             self.lease = lease
             backend = self.backend = lease.backend
-            outbound = self.under_way = self.make_outbound(backend)
+            outbound = self.under_way = self.make_outbound(lease)
             try:
                 if race is None:
                     answer: Answer = backend.transport.send(outbound)
@@ -167,18 +171,18 @@ class Attempts:
             self.answer = answer
             return answer
 
-    def make_outbound(self, backend: Backend) -> Outbound:
-        """Make the request for this backend: its own name may be the Host, so each try gets one of its own."""
+    def make_outbound(self, lease: Lease) -> Outbound:
+        """Make the request for a lease's backend: its own name may be the Host, so each try gets one of its own."""
         request = self.request
-        head = head_for(backend, request, self.request_id, self.hop)
+        head = head_for(lease.backend, request, self.request_id, self.hop)
         if self.offered is not None:
             head = with_offer(head, self.offered)
-        outbound = Outbound(request.method, head, self.replay, self.is_repeatable)
+        outbound = Outbound(request.method, head, self.replay, self.is_repeatable, lease)
         if request.body is not None:
             outbound.on_sent = self._request_sent
         if request.interim is not None:
             outbound.on_interim = self.pass_interim
-        if self._more_tries is not None or self._queued or self.first_byte_s is not None:
+        if self._more_tries is not None or self.queue_s or self.first_byte_s is not None:
             outbound.deadline, outbound.first_byte_s = self._deadline, self.first_byte_s
         outbound.hasty = request.hasty
         outbound.upgrade = self.offered is not None
@@ -250,7 +254,7 @@ class Attempts:
             return self.service.queue.wait(waiting, why)
         finally:
             self.under_way = None
-            self._queued = self._queued or waiting.queued
+            self.queue_s += waiting.queued_s
 
     def _take_as_waiter(self, now: float, tried: Sequence[Backend], session: str | None) -> Lease:
         self.preferred = session
@@ -275,19 +279,19 @@ class Attempts:
         code = answer.status_code if answer is not None else 0
         retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
         now = monotonic()
+        reason = ""
         if outcome == "failed":
-            self._count_failure(lease, error)
+            reason = "status" if error is None else error.reason
+            if (cell := REASON_CELLS.get(reason)) is not None:
+                lease.backend.learned.add(cell)
             if self.trace is None:
                 self.trace = self.explain.begin_late_trace("failed", lease)
         if lease.record is not None:
             lease.record.end(now, outcome, code, error)
+        if self.tried is not None:
+            keep(self.tried, lease, outcome, code, reason)
         sent = error is None or error.sent
         self.lease_ended(lease, lease.close(now, outcome, retry_after_s, code, sent=sent))
-
-    def _count_failure(self, lease: Lease, error: EdgeError | None) -> None:
-        """Count why a lease has failed: an error of the backend's, else the status that it answered with."""
-        if (cell := REASON_CELLS.get("status" if error is None else error.reason)) is not None:
-            lease.backend.learned.add(cell)
 
     def lease_failed(self, lease: Lease, error: EdgeError) -> None:
         """Close a lease that ended with an error."""
@@ -326,15 +330,13 @@ class Attempts:
     def more_tries(self) -> Tries:
         """The decision about more tries, made when the first is asked for: most requests need none."""
         if self._more_tries is None:
-            safe = self.request.method in SAFE
-            self._more_tries = Tries(
-                self.policy.retry, self.service.budget, self.started, self.is_repeatable, self.backend, safe=safe
-            )
+            retry, safe = self.policy.retry, self.request.method in SAFE
+            self._more_tries = Tries(retry, self.service.budget, self.started, self.is_repeatable, self.backend, safe=safe)
         return self._more_tries
 
     def _lease_after(self, error: EdgeError) -> Lease:
         """Take a lease on a backend that was not tried after a try that failed; raises what the client is to hear of."""
-        moved_to, self._moved_to = self._moved_to, None
+        moved_to, self.moved_to = self.moved_to, None
         if moved_to is not None:
             if self.gone is None and (self.replay is None or self.replay.rewind()):
                 return moved_to
@@ -388,13 +390,8 @@ class Attempts:
         """Take note of a try after the first, which is about to begin."""
         self.more_tries.begun(lease.backend)
         lease.backend.learned.add(cell)
+        lease.kind = kind
         if self.trace is not None:
             self.trace.because(kind)
         if lease.record is not None:
             lease.record.kind = kind
-
-    def move_to(self, lease: Lease, now: float) -> None:
-        """Have the try under way followed by one with this lease as soon as it ends, which is to be now."""
-        if self.lease is not None and self.lease.record is not None:
-            self.lease.record.end(now, "overdue")
-        self._moved_to, self.lease = lease, None

@@ -17,8 +17,10 @@ from smartedge.http.own_answer import OwnAnswer
 from smartedge.http.request import Request
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.foreign import ForeignClient
+from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.route import Route
 from smartedge.proxy.transport import Answer
+from smartedge.proxy.tried import Tried, with_answered
 from smartedge.server.answer import AnswerWriter
 from smartedge.server.handler import EdgeHandler
 
@@ -179,6 +181,15 @@ class Exchange:
         """How many bytes came from the client, the head not counted."""
         body = self.attempts.request.body
         return body.received_bytes if body is not None else 0
+
+    def tries(self) -> list[Tried]:
+        """Give all tries, in the order that they began; called after the end, where a log or a trace wants them."""
+        attempts = self.attempts
+        outbound, answer = attempts.under_way, attempts.answer
+        tried = attempts.tried or []
+        if answer is not None and type(outbound) is Outbound and outbound.lease is not None:
+            tried = with_answered(tried, outbound.lease, answer.status_code)
+        return tried if len(tried) < 2 else sorted(tried, key=lambda one: one.began)
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the body."""

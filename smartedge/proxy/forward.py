@@ -60,6 +60,8 @@ class Forwarder:
         if request.method in LIMITED and (own_answer := count_hop(request)) is not None:
             exchange.answer_here(own_answer)
             return exchange
+        if self.log is not None:
+            attempts.tried = []
         try:
             if fields.for_edge:
                 refuse_circles(request, self.hop.via)

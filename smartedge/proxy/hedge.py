@@ -273,7 +273,7 @@ class Race:
         attempts.tries += 1
         attempts.hedges += 1
         self._watch(now, after_s)  # It may be as slow as the first.
-        outbound = attempts.make_outbound(lease.backend)
+        outbound = attempts.make_outbound(lease)
         outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
         self._follow(Runner(lease, outbound))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
+from smartedge.balancer.pool import Lease
 from smartedge.http.forwarded import IsTrusted, forwarded_lines
 from smartedge.http.headers import TE_TRAILERS, AnswerFields
 from smartedge.http.request import Replay, Request
@@ -17,10 +18,11 @@ class Outbound:
     """One try's request, ready to be sent; made by `Attempts`, sent by an `EdgeAdapter`. requests has a PreparedRequest here.
 
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
-    on_interim: told of every 1xx. on_sent: told when a body that was still arriving has gone out. upgrade: a 101 is welcome.
-    connection: the one it went out on, once it did. deadline: when the answer has to begin, of a try that is not the first.
-    first_byte_s: with a deadline, the longest wait for an answer's first byte, None for the backend's own limit.
-    hasty: the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
+    lease: of the try, which is told how long a new connection took. on_interim: told of every 1xx. on_sent: told when a body
+    that was still arriving has gone out. upgrade: a 101 is welcome. connection: the one it went out on, once it did. deadline:
+    when the answer has to begin, of a try that is not the first. first_byte_s: with a deadline, the longest wait for an answer's
+    first byte, None for the backend's own limit. hasty: the event loop has not run since the answer before, so it could not tell
+    of stray bytes behind that one.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Outbound:
         "first_byte_s",
         "hasty",
         "head",
+        "lease",
         "method",
         "on_interim",
         "on_sent",
@@ -37,8 +40,9 @@ class Outbound:
         "upgrade",
     )
 
-    def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool) -> None:
+    def __init__(self, method: bytes, head: bytes, body: Replay | None, repeatable: bool, lease: Lease | None = None) -> None:
         self.method = method
+        self.lease = lease
         self.head = head
         self.body = body
         self.repeatable = repeatable

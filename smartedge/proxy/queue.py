@@ -17,9 +17,12 @@ from smartedge.proxy.events import Events
 
 
 class WaitingGreenlet:
-    """The current greenlet, which waits for a lease; made by an Attempts, woken by the Queue, or by `cancel`."""
+    """The current greenlet, which waits for a lease; made by an Attempts, woken by the Queue, or by `cancel`.
 
-    __slots__ = ("_error", "_greenlet", "_lease", "queued", "waiter")
+    queued_s: how long it has stood in the queue, once it has left it.
+    """
+
+    __slots__ = ("_error", "_greenlet", "_lease", "queued_s", "waiter")
 
     def __init__(
         self,
@@ -31,7 +34,7 @@ class WaitingGreenlet:
         back_until: float,
     ) -> None:
         self.waiter = Waiter(take, self._settle, tried, session, failed, room_until, back_until)
-        self.queued = False
+        self.queued_s = 0.0
         self._lease: Lease | None = None
         self._error: EdgeError | None = None
         self._greenlet = getcurrent()
@@ -101,7 +104,6 @@ class Queue:
             raise
         if lease is not None:
             return lease
-        greenlet.queued = True
         if is_first:
             self._look_often()
         service_row.add(QUEUED)
@@ -113,7 +115,8 @@ class Queue:
         finally:
             service_row.add(QUEUED, -1)
             service_row.add(QUEUE_WAITS)
-            service_row.reals[QUEUE_WAIT_SUM] += monotonic() - now
+            greenlet.queued_s = queued_s = monotonic() - now
+            service_row.reals[QUEUE_WAIT_SUM] += queued_s
             greenlet.waiter.over = True
 
     def serve(self) -> None:

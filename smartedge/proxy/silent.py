@@ -20,6 +20,7 @@ from smartedge.http.wire import Wire
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.service import Service
+from smartedge.proxy.tried import keep
 
 MOST: Final = 8
 """So many tries are left waiting on one backend; the other connections are closed at once."""
@@ -51,7 +52,11 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
     another = attempts.take_another(now, "retry", RETRIES, must=False)
     if another is None:
         return
-    attempts.move_to(another, now)
+    if lease.record is not None:
+        lease.record.end(now, "overdue")
+    if attempts.tried is not None:
+        keep(attempts.tried, lease, "overdue", reason="timeout")
+    attempts.moved_to, attempts.lease = another, None
     if sum(other.left for other in lease.backend.learned.waiting) < MOST:
         lease.left = True
         LeftTry(attempts, lease, wire, lease.sent_at + lease.backend.transport.adapter.limits.first_byte_s - now)

@@ -302,7 +302,11 @@ class EdgeAdapter(BaseAdapter):
                 continue
             connection.reused = True
             return connection
-        return self._open()
+        began = monotonic()
+        connection = self._open()
+        if request.lease is not None:
+            request.lease.connect_s = monotonic() - began
+        return connection
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer is complete for the next request, if both sides allow it."""
