@@ -26,12 +26,14 @@ from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import RoundRobin, Strategy
 from smartedge.config.model import parse
+from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.edge import Edge
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.setup import SetupBuilder
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
+from smartedge.observe.events import EventLog
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.outbound import Hop
@@ -130,6 +132,23 @@ def policy_of(retry: RetryPolicy | None = None, **changes: Any) -> ServicePolicy
         "limiter": None,
     }
     return ServicePolicy(retry or retry_policy(), **(usual | changes))
+
+
+class Told:
+    """An Announcer, and what it has written down. wall: Unix time, which a test may set."""
+
+    def __init__(self) -> None:
+        self.wall = 1.75e9
+        self.events = EventLog(Learned(), Random(1), wall=lambda: self.wall)
+        self.announcer = Announcer(self.events)
+
+    def all(self) -> list[dict[str, Any]]:
+        """What has been told, oldest first."""
+        return [document for document, _ in self.events.after({})]
+
+    def kinds(self) -> list[str]:
+        """What of that there was."""
+        return [document["kind"] for document in self.all()]
 
 
 class House:

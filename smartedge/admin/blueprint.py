@@ -19,9 +19,11 @@ from werkzeug.routing import BaseConverter, Rule
 from smartedge.admin import hello
 from smartedge.admin.cluster import cluster_pages, without_require_all
 from smartedge.admin.decisions import decision_pages
+from smartedge.admin.events import event_pages
 from smartedge.admin.exposition import exposition
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_flag, read_json
+from smartedge.admin.reloading import reload_edge
 from smartedge.admin.routes import route_pages
 from smartedge.admin.status import health_document, snapshot, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -51,7 +53,7 @@ def make_admin(edge: Edge) -> Blueprint:
     def reload() -> Response:
         body, require_all = without_require_all(read_json("the configuration"))
         require_all = require_all or read_flag("require_all")
-        result = edge.reload(body or None, request.headers.get("If-Match"), require_all=require_all)
+        result = reload_edge(edge, body or None, request.headers.get("If-Match"), require_all=require_all)
         return answer(result.status, result.document, ETag=f'"{result.document["etag"]}"')  # by now it may be another's
 
     def status() -> Response:
@@ -118,6 +120,7 @@ def make_admin(edge: Edge) -> Blueprint:
         Page(hello.PATH, READ, True, say_hello),
         *operator_pages(edge),
         *decision_pages(edge),
+        *event_pages(edge),
         *drain_pages(edge),
         *cluster_pages(edge),
         *route_pages(edge),

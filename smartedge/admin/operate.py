@@ -7,14 +7,14 @@ backend, and is written to the configuration's file only on request.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from flask import Response, request
 
 from smartedge.admin.named import NamedBackend, check_service, find_backend
-from smartedge.admin.page import READ, WRITE, Page, answer, read_flag, read_json
+from smartedge.admin.page import READ, WRITE, Page, answer, peer, read_flag, read_json
+from smartedge.admin.reloading import reload_edge
 from smartedge.admin.status import Document, read_services, service_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
@@ -23,8 +23,6 @@ from smartedge.config.model import Config, ConfigError
 from smartedge.config.problems import Step
 from smartedge.edge.edge import Edge
 from smartedge.edge.operator_will import STATE, WEIGHT
-
-log = logging.getLogger(__name__)
 
 STATE_OF: Final[Mapping[str, State]] = {"drain": "draining", "enable": "enabled", "disable": "disabled"}
 MOST_WEIGHT: Final = 1000
@@ -136,8 +134,7 @@ def drain_pages(edge: Edge) -> tuple[Page, ...]:
 def _set_draining(edge: Edge, *, draining: bool) -> Response:
     everywhere = read_flag("all")
     edge.drain(draining, everywhere=everywhere)
-    which = "all nodes" if everywhere else "edge"
-    log.warning("%s %s", which, "draining" if draining else "enabled")
+    edge.announcer.edge_drained(draining, peer(), everywhere=everywhere)
     document = {"draining": edge.draining, "all": everywhere}
     return answer(200, document | {"message": ("all nodes are " if everywhere else "") + _DRAIN_MESSAGES[draining]})
 
@@ -154,6 +151,8 @@ def direct(edge: Edge, meant: NamedBackend, state: State, *, persist: bool = Fal
         written = all(backend.spec.state == state for backend in meant.backends)
         edge.cluster.say_of_backend(meant.service, meant.id, STATE, None if written else state)
     meant.pool.set_state(meant.id, state)
+    if before["state"] != state:
+        edge.announcer.state_changed(meant.service, meant.id, before["state"], state, peer())
     return _report(edge, meant, before, _WORDS[state], persisted=persist)
 
 
@@ -166,6 +165,8 @@ def weigh(edge: Edge, meant: NamedBackend, weight: int | None, *, persist: bool 
         edge.cluster.say_of_backend(meant.service, meant.id, WEIGHT, weight)
     meant.pool.set_weight(meant.id, weight)
     weight = meant.backends[0].full_weight
+    if before["weight"] != weight:
+        edge.announcer.weight_changed(meant.service, meant.id, before["weight"], weight, peer())
     words = f"has weight {weight}" if weight else "has weight 0: no new requests but those of sticky sessions"
     return _report(edge, meant, before, words, persisted=persist)
 
@@ -241,7 +242,7 @@ def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match
         said = None
     if said != wanted:
         raise CannotPersist("The backend does not come from the configuration's file. Nothing has changed.")
-    edge.reload(new, if_match or f'"{edge.etag}"')
+    reload_edge(edge, new, if_match or f'"{edge.etag}"')
 
 
 def _standing(backends: Sequence[Backend]) -> Document:

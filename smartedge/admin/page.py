@@ -27,6 +27,11 @@ PIECE: Final = 10_000
 _encode: Final = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode
 
 
+def peer() -> str:
+    """Return who sends the request: the address of the peer, as events name operators."""
+    return request.remote_addr or "a unix socket"
+
+
 class Page(NamedTuple):
     """A path, the methods it knows, whether everybody may see it, and what makes the answer.
 

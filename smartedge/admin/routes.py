@@ -9,6 +9,7 @@ from flask import Response, request
 
 from smartedge.admin.operate import text_in_use
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
+from smartedge.admin.reloading import reload_edge
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.edge import route_answer
 from smartedge.edge.edge import Edge
@@ -47,7 +48,7 @@ def route_pages(edge: Edge) -> tuple[Page, ...]:
             wanted = json.loads(read_json("the weights") or b"null")
         except (ValueError, RecursionError):
             raise ClientError('Send the weights as JSON, such as {"web": 80, "beta": 20}.') from None
-        result = edge.reload(reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.etag}"')
+        result = reload_edge(edge, reweighed(edge, route_id, wanted), request.headers.get("If-Match") or f'"{edge.etag}"')
         etag = f'"{result.document["etag"]}"'
         return answer(result.status, {"route": route_id, "to": wanted, **result.document}, ETag=etag)
 

@@ -113,6 +113,7 @@ DROWNING_SINCE: Final = 36  # a service's own row, seconds, double: since when t
 DROWNING_USUAL: Final = 37  # a service's own row, seconds, double: what an answer usually takes
 DROWNING_NOW: Final = 38  # a service's own row, seconds, double: what it takes now
 SILENT_SINCE: Final = 39  # seconds, double: since when it leaves requests unanswered that others answer; 0.0 if it does not
+EVENTS: Final = 40  # the edge's own row: another number whenever a worker has written an event
 
 SHARED_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int and name not in OWN_CELLS}
 """The numbered cells of the shared row, by name."""

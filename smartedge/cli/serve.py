@@ -93,10 +93,11 @@ def _reload(app: SmartEdge, manager: Notifier) -> None:
     """Do what POST /api/reload without a body does; what is wrong is logged."""
     manager.reloading()
     try:
-        document = app.edge.reload(None).document
+        document = app.edge.reload(None, by="SIGHUP").document
         if not document["changed"] and not document["files_renewed"]:
             announce.unchanged(document["message"])
         manager.ready(document["message"])
     except (ConfigError, EdgeError) as error:
         announce.not_reloaded(error)
+        app.edge.announcer.reload_refused(error, "SIGHUP")
         manager.ready(f"reload refused, nothing changed: {error}")

@@ -307,10 +307,11 @@ class FleetWorker(EdgeWorker):
         if not (leading := app.edge.follower.leading):
             gevent.sleep(LEADER_FIRST_S)
         try:
-            document = app.edge.reload(None).document
+            document = app.edge.reload(None, by="SIGHUP").document
         except (ConfigError, EdgeError) as error:
             if leading:
                 announce.not_reloaded(error)
+                app.edge.announcer.reload_refused(error, "SIGHUP")
                 self.app.tell_arbiter(REFUSED, self.ppid)
             return
         if leading and not document["changed"] and not document["files_renewed"]:

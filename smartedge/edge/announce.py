@@ -1,34 +1,75 @@
-"""What the edge tells people when it happens: the four lines of the console, and those of the log.
+"""What the edge tells people when it happens: the four lines of the console, those of the log, and events.
 
-The four are the first edition's, word for word, on standard output. Everything else is logged, with a time and a level.
+The four are the first edition's, word for word, on standard output. What is logged has a time and a level. Events are what any
+worker can be asked for afterwards (observe/events.py); what they are of is `KINDS`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.silence import Fallen
-from smartedge.balancer.spec import DEFAULT_SERVICE
+from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.config.found import Change
 from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from smartedge.observe.console import say
+from smartedge.observe.events import EventLog, Level
 
 log = logging.getLogger("smartedge")
 
-NAMED = 4
+NAMED: Final = 4
 """So many backends are named of those that were found at once."""
 
-SILENCE_WORDS = {
+LISTED: Final = 20
+"""So many of each are listed in an event."""
+
+KINDS: Final = {
+    "started": "a worker serves",
+    "stopped": "a worker has ended as it was told to",
+    "worker_died": "a worker has ended by itself, or was killed",
+    "leader_changed": "another worker does what one does for all",
+    "reloaded": "another configuration is in use; which workers have it, and which differ",
+    "reload_refused": "a configuration was refused, and nothing has changed",
+    "discovered": "sources have found backends, or find some no more",
+    "apart": "workers of the edge have different configurations for longer than a moment",
+    "together": "they have the same again",
+    "up": "a backend's probes call it healthy",
+    "down": "a backend's probes call it unhealthy",
+    "ejected": "a backend's breaker has opened",
+    "readmitted": "a backend's breaker has closed",
+    "observed": "a backend would have been ejected, or called silent, if that were not only observed",
+    "outlier": "a backend is much worse than the others, which is only observed",
+    "silent": "a backend leaves requests unanswered that others answer",
+    "heard": "it answers again",
+    "state_changed": "an operator has enabled, drained or disabled a backend",
+    "weight_changed": "an operator has given a backend another weight",
+    "drained": "a draining backend has nothing in flight any more",
+    "edge_drained": "an operator has the edge say that it is draining",
+    "edge_enabled": "an operator has taken that back",
+    "panicked": "so few backends of a service are available that those are used, too, that were ejected",
+    "calmed": "there are enough again",
+    "overloaded": "the backends of a service can't keep up",
+    "caught_up": "they keep up again",
+    "files_replaced": "files that the configuration names hold something else, which is in use",
+    "certificate_renewed": "clients are shown another certificate",
+    "log_lost": "lines of the log could not be written",
+}
+"""The kinds of events, and what each says."""
+
+SILENCE_WORDS: Final = {
     "silent": "backend has fallen silent",
     "heard": "backend is back",
     "observed": "backend would be called silent",
 }
 
-BREAKER_WORDS = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
+BREAKER_WORDS: Final = {"opened": "ejected", "closed": "readmitted", "observed": "not ejected, for breakers only observe"}
+BREAKER_KINDS: Final = {"opened": "ejected", "closed": "readmitted", "observed": "observed"}
+HEALTH_WORDS: Final = {"up": "answers its probes", "down": "does not answer its probes as it should"}
+STATE_WORDS: Final = {"enabled": "enabled", "draining": "drained", "disabled": "disabled"}
 
 
 def started(port: object) -> None:
@@ -36,17 +77,133 @@ def started(port: object) -> None:
     say(f"🚀 SmartEdge iniciado na porta {port}")
 
 
-def reloaded(applied: Applied) -> None:
-    """Say that there is another configuration, and on the next line what is different."""
-    if applied.changed:
-        say("🔄 Backends atualizados via /api/reload")
-    if applied.changed or applied.certificate_renewed or applied.files_renewed:
-        log.info("reload: %s", applied.message)
+def unchanged(message: str) -> None:
+    """Say to whoever has asked by a signal that there was nothing to do."""
+    log.info("reload: %s", message)
 
 
-def discovered(found: Discovered) -> None:
-    """Say what sources have found, and what they find no more."""
-    log.info("generation %d: discovered %s", found.generation, "; ".join(map(_change, found.changes)))
+def not_reloaded(error: Exception) -> None:
+    """Say why the configuration stays as it was."""
+    log.error("reload refused, nothing changed: %s", error)
+
+
+class Announcer:
+    """Tells what happens in one worker; owned by its Edge, and called by whoever finds it out.
+
+    Who has asked for something (`by`) is the address of a peer of the admin pages, or what has asked instead of people: SIGHUP,
+    the file that was changed, a node of the cluster.
+    """
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+
+    # ---- configurations ----
+
+    def reloaded(self, applied: Applied, by: str | None = None) -> None:
+        """Say that there is another configuration, and on the next line what is different."""
+        if applied.changed:
+            say("🔄 Backends atualizados via /api/reload")
+        if applied.changed or applied.certificate_renewed or applied.files_renewed:
+            log.info("reload: %s", applied.message)
+            document = applied.to_json()
+            self._events.write(
+                "reloaded",
+                "warning" if applied.late else "info",
+                f"reloaded: {applied.message}",
+                by=by,
+                generation=applied.generation,
+                workers=document["workers"],
+                added=applied.added[:LISTED],
+                removed=applied.removed[:LISTED],
+                changed=applied.changed_backends[:LISTED],
+                settings=applied.settings_changed[:LISTED],
+            )
+
+    def reload_refused(self, error: Exception, by: str | None = None) -> None:
+        """Write down that somebody has asked for a configuration that cannot be used; he is told by whoever was asked."""
+        self._events.write("reload_refused", "error", f"reload refused, nothing changed: {error}", by=by)
+
+    def discovered(self, found: Discovered) -> None:
+        """Say what sources have found, and what they find no more."""
+        log.info("generation %d: discovered %s", found.generation, "; ".join(map(_change, found.changes)))
+        for change in found.changes:
+            self._events.write(
+                "discovered",
+                "info",
+                f"discovered {_change(change)}",
+                change.service,
+                generation=found.generation,
+                added=change.new[:LISTED],
+                removed=change.gone[:LISTED],
+                changed=change.other[:LISTED],
+            )
+
+    # ---- backends ----
+
+    def health_changed(self, backend: Backend, change: str) -> None:
+        """Say what probes have found."""
+        fault, spec = backend.fault(), backend.spec
+        why = f"\n   {fault}" if fault else ""
+        where = spec.url if spec.id == spec.entry[0] else f"{spec.url} ({spec.addresses[0]})"
+        if spec.service != DEFAULT_SERVICE:
+            where += f" ({spec.name})"
+        say(f"✅ {where} OK" if change == "up" else f"❌ {where} Offline{why}")
+        level: Level = "info" if change == "up" else "warning"
+        self._of(backend, change, level, HEALTH_WORDS[change], fault if change != "up" else None)
+
+    def breaker_changed(self, backend: Backend, change: str) -> None:
+        """Say what a breaker did, and why."""
+        why = backend.learned.breaker.why if change != "closed" else ""
+        log.warning("backend %s: %s %s%s", BREAKER_WORDS[change], backend.spec.name, backend.url, f" ({why})" if why else "")
+        level: Level = "info" if change == "closed" else "warning"
+        self._of(backend, BREAKER_KINDS[change], level, f"was {BREAKER_WORDS[change]}", why)
+
+    def silence(self, fallen: Fallen) -> None:
+        """Say that a backend leaves requests unanswered that others answer, or that it no longer does."""
+        level = logging.INFO if fallen.change == "heard" else logging.WARNING
+        log.log(level, "%s: %s", SILENCE_WORDS[fallen.change], fallen)
+        if fallen.change == "heard":
+            self._of(fallen.backend, "heard", "info", "answers again", None)
+            return
+        why = f"{fallen.overdue} requests overdue, the oldest for {fallen.oldest_s:.2f} s"
+        self._of(fallen.backend, fallen.change, "warning", SILENCE_WORDS[fallen.change].removeprefix("backend "), why)
+
+    def outlier(self, backend: Backend, found: Any) -> None:
+        """Say that a backend is much worse than the others, and would be ejected if that were not only observed."""
+        log.warning("backend would be ejected as an outlier: %s %s (%s)", backend.spec.name, backend.url, found)
+        self._of(backend, "outlier", "warning", "would be ejected as an outlier", str(found))
+
+    def state_changed(self, service: str, backend_id: str, before: str | None, after: str, by: str | None) -> None:
+        """Write down what an operator wants of a backend; he is told by the answer."""
+        text = f"{name_backend(service, backend_id)} was {STATE_WORDS.get(after, after)} by {by or 'an operator'}"
+        self._events.write("state_changed", "info", text, service, backend_id, by=by, before=before, after=after)
+
+    def weight_changed(self, service: str, backend_id: str, before: int | None, after: int | None, by: str | None) -> None:
+        """Write down what weight an operator has given a backend."""
+        text = f"{name_backend(service, backend_id)} was given weight {after} by {by or 'an operator'}, after {before}"
+        self._events.write("weight_changed", "info", text, service, backend_id, by=by, before=before, after=after)
+
+    # ---- services ----
+
+    def overloaded(self, service: str, text: str, *, ended: bool) -> None:
+        """Say that a service's backends can't keep up, or that they do again."""
+        log.warning("%s", text)
+        self._events.write("caught_up" if ended else "overloaded", "info" if ended else "warning", text, service)
+
+    # ---- the edge and its workers ----
+
+    def edge_drained(self, draining: bool, by: str | None, *, everywhere: bool = False) -> None:
+        """Say that an operator has the edge drain, or serve again. everywhere: all nodes of a cluster."""
+        which = "all nodes" if everywhere else "edge"
+        log.warning("%s %s", which, "draining" if draining else "enabled")
+        text = f"{which if everywhere else 'the edge'} {'drained' if draining else 'enabled'} by {by or 'an operator'}"
+        self._events.write("edge_drained" if draining else "edge_enabled", "warning", text, by=by, everywhere=everywhere)
+
+    def _of(self, backend: Backend, kind: str, level: Level, what: str, why: str | None) -> None:
+        """Write down what has happened to a backend."""
+        spec = backend.spec
+        text = f"{spec.name} {what}: {why}" if why else f"{spec.name} {what}"
+        self._events.write(kind, level, text, spec.service, spec.id, url=spec.url, why=why or None)
 
 
 def _change(change: Change) -> str:
@@ -60,40 +217,3 @@ def _change(change: Change) -> str:
 def _some(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     return ", ".join(ids[:NAMED]) + more
-
-
-def unchanged(message: str) -> None:
-    """Say to whoever has asked by a signal that there was nothing to do."""
-    log.info("reload: %s", message)
-
-
-def not_reloaded(error: Exception) -> None:
-    """Say why the configuration stays as it was."""
-    log.error("reload refused, nothing changed: %s", error)
-
-
-def health_changed(backend: Backend, change: str) -> None:
-    """Say what probes have found."""
-    why = f"\n   {fault}" if (fault := backend.fault()) else ""
-    spec = backend.spec
-    where = spec.url if spec.id == spec.entry[0] else f"{spec.url} ({spec.addresses[0]})"
-    if spec.service != DEFAULT_SERVICE:
-        where += f" ({spec.name})"
-    say(f"✅ {where} OK" if change == "up" else f"❌ {where} Offline{why}")
-
-
-def breaker_changed(backend: Backend, change: str) -> None:
-    """Say what a breaker did, and why."""
-    why = backend.learned.breaker.why if change != "closed" else ""
-    log.warning("backend %s: %s %s%s", BREAKER_WORDS[change], backend.spec.name, backend.url, f" ({why})" if why else "")
-
-
-def silence(fallen: Fallen) -> None:
-    """Say that a backend leaves requests unanswered that others answer, or that it no longer does."""
-    level = logging.INFO if fallen.change == "heard" else logging.WARNING
-    log.log(level, "%s: %s", SILENCE_WORDS[fallen.change], fallen)
-
-
-def outlier(backend: Backend, found: Any) -> None:
-    """Say that a backend is much worse than the others, and would be ejected if that were not only observed."""
-    log.warning("backend would be ejected as an outlier: %s %s (%s)", backend.spec.name, backend.url, found)

@@ -26,7 +26,8 @@ from smartedge.cluster.will import Will
 from smartedge.config.model import Config, ConfigError, config_path
 from smartedge.discovery.etcd_client import EtcdClient
 from smartedge.discovery.etcd_connect import connect
-from smartedge.edge import announce, operator_will
+from smartedge.edge import operator_will
+from smartedge.edge.announce import Announcer
 from smartedge.edge.cluster_lead import ClusterLead
 from smartedge.edge.cluster_news import ClusterNews, News
 from smartedge.edge.cluster_persistence import ClusterPersistence, ClusterTrouble
@@ -62,6 +63,7 @@ class ClusterNode:
         tickets: Tickets,
         follower: Follower,
         services: Callable[[], Mapping[str, Service]],
+        announcer: Announcer,
         rng: Random,
         env: Mapping[str, str],
     ) -> None:
@@ -75,6 +77,7 @@ class ClusterNode:
         self._tickets = tickets
         self._follower = follower
         self._services = services
+        self._announcer = announcer
         self._rng = rng
         self._env = env
         self._path = config_path(origin.path, env)
@@ -166,7 +169,7 @@ class ClusterNode:
         is_same_cluster, self._used_id = stored.id == self._used_id, stored.id
         applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation, counts_up=is_same_cluster)
         if applied is not None:
-            announce.reloaded(applied)
+            self._announcer.reloaded(applied, f"the cluster's node {stored.by}")
         if began_with_file and stored.by != self.name:
             said = "the cluster's configuration is used (generation %d, written by %s), and no longer %s"
             log.warning(said, stored.generation, stored.by, self._path)
@@ -187,6 +190,7 @@ class ClusterNode:
         if draining != self._follower.is_told_to_drain:
             self._follower.set_draining(draining)
             log.warning("edge %s by the operator of the cluster", "draining" if draining else "enabled")
+            self._announcer.edge_drained(draining, "the operator of the cluster")
 
     def renew_will(self) -> None:
         """Have backends that have come be as the operator wants them, too; in the worker that leads."""
@@ -242,7 +246,9 @@ class ClusterNode:
 
     # ---- what the pages ask ----
 
-    def reload(self, body: bytes | None, if_match: str | None, *, wait: bool, require_all: bool) -> Reloaded:
+    def reload(
+        self, body: bytes | None, if_match: str | None, *, wait: bool, require_all: bool, by: str | None = None
+    ) -> Reloaded:
         """Apply a configuration on all nodes, as `Edge.reload` does on one; wait: until they have it, for CONFIRM_S at most."""
         reloader, seen = self._reloader, self._reloader.generation
         if require_all:
@@ -250,7 +256,7 @@ class ClusterNode:
             self._origin.parse_text(body)
             self.ask_all(body)
         applied = reloader.reload(body, if_match=if_match, wait=wait, seen=seen)
-        announce.reloaded(applied)
+        self._announcer.reloaded(applied, by)
         if not wait:
             return Reloaded(202 if applied.late else 200, applied.to_json())
         if self._lead is not None:

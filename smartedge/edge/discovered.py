@@ -14,7 +14,7 @@ from smartedge.discovery.discovery import Discovery
 from smartedge.discovery.kept_found import KeptFound
 from smartedge.discovery.menu import Surroundings
 from smartedge.discovery.source_health import HealthFile
-from smartedge.edge import announce
+from smartedge.edge.announce import Announcer
 from smartedge.edge.follower import Follower
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
@@ -25,7 +25,9 @@ from smartedge.workers.membership import Membership
 log = logging.getLogger("smartedge")
 
 
-def make_discovery(reloader: Reloader, origin: ConfigOrigin, env: Mapping[str, str], rng: Random) -> Discovery:
+def make_discovery(
+    reloader: Reloader, origin: ConfigOrigin, env: Mapping[str, str], rng: Random, announcer: Announcer
+) -> Discovery:
     """Make the discovery of a worker's edge, whose reloader puts to use what is found."""
 
     said: set[str] = set()
@@ -34,7 +36,7 @@ def make_discovery(reloader: Reloader, origin: ConfigOrigin, env: Mapping[str, s
     def use_found(sets: Sets) -> None:
         fit = {key: _with_fit_files(backends, reloader, key, said) for key, backends in sets.items()}
         if (discovered := reloader.use_found(fit)) is not None:
-            announce.discovered(discovered)
+            announcer.discovered(discovered)
             _tell_doubles(reloader, doubles)
 
     folder = os.path.dirname(os.path.abspath(origin.path)) if origin.path is not None else os.getcwd()

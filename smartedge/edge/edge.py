@@ -22,8 +22,8 @@ from smartedge.balancer.pool import Pool
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
-from smartedge.edge import announce
 from smartedge.edge.access import may_ask
+from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, log_cautions
 from smartedge.edge.certificates import CertificateCare
@@ -49,6 +49,8 @@ from smartedge.http.server_tls import ServerTls
 from smartedge.observe import console
 from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
+from smartedge.observe.event_feed import EventFeed
+from smartedge.observe.events import EventLog
 from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
@@ -59,6 +61,7 @@ from smartedge.proxy.service import Service
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.membership import Membership, open_membership
+from smartedge.workers.periodic import give_way
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
@@ -107,6 +110,9 @@ class Edge:
         self.origin = ConfigOrigin(config_path, self._env, overrides)
         self.registry = BackendRegistry(self.edge_row, self._rng, look_up)
         self.access_log = AccessLog(self._client_of)
+        self.events = EventLog(self.edge_row, self._rng, give_way=give_way)
+        self.event_feed = EventFeed(self.events)
+        self.announcer = Announcer(self.events)
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
@@ -116,20 +122,20 @@ class Edge:
         self._builder = SetupBuilder(self.origin, self.registry, self.edge_row, secret, monotonic)
         setup = self._builder.build_setup(config, None)
         self.server_limits = setup.server_limits
-        self._services = ServiceSet(setup, self.registry, self.edge_row, self._rng, self, self.ids.next)
+        self._services = ServiceSet(setup, self.registry, self.edge_row, self._rng, self, self.ids.next, self.announcer)
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
         self.forwarder.explain = self.decisions
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
-        self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng)
-        self._file_watch = FileWatch(self.origin.path, self._is_watching, self._reloader.reload)
+        self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng, self.announcer)
+        self._file_watch = FileWatch(self.origin.path, self._is_watching, self._reloader.reload, self.announcer)
         self.cluster: ClusterNode | None = None
         if cluster is not None:
             from smartedge.edge.cluster_node import ClusterNode  # late: its memory is for nodes only
 
             parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
-            self.cluster = ClusterNode(cluster, *parts, self._rng, self._env)
+            self.cluster = ClusterNode(cluster, *parts, self.announcer, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
         self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
@@ -205,16 +211,22 @@ class Edge:
         return str(environ[REQUEST_ID])
 
     def reload(
-        self, body: bytes | None, if_match: str | None = None, *, wait: bool = True, require_all: bool = False
+        self,
+        body: bytes | None,
+        if_match: str | None = None,
+        *,
+        wait: bool = True,
+        require_all: bool = False,
+        by: str | None = None,
     ) -> Reloaded:
         """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing.
 
-        require_all: only if every node of a cluster can use it.
+        require_all: only if every node of a cluster can use it. by: who asks for it, see Announcer.
         """
         if self.cluster is not None:
-            return self.cluster.reload(body, if_match, wait=wait, require_all=require_all)
+            return self.cluster.reload(body, if_match, wait=wait, require_all=require_all, by=by)
         applied = self._reloader.reload(body, if_match=if_match, wait=wait)
-        announce.reloaded(applied)
+        self.announcer.reloaded(applied, by)
         return Reloaded(202 if applied.late else 200, applied.to_json())
 
     def _is_watching(self) -> bool:
@@ -244,13 +256,15 @@ class Edge:
         membership = self._membership = open_membership(identity, ROW_CELLS, LAYOUT, self._env, log, GAUGES)
         self.registry.join_workers(membership, list(self.backends()))
         self.registry.share_names(lambda: self.follower.leading, self._reloader.rebuild_setup)
-        self.decisions.join_workers(membership.state.path if membership.state else None, membership.slot)
-        self._tickets.join_workers(membership.state.path if membership.state else None)
+        directory = membership.state.path if membership.state else None
+        self.decisions.join_workers(directory, membership.slot)
+        self.events.join_workers(directory, membership.slot)
+        self._tickets.join_workers(directory)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
         if self.cluster is not None:
             self.cluster.join_workers(membership)
-        self.follower.join_workers(membership, lambda: self.reload(None, wait=False))
+        self.follower.join_workers(membership, lambda: self.reload(None, wait=False, by="SIGHUP"))
         self.follower.leads(monotonic())  # before anybody asks `leading`: until then each takes itself for the one
 
     def _begin(self) -> None:
@@ -284,7 +298,8 @@ class Edge:
             write_whereabouts(self._membership.state, whereabouts_of(self.config, self.origin.path, listeners))
 
     def on_stopping(self) -> None:
-        """Give open tunnels `shutdown_grace_s`; requests are waited for by the server, which knows nothing of tunnels."""
+        """Give open tunnels `shutdown_grace_s`, which the server does not wait for, and end streams that it would wait for."""
+        self.event_feed.close()
         self.forwarder.tunnels.end_all_after(self.config.shutdown_grace_s)
 
     def stop(self) -> None:
@@ -299,6 +314,7 @@ class Edge:
         self.registry.close(list(self.backends()))
         self.access_log.close()
         self.decisions.close()
+        self.events.close()
         if self._membership is not None:
             self._membership.close()
 
@@ -338,7 +354,7 @@ class Edge:
 
     def breaker_changed(self, backend: Backend, change: str) -> None:
         """Announce what a breaker did."""
-        announce.breaker_changed(backend, change)
+        self.announcer.breaker_changed(backend, change)
 
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
@@ -356,4 +372,4 @@ class Edge:
         if change == "closed":
             self.breaker_changed(backend, change)
         else:
-            announce.health_changed(backend, change)
+            self.announcer.health_changed(backend, change)

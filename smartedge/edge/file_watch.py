@@ -10,11 +10,14 @@ from typing import Final
 from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.discovery.file_look import FileLook
-from smartedge.edge import announce
+from smartedge.edge.announce import Announcer
 from smartedge.edge.reload_report import Applied
 from smartedge.workers.periodic import PeriodicWork
 
 log = logging.getLogger("smartedge")
+
+BY: Final = "the file that was changed"
+"""Who has asked for such a reload, as its event says."""
 
 LOOK_S: Final = 0.5
 """How often it is looked at."""
@@ -32,11 +35,14 @@ class FileWatch:
     path: of the file, None where there is none. is_wanted: whether this worker is to look now. reload: reads the file.
     """
 
-    def __init__(self, path: str | None, is_wanted: Callable[[], bool], reload: Callable[[], Applied]) -> None:
+    def __init__(
+        self, path: str | None, is_wanted: Callable[[], bool], reload: Callable[[], Applied], announcer: Announcer
+    ) -> None:
         self._path = path
         self._file: FileLook | None = None
         self._is_wanted = is_wanted
         self._reload = reload
+        self._announcer = announcer
         self._is_new = False
         self._retry_at = 0.0
         self._said = ""
@@ -72,14 +78,17 @@ class FileWatch:
         except (ConfigError, EdgeError) as error:
             if file.is_settled:  # else it may be half written
                 self._retry_at = time.monotonic() + RETRY_S
-                self._complain(f"{self._path} has changed and is refused, nothing changed: {error}")
+                if self._complain(f"{self._path} has changed and is refused, nothing changed: {error}"):
+                    self._announcer.reload_refused(error, BY)
             return
         self._is_new, self._said = False, ""
         if applied.changed:
             log.info("%s has changed", self._path)
-        announce.reloaded(applied)
+        self._announcer.reloaded(applied, BY)
 
-    def _complain(self, text: str) -> None:
-        if text != self._said:
+    def _complain(self, text: str) -> bool:
+        """Log what nobody has been told of; say whether that was so."""
+        if is_new := text != self._said:
             self._said = text
             log.error("%s", text)
+        return is_new

@@ -10,7 +10,7 @@ from typing import Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
-from smartedge.edge import announce
+from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.setup import ServiceSetup, Setup, follow_bound
 from smartedge.edge.watch import Watch
@@ -38,11 +38,13 @@ class ServiceSet:
         rng: Random,
         events: Events,
         next_request_id: Callable[[], str],
+        announcer: Announcer,
     ) -> None:
         self._registry = registry
         self._edge_row = edge_row
         self._rng = rng
         self._events = events
+        self._announcer = announcer
         self._mirror = Mirror(edge_row, next_request_id)
         self._watches: dict[str, Watch] = {}
         self._in_use: Mapping[str, ServiceSetup] = {}
@@ -63,7 +65,9 @@ class ServiceSet:
         deadline = now + setup.config.drain_s
         gone = [service for name, service in self.services.items() if name not in setup.services]
         self.services = {name: self.services.get(name) or self._make_service(name, one) for name, one in setup.services.items()}
-        self._watches = {name: self._watches.get(name) or Watch(name, service.pool) for name, service in self.services.items()}
+        self._watches = {
+            name: self._watches.get(name) or self._watch(name, service.pool) for name, service in self.services.items()
+        }
         for service in gone:
             self._registry.let_go(service.pool.backends, (), deadline)
             self._registry.let_service_go(service.name)
@@ -108,7 +112,7 @@ class ServiceSet:
                 for backend in service.pool.backends:
                     backend.learned.tell_waiting(now)
             for fallen in service.pool.look_for_silence(now):
-                announce.silence(fallen)
+                self._announcer.silence(fallen)
             leave_silent(service, now)
 
     def look(self, setup: Setup, now: float, *, leading: bool) -> None:
@@ -117,6 +121,9 @@ class ServiceSet:
             outliers = setup.services[name].outliers if leading else None
             watch.look(now, self.services[name].policy.retry.hedge_percentile, outliers)
             watch.log_strategy_troubles(now)
+
+    def _watch(self, name: str, pool: Pool) -> Watch:
+        return Watch(name, pool, self._announcer)
 
     def _make_service(self, name: str, setup: ServiceSetup) -> Service:
         pool = Pool(setup.backends, setup.strategy, self._rng, setup.panic, setup.row, setup.near)

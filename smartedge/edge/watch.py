@@ -12,7 +12,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.watch import PoolWatch
-from smartedge.edge import announce
+from smartedge.edge.announce import Announcer
 
 log = logging.getLogger("smartedge")
 
@@ -23,9 +23,11 @@ TELL_EVERY_S = 60.0
 class Watch:
     """Says what a `PoolWatch` has found; owned by the `Edge`, one for each service."""
 
-    def __init__(self, service: str, pool: Pool) -> None:
+    def __init__(self, service: str, pool: Pool, announcer: Announcer) -> None:
+        self._service = service
         self._of = "" if service == DEFAULT_SERVICE else f" of {service}"
         self._pool = pool
+        self._announcer = announcer
         self._pool_watch = PoolWatch(pool)
         self._told_at: dict[str, float] = {}
 
@@ -34,12 +36,13 @@ class Watch:
         found = self._pool_watch.look(now, hedge_percentile, policy)
         for outlier, change in found.outliers:
             if change:
-                announce.breaker_changed(outlier.backend, change)
+                self._announcer.breaker_changed(outlier.backend, change)
             elif policy is not None and policy.observe:
-                announce.outlier(outlier.backend, outlier)
+                self._announcer.outlier(outlier.backend, outlier)
         if found.drowning:
             capped = any(backend.spec.max_in_flight is not None for backend in self._pool.backends)
-            log.warning(sentence(drowning(self._pool.row), capped=capped, of=self._of))
+            text = sentence(drowning(self._pool.row), capped=capped, of=self._of)
+            self._announcer.overloaded(self._service, text, ended=found.drowning == "ended")
 
     def log_strategy_troubles(self, now: float) -> None:
         """Count and log what a user's strategy has done wrong in this worker."""

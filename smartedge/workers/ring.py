@@ -1,6 +1,6 @@
 """A ring of records in memory: one process writes, any may read, and the oldest make room for the newest.
 
-    record 0, record 1, ...   4 KiB each: sequence number, length and CRC-32 of the text, the text
+    record 0, record 1, ...   4 KiB each unless it says less: sequence number, length and CRC-32 of the text, the text
 
 In a file, it is mapped: writing is no system call, but for the first time round, when each 64 KiB are reserved,
 because a store into a page that a full filesystem cannot supply is not an error one can catch but a SIGBUS. A
@@ -22,50 +22,62 @@ RECORD_BYTES: Final = 4096
 RESERVE_RECORDS: Final = 16
 
 _HEADER: Final = struct.Struct("<QII")
-ROOM_BYTES: Final = RECORD_BYTES - _HEADER.size
-"""The longest text that a record can hold."""
+
+
+def room_of(record_bytes: int) -> int:
+    """Return the longest text, in bytes, that a record of this size can hold."""
+    return record_bytes - _HEADER.size
+
+
+ROOM_BYTES: Final = room_of(RECORD_BYTES)
 
 
 class Ring:
-    """The ring of one writer; made by `Ring.open` (a file) or `Ring.private` (memory)."""
+    """The ring of one writer; made by `Ring.open` (a file) or `Ring.private` (memory).
 
-    def __init__(self, memory: mmap.mmap, fd: int | None, records: int) -> None:
+    records, record_bytes: how many there are, and how large one is. first: the number of the first text of a new ring; the
+    numbers go up from there, also when another process goes on with it.
+    """
+
+    def __init__(self, memory: mmap.mmap, fd: int | None, records: int, record_bytes: int, first: int) -> None:
         self._memory = memory
         self._fd = fd
         self._records = records
+        self._record_bytes = record_bytes
         self._reserved = records if fd is None else 0
-        self._sequence = self._next = 0
+        self._sequence, self._next = first - 1, 0
         if fd is not None:
             # Not through the mapping: on tmpfs to read a page there is to take it.
-            headers = [os.pread(fd, _HEADER.size, index * RECORD_BYTES) for index in range(records)]
+            headers = [os.pread(fd, _HEADER.size, index * record_bytes) for index in range(records)]
             found = [_HEADER.unpack(header)[0] for header in headers]
-            self._sequence = max(found)
-            self._next = found.index(self._sequence) + 1 if self._sequence else 0
+            if newest := max(found):
+                self._sequence, self._next = newest, found.index(newest) + 1
 
     @classmethod
-    def open(cls, path: Path, records: int = RECORDS) -> Ring:
+    def open(cls, path: Path, records: int = RECORDS, record_bytes: int = RECORD_BYTES, first: int = 1) -> Ring:
         """Open the ring at `path`, made if there is none, and go on after its newest record. Raises OSError."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, records * RECORD_BYTES)
-            return cls(mmap.mmap(fd, records * RECORD_BYTES), fd, records)
+            os.ftruncate(fd, records * record_bytes)
+            return cls(mmap.mmap(fd, records * record_bytes), fd, records, record_bytes, first)
         except BaseException:
             os.close(fd)
             raise
 
     @classmethod
-    def private(cls, records: int = RECORDS) -> Ring:
+    def private(cls, records: int = RECORDS, record_bytes: int = RECORD_BYTES, first: int = 1) -> Ring:
         """Return a ring that no other process sees; its memory is taken as it fills."""
-        return cls(mmap.mmap(-1, records * RECORD_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), None, records)
+        memory = mmap.mmap(-1, records * record_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return cls(memory, None, records, record_bytes, first)
 
     def write(self, text: bytes) -> None:
-        """Keep a text of at most ROOM_BYTES; where memory has run out the ring goes round earlier, or keeps nothing."""
+        """Keep a text that fits (`room_of`); where memory has run out the ring goes round earlier, or keeps nothing."""
         index = self._next
         if index >= self._records or not self._reserve(index):
             index = 0
             if not self._reserve(index):
                 return
-        start = index * RECORD_BYTES
+        start = index * self._record_bytes
         memory = self._memory
         self._sequence += 1
         self._next = index + 1
@@ -74,7 +86,11 @@ class Ring:
 
     def read(self) -> Iterator[bytes]:
         """Give every text that is whole, in no order."""
-        return texts(self._memory[:])
+        return (text for _, text in self.read_numbered())
+
+    def read_numbered(self) -> Iterator[tuple[int, bytes]]:
+        """Give every text that is whole with its number, in no order."""
+        return numbered_texts(self._memory[:], self._record_bytes)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -88,9 +104,9 @@ class Ring:
         if index < self._reserved:
             return True
         assert self._fd is not None
-        wanted = min(index + RESERVE_RECORDS, self._records)
+        wanted, size = min(index + RESERVE_RECORDS, self._records), self._record_bytes
         try:
-            os.posix_fallocate(self._fd, self._reserved * RECORD_BYTES, (wanted - self._reserved) * RECORD_BYTES)
+            os.posix_fallocate(self._fd, self._reserved * size, (wanted - self._reserved) * size)
         except OSError:
             return False
         self._reserved = wanted
@@ -98,12 +114,19 @@ class Ring:
 
 
 def texts(content: bytes) -> Iterator[bytes]:
-    """Give every text in a ring's bytes that is whole; what is torn, or was never written, is passed over.
+    """Give every text in the bytes of a ring of 4 KiB records that is whole."""
+    return (text for _, text in numbered_texts(content, RECORD_BYTES))
+
+
+def numbered_texts(content: bytes, record_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Give every text in a ring's bytes that is whole, with its number; what is torn, or was never written, is passed over.
 
     Nothing at all has the checksum of no text: a header may be seen half written, too.
     """
-    for start in range(0, len(content) - RECORD_BYTES + 1, RECORD_BYTES):
-        _, length, checksum = _HEADER.unpack_from(content, start)
-        text = content[start + _HEADER.size : start + _HEADER.size + length]
-        if 0 < length <= ROOM_BYTES and zlib.crc32(text) == checksum:
-            yield text
+    room = room_of(record_bytes)
+    for start in range(0, len(content) - record_bytes + 1, record_bytes):
+        number, length, checksum = _HEADER.unpack_from(content, start)
+        if 0 < length <= room:
+            text = content[start + _HEADER.size : start + _HEADER.size + length]
+            if zlib.crc32(text) == checksum:
+                yield number, text

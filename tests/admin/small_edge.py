@@ -26,8 +26,10 @@ from smartedge.config.services import WrittenService
 from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
+from smartedge.observe.event_feed import EventFeed
 from smartedge.observe.recent import Recent
 from tests.fakes import local_client
+from tests.house import Told
 
 TWO = {"backends": [{"url": "http://localhost:8081", "id": "b1", "zone": "eu"}, {"url": "http://localhost:8082", "id": "b2"}]}
 
@@ -74,6 +76,9 @@ class SmallEdge:
         self.tls = ServerTls()
         self.token: str | None = None
         self.edge_row = Learned()
+        self.told = Told()
+        self.events, self.announcer = self.told.events, self.told.announcer
+        self.event_feed = EventFeed(self.events)
         self.recent = Recent()
         self.started_at = 1000.0
         self.clock = 1060.0
@@ -112,7 +117,8 @@ class SmallEdge:
     def etag(self) -> str:
         return self.config.etag
 
-    def reload(self, body: bytes | None, if_match: str | None, *, require_all: bool = False) -> Result:
+    def reload(self, body: bytes | None, if_match: str | None, *, require_all: bool = False, by: str | None = None) -> Result:
+        self.asked_by = by
         self.bodies.append(body)
         self.require_all = require_all
         if self.failure:

@@ -15,7 +15,7 @@ from smartedge.config.model import ConfigError
 from smartedge.discovery import file_look
 from smartedge.edge import file_watch
 from smartedge.edge.file_watch import FileWatch
-from tests.house import Served, running
+from tests.house import Served, Told, running
 
 A, B = "http://10.0.0.1:80", "http://10.0.0.2:80"
 
@@ -28,7 +28,7 @@ class Watched:
         self.path = path
         self.wanted = True
         self.reloads = 0
-        self.watch = FileWatch(str(path), lambda: self.wanted and self.edge.config.watch, self.reload)
+        self.watch = FileWatch(str(path), lambda: self.wanted and self.edge.config.watch, self.reload, self.edge.announcer)
         self.watch.look()
 
     def reload(self) -> Any:
@@ -170,7 +170,7 @@ def test_without_a_file_nothing_is_looked_at() -> None:
     def reload() -> Any:
         raise ConfigError([], status=400)
 
-    watch = FileWatch(None, lambda: True, reload)
+    watch = FileWatch(None, lambda: True, reload, Told().announcer)
     watch.start()
     watch.look()
     watch.stop()

@@ -15,7 +15,7 @@ from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Adaptive
 from smartedge.config.model import parse
 from smartedge.edge.watch import Watch
-from tests.house import backends
+from tests.house import Told, backends
 
 
 class Lost:
@@ -32,7 +32,7 @@ def pool(strategy: Any = None) -> Pool:
 def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     strategy = Guarded(Lost(), "tests:Lost", lambda: 0.0)
     watched = pool(strategy)
-    watch = Watch("web", watched)
+    watch = Watch("web", watched, Told().announcer)
     with caplog.at_level(logging.WARNING, "smartedge"):
         for second in (100.0, 101.0, 159.0, 161.0):
             for _ in range(3):
@@ -46,7 +46,7 @@ def test_every_failed_pick_is_counted_and_each_kind_logged_once_a_minute(caplog:
 
 def test_a_strategy_of_ours_has_no_troubles() -> None:
     watched = pool()
-    Watch("default", watched).log_strategy_troubles(100.0)
+    Watch("default", watched, Told().announcer).log_strategy_troubles(100.0)
     assert watched.row.cells[STRATEGY_FALLBACKS] == 0
 
 
@@ -55,7 +55,8 @@ def test_an_outlier_is_ejected_or_said_and_counted(observe: bool, caplog: pytest
     outliers = {"latency_factor": 3, "min_requests": 10, "observe": observe}
     policy = parse(json.dumps({"backends": ["http://a"], "outliers": outliers})).outlier_policy
     watched = pool()
-    watch = Watch("default", watched)
+    told = Told()
+    watch = Watch("default", watched, told.announcer)
     watch.look(100.0, 0.95, policy)
     for backend, latency_s in zip(watched.backends, (0.010, 0.011, 0.5), strict=True):
         backend.learned.add(latency_cell(latency_s), 20)
@@ -66,3 +67,4 @@ def test_an_outlier_is_ejected_or_said_and_counted(observe: bool, caplog: pytest
     assert slow.breaker.state == ("closed" if observe else "open")
     assert slow.cells[OBSERVED] == observe
     assert caplog.messages[0].startswith("backend would be ejected as an outlier: c " if observe else "backend ejected: c ")
+    assert told.kinds() == ["outlier" if observe else "ejected"]
