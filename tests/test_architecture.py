@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "app": "balancer http config workers server proxy observe process edge admin",
     "worker": "balancer http config workers server observe process edge app",
     "cli": "balancer http config discovery workers health server proxy observe process edge admin simulator app worker",
+    "testing": "config server edge app",
     "__main__": "process cli",
 }
 """Arrows point down. `http` knows the errors and the specs of `balancer`, nothing else of it."""
@@ -43,14 +44,15 @@ LIBRARIES = {
     "cryptography": "acme",
     "dns": "discovery",
     "flask": "admin app",
-    "gevent": "__main__ acme admin cli cluster discovery edge health http observe process proxy server workers",
+    "gevent": "__main__ acme admin cli cluster discovery edge health http observe process proxy server testing workers",
     "gunicorn": "app cli worker",
     "httptools": "health http server",
     "josepy": "acme",
     "maxminddb": "proxy",
     "prometheus_client": "admin",
     "pydantic": "config simulator",
-    "requests": "discovery proxy",
+    "pytest": "testing",
+    "requests": "discovery proxy testing",
     "werkzeug": "admin app",
 }
 

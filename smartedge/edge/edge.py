@@ -115,7 +115,7 @@ class Edge:
         self.announcer = Announcer(self.events)
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
-        self.decisions = Decisions(ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch)
+        self.decisions = Decisions(ratio, self._rng, self._may_ask, monotonic, client_of=self._client_of, on_sampled=watch)
         self.tls = ServerTls(front)
         self._tickets = Tickets(self.tls, in_cluster=cluster is not None)
         secret = Secret(sticky_secret(self._env))
@@ -137,7 +137,8 @@ class Edge:
             parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
             self.cluster = ClusterNode(cluster, *parts, self.announcer, self._rng, self._env)
         probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
-        self._health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, leads=self.follower.leads)
+        leads = self.follower.leads
+        self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
         self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.access_log, doors=lambda: self.doors)
@@ -281,7 +282,7 @@ class Edge:
                 log_cautions(self.config, self._env, has_token=self.token is not None)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
-        self._health.start()
+        self.health.start()
         self.upkeep.start()
         self.follower.start()
         self._file_watch.start()
@@ -306,7 +307,7 @@ class Edge:
         """End the loops and give up the place; requests in flight have been waited for by the server."""
         if self.cluster is not None:
             self.cluster.stop()
-        self._health.stop()
+        self.health.stop()
         self.upkeep.stop()
         self._file_watch.stop()
         self.follower.stop()
@@ -348,7 +349,7 @@ class Edge:
         self._builder.databases.keep_paths(named_databases(setup.config))
         if self.cluster is not None:
             self.cluster.renew_will()
-        self._health.wake()
+        self.health.wake()
 
     # ---- events ----
 
@@ -358,7 +359,7 @@ class Edge:
 
     def unreachable(self, backend: Backend) -> None:
         """Have a backend probed soon that traffic could not connect to."""
-        self._health.nudge(backend)
+        self.health.nudge(backend)
         self.registry.hurry_name(backend)
 
     def on_refused(self, peer: bytes, error: EdgeError, request_id: str) -> None:

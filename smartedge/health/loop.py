@@ -88,6 +88,10 @@ class HealthLoop:
         self._stale = True
         self._wakeup.set()
 
+    def is_quiet(self) -> bool:
+        """Say whether this worker leads, and no probe is due or under way."""
+        return self.leading and not self._stale and not len(self._probes) and self._schedule.next_due() > self._now()
+
     def nudge(self, backend: Backend) -> None:
         """Say that traffic could not connect: whoever leads probes soon, but at most every half second."""
         if not self.leading:

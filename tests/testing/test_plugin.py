@@ -1,0 +1,89 @@
+"""The plugin in somebody else's project: an ordinary run of pytest, in a process that knows nothing of gevent."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def pytest_in(folder: Path, *words: str) -> str:
+    """Run pytest on what is in a folder, and return what it says."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "smartedge.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        *words,
+    ]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env.pop("PYTEST_ADDOPTS", None)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_examples_of_the_page_are_a_project_that_passes(tmp_path: Path) -> None:
+    for number, block in enumerate(BLOCKS):
+        (tmp_path / f"test_{number}.py").write_text(block, encoding="utf-8")
+    said = pytest_in(tmp_path)
+    assert re.search(rf"^{len(re.findall('^def test_', ''.join(BLOCKS), re.MULTILINE))} passed", said, re.MULTILINE), said
+
+
+def test_a_failing_test_fails_and_ends(tmp_path: Path) -> None:
+    """The edge's thread keeps no process from ending, and a hanging backend neither."""
+    (tmp_path / "test_it.py").write_text(
+        "import threading\n"
+        "def test_it(edge, backends):\n"
+        "    for backend in backends:\n"
+        "        backend.hangs()\n"
+        "    threading.Thread(target=edge.get, daemon=True).start()\n"
+        "    backends[0].wait_for()\n"
+        "    assert edge.share == {}\n"
+    )
+    assert "1 failed" in pytest_in(tmp_path)
+
+
+def test_pytest_without_the_fixtures_imports_nothing_of_the_edge(tmp_path: Path) -> None:
+    """An entry point is loaded by every run of pytest on a machine."""
+    (tmp_path / "test_it.py").write_text(
+        "import sys\ndef test_it():\n    assert 'gevent' not in sys.modules\n    assert 'smartedge.app' not in sys.modules\n"
+    )
+    assert "1 passed" in pytest_in(tmp_path)
+
+
+def test_under_gevents_patches_too(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(edge, backends):\n"
+        "    backends[0].replies(500, times=2)\n"
+        "    assert [edge.get('/').status_code for _ in range(4)] == [200] * 4\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "gevent.monkey",
+        "--module",
+        "pytest",
+        "-p",
+        "smartedge.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+    ]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_mark_that_is_wrong_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.smartedge(backends='many')\ndef test_it(edge):\n    pass\n")
+    assert "backends must be a number from 0 to 26, not 'many'" in pytest_in(tmp_path)
