@@ -18,9 +18,11 @@ from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin import hello
 from smartedge.admin.cluster import cluster_pages, without_require_all
+from smartedge.admin.dashboard import dashboard_pages
 from smartedge.admin.decisions import decision_pages
 from smartedge.admin.events import event_pages
 from smartedge.admin.exposition import exposition
+from smartedge.admin.live import LiveDocument, live_pages
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_flag, read_json
 from smartedge.admin.reloading import reload_edge
@@ -112,6 +114,7 @@ def make_admin(edge: Edge) -> Blueprint:
         log.error("an admin page failed", exc_info=error, extra={"path": request.path, "request_id": id_})
         return problem(500, "Internal error", "The log has more under this request id.", id_)
 
+    live = LiveDocument(edge)
     pages = (
         Page("/health", READ, True, health),
         Page("/api/reload", WRITE, False, reload),
@@ -124,6 +127,8 @@ def make_admin(edge: Edge) -> Blueprint:
         *drain_pages(edge),
         *cluster_pages(edge),
         *route_pages(edge),
+        *live_pages(live),
+        *dashboard_pages(live, lambda: _refusal(edge) is None),
     )
     blueprint = Blueprint("admin", __name__)
 

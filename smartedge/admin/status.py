@@ -148,7 +148,7 @@ def status_document(edge: Edge) -> Document:
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],
         "cluster": None if edge.cluster is None else edge.cluster.document(),
-        "certificates": [_certificate(one) for one in edge.tls.certificates],
+        "certificates": [certificate_document(one) for one in edge.tls.certificates],
         "totals": {
             "requests": sum(map(_requests, rows)) + _requests(own),
             "answered_by_edge": _requests(own),
@@ -165,12 +165,17 @@ def status_document(edge: Edge) -> Document:
 def read_services(edge: Edge, name: str | None = None) -> list[ServiceNumbers]:
     """Read the numbers of all services, or of the one of this name."""
     written = [one for one in edge.config.all_services() if one.name in edge.services and name in (None, one.name)]
-    sources = edge.discovery.healths() if any(one.config.discover for one in written) else []
+    sources = source_documents(edge) if any(one.config.discover for one in written) else {}
+    return [ServiceNumbers(edge, one, edge.services[one.name], sources.get(one.name, ())) for one in written]
+
+
+def source_documents(edge: Edge) -> dict[str, list[Document]]:
+    """Say how the sources of discovery are, by service."""
+    found: dict[str, list[Document]] = {}
     now = edge.now()
-    return [
-        ServiceNumbers(edge, one, edge.services[one.name], [_source(told, now) for told in sources if told.service == one.name])
-        for one in written
-    ]
+    for health in edge.discovery.healths():
+        found.setdefault(health.service, []).append(_source(health, now))
+    return found
 
 
 def _source(health: SourceHealth, now: float) -> Document:
@@ -235,7 +240,7 @@ def _rates(lately: Sequence[Counted], window: float) -> Document:
     }
 
 
-def _certificate(one: Certificate) -> Document:
+def certificate_document(one: Certificate) -> Document:
     """One certificate that clients are shown; its times are Unix time."""
     return {
         "names": list(one.names),

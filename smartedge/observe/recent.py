@@ -25,7 +25,7 @@ class Counted(NamedTuple):
 
 
 class Recent:
-    """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by status and its table."""
+    """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by status, its table and the page."""
 
     def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
         self._tick_s = tick_s
@@ -46,7 +46,14 @@ class Recent:
 
     def gained(self, key: str, row: Sequence[float]) -> Counted:
         """Return what a backend, of which this is the row now, was counted lately; all of it when it was not there then."""
-        now = counted(row)
+        return self._gained(key, counted(row))
+
+    def count(self, backend: Backend) -> tuple[Counted, Counted]:
+        """Return what a backend was counted in all, and lately; read from its few cells, for who asks of hundreds all the time."""
+        now = _count(backend.learned.rows)
+        return now, self._gained(backend.key, now)
+
+    def _gained(self, key: str, now: Counted) -> Counted:
         before = self._kept[0][1].get(key) if self._kept else None
         if before is None:
             return now
