@@ -25,7 +25,7 @@ class Counted(NamedTuple):
 
 
 class Recent:
-    """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by status, its table and the page."""
+    """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by the status and the page."""
 
     def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
         self._tick_s = tick_s
@@ -49,7 +49,7 @@ class Recent:
         return self._gained(key, counted(row))
 
     def count(self, backend: Backend) -> tuple[Counted, Counted]:
-        """Return what a backend was counted in all, and lately; read from its few cells, for who asks of hundreds all the time."""
+        """Return what a backend was counted in all, and lately; read from a few cells, for who asks of hundreds all the time."""
         now = _count(backend.learned.rows)
         return now, self._gained(backend.key, now)
 
