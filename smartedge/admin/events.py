@@ -54,7 +54,7 @@ def _stream(edge: Edge, after: Cursor | None, wanted: Callable[[Document], bool]
     if edge.event_feed.is_full:
         raise TooManyStreams("This worker has as many streams of events as it takes. Try again later.", retry_after_s=5.0)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back until there is more
-    body: Any = b"" if request.method == "HEAD" else edge.event_feed.open_stream(after, wanted)
+    body: Any = iter(()) if request.method == "HEAD" else edge.event_feed.open_stream(after, wanted)
     return Response(body, 200, headers, content_type=f"{STREAM}; charset=utf-8")
 
 

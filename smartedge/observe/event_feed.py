@@ -46,6 +46,7 @@ class EventFeed:
         self._count = 0
         self._streams: set[EventStream] = set()
         self._poller: Any = None
+        self._is_closed = False
         self._lock = BoundedSemaphore()  # to read gives way
 
     @property
@@ -67,7 +68,9 @@ class EventFeed:
                 slot = document["slot"]
                 if cursor[slot] <= place.get(slot, 0):
                     stream.hold(Noted(document, event_text(document, cursor)))
-        if self._poller is None:
+        if self._is_closed:
+            stream.end()
+        elif self._poller is None:
             self._poller = gevent.spawn(self._poll)
         return stream
 
@@ -108,7 +111,8 @@ class EventFeed:
         return start - since, found, start + len(found)
 
     def close(self) -> None:
-        """End all streams: the worker stops."""
+        """End all streams, and those that are still asked for: the worker stops."""
+        self._is_closed = True
         for stream in list(self._streams):
             stream.end()
 
