@@ -24,7 +24,7 @@ resources.raise_limit()
 worker_connections = min(10_000, resources.most_clients())  # clients per worker; an idle keep-alive connection counts
 backlog = 4096
 
-# A stop waits until every request in flight is done, and for idle connections as long as `keepalive`: keep it short.
+# A stop waits until every request in flight is done, and as long as `keepalive` for connections on which nothing has come yet.
 keepalive = 5
 graceful_timeout = 15  # seconds; more than shutdown_grace_s in backends.json
 timeout = 60  # a worker whose loop has stood still for so long is replaced

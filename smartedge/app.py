@@ -27,6 +27,7 @@ from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOC
 from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
+from smartedge.process.take_over import TakeOver
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, RefusalBody, can_take_over
 from smartedge.server.front import AppHooks
@@ -62,6 +63,7 @@ class SmartEdge(flask.Flask):
             forward=self.forward,
         )
         self._is_plain: bool | None = None
+        self.take_over = TakeOver(self)
         self.url_map.converters["anypath"] = AnyPath
         self.url_map.merge_slashes = False
         self.register_blueprint(make_admin(edge))
@@ -84,6 +86,8 @@ class SmartEdge(flask.Flask):
             self.edge.begin_serving()
         request: Request | None = environ.get(REQUEST)
         if request is None:
+            if self._is_bare() and (result := self.take_over.serve(environ, start_response)) is not None:
+                return result  # type: ignore[no-any-return]
             try:
                 request = environ[REQUEST] = from_environ(environ, start_response, self.edge.server_limits.body_bytes)
                 if request.fields.upgrade is not None and not can_take_over(environ):
@@ -117,6 +121,12 @@ class SmartEdge(flask.Flask):
         if self._is_plain is None:
             self._is_plain = self._has_no_hooks()
         return self._is_plain and not self.is_reserved(request, for_admin)
+
+    def _is_bare(self) -> bool:
+        """Whether nothing of somebody else's is around the app or in it."""
+        if self._is_plain is None:
+            self._is_plain = self._has_no_hooks()
+        return self._is_plain and "wsgi_app" not in self.__dict__
 
     def is_reserved(self, request: Request, for_admin: bool) -> bool:
         """Whether a path is one of the edge's own, as it stands on the wire: `/%68ealth` is the backend's.

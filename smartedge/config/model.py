@@ -157,6 +157,9 @@ class Config(ServiceConfig):
     """Folder from which `http_bind` answers `/.well-known/acme-challenge/`, for another program that gets certificates."""
     acme: Annotated[AcmeConfig, Field(validate_default=True)] = AcmeConfig()
     """Where automatic certificates come from."""
+    take_over: bool = True
+    """Under plain `gunicorn -k gevent`, serve connections [with our own handler](deployment.md#under-gunicorn); false leaves them
+    to gunicorn's loop."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
     watch: bool = False

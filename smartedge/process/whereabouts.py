@@ -12,16 +12,14 @@ import json
 import logging
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import gevent
-
 from smartedge.config.model import Config
 from smartedge.config.private_file import write_private
+from smartedge.process.gunicorn_worker import gunicorn_worker
 from smartedge.process.tls_settings import first_certificate
 from smartedge.workers.state_dir import StateDir, bases, is_alive
 
@@ -62,7 +60,7 @@ def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -
     """
     secure = config.speaks_tls and config.admin_bind is None
     certificate = first_certificate(config) if secure else None
-    if not listeners and (worker := _gunicorn_worker()) is not None:
+    if not listeners and (worker := gunicorn_worker()) is not None:
         listeners = [sock.getsockname() for sock in worker.sockets]
         if worker.cfg.is_ssl:
             secure, certificate = True, worker.cfg.certfile
@@ -81,7 +79,7 @@ def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -
 
 def certificates_unused(config: Config) -> bool:
     """Whether gunicorn speaks TLS itself, or not at all, and the configuration has certificates that nobody is shown."""
-    worker = _gunicorn_worker()
+    worker = gunicorn_worker()
     unused = worker is not None and not getattr(worker, "speaks_tls", False)
     return unused and bool(config.certificates or config.certificates_dir)
 
@@ -94,19 +92,8 @@ def clients_port(listeners: Sequence[Any]) -> int | None:
 
 def clients_listener(listeners: Sequence[Any]) -> Any:
     """Return the name of the socket that clients connect to, None if that can't be known. listeners: as above."""
-    worker = _gunicorn_worker()
+    worker = gunicorn_worker()
     return worker.sockets[0].getsockname() if worker is not None else next(iter(listeners), None)
-
-
-def _gunicorn_worker() -> Any:
-    """Return the worker of gunicorn's that this is: whoever runs it is in the main greenlet's stack; None if it is none."""
-    for frame in (sys._getframe(), getattr(gevent.get_hub().parent, "gr_frame", None)):
-        while frame is not None:
-            worker = frame.f_locals.get("self")
-            if frame.f_code.co_name == "run" and hasattr(worker, "sockets") and hasattr(worker, "cfg"):
-                return worker
-            frame = frame.f_back
-    return None
 
 
 def write_whereabouts(state: StateDir | None, where: Whereabouts | None) -> None:

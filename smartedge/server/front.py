@@ -21,7 +21,10 @@ from smartedge.server.incoming import Incoming
 
 @dataclass(slots=True)
 class ServerLimits:
-    """What a client may take: seconds and bytes; made at reload (edge/policies.py), taken by each new connection."""
+    """What a client may take: seconds and bytes; made at reload (edge/policies.py), taken by each new connection.
+
+    line_bytes, field_bytes: of the request line, and of one header field, which gunicorn has (process/take_over.py); 0 is none.
+    """
 
     head_s: float = 10.0
     keepalive_s: float = 75.0
@@ -30,6 +33,8 @@ class ServerLimits:
     head_bytes: int = 65536
     headers: int = 200
     body_bytes: int = 0
+    line_bytes: int = 0
+    field_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ def hooks_of(app: Any) -> AppHooks:
 
 
 class Front:
-    """What all connections of a server share; made and kept up by its `EdgeServer`, read by the `EdgeHandler`s.
+    """What all connections of a server share; made and kept up by its `EdgeServer` (or `TakeOver`), read by the `EdgeHandler`s.
 
     tls: gives the SSLContext for a new connection, None for a plain one. environ: what the environs of all requests have in
     common. stopping: no more requests are taken. open: the connections that are served now.
@@ -75,3 +80,18 @@ class Front:
         self.environ: dict[str, Any] = {}
         self.stopping = False
         self.open: set[Incoming] = set()
+
+    def close_idle(self, *, fresh: bool) -> None:
+        """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
+        for incoming in list(self.open):
+            wire = incoming.wire
+            if incoming.idle and (fresh or not incoming.fresh) and wire.peer_is_quiet():
+                if wire.may_close():
+                    wire.close()
+                else:
+                    wire.end_wait()  # the end of its last answer is still on its way
+
+    def longest_idle(self) -> list[Incoming]:
+        """Give the connections that wait for a request, those first that have waited longest."""
+        idle = [incoming for incoming in self.open if incoming.idle and not incoming.wire.closed]
+        return sorted(idle, key=lambda incoming: (incoming.fresh, incoming.wire.read_deadline))

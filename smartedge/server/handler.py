@@ -50,13 +50,18 @@ class EdgeHandler:
         self._reader = RequestReader(self.incoming, front, limits)
         self._forward: Callable[[Request], Any] = front.hooks.forward if ADMIN not in front.environ else lambda _: None
 
-    def handle(self) -> None:
-        """Serve requests until the client or the server has had enough; the connection is closed then."""
+    def handle(self, first: Callable[[RequestReader], Request] | None = None) -> None:
+        """Serve requests until the client or the server has had enough; the connection is closed then.
+
+        first: gives the first one, where another server has read its head (process/take_over.py); raises ClientError.
+        """
         incoming = self.incoming
         self._front.open.add(incoming)
         try:
             if incoming.secure:
                 self._shake_hands()
+            if first is not None:
+                self._answer(first(self._reader))
             while incoming.keep_alive:
                 request = self._reader.read_request()
                 if request is None:

@@ -6,6 +6,7 @@ What is not HTTP is refused before anybody else sees it: the stock handler takes
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import monotonic
 
 import httptools
@@ -86,6 +87,29 @@ class RequestReader:
         except ClientError:
             self.wants_no_body = data.lstrip(b"\r\n")[:5] == b"HEAD "
             raise
+
+    def take_on(self, read_head: Callable[[], Request], is_head: bool) -> Request:
+        """Take a connection's first request from another server, which has read no more than its head.
+
+        is_head: it is a HEAD. Raises ClientError, as `read_head` may.
+        """
+        self.wants_no_body = is_head
+        request = read_head()
+        fields, limits = request.fields, self._limits
+        if len(request.target) > limits.target_bytes:
+            raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
+        if len(request.target) + len(request.block) > limits.head_bytes:
+            raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
+        self._check_fields(request.block)
+        incoming = self._incoming
+        incoming.request = request
+        incoming.fresh = incoming.idle = False
+        incoming.keep_alive = request.version == 11 if fields.persists is None else fields.persists
+        if fields.transfer_encoding is not None or fields.content_length is not None:
+            self._add_body(request, fields)
+            request.expects_continue = False  # it has been told to go on
+        self.wants_no_body = False
+        return request
 
     def _past_empty_lines(self, data: bytes) -> bytes:
         """Read on while nothing but empty lines has come: many a client ends a POST with one (RFC 9112 section 2.2)."""
@@ -172,6 +196,8 @@ class RequestReader:
             head = head[: line_end - 9] + version + head[line_end:]
         if len(target) > self._limits.target_bytes:
             raise TargetTooLong(f"The request target is longer than {self._limits.target_bytes} bytes.")
+        if line_end > self._limits.line_bytes > 0:
+            raise TargetTooLong(f"The request line is longer than {self._limits.line_bytes} bytes.")
         if b" " in target:
             raise ClientError("The request target holds a space.")
         try:
@@ -193,8 +219,7 @@ class RequestReader:
                 raise refused_coding(coding, version == b" HTTP/1.1") from None
             raise ClientError(f"Malformed request: {error}.") from None
         block = head[line_end + 2 : -2]
-        if block.count(b"\n") > self._limits.headers:
-            raise HeadersTooLarge(f"The request has more than {self._limits.headers} header fields.")
+        self._check_fields(block)
         http11 = version == b" HTTP/1.1"
         fields = check_fields(RequestFields(block), http11)
         if self._incoming.certificate_lines:
@@ -210,6 +235,14 @@ class RequestReader:
                 if authority is not None:
                     fields = fields.with_host(authority)
         return method, target, http11, block, fields
+
+    def _check_fields(self, block: bytes) -> None:
+        """Refuse too many fields, and one that is too long."""
+        limits = self._limits
+        if block.count(b"\n") > limits.headers:
+            raise HeadersTooLarge(f"The request has more than {limits.headers} header fields.")
+        if limits.field_bytes and len(block) > limits.field_bytes and max(map(len, block.split(b"\r\n"))) > limits.field_bytes:
+            raise HeadersTooLarge(f"A header field is longer than {limits.field_bytes} bytes.")
 
     def _add_body(self, request: Request, fields: RequestFields) -> None:
         """Give a request its body; raises ClientError for one that is too long, or that waits for what is not understood."""

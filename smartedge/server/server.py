@@ -98,9 +98,8 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
 
     def close_idle(self, most: int) -> int:
         """Close so many connections at most that wait for a request, those first that have waited longest; say how many."""
-        idle = [incoming for incoming in self.front.open if incoming.idle and not incoming.wire.closed]
         closed = 0
-        for incoming in sorted(idle, key=lambda incoming: (incoming.fresh, incoming.wire.read_deadline)):
+        for incoming in self.front.longest_idle():
             if closed == most:
                 break
             if incoming.wire.peer_is_quiet():
@@ -124,18 +123,8 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         while self.started and not self.full() and (accepted := self.do_read()) is not None:
             self.do_handle(*accepted)  # the system has accepted it already, and would reset it
         super().close()
-        self._close_idle(fresh=False)
-        spawn_later(FRESH_S, self._close_idle, fresh=True)
-
-    def _close_idle(self, *, fresh: bool) -> None:
-        """Close the connections that have had a request and wait for another; fresh: those too that have had none."""
-        for incoming in list(self.front.open):
-            wire = incoming.wire
-            if incoming.idle and (fresh or not incoming.fresh) and wire.peer_is_quiet():
-                if wire.may_close():
-                    wire.close()
-                else:
-                    wire.end_wait()  # the end of its last answer is still on its way
+        self.front.close_idle(fresh=False)
+        spawn_later(FRESH_S, self.front.close_idle, fresh=True)
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""

@@ -26,10 +26,26 @@ PIECE_BYTES = 131072
 
 
 def from_environ(environ: dict[str, Any], start_response: Any = None, limit_bytes: int = 0) -> Request:
-    """Read a request from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
+    """Read a request from the environ of a server that is not ours, and stays in charge. limit_bytes: of the body, 0 for none."""
+    request = head_from_environ(environ, start_response)
+    fields = request.fields
+    request.sock = environ.get(GUNICORN_SOCKET)
+    if "wsgi.early_hints" in environ:
+        tell = environ["wsgi.early_hints"]
+        request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None
+    if fields.transfer_encoding is not None:
+        request.fields = fields.with_block(fields.without(b"trailer"))  # WSGI has none to send on
+        request.body = WsgiBody(environ["wsgi.input"], None, limit_bytes)
+    elif fields.content_length is not None and fields.content_length != b"0":
+        request.body = WsgiBody(environ["wsgi.input"], int(fields.content_length), limit_bytes)
+    return request
+
+
+def head_from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
+    """Read a request but for its body from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
 
     gunicorn gives the raw target in RAW_URI. Its environ has each field once, repetitions joined by commas; the request behind
-    its `start_response` still has them one by one, upper-case. limit_bytes: of the body, 0 for none.
+    its `start_response` still has them one by one, upper-case.
     """
     parsed = getattr(getattr(start_response, "__self__", None), "req", None)
     if parsed is not None and isinstance(getattr(parsed, "headers", None), list):
@@ -74,18 +90,9 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
         (environ.get("REMOTE_ADDR") or "unix").removeprefix("::ffff:").encode("latin-1"),
         environ.get("wsgi.url_scheme") == "https",
     )
-    request.sock = environ.get(GUNICORN_SOCKET)
     request.hasty = True  # gunicorn takes a request that is there already without a round of the loop
-    if "wsgi.early_hints" in environ:
-        tell = environ["wsgi.early_hints"]
-        request.interim = lambda status, _, hints: tell(pairs_of(without_length(hints))) if status == 103 else None
-    if fields.transfer_encoding is not None:
-        request.fields = fields.with_block(fields.without(b"trailer"))  # WSGI has none to send on
-        request.body = WsgiBody(environ["wsgi.input"], None, limit_bytes)
-    elif fields.content_length is not None and fields.content_length != b"0":
-        if not fields.content_length.isdigit():
-            raise ClientError("Content-Length must be digits.")
-        request.body = WsgiBody(environ["wsgi.input"], int(fields.content_length), limit_bytes)
+    if fields.content_length is not None and not fields.content_length.isdigit():
+        raise ClientError("Content-Length must be digits.")
     return request
 
 

@@ -126,6 +126,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "access_log": False,
         "log_level": "info",
         "discover": None,
+        "take_over": True,
         "watch": False,
         "cluster": None,
     }  # fmt: skip

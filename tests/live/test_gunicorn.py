@@ -1,4 +1,4 @@
-"""Under gunicorn: that it runs as deployed, and where `-k gevent`, with gunicorn's own parser and loop, differs from our server.
+"""Under gunicorn: that it runs as deployed, and where `-k gevent`, whose parser reads each connection's first head, differs.
 
 What holds under all servers is tested in the other files, for each of them. The differences here are those that
 docs/deployment.md tells of; none of them may let a request through that two parsers read in two ways.
@@ -100,7 +100,7 @@ def test_a_truncated_body_never_looks_complete_to_a_backend(gevent: LiveEdge) ->
         assert backend.requests == []
 
 
-def test_header_names_are_written_in_one_way(gevent: LiveEdge) -> None:
+def test_header_names_of_a_first_request_are_written_in_one_way(gevent: LiveEdge) -> None:
     """gunicorn's parser gives names in capitals; their order and repetition stay."""
     with Script(answers()) as backend:
         gevent.configure(backend)
@@ -108,11 +108,12 @@ def test_header_names_are_written_in_one_way(gevent: LiveEdge) -> None:
         assert b"X-Lower: 1\r\nEtag: 2\r\nX-Twice: a\r\nX-Twice: b\r\n" in backend.requests[0]
 
 
-def test_server_and_date_are_gunicorns(gevent: LiveEdge) -> None:
+def test_a_reload_gives_connections_back_to_gunicorns_loop_and_takes_them_again(gevent: LiveEdge) -> None:
     with Script(answers(headers=[("Server", "backend/1"), ("X-Kept", "1")])) as backend:
-        gevent.configure(backend)
-        answer = gevent.ask()
-        assert (answer.get(b"server"), answer.get(b"x-kept")) == (b"gunicorn", b"1")
+        for take_over, server in ((True, b"backend/1"), (False, b"gunicorn"), (True, b"backend/1")):
+            gevent.configure(backend, take_over=take_over)
+            answer = gevent.ask()
+            assert (answer.get(b"server"), answer.get(b"x-kept")) == (server, b"1")
 
 
 def test_a_script_name_header_changes_no_path(gevent: LiveEdge) -> None:
