@@ -139,8 +139,12 @@ class Told:
 
     def __init__(self) -> None:
         self.wall = 1.75e9
-        self.events = EventLog(Learned(), Random(1), wall=lambda: self.wall)
+        self.events = EventLog(Learned(), Random(1), wall=self.time)
         self.announcer = Announcer(self.events)
+
+    def time(self) -> float:
+        """The Unix time that it is."""
+        return self.wall
 
     def all(self) -> list[dict[str, Any]]:
         """What has been told, oldest first."""

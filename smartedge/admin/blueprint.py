@@ -22,6 +22,7 @@ from smartedge.admin.dashboard import dashboard_pages
 from smartedge.admin.decisions import decision_pages
 from smartedge.admin.events import event_pages
 from smartedge.admin.exposition import exposition
+from smartedge.admin.history import history_pages
 from smartedge.admin.live import LiveDocument, live_pages
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_flag, read_json
@@ -124,6 +125,7 @@ def make_admin(edge: Edge) -> Blueprint:
         *operator_pages(edge),
         *decision_pages(edge),
         *event_pages(edge),
+        *history_pages(edge),
         *drain_pages(edge),
         *cluster_pages(edge),
         *route_pages(edge),

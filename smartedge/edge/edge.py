@@ -51,6 +51,7 @@ from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
 from smartedge.observe.event_feed import EventFeed
 from smartedge.observe.events import EventLog
+from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
@@ -113,6 +114,7 @@ class Edge:
         self.events = EventLog(self.edge_row, self._rng, give_way=give_way)
         self.event_feed = EventFeed(self.events)
         self.announcer = Announcer(self.events)
+        self.history = History(lambda: {name: one.pool for name, one in self.services.items()}, time, monotonic, give_way)
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, monotonic, client_of=self._client_of, on_sampled=watch)
@@ -141,7 +143,7 @@ class Edge:
         self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
-        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.access_log, doors=lambda: self.doors)
+        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.history, self.access_log, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----
@@ -260,6 +262,7 @@ class Edge:
         directory = membership.state.path if membership.state else None
         self.decisions.join_workers(directory, membership.slot)
         self.events.join_workers(directory, membership.slot)
+        self.history.join_workers(directory, membership.row_index)
         self._tickets.join_workers(directory)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
@@ -316,6 +319,7 @@ class Edge:
         self.access_log.close()
         self.decisions.close()
         self.events.close()
+        self.history.close()
         if self._membership is not None:
             self._membership.close()
 

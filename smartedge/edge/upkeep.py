@@ -19,6 +19,7 @@ from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.tickets import Tickets
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.access_log import AccessLog
+from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
@@ -54,6 +55,7 @@ class Upkeep:
         databases: PlaceDatabases,
         edge_row: Learned,
         recent: Recent,
+        history: History,
         access_log: AccessLog,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
     ) -> None:
@@ -73,7 +75,10 @@ class Upkeep:
         self._access_log = access_log
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
-        self._works = PeriodicWork(self.tidy, TIDY_S), PeriodicWork(self.look, LOOK_S)
+        remember = PeriodicWork(
+            lambda: history.look(leading=follower.leading), TIDY_S
+        )  # apart, for it takes many turns of the loop
+        self._works = PeriodicWork(self.tidy, TIDY_S), PeriodicWork(self.look, LOOK_S), remember
 
     def start(self) -> None:
         """Begin, with the first turn at once."""

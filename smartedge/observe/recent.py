@@ -36,7 +36,7 @@ class Recent:
         """Write the counts down, if it is time; call it when serving begins, and then as often as you like."""
         if self._kept and now - self._kept[-1][0] < self._tick_s:
             return
-        self._kept.append((now, {backend.key: _count(backend.learned.rows) for backend in backends}))
+        self._kept.append((now, {backend.key: count_of(backend.learned.rows) for backend in backends}))
         while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
             self._kept.popleft()
 
@@ -50,7 +50,7 @@ class Recent:
 
     def count(self, backend: Backend) -> tuple[Counted, Counted]:
         """Return what a backend was counted in all, and lately; read from a few cells, for who asks of hundreds all the time."""
-        now = _count(backend.learned.rows)
+        now = count_of(backend.learned.rows)
         return now, self._gained(backend.key, now)
 
     def _gained(self, key: str, now: Counted) -> Counted:
@@ -66,7 +66,7 @@ class Recent:
         return now if less else gained  # less than before: the row belongs to another life of the backend
 
 
-def _count(rows: Sequence[memoryview[int]]) -> Counted:
+def count_of(rows: Sequence[memoryview[int]]) -> Counted:
     """Read the same from the rows of all workers; a tenth of the time that adding up all of their cells takes."""
     latencies = [row[LATENCY_CELLS].tolist() for row in rows]
     return Counted(

@@ -111,6 +111,10 @@ class Membership:
                 raise StateError(str(error)) from error
         return {key: self._held[key] for key in wanted}
 
+    def row_index(self, key: str) -> int | None:
+        """Return the number of the row that a key has, the same for all workers; None for one that has none here."""
+        return self._indexes.get(key) if key in self._held else None
+
     def release(self, keys: Iterable[str]) -> None:
         """Use rows no more; a backend's only after its last lease, for another backend may get the row."""
         held = [key for key in keys if key and self._held.pop(key, None) is not None]

@@ -27,6 +27,7 @@ from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.event_feed import EventFeed
+from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from tests.fakes import local_client
 from tests.house import Told
@@ -82,6 +83,9 @@ class SmallEdge:
         self.recent = Recent()
         self.started_at = 1000.0
         self.clock = 1060.0
+        self.history = History(lambda: {name: one.pool for name, one in self.services.items()}, self.told.time, self.now)
+        keys = [*self.services, *(backend.key for backend in self.backends())]
+        self.history.join_workers(None, lambda key: keys.index(key) if key in keys else None)
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
 
