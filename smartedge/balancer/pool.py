@@ -131,6 +131,10 @@ class Pool:
         with self.lock:
             return self._current(now)
 
+    def panics(self, now: float) -> bool:
+        """Whether backends are picked from that are ejected, for too few others are available."""
+        return any(backend.why_not(now) == "breaker_open" for backend in self.candidates(now))
+
     def lease(
         self,
         now: float,

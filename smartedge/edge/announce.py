@@ -10,10 +10,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
+from smartedge import __version__
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.silence import Fallen
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.config.found import Change
+from smartedge.edge.noticed import Noticed
 from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from smartedge.observe.console import say
@@ -56,6 +58,12 @@ KINDS: Final = {
     "caught_up": "they keep up again",
     "files_replaced": "files that the configuration names hold something else, which is in use",
     "certificate_renewed": "clients are shown another certificate",
+    "source_failed": "a source of discovery does not answer, or says what cannot be used",
+    "source_answered": "it answers again",
+    "cluster_lost": "the etcd of the cluster cannot be reached",
+    "cluster_followed": "it can again",
+    "node_joined": "another node is in the cluster",
+    "node_left": "a node is not in the cluster any more",
     "log_lost": "lines of the log could not be written",
 }
 """The kinds of events, and what each says."""
@@ -198,6 +206,28 @@ class Announcer:
         log.warning("%s %s", which, "draining" if draining else "enabled")
         text = f"{which if everywhere else 'the edge'} {'drained' if draining else 'enabled'} by {by or 'an operator'}"
         self._events.write("edge_drained" if draining else "edge_enabled", "warning", text, by=by, everywhere=everywhere)
+
+    def worker_started(self, slot: int, pid: int) -> None:
+        """Write down that a worker serves."""
+        self._events.write("started", "info", f"worker {slot} (process {pid}) serves", worker=slot, pid=pid, version=__version__)
+
+    def worker_stopped(self, slot: int, pid: int) -> None:
+        """Write down that a worker ends as it was told to."""
+        self._events.write("stopped", "info", f"worker {slot} (process {pid}) has stopped", worker=slot, pid=pid)
+
+    def files_replaced(self, keys: Sequence[str], *, leading: bool) -> None:
+        """Say that files which the configuration names hold something else. leading: this worker writes the event for all."""
+        text = f"files have been replaced and are in use: {', '.join(keys)}"
+        log.warning("%s", text)
+        if leading:
+            self._events.write("files_replaced", "info", text, keys=keys[:LISTED])
+
+    def tell(self, noticed: Noticed) -> None:
+        """Write down what somebody has noticed by looking; log what should not be."""
+        if noticed.level != "info":
+            log.warning("%s", noticed.text)
+        kind, level, text, service, backend, members = noticed
+        self._events.write(kind, level, text, service, backend, **members)
 
     def _of(self, backend: Backend, kind: str, level: Level, what: str, why: str | None) -> None:
         """Write down what has happened to a backend."""

@@ -5,6 +5,7 @@ The parts do not know each other; this is where one's event becomes another's ca
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -96,7 +97,7 @@ class Edge:
         cluster: ClusterStart | None = None,
     ) -> None:
         self.token = token
-        self.began = False
+        self.began = self._told_end = False
         self._beginning = LateLock()
         self.recent = Recent()
         self.ids = RequestIds()
@@ -143,7 +144,8 @@ class Edge:
         self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
-        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.history, self.access_log, doors=lambda: self.doors)
+        told = self.access_log, self.events, self.announcer
+        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.history, *told, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----
@@ -285,6 +287,8 @@ class Edge:
                 log_cautions(self.config, self._env, has_token=self.token is not None)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
+        self.announcer.worker_started(self._membership.slot, os.getpid())
+        atexit.register(self._tell_end)  # gunicorn tells no application that its worker ends
         self.health.start()
         self.upkeep.start()
         self.follower.start()
@@ -318,10 +322,18 @@ class Edge:
         self.registry.close(list(self.backends()))
         self.access_log.close()
         self.decisions.close()
+        self._tell_end()
         self.events.close()
         self.history.close()
         if self._membership is not None:
             self._membership.close()
+
+    def _tell_end(self) -> None:
+        """Say once that this worker ends."""
+        if self.began and self._membership is not None and not self._told_end:
+            self._told_end = True
+            self.announcer.worker_stopped(self._membership.slot, os.getpid())
+            atexit.unregister(self._tell_end)
 
     # ---- configuration ----
 

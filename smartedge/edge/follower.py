@@ -20,7 +20,7 @@ from smartedge.workers.generations import Alone, Generations, newest_in
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.leader import Leadership
 from smartedge.workers.membership import Membership, running_edge, serves_already
-from smartedge.workers.overview import overview
+from smartedge.workers.overview import Standing, overview, standing
 from smartedge.workers.periodic import PeriodicWork
 from smartedge.workers.process import spawned_by_hup, stand_still
 from smartedge.workers.state_dir import Busy, StateError
@@ -125,6 +125,11 @@ class Follower:
         if self._membership is None:
             return [{"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1, "uptime_s": 0.0, "loop_lag_s": 0.0}]
         return overview(self._membership, now)
+
+    def standing(self) -> Standing | None:
+        """Return who the workers are; None where there can be no others."""
+        membership = self._membership
+        return None if membership is None or membership.directory is None or self._is_lost() else standing(membership)
 
     @property
     def draining(self) -> bool:

@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from smartedge.balancer.cells import LOOP_LAG
+from smartedge.balancer.cells import LOG_LINES_LOST, LOOP_LAG
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.watch import LOOK_S, TIDY_S
 from smartedge.discovery.discovery import Discovery
+from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.certificates import CertificateCare
+from smartedge.edge.changes import ChangeWatch, Seen
 from smartedge.edge.follower import Follower
 from smartedge.edge.reload import Reloader
 from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.tickets import Tickets
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.access_log import AccessLog
+from smartedge.observe.events import EventLog
 from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from smartedge.process.admin_door import AdminDoor
@@ -57,6 +60,8 @@ class Upkeep:
         recent: Recent,
         history: History,
         access_log: AccessLog,
+        events: EventLog,
+        announcer: Announcer,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
     ) -> None:
         self._edge_row = edge_row
@@ -73,6 +78,8 @@ class Upkeep:
         self._certificates = certificates
         self._databases = databases
         self._access_log = access_log
+        self._announcer = announcer
+        self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})))
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
         remember = PeriodicWork(
@@ -115,7 +122,7 @@ class Upkeep:
         self._discovery.tell_others()
         self._access_log.report_trouble(self._edge_row)
         if renewed := self._reloader.use_replaced_files():
-            log.warning("files have been replaced and are in use: %s", ", ".join(renewed))
+            self._announcer.files_replaced(renewed, leading=leading)
         tunnels = self._forwarder.tunnels
         tunnels.end_overdue(now)
         self._registry.forget_gone(
@@ -125,3 +132,20 @@ class Upkeep:
         if leading:
             self._certificates.look(self._reloader.setup.config, self._tls.certificates)
             self._registry.free_rows()
+        for noticed in self._changes.look(self._seen(leading=leading), now, leading=leading):
+            self._announcer.tell(noticed)
+
+    def _seen(self, *, leading: bool) -> Seen:
+        pools = {name: service.pool for name, service in self._services.services.items()}
+        workers, cluster = self._follower.standing(), None if self._cluster is None else self._cluster.news.newest
+        if not leading:
+            return Seen(pools, workers=workers)
+        return Seen(
+            pools,
+            self._discovery.healths(),
+            self._tls.certificates,
+            sum(row[LOG_LINES_LOST] for row in self._edge_row.rows),
+            workers,
+            None if cluster is None else cluster.state,
+            frozenset() if cluster is None else frozenset(cluster.cards),
+        )

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT, LOOP_LAG
 from smartedge.workers.membership import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who the workers are, read once; made by `standing`. live: process numbers by slot. leader: its slot, None for none.
+
+    serials: what each has confirmed to have in use, which counts up with everything that is published.
+    """
+
+    live: Mapping[int, int]
+    leader: int | None
+    serials: Mapping[int, int]
+
+
+def standing(membership: Membership) -> Standing:
+    """Read who the workers of an edge are."""
+    return Standing(membership.live(), membership.leader_slot(), membership.confirmed())
 
 
 def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
