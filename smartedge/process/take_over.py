@@ -20,7 +20,6 @@ from time import monotonic
 from typing import Any, Final
 
 import gevent.socket
-from gevent import get_hub
 
 from smartedge.http.environ_keys import GUNICORN_SOCKET
 from smartedge.http.request import Request
@@ -32,9 +31,6 @@ from smartedge.server.front import Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
 from smartedge.server.reader import RequestReader
 from smartedge.server.wsgi import head_from_environ
-
-LOOK_S: Final = 0.1
-"""How often a worker is asked whether it is to end, in seconds."""
 
 CLOSE_S: Final = 1.0
 """How long connections are accepted at most that come while a listener is about to be closed, in seconds."""
@@ -61,7 +57,7 @@ class TakeOver:
         self._may: bool | None = None
         self._fronts: dict[tuple[str, str], Front] = {}
         self._known: tuple[ServerLimits, ServerLimits] | None = None
-        self._timer: Any = None
+        self._stopping = False
 
     def serve(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Serve this request's connection to its end; give what to return to gunicorn then, None if it keeps the connection."""
@@ -103,17 +99,14 @@ class TakeOver:
     def _may_take(self, environ: dict[str, Any]) -> bool:
         """Whether nobody would miss what gunicorn's loop does for a request; found out once for a worker."""
         if self._may is None:
-            worker = self._find_worker()
-            self._may = worker is not None and worker.wsgi is self._app and is_plain_gevent(worker)
+            worker, servers = self._find_worker(), self._find_servers()
+            self._may = worker is not None and worker.wsgi is self._app and is_plain_gevent(worker) and bool(servers)
             if self._may:
-                self._begin(worker)
+                self._worker = worker
+                HOLDERS.add(self)
+                for server in servers:
+                    server.close = partial(self._close, server, server.close)
         return self._may and can_take_over(environ)
-
-    def _begin(self, worker: Any) -> None:
-        self._worker = worker
-        HOLDERS.add(self)
-        self._timer = get_hub().loop.timer(LOOK_S, repeat=LOOK_S, ref=False)
-        self._timer.start(self._look)
 
     def _front_of(self, sock: Any, environ: dict[str, Any]) -> Front:
         """Give what the connections of a listener share."""
@@ -126,7 +119,7 @@ class TakeOver:
             front = self._fronts[name] = Front(app, lambda: None)
             front.hooks = replace(front.hooks, limits=self._limits)
             front.environ = {key: environ[key] for key in _KEPT} | {"SERVER_NAME": name[0], "SERVER_PORT": name[1]}
-            front.stopping = not self._timer.active
+            front.stopping = self._stopping
         return front
 
     def _limits(self) -> ServerLimits:
@@ -136,38 +129,28 @@ class TakeOver:
             self._known = ours, stricter(ours, self._worker.cfg)
         return self._known[1]
 
-    # ---- the end of a worker ----
+    def _close(self, server: Any, close: Callable[[], None]) -> None:
+        """Close a listener and what is idle, and serve what has been accepted for it; called by gunicorn as the server's `close`.
 
-    def _look(self) -> None:
-        """Notice that the worker is to end: a signal, `--max-requests`, `--reload` (called in the hub)."""
-        if not self._worker.alive:
-            self._timer.stop()
-            gevent.spawn(self._stop)
-
-    def _stop(self) -> None:
-        """Accept no more, but serve what the system has accepted; close idle connections; the worker waits for the others."""
-        self._app.server_hooks.on_stopping()
-        for front in self._fronts.values():
-            front.stopping = True
-        for server in self._find_servers():
-            if server.started:
-                close_gently(server)  # once more by gunicorn, within a second, which does nothing
+        The system would reset what it has accepted. And gunicorn's loop asks the listener for its name when it begins to serve a
+        connection: each must have begun before the close. The worker waits for those that are under way.
+        """
+        if not server.started:
+            return
+        if not self._stopping:
+            self._stopping = True
+            self._app.server_hooks.on_stopping()
+            for front in self._fronts.values():
+                front.stopping = True
+        server.stop_accepting()
+        gevent.sleep(0)
+        deadline = monotonic() + CLOSE_S
+        while monotonic() < deadline and not server.full() and (accepted := server.do_read()) is not None:
+            server.do_handle(*accepted)
+            gevent.sleep(0)
+        close()
         for front in self._fronts.values():
             front.close_idle(fresh=False)
-
-
-def close_gently(server: Any) -> None:
-    """Close a listener of gunicorn's, and serve what has been accepted: by the system, which would reset that, or by the server.
-
-    gunicorn's loop asks the listener for its name when it begins to serve a connection: each must have begun before the close.
-    """
-    server.stop_accepting()
-    gevent.sleep(0)
-    deadline = monotonic() + CLOSE_S
-    while monotonic() < deadline and not server.full() and (accepted := server.do_read()) is not None:
-        server.do_handle(*accepted)
-        gevent.sleep(0)
-    server.close()
 
 
 def is_plain_gevent(worker: Any) -> bool:

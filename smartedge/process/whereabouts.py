@@ -61,7 +61,10 @@ def whereabouts_of(config: Config, path: str | None, listeners: Sequence[Any]) -
     secure = config.speaks_tls and config.admin_bind is None
     certificate = first_certificate(config) if secure else None
     if not listeners and (worker := gunicorn_worker()) is not None:
-        listeners = [sock.getsockname() for sock in worker.sockets]
+        try:
+            listeners = [sock.getsockname() for sock in worker.sockets]
+        except OSError:
+            return None  # it ends before it has begun
         if worker.cfg.is_ssl:
             secure, certificate = True, worker.cfg.certfile
         elif not getattr(worker, "speaks_tls", False):  # smartedge.worker's does, where the configuration has certificates

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,38 @@ def test_sigterm_lets_a_request_in_flight_finish(tmp_path: Path, kind: str) -> N
         stopped.append(True)
         assert client.answer().body == b"firstlast."
         assert edge.process.wait(15) == 0
+
+
+def test_sigterm_cuts_no_connection_that_the_system_has_accepted(tmp_path: Path) -> None:
+    """With gunicorn's own loop a dozen of these were reset, whose listener was closed before they had begun."""
+    cut: list[object] = []
+
+    def ask_until_nobody_listens() -> None:
+        while True:
+            try:
+                client = edge.client(30)
+            except ConnectionRefusedError:
+                return
+            except OSError as error:
+                cut.append(error)
+                continue
+            with client:
+                try:
+                    client.send(request())
+                    assert client.answer().body == b"hello\n"
+                except (OSError, WireError) as error:
+                    cut.append(error)
+
+    with Script(answers()) as backend, start_edge(tmp_path, backend, server=GEVENT) as edge:
+        clients = [threading.Thread(target=ask_until_nobody_listens) for _ in range(12)]
+        for client in clients:
+            client.start()
+        wait_until(lambda: len(backend.requests) > 100, 30, "traffic")
+        os.kill(edge.process.pid, signal.SIGTERM)
+        for client in clients:
+            client.join(60)
+        assert cut == []
+        assert edge.process.wait(30) == 0
 
 
 def test_what_is_not_http_is_refused_and_never_forwarded(gevent: LiveEdge) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,19 @@ def test_an_edge_is_where_its_admin_pages_are(tmp_path: Path) -> None:
     assert whereabouts_of(plain, path, [traffic]) == Whereabouts("https://127.0.0.1:443", os.path.realpath(path), certificate)
     assert whereabouts_of(apart, None, [traffic, admin]) == Whereabouts("http://127.0.0.1:8091")
     assert whereabouts_of(plain, path, []) is None  # no server of ours, and not gunicorn's
+
+
+def test_a_worker_of_gunicorns_that_ends_before_it_has_begun_says_nothing() -> None:
+    """Regression: its sockets are closed by then, and what it had accepted was answered with nothing."""
+
+    class Worker:
+        cfg = None
+
+        def __init__(self) -> None:
+            self.sockets = [socket.socket()]
+            self.sockets[0].close()
+
+        def run(self) -> object:
+            return whereabouts_of(parse('{"backends": ["http://a"]}'), None, ())
+
+    assert Worker().run() is None
