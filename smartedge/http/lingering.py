@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from smartedge.http.wire import Side, WireTimeout
+from smartedge.http.side import Side
+from smartedge.http.wire import WireTimeout
 
 QUIET_S = 1.0
 """How long the client may say nothing before it is taken for done, in seconds."""

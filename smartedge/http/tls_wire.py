@@ -7,12 +7,13 @@ closed exactly as a plain one is. gevent's SSLSocket can do none of the three wh
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any
 
 from smartedge.http.certificates import Certificate, ServerSide
-from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireTimeout
+from smartedge.http.wire import AT_ONCE_BYTES, RECV_BYTES, Wire, WireClosed, WireTimeout
 
 EARLY_BYTES = 65536
 """How much of what a peer sends ahead is decrypted before anybody reads it."""
@@ -101,7 +102,7 @@ class TlsWire(Wire):
 
     def without_tls(self) -> Wire:
         """Give the socket back as a plain wire, to tell a client that does not speak TLS; this one is of no use then."""
-        self._sweep.discard(self)
+        self._loop.wires.discard(self)
         if self._armed:
             self._io.stop()
         return Wire(self.sock)
@@ -173,24 +174,32 @@ class TlsWire(Wire):
 
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         """Send all of `data` as `Wire.send` does."""
-        left = memoryview(data)
-        while left:
-            piece = left[:RECV_BYTES]
-            left = left[len(piece) :]
-            self._tls.write(piece)  # takes all of it: there is no socket to be full
+        if len(data) >= AT_ONCE_BYTES:
+            self.send_now(data, timeout_s)
+        else:
+            self._tls.write(data)  # takes all of it: there is no socket to be full
             self._flush(timeout_s)
 
-    def _flush(self, timeout_s: float) -> None:
+    def send_now(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Send all of `data` as `Wire.send_now` does."""
+        left = memoryview(data)
+        while left:
+            self._tls.write(left[:RECV_BYTES])
+            left = left[RECV_BYTES:]
+            self._flush(timeout_s, Wire.send_now)
+
+    def _flush(self, timeout_s: float, send: Callable[[Wire, bytes, float], None] = Wire.send) -> None:
+        """Send the records that OpenSSL has made, with one of Wire's own two."""
         try:
             while self._outgoing.pending:
-                Wire.send(self, self._outgoing.read(), timeout_s)
+                send(self, self._outgoing.read(), timeout_s)
         except BaseException:
             self._torn = True
             raise
 
     def finish_sending(self) -> None:
         """Tell the peer that nothing more comes; it may go on sending (RFC 8446 section 6.1)."""
-        if self.closed or self._torn or self._writer is not None:
+        if self.closed or self._torn or self._failure is not None or self._writer is not None:
             return
         while piece := self._decrypt_quietly():
             self._early += piece  # OpenSSL takes data that it finds while it ends our side for an error.
@@ -214,12 +223,11 @@ class TlsWire(Wire):
             pass  # It wants to wait for the peer's own end, which is the reader's affair; or there is nothing to end.
 
     def _say(self) -> None:
-        """Send what OpenSSL has to say, if the socket takes it at once and no writer is in the middle of a record."""
+        """Send what OpenSSL has to say at the end, if the socket takes it soon and no writer is in the middle of a record."""
         if self._writer is None and not self._torn and self._outgoing.pending:
-            try:
-                self._send(self._outgoing.read())
-            except OSError:
-                pass
+            if not self._waiting:
+                self._loop.sending.append(self)
+            self._waiting += self._outgoing.read()
             self._torn = True
 
     # ---- the end ----
@@ -231,7 +239,7 @@ class TlsWire(Wire):
 
     def close(self) -> None:
         """Close as `Wire.close` does, saying so to the peer unless something is missing (RFC 9112 section 9.8)."""
-        if not self.closed and self._writer is None and not self._torn:
+        if not self.closed and self._writer is None and not self._torn and self._failure is None:
             self._end_our_side()
             self._say()
         super().close()

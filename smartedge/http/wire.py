@@ -9,107 +9,32 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 from collections.abc import Callable
-from fcntl import ioctl
 from math import inf
-from termios import TIOCOUTQ
 from time import monotonic
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any
 
-import gevent
-import gevent.monkey
 from gevent import get_hub, getcurrent
 
-SWEEP_S = 0.1
-"""How often deadlines are looked at, in seconds."""
-
-STOOD_STILL_S = 1.0
-"""A loop that has not looked at its deadlines for so long has stood still: the process was stopped, or the machine."""
+from smartedge.http.peer import RESET, is_gone, keep_asking, nothing_on_its_way
+from smartedge.http.sweep import Sweep
 
 RECV_BYTES = 131072
 """The most that one read takes from the kernel."""
 
-RESET = b"\1\0\0\0\0\0\0\0"
-"""The SO_LINGER that makes a close a reset: on, with a time of 0."""
-
-_Poll: Any = gevent.monkey.get_original("select", "poll")
-_NONE = bytes(4)
-_PROBES = (
-    (stdlib_socket.SOL_SOCKET, stdlib_socket.SO_KEEPALIVE, 1),
-    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15),
-    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 15),
-    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 4),
-)
+AT_ONCE_BYTES = 65536
+"""What is as long as this, or longer, waits for nobody: the call costs little beside the copying."""
 
 
 class WireTimeout(Exception):
     """The peer did nothing until the deadline."""
 
 
+class WireStalled(WireTimeout):
+    """The peer took nothing until the deadline."""
+
+
 class WireClosed(ConnectionError):
     """This side closed the wire while somebody waited on it."""
-
-
-class Sweep:
-    """One timer per event loop that ends every wait whose deadline has passed, and sees to wires that nobody watches.
-
-    Made by the first `Wire` of its loop; calls `expire` and `attend` of every one.
-
-    polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
-    """
-
-    _of_hub: WeakKeyDictionary[Any, Sweep] = WeakKeyDictionary()
-
-    def __init__(self, hub: Any) -> None:
-        self.wires: set[Wire] = set()
-        self._looked_at = monotonic()
-        self._let_pass = 0
-        self._timer = hub.loop.timer(SWEEP_S, repeat=SWEEP_S, ref=False)
-        self._timer.start(self._look)
-        self.polled_at = 0.0
-        self._check = hub.loop.check(ref=False, priority=hub.loop.MAXPRI)
-        self._check.start(self._polled)
-
-    def _polled(self) -> None:
-        self.polled_at = monotonic()
-
-    @classmethod
-    def of(cls, hub: Any) -> Sweep:
-        """Give the sweep of this hub's loop, made when it is first asked for."""
-        sweep = cls._of_hub.get(hub)
-        if sweep is None:
-            sweep = cls._of_hub[hub] = cls(hub)
-        return sweep
-
-    def _look(self) -> None:
-        now = monotonic()
-        # After a standstill it has still to be told what came in time: the kernel is asked in this round of the loop or the next
-        # (a SIGCONT interrupts the first), and timers come first in each. So two looks are let pass, then one is made whatever
-        # happens, for a loop may always be slow.
-        stood_still = now - self._looked_at > STOOD_STILL_S
-        self._looked_at = now
-        if self._let_pass < 2 and (stood_still or self._let_pass):
-            self._let_pass += 1
-            return
-        self._let_pass = 0
-        late = []
-        for wire in tuple(self.wires):  # `attend` may close some of them
-            if wire.read_deadline < now or wire.write_deadline < now:
-                late.append(wire)
-            elif wire.on_idle is not None:
-                wire.attend()
-        for wire in late:
-            wire.expire(now)
-
-
-class Side(Protocol):
-    """A connection as a tunnel and `linger` use it: a `Wire`, or gunicorn's socket as a `BorrowedWire` (proxy/foreign.py)."""
-
-    def recv(self, timeout_s: float, size: int = ...) -> bytes: ...  # noqa: D102
-    def send(self, data: bytes, timeout_s: float) -> None: ...  # noqa: D102
-    def finish_sending(self) -> None: ...  # noqa: D102
-    def break_off(self) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
 
 
 class Wire:
@@ -122,60 +47,72 @@ class Wire:
         backends are: what one sends unasked is known before a request of that round could go out on it and get it for an answer.
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
+    sent_at: when what `send` had put off last went out, by the monotonic clock; 0 before. unsent: of what it put off last not a
+        byte has gone out, nor will.
     """
 
     __slots__ = (
         "__weakref__",
         "_armed",
+        "_at_once",
+        "_failure",
         "_hub",
         "_io",
         "_loop",
         "_reader",
         "_recv",
         "_send",
-        "_sweep",
+        "_send_s",
+        "_stuck",
         "_tried",
         "_urgent",
+        "_waiting",
         "_writer",
         "closed",
         "on_idle",
         "read_deadline",
         "readable",
+        "sent_at",
         "sock",
+        "unsent",
         "write_deadline",
     )
 
     def __init__(self, sock: Any, *, urgent: bool = False) -> None:
         self.sock = sock
         self._urgent = urgent
-        self.closed = False
-        self.readable = False
+        self.closed = self.readable = self.unsent = False
         self.read_deadline = self.write_deadline = inf
         self.on_idle: Callable[[], None] | None = None
         self._recv = sock._sock.recv
         self._send = sock._sock.send
         self._io: Any = None
-        self._armed = False
-        self._tried = False
+        self._armed = self._tried = False
         self._reader: Any = None
         self._writer: Any = None
+        self._waiting = b""  # to be sent at the end of this round, or once the socket takes more
+        self._send_s = 0.0
+        self._at_once = self._stuck = False
+        self._failure: Exception | None = None  # of what was put off
+        self.sent_at = 0.0
         self._hub = get_hub()
         self._loop = Sweep.of(self._hub)
-        self._sweep = self._loop.wires
-        self._sweep.add(self)
+        self._loop.wires.add(self)
 
     def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
         """Wait for bytes and take what is there: at least one byte, at most `size`, or b"" when the peer has finished.
 
-        Raises WireTimeout after about `timeout_s` seconds of silence, ConnectionError when the connection broke.
+        Raises WireTimeout after about `timeout_s` seconds of silence, ConnectionError when the connection broke; when there is
+        nothing to read, also what befell the bytes that `send` had put off: WireStalled, OSError.
         """
         if not self._tried:
             # The first bytes of a new connection are often there already: then no watcher is needed at all.
             self._tried = True
-            try:
-                return self._recv(size)  # type: ignore[no-any-return]
-            except BlockingIOError:
-                pass
+            if not self._waiting:  # else it is the peer who waits
+                try:
+                    return self._recv(size)  # type: ignore[no-any-return]
+                except BlockingIOError:
+                    pass
         while True:
             if self.readable:
                 self.readable = False
@@ -193,6 +130,8 @@ class Wire:
             return
         if self.closed:
             raise WireClosed("the connection is closed")
+        if self._failure is not None:
+            raise self._failure
         if not self._armed:
             self._arm()
         self._reader = getcurrent()
@@ -271,41 +210,111 @@ class Wire:
         """
         if self.closed:
             return True
-        asked = _Poll()
-        asked.register(self.sock.fileno(), 0)
-        return bool(asked.poll(0))  # nothing is asked for: what is told is POLLERR or POLLHUP
+        return is_gone(self.sock.fileno())
 
     def probe_peer(self) -> None:
         """Have the kernel ask now and then whether the peer still exists: one that has closed says no after a minute or so."""
-        for level, option, value in _PROBES:
-            try:
-                self.sock._sock.setsockopt(level, option, value)
-            except OSError:
-                return  # a unix socket needs none
+        keep_asking(self.sock._sock)
 
     def may_close(self) -> bool:
         """Whether a close destroys nothing: the peer has finished, or it has received all that was sent and said no more."""
-        return nothing_on_its_way(self.sock._sock)
+        self.send_waiting(monotonic())
+        return not self._waiting and nothing_on_its_way(self.sock._sock)
 
     def end_wait(self) -> None:
         """End the wait of whoever reads as if its time were over; within SWEEP_S."""
         self.read_deadline = -inf
 
+    # ---- sending ----
+
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
-        """Send all of `data`; raises WireTimeout when the peer takes nothing for `timeout_s` seconds, OSError when it is gone."""
+        """Send all of `data`: what is long at once, what is short with all else that this round of the event loop has to say.
+
+        Raises WireStalled when the peer takes nothing for `timeout_s` seconds, OSError when it is gone. What was put off can
+        raise only later: then the next `send` does, or a `recv` that finds nothing. Where the error is needed now: `send_now`.
+        """
+        waiting = self._waiting
+        if self._at_once or len(waiting) + len(data) >= AT_ONCE_BYTES:
+            Wire.send_now(self, data, timeout_s)  # this one's own: what comes from TlsWire is encrypted already
+            return
+        if waiting:
+            self._waiting = waiting + data
+        else:
+            self._waiting = bytes(data)
+            self._loop.sending.append(self)
+        self._send_s = timeout_s
+
+    def send_now(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Send all of `data`, behind what waits already, and return when the kernel has it; raises as `send` does."""
+        if self._failure is not None:
+            raise self._failure
+        waiting, self._waiting = self._waiting, b""
+        if self._stuck:
+            self._let_go()
         try:
-            sent = self._send(data)
+            sent = self.sock._sock.sendmsg((waiting, data)) if waiting else self._send(data)
         except BlockingIOError:
             sent = 0
-        if sent == len(data):
+        missing = len(waiting) + len(data) - sent
+        self._at_once = missing > 0  # A peer that is slow now may be so at the end of its answer, and that is told here.
+        if not missing:
             return
-        left = memoryview(data)[sent:]
+        left = memoryview(data)[-missing:] if missing <= len(data) else memoryview(waiting + data)[sent:]
         while left:
             self._wait_writable(timeout_s)
             try:
                 left = left[self._send(left) :]
             except BlockingIOError:
                 continue
+
+    def send_waiting(self, now: float) -> None:
+        """Send what `send` has put off, as much of it as the socket takes (called by the Sweep at the end of the round)."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        try:
+            sent = self._send(waiting)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.unsent = not self._stuck
+            self._fail(error)
+            return
+        if sent == len(waiting):
+            self._waiting = b""
+            self.sent_at = now
+            if self._stuck:
+                self._let_go()
+            return
+        self._waiting = waiting[sent:]
+        if not self._stuck:
+            # Whoever waits here waits for bytes, and nobody may come to send any: the loop goes on with it.
+            self._stuck = self._at_once = True
+            self.sock._write_event.start(self._on_writable)
+        self.write_deadline = now + self._send_s
+
+    def _on_writable(self) -> None:
+        self.send_waiting(monotonic())
+
+    def _let_go(self) -> None:
+        """Have the loop go on no more; whoever calls this does."""
+        self._stuck = False
+        self.write_deadline = inf
+        self.sock._write_event.stop()
+
+    def _fail(self, error: Exception) -> None:
+        """Keep what befell bytes that nobody sends any more for the next use of the wire; a reader reads what is there first."""
+        if self._stuck:
+            self._let_go()
+        self._waiting = b""
+        self._failure = error.with_traceback(None)
+        self._at_once = self.readable = True
+        if self._reader is not None:
+            self._hub.loop.run_callback(self._read_again)
+
+    def _read_again(self) -> None:
+        if self._reader is not None:
+            self._reader.switch()
 
     def _wait_writable(self, timeout_s: float) -> None:
         if self.closed:
@@ -328,11 +337,21 @@ class Wire:
                 self.on_idle()
         if self.write_deadline < now:
             self.write_deadline = inf
+            stalled = WireStalled("nothing could be sent in time")
             if self._writer is not None:
-                self._writer.throw(WireTimeout("nothing could be sent in time"))
+                self._writer.throw(stalled)
+            elif self._stuck:
+                self._fail(stalled)
+
+    # ---- the end ----
 
     def finish_sending(self) -> None:
-        """Tell the peer that nothing more comes (half close)."""
+        """Tell the peer that nothing more comes (half close), behind what waits to be sent."""
+        try:
+            if self._waiting:
+                Wire.send_now(self, b"", self._send_s)
+        except (OSError, WireTimeout):
+            return
         try:
             self.sock._sock.shutdown(stdlib_socket.SHUT_WR)
         except OSError:
@@ -344,11 +363,23 @@ class Wire:
             self.sock._sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
 
     def close(self) -> None:
-        """Close the connection; whoever waits on it in another greenlet gets a WireClosed."""
+        """Close the connection; whoever waits on it in another greenlet gets a WireClosed.
+
+        What waits to be sent goes out before, as far as the socket takes it at once.
+        """
         if self.closed:
             return
-        self.closed = True
-        self._sweep.discard(self)
+        if self._stuck:
+            self._let_go()
+        if self._waiting:
+            try:
+                self._send(self._waiting)
+            except OSError:
+                pass  # Who closes wants to hear of nothing.
+        self.closed = self._at_once = True
+        self._waiting = b""
+        self._failure = None  # its traceback may hold this
+        self._loop.wires.discard(self)
         self.on_idle = None
         if self._armed:
             self._io.stop()
@@ -363,20 +394,5 @@ class Wire:
                 waiting.throw(WireClosed("the connection is closed"))
 
 
-def nothing_on_its_way(sock: Any) -> bool:
-    """Whether closing this socket (a non-blocking one of `_socket`) destroys nothing; see Wire.may_close."""
-    try:
-        return not sock.recv(1, stdlib_socket.MSG_PEEK)
-    except BlockingIOError:
-        return ioctl(sock.fileno(), TIOCOUTQ, _NONE) == _NONE
-    except OSError:
-        return True
-
-
 def _refuse(*_args: object) -> Any:
     raise WireClosed("the connection is closed")
-
-
-def spawn(function: Callable[[], None]) -> Any:
-    """Run `function` in a greenlet of its own."""
-    return gevent.spawn(function)

@@ -8,18 +8,22 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+import gevent
+
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
 from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import AnswerFields, last_chunk
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
-from smartedge.http.wire import Wire, WireClosed, WireTimeout, spawn
+from smartedge.http.wire import Wire, WireClosed, WireStalled, WireTimeout
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
 MOST_INTERIMS = 100
 """Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
+
+TOOK_NOTHING = "The backend took no bytes of the request for too long."
 
 
 class Way:
@@ -79,33 +83,42 @@ class Connection:
     # ---- the request ----
 
     def send(
-        self, head: bytes, body: Body | None, send_s: float, first_byte_s: float, on_sent: Callable[[], None] | None = None
+        self,
+        head: bytes,
+        body: Body | None,
+        send_s: float,
+        first_byte_s: float,
+        on_sent: Callable[[], None] | None = None,
+        at_once: bool = False,
     ) -> None:
         """Send a request head and begin with its body; a body that is still arriving is sent on by a greenlet of its own.
 
         send_s: the longest that the backend may refuse to take bytes. first_byte_s: see `receive`. on_sent: called when such
-        a body is out.
+        a body is out. at_once: not with all else that this round of the event loop has to say.
         Raises BackendTimeout; a connection that breaks here is found out by `receive`, because the answer may be there already.
         """
         self.failure = None
         self._upload = None
+        wire = self.wire
+        wire.unsent = False
+        send = wire.send_now if at_once else wire.send
         try:
             if body is None:
-                self.wire.send(head, send_s)
+                send(head, send_s)
                 return
             whole = body.buffered()
             if whole is not None:
                 if body.length is None:
                     whole = (chunk(whole) if whole else b"") + last_chunk(body.trailers)
-                self.wire.send(head + whole, send_s)
+                send(head + whole, send_s)
                 return
-            self.wire.send(head, send_s)
+            wire.send_now(head, send_s)  # of a body that goes out to nobody too much would be lost for another try
         except WireTimeout as error:
-            raise BackendTimeout("The backend took no bytes of the request for too long.") from error
+            raise BackendTimeout(TOOK_NOTHING) from error
         except OSError:
             return
         self._upload = Upload(self, body, send_s, first_byte_s, on_sent)
-        self._upload.greenlet = spawn(self._upload.run)
+        self._upload.greenlet = gevent.spawn(self._upload.run)
 
     # ---- the answer ----
 
@@ -182,6 +195,8 @@ class Connection:
         """Wait for more of the head, of which `data` has come; raises BackendTimeout, BackendClosed, BadAnswer, or `failure`."""
         try:
             more = self.wire.recv(timeout_s)
+        except WireStalled as error:
+            raise BackendTimeout(TOOK_NOTHING) from error
         except WireTimeout as error:
             raise BackendTimeout("The backend did not answer in time.") from error
         except WireClosed:
@@ -191,12 +206,16 @@ class Connection:
                 raise self.failure from None
             if data:
                 raise BadAnswer("The backend broke the connection in the middle of the answer's head.") from error
-            raise BackendClosed(f"The backend broke the connection: {error.strerror or error}.") from error
+            raise self._closed(f"The backend broke the connection: {error.strerror or error}.") from error
         if not more:
             if data:
                 raise BadAnswer("The backend closed the connection in the middle of the answer's head.")
-            raise BackendClosed("The backend closed the connection without an answer.")
+            raise self._closed("The backend closed the connection without an answer.")
         return more
+
+    def _closed(self, detail: str) -> BackendClosed:
+        """Say that no answer came; to a request of which not a byte went out, none could."""
+        return BackendClosed(detail, sent=not self.wire.unsent)
 
     def _frame(self, bodiless: bool, rest: bytes) -> None:
         """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
@@ -345,9 +364,9 @@ class Upload:
         wire = connection.wire
         try:
             while piece := body.read():
-                wire.send(piece if body.length is not None else chunk(piece), self._send_s)
+                wire.send_now(piece if body.length is not None else chunk(piece), self._send_s)
             if body.length is None:
-                wire.send(last_chunk(body.trailers), self._send_s)
+                wire.send_now(last_chunk(body.trailers), self._send_s)
             self.done = True
             if self._on_sent is not None:
                 self._on_sent()
@@ -355,7 +374,7 @@ class Upload:
         except EdgeError as error:
             self._fail(error)
         except WireTimeout:
-            self._fail(BackendTimeout("The backend took no bytes of the request for too long."))
+            self._fail(BackendTimeout(TOOK_NOTHING))
         except OSError:
             wire.expect_within(self._first_byte_s)
         except Exception:

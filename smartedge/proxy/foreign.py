@@ -16,7 +16,9 @@ import gevent.socket
 
 from smartedge.http.environ_keys import GUNICORN_SOCKET, HANDLER
 from smartedge.http.lingering import linger
-from smartedge.http.wire import RECV_BYTES, RESET, Side, WireTimeout, nothing_on_its_way
+from smartedge.http.peer import RESET, nothing_on_its_way
+from smartedge.http.side import Side
+from smartedge.http.wire import RECV_BYTES, WireTimeout
 from smartedge.server.handler import EdgeHandler
 
 
@@ -90,7 +92,7 @@ class BorrowedWire:
         except TimeoutError as error:
             raise WireTimeout("nothing was received in time") from error
 
-    def send(self, data: bytes, timeout_s: float) -> None:
+    def send_now(self, data: bytes, timeout_s: float) -> None:
         """Send all of it."""
         self._sock.settimeout(None if timeout_s == inf else timeout_s)
         try:

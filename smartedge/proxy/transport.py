@@ -200,7 +200,8 @@ class EdgeAdapter(BaseAdapter):
                     longest_s = request.first_byte_s
                 first_byte_s = max(0.0, min(longest_s, request.deadline - monotonic()))
             try:
-                connection.send(request.head, request.body, limits.idle_s, first_byte_s, request.on_sent)
+                at_once = connection.reused and not request.repeatable  # of these `_take` has just asked the kernel
+                connection.send(request.head, request.body, limits.idle_s, first_byte_s, request.on_sent, at_once)
                 connection.receive(
                     request.method == b"HEAD",
                     first_byte_s,
@@ -208,6 +209,8 @@ class EdgeAdapter(BaseAdapter):
                     request.on_interim,
                     request.upgrade,
                 )
+                if (lease := request.lease) is not None and connection.wire.sent_at > lease.sent_at:
+                    lease.sent_at = connection.wire.sent_at  # it had waited for the end of the round
                 # Whoever waited for 1xx waits no more. Kept, they and this request would hold each other, and every request
                 # would be left to the garbage collector.
                 request.on_interim = request.on_sent = None

@@ -12,7 +12,8 @@ from time import monotonic
 
 import gevent
 
-from smartedge.http.wire import Side, WireClosed, spawn
+from smartedge.http.side import Side
+from smartedge.http.wire import WireClosed
 
 CLIENT_BROKE = "The client broke the tunnel's connection."
 BACKEND_BROKE = "The backend broke the tunnel's connection."
@@ -55,7 +56,7 @@ class Tunnel:
 
     def run(self, from_client: bytes, from_backend: bytes) -> None:
         """Carry until the end; what is given has come already. Whatever happens, both connections are closed then."""
-        other = spawn(lambda: self._carry(from_backend, inward=False))
+        other = gevent.spawn(lambda: self._carry(from_backend, inward=False))
         try:
             self._carry(from_client, inward=True)
             other.join()
@@ -76,7 +77,7 @@ class Tunnel:
                 if not data:
                     break
                 try:
-                    sink.send(data, inf)
+                    sink.send_now(data, inf)
                 except OSError as error:
                     return self._broken(source, sink_broke, error)
                 self._moved(len(data), inward)

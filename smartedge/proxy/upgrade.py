@@ -15,7 +15,8 @@ from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.balancer.pool import Lease
 from smartedge.http.headers import tokens
 from smartedge.http.request import Request
-from smartedge.http.wire import Side, WireTimeout
+from smartedge.http.side import Side
+from smartedge.http.wire import WireTimeout
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import take_over
@@ -104,7 +105,7 @@ class UpgradeExchange(Exchange):
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
         head = (answer.status_line, block, self.added(answer), connection.switched_to)
         try:
-            client.send(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, policy.idle_s)
+            client.send_now(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, policy.idle_s)
         except (OSError, WireTimeout):
             self.error = ClientGone("The client left before its connection was switched.")
             return

@@ -13,9 +13,9 @@ import gevent.socket
 import pytest
 from gevent import get_hub
 
-from smartedge.http import wire
-from smartedge.http.wire import Sweep, Wire, WireClosed, WireTimeout
-from tests.peers import wire_pair
+from smartedge.http.peer import RESET
+from smartedge.http.wire import AT_ONCE_BYTES, Wire, WireClosed, WireStalled, WireTimeout
+from tests.peers import tcp_pair, wire_pair
 
 BIG = b"x" * 4_000_000
 
@@ -50,36 +50,6 @@ def test_silence_ends_a_read_after_its_time(pair: tuple[Wire, Any]) -> None:
         ours.recv(0.05)
     theirs.sendall(b"late")  # and the wire can still be used
     assert ours.recv(1) == b"late"
-
-
-def test_what_has_come_while_the_loop_stood_still_is_read_and_not_too_late(
-    pair: tuple[Wire, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a SIGSTOP of the whole process every request that had come meanwhile was taken for silence, and its client closed."""
-    monkeypatch.setattr(wire, "STOOD_STILL_S", 0.3)
-    ours, theirs = pair
-    reading = gevent.spawn(ours.recv, 0.1)
-    gevent.sleep(0.05)  # it waits, and the loop has looked
-    theirs.sendall(b"in time")
-    stand_still(0.5)
-    assert reading.get() == b"in time"
-
-
-def test_silence_is_noticed_by_a_loop_that_is_always_late(pair: tuple[Wire, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "STOOD_STILL_S", 0.05)
-    ours, _ = pair
-    reading = gevent.spawn(ours.recv, 0.05)
-    while not reading.ready():
-        gevent.sleep(0.001)
-        stand_still(0.12)
-    assert isinstance(reading.exception, WireTimeout)
-
-
-def stand_still(seconds: float) -> None:
-    """Hold up the loop."""
-    until = monotonic() + seconds
-    while monotonic() < until:
-        pass
 
 
 def test_a_peer_that_takes_nothing_ends_a_write_after_its_time(pair: tuple[Wire, Any]) -> None:
@@ -208,25 +178,152 @@ def test_half_a_close_lets_the_peer_answer(pair: tuple[Wire, Any]) -> None:
     assert ours.recv(1) == b"answer"
 
 
-class Idle:
-    """A wire that nobody uses, and that ends when it is attended to, with another one."""
-
-    read_deadline = write_deadline = inf
-    on_idle = True
-
-    def __init__(self, wires: set[Any]) -> None:
-        self.wires = wires
-
-    def attend(self) -> None:
-        self.wires.clear()
-
-    def expire(self, now: float) -> None:
-        raise AssertionError(now)
+def small_buffers(ours: Wire) -> None:
+    """Have the kernel take no more than a few kB at a time."""
+    ours.sock._sock.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 1)
 
 
-def test_wires_that_end_while_all_are_looked_at_end_nothing_else() -> None:
-    """A set that changed while it was gone through ended the sweep in a traceback, and with it every deadline of that round."""
-    sweep = Sweep(get_hub())
-    sweep.wires.update({Idle(sweep.wires), Idle(sweep.wires), Idle(sweep.wires)})
-    sweep._look()
-    assert sweep.wires == set()
+def exactly(sock: Any, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        assert piece
+        data += piece
+    return data
+
+
+def test_small_sends_of_one_round_go_out_together_at_its_end(pair: tuple[Wire, Any]) -> None:
+    ours, theirs = pair
+    for piece in (b"one, ", bytearray(b"two, "), memoryview(b"three")):
+        ours.send(piece, 1)
+    with pytest.raises(BlockingIOError):
+        theirs._sock.recv(100)
+    assert theirs.recv(100) == b"one, two, three"
+    assert monotonic() - ours.sent_at < 5
+
+
+def test_what_new_greenlets_send_does_not_wait_for_the_next_round(pair: tuple[Wire, Any]) -> None:
+    """They start between two looks at the kernel: what they say must be out before the second, which may take long."""
+    ours, theirs = pair
+    rounds: list[float] = []
+    counting = get_hub().loop.check(ref=False)
+    counting.start(lambda: rounds.append(monotonic()))
+    gevent.spawn(gevent.spawn, ours.send, b"x", 1)  # the second is started by the first
+    assert theirs.recv(1) == b"x"
+    counting.stop()
+    assert len(rounds) <= 2
+
+
+def test_a_large_send_takes_along_what_waits_and_keeps_the_order(pair: tuple[Wire, Any]) -> None:
+    ours, theirs = pair
+    reader = gevent.spawn(exactly, theirs, 5 + len(BIG) + 4)
+    ours.send(b"head:", 1)
+    ours.send(BIG, 5)
+    ours.send(b"tail", 1)
+    assert reader.get(timeout=20) == b"head:" + BIG + b"tail"
+
+
+def test_small_sends_are_joined_up_to_a_limit(pair: tuple[Wire, Any]) -> None:
+    ours, theirs = pair
+    reader = gevent.spawn(exactly, theirs, 3 * AT_ONCE_BYTES)
+    for _ in range(96):
+        ours.send(b"x" * (AT_ONCE_BYTES // 32), 5)
+        assert len(ours._waiting) < AT_ONCE_BYTES
+    assert reader.get(timeout=20) == b"x" * 3 * AT_ONCE_BYTES
+
+
+def test_what_the_socket_does_not_take_goes_out_while_somebody_waits_for_bytes(pair: tuple[Wire, Any]) -> None:
+    """An answer that waits to be read by a slow client must not wait for the client's next request, too."""
+    ours, theirs = pair
+    small_buffers(ours)
+    data = bytes(range(256)) * 200
+    ours.send(data, 5)
+    reading = gevent.spawn(ours.recv, 5)
+    gevent.sleep(0.01)
+    assert ours._waiting
+    assert exactly(theirs, len(data)) == data
+    assert not ours._waiting
+    assert ours.write_deadline == inf
+    theirs.sendall(b"next")
+    assert reading.get(timeout=5) == b"next"
+
+
+def test_a_slow_peer_is_waited_for_by_the_next_send(pair: tuple[Wire, Any]) -> None:
+    ours, theirs = pair
+    small_buffers(ours)
+    data = b"x" * 50_000
+    ours.send(data, 5)
+    gevent.sleep(0.01)
+    sending = gevent.spawn(ours.send, b"behind", 5)
+    gevent.sleep(0.01)
+    assert not sending.ready()
+    assert exactly(theirs, len(data) + 6) == data + b"behind"
+    sending.get(timeout=5)
+    ours.send_now(b".", 1)
+    ours.send(b"put off again", 1)
+    assert ours._waiting == b"put off again"
+
+
+def test_a_peer_that_takes_nothing_is_told_of_to_whoever_reads_and_to_whoever_sends(pair: tuple[Wire, Any]) -> None:
+    ours, _ = pair
+    small_buffers(ours)
+    ours.send(b"x" * 50_000, 0.05)
+    with pytest.raises(WireStalled):
+        ours.recv(20)
+    for use in (lambda: ours.send(b"x", 20), lambda: ours.send_now(b"x", 20), lambda: ours.recv(20)):
+        with pytest.raises(WireStalled):
+            use()
+    ours.finish_sending()
+    ours.close()
+
+
+def test_what_can_not_be_sent_is_told_of_behind_what_has_come() -> None:
+    """A backend that answers and resets the connection before it has the request: its answer counts."""
+    near, theirs = tcp_pair()
+    ours = Wire(near)
+    theirs.sendall(b"answer")
+    theirs.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, RESET)
+    theirs.close()
+    while not ours.peer_is_gone():
+        gevent.sleep(0.001)
+    ours.send(b"request", 5)
+    assert ours.recv(5) == b"answer"
+    assert ours.recv(5) == b""
+    assert ours.unsent
+    for send in (ours.send, ours.send_now):
+        expect(OSError, send, b"another", 5)
+    ours.close()
+
+
+def test_a_failure_wakes_the_one_who_reads() -> None:
+    near, theirs = tcp_pair()
+    ours = Wire(near)
+    reading = gevent.spawn(expect, OSError, ours.recv, 20)
+    gevent.sleep(0.01)
+    ours._fail(OSError("no memory"))
+    reading.get(timeout=5)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("end", [Wire.close, Wire.finish_sending, Wire.may_close])
+def test_whoever_ends_a_wire_sends_what_waits_before(pair: tuple[Wire, Any], end: Callable[[Wire], Any]) -> None:
+    ours, theirs = pair
+    ours.send(b"the last words", 1)
+    end(ours)
+    assert theirs._sock.recv(100) == b"the last words"
+    if end is not Wire.may_close:
+        assert theirs.recv(1) == b""
+
+
+def test_a_wire_may_not_be_closed_before_its_peer_has_taken_everything(pair: tuple[Wire, Any]) -> None:
+    ours, theirs = pair
+    small_buffers(ours)
+    data = b"x" * 50_000
+    ours.send(data, 5)
+    assert not ours.may_close()
+    ending = gevent.spawn(ours.finish_sending)
+    assert exactly(theirs, len(data)) == data
+    assert theirs.recv(1) == b""
+    ending.get(timeout=5)
+    assert ours.may_close()

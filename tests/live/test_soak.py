@@ -41,7 +41,7 @@ import gevent
 import greenlet
 
 from smartedge.cli import main as cli
-from smartedge.http.wire import Sweep
+from smartedge.http.sweep import Sweep
 from smartedge.server.greenlets import GreenletPool
 
 

@@ -203,6 +203,22 @@ def test_a_close_before_the_end_is_told_from_a_close_before_the_answer(peer: Pee
         peer.ask(raw)
 
 
+def test_a_request_of_which_nothing_could_go_out_was_not_sent(peer: Peer) -> None:
+    """The connection broke after it had been chosen: whatever the request is, another backend may have it."""
+    peer.sock.close()
+    peer.connection.send(HEAD, None, 1, 1)
+    with pytest.raises(BackendClosed) as caught:
+        peer.connection.receive(False, 1, 65536, None, False)
+    assert not caught.value.sent
+
+
+def test_a_backend_that_takes_no_bytes_of_what_waited_is_told_from_one_that_is_silent(peer: Peer) -> None:
+    peer.connection.wire.sock._sock.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 1)
+    peer.connection.send(HEAD[:-2] + b"X: " + b"x" * 50_000 + b"\r\n\r\n", None, 0.05, 20)
+    with pytest.raises(BackendTimeout, match="took no bytes"):
+        peer.connection.receive(False, 20, 65536, None, False)
+
+
 @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200 O", OK[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"])
 def test_silence_is_a_timeout_wherever_it_falls(peer: Peer, raw: bytes) -> None:
     with pytest.raises(BackendTimeout):

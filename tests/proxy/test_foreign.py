@@ -20,7 +20,7 @@ from tests.peers import tcp_pair
 def test_a_borrowed_socket_is_shut_down_and_left_to_its_owner() -> None:
     near, far = tcp_pair()
     borrowed = BorrowedWire(near)
-    borrowed.send(b"x", 1.0)
+    borrowed.send_now(b"x", 1.0)
     assert far.recv(1) == b"x"
     far.sendall(b"yz")
     assert borrowed.recv(float("inf"), 1) == b"y"
@@ -28,7 +28,7 @@ def test_a_borrowed_socket_is_shut_down_and_left_to_its_owner() -> None:
     with pytest.raises(WireTimeout):
         borrowed.recv(0.01)
     with pytest.raises(WireTimeout):
-        borrowed.send(bytes(50_000_000), 0.01)
+        borrowed.send_now(bytes(50_000_000), 0.01)
     reader = gevent.spawn(borrowed.recv, float("inf"))
     gevent.sleep(0)
     borrowed.break_off()

@@ -17,6 +17,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed
+from smartedge.balancer.lease import Lease
 from smartedge.http.answer_head import KNOWN_HEAD_BYTES, KNOWN_HEADS, known_heads
 from smartedge.http.chunked import ChunkedDecoder
 from smartedge.http.request import Replay
@@ -461,3 +462,32 @@ def test_a_unix_socket_is_a_backend_like_any_other(tmp_path: Path) -> None:
     with pytest.raises(ConnectFailed, match="none"):
         session_for(f"unix:{tmp_path}/none.sock").send(get())
     session.adapter.close()
+
+
+@pytest.mark.parametrize(("repeatable", "waits"), [(True, True), (False, False)])
+def test_what_can_not_be_repeated_goes_out_as_soon_as_its_kept_connection_has_been_looked_at(
+    repeatable: bool, waits: bool
+) -> None:
+    """Until the end of the round the backend may close it: then nobody knows whether it has acted."""
+    with backend(says(OK, OK)) as url:
+        session = session_for(url)
+        session.send(get()).close()
+        (connection,) = session.adapter._idle
+        sending = gevent.spawn(session.send, get(repeatable=repeatable))
+        gevent.sleep(0)  # it has begun, in this round of the loop
+        assert bool(connection.wire._waiting) is waits
+        assert body_of(sending.get()) == b"hello"
+
+
+def test_the_latency_counts_from_when_the_request_has_left() -> None:
+    """It waits for all else that is done in its round of the loop, which is not the backend's time."""
+    with backend(says(OK)) as url:
+        outbound = get()
+        outbound.lease = lease = Lease(None, None, monotonic(), 0)  # type: ignore[arg-type]
+        sending = gevent.spawn(session_for(url).send, outbound)
+        gevent.sleep(0)
+        busy_until = monotonic() + 0.05
+        while monotonic() < busy_until:
+            pass
+        sending.get()
+        assert lease.sent_at >= busy_until

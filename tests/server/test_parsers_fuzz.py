@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.http.environ_keys import REQUEST
-from smartedge.http.wire import Sweep, Wire
+from smartedge.http.sweep import Sweep
+from smartedge.http.wire import Wire
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession
 from smartedge.server.front import AppHooks, Front, ServerLimits

@@ -1,0 +1,48 @@
+"""What the kernel knows of a connection's other end."""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import Any
+
+import gevent.monkey
+
+RESET = b"\1\0\0\0\0\0\0\0"
+"""The SO_LINGER that makes a close a reset: on, with a time of 0."""
+
+_Poll: Any = gevent.monkey.get_original("select", "poll")
+_NONE = bytes(4)
+_PROBES = (
+    (stdlib_socket.SOL_SOCKET, stdlib_socket.SO_KEEPALIVE, 1),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 15),
+    (stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 4),
+)
+
+
+def is_gone(fileno: int) -> bool:
+    """Whether a connection is at its end: reset, or closed by both sides. Unread bytes hide nothing."""
+    asked = _Poll()
+    asked.register(fileno, 0)
+    return bool(asked.poll(0))  # nothing is asked for: what is told is POLLERR or POLLHUP
+
+
+def keep_asking(sock: Any) -> None:
+    """Have the kernel ask the peer now and then whether it still exists. sock: one of `_socket`."""
+    for level, option, value in _PROBES:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError:
+            return  # a unix socket needs none
+
+
+def nothing_on_its_way(sock: Any) -> bool:
+    """Whether closing this socket (a non-blocking one of `_socket`) destroys nothing; see Wire.may_close."""
+    try:
+        return not sock.recv(1, stdlib_socket.MSG_PEEK)
+    except BlockingIOError:
+        return ioctl(sock.fileno(), TIOCOUTQ, _NONE) == _NONE
+    except OSError:
+        return True
