@@ -48,7 +48,7 @@ class Wire:
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
     sent_at: when what `send` had put off last went out, by the monotonic clock; 0 before. unsent: of what it put off last not a
-        byte has gone out, nor will.
+        byte has gone out, nor will. stuck: what `send` has put off waits for the socket to take more.
     """
 
     __slots__ = (
@@ -63,7 +63,6 @@ class Wire:
         "_recv",
         "_send",
         "_send_s",
-        "_stuck",
         "_tried",
         "_urgent",
         "_waiting",
@@ -74,6 +73,7 @@ class Wire:
         "readable",
         "sent_at",
         "sock",
+        "stuck",
         "unsent",
         "write_deadline",
     )
@@ -92,7 +92,7 @@ class Wire:
         self._writer: Any = None
         self._waiting = b""  # to be sent at the end of this round, or once the socket takes more
         self._send_s = 0.0
-        self._at_once = self._stuck = False
+        self._at_once = self.stuck = False
         self._failure: Exception | None = None  # of what was put off
         self.sent_at = 0.0
         self._hub = get_hub()
@@ -249,7 +249,7 @@ class Wire:
         if self._failure is not None:
             raise self._failure
         waiting, self._waiting = self._waiting, b""
-        if self._stuck:
+        if self.stuck:
             self._let_go()
         try:
             sent = self.sock._sock.sendmsg((waiting, data)) if waiting else self._send(data)
@@ -277,19 +277,19 @@ class Wire:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.unsent = not self._stuck
+            self.unsent = not self.stuck
             self._fail(error)
             return
         if sent == len(waiting):
             self._waiting = b""
             self.sent_at = now
-            if self._stuck:
+            if self.stuck:
                 self._let_go()
             return
         self._waiting = waiting[sent:]
-        if not self._stuck:
+        if not self.stuck:
             # Whoever waits here waits for bytes, and nobody may come to send any: the loop goes on with it.
-            self._stuck = self._at_once = True
+            self.stuck = self._at_once = True
             self.sock._write_event.start(self._on_writable)
         self.write_deadline = now + self._send_s
 
@@ -298,13 +298,13 @@ class Wire:
 
     def _let_go(self) -> None:
         """Have the loop go on no more; whoever calls this does."""
-        self._stuck = False
+        self.stuck = False
         self.write_deadline = inf
         self.sock._write_event.stop()
 
     def _fail(self, error: Exception) -> None:
         """Keep what befell bytes that nobody sends any more for the next use of the wire; a reader reads what is there first."""
-        if self._stuck:
+        if self.stuck:
             self._let_go()
         self._waiting = b""
         self._failure = error.with_traceback(None)
@@ -340,7 +340,7 @@ class Wire:
             stalled = WireStalled("nothing could be sent in time")
             if self._writer is not None:
                 self._writer.throw(stalled)
-            elif self._stuck:
+            elif self.stuck:
                 self._fail(stalled)
 
     # ---- the end ----
@@ -369,7 +369,7 @@ class Wire:
         """
         if self.closed:
             return
-        if self._stuck:
+        if self.stuck:
             self._let_go()
         if self._waiting:
             try:

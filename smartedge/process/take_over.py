@@ -91,7 +91,7 @@ class TakeOver:
         closed = 0
         for front in self._fronts.values():
             for incoming in front.longest_idle():
-                if closed < most and incoming.wire.peer_is_quiet():
+                if closed < most and not incoming.wire.stuck and incoming.wire.peer_is_quiet():
                     incoming.wire.close()
                     closed += 1
         return closed

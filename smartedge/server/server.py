@@ -102,7 +102,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         for incoming in self.front.longest_idle():
             if closed == most:
                 break
-            if incoming.wire.peer_is_quiet():
+            if not incoming.wire.stuck and incoming.wire.peer_is_quiet():
                 incoming.wire.close()
                 self._leaving.add(incoming.wire.sock)
                 self.connections -= 1

@@ -130,3 +130,40 @@ def test_who_finds_no_room_waits_in_the_systems_queue_until_somebody_leaves() ->
         other.close()
         assert waiting.get(timeout=10).startswith(b"HTTP/1.1 200")
         assert server.connections <= 1
+
+
+@pytest.mark.parametrize("end", ["room", "stop"])
+def test_a_client_that_has_not_taken_its_whole_answer_is_not_idle(end: str) -> None:
+    """The handler waits for its next request, and the loop goes on with the rest of its answer: a close would cut it."""
+
+    def view(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "60000")])
+        return [b"x" * 60_000]
+
+    with edge_server(App(view)) as server, gevent.Timeout(20):
+        slow = gevent.socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        slow.connect(("127.0.0.1", server.server_port))
+        while not server.front.open:
+            gevent.sleep(0.001)
+        (incoming,) = server.front.open
+        incoming.wire.sock._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        slow.sendall(GET)
+        while not incoming.wire.stuck:
+            gevent.sleep(0.001)
+        stopping = None
+        if end == "room":
+            assert server.close_idle(1) == 0
+        else:
+            stopping = gevent.spawn(server.stop_gracefully, 10)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n" + b"x" * 60_000):
+            piece = slow.recv(10_000)
+            assert piece, len(answer)
+            answer += piece
+        if stopping is None:
+            assert server.close_idle(1) == 1
+        assert slow.recv(1) == b""
+        slow.close()
+        if stopping is not None:
+            assert stopping.get()
