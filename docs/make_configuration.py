@@ -127,6 +127,8 @@ def default(field: dict[str, Any], *, needed: bool) -> str:
     """Say what holds when the key is not there; objects have their defaults in their own tables."""
     if needed:
         return "required"
+    if "default" not in field:
+        return ""
     value = field["default"]
     if isinstance(value, dict):
         return "see there" if value else "`{}`"

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "simulator": "balancer config health",
     "app": "balancer http config workers server proxy observe process edge admin",
     "worker": "balancer http config workers server observe process edge app",
-    "cli": "balancer http config discovery workers health server proxy observe process edge admin simulator app worker",
+    "cli": "balancer http config discovery workers health server proxy observe process edge admin simulator convert app worker",
+    "convert": "",
     "testing": "config server edge app",
     "__main__": "process cli",
 }

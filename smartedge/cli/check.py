@@ -16,7 +16,7 @@ from smartedge.edge.cautions import cautions
 from smartedge.process.preflight import check_usable
 
 
-@click.command()
+@click.command(epilog="Example: smartedge check backends.json")
 @click.argument("file", required=False)
 @click.option("-c", "--config", metavar="FILE", help="The same as FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")

@@ -21,7 +21,7 @@ from smartedge.discovery.menu import Surroundings, make_sources
 TIMEOUT_S: Final = 20.0
 
 
-@click.command()
+@click.command(epilog="Example: smartedge discover web")
 @click.argument("service", required=False)
 @click.option("-c", "--config", metavar="FILE", help="The configuration file; backends.json unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -9,14 +9,19 @@ from typing import Any
 
 import click
 
-from smartedge import __version__
 from smartedge.cli.check import check
+from smartedge.cli.completion import completion
+from smartedge.cli.config import config as config_group
+from smartedge.cli.convert import convert
 from smartedge.cli.discover import discover
+from smartedge.cli.doctor import doctor
 from smartedge.cli.errors import Stop
+from smartedge.cli.healthcheck import healthcheck
 from smartedge.cli.operate import COMMANDS
 from smartedge.cli.route import route
 from smartedge.cli.simulate import simulate
 from smartedge.cli.top import top
+from smartedge.cli.version import version, versions_text
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.config.values import escaped
 from smartedge.edge.cluster_start import ClusterStart, load_for_start
@@ -30,13 +35,21 @@ _STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_re
 _CONFIG_HELP = "The configuration file; backends.json unless given."
 
 
+def _print_versions(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        click.echo(versions_text())
+        context.exit()
+
+
 @click.group()
-@click.version_option(__version__, "-V", "--version", prog_name="smartedge")
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions, help="Print the versions."
+)
 def program() -> None:
     """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
 
 
-@program.command()
+@program.command(epilog="Example: smartedge run --backend http://localhost:8081 --backend http://localhost:8082")
 @click.option("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
 @click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
 @click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
@@ -104,7 +117,20 @@ def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | No
     return serve_many(config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster)
 
 
-for command in (check, discover, route, *COMMANDS, top, simulate):
+for command in (
+    check,
+    config_group,
+    completion,
+    convert,
+    discover,
+    doctor,
+    healthcheck,
+    route,
+    *COMMANDS,
+    top,
+    simulate,
+    version,
+):
     program.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from ipaddress import ip_address
 from time import monotonic, sleep
@@ -16,6 +17,7 @@ from smartedge.cli.explain_table import explained_text, list_text
 from smartedge.cli.paint import painted
 from smartedge.cli.remote import RemoteEdge, for_running_edge
 from smartedge.cli.status_table import reload_text, status_text
+from smartedge.cli.table import entries_of
 from smartedge.config.values import escaped
 
 POLL_S = 0.2
@@ -28,7 +30,7 @@ _edge = click.option("--edge", "whole", is_flag=True, help="Not a backend but th
 _all_nodes = click.option("--all", "all_nodes", is_flag=True, help="Not a backend but all nodes of the cluster.")
 
 
-@click.command()
+@click.command(epilog="Example: smartedge drain b2 --wait --timeout 120")
 @_backend_or_edge
 @for_running_edge
 @_persist
@@ -52,7 +54,7 @@ def drain(edge: RemoteEdge, backend: str | None, persist: bool, whole: bool, all
         edge.print_answer(answer | {"in_flight": 0}, lambda _: f"{escaped(backend)} is drained")
 
 
-@click.command()
+@click.command(epilog="Example: smartedge enable b2")
 @_backend_or_edge
 @for_running_edge
 @_persist
@@ -66,7 +68,7 @@ def enable(edge: RemoteEdge, backend: str | None, persist: bool, whole: bool, al
     _operate(edge, backend, "enable", {"persist": persist})
 
 
-@click.command()
+@click.command(epilog="Example: smartedge disable web/b2 --persist")
 @_backend
 @for_running_edge
 @_persist
@@ -75,7 +77,7 @@ def disable(edge: RemoteEdge, backend: str, persist: bool) -> None:
     _operate(edge, backend, "disable", {"persist": persist})
 
 
-@click.command()
+@click.command(epilog="Example: smartedge weight b2 10")
 @_backend
 @click.argument("weight", metavar="N|default")
 @for_running_edge
@@ -87,22 +89,32 @@ def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
     _operate(edge, backend, "weight", {"weight": None if weight == "default" else int(weight), "persist": persist})
 
 
-@click.command()
+@click.command(epilog="Example: smartedge explain --backend b2 --outcome failed")
 @click.argument("request_id", required=False)
 @for_running_edge
 @click.option("--backend", metavar="[SERVICE/]ID", help="Without REQUEST_ID: only requests that were sent to this backend.")
 @click.option("--outcome", metavar="WORD", help="Without REQUEST_ID: only those that ended ok, failed or abandoned.")
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
-def explain(edge: RemoteEdge, request_id: str | None, **filters: Any) -> None:
+@click.option("--follow", is_flag=True, help="Without REQUEST_ID: go on with new ones as they come, until Ctrl-C.")
+def explain(edge: RemoteEdge, request_id: str | None, *, follow: bool, **filters: Any) -> None:
     """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known."""
+    if follow and request_id is not None:
+        raise click.UsageError("--follow lists requests as they come; it takes no REQUEST_ID")
     if request_id is not None:
         edge.print_answer(edge.ask("GET", f"/smartedge/decisions/{quote(request_id, safe='')}"), explained_text)
         return
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in filters.items() if value is not None)
-    edge.print_answer(edge.ask("GET", f"/smartedge/decisions?{query}"), list_text)
+    seen: set[str] = set()
+    while True:
+        answer = edge.ask("GET", f"/smartedge/decisions?{query}")
+        if not follow:
+            edge.print_answer(answer, list_text)
+            return
+        seen = _print_unseen(edge, answer, seen)
+        sleep(WATCH_S)
 
 
-@click.command()
+@click.command(epilog="Example: smartedge reload")
 @for_running_edge
 @click.option("--require-all", is_flag=True, help="Change nothing unless every node of the cluster can use it.")
 def reload(edge: RemoteEdge, require_all: bool) -> None:
@@ -110,14 +122,14 @@ def reload(edge: RemoteEdge, require_all: bool) -> None:
     edge.print_answer(edge.ask("POST", "/api/reload?require_all=true" if require_all else "/api/reload"), reload_text)
 
 
-@click.command()
+@click.command(epilog="Example: smartedge cluster --json")
 @for_running_edge
 def cluster(edge: RemoteEdge) -> None:
     """Show the nodes of the cluster that the running balancer is one of."""
     edge.print_answer(edge.ask("GET", "/smartedge/cluster"), cluster_text)
 
 
-@click.command()
+@click.command(epilog="Example: smartedge status --watch")
 @for_running_edge
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C; `top` has keys, too.")
 def status(edge: RemoteEdge, watch: bool) -> None:
@@ -130,6 +142,19 @@ def status(edge: RemoteEdge, watch: bool) -> None:
         if not watch:
             return
         sleep(WATCH_S)
+
+
+def _print_unseen(edge: RemoteEdge, answer: dict[str, Any], seen: set[str]) -> set[str]:
+    """Print the decisions that were not there before, the oldest first, and return what has been seen."""
+    found = entries_of(answer.get("decisions"))
+    fresh = [one for one in reversed(found) if one.get("request_id") not in seen]
+    if edge.as_json:
+        for one in fresh:
+            click.echo(json.dumps(one))
+    elif fresh:
+        lines = list_text({"decisions": fresh}).splitlines()
+        click.echo("\n".join(lines[1:] if seen else lines))  # the titles once
+    return {str(one.get("request_id")) for one in found} or seen
 
 
 COMMANDS = (reload, status, cluster, drain, enable, disable, weight, explain)

@@ -16,7 +16,7 @@ from smartedge.edge.route_answer import answer, made_request, without_routes
 from smartedge.edge.routes import plain_table
 
 
-@click.command()
+@click.command(epilog='Example: smartedge route GET https://shop.example/api/x -H "X-Beta: 1"')
 @click.argument("method")
 @click.argument("url")
 @click.option("-H", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header field; may be repeated.")

@@ -10,7 +10,7 @@ from smartedge.config.sources import read_file
 from smartedge.config.values import escaped
 
 
-@click.command()
+@click.command(epilog="Example: smartedge simulate docs/scenarios/day.json --strategy ewma")
 @click.argument("scenario")
 @click.option("--seed", type=click.IntRange(0, 1 << 62), metavar="N", help="Chance, instead of the file's `simulate.seed`.")
 @click.option("--strategy", metavar="NAME", multiple=True, help="Only this strategy; may be repeated.")

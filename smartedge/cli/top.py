@@ -22,7 +22,7 @@ WIDE = 10_000
 """Columns of a table that goes to no terminal."""
 
 
-@click.command()
+@click.command(epilog="Example: smartedge top --once --json")
 @for_running_edge
 @click.option("--delay", default=1.0, show_default=True, metavar="S", help="Seconds between two looks.")
 @click.option("--once", is_flag=True, help="Print one table, or with --json one status, and end.")

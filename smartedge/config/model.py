@@ -299,10 +299,17 @@ def load(
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of `backends.json`, for editors and the reference table."""
-    return Config.model_json_schema()
+    schema = Config.model_json_schema()
+    schema["properties"]["$schema"] = {
+        "type": "string",
+        "description": "Where an editor finds the schema of this file (`smartedge config schema`); the edge does not look at it.",
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: str) -> Config:
+    if isinstance(document, dict) and isinstance(document.get("$schema"), str):
+        document = {key: value for key, value in document.items() if key != "$schema"}  # for editors, not for us
     document = overlay.over(document)
     found = [finding for finding in repeated if not overlay.hides(finding[0][0])]
     config = None

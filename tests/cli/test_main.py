@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import types
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from smartedge import __version__
@@ -179,12 +182,15 @@ def test_the_version_is_told(flag: str, capsys: pytest.CaptureFixture[str]) -> N
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [name for name in cli.program.commands if name not in ("run", "simulate")])
+LOCAL = ("run", "simulate", "config", "completion", "convert", "version")
+"""They ask no balancer, and each reads something of its own."""
+
+
+@pytest.mark.parametrize("name", [name for name in cli.program.commands if name not in LOCAL])
 def test_every_command_knows_the_same_flags(name: str) -> None:
-    """`run` answers nothing that could be JSON, and `simulate` has a scenario of its own."""
     flags = {flag for parameter in cli.program.commands[name].params for flag in parameter.opts}
     assert {"-c", "--config", "--json"} <= flags
-    if name not in ("check", "discover", "route"):  # these read the file, and ask no balancer
+    if name not in ("check", "discover", "doctor", "route"):  # these read the file, and ask no balancer
         assert {"--url", "--cacert"} <= flags
 
 
@@ -276,3 +282,26 @@ sys.exit(main())
     assert done.stdout.split() == ["True", "True", "True"]
     assert done.stderr.strip() == ""
     assert done.returncode == 130
+
+
+def every_command(group: click.Group = cli.program) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from every_command(command) if isinstance(command, click.Group) else (command,)
+
+
+@pytest.mark.parametrize("command", list(every_command()), ids=lambda command: command.name)
+def test_every_command_has_an_example_that_it_can_read(command: click.Command) -> None:
+    assert command.epilog is not None
+    example = command.epilog.removeprefix("Example: ")
+    words = json.loads(example.partition("CMD ")[2]) if "CMD" in example else shlex.split(re.split(r" [|>] ", example)[0])
+    assert words[0] == "smartedge"
+    found: click.Command = cli.program
+    rest = words[1:]
+    while isinstance(found, click.Group):
+        found, rest = found.commands[rest[0]], rest[1:]
+    assert found is command
+    command.make_context("it", list(rest))
+
+
+def test_the_page_and_the_manual_are_what_the_commands_say() -> None:
+    assert subprocess.run([sys.executable, ROOT / "docs" / "make_commands.py", "--check"], check=False).returncode == 0

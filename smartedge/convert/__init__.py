@@ -1,0 +1,1 @@
+"""Configurations of nginx, HAProxy and Caddy made into backends.json: the plain cases, and a word on each other line."""

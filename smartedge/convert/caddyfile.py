@@ -1,0 +1,237 @@
+"""A Caddyfile: sites with `reverse_proxy`, `handle`, `handle_path`, `redir`, `respond`, and matchers about path.
+
+Source: https://caddyserver.com/docs/caddyfile
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from smartedge.convert.draft import Document, Draft, backend_of, seconds_of
+from smartedge.convert.words import Directive, NotReadable, read_blocks
+
+_STRATEGIES: Final[dict[str, Document]] = {
+    "round_robin": {"strategy": "round_robin"},
+    "weighted_round_robin": {"strategy": "round_robin"},
+    "least_conn": {"strategy": "least_requests"},
+    "random": {"strategy": "random"},
+    "random_choose": {"strategy": "least_requests"},
+    "ip_hash": {"strategy": "consistent_hash", "hash": {"by": "client"}},
+    "client_ip_hash": {"strategy": "consistent_hash", "hash": {"by": "client"}},
+    "uri_hash": {"strategy": "consistent_hash", "hash": {"by": "path"}},
+}
+_SECTIONS: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
+    "health_uri": ("health", "path", str),
+    "health_path": ("health", "path", str),
+    "health_interval": ("health", "interval_s", seconds_of),
+    "health_timeout": ("health", "timeout_s", seconds_of),
+    "health_port": ("health", "port", int),
+    "health_body": ("health", "body", str),
+    "health_passes": ("health", "rise", int),
+    "health_fails": ("health", "fall", int),
+    "max_fails": ("breaker", "failures", int),
+    "fail_duration": ("breaker", "open_s", seconds_of),
+    "lb_try_duration": ("retry", "deadline_s", seconds_of),
+}
+_DONE: Final = frozenset(("log", "tls", "lb_try_interval", "flush_interval", "keepalive", "versions"))
+_FORWARDED: Final = frozenset(("host", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"))
+
+
+def read_caddyfile(text: str) -> Draft:
+    """Make a draft of a Caddyfile. Raises NotReadable."""
+    draft, blocks = Draft(), read_blocks(text, by_lines=True)
+    if blocks and blocks[0].block is None:  # a single site may do without braces
+        first, *rest = blocks
+        blocks = [Directive(first.name, first.arguments, first.line, rest)]
+    reader = _Reader(draft)
+    for one in blocks:
+        if one.block is None:
+            draft.leave_out(one.line, str(one), "stands in no site")
+        elif one.name == "":
+            reader.options(one.block)
+        elif one.name.startswith("("):
+            draft.leave_out(one.line, str(one), "snippets are not known here; write out what it says")
+        else:
+            reader.site(one)
+    if not draft.services and not draft.routes:
+        raise NotReadable("there is no site with reverse_proxy in it")
+    return draft
+
+
+class _Reader:
+    """Reads the sites into a draft."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.matchers: dict[str, Document | None] = {}
+
+    def options(self, block: Sequence[Directive]) -> None:
+        for one in block:
+            if one.name == "email":
+                self.draft.top.setdefault("acme", {})["email"] = one.arguments[0]
+            elif one.name not in _DONE:
+                self.draft.leave_out(one.line, str(one), "has no counterpart here")
+
+    def site(self, site: Directive) -> None:
+        addresses = [word.rstrip(",") for word in (site.name, *site.arguments)]
+        where = self.addresses(addresses)
+        before = len(self.draft.routes)
+        self.matchers = {one.name: self.matcher(one) for one in site.block or [] if one.name.startswith("@")}
+        self.directives(site.block or [], where)
+        for one in site.block or []:
+            if one.name == "tls" and len(one.arguments) == 2:
+                self.draft.top.setdefault("certificates", []).append(
+                    dict(zip(("certfile", "keyfile"), one.arguments, strict=True))
+                )
+        found = self.draft.routes[before:]
+        # Caddy sorts by how narrow a matcher is, and so do routes; the one for all goes last to be read so, too.
+        self.draft.routes[before:] = [*(one for one in found if len(one) > 2), *(one for one in found if len(one) <= 2)]
+
+    def addresses(self, addresses: Sequence[str]) -> Document:
+        hosts, secure, port = [], False, None
+        for address in addresses:
+            parts = urlsplit(address if "://" in address else f"//{address}")
+            if parts.hostname and not re.fullmatch(r"localhost|[\d.]+", parts.hostname):
+                hosts.append(parts.hostname)
+                secure = secure or (parts.scheme != "http" and parts.port in (None, 443))
+            port = port or parts.port
+        if secure:
+            self.draft.top |= {"bind": "0.0.0.0:443", "http_bind": "0.0.0.0:80"}
+            acme = self.draft.top.setdefault("acme", {})
+            acme["agree_tos"] = True
+            self.draft.top["certificates"] = [*self.draft.top.get("certificates", []), *hosts]
+        elif "bind" not in self.draft.top:
+            self.draft.top["bind"] = f"0.0.0.0:{port or 80}"
+        return {} if not hosts else {"host": hosts[0] if len(hosts) == 1 else hosts}
+
+    def matcher(self, one: Directive) -> Document | None:
+        tests = one.block or ([Directive(one.arguments[0], one.arguments[1:], one.line)] if one.arguments else [])
+        found: Document = {}
+        for test in tests:
+            if test.name == "path" and len(test.arguments) == 1:
+                found |= _path(test.arguments[0]) or {}
+            elif test.name == "host":
+                found["host"] = test.arguments[0] if len(test.arguments) == 1 else test.arguments
+            elif test.name == "method":
+                found["method"] = test.arguments[0] if len(test.arguments) == 1 else test.arguments
+            elif test.name == "header" and len(test.arguments) == 2 and "*" not in test.arguments[1]:
+                found.setdefault("header", {})[test.arguments[0]] = test.arguments[1]
+            elif test.name in ("remote_ip", "client_ip"):
+                found["client"] = test.arguments
+            else:
+                self.draft.leave_out(one.line, f"{one.name} {test}", "routes go by host, path, method, header, query and client")
+                return None
+        return found
+
+    def matched(self, one: Directive) -> tuple[Document | None, list[str]]:
+        """Take the matcher off a directive's arguments: what it says, None where it is not taken over, and the rest."""
+        first = one.arguments[0] if one.arguments else ""
+        if first.startswith("@"):
+            return self.matchers.get(first), one.arguments[1:]
+        if first.startswith("/") or first == "*":
+            return ({} if first in ("*", "/*") else _path(first)), one.arguments[1:]
+        return {}, one.arguments
+
+    def directives(self, block: Sequence[Directive], where: Document, **more: Any) -> None:
+        for one in block:
+            said, rest = self.matched(one)
+            if said is None:
+                self.draft.leave_out(one.line, str(one), "its matcher is not taken over")
+                continue
+            here = where | said
+            if one.name == "reverse_proxy":
+                self.proxy(one, rest, here | more)
+            elif one.name in ("handle", "handle_path", "route") and one.block is not None:
+                strip = {"strip_prefix": True} if one.name == "handle_path" and "path" in said else {}
+                self.directives(one.block, here, **strip)
+            elif one.name == "redir":
+                self.redirect(one, rest, here)
+            elif one.name == "respond":
+                self.respond(one, rest, here)
+            elif one.name == "header" and len(rest) == 2 and not rest[0].startswith(("-", "+", "?")):
+                more["set_answer_headers"] = more.get("set_answer_headers", {}) | {rest[0]: rest[1]}
+            elif one.name not in _DONE and not one.name.startswith("@"):
+                self.draft.leave_out(one.line, str(one), "has no counterpart here")
+
+    def proxy(self, one: Directive, targets: Sequence[str], route: Document) -> None:
+        service: Document = {}
+        addresses = list(targets)
+        for word in one.block or []:
+            if word.name == "to":
+                addresses += word.arguments
+            elif word.name == "lb_policy" and word.arguments[0] in _STRATEGIES:
+                service |= _STRATEGIES[word.arguments[0]]
+            elif word.name == "lb_policy" and word.arguments[0] == "first":
+                service["locality"] = {"failover_only": True}
+            elif word.name == "lb_policy" and word.arguments[0] == "cookie":
+                service["sticky"] = {"cookie": word.arguments[1] if len(word.arguments) > 1 else "lb"}
+            elif word.name == "lb_policy" and word.arguments[0] == "header" and len(word.arguments) > 1:
+                service |= {"strategy": "consistent_hash", "hash": {"by": f"header:{word.arguments[1]}"}}
+            elif word.name == "lb_retries":
+                service.setdefault("retry", {})["attempts"] = int(word.arguments[0]) + 1
+            elif word.name == "health_status":
+                status = word.arguments[0]
+                service.setdefault("health", {})["statuses"] = [int(status) if status.isdigit() else status]
+            elif word.name in _SECTIONS:
+                section, key, read = _SECTIONS[word.name]
+                service.setdefault(section, {})[key] = read(word.arguments[0])
+            elif word.name == "header_up" and len(word.arguments) == 2:
+                self.header_up(word, route)
+            elif word.name == "header_down" and len(word.arguments) == 2:
+                route["set_answer_headers"] = route.get("set_answer_headers", {}) | {word.arguments[0]: word.arguments[1]}
+            elif word.name not in _DONE:
+                self.draft.leave_out(word.line, str(word), "has no counterpart here")
+        ranked = "locality" in service
+        members = [backend_of(_url(each), priority=index if ranked and index else None) for index, each in enumerate(addresses)]
+        if not members or any("{" in each for each in addresses):
+            self.draft.leave_out(one.line, str(one), "backends that depend on the request are not known here")
+            return
+        host = route.get("host", "")
+        name = f"{host if isinstance(host, str) else host[0]}{route.get('path', '')}" or "web"
+        self.draft.routes.append(route | {"to": self.draft.add_service(name, {"backends": members} | service)})
+
+    def header_up(self, word: Directive, route: Document) -> None:
+        name, value = word.arguments
+        if name.lower() in _FORWARDED:
+            return
+        if name.startswith("-"):
+            route.setdefault("remove_headers", []).append(name[1:])
+        elif "{" in value:
+            self.draft.leave_out(word.line, str(word), "values may name {host}, {client}, {request_id} and {service}")
+        else:
+            route.setdefault("add_headers" if name.startswith("+") else "set_headers", {})[name.lstrip("+")] = value
+
+    def redirect(self, one: Directive, words: Sequence[str], where: Document) -> None:
+        target, code = words[0], words[1] if len(words) > 1 else "302"
+        whole = target.endswith("{uri}")
+        parts = urlsplit(target.removesuffix("{uri}"))
+        status = {"permanent": 301, "temporary": 302}.get(code) or (int(code) if code.isdigit() else 302)
+        redirect: Document = {"status": status, "scheme": parts.scheme, "host": parts.netloc, "path": "" if whole else parts.path}
+        if "{" in "".join(map(str, redirect.values())):
+            self.draft.leave_out(one.line, str(one), "a target that depends on the request is not known here")
+            return
+        self.draft.routes.append(where | {"redirect": {key: value for key, value in redirect.items() if value}})
+
+    def respond(self, one: Directive, words: Sequence[str], where: Document) -> None:
+        status = next((int(word) for word in words if word.isdigit() and len(word) == 3), 200)
+        text = next((word for word in words if not (word.isdigit() and len(word) == 3)), "")
+        self.draft.routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
+
+
+def _path(pattern: str) -> Document | None:
+    """Say what a path is in a route: exact, or a prefix where it ends in `/*`; None for other patterns."""
+    if "*" not in pattern:
+        return {"path_exact": pattern}
+    prefix = pattern.removesuffix("*")
+    if "*" in prefix or not pattern.endswith("/*"):
+        return None
+    return {"path": prefix.rstrip("/") or "/"}
+
+
+def _url(address: str) -> str:
+    if address.startswith("unix/"):
+        return "unix:" + address.removeprefix("unix/")
+    return address if "://" in address else f"http://{address if ':' in address else address + ':80'}"

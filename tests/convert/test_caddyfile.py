@@ -1,0 +1,106 @@
+"""A Caddyfile, made into backends.json that is right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from smartedge.config.model import parse
+from smartedge.convert.caddyfile import read_caddyfile
+from smartedge.convert.words import NotReadable
+
+Document = dict[str, Any]
+
+
+def converted(text: str) -> tuple[Document, list[tuple[int, str]]]:
+    """The document, which must be right, and the lines that were left out."""
+    draft = read_caddyfile(text)
+    document = draft.document()
+    parse(json.dumps(document))
+    return document, [(note.line, note.text) for note in draft.notes]
+
+
+def test_a_site_without_a_name_is_the_short_form() -> None:
+    document, notes = converted(
+        ":8080\n\nreverse_proxy 10.0.0.1:8000 10.0.0.2 {\n lb_policy least_conn\n lb_retries 2\n health_uri /up\n"
+        " health_interval 5s\n health_status 2xx\n fail_duration 30s\n max_fails 3\n header_up Host {upstream_hostport}\n}\n"
+    )
+    assert document == {
+        "bind": "0.0.0.0:8080",
+        "backends": ["http://10.0.0.1:8000", "http://10.0.0.2:80"],
+        "strategy": "least_requests",
+        "retry": {"attempts": 3},
+        "health": {"path": "/up", "interval_s": 5, "statuses": ["2xx"]},
+        "breaker": {"open_s": 30, "failures": 3},
+    }
+    assert notes == []
+
+
+def test_a_name_gets_its_certificate() -> None:
+    document, _ = converted("{\n email me@example.com\n}\nshop.example {\n reverse_proxy 10.0.0.1:80\n}\n")
+    assert document["certificates"] == ["shop.example"]
+    assert (document["bind"], document["http_bind"]) == ("0.0.0.0:443", "0.0.0.0:80")
+    assert document["acme"] == {"email": "me@example.com", "agree_tos": True}
+
+
+def test_handles_matchers_redirects_and_answers_are_routes() -> None:
+    document, notes = converted(
+        "http://shop.example {\n"
+        " reverse_proxy 10.0.0.1:80\n"
+        " handle_path /api/* {\n  reverse_proxy 10.0.0.2:80\n }\n"
+        " @beta header X-Beta 1\n reverse_proxy @beta unix//run/beta.sock\n"
+        " redir /old https://new.example{uri} permanent\n"
+        ' respond /ping "pong" 200\n'
+        "}\n"
+    )
+    host = {"host": "shop.example"}
+    assert document["routes"] == [
+        host | {"path": "/api", "strip_prefix": True, "to": "shop-example-api"},
+        host | {"header": {"X-Beta": "1"}, "to": "shop-example-2"},
+        host | {"path_exact": "/old", "redirect": {"status": 301, "scheme": "https", "host": "new.example"}},
+        host | {"path_exact": "/ping", "respond": {"status": 200, "text": "pong"}},
+        host | {"to": "shop-example"},
+    ]
+    assert document["services"]["shop-example-2"] == {"backends": ["unix:/run/beta.sock"]}
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "keys"),
+    [
+        ("ip_hash", {"strategy": "consistent_hash", "hash": {"by": "client"}}),
+        ("header X-User", {"strategy": "consistent_hash", "hash": {"by": "header:X-User"}}),
+        ("cookie lb", {"sticky": {"cookie": "lb"}}),
+    ],
+)
+def test_policies(policy: str, keys: Document) -> None:
+    document, _ = converted(f":80 {{\n reverse_proxy a b {{\n lb_policy {policy}\n }}\n}}\n")
+    assert {key: document[key] for key in keys} == keys
+
+
+def test_the_first_that_is_up_has_priority() -> None:
+    document, _ = converted(":80 {\n reverse_proxy a b {\n lb_policy first\n }\n}\n")
+    assert document["backends"] == ["http://a:80", {"url": "http://b:80", "priority": 1}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "php_fastcgi unix//run/php.sock",
+        "file_server",
+        "encode gzip",
+        "reverse_proxy {args.0}:80",
+        "@x expression `a`",
+        "import common",
+    ],
+)
+def test_what_is_not_taken_over_is_told_with_its_line(line: str) -> None:
+    draft = read_caddyfile(f":80 {{\n reverse_proxy a\n {line}\n}}\n")
+    assert [note.line for note in draft.notes] == [3]
+
+
+def test_a_file_without_a_proxy_is_refused() -> None:
+    with pytest.raises(NotReadable, match="no site"):
+        read_caddyfile(":80 {\n file_server\n}\n")

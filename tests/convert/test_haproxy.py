@@ -1,0 +1,122 @@
+"""haproxy.cfg, made into backends.json that is right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from smartedge.config.model import parse
+from smartedge.convert.haproxy import read_haproxy
+from smartedge.convert.words import NotReadable
+
+Document = dict[str, Any]
+
+
+def converted(text: str) -> tuple[Document, list[tuple[int, str]]]:
+    """The document, which must be right, and the lines that were left out."""
+    draft = read_haproxy(text)
+    document = draft.document()
+    parse(json.dumps(document))
+    return document, [(note.line, note.text) for note in draft.notes]
+
+
+def front(rules: str, backends: str = "backend web\n server w1 10.0.0.1:80\nbackend api\n server a1 10.0.1.1:80\n") -> str:
+    return f"defaults\n mode http\nfrontend www\n bind *:80\n{rules}\n default_backend web\n{backends}"
+
+
+def test_a_listen_section_is_the_short_form() -> None:
+    document, notes = converted(
+        "global\n daemon\ndefaults\n mode http\n timeout connect 5s\n timeout server 50000\n timeout queue 2s\n retries 2\n"
+        "listen web\n bind :8080\n balance leastconn\n option httpchk HEAD /up\n http-check expect status 204\n"
+        " server w1 10.0.0.1:80 check inter 1s fall 5 rise 1 weight 20 maxconn 30 # the big one\n server w2 10.0.0.2:80 backup\n"
+    )
+    assert document == {
+        "timeouts": {"connect_s": 5, "first_byte_s": 50},
+        "limits": {"queue_s": 2},
+        "retry": {"attempts": 3},
+        "bind": "0.0.0.0:8080",
+        "backends": [
+            {
+                "url": "http://10.0.0.1:80",
+                "id": "w1",
+                "health": {"interval_s": 1, "fall": 5, "rise": 1},
+                "weight": 20,
+                "max_in_flight": 30,
+            },
+            {"url": "http://10.0.0.2:80", "id": "w2", "priority": 1},
+        ],
+        "strategy": "least_requests",
+        "health": {"path": "/up", "method": "HEAD", "statuses": [204]},
+    }
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("acl", "where"),
+    [
+        ("path_beg /api/", {"path": "/api"}),
+        ("path /api", {"path_exact": "/api"}),
+        ("hdr(host) -i api.example www.api.example", {"host": ["api.example", "www.api.example"]}),
+        ("hdr_end(host) .api.example", {"host": "*.api.example"}),
+        ("method POST", {"method": "POST"}),
+        ("req.hdr(X-Beta) 1", {"header": {"X-Beta": "1"}}),
+        ("src 10.0.0.0/8", {"client": "10.0.0.0/8"}),
+    ],
+)
+def test_acls_are_what_routes_go_by(acl: str, where: Document) -> None:
+    document, notes = converted(front(f" acl it {acl}\n use_backend api if it"))
+    assert document["routes"] == [where | {"to": "api"}, {"to": "web"}]
+    assert notes == []
+
+
+def test_several_acls_hold_together() -> None:
+    document, _ = converted(front(" acl a path_beg /api\n acl b method GET\n use_backend api if a b"))
+    assert document["routes"][0] == {"path": "/api", "method": "GET", "to": "api"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "left_out"),
+    [
+        (" acl php path_end .php\n use_backend api if php", [5, 6]),
+        (" acl a path_beg /a\n use_backend api if !a", [6]),
+        (" use_backend api if { path_beg /a }", [5]),
+        (" use_backend gone if TRUE", [5]),
+        (" http-request lua.x", [5]),
+    ],
+)
+def test_what_is_not_taken_over_is_told_with_its_line(rule: str, left_out: list[int]) -> None:
+    _, notes = converted(front(rule))
+    assert [line for line, _ in notes] == left_out
+
+
+def test_https_cookies_and_tls_to_backends() -> None:
+    draft = read_haproxy(
+        front(
+            " bind *:443 ssl crt /none/site.pem\n http-request redirect scheme https unless { ssl_fc }",
+            "backend web\n cookie SRV insert\n server w1 10.0.0.1:443 ssl verify none cookie w1\n",
+        )
+    )
+    assert draft.document() == {
+        "bind": "0.0.0.0:443",
+        "http_bind": "0.0.0.0:80",
+        "certfile": "/none/site.pem",
+        "backends": [{"url": "https://10.0.0.1:443", "id": "w1", "tls": {"verify": False}}],
+        "sticky": {"cookie": "SRV"},
+    }
+    assert draft.notes == []
+
+
+def test_a_redirect_to_another_host() -> None:
+    document, notes = converted(front(" acl old hdr(host) old.example\n redirect prefix https://new.example code 301 if old"))
+    assert document["routes"][0] == {"host": "old.example", "redirect": {"status": 301, "scheme": "https", "host": "new.example"}}
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("a b\n", "stands in no section"), ("global\n daemon\n", "no backend"), ('global\n a "\n', "line 2")]
+)
+def test_what_is_no_such_file_is_told(text: str, why: str) -> None:
+    with pytest.raises(NotReadable, match=why):
+        read_haproxy(text)
