@@ -24,7 +24,10 @@ FIVE = '"5.."'
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. about: what it shows, for whoever hovers over it. queries: expression by legend. more: for Grafana as it is."""
+    """One panel. about: what it shows, for whoever hovers over it. queries: expression by legend. more: for Grafana as it is.
+
+    links: where a click on a series leads, by title. exemplars: whether single requests are drawn as dots.
+    """
 
     title: str
     about: str
@@ -34,18 +37,34 @@ class Panel:
     width: int = 8
     thresholds: tuple[tuple[float | None, str], ...] = ((None, "green"),)
     stacked: bool = False
+    links: dict[str, str] = field(default_factory=dict)
+    exemplars: bool = False
     more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One dashboard. variables: its own, beside the data source, the job and the instance; label and the query for its values."""
+    """One dashboard. variables: its own, beside the data source, the job and the instance; label and the query for its values.
+
+    single: one value of each is chosen, not several. notes: what is marked over time, by title: query, colour and text.
+    decisions: of what, as the query of a URL.
+    """
 
     uid: str
     title: str
     about: str
     variables: dict[str, str]
     rows: dict[str, list[Panel]]
+    notes: dict[str, tuple[str, str, str]]
+    single: bool = False
+    decisions: str = ""
+
+
+TO_BACKEND = {
+    "This backend": "/d/smartedge-backend?${__url_time_range}&${datasource:queryparam}&var-service=${__field.labels.service}"
+    "&var-backend=${__field.labels.backend}"
+}
+TO_PAGE = {"The page of this edge": "http://${__field.labels.instance}/smartedge/"}
 
 
 def rate(metric: str, labels: str) -> str:
@@ -86,7 +105,7 @@ def heat_map(title: str, about: str, metric: str, labels: str, width: int = 12) 
         },
         "format": "heatmap",
     }
-    return Panel(title, about, {"{{le}}": query}, "heatmap", "s", width, more=more)
+    return Panel(title, about, {"{{le}}": query}, "heatmap", "s", width, exemplars=True, more=more)
 
 
 def stat(title: str, about: str, query: str, unit: str, *thresholds: tuple[float | None, str]) -> Panel:
@@ -107,6 +126,23 @@ DOWN = (
 )
 EJECTIONS = f"sum by (service, backend) (increase(smartedge_backend_ejections_total{{{SERVICE}}}[1m]))"
 OWN_ANSWERS = f"""sum by (code) ({rate("smartedge_requests_total", EDGES + ',backend="none"')}) or vector(0)"""
+
+RELOADS = {"Reloads": (f"changes(smartedge_generation{{{EDGES}}}[1m]) > 0", "blue", "another configuration")}
+
+
+def backend_notes(labels: str) -> dict[str, tuple[str, str, str]]:
+    """What happens to backends, to be marked over time."""
+    name = "{{service}}/{{backend}}"
+    return {
+        "Ejections": (f"increase(smartedge_backend_ejections_total{{{labels}}}[1m]) > 0", "red", f"{name} ejected"),
+        "Health": (f"changes(smartedge_backend_up{{{labels}}}[1m]) > 0", "orange", f"{name} went down or came up"),
+        "Operator": (
+            f"changes(smartedge_backend_state{{{labels}}}[1m]) > 0",
+            "purple",
+            f"{name} was drained, disabled or enabled: {{{{state}}}}",
+        ),
+    }
+
 
 OVERVIEW = Dashboard(
     "smartedge-overview",
@@ -140,7 +176,7 @@ OVERVIEW = Dashboard(
                 "short",
                 *RED_ABOVE_ZERO,
             ),
-            stat("In flight", "Uses of backends that are open now.", f"sum(smartedge_backend_in_flight{{{SERVICE}}})", "short"),
+            stat("In flight", "Uses of backends that are open now.", f"sum(smartedge_service_in_flight{{{SERVICE}}})", "short"),
             stat(
                 "Waiting",
                 "Requests that wait for a backend now.",
@@ -186,6 +222,7 @@ OVERVIEW = Dashboard(
                 percentiles("smartedge_request_duration_seconds", SERVICE),
                 unit="s",
                 width=12,
+                exemplars=True,
             ),
         ],
         "Distribution": [
@@ -196,6 +233,7 @@ OVERVIEW = Dashboard(
                 unit="reqps",
                 stacked=True,
                 width=12,
+                links=TO_BACKEND,
             ),
             Panel(
                 "Latency of each backend, p99",
@@ -203,12 +241,14 @@ OVERVIEW = Dashboard(
                 {"{{service}}/{{backend}}": quantile(0.99, "smartedge_backend_latency_seconds", SERVICE, "service, backend")},
                 unit="s",
                 width=12,
+                links=TO_BACKEND,
             ),
             Panel(
                 "In flight",
                 "Uses of each backend that are open now.",
                 {"{{service}}/{{backend}}": f"sum by (service, backend) (smartedge_backend_in_flight{{{SERVICE}}})"},
                 width=12,
+                links=TO_BACKEND,
             ),
             Panel(
                 "Failures by reason",
@@ -235,6 +275,7 @@ OVERVIEW = Dashboard(
                 unit="cps",
                 thresholds=RED_ABOVE_ZERO,
                 width=12,
+                links=TO_BACKEND,
             ),
         ],
         "What the edge did": [
@@ -253,6 +294,7 @@ OVERVIEW = Dashboard(
                 "Times that a backend's breaker was opened, in a minute.",
                 {"{{service}}/{{backend}}": EJECTIONS},
                 thresholds=RED_ABOVE_ZERO,
+                links=TO_BACKEND,
             ),
             Panel(
                 "Waiting and turned away",
@@ -266,6 +308,7 @@ OVERVIEW = Dashboard(
             ),
         ],
     },
+    RELOADS | backend_notes(SERVICE),
 )
 
 ONE_BACKEND = Dashboard(
@@ -316,6 +359,7 @@ ONE_BACKEND = Dashboard(
                 percentiles("smartedge_backend_latency_seconds", BACKEND),
                 unit="s",
                 width=12,
+                exemplars=True,
             ),
             Panel(
                 "Answers by status",
@@ -365,6 +409,7 @@ ONE_BACKEND = Dashboard(
                 {
                     "in flight": f"sum(smartedge_backend_in_flight{{{BACKEND}}})",
                     "tunnels": f"sum(smartedge_backend_open_tunnels{{{BACKEND}}})",
+                    "cap": f"max(smartedge_backend_max_in_flight{{{BACKEND}}})",
                 },
             ),
         ],
@@ -408,6 +453,9 @@ ONE_BACKEND = Dashboard(
             ),
         ],
     },
+    RELOADS | backend_notes(BACKEND),
+    single=True,
+    decisions="?backend=${service}/${backend}",
 )
 
 EDGE = Dashboard(
@@ -460,18 +508,22 @@ EDGE = Dashboard(
                 {"{{instance}} slot {{slot}}": f"smartedge_worker_loop_lag_seconds{{{EDGES}}}"},
                 unit="s",
                 thresholds=((None, "green"), (0.1, "red")),
+                links=TO_PAGE,
             ),
             Panel(
                 "Processor",
-                "Of the worker that was asked; 1 is one core.",
-                {"{{instance}}": rate("process_cpu_seconds_total", EDGES)},
+                "Of each worker; 100% is one core.",
+                {"{{instance}} slot {{slot}}": rate("smartedge_worker_cpu_seconds_total", EDGES)},
                 unit="percentunit",
+                thresholds=((None, "green"), (0.8, "orange"), (0.95, "red")),
+                links=TO_PAGE,
             ),
             Panel(
                 "Memory",
-                "Resident, of the worker that was asked.",
-                {"{{instance}}": f"process_resident_memory_bytes{{{EDGES}}}"},
+                "Resident, of each worker; what they share counts for each.",
+                {"{{instance}} slot {{slot}}": f"smartedge_worker_resident_memory_bytes{{{EDGES}}}"},
                 unit="bytes",
+                links=TO_PAGE,
             ),
             Panel(
                 "Open files",
@@ -568,19 +620,10 @@ EDGE = Dashboard(
             ),
         ],
     },
+    RELOADS,
 )
 
 DASHBOARDS = (OVERVIEW, ONE_BACKEND, EDGE)
-
-ANNOTATIONS = (
-    ("Reloads", f"changes(smartedge_generation{{{EDGES}}}[$__interval]) > 0", "blue", "another configuration"),
-    (
-        "Ejections",
-        f"increase(smartedge_backend_ejections_total{{{EDGES}}}[$__interval]) > 0",
-        "red",
-        "{{service}}/{{backend}} ejected",
-    ),
-)
 
 
 def panel_json(number: int, panel: Panel, x: int, y: int, height: int) -> dict[str, Any]:
@@ -609,6 +652,7 @@ def panel_json(number: int, panel: Panel, x: int, y: int, height: int) -> dict[s
                 "format": panel.more.get("format", "time_series"),
                 "instant": panel.kind == "stat",
                 "range": panel.kind != "stat",
+                "exemplar": panel.exemplars,
             }
             for index, (legend, query) in enumerate(panel.queries.items())
         ],
@@ -617,6 +661,7 @@ def panel_json(number: int, panel: Panel, x: int, y: int, height: int) -> dict[s
                 "unit": panel.unit,
                 "custom": custom | panel.more.get("custom", {}),
                 "thresholds": {"mode": "absolute", "steps": steps},
+                "links": [{"title": title, "url": url, "targetBlank": "://" in url} for title, url in panel.links.items()],
             },
             "overrides": [],
         },
@@ -649,21 +694,27 @@ def row_json(number: int, title: str, y: int) -> dict[str, Any]:
     }
 
 
-def variable(name: str, query: str) -> dict[str, Any]:
-    """Make a variable whose values are those of a label."""
+def variable(name: str, query: str, *, single: bool = False, label: str = "") -> dict[str, Any]:
+    """Make a variable whose values are those of a label. single: one of them is chosen, else any, and at first all."""
+    several = {"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}}
     return {
         "name": name,
-        "label": name,
+        "label": label or name,
         "type": "query",
         "datasource": DATASOURCE,
         "query": {"query": query, "refId": f"variable-{name}"},
         "refresh": 2,
-        "includeAll": True,
-        "multi": True,
-        "allValue": ".*",
-        "current": {"text": ["All"], "value": ["$__all"]},
+        "includeAll": not single,
+        "multi": not single,
+        **({} if single else several),
         "sort": 1,
     }
+
+
+def link(kind: str, title: str, **more: object) -> dict[str, Any]:
+    """Make a link at the top of a dashboard."""
+    usual = {"tags": [], "asDropdown": False, "includeVars": False, "keepTime": False, "targetBlank": False}
+    return {"type": kind, "title": title, "url": "", "tooltip": "", **usual, **more}
 
 
 def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
@@ -685,30 +736,16 @@ def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
         "instance": 'label_values(smartedge_build_info{job=~"$job"}, instance)',
     }
     links = [
-        {
-            "type": "dashboards",
-            "title": "SmartEdge",
-            "tags": ["smartedge"],
-            "asDropdown": False,
-            "includeVars": True,
-            "keepTime": True,
-            "targetBlank": False,
-            "url": "",
-            "icon": "external link",
-            "tooltip": "",
-        },
-        {
-            "type": "link",
-            "title": "Decisions of the edge",
-            "tags": [],
-            "asDropdown": False,
-            "includeVars": False,
-            "keepTime": False,
-            "targetBlank": True,
-            "url": "http://${instance}/smartedge/decisions",
-            "icon": "question",
-            "tooltip": "Why a request went where it went",
-        },
+        link("dashboards", "SmartEdge", tags=["smartedge"], includeVars=True, keepTime=True, icon="external link"),
+        link("link", "Page of the edge", url="http://${edge}/smartedge/", targetBlank=True, icon="dashboard"),
+        link(
+            "link",
+            "Decisions of the edge",
+            url=f"http://${{edge}}/smartedge/decisions{dashboard.decisions}",
+            targetBlank=True,
+            icon="question",
+            tooltip="Why a request went where it went",
+        ),
     ]
     source = {
         "name": "datasource",
@@ -731,7 +768,14 @@ def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-30m", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [source, *(variable(name, query) for name, query in {**queries, **dashboard.variables}.items())]},
+        "templating": {
+            "list": [
+                source,
+                *(variable(name, query) for name, query in queries.items()),
+                *(variable(name, query, single=dashboard.single) for name, query in dashboard.variables.items()),
+                variable("edge", queries["instance"], single=True, label="links lead to"),
+            ]
+        },
         "annotations": {
             "list": [
                 {
@@ -745,7 +789,7 @@ def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
                     "textFormat": text,
                     "step": "10s",
                 }
-                for name, expr, color, text in ANNOTATIONS
+                for name, (expr, color, text) in dashboard.notes.items()
             ]
         },
         "links": links,

@@ -30,6 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="smartedge-prometheus-") as data:
         command = [program, f"--config.file={arguments.config}", f"--storage.tsdb.path={data}"]
         command += [f"--web.listen-address={arguments.listen}", "--log.level=warn"]
+        command.append("--enable-feature=exemplar-storage")
         print(f"Prometheus: http://{arguments.listen}/alerts  http://{arguments.listen}/targets", flush=True)
         print(f"Try: http://{arguments.listen}/graph?g0.expr=service:smartedge_requests:rate5m&g0.tab=0", flush=True)
         with subprocess.Popen(command) as process:

@@ -21,20 +21,21 @@ from smartedge.admin.cluster import cluster_pages, without_require_all
 from smartedge.admin.dashboard import dashboard_pages
 from smartedge.admin.decisions import decision_pages
 from smartedge.admin.events import event_pages
-from smartedge.admin.exposition import exposition
 from smartedge.admin.history import history_pages
 from smartedge.admin.live import LiveDocument, live_pages
 from smartedge.admin.operate import drain_pages, operator_pages
-from smartedge.admin.page import READ, WRITE, Page, answer, give_way, problem, read_flag, read_json
+from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_flag, read_json
 from smartedge.admin.reloading import reload_edge
 from smartedge.admin.routes import route_pages
-from smartedge.admin.status import health_document, snapshot, status_document
+from smartedge.admin.scrapes import Scrapes
+from smartedge.admin.status import health_document, status_document
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.edge.access import OWN_NAMES, Refusal, may_administer
 from smartedge.edge.edge import Edge
 from smartedge.edge.peer_owner import owned_by_us
 from smartedge.http.environ_keys import SOCKET
+from smartedge.workers.periodic import in_pieces
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class IpConverter(BaseConverter):
 
 def make_admin(edge: Edge) -> Blueprint:
     """Return the Blueprint, to be registered on the app that answers the admin pages."""
+
+    scrapes = Scrapes(edge)
 
     def health() -> Response:
         status, document = health_document(edge)
@@ -64,8 +67,9 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(200, document, ETag=f'"{document["etag"]}"')
 
     def metrics() -> Response:
-        text, content_type = exposition(snapshot(edge), request.headers.get("Accept", ""), give_way)
-        return Response(text, headers={"Cache-Control": "no-store"}, content_type=content_type)
+        pieces, content_type = scrapes.make(request.headers.get("Accept", ""))
+        headers = {"Cache-Control": "no-store", "Content-Length": str(sum(map(len, pieces)))}
+        return Response(in_pieces(pieces), headers=headers, content_type=content_type)
 
     def say_hello() -> Response:
         try:

@@ -9,10 +9,11 @@ from typing import Any, Final
 from flask import Response, request
 
 from smartedge.admin.named import check_service, find_backend
-from smartedge.admin.page import READ, Page, give_way
+from smartedge.admin.page import READ, Page
 from smartedge.balancer.errors import ClientError
 from smartedge.edge.edge import Edge
 from smartedge.observe.history_table import EVERY_S, POINTS, Series
+from smartedge.workers.periodic import give_way
 
 BRIEF: Final = ("requests", "failed", "p99_s")
 """What is told of every backend where none was asked for."""

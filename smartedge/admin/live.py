@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from flask import Response, request
 from gevent.lock import RLock
 
-from smartedge.admin.page import READ, Page, give_way, read_flag
+from smartedge.admin.page import READ, Page, read_flag
 from smartedge.admin.status import Document, certificate_document, source_documents, window_s
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CODE_CELLS, QUEUED, quantile
@@ -24,6 +24,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.edge.edge import Edge
 from smartedge.observe.recent import Counted
 from smartedge.proxy.service import Service
+from smartedge.workers.periodic import give_way
 
 FRESH_S: Final = 0.5
 """A document is given to whoever asks for so long; what an operator does is asked for anew (`?fresh=true`)."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, compress
+from operator import sub
 from typing import Any, Final, NamedTuple, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
@@ -18,11 +19,13 @@ from smartedge.admin.readings import (
     BackendReading,
     Buckets,
     ClusterReading,
+    Column,
     Samples,
     Snapshot,
     SourceReading,
     Summed,
     WorkerReading,
+    labels_text,
 )
 from smartedge.balancer.breaker import BreakerState
 from smartedge.balancer.cells import (
@@ -73,9 +76,11 @@ from smartedge.balancer.spec import STATES
 LATENCY_STEP: Final = 2
 """Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
 
+COARSE_BOUNDS_S: Final = LATENCY_BOUNDS_S[::LATENCY_STEP]
+
 
 class Line(NamedTuple):
-    """A line of the table. kind: a *MetricFamily. read: gives the label values and the value of every series."""
+    """A line of the table. kind: a *MetricFamily. read: gives the labels, in this order, and the value of every series."""
 
     name: str
     kind: type[Any]
@@ -86,84 +91,101 @@ class Line(NamedTuple):
 
 def each(read: Callable[[BackendReading], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of each backend."""
-    return lambda snapshot: [(backend.labels, read(backend)) for backend in snapshot.backends]
+    return lambda snapshot: [Column([read(backend) for backend in snapshot.backends])]
 
 
 def backend(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each backend."""
-    return each(lambda backend: backend.cells[cell])
+    return lambda snapshot: [column(snapshot, cell)]
+
+
+def column(snapshot: Snapshot, cell: int, label: str = "") -> Column:
+    """Read one cell of each backend, as series with this label besides."""
+    return Column([backend.cells[cell] for backend in snapshot.backends], label)
 
 
 def every(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each backend, of each service and of the edge itself."""
-    return lambda snapshot: [(labels, cells[cell]) for labels, cells in snapshot.rows()]
+    return lambda snapshot: [column(snapshot, cell), *((labels, cells[cell]) for labels, cells in snapshot.own_rows())]
 
 
 def service(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each service."""
-    return lambda snapshot: [((service.name,), service.cells[cell]) for service in snapshot.services]
+    return lambda snapshot: [(service_labels(one.name), one.cells[cell]) for one in snapshot.services]
 
 
 def every_service(cell: int) -> Callable[[Snapshot], Samples]:
     """Read one cell of each service, and of the edge itself."""
-    return lambda snapshot: [*service(cell)(snapshot), ((NONE,), snapshot.edge[cell])]
+    return lambda snapshot: [*service(cell)(snapshot), (service_labels(NONE), snapshot.edge[cell])]
+
+
+def service_labels(name: str) -> str:
+    """Write what tells a service's series from those of others."""
+    return labels_text(S, (name,))
 
 
 def _drowning(snapshot: Snapshot) -> Samples:
-    return [((service.name,), float(service.drowning)) for service in snapshot.services]
+    return [(service_labels(one.name), one.drowning) for one in snapshot.services]
+
+
+def _in_flight(snapshot: Snapshot) -> Samples:
+    counts = {one.name: 0.0 for one in snapshot.services}
+    for one in snapshot.backends:
+        counts[one.service] = counts.get(one.service, 0) + one.cells[IN_FLIGHT]
+    return [(service_labels(name), count) for name, count in counts.items()]
 
 
 def edge(read: Callable[[Snapshot], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of the whole edge."""
-    return lambda snapshot: [((), read(snapshot))]
+    return lambda snapshot: [("", read(snapshot))]
 
 
 def source(read: Callable[[SourceReading], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of each source of discovery."""
-    return lambda snapshot: [((one.service, one.source), read(one)) for one in snapshot.sources]
+    return lambda snapshot: [(labels_text(D, (one.service, one.source)), read(one)) for one in snapshot.sources]
 
 
-def worker(read: Callable[[WorkerReading], float]) -> Callable[[Snapshot], Samples]:
-    """Read one number of each worker."""
-    return lambda snapshot: [((str(worker.slot),), read(worker)) for worker in snapshot.workers]
+def worker(read: Callable[[WorkerReading], float | None]) -> Callable[[Snapshot], Samples]:
+    """Read one number of each worker that has it."""
+    return lambda snapshot: [
+        (labels_text(W, (str(one.slot),)), value) for one in snapshot.workers if (value := read(one)) is not None
+    ]
 
 
 def cluster(read: Callable[[ClusterReading], float]) -> Callable[[Snapshot], Samples]:
     """Read one number of the cluster, if there is one."""
-    return lambda snapshot: [] if snapshot.cluster is None else [((), read(snapshot.cluster))]
+    return lambda snapshot: [] if snapshot.cluster is None else [("", read(snapshot.cluster))]
 
 
 def _requests(snapshot: Snapshot) -> Samples:
-    for labels, cells in snapshot.rows():
-        counts = zip(CODE_LABELS, cells[CODE_CELLS], strict=True)
-        yield from (((*labels, code), count) for code, count in counts if count)
+    backends = ((backend.labels, backend.cells) for backend in snapshot.backends)
+    for labels, cells in chain(backends, snapshot.own_rows()):
+        counts = cells[CODE_CELLS]
+        yield from [(labels.with_label(code), count) for code, count in compress(zip(_CODES, counts, strict=True), counts)]
 
 
 def _tunnels(snapshot: Snapshot) -> Samples:
-    return [(backend.labels, backend.cells[code_cell(101)]) for backend in snapshot.backends]
+    return [column(snapshot, code_cell(101))]
 
 
 def _durations(snapshot: Snapshot) -> Samples:
-    for labels, cells in snapshot.rows():
-        cumulative = list(accumulate(cells[DURATION_CELLS]))
-        yield labels, Buckets(DURATION_BOUNDS_S, cumulative, cells[DURATION_SUM])
+    backends = ((backend.labels, backend.cells) for backend in snapshot.backends)
+    for labels, cells in chain(backends, snapshot.own_rows()):
+        yield labels, Buckets(DURATION_BOUNDS_S, list(accumulate(cells[DURATION_CELLS])), cells[DURATION_SUM])
 
 
 def _latencies(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         cumulative = list(accumulate(backend.cells[LATENCY_CELLS]))
         coarse = [*cumulative[:-1:LATENCY_STEP], cumulative[-1]]
-        yield backend.labels, Buckets(LATENCY_BOUNDS_S[::LATENCY_STEP], coarse, backend.cells[LATENCY_SUM])
+        yield backend.labels, Buckets(COARSE_BOUNDS_S, coarse, backend.cells[LATENCY_SUM])
 
 
 def _failures(snapshot: Snapshot) -> Samples:
-    for backend in snapshot.backends:
-        left = backend.cells[FAILED]
-        for reason, cell in REASON_CELLS.items():
-            count = backend.cells[cell]
-            left -= count
-            yield (*backend.labels, reason), count
-        yield (*backend.labels, "other"), max(0.0, left)
+    columns = [column(snapshot, cell, f'reason="{reason}"') for reason, cell in REASON_CELLS.items()]
+    named = map(sum, zip(*(one.values for one in columns), strict=True))
+    others = map(sub, column(snapshot, FAILED).values, named)
+    return [*columns, Column([max(0, count) for count in others], 'reason="other"')]
 
 
 def _connects(snapshot: Snapshot) -> Samples:
@@ -171,41 +193,36 @@ def _connects(snapshot: Snapshot) -> Samples:
 
 
 def _waits(snapshot: Snapshot) -> Samples:
-    return [((one.name,), Summed(one.cells[QUEUE_WAITS], one.cells[QUEUE_WAIT_SUM])) for one in snapshot.services]
+    return [(service_labels(one.name), Summed(one.cells[QUEUE_WAITS], one.cells[QUEUE_WAIT_SUM])) for one in snapshot.services]
 
 
 def _handshakes(snapshot: Snapshot) -> Samples:
     done, resumed = snapshot.edge[HANDSHAKES], snapshot.edge[HANDSHAKES_RESUMED]
-    return [(("full",), done - resumed), (("resumed",), resumed), (("failed",), snapshot.edge[HANDSHAKES_FAILED])]
+    counts = {"full": done - resumed, "resumed": resumed, "failed": snapshot.edge[HANDSHAKES_FAILED]}
+    return [(f'outcome="{outcome}"', count) for outcome, count in counts.items()]
 
 
 def _certificates(snapshot: Snapshot) -> Samples:
     for one in snapshot.certificates:
-        yield from (((one.files.cert_file, name), one.expires_at) for name in one.names)
+        yield from [(labels_text(("file", "name"), (one.files.cert_file, name)), one.expires_at) for name in one.names]
 
 
 def _breakers(snapshot: Snapshot) -> Samples:
-    for backend in snapshot.backends:
-        for state in get_args(BreakerState):
-            yield (*backend.labels, state), float(backend.breaker == state)
+    found = [backend.breaker for backend in snapshot.backends]
+    return [Column([1 if one == state else 0 for one in found], f'state="{state}"') for state in get_args(BreakerState)]
 
 
 def _states(snapshot: Snapshot) -> Samples:
-    for backend in snapshot.backends:
-        for state in STATES:
-            yield (*backend.labels, state), float(backend.state == state)
+    found = [backend.state for backend in snapshot.backends]
+    return [Column([1 if one == state else 0 for one in found], f'state="{state}"') for state in STATES]
 
 
 def _probes(snapshot: Snapshot) -> Samples:
-    for backend in snapshot.backends:
-        if backend.last_probe_at is not None:
-            yield backend.labels, backend.last_probe_at
+    return [(backend.labels, backend.last_probe_at) for backend in snapshot.backends if backend.last_probe_at is not None]
 
 
 def _caps(snapshot: Snapshot) -> Samples:
-    for backend in snapshot.backends:
-        if backend.max_in_flight is not None:
-            yield backend.labels, backend.max_in_flight
+    return [(backend.labels, backend.max_in_flight) for backend in snapshot.backends if backend.max_in_flight is not None]
 
 
 def _tiers(snapshot: Snapshot) -> Samples:
@@ -215,7 +232,7 @@ def _tiers(snapshot: Snapshot) -> Samples:
             if count := backend.cells[cell]:
                 labels = backend.service, backend.zone or NONE, str(number)
                 counts[labels] = counts.get(labels, 0) + count
-    return counts.items()
+    return [(labels_text(TIER, labels), count) for labels, count in counts.items()]
 
 
 def _cross_zone(snapshot: Snapshot) -> Samples:
@@ -223,18 +240,21 @@ def _cross_zone(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         if backend.crosses_zones:
             counts[backend.service] = counts.get(backend.service, 0.0) + sum(backend.cells[CODE_CELLS])
-    return [((name,), count) for name, count in counts.items()]
+    return [(service_labels(name), count) for name, count in counts.items()]
 
 
 def _build(snapshot: Snapshot) -> Samples:
-    return [((snapshot.version, platform.python_version()), 1.0)]
+    return [(labels_text(("version", "python"), (snapshot.version, platform.python_version())), 1)]
 
+
+_CODES: Final = [f'code="{label}"' for label in CODE_LABELS]
 
 C, G, H, T = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 S = ("service",)
 W = ("slot",)
 D = (*S, "source")
 B = (*S, "backend")
+TIER = (*S, "zone", "tier")
 
 # fmt: off
 TABLE: Final = (
@@ -247,6 +267,7 @@ TABLE: Final = (
     Line("smartedge_retries_total", C, "Tries of a request after its first.", B, backend(RETRIES)),
     Line("smartedge_hedges_total", C, "Tries begun beside one that was late.", B, backend(HEDGES)),
     Line("smartedge_hedges_won_total", C, "Those of them whose answer came first.", B, backend(HEDGES_WON)),
+    Line("smartedge_service_in_flight", G, "Leases of all backends of the service open now, in all workers.", S, _in_flight),
     Line("smartedge_queued_requests", G, "Requests that wait now because all backends are full or away.", S,
          service(QUEUED)),
     Line("smartedge_queue_wait_seconds", T, "Time that requests have waited in the queue, to whatever end.", S, _waits),
@@ -264,7 +285,7 @@ TABLE: Final = (
          (), edge(lambda s: s.edge[LOG_LINES_LOST])),
     Line("smartedge_backend_latency_seconds", H, "Time from a request sent to the first byte of the answer.",
          B, _latencies),
-    Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: b.healthy)),
+    Line("smartedge_backend_up", G, "1 if the backend's probes call it healthy.", B, each(lambda b: int(b.healthy))),
     Line("smartedge_backend_in_flight", G, "Leases open now, in all workers.", B, backend(IN_FLIGHT)),
     Line("smartedge_backend_max_in_flight", G, "Most leases at once, where there is a cap; an adaptive one moves.", B, _caps),
     Line("smartedge_tunnels_total", C, "Connections switched to another protocol, such as WebSocket.", B, _tunnels),
@@ -278,7 +299,7 @@ TABLE: Final = (
     Line("smartedge_backend_outrun_total", C, "Leases that ended because a try begun later had its answer first.",
          B, backend(OUTRUN)),
     Line("smartedge_tier_requests_total", C, "Tries by the zone that they went to, and by its tier, 0 the nearest, 3 any farther"
-         " than 2; where locality is set.", (*S, "zone", "tier"), _tiers),
+         " than 2; where locality is set.", TIER, _tiers),
     Line("smartedge_cross_zone_requests_total", C, "Client requests answered from another zone than the edge's, if it has one.",
          S, _cross_zone),
     Line("smartedge_backend_connections_total", C, "Connections opened to the backend.", B, backend(CONNECTS)),
@@ -322,6 +343,10 @@ TABLE: Final = (
          worker(lambda w: w.generation)),
     Line("smartedge_worker_loop_lag_seconds", G, "Longest delay of the worker's loop in the last 15 to 30 s.", W,
          worker(lambda w: w.loop_lag_s)),
+    Line("smartedge_worker_cpu_seconds_total", C, "Processor time, user and system, that the worker has taken.", W,
+         worker(lambda w: w.cpu_s)),
+    Line("smartedge_worker_resident_memory_bytes", G, "Memory of the worker that is resident.", W,
+         worker(lambda w: w.memory_bytes)),
     Line("smartedge_worker_start_time_seconds", G, "When the worker started, in Unix time.", W,
          worker(lambda w: w.started_at)),
     Line("smartedge_build_info", G, "1, with the versions as labels.", ("version", "python"), _build),

@@ -1,4 +1,7 @@
-"""What the metrics are made of: the whole edge as it is read at the moment of a scrape, and the values of a metric."""
+"""What the metrics are made of: the whole edge as it is read at the moment of a scrape, and the values of a metric.
+
+Labels are text here, as they stand between the braces: each of a thousand backends has 70 samples; its labels are written once.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,40 @@ Cells = Sequence[float]
 """The cells of a row, added up over all workers (`Learned.totals`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackendReading:
-    """One backend at the moment of the scrape. last_probe_at: Unix time, None before the first probe has ended."""
+def labels_text(names: Sequence[str], values: Sequence[str]) -> str:
+    """Write labels as they stand between the braces of a sample, in the order of their names, and escaped."""
+    return ",".join(sorted([f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)]))
 
+
+class Labels(NamedTuple):
+    """What tells a backend's series from those of others, apart: a third label may stand in between."""
+
+    backend: str
     service: str
-    id: str
+
+    def __str__(self) -> str:
+        return f"{self.backend},{self.service}"
+
+    def with_label(self, label: str) -> str:
+        """Give them with a third label, where it belongs by its name."""
+        return f"{self.backend},{label},{self.service}" if label < "service" else f"{self.backend},{self.service},{label}"
+
+
+def backend_labels(service: str, backend: str) -> Labels:
+    """Write what tells a backend's series from those of others."""
+    return Labels(f'backend="{_escaped(backend)}"', f'service="{_escaped(service)}"')
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+class BackendReading(NamedTuple):
+    """One backend at the moment of the scrape. labels: see `backend_labels`. last_probe_at: Unix time, None before the first
+    probe has ended."""
+
+    labels: Labels
+    service: str
     weight: float
     ewma_s: float
     healthy: bool
@@ -33,11 +64,6 @@ class BackendReading:
     max_in_flight: int | None = None
     zone: str | None = None
     crosses_zones: bool = False
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        """What tells its series from those of others."""
-        return self.service, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +88,18 @@ class SourceReading:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReading:
-    """One live worker at the moment of the scrape. started_at: Unix time. loop_lag_s: see `workers.loop_lag`."""
+    """One live worker at the moment of the scrape. started_at: Unix time. loop_lag_s: see `workers.loop_lag`.
+
+    memory_bytes, cpu_s: None where the system does not say.
+    """
 
     slot: int
     leads: bool
     generation: int
     started_at: float
     loop_lag_s: float
+    memory_bytes: int | None = None
+    cpu_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +127,10 @@ class Snapshot:
     cluster: ClusterReading | None = None
     sources: Sequence[SourceReading] = ()
 
-    def rows(self) -> Iterator[tuple[tuple[str, str], Cells]]:
-        """Every row with its labels: the backends', then what no backend answered, of each service and of none."""
-        yield from ((backend.labels, backend.cells) for backend in self.backends)
-        yield from (((service.name, NONE), service.cells) for service in self.services)
-        yield (NONE, NONE), self.edge
+    def own_rows(self) -> Iterator[tuple[Labels, Cells]]:
+        """The rows of what no backend answered, with their labels: of each service, and of none."""
+        yield from ((backend_labels(service.name, NONE), service.cells) for service in self.services)
+        yield backend_labels(NONE, NONE), self.edge
 
 
 class Buckets(NamedTuple):
@@ -118,5 +148,14 @@ class Summed(NamedTuple):
     total: float
 
 
+class Column(NamedTuple):
+    """One value of every backend, in their order; label: stands with theirs. They are all whole numbers, or none is."""
+
+    values: Sequence[float]
+    label: str = ""
+
+
 Value = float | Buckets | Summed
-Samples = Iterable[tuple[Sequence[str], Value]]
+Sample = Column | tuple[str | Labels, Value]
+Samples = Iterable[Sample]
+"""Columns; of each series besides its labels, "" for none, and its value. Histograms are of backends."""

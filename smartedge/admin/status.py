@@ -6,14 +6,10 @@ nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any
 
-from smartedge.admin.locality import crosses_zones, locality_document, place_document
-from smartedge.admin.page import give_way
-from smartedge.admin.readings import BackendReading, ClusterReading, ServiceReading, Snapshot, SourceReading, WorkerReading
+from smartedge.admin.locality import locality_document, place_document
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
     ABANDONED,
@@ -40,58 +36,13 @@ from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
 from smartedge.proxy.service import Service
+from smartedge.workers.periodic import in_pieces
 
 if TYPE_CHECKING:
-    from smartedge.edge.cluster_node import ClusterNode
+    pass
 
 Document = dict[str, Any]
 """What becomes JSON."""
-
-
-def snapshot(edge: Edge) -> Snapshot:
-    """Read everything that the metrics show."""
-    edge.meet_workers()
-    return Snapshot(
-        backends=_readings(edge),
-        services=[
-            ServiceReading(name, service.pool.row.totals(), drowning(service.pool.row) is not None)
-            for name, service in edge.services.items()
-        ],
-        edge=edge.edge_row.totals(),
-        generation=edge.generation,
-        workers=_workers(edge),
-        version=edge.version,
-        certificates=edge.tls.certificates,
-        sources=_sources(edge),
-        cluster=None if edge.cluster is None else _cluster(edge.cluster),
-    )
-
-
-def _cluster(node: ClusterNode) -> ClusterReading:
-    news, stale_s = node.news.newest, node.stale_s
-    age_s = inf if stale_s is None else stale_s
-    return ClusterReading(news.state == "live", age_s, news.generation, news.refused is not None, len(news.cards))
-
-
-def _sources(edge: Edge) -> list[SourceReading]:
-    ages = ((one, one.age_s(edge.now())) for one in edge.discovery.healths())
-    return [SourceReading(one.service, one.source, inf if age is None else age, one.errors, one.backends) for one, age in ages]
-
-
-def _workers(edge: Edge) -> list[WorkerReading]:
-    now = time.time()
-    return [
-        WorkerReading(one["slot"], one["leader"], one["generation"], now - one["uptime_s"], one["loop_lag_s"])
-        for one in edge.workers()
-    ]
-
-
-def _readings(edge: Edge) -> list[BackendReading]:
-    found = []
-    for service in list(edge.services.values()):
-        found += [_reading(edge, backend) for backend in service.pool.backends]
-        give_way()
-    return found
 
 
 def health_document(edge: Edge) -> tuple[int, Document]:
@@ -119,13 +70,13 @@ class ServiceNumbers:
     """The numbers of one service, read once; made for each status, of a service and what the file says of it."""
 
     def __init__(self, edge: Edge, written: WrittenService, service: Service, discovery: Sequence[Document]) -> None:
-        give_way()
         self.discovery = discovery
         self.written = written
         self.pool = service.pool
         self.backends = service.pool.backends
-        self.rows = [backend.learned.totals() for backend in self.backends]
-        self.lately = [edge.recent.gained(backend.key, row) for backend, row in zip(self.backends, self.rows, strict=True)]
+        self.rows = [backend.learned.totals() for backend in in_pieces(self.backends)]
+        pairs = zip(self.backends, self.rows, strict=True)
+        self.lately = [edge.recent.gained(backend.key, row) for backend, row in in_pieces(pairs)]
 
 
 def status_document(edge: Edge) -> Document:
@@ -192,10 +143,10 @@ def _source(health: SourceHealth, now: float) -> Document:
 
 def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
     """Return the status of one service: what it does, and every backend with its share of the requests."""
-    give_way()
     now, window = edge.now(), window_s(edge)
     config, rows = reading.written.config, reading.rows
-    requests = list(map(_requests, rows))
+    requests = [_requests(row) for row in in_pieces(rows)]
+    whole = sum(requests)
     answered = sum(one.requests for one in reading.lately)
     own = reading.pool.row.totals()
     written = {backend.id for backend in config.written.backends}
@@ -206,7 +157,7 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
         "waiting": int(own[QUEUED]),
         "discovery": reading.discovery,
         "totals": {
-            "requests": sum(requests) + _requests(own),
+            "requests": whole + _requests(own),
             "answered_by_edge": _requests(own),
             **_totals(rows),
             "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
@@ -215,9 +166,9 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
         "recent": _rates(reading.lately, window),
         "locality": locality_document(config, reading.pool, reading.lately, now, edge.config.zone),
         "backends": [
-            _backend(edge, backend, row, now, place_document(reading.pool, backend), _ratio(count, sum(requests)), recent)
+            _backend(edge, backend, row, now, place_document(reading.pool, backend), _ratio(count, whole), recent)
             | {"recent": _recent(recent, window, answered), "discovered": backend.spec.entry[0] not in written}
-            for backend, row, count, recent in zip(reading.backends, rows, requests, reading.lately, strict=True)
+            for backend, row, count, recent in in_pieces(zip(reading.backends, rows, requests, reading.lately, strict=True))
         ],
     }
 
@@ -332,24 +283,6 @@ def _last_check(edge: Edge, backend: Backend) -> Document | None:
         "detail": result.detail,
         "took_s": round(result.took_s, 6),
     }
-
-
-def _reading(edge: Edge, backend: Backend) -> BackendReading:
-    at = backend.learned.last_probe_at
-    return BackendReading(
-        service=backend.spec.service,
-        id=backend.id,
-        weight=backend.full_weight,
-        ewma_s=backend.learned.ewma.mean_s,
-        healthy=backend.learned.health.state == "healthy",
-        state=backend.state,
-        breaker=backend.learned.breaker.state,
-        last_probe_at=edge.unix_time(at) if at else None,
-        cells=backend.learned.totals(),
-        max_in_flight=backend.cap(),
-        zone=backend.spec.zone,
-        crosses_zones=crosses_zones(backend, edge.config.zone),
-    )
 
 
 def _requests(row: Sequence[float]) -> int:

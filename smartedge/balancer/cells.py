@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from struct import Struct
 from typing import Final
 
 # A worker's own row: every cell counts up, but for those in GAUGES.
@@ -162,6 +163,9 @@ LAYOUT: Final = ",".join(
 )
 """The layout's name: two rows with equal names can be added up."""
 
+
+NUMBERS: Final = Struct("".join("d" if cell in REAL_CELLS else "q" for cell in range(ROW_CELLS)))
+"""Reads a worker's own row whole, each cell as what it is."""
 
 Row = tuple["memoryview[int]", "memoryview[float]"]
 """A row's cells, as integers and as doubles over the same bytes."""

@@ -15,6 +15,7 @@ pool's lock keeps those apart that belong together.
 
 from __future__ import annotations
 
+from operator import add
 from typing import Any
 
 from smartedge.balancer.adaptive_cap import AdaptiveCap
@@ -35,6 +36,7 @@ from smartedge.balancer.cells import (
     IN_SERVICE_SINCE,
     KNOWN,
     NUDGED,
+    NUMBERS,
     REAL_CELLS,
     SILENT_SINCE,
     STATE,
@@ -271,8 +273,8 @@ class Learned:
 
     def totals(self) -> list[float]:
         """Return each cell added up over all workers; WAITING_SINCE means nothing here."""
-        totals: list[float] = [sum(cells) for cells in zip(*self.rows, strict=True)]
-        reals = [row.cast("B").cast("d") for row in self.rows]
-        for index in REAL_CELLS:
-            totals[index] = sum(row[index] for row in reals)
+        first, *others = self.rows
+        totals: list[float] = list(NUMBERS.unpack_from(first))
+        for row in others:
+            totals = list(map(add, totals, NUMBERS.unpack_from(row)))
         return totals

@@ -19,7 +19,7 @@ from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
 from smartedge.proxy.exchange import Exchange
-from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, texts
+from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, newest_texts, texts
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ LATE_PER_S: Final = 200
 """When everything fails, recording all of it would only make room for the last five seconds by taking time from serving."""
 
 NEVER: Final = 1 << 62
+NOT_TRACED: Final = b'"trace_id":null'
+"""What stands in a record without a trace id: its paths are escaped, so that no client can write this."""
+
 MOST_PATH: Final = 256
 ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
 """How many candidates of a try are kept, and of the others: the most with which the record fits."""
@@ -164,8 +167,14 @@ class Decisions:
 
     def newest(self) -> list[Document]:
         """Return the last 1,000 records of the whole edge, newest first."""
-        found = sorted(map(json.loads, self._texts()), key=lambda document: document["at"], reverse=True)
+        kept = (text for content in self._rings() for text in texts(content))
+        found = sorted(map(json.loads, kept), key=lambda document: document["at"], reverse=True)
         return found[:RECORDS]
+
+    def newest_traced(self, most: int) -> Iterator[Document]:
+        """Give, worker by worker and oldest first, those of the newest `most` records of each that have a trace id."""
+        for content in self._rings():
+            yield from (json.loads(text) for text in newest_texts(content, most) if NOT_TRACED not in text)
 
     def find(self, request_id: str) -> Document | None:
         """Return the newest record of a request, in full; None if there is none."""
@@ -176,11 +185,12 @@ class Decisions:
         self._ring.close()
         self._directory, self._ring = None, Ring.private(1)
 
-    def _texts(self) -> Iterator[bytes]:
+    def _rings(self) -> Iterator[bytes]:
+        """Give the rings of all workers, as they are now."""
         if self._directory is None:
-            return self._ring.read()
-        paths = sorted(self._directory.glob("decisions-*.ring"))
-        return (text for path in paths for text in texts(path.read_bytes()))
+            yield self._ring.content()
+        else:
+            yield from (path.read_bytes() for path in sorted(self._directory.glob("decisions-*.ring")))
 
 
 def fitted(document: Document) -> bytes:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CODE_CELLS, FAILED, LATENCY_CELLS
+from smartedge.workers.periodic import in_pieces
 
 TICK_S = 10.0
 WINDOW_S = 60.0
@@ -36,7 +37,7 @@ class Recent:
         """Write the counts down, if it is time; call it when serving begins, and then as often as you like."""
         if self._kept and now - self._kept[-1][0] < self._tick_s:
             return
-        self._kept.append((now, {backend.key: count_of(backend.learned.rows) for backend in backends}))
+        self._kept.append((now, {backend.key: count_of(backend.learned.rows) for backend in in_pieces(backends)}))
         while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
             self._kept.popleft()
 

@@ -33,8 +33,8 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
 
     requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
-    configuration in use there. loop_lag_s: how late its loop has lately been. memory_bytes: resident, None where the system
-    does not say.
+    configuration in use there. loop_lag_s: how late its loop has lately been. memory_bytes: resident. cpu_s: user and
+    system time that it has taken. Both None where the system does not say.
     """
     leader = membership.leader_slot()
     generations = membership.generations()
@@ -49,6 +49,7 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
             "in_flight": sum(row[IN_FLIGHT] for row in rows),
             "loop_lag_s": round(membership.edge_reals(slot)[LOOP_LAG], 6),
             "memory_bytes": _resident_bytes(pid),
+            "cpu_s": _cpu_s(pid),
         }
         for slot, (pid, since) in sorted(membership.live_since().items())
         for rows in [membership.rows_of(slot)]
@@ -59,5 +60,14 @@ def _resident_bytes(pid: int) -> int | None:
     """Return how much memory a process holds (proc(5), statm)."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _cpu_s(pid: int) -> float | None:
+    """Return what processor time a process has taken (proc(5), stat: the name in parentheses may hold anything)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return None

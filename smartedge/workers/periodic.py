@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from typing import Any, Final, TypeVar
 
 import gevent
+
+AT_ONCE_S: Final = 1e-6
+"""A sleep so short goes once round the loop, past the sockets that have something to read; one of 0 comes before them."""
+
+PIECE_S: Final = 0.002
+"""So long may work hold up requests, but for what a step of it takes."""
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -44,4 +53,30 @@ class PeriodicWork:
 
 def give_way() -> None:
     """Let requests go on: what takes long is done in pieces."""
-    gevent.sleep(0.001)  # not 0, which comes before the sockets that have something to read
+    gevent.sleep(AT_ONCE_S)
+
+
+class Pauses:
+    """Lets requests go on whenever work has held them up for PIECE_S; made for one long piece of work, called between its steps.
+
+    pause: how others are let go on. clock: in seconds.
+    """
+
+    def __init__(self, pause: Callable[[], None] = give_way, clock: Callable[[], float] = perf_counter) -> None:
+        self._pause = pause
+        self._clock = clock
+        self._since = clock()
+
+    def __call__(self) -> None:
+        """Give way, if it is time."""
+        if self._clock() - self._since >= PIECE_S:
+            self._pause()
+            self._since = self._clock()
+
+
+def in_pieces(items: Iterable[Item]) -> Iterator[Item]:
+    """Give the items, and let requests go on between them whenever it is time."""
+    pause = Pauses()
+    for item in items:
+        yield item
+        pause()

@@ -92,6 +92,10 @@ class Ring:
         """Give every text that is whole with its number, in no order."""
         return numbered_texts(self._memory[:], self._record_bytes)
 
+    def content(self) -> bytes:
+        """Give its bytes as they are now, for `numbered_texts`."""
+        return self._memory[:]
+
     def close(self) -> None:
         """Let go of the memory."""
         self._memory.close()
@@ -130,3 +134,11 @@ def numbered_texts(content: bytes, record_bytes: int) -> Iterator[tuple[int, byt
             text = content[start + _HEADER.size : start + _HEADER.size + length]
             if zlib.crc32(text) == checksum:
                 yield number, text
+
+
+def newest_texts(content: bytes, most: int) -> Iterator[bytes]:
+    """Give the texts of the newest records only, so many at most, oldest first; of records of RECORD_BYTES."""
+    starts = range(0, len(content) - RECORD_BYTES + 1, RECORD_BYTES)
+    numbered = sorted((_HEADER.unpack_from(content, start)[0], start) for start in starts)
+    for _, start in numbered[-most:]:
+        yield from (text for _, text in numbered_texts(content[start : start + RECORD_BYTES], RECORD_BYTES))

@@ -26,6 +26,7 @@ from smartedge.config.services import WrittenService
 from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.http.server_tls import ServerTls
+from smartedge.observe.decisions import Decisions
 from smartedge.observe.event_feed import EventFeed
 from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
@@ -88,6 +89,7 @@ class SmallEdge:
         self.history.join_workers(None, lambda key: keys.index(key) if key in keys else None)
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
+        self.decisions = Decisions(0.0, random.Random(1), lambda _: False)
 
     @property
     def discovery(self) -> SmallEdge:

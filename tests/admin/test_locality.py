@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from smartedge.admin.exposition import exposition
-from smartedge.admin.status import read_services, service_document, snapshot
+from smartedge.admin.snapshot import read_snapshot
+from smartedge.admin.status import read_services, service_document
 from smartedge.balancer.near_first import Locality
 from smartedge.balancer.places import Place
 from smartedge.cli.status_table import status_text
@@ -82,7 +83,7 @@ def test_metrics_count_tries_by_zone_and_tier_and_requests_that_cross_zones(edge
     take(edge, {"b1": 0.010, "b7": 0.210}, 100)
     serve(edge.backend("b1"), 30)
     serve(edge.backend("b7"), 10)
-    content, _ = exposition(snapshot(edge), "")  # type: ignore[arg-type]
+    content = b"".join(exposition(read_snapshot(edge))[0])  # type: ignore[arg-type]
     lines = content.decode().splitlines()
     tiers = {
         line.partition(" ")[0]: float(line.partition(" ")[2])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -11,13 +11,15 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from smartedge.admin.exemplars import NO_EXEMPLARS, Exemplars
 from smartedge.admin.exposition import exposition, number
 from smartedge.admin.metrics import TABLE
-from smartedge.admin.readings import BackendReading, Buckets, ServiceReading, Snapshot, SourceReading, Summed, WorkerReading
+from smartedge.admin.readings import BackendReading, ServiceReading, Snapshot, SourceReading, WorkerReading, backend_labels
 from smartedge.balancer.cells import (
     CONNECT_SUM,
     CONNECTS,
@@ -43,6 +45,8 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.learned import Learned
 
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
+
 
 def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> BackendReading:
     fields = {
@@ -54,12 +58,13 @@ def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> 
         "breaker": "closed",
         "last_probe_at": None,
     } | more
-    return BackendReading(id=id_, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
+    labels = backend_labels(str(fields["service"]), id_)
+    return BackendReading(labels=labels, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
 
 
 def edge_of(*backends: BackendReading, own: Learned | None = None, waits: Learned | None = None) -> Snapshot:
     services = [ServiceReading("default", waits.totals())] if waits is not None else []
-    workers = [WorkerReading(0, True, 17, 1.75e9, 0.002), WorkerReading(3, False, 16, 1.76e9, 0.25)]
+    workers = [WorkerReading(0, True, 17, 1.75e9, 0.002), WorkerReading(3, False, 16, 1.76e9, 0.25, 50_000_000, 12.5)]
     return Snapshot(backends, services, (own or Learned()).totals(), generation=17, workers=workers, version="0.1.0")
 
 
@@ -97,10 +102,13 @@ def busy_edge() -> Snapshot:
     )
 
 
+def text_of(snapshot: Snapshot, accept: str = "", exemplars: Exemplars = NO_EXEMPLARS) -> str:
+    return b"".join(exposition(snapshot, accept, exemplars=exemplars)[0]).decode()
+
+
 def scraped(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     """Every sample by its name and label values."""
-    text, _ = exposition(snapshot)
-    families = text_string_to_metric_families(text.decode())
+    families = text_string_to_metric_families(text_of(snapshot))
     samples = [sample for family in families for sample in family.samples]
     return {(sample.name, *values_of(sample.labels)): sample.value for sample in samples}
 
@@ -207,6 +215,9 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_worker_generation", "3"), 16),
         (("smartedge_worker_loop_lag_seconds", "3"), 0.25),
         (("smartedge_worker_start_time_seconds", "3"), 1.76e9),
+        (("smartedge_worker_cpu_seconds_total", "3"), 12.5),
+        (("smartedge_worker_resident_memory_bytes", "3"), 50_000_000),
+        (("smartedge_service_in_flight", "default"), 3),
         (("smartedge_start_time_seconds",), 1.75e9),
     ],
 )
@@ -215,44 +226,53 @@ def test_every_number_of_the_edge_is_there(sample: tuple[str, ...], value: float
 
 
 def test_the_build_and_the_process_are_there() -> None:
-    text = exposition(edge_of())[0].decode()
+    text = text_of(edge_of())
     assert 'smartedge_build_info{python="3.' in text.replace('{version="0.1.0",python', "{python")
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
         assert f"\n{name} " in text
+
+
+def test_a_worker_of_which_the_system_says_nothing_has_no_such_series() -> None:
+    found = scraped(busy_edge())
+    assert ("smartedge_worker_cpu_seconds_total", "0") not in found
+    assert ("smartedge_worker_resident_memory_bytes", "0") not in found
 
 
 def test_a_backend_that_was_never_probed_has_no_time_of_its_last_probe() -> None:
     assert ("smartedge_last_probe_timestamp_seconds", "default/b2") not in scraped(busy_edge())
 
 
-@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+class Again(Collector):
+    """What has been read, to be written by the client library."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
 def test_the_text_is_that_of_the_client_library(accept: str) -> None:
-    encode, _ = choose_encoder(accept)
+    """What its parser reads, its writer writes the same, byte by byte."""
+    text = text_of(busy_edge(), accept)
+    families = (openmetrics if accept else text_string_to_metric_families)(text)
+    assert text == choose_encoder(accept)[0](Again(list(families))).decode()
+
+
+def test_every_sample_has_the_labels_of_its_line_and_strict_parsers_take_it() -> None:
+    """The client library's parser of OpenMetrics refuses whatever its specification does not allow."""
     snapshot = busy_edge()
-    text, _ = exposition(snapshot, accept)
-    ours = text.partition(b"# HELP process_")[0]
-    assert ours == encode(Table(snapshot)).removesuffix(b"# EOF\n")
-
-
-class Table(Collector):
-    """The whole table as the client library knows it."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterator[Metric]:
-        for line in TABLE:
-            family = line.kind(line.name, line.help, labels=line.labels)
-            for labels, value in line.read(self._snapshot):
-                if isinstance(value, Buckets):
-                    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
-                    buckets = list(zip(bounds, value.cumulative, strict=True))
-                    family.add_metric(labels, buckets=buckets, sum_value=value.total)
-                elif isinstance(value, Summed):
-                    family.add_metric(labels, count_value=value.number, sum_value=value.total)
-                else:
-                    family.add_metric(labels, float(value))
-            yield family
+    text = text_of(snapshot, OPEN_METRICS)
+    lines = {line.name.removesuffix("_total"): line for line in TABLE}
+    families = [family for family in openmetrics(text) if family.name.startswith("smartedge_")]
+    assert {family.name for family in families} == lines.keys()
+    for family in families:
+        for sample in family.samples:
+            assert tuple(label for label in sample.labels if label != "le") == tuple(sorted(lines[family.name].labels)), sample
+    samples = [sample for family in families for sample in family.samples]
+    by_text = {(sample.name, *values_of(sample.labels)): sample.value for sample in samples}
+    assert by_text == {key: value for key, value in scraped(snapshot).items() if key[0].startswith("smartedge_")}
 
 
 @pytest.mark.parametrize("value", [0.0, 1, 3.5, 999_999.0, 1e6, 1.75e9, 1e16, 1e-7, -2.0, float("inf")])
@@ -291,8 +311,9 @@ def test_the_same_backend_in_two_services_has_its_own_series_in_each() -> None:
 
 
 def test_a_backend_may_have_any_id() -> None:
-    text = exposition(edge_of(reading('quo"te\\back\nline')))[0].decode()
-    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline",service="default"} 1.0' in text
+    text = text_of(edge_of(reading('quo"te\\back\nline 100% {}\0')))
+    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline 100% {}\0",service="default"} 1.0\n' in text
+    assert 'smartedge_backend_latency_seconds_count{backend="quo\\"te\\\\back\\nline 100% {}\0",service="default"} 0.0\n' in text
 
 
 def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() -> None:
@@ -314,9 +335,9 @@ def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() ->
     ],
 )
 def test_prometheus_gets_the_format_it_asks_for(accept: str, content_type: str, last: bytes) -> None:
-    text, found = exposition(busy_edge(), accept)
+    pieces, found = exposition(busy_edge(), accept)
     assert found.startswith(content_type)
-    assert text.endswith(last)
+    assert pieces[-1].endswith(last)
 
 
 def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
@@ -324,14 +345,14 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     if promtool is None:
         assert os.environ.get("CI") != "true", "promtool is missing: apt-get install prometheus"
         pytest.skip("promtool is not installed (apt-get install prometheus)")
-    text, _ = exposition(busy_edge())
+    text = text_of(busy_edge()).encode()
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_each_source_of_discovery_has_its_age_its_errors_and_its_backends() -> None:
     sources = [SourceReading("web", "dns", 12.5, 3, 2), SourceReading("api", "etcd", float("inf"), 7, 0)]
-    text = exposition(replace(edge_of(reading()), sources=sources))[0].decode()
+    text = text_of(replace(edge_of(reading()), sources=sources))
 
     for line in (
         'smartedge_discovery_age_seconds{service="web",source="dns"} 12.5',

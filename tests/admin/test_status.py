@@ -10,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from smartedge.admin.exposition import exposition
-from smartedge.admin.status import snapshot, status_document
+from smartedge.admin.snapshot import read_snapshot
+from smartedge.admin.status import status_document
 from smartedge.balancer.cells import FAILED, latency_cell
 from smartedge.config.backends import BackendConfig
 from smartedge.discovery.source_health import SourceHealth
@@ -137,7 +138,7 @@ def test_certificates_are_shown_with_their_names_and_their_end(edge: SmallEdge, 
     (shown,) = status_document(edge)["certificates"]
     assert (shown["names"], shown["key"], shown["file"]) == (["shop.example", "*.shop.example"], "ECDSA", path)
     assert shown["expires_at"] == pytest.approx(time.time() + 10 * 86_400, abs=60)
-    text, _ = exposition(snapshot(edge))
+    text = b"".join(exposition(read_snapshot(edge))[0])
     for name in shown["names"]:
         assert f'smartedge_certificate_expires_timestamp_seconds{{file="{path}",name="{name}"}} 1.' in text.decode()
 

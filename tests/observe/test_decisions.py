@@ -303,6 +303,15 @@ def test_a_record_that_is_too_long_keeps_the_picked_and_the_best() -> None:
     assert len(one["left_out"]) + one["unseen"] == 64
 
 
+def test_of_the_newest_records_those_of_a_trace_are_given_oldest_first(clock: Clock) -> None:
+    decisions = make(clock)
+    for number in range(6):
+        trace_id = f"{number:032x}" if number % 2 else None
+        decisions.record_exchange(exchange(Trace("sampled"), f'r-{number} "trace_id":null', trace_id=trace_id))
+    assert [record["trace_id"][-1] for record in decisions.newest_traced(10)] == ["1", "3", "5"]
+    assert [record["trace_id"][-1] for record in decisions.newest_traced(3)] == ["3", "5"]
+
+
 def test_a_record_that_fits_is_kept_as_it_is() -> None:
     whole = document(5, 1)
     assert json.loads(fitted(whole)) == whole

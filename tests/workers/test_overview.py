@@ -55,6 +55,8 @@ def test_every_worker_is_told_of_by_any(tmp_path: Path) -> None:
         assert (first["loop_lag_s"], second["loop_lag_s"]) == (0.25, 0.0)
         assert first["uptime_s"] >= second["uptime_s"] >= 0
         assert all(worker["memory_bytes"] > 1024**2 for worker in (first, second))
+        assert 0.0 < first["cpu_s"] <= sum(os.times()[:2]) + 0.02  # the system counts in hundredths
+        assert 0.0 <= second["cpu_s"] < 60.0
         other.kill()
         other.wait()
         assert [worker["slot"] for worker in overview(membership, monotonic())] == [0]
