@@ -16,6 +16,7 @@ from smartedge.cli.convert import convert
 from smartedge.cli.discover import discover
 from smartedge.cli.doctor import doctor
 from smartedge.cli.errors import Stop
+from smartedge.cli.events import events
 from smartedge.cli.healthcheck import healthcheck
 from smartedge.cli.operate import COMMANDS
 from smartedge.cli.route import route
@@ -124,6 +125,7 @@ for command in (
     convert,
     discover,
     doctor,
+    events,
     healthcheck,
     route,
     *COMMANDS,

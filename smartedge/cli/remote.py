@@ -27,6 +27,7 @@ from smartedge.config.values import escaped
 
 TIMEOUT_S = 30.0  # a reload waits for all workers
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 AMBIGUOUS = "Ambiguous backend"
 """The title of the refusal of an id that several services have (admin/named.py)."""
 
@@ -66,15 +67,22 @@ class RemoteEdge:
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send it a request, and give the JSON object that comes back; raises Stop (Declined where it says no)."""
         try:
-            token = admin_token(os.environ)
             if self._target is None:
                 self._target = find_target(*self._flags, os.environ)
-            return ask_edge(method, self._target, path, token=token, body=body)
+            return ask_edge(method, self._target, path, token=admin_token(os.environ), body=body)
         except (ConfigError, Stop) as error:
             if self.as_json:
                 problem = error.problem if isinstance(error, RefusedError) else {"title": "Not asked", "detail": str(error)}
                 click.echo(json.dumps({"error": dict(problem)}, indent=2))
             raise error if isinstance(error, Stop) else Stop(str(error)) from error
+
+    def follow(self, path: str) -> Iterator[str]:
+        """Yield the lines of an answer that goes on, until it ends; raises Stop. It is found anew: it may have been restarted."""
+        try:
+            target = find_target(*self._flags, os.environ)
+            yield from follow_edge(target, path, token=admin_token(os.environ))
+        except ConfigError as error:
+            raise Stop(str(error)) from error
 
     def print_answer(self, answer: Mapping[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
         """Print an answer: as JSON, or as the text that is made of it."""
@@ -106,13 +114,36 @@ def ask_edge(method: str, target: Target, path: str, *, token: str | None, body:
     token: sent as bearer token, if there is one and the balancer has it too. body: what is sent as JSON, None for nothing.
     No proxy is used and no redirect is followed: the token goes nowhere else.
     """
+    with _verified_edge(target, token) as (connection, prefix, headers):
+        status, answer = _exchange(connection, method, prefix + path, headers, body)
+    if answer is None:
+        raise UnreachableError(f"what answers at {target.shown} is no balancer (status {status}, not JSON)")
+    if status >= 300:
+        raise _refusal(status, answer)
+    return answer
+
+
+def follow_edge(target: Target, path: str, *, token: str | None) -> Iterator[str]:
+    """Yield the lines of an answer of server-sent events, without their ends, as they come; raises as `ask_edge`.
+
+    One that says nothing for longer than it should has gone: UnreachableError.
+    """
+    with _verified_edge(target, token) as (connection, prefix, headers):
+        connection.request("GET", prefix + path, headers={"Accept": "text/event-stream", **headers})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise _refusal(response.status, _json_object(response) or {})
+        while line := response.readline(MAX_LINE_BYTES):
+            yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def _verified_edge(target: Target, token: str | None) -> Iterator[tuple[http.client.HTTPConnection, str, dict[str, str]]]:
+    """Give a connection to a balancer, what paths begin with, and the fields that it wants. Raises as `ask_edge`."""
     try:
         with _open_connection(target) as (connection, prefix):
-            if token := _verify_edge(connection, prefix, target, token):
-                headers = {"Authorization": f"Bearer {token}"}
-            else:
-                headers = {}
-            status, answer = _exchange(connection, method, prefix + path, headers, body)
+            token = _verify_edge(connection, prefix, target, token)
+            yield connection, prefix, {"Authorization": f"Bearer {token}"} if token else {}
     except ssl.SSLCertVerificationError as error:
         reason = f"the certificate at {target.shown} is not trusted: {error.verify_message}"
         raise UnreachableError(f"{reason}; name its authority with --cacert, and the host as it does with --url") from None
@@ -125,11 +156,6 @@ def ask_edge(method: str, target: Target, path: str, *, token: str | None, body:
     except (OSError, http.client.HTTPException):
         start = "start one with: make run (or name it with --url)"
         raise UnreachableError(f"no balancer answers at {target.shown}; {start}") from None
-    if answer is None:
-        raise UnreachableError(f"what answers at {target.shown} is no balancer (status {status}, not JSON)")
-    if status >= 300:
-        raise _refusal(status, answer)
-    return answer
 
 
 def _refusal(status: int, answer: Mapping[str, Any]) -> RefusedError:
@@ -217,11 +243,16 @@ def _exchange(
         headers["Content-Type"] = "application/json"
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     response = connection.getresponse()
+    return response.status, _json_object(response)
+
+
+def _json_object(response: http.client.HTTPResponse) -> dict[str, Any] | None:
+    """Read the JSON object that an answer is; None when it is something else."""
     try:
         document = json.loads(response.read(MAX_ANSWER_BYTES))
     except ValueError:
         document = None
-    return response.status, document if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _problem_text(status: int, problem: Mapping[str, Any]) -> str:
