@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,11 @@ def test_what_is_discovered_is_counted_and_a_few_are_named(caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records] == [
         "generation 18: discovered web +2 -1 (new b3, b4; gone b1); api +6 ~1 (new a, b, c, d and 2 more; changed x)"
     ]
+
+
+def test_the_documentation_has_every_kind_of_event() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert [f"| `{kind}` | {says} |" for kind, says in announce.KINDS.items() if f"| `{kind}` | {says} |" not in text] == []
 
 
 def test_what_happens_to_a_backend_is_an_event_with_its_reason() -> None:
