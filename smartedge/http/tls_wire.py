@@ -36,7 +36,7 @@ class TlsWire(Wire):
     which RFC 8446 section 4.6.3 leaves time for; else reader and writer could get into each other's records.
     """
 
-    __slots__ = ("_early", "_incoming", "_outgoing", "_tls", "_torn", "_until")
+    __slots__ = ("_early", "_ended", "_incoming", "_outgoing", "_tls", "_torn", "_until")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class TlsWire(Wire):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
         super().__init__(sock, urgent=urgent)
         self._early = b""
-        self._torn = False
+        self._ended = self._torn = False
         self._until = inf
 
     def handshake(self, timeout_s: float) -> None:
@@ -117,13 +117,21 @@ class TlsWire(Wire):
             data, self._early = self._early[:size], self._early[size:]
             return data
         self._until = monotonic() + timeout_s
-        while (piece := self._decrypt(size)) is None:
-            data = Wire.recv(self, max(0.001, self._until - monotonic()))
-            if data:
+        # OpenSSL is asked first only where it has something: else it raises, which takes longer than to decrypt a small request.
+        if self._incoming.pending or self._ended or self._tls.pending():
+            piece = self._decrypt(size)
+            if piece is not None:
+                return piece
+            timeout_s = max(0.001, self._until - monotonic())
+        while True:
+            if data := Wire.recv(self, timeout_s):
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
-        return piece
+            piece = self._decrypt(size)
+            if piece is not None:
+                return piece
+            timeout_s = max(0.001, self._until - monotonic())
 
     def _decrypt(self, size: int) -> bytes | None:
         """Give all that has arrived, up to `size`; b"" at the end, None when that is nothing yet.
@@ -131,10 +139,11 @@ class TlsWire(Wire):
         What is left behind it, be it part of a record, makes the wire `readable`: a pooled connection with that must not be
         used again.
         """
+        tls, incoming = self._tls, self._incoming
         pieces: list[bytes] = []
-        while size > 0:
+        while True:
             try:
-                piece = self._tls.read(size)
+                piece = tls.read(size)
             except ssl.SSLWantReadError:
                 self.readable = self.readable or bool(pieces)
                 break
@@ -144,13 +153,18 @@ class TlsWire(Wire):
                 self._say()
                 raise
             if not piece:
-                return b"".join(pieces)  # The end is found again by the next read.
-            pieces.append(piece)
+                self._ended = True  # told by the next read where something has come before it
+                return b"".join(pieces)
             size -= len(piece)
-            if not self._incoming.pending and not self._tls.pending():
+            is_all = not incoming.pending and not tls.pending()
+            if is_all and not pieces:
+                return piece
+            pieces.append(piece)
+            if is_all:
                 break
-        else:
-            self.readable = True
+            if not size:
+                self.readable = True
+                break
         return b"".join(pieces) if pieces else None
 
     def wait_readable(self, timeout_s: float) -> None:

@@ -226,6 +226,43 @@ def test_what_is_left_of_a_read_is_noticed(pair: Pair) -> None:
     assert pair.client.recv(1.0) == b" and more"
 
 
+class CountedTls:
+    """OpenSSL's object, with its reads counted."""
+
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+        self.reads = 0
+
+    def read(self, size: int) -> Any:
+        self.reads += 1
+        return self._tls.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tls, name)
+
+
+def test_openssl_is_asked_only_when_it_has_something(pair: Pair) -> None:
+    """An empty-handed OpenSSL raises, which takes longer than it takes to decrypt a small request."""
+    pair.client.send(b"one", 1.0)
+    assert pair.server.recv(1.0) == b"one"
+    counted: Any = CountedTls(pair.server._tls)
+    pair.server._tls = counted
+    for _ in range(3):
+        pair.client.send(b"question", 1.0)
+        assert pair.server.recv(1.0) == b"question"
+    assert counted.reads == 3
+
+
+def test_an_end_behind_data_is_found_by_the_next_read(pair: Pair) -> None:
+    """They may come in one segment, and nothing behind them."""
+    data = encrypted(pair.server, b"the last words")
+    pair.server._end_our_side()
+    pair.server.sock.sendall(data + pair.server._outgoing.read())
+    assert pair.client.recv(5.0) == b"the last words"
+    for _ in range(2):
+        assert pair.client.recv(5.0) == b""
+
+
 def test_a_watched_connection_tells_when_the_peer_leaves(pair: Pair) -> None:
     told: list[bool] = []
     pair.server.on_idle = lambda: told.append(pair.server.peer_is_gone())
