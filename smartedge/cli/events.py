@@ -32,7 +32,7 @@ _STYLES: Final = {"warning": "warn", "error": "bad"}
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-@click.command()
+@click.command(epilog="Example: smartedge events --follow --service web")
 @for_running_edge
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, also over a restart of the balancer, until Ctrl-C.")
 @click.option("--service", metavar="NAME", help="Only events of this service.")

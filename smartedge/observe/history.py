@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import LATENCY_CELLS, quantile
 from smartedge.balancer.pool import Pool
 from smartedge.observe.history_table import EVERY_S, MODULUS, MOST_SPREAD, POINTS, HistoryTable, Sample, Series
@@ -82,24 +83,35 @@ class History:
         before, self._tick = self._before, tick
         for name, pool in list(self._pools().items()):
             if before is None:
-                self._count(name, pool, counts)
+                self._begin(name, pool, counts)
             else:
                 self._sample(name, pool, before, counts)
         self._before = counts
 
-    def _count(self, name: str, pool: Pool, counts: dict[str, Counted]) -> None:
-        """Note what there is, so that the next tick is what has come since."""
-        for number, (key, learned) in enumerate([(name, pool.row), *((one.key, one.learned) for one in pool.backends)]):
-            now = count_of(learned.rows)
-            told = self._told_until(key)
-            counts[key] = (
-                now if told is None else Counted(_until(now.requests, told[0]), _until(now.failed, told[1]), now.latencies)
-            )
+    def _begin(self, name: str, pool: Pool, counts: dict[str, Counted]) -> None:
+        """Go on from what was written last; where nothing was, write down what there is, so that the next leader can."""
+        now, ran, whole = self._now(), self._told_until(name) is not None, _Whole()
+        for number, backend in enumerate(pool.backends):
+            counts[backend.key] = self._base(backend.key, count_of(backend.learned.rows), ran=ran)
+            if not ran:
+                in_flight, state = backend.in_flight(), _state(backend, now)
+                whole.add(_NOTHING, in_flight, state)
+                self._write(backend.key, _sample_of(counts[backend.key], None, in_flight, state))
             if number % PIECE == PIECE - 1:
                 self._give_way()
+        counts[name] = self._base(name, count_of(pool.row.rows), ran=ran)
+        if not ran:
+            self._write(name, _sample_of(counts[name], None, whole.in_flight, whole.state))
+
+    def _base(self, key: str, now: Counted, *, ran: bool) -> Counted:
+        """Return what had been counted by the newest tick that was written. ran: there is one of its service, at least."""
+        told = self._told_until(key) if ran else None
+        if told is not None:
+            return Counted(_until(now.requests, told[0]), _until(now.failed, told[1]), now.latencies)
+        return Counted(0, 0, now.latencies) if ran else now
 
     def _told_until(self, key: str) -> tuple[int, int] | None:
-        """Return what was counted by the newest tick that another worker has written lately."""
+        """Return what had been counted by the newest tick that was written lately."""
         row = self._row_of(key)
         if row is None or self._table is None:
             return None
@@ -113,9 +125,9 @@ class History:
         whole.add(gained(own, before.get(name)), 0, None)
         for number, backend in enumerate(pool.backends):
             counts[backend.key] = count = count_of(backend.learned.rows)
-            news, in_flight, state = gained(count, before.get(backend.key)), backend.in_flight(), backend.why_not(now)
-            whole.add(news, in_flight, state or "available")
-            self._write(backend.key, _sample_of(count, news, in_flight, state or "available"))
+            news, in_flight, state = gained(count, before.get(backend.key)), backend.in_flight(), _state(backend, now)
+            whole.add(news, in_flight, state)
+            self._write(backend.key, _sample_of(count, news, in_flight, state))
             if number % PIECE == PIECE - 1:
                 self._give_way()
         self._write(name, _sample_of(own, whole.news, whole.in_flight, whole.state))
@@ -196,6 +208,14 @@ def _until(now: float, told: int) -> float:
     return now - since if since < MODULUS // 2 else now
 
 
-def _sample_of(count: Counted, news: Counted, in_flight: int, state: str) -> Sample:
+def _state(backend: Backend, now: float) -> str:
+    return backend.why_not(now) or "available"
+
+
+def _sample_of(count: Counted, news: Counted | None, in_flight: int, state: str) -> Sample:
+    """Make the sample of a tick. news: what came in it; None where nobody has counted before."""
+    requests, failed = int(count.requests), int(count.failed)
+    if news is None:
+        return Sample(requests, failed, None, None, None, None, in_flight, state)
     p50_s, p99_s = (quantile(p, news.latencies) for p in (0.5, 0.99))
-    return Sample(int(count.requests), int(count.failed), int(news.requests), int(news.failed), p50_s, p99_s, in_flight, state)
+    return Sample(requests, failed, int(news.requests), int(news.failed), p50_s, p99_s, in_flight, state)

@@ -45,14 +45,16 @@ ROW_BYTES: Final = CELLS * _CELL.size
 MODULUS: Final = 1 << 32
 """Counts in all are kept modulo this."""
 
+_UNKNOWN: Final = MODULUS - 1
+
 
 class Sample(NamedTuple):
-    """One tick of a backend or service. requests, failed: in all until then; *_gained: in this tick; times in seconds."""
+    """One tick of a backend or service. requests, failed: in all until then; *_gained: in this tick, None if unknown; seconds."""
 
     requests: int
     failed: int
-    requests_gained: int
-    failed_gained: int
+    requests_gained: int | None
+    failed_gained: int | None
     p50_s: float | None
     p99_s: float | None
     in_flight: int
@@ -89,8 +91,8 @@ class HistoryTable:
             _whose(key),
             sample.requests % MODULUS,
             sample.failed % MODULUS,
-            min(sample.requests_gained, MODULUS - 1),
-            min(sample.failed_gained, MODULUS - 1),
+            _UNKNOWN if sample.requests_gained is None else min(sample.requests_gained, _UNKNOWN - 1),
+            _UNKNOWN if sample.failed_gained is None else min(sample.failed_gained, _UNKNOWN - 1),
             math.nan if sample.p50_s is None else sample.p50_s,
             math.nan if sample.p99_s is None else sample.p99_s,
             min(sample.in_flight, MODULUS - 1),
@@ -143,6 +145,8 @@ def _fill(columns: Sequence[list[Any]], cell: Sequence[Any], place: int, span: i
     """Put a cell into the series, at this place of them. span: how many ticks it is of, the last of which it has written."""
     _, _, _, _, *gained, p50_s, p99_s, in_flight, state = cell
     for column, count in zip(columns[:2], gained, strict=True):
+        if count == _UNKNOWN:
+            continue
         for step in range(min(span, place + 1)):
             column[place - step] = count if span == 1 else count // span + (step < count % span)
     if place >= 0:

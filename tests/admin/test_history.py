@@ -47,8 +47,8 @@ def test_all_backends_are_told_briefly(site: SmallEdge) -> None:
         "failed": [None, 0, 0],
         "p50_s": [None, 0.010925, None],
         "p99_s": [None, 0.012763, None],
-        "in_flight": [None, 0, 0],
-        "state": [None, "unprobed", "unprobed"],
+        "in_flight": [0, 0, 0],
+        "state": ["unprobed", "unprobed", "unprobed"],
     }
 
 

@@ -81,8 +81,8 @@ def test_each_tick_tells_what_came_in_it_and_how_it_was_at_its_end(workers: Work
     series = workers.series()
     assert series.requests == [None, None, 10, 5]
     assert series.failed == [None, None, 2, 0]
-    assert series.in_flight == [None, None, 0, 3]
-    assert series.state == [None, None, "available", "draining"]
+    assert series.in_flight == [None, 0, 0, 3]
+    assert series.state == [None, "available", "available", "draining"]
     assert series.p50_s[2] == pytest.approx(0.01, rel=0.2)
     assert series.p99_s[3] == pytest.approx(0.5, rel=0.2)
 
@@ -113,6 +113,20 @@ def test_all_that_was_counted_is_there_whichever_worker_dies(workers: Workers) -
     workers.tick()
     series = workers.series()
     assert (series.requests, series.failed) == ([None, None, 10, 7], [None, None, 1, 1])
+
+
+def test_a_leader_that_dies_before_its_first_tick_has_ended_takes_nothing_with_it(workers: Workers) -> None:
+    workers.serve(10)
+    new = house.backend("c", service="web")
+    workers.rows[new.key] = 9
+    workers.pool.replace_backends((*workers.pool.backends, new), workers.pool.strategy)
+    workers.serve(4, backend=2)
+    workers.all[0].close()
+    del workers.all[0]
+    workers.look()
+    workers.serve(1)
+    workers.tick()
+    assert [workers.series(key).requests[-1] for key in (workers.a.key, new.key, "web")] == [11, 4, 15]
 
 
 def test_what_came_while_nobody_led_is_spread_evenly(workers: Workers) -> None:
