@@ -32,8 +32,7 @@ def event_pages(edge: Edge) -> tuple[Page, ...]:
     def events() -> Response:
         said = request.args
         wanted = _wanted(edge, said.get("service"), said.get("backend"), _since(said.get("since")))
-        accepted = request.accept_mimetypes
-        if accepted[STREAM] > accepted["application/json"]:
+        if request.accept_mimetypes.best_match(["application/json", STREAM]) == STREAM:
             return _stream(edge, _cursor(said.get("after") or request.headers.get("Last-Event-ID")), wanted)
         after, limit = _cursor(said.get("after")), _limit(said.get("limit", str(USUAL_LIMIT)))
         found: deque[Document] = deque(maxlen=limit)

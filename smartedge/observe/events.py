@@ -80,6 +80,7 @@ class EventLog:
         self._wall = wall
         self._give_way = give_way
         self._slot = 0
+        self._quiet: tuple[int, Cursor] | None = None  # the mark at which there was nothing after a place
         self._directory: Path | None = None
         self._ring = Ring.private(RECORDS, RECORD_BYTES, self._first())
 
@@ -119,7 +120,9 @@ class EventLog:
 
     def after(self, cursor: Mapping[int, int], newest: int = RECORDS) -> Iterator[Placed]:
         """Yield what has come after a place, oldest first. newest: so many of each worker, where it has more."""
-        place = Cursor(cursor)
+        place, mark = Cursor(cursor), self.mark
+        if (mark, place) == self._quiet:
+            return  # as most questions of a page that asks all the time
         news = []
         for slot, texts in self._rings():
             last = place.get(slot, 0)
@@ -136,6 +139,7 @@ class EventLog:
             yield Placed(document, place)
             if count % PIECE == 0:
                 self._give_way()
+        self._quiet = mark, place
 
     def _rings(self) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
         """Yield the texts of each ring with their numbers, in no order."""

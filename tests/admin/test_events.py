@@ -125,3 +125,47 @@ def test_who_may_not_administer_hears_nothing(edge: SmallEdge) -> None:
     stream = client.get(PATH, headers={"Authorization": "Bearer wrong", "Accept": "text/event-stream"})
     assert problem(stream, 401)
     assert texts(client.get(PATH, headers={"Authorization": "Bearer s3cret"})) == []
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_stream"),
+    [
+        ("text/event-stream", True),
+        ("text/event-stream, */*;q=0.5", True),
+        ("text/event-stream, */*", True),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("application/json, text/event-stream;q=0.5", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_stream_is_for_those_who_would_rather_have_one(
+    edge: SmallEdge, client: FlaskClient, accept: str, is_stream: bool
+) -> None:
+    answer = client.head(PATH, headers={"Accept": accept})
+    assert (answer.status_code, answer.mimetype == "text/event-stream") == (200, is_stream)
+
+
+def test_a_stream_begins_after_its_cursor_or_the_last_event_that_came(edge: SmallEdge, client: FlaskClient) -> None:
+    tell(edge, 0)
+    cursor = client.get(PATH).get_json()["cursor"]
+    tell(edge, 1, 2)
+    for query, headers in ((f"?after={cursor}", {}), ("", {"Last-Event-ID": cursor})):
+        answer = client.get(PATH + query, headers={"Accept": "text/event-stream", **headers})
+        pieces = iter(answer.response)
+        assert next(pieces) == b"retry: 1000\n\n"
+        assert [line for line in next(pieces).split(b"\n") if line.startswith(b"event")] == [b"event: up"] * 2
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        answer.close()
+    assert not edge.event_feed._streams
+
+
+def test_a_worker_takes_a_hundred_streams(edge: SmallEdge, client: FlaskClient) -> None:
+    streams = [client.get(PATH, headers={"Accept": "text/event-stream"}) for _ in range(100)]
+    answer = client.get(PATH, headers={"Accept": "text/event-stream"})
+    assert problem(answer, 503)["title"] == "Too many streams"
+    assert answer.headers["Retry-After"] == "5"
+    for stream in streams:
+        stream.close()
+    assert client.head(PATH, headers={"Accept": "text/event-stream"}).status_code == 200

@@ -19,10 +19,11 @@ class Edge:
     def __init__(self, directory: Path, workers: int = 2) -> None:
         self.directory = directory
         self.now = 1.75e9
+        self.row = Learned()
         self.logs = [self.worker(slot) for slot in range(workers)]
 
     def worker(self, slot: int) -> EventLog:
-        log = EventLog(Learned(), Random(slot), wall=lambda: self.now)
+        log = EventLog(self.row, Random(slot), wall=lambda: self.now)
         log.join_workers(self.directory, slot)
         return log
 
@@ -127,6 +128,25 @@ def test_all_workers_see_that_there_is_something_new() -> None:
     mark = one.mark
     one.write("up", "info", "x")
     assert one.mark != mark
+
+
+def test_who_asks_again_when_nothing_has_happened_has_nothing_read(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty pages that ask every two seconds would read megabytes each time."""
+    edge.tell(0, "one")
+    log = edge.logs[0]
+    ((_, cursor),) = log.after({})
+    reads = 0
+    rings = log._rings
+
+    def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return rings()
+
+    monkeypatch.setattr(log, "_rings", counted)
+    assert (list(log.after(cursor)), list(log.after(cursor)), reads) == ([], [], 0)
+    edge.tell(0, "two")
+    assert (texts(log, str(cursor)), reads) == (["two"], 1)
 
 
 def test_a_process_without_a_directory_keeps_them_in_memory() -> None:
