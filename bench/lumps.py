@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
+from time import sleep, thread_time
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -83,8 +83,6 @@ class Rounds:
     """The processor time of each round of a loop: between two polls, with whatever callbacks came before the second."""
 
     def __init__(self, loop: Any) -> None:
-        from time import thread_time
-
         self._clock = thread_time
         self._since = thread_time()
         self._all = self._longest = 0.0
@@ -192,6 +190,7 @@ def configuration(port: int, count: int, offset: int = 0, interval_s: float = 10
 
 def measure_all(edge: Driver, port: int, count: int, times: int) -> dict[str, dict[str, float]]:
     """Have the edge do all that comes in lumps; figures by the name of what was done."""
+    print(f"a fixed piece of Python: {calibrate():.1f} ms here and now (15 where docs/performance.md was written)")
     print(f"{count} backends, ms of processor      in all   longest     worst round")
     sleep(12)  # the first probes are over, and the next ones spread
     figures = {"at rest, 1 s": edge.measure("at rest, 1 s", lambda: sleep(1), times)}
@@ -217,6 +216,17 @@ def measure_all(edge: Driver, port: int, count: int, times: int) -> dict[str, di
     sleep(2)
     measure("probes of all each second, 1 s", lambda: sleep(1))
     return figures
+
+
+def calibrate() -> float:
+    """Time a fixed piece of Python, in milliseconds of processor."""
+
+    def once() -> float:
+        started = thread_time()
+        assert sum(len(f"{number:x}: value") for number in range(50_000))
+        return (thread_time() - started) * 1e3
+
+    return min(once() for _ in range(5))
 
 
 def scrape_often(edge: Driver, scrapers: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -256,24 +256,31 @@ class Config(ServiceConfig):
         return f"{{{','.join(f'{json.dumps(key)}:{texts[key]}' for key in sorted(texts))}}}"
 
 
+def at_once() -> None:
+    """Go on without a pause."""
+
+
 def parse(
     text: bytes | str,
     *,
     origin: str = DEFAULT_PATH,
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    pause: Callable[[], None] = at_once,
 ) -> Config:
     """Check JSON text and make a Config of it, or raise ConfigError with every problem.
 
-    origin: what errors call the text. env, overrides: variables and flags laid over it, as in `load`.
+    origin: what errors call the text. env, overrides: variables and flags laid over it, as in `load`. pause: called between the
+    steps, each of which takes some milliseconds with hundreds of backends.
     """
     document, repeated = decode(text, origin)
-    return _build(document, repeated, Overlay(env or {}, overrides or {}), origin)
+    pause()
+    return _build(document, repeated, Overlay(env or {}, overrides or {}), origin, pause)
 
 
-def parse_canonical(document: object, origin: str) -> Config:
+def parse_canonical(document: object, origin: str, pause: Callable[[], None] = at_once) -> Config:
     """Make a Config of what the text says that `to_json` gave; nothing is laid over it any more. Raises ConfigError."""
-    return _build(document, [], Overlay({}, {}), origin)
+    return _build(document, [], Overlay({}, {}), origin, pause)
 
 
 def load(
@@ -292,7 +299,7 @@ def load(
     if text is not None:
         return parse(text, origin=file, env=env, overrides=overrides)
     if overlay.hides("backends"):
-        return _build({}, [], overlay, file)
+        return _build({}, [], overlay, file, at_once)
     message = f"there is no such file; write one, such as {SMALLEST}, or name another with --config"
     raise ConfigError([Problem("", message)], status=400, origin=file)
 
@@ -307,7 +314,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: str) -> Config:
+def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: str, pause: Callable[[], None]) -> Config:
     if isinstance(document, dict) and isinstance(document.get("$schema"), str):
         document = {key: value for key, value in document.items() if key != "$schema"}  # for editors, not for us
     document = overlay.over(document)
@@ -317,8 +324,10 @@ def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: 
         config = Config.model_validate(document)
     except ValidationError as error:
         found += explain(error.errors(include_url=False), Config, document)
+    pause()
     found = said_once(found, document)
     found += service_problems(document)
+    pause()
     found += route_problems(document.get("routes") if isinstance(document, dict) else None, service_names(document))
     if config is None or found:
         found += certificate_problems(document)

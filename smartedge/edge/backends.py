@@ -30,7 +30,7 @@ from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
 from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
 from smartedge.workers.membership import Membership
-from smartedge.workers.periodic import give_way
+from smartedge.workers.periodic import give_way, in_pieces
 from smartedge.workers.row_book import EDGE_KEY
 from smartedge.workers.state_dir import StateError
 
@@ -39,6 +39,12 @@ log = logging.getLogger("smartedge")
 
 SLICE = 50
 """So many backends are built before requests are let through: less than a millisecond's work."""
+
+FORGOTTEN = 50
+"""So many backends are forgotten at once, some 2 ms."""
+
+CLAIMED = 100
+"""Rows of the board that are claimed at a stretch, some 3 ms."""
 
 LOOKED_AT = 250
 """And after so many that are only looked at."""
@@ -91,7 +97,10 @@ class BackendRegistry:
     def know_names(self, config: Config) -> None:
         """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
         if self._membership is not None:
-            self.names.wait_for_names(self._all_names(config), FIRST_S)
+            names = self._all_names(config)
+            if len(self._learned) >= LOOKED_AT:
+                give_way()
+            self.names.wait_for_names(names, FIRST_S)
 
     def build_backends(self, service: WrittenService, files: Files, before: Built | None = None, nodes: int = 1) -> Built:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
@@ -227,18 +236,22 @@ class BackendRegistry:
         self.names.look_up_soon(backend.transport.adapter.to.name)
 
     def claim_rows(self, service: str, backends: Sequence[Backend]) -> None:
-        """Make sure that there are rows on the board for a service and all of these; raises ConfigError."""
+        """Make sure that a service and all of these have rows on the board, and have them count there; raises ConfigError.
+
+        They are not in use yet, and may never be: but once they are, all of it has to be done at once.
+        """
         if self._membership is None:
             return
-        is_long = len(self._learned) >= LOOKED_AT
-        if is_long:
-            give_way()
-        try:
-            self._membership.rows_for([service, *(backend.key for backend in backends)])
-        except StateError as error:
-            raise ConfigError([Problem("backends", str(error))], status=422) from error
-        if is_long:
-            give_way()
+        keys = [service, *(backend.key for backend in backends)]
+        for first in range(0, len(keys), CLAIMED):
+            if first:
+                give_way()
+            try:
+                self._membership.rows_for(keys[first : first + CLAIMED])
+            except StateError as error:
+                raise ConfigError([Problem("backends", str(error))], status=422) from error
+        for backend in in_pieces(backends) if len(backends) >= CLAIMED else backends:
+            self._attach(backend.key, backend.learned)
 
     def use_backends(self, backends: Sequence[Backend], files: Files, now: float, *, leads: bool) -> None:
         """Keep what is learned of these, which are about to be in use, and go to where their names lead now, with these files.
@@ -280,6 +293,8 @@ class BackendRegistry:
         """
         gone: list[str] = []
         for key, (backend, deadline) in list(self._leaving.items()):
+            if len(gone) == FORGOTTEN:
+                break  # the others are forgotten at the next look
             if backend.in_flight() == 0 or now > deadline:
                 if end_tunnels(key):
                     continue  # They give their leases back before the row goes.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from smartedge.config.model import Config, ConfigError, Problem, parse
+from smartedge.config.model import Config, ConfigError, Problem, at_once, parse
 from smartedge.config.problems import Step
 from smartedge.config.sources import Overlay
 from smartedge.discovery.config_file import ConfigFile
+from smartedge.workers.periodic import give_way
+
+LONG_BYTES: Final = 8_000
+"""From here on the steps of reading a text take long enough to let requests go on between them."""
 
 
 class ConfigOrigin:
@@ -35,8 +39,14 @@ class ConfigOrigin:
         return None if self.file is None else self.file.read()
 
     def parse_text(self, text: bytes) -> Config:
-        """Make a Config of a text; raises ConfigError."""
-        return parse(text, origin=self._name, env=self._env, overrides=self._overrides)
+        """Make a Config of a text, while requests go on; raises ConfigError."""
+        return parse(
+            text,
+            origin=self._name,
+            env=self._env,
+            overrides=self._overrides,
+            pause=give_way if len(text) >= LONG_BYTES else at_once,
+        )
 
     def unusable(self, steps: tuple[Step, ...], message: str) -> ConfigError:
         """Make the error for what is right in itself and can't be used; it names where the value came from."""

@@ -10,10 +10,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smartedge.config.found import NOTHING_FOUND, Change, Found, Sets, parse_found, sources_of
-from smartedge.config.model import Config, parse_canonical
+from smartedge.config.model import Config, at_once, parse_canonical
 from smartedge.edge.files import Files, file_stamps, read_files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.persistence import FilePersistence, Persistence
@@ -22,7 +22,11 @@ from smartedge.edge.reload_report import Applied, report, settings_of
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import CONFIRM_S, Alone, Confirmed, Generation, Peers
 from smartedge.workers.late_lock import LateLock
+from smartedge.workers.periodic import give_way
 from smartedge.workers.state_dir import StateError
+
+MANY: Final = 100
+"""With so many backends requests go on between the steps of a reload."""
 
 
 class Newest(NamedTuple):
@@ -135,18 +139,23 @@ class Reloader:
             found = newest.found.only_for(sources_of(config.all_services()))
             config = config.with_found(found.backends)
             setup = self._build(config, self.setup, None)
+            self._pause()
             changed = config.etag != old.etag
             renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
             is_other = changed or bool(renewed)
+            self._pause()
+            canonical = config.to_json() if is_other else ""
+            self._pause()
             with self._persistence.persisted(body, text, number if seen is None else seen, is_other=is_other) as kept:
                 if is_other or kept != number:
                     serial += 1
-                    self._peers.publish(kept, serial, config.to_json(), found.text)
+                    self._peers.publish(kept, serial, canonical or config.to_json(), found.text)
             number = kept
             self._use_if_other(setup, found)
             self._renewed = frozenset()
             self._confirm(number, serial, self._peers.mark())
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
+        self._pause()
         confirmed = self._peers.wait(serial, CONFIRM_S if wait else 0.0)
         applied = report(
             old,
@@ -249,6 +258,11 @@ class Reloader:
                 self.setup = replace(self.setup, files=files)
         return renewed
 
+    def _pause(self) -> None:
+        """Let requests go on between two steps of a reload, if there are so many backends that each takes milliseconds."""
+        if sum(len(one.backends) for one in self.setup.services.values()) >= MANY:
+            give_way()
+
     @contextlib.contextmanager
     def _exclusive_among_workers(self) -> Iterator[None]:
         """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
@@ -267,7 +281,7 @@ class Reloader:
     def _understood(self, newest: Generation) -> Newest:
         """Make sense of what another worker has published; what is as it is here is taken from there."""
         if newest.config != self._parsed[0]:
-            self._parsed = newest.config, parse_generation(newest)
+            self._parsed = newest.config, parse_generation(newest, self._pause)
         try:
             found = parse_found(newest.found, self.found)
         except ValueError as error:
@@ -300,9 +314,9 @@ class Reloader:
         self._peers.confirm(number, serial)
 
 
-def parse_generation(generation: Generation) -> Config:
+def parse_generation(generation: Generation, pause: Callable[[], None] = at_once) -> Config:
     """Make a Config of a generation's document, over which nothing is laid any more. Raises ConfigError."""
-    return parse_canonical(generation.config, "the newest generation")
+    return parse_canonical(generation.config, "the newest generation", pause)
 
 
 def _matches(if_match: str, etag: str) -> bool:
