@@ -21,6 +21,7 @@ import cProfile  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 import pstats  # noqa: E402
+import random  # noqa: E402
 import tempfile  # noqa: E402
 from math import inf  # noqa: E402
 from time import perf_counter  # noqa: E402
@@ -29,12 +30,15 @@ from smartedge.app import SmartEdge  # noqa: E402
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
 from smartedge.config.model import parse  # noqa: E402
 from smartedge.edge.edge import Edge  # noqa: E402
+from smartedge.observe.spans import SpanRecord  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
+from smartedge.proxy.tracer import Tracer  # noqa: E402
 from smartedge.server.handler import EdgeHandler  # noqa: E402
 from smartedge.server.server import EdgeServer  # noqa: E402
 from smartedge.workers.membership import open_membership  # noqa: E402
 
 REQUEST = b"GET /some/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+PARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00\r\n"
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 39\r\nConnection: keep-alive\r\n\r\nhello from backend one, which is small\n"
@@ -62,7 +66,6 @@ class FakeLoop:
     """A loop that has always just looked at the sockets."""
 
     polled_at = inf
-    wires: set = set()
 
 
 class FakeWire(transport.Wire):
@@ -96,6 +99,27 @@ def share_board(edge: Edge, workers: int) -> None:
     assert len(edge.edge_row.rows) == workers
 
 
+def trace(edge: Edge, ratio: float) -> None:
+    """Take part in traces, record this part of them, and make messages of the spans, which go nowhere."""
+    from smartedge.observe.otlp import OtlpCollector
+    from smartedge.observe.span_sender import BATCH, SpanSender
+
+    collector = OtlpCollector("http://127.0.0.1:9/v1/traces", {}, "0", headers={}, timeout_s=1.0)
+    collector._post = lambda _: 0
+    sender = SpanSender("", collector.post, BATCH)
+
+    def put(spans: list[SpanRecord]) -> None:
+        waiting.extend(spans)
+        if len(waiting) >= BATCH:  # here instead of in a greenlet of its own, so that it counts
+            sender._send(waiting)
+            waiting.clear()
+
+    waiting: list[SpanRecord] = []
+    sender.put = put
+    edge.traces.send_to(sender)
+    edge.forwarder.tracer = Tracer(ratio, random.Random(), perf_counter, records=True)
+
+
 def calibrate() -> float:
     """Time a fixed piece of Python, in microseconds: a unit that means the same on a busy machine and an idle one."""
     started = perf_counter()
@@ -113,6 +137,8 @@ def main() -> None:
         "--workers", type=int, default=0, help="share a board with so many workers; 0: count in memory of one's own"
     )
     parser.add_argument("--requests", type=int, default=0, help="serve so many and print nothing, for bench/instructions.py")
+    parser.add_argument("--tracing", type=float, metavar="RATIO", help="take part in traces, and record so many of them")
+    parser.add_argument("--parent", action="store_true", help="each request has a traceparent, which is not sampled")
     options = parser.parse_args()
     urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
     edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
@@ -120,16 +146,19 @@ def main() -> None:
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
         adapter = backend.transport.adapter
-        adapter._idle.append(transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._way, None))
+        adapter._open = lambda adapter=adapter: transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._way, None)
     if options.workers:
         share_board(edge, options.workers)
+    if options.tracing is not None:
+        trace(edge, options.tracing)
+    request = REQUEST if not options.parent else REQUEST[:-2] + PARENT + b"\r\n"
     app = SmartEdge(edge)
     server = EdgeServer(("127.0.0.1", 0), app)
     server.update_environ()
 
     def run(count: int) -> float:
         handler = EdgeHandler(FakeSocket(), ("127.0.0.1", 1), server.front)
-        handler.incoming.wire = FakeWire(REQUEST, count)
+        handler.incoming.wire = FakeWire(request, count)
         started = perf_counter()
         try:
             handler.handle()

@@ -54,6 +54,11 @@ SECTIONS = (
         "A [certificate](tls.md): its files, or a host for which one is got; a text is short for that.",
     ),
     ("AcmeConfig", "acme", "Where [automatic certificates](tls.md#automatic-certificates) come from."),
+    (
+        "TracingConfig",
+        "tracing",
+        "How the edge takes part in [traces](tracing.md); `true` stands for all defaults, a text for `otlp`.",
+    ),
     ("HashConfig", "hash", "What `consistent_hash`, or a [strategy of your own](strategies.md), knows a request by."),
     ("StickyConfig", "sticky", "[Sticky sessions](strategies.md#sticky-sessions): a client stays with its backend."),
     (

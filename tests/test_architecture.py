@@ -51,9 +51,10 @@ LIBRARIES = {
     "josepy": "acme",
     "maxminddb": "proxy",
     "prometheus_client": "admin",
+    "opentelemetry": "observe",
     "pydantic": "config simulator",
     "pytest": "testing",
-    "requests": "discovery proxy testing",
+    "requests": "discovery observe proxy testing",
     "werkzeug": "admin app",
 }
 

@@ -495,6 +495,13 @@ EDGE = Dashboard(
                 *RED_ABOVE_ZERO,
             ),
             stat(
+                "Spans lost",
+                "Of recorded traces, in the last hour: the collector was gone, or too slow.",
+                f'sum(increase(smartedge_spans_total{{{EDGES},outcome="lost"}}[1h]))',
+                "short",
+                *RED_ABOVE_ZERO,
+            ),
+            stat(
                 "Version",
                 "Of SmartEdge, and how many edges run it.",
                 f"count by (version) (smartedge_build_info{{{EDGES}}})",

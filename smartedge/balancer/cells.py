@@ -63,6 +63,8 @@ QUEUE_WAIT_SUM: Final = 42  # a service's own row, seconds, double: how long, in
 HANDSHAKES: Final = 43  # the edge's own row: TLS handshakes with clients that came about
 HANDSHAKES_RESUMED: Final = 44  # those of them that went on with an earlier session
 HANDSHAKES_FAILED: Final = 45  # the edge's own row: those that did not
+SPANS_SENT: Final = 46  # the edge's own row: spans of traces that a collector has taken
+SPANS_LOST: Final = 47  # the edge's own row: spans of traces that none has: no room, no answer, or refused
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

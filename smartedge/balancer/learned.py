@@ -151,8 +151,7 @@ class Learned:
         cells = self.cells
         cells[code_cell(code)] += 1
         cells[duration_cell(duration_s)] += 1
-        if bytes_in:
-            cells[BYTES_IN] += bytes_in
+        cells[BYTES_IN] += bytes_in
         cells[BYTES_OUT] += bytes_out
         self.reals[DURATION_SUM] += duration_s
 

@@ -161,8 +161,7 @@ class Lease:
         learned = self.backend.learned
         cells = learned.cells
         cells[IN_FLIGHT] -= 1
-        if self.latency_s is None:
-            learned.waiting.pop(self, None)
+        learned.waiting.pop(self, None)
         change: BreakerChange | None = None
         if outcome == "ok":
             cells[OK] += 1

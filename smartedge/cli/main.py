@@ -84,6 +84,13 @@ def program() -> None:
     " configuration is there then.",
 )
 @click.option("--node", metavar="NAME", help="What this node is called in its cluster; host name and port unless given.")
+@click.option(
+    "--tracing",
+    metavar="[URL]",
+    is_flag=False,
+    flag_value="true",
+    help="Take part in traces (traceparent), and send spans to the OTLP collector at URL; backends.json may say more.",
+)
 @click.option("--zone", metavar="NAME", help="The zone that this edge stands in: its backends there come first.")
 def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], node: str | None, **flags: str | None) -> int:
     """Start the balancer; Ctrl-C stops it."""

@@ -36,7 +36,7 @@ from smartedge.config.discover import DiscoverConfig
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Label, Listed, beside
+from smartedge.config.section import File, Folder, Grace, Label, Listed, Networks, beside
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
     CheckedService,
@@ -50,6 +50,7 @@ from smartedge.config.services import (
 )
 from smartedge.config.services import problems as service_problems
 from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
+from smartedge.config.tracing import Tracing
 from smartedge.config.zones import NamedZones, Zones
 
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse", "parse_canonical"]
@@ -77,7 +78,6 @@ _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WO
 
 _NAMES = Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9-]{1,63}$"}, "default": {}})
 Services = Annotated[dict[ServiceName, CheckedService], AfterValidator(NamedServices), _NAMES]
-Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Address = Annotated[str, AfterValidator(values.bind_text)]
 AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
 Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
@@ -162,6 +162,8 @@ class Config(ServiceConfig):
     to gunicorn's loop."""
     access_log: AccessLog = False
     """A JSON line for each request: true for standard output, or the name of a file."""
+    tracing: Tracing = None
+    """How the edge takes part in [traces](tracing.md): true, a collector's address, or an object; null or false is not at all."""
     watch: bool = False
     """Reload when somebody changes the configuration file, also by turning a symbolic link (Kubernetes)."""
     cluster: Cluster | None = None

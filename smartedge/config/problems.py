@@ -60,7 +60,7 @@ class ConfigError(Exception):
 
     def _line(self, problem: Problem) -> str:
         """Flags and variables speak for themselves, everything else is in the file."""
-        if problem.path.startswith(("--", "SMARTEDGE_")):
+        if problem.path.startswith(("--", "SMARTEDGE_", "OTEL_")):
             return str(problem)
         return f"{escaped(self.origin)}: {problem}"
 

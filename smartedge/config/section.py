@@ -70,6 +70,7 @@ Folder = Annotated[str, AfterValidator(existing_folder)]
 # Lists are read as tuples, which do not change; strict=False allows just that, the items stay strict.
 Listed = Field(strict=False)
 Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
 Labels = Annotated[
     tuple[tuple[str, str], ...], PlainValidator(values.labels), PlainSerializer(dict), WithJsonSchema(_LABELS_SCHEMA)
 ]

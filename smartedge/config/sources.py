@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smartedge.config import values
+from smartedge.config.otel import otel_settings
 from smartedge.config.problems import MAX_BYTES, ConfigError, Problem, Step, path_text
 
 DEFAULT_PATH = "backends.json"
@@ -29,6 +30,7 @@ _VARIABLES = {
     "cluster": "SMARTEDGE_CLUSTER",
     "log_level": "SMARTEDGE_LOG_LEVEL",
     "zone": "SMARTEDGE_ZONE",
+    "tracing": "SMARTEDGE_TRACING",
 }
 OTHER_VARIABLES = frozenset(
     (
@@ -67,13 +69,16 @@ class Overlay:
     """Settings from flags and variables, to be laid over the file's; each remembers the name it was given by.
 
     An empty variable and a flag that was not given count as absent. The flag `--domain` is short for names in `certificates`,
-    and has other defaults (`_FOR_DOMAINS`).
+    and has other defaults (`_FOR_DOMAINS`). Of `tracing` a flag or variable says one key, or a switch; the file, and below it
+    OpenTelemetry's variables, say the others.
     """
 
     def __init__(self, env: Mapping[str, str], overrides: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
         self._names: dict[str, str] = {}
+        self._inner_names: dict[tuple[Step, ...], str] = {}
+        self._env = env
         for key, variable in _VARIABLES.items():
             if text := env.get(variable, "").strip():
                 self._take(key, _split(text) if key == "backends" else text, variable)
@@ -94,7 +99,27 @@ class Overlay:
         merged = {**self._defaults, **document, **self.settings}
         if self._defaults and isinstance(document.get("acme"), dict):
             merged["acme"] = {**self._defaults["acme"], **document["acme"]}
+        if merged.get("tracing") not in (None, False):
+            merged["tracing"] = self._tracing(document.get("tracing"), merged["tracing"])
         return merged
+
+    def _tracing(self, written: object, said: object) -> object:
+        """Put together what is said of `tracing`, which is on: said by a flag or a variable, written in the file."""
+        keys: dict[Step, Any] = {}
+        for one in (written, said):
+            if isinstance(one, str):
+                keys["otlp"] = one
+            elif isinstance(one, dict):
+                keys |= one
+            elif one not in (None, True, False):
+                return one  # refused by the checks
+        if isinstance(said, str) and "tracing" in self._names:
+            self._inner_names["tracing", "otlp"] = self._names["tracing"]
+        for key, (value, variable) in otel_settings(self._env, to_collector="otlp" in keys).items():
+            if key not in keys:
+                keys[key] = value
+                self._inner_names["tracing", key] = variable
+        return keys
 
     def hides(self, key: Step) -> bool:
         """Whether the file's value of this key does not count."""
@@ -102,12 +127,14 @@ class Overlay:
 
     def where(self, steps: tuple[Step, ...]) -> str:
         """The path of a problem, beginning with the flag or variable if the value came from one."""
-        if steps and steps[0] in self._names:
+        if steps[:2] in self._inner_names:
+            return self._inner_names[steps[:2]] + path_text(steps[2:])
+        if steps and steps[0] in self._names and not (steps[0] == "tracing" and steps[1:]):
             return self._names[str(steps[0])] + path_text(steps[1:])
         return path_text(steps)
 
     def _take(self, key: str, value: Any, name: str) -> None:
-        if key == "access_log" and isinstance(value, str):
+        if key in ("access_log", "tracing") and isinstance(value, str):
             value = _SWITCH.get(value.lower(), value)
         if key == "workers" and isinstance(value, str) and value.isdecimal() and value.isascii():
             value = int(value[:9])

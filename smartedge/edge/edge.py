@@ -54,6 +54,7 @@ from smartedge.observe.event_feed import EventFeed
 from smartedge.observe.events import EventLog
 from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
+from smartedge.observe.traces import Traces
 from smartedge.process import hosting
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
@@ -112,6 +113,7 @@ class Edge:
         self.origin = ConfigOrigin(config_path, self._env, overrides)
         self.registry = BackendRegistry(self.edge_row, self._rng, look_up)
         self.access_log = AccessLog(self._client_of)
+        self.traces = Traces(self._client_of)
         self.events = EventLog(self.edge_row, self._rng, give_way=give_way)
         self.event_feed = EventFeed(self.events)
         self.announcer = Announcer(self.events)
@@ -127,7 +129,7 @@ class Edge:
         self.server_limits = setup.server_limits
         self._services = ServiceSet(setup, self.registry, self.edge_row, self._rng, self, self.ids.next, self.announcer)
         self.forwarder = Forwarder(next(iter(self.services.values())), setup.hop, self.edge_row, self.ids.next)
-        self.forwarder.explain = self.decisions
+        self.forwarder.explain, self.forwarder.spans = self.decisions, self.traces.record_exchange
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
         self.follower = Follower(self.edge_row, self._reloader)
@@ -144,7 +146,7 @@ class Edge:
         self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
-        told = self.access_log, self.events, self.announcer
+        told = self.access_log, self.traces, self.events, self.announcer
         self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.history, *told, doors=lambda: self.doors)
         self.use_setup(setup)
 
@@ -321,6 +323,7 @@ class Edge:
         self.discovery.stop()
         self.registry.close(list(self.backends()))
         self.access_log.close()
+        self.traces.close(self.edge_row)
         self.decisions.close()
         self._tell_end()
         self.events.close()
@@ -354,6 +357,8 @@ class Edge:
         self.hsts = b"" if seconds is None else b"Strict-Transport-Security: max-age=%d\r\n" % seconds
         self.server_limits = setup.server_limits
         self.access_log.write_to(setup.access_log)
+        self.traces.send_to(setup.spans)
+        self.forwarder.tracer = setup.tracer
         self.decisions.set_ratio(setup.config.explain.sample_ratio)
         self.forwarder.hop = setup.hop
         self.forwarder.log = self.access_log.write_exchange if setup.access_log is not None else None

@@ -21,7 +21,7 @@ class ConfigOrigin:
 
     path: of the file, None when flags named the backends. overrides: flags, laid over every new configuration too.
     file: None where there is no path. may_lack: there was no file at the start, and need be none, for flags or variables say
-    what has to be said.
+    what has to be said. env: the variables.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ConfigOrigin:
         self.file = None if path is None else ConfigFile(path)
         self.may_lack = Overlay(env, overrides or {}).hides("backends") and not os.path.exists(path or "")
         self._name = self.path or "the request body"
-        self._env = env
+        self.env = env
         self._overrides = overrides or {}
 
     def read_text(self) -> bytes | None:
@@ -43,12 +43,12 @@ class ConfigOrigin:
         return parse(
             text,
             origin=self._name,
-            env=self._env,
+            env=self.env,
             overrides=self._overrides,
             pause=give_way if len(text) >= LONG_BYTES else at_once,
         )
 
     def unusable(self, steps: tuple[Step, ...], message: str) -> ConfigError:
         """Make the error for what is right in itself and can't be used; it names where the value came from."""
-        where = Overlay(self._env, self._overrides).where(steps)
+        where = Overlay(self.env, self._overrides).where(steps)
         return ConfigError([Problem(where, message)], status=422, origin=self._name)

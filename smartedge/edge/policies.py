@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
@@ -23,7 +23,11 @@ from smartedge.server.front import ServerLimits
 
 def trust(config: Config) -> IsTrusted:
     """Work out whose word of the way that a request came is believed."""
-    networks = [ip_network(network) for network in config.trusted_proxies]
+    return trusting([ip_network(network) for network in config.trusted_proxies])
+
+
+def trusting(networks: Sequence[IPv4Network | IPv6Network]) -> IsTrusted:
+    """Make what tells whether a peer is in one of these networks; None where there are none."""
 
     @lru_cache(maxsize=1024)
     def is_trusted(peer: bytes) -> bool:

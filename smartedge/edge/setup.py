@@ -35,13 +35,16 @@ from smartedge.edge.files import Files, read_files
 from smartedge.edge.localities import Localities
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.routes import build_routes
+from smartedge.edge.tracing import TracingBuilder
 from smartedge.http.forwarded import IsTrusted
 from smartedge.observe.access_log import LineOutput
+from smartedge.observe.span_sender import SpanSender
 from smartedge.proxy.basic_auth import InThreads
 from smartedge.proxy.limiter import ClientLimiter, client_reader
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.route import Route
 from smartedge.proxy.service import ServicePolicy
+from smartedge.proxy.tracer import Tracer
 from smartedge.server.front import ServerLimits
 from smartedge.workers.membership import Membership, Table
 from smartedge.workers.shared_secret import Secret
@@ -88,7 +91,8 @@ class ServiceSetup:
 class Setup:
     """A configuration and all that was built of it; one is in use in each worker, held by its Reloader.
 
-    services: by name. access_log: None while nothing is written.
+    services: by name. access_log: None while nothing is written. tracer: None where the edge takes no part in traces. spans:
+    sends those that are recorded, None where they go nowhere.
     """
 
     config: Config
@@ -98,6 +102,8 @@ class Setup:
     hop: Hop
     server_limits: ServerLimits
     access_log: LineOutput | None
+    tracer: Tracer | None
+    spans: SpanSender | None
 
 
 class SetupBuilder:
@@ -122,6 +128,7 @@ class SetupBuilder:
         self._via = b"smartedge"
         self._passwords = InThreads()
         self._localities = Localities(origin)
+        self._tracing = TracingBuilder(origin)
         self.databases = self._localities.databases
 
     def join_workers(self, membership: Membership, identity: str) -> None:
@@ -129,6 +136,7 @@ class SetupBuilder:
         self._membership = membership
         self._via = own_via(identity)
         self._localities.join_workers(self._state_path())
+        self._tracing.join_workers(membership.slot)
 
     def use_share(self, share: ClusterShare) -> bool:
         """Build with this from here on; say whether it is another."""
@@ -147,6 +155,7 @@ class SetupBuilder:
         self._localities.follow_config(config)
         old = {} if before is None else before.services
         unchanged = {} if before is None else self._unchanged(config, files, is_trusted, before)
+        spans = self._tracing.make_sender(config, (None, None) if before is None else (before.config.tracing, before.spans))
         setup = Setup(
             config=config,
             files=files,
@@ -158,6 +167,8 @@ class SetupBuilder:
             hop=hop,
             server_limits=policies.server_limits(config),
             access_log=self._open_log(config, before),
+            tracer=self._tracing.make_tracer(config, spans),
+            spans=spans,
         )
         self._built_for = self._membership, self._share
         return setup

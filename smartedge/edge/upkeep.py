@@ -24,6 +24,7 @@ from smartedge.observe.access_log import AccessLog
 from smartedge.observe.events import EventLog
 from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
+from smartedge.observe.traces import Traces
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.forward import Forwarder
@@ -60,6 +61,7 @@ class Upkeep:
         recent: Recent,
         history: History,
         access_log: AccessLog,
+        traces: Traces,
         events: EventLog,
         announcer: Announcer,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
@@ -77,7 +79,7 @@ class Upkeep:
         self._tickets = tickets
         self._certificates = certificates
         self._databases = databases
-        self._access_log = access_log
+        self._access_log, self._traces = access_log, traces
         self._announcer = announcer
         self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})))
         self._doors = doors
@@ -121,6 +123,7 @@ class Upkeep:
         self._databases.look(leading=leading)
         self._discovery.tell_others()
         self._access_log.report_trouble(self._edge_row)
+        self._traces.report_trouble(self._edge_row)
         if renewed := self._reloader.use_replaced_files():
             self._announcer.files_replaced(renewed, leading=leading)
         tunnels = self._forwarder.tunnels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smartedge.balancer.errors import ClientError, CodingRefused
 from smartedge.http.headers import HOST, RequestFields
+from smartedge.http.span import Span
 
 if TYPE_CHECKING:
     from smartedge.http.certificates import Certificate
@@ -49,7 +50,8 @@ class Request:
     can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
     hasty: it came together with the one before, so the event loop has not run between the two. sock: our end of the client's
     connection, for whoever must know who is at the other; None where the server does not tell. certificates: what the client
-    was shown, set by our own server over TLS alone.
+    was shown, set by our own server over TLS alone. traceparent: the line that tells backends of its trace, b"" where the edge
+    takes no part in it (`proxy.tracer`). span: the edge's own, if it is recorded.
     """
 
     __slots__ = (
@@ -65,7 +67,9 @@ class Request:
         "peer",
         "secure",
         "sock",
+        "span",
         "target",
+        "traceparent",
         "version",
     )
 
@@ -86,6 +90,8 @@ class Request:
         self.hasty = False
         self.interim: Callable[[int, bytes, bytes], None] | None = None
         self.sock: Any = None
+        self.traceparent = b""
+        self.span: Span | None = None
         self.on_gone: Callable[[], None] | None = None
 
 

@@ -28,13 +28,14 @@ from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.balancer.trace import Trace, TryKind
-from smartedge.http.answer_fields import AnswerFields, retry_after
+from smartedge.http.headers import AnswerFields, retry_after
 from smartedge.http.request import Replay, Request
 from smartedge.http.trace_context import trace_id_of
 from smartedge.proxy.explain import Explain
 from smartedge.proxy.outbound import Hop, Outbound, head_for, with_offer
 from smartedge.proxy.queue import WaitingGreenlet
 from smartedge.proxy.service import Service
+from smartedge.proxy.tracer import begin_try
 from smartedge.proxy.transport import Answer
 from smartedge.proxy.tried import Tried, keep
 
@@ -158,8 +159,7 @@ class Attempts:
                 self.answer, self.lease = answer, None
                 change = lease.finish(monotonic(), status)
                 self.latency_s = lease.latency_s
-                if change or service.queue.waiters:
-                    self.lease_ended(lease, change)
+                self.lease_ended(lease, change)
                 return answer
             self.latency_s = lease.answered(monotonic(), status)
             if status in policy.retry.statuses:
@@ -175,11 +175,12 @@ class Attempts:
     def make_outbound(self, lease: Lease) -> Outbound:
         """Make the request for a lease's backend: its own name may be the Host, so each try gets one of its own."""
         request = self.request
+        if request.traceparent and (self.tries > 1 or request.span is not None):
+            begin_try(request, lease)
         head = head_for(lease.backend, request, self.request_id, self.hop)
         if self.offered is not None:
             head = with_offer(head, self.offered)
-        repeatable = request.method in IDEMPOTENT and self.offered is None
-        outbound = Outbound(request.method, head, self.replay, repeatable, lease)
+        outbound = Outbound(request.method, head, self.replay, self.is_repeatable, lease)
         if request.body is not None:
             outbound.on_sent = self._request_sent
         if request.interim is not None:
@@ -193,7 +194,7 @@ class Attempts:
     @property
     def trace_id(self) -> str | None:
         """The trace that the request belongs to, as its backend is told: 32 hexadecimal digits; None for none."""
-        return trace_id_of(self.request.fields)
+        return trace_id_of(self.request)
 
     # ---- what its leases tell of it (`balancer.lease.Holder`) ----
 

@@ -19,6 +19,7 @@ from smartedge.proxy.hedge import Hedges
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
+from smartedge.proxy.tracer import Tracer
 from smartedge.proxy.tunnel import Tunnels
 from smartedge.proxy.upgrade import UpgradeExchange, offer
 
@@ -32,7 +33,8 @@ class Forwarder:
     service: of the requests that no route takes elsewhere. router: carries out routes; None where there are none.
     hop: what backends are told of the way that requests came; replaced by a reload. edge_row: counts the answers of the edge's
     own that are for no service. next_id: makes a request's id. explain: keeps decisions. log: takes each finished exchange when
-    there is an access log. hedges: sends tries that may be hedged. tunnels: the open ones.
+    there is an access log. tracer: has the edge take part in traces, where it does. spans: takes each finished exchange that has
+    a span. hedges: sends tries that may be hedged. tunnels: the open ones.
     """
 
     def __init__(self, service: Service, hop: Hop, edge_row: Learned, next_id: Callable[[], str]) -> None:
@@ -43,11 +45,15 @@ class Forwarder:
         self.router: Router | None = None
         self.explain: Explain = NothingExplained()
         self.log: Callable[[Exchange], None] | None = None
+        self.tracer: Tracer | None = None
+        self.spans: Callable[[Exchange], None] = lambda _: None
         self.hedges = Hedges()
         self.tunnels = Tunnels()
 
     def __call__(self, request: Request) -> Exchange:
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
+        if self.tracer is not None:
+            self.tracer.begin_span(request)
         fields, service = request.fields, self.service
         said = fields.request_id
         request_id = said.decode("latin-1") if said is not None else self.next_id()
@@ -60,7 +66,7 @@ class Forwarder:
         if request.method in LIMITED and (own_answer := count_hop(request)) is not None:
             exchange.answer_here(own_answer)
             return exchange
-        if self.log is not None:
+        if self.log is not None or request.span is not None:
             attempts.tried = []
         try:
             if fields.for_edge:
@@ -90,12 +96,13 @@ class Forwarder:
         if not exchange.counted:
             backend = attempts.backend if exchange.own_answer is None else None
             row = backend.learned if backend is not None else self._row_of(exchange)
-            body = attempts.request.body
-            row.count(exchange.status, exchange.duration_s, 0 if body is None else body.received_bytes, exchange.bytes_out)
+            row.count(exchange.status, exchange.duration_s, exchange.bytes_in, exchange.bytes_out)
         if attempts.trace is not None or exchange.error is not None:
             self.explain.record_exchange(exchange)
         if self.log is not None:
             self.log(exchange)
+        if attempts.request.span is not None:
+            self.spans(exchange)
 
     def _row_of(self, exchange: Exchange) -> Learned:
         """Give the row that counts an answer of the edge's own: of the service that it was for, where it was for one."""

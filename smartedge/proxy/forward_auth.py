@@ -81,7 +81,7 @@ class ForwardAuth:
         """Write the head of the request that asks: the client's own fields, and what it wants to do."""
         trusted = self.hop.is_trusted is not None and self.hop.is_trusted(request.peer)
         scheme = b"https" if request.secure else b"http"
-        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bVia: 1.1 %b\r\nX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n\r\n" % (
+        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bVia: 1.1 %b\r\nX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n%b\r\n" % (
             self.target,
             self.host,
             b"".join(_without(request.fields.block, _NOT_ASKED)),
@@ -89,6 +89,7 @@ class ForwardAuth:
             self.hop.via,
             request.method,
             request.target,
+            request.traceparent,
         )
 
 

@@ -27,9 +27,10 @@ class HeaderEdits:
     set_fields: in place of all fields of the name. add_fields: beside them. remove_fields: names. First those go that are set or
     removed, then all new ones come at the end, in the order of the file. Of a request those go, too, whose name has `_` for `-`:
     a backend that folds both to one name (WSGI, CGI) would take what a client says for what the route says.
+    has_traceparent: they are about the trace, of which the edge then says nothing itself.
     """
 
-    __slots__ = ("_drops", "_folded", "_plain", "_templates")
+    __slots__ = ("_drops", "_folded", "_plain", "_templates", "has_traceparent")
 
     def __init__(
         self,
@@ -40,9 +41,12 @@ class HeaderEdits:
         set_fields = tuple(set_fields)
         self._drops = frozenset(name.lower().encode() for name in (*(name for name, _ in set_fields), *remove_fields))
         self._folded = frozenset(map(folded, self._drops))
+        add_fields = tuple(add_fields)
         text = "".join(f"{name}: {value}\r\n" for name, value in (*set_fields, *add_fields))
         self._templates = _template(text) if _PLACEHOLDER.search(text) else None
         self._plain = text.encode("latin-1")
+        added = {name.lower() for name, _ in add_fields}
+        self.has_traceparent = b"traceparent" in self._drops or "traceparent" in added
 
     def edit_block(self, block: bytes, values: Callable[[], EditValues]) -> bytes:
         """Give an answer's block with the changes; values: asked only if a field names one."""

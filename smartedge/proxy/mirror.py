@@ -50,6 +50,7 @@ class Mirror:
             request.method, request.target, request.version, request.block, request.fields, request.peer, request.secure
         )
         copy.body = body
+        copy.traceparent = request.traceparent if request.span is None else request.span.traceparent
         gevent.spawn(self._send, copy, service, attempts.hop)
 
     def _send(self, copy: Request, service: Service, hop: Hop) -> None:

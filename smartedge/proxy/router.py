@@ -79,6 +79,8 @@ class Router:
             request.target = route.rewrite.target(request.target)
         if route.request_edits is not None:
             request.fields = route.request_edits.edit_request(request.fields, lambda: self._values(exchange))
+            if route.request_edits.has_traceparent:
+                request.traceparent = b""
         if route.mirror is None:
             exchange.run(race)
         else:

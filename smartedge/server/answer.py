@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from smartedge.http.chunked import chunk
-from smartedge.http.headers import http_date, last_chunk, without_length
+from smartedge.http.date import http_date
+from smartedge.http.headers import last_chunk, without_length
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
 

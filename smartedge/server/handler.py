@@ -11,8 +11,8 @@ from typing import Any
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.http import problem
 from smartedge.http.client_certificate import certificate_lines
+from smartedge.http.date import http_date
 from smartedge.http.environ_keys import ADMIN, HANDLER
-from smartedge.http.headers import http_date
 from smartedge.http.lingering import linger
 from smartedge.http.request import Request
 from smartedge.http.tls_wire import NotTls, TlsWire
@@ -124,12 +124,12 @@ class EdgeHandler:
             request.certificates = incoming.wire.certificates
         writer.reset()
         incoming.wire.on_idle = self._on_client_moved
-        exchange = result = None
+        result: Any = None
         try:
             try:
-                exchange = self._forward(request)
-                if exchange is not None:
-                    pieces = exchange.answer_to(writer)
+                result = self._forward(request)
+                if result is not None:
+                    pieces = result.answer_to(writer)
                 else:
                     pieces = result = front.app(to_environ(request, self._base_environ()), writer.start_response)
                 for piece in pieces:
@@ -140,9 +140,7 @@ class EdgeHandler:
                 writer.finish_answer()
             finally:
                 incoming.wire.on_idle = None
-                if exchange is not None:
-                    exchange.close()
-                elif result is not None and hasattr(result, "close"):
+                if result is not None and hasattr(result, "close"):
                     result.close()
         except EdgeError as error:
             if writer.head_sent or writer.head is not None:

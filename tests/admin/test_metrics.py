@@ -40,6 +40,8 @@ from smartedge.balancer.cells import (
     QUEUED,
     RATE_LIMITED,
     RETRIES,
+    SPANS_LOST,
+    SPANS_SENT,
     TUNNELS,
     latency_cell,
 )
@@ -91,7 +93,7 @@ def busy_edge() -> Snapshot:
     for cell, amount in ((QUEUED, 9), (QUEUE_REFUSED, 10), (RATE_LIMITED, 11), (QUEUE_WAITS, 4)):
         waits.add(cell, amount)
     waits.reals[QUEUE_WAIT_SUM] = 1.5
-    for cell, amount in ((HANDSHAKES, 5), (HANDSHAKES_RESUMED, 3), (HANDSHAKES_FAILED, 1)):
+    for cell, amount in ((HANDSHAKES, 5), (HANDSHAKES_RESUMED, 3), (HANDSHAKES_FAILED, 1), (SPANS_SENT, 9), (SPANS_LOST, 4)):
         own.add(cell, amount)
     own.count(503, 0.001, bytes_in=1, bytes_out=50)
     return edge_of(
@@ -192,6 +194,8 @@ def test_a_coarse_latency_bucket_holds_all_the_fine_ones_below_its_bound() -> No
         (("smartedge_tls_handshakes_total", "full"), 2),
         (("smartedge_tls_handshakes_total", "resumed"), 3),
         (("smartedge_tls_handshakes_total", "failed"), 1),
+        (("smartedge_spans_total", "sent"), 9),
+        (("smartedge_spans_total", "lost"), 4),
         (("smartedge_backend_ejections_total", "default/b1"), 6),
         (("smartedge_backend_observed_ejections_total", "default/b1"), 0),
         (("smartedge_backend_open_tunnels", "default/b1"), 2),

@@ -127,7 +127,7 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "log_level": "info",
         "discover": None,
         "take_over": True,
-        "watch": False,
+        "tracing": None, "watch": False,
         "cluster": None,
     }  # fmt: skip
 
@@ -341,4 +341,4 @@ def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_def
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
-    assert len(models(Config)) == 36
+    assert len(models(Config)) == 37

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.http.headers import RequestFields
-from smartedge.http.trace_context import RANDOM, SAMPLED, Parent, read_parent, read_traceparent, trace_id_of
+from smartedge.http.trace_context import RANDOM, SAMPLED, Parent, is_tracestate, read_context, read_traceparent, trace_id_of
+from tests.house import request
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"
@@ -29,7 +30,7 @@ SPAN = "00f067aa0ba902b7"
     ],
 )
 def test_a_parent_is_read(value: str, flags: int) -> None:
-    assert read_traceparent(value.encode()) == Parent(TRACE, SPAN, flags)
+    assert read_traceparent(value.encode()) == Parent(TRACE.encode(), SPAN.encode(), flags)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_what_is_no_traceparent_has_no_parent(value: str) -> None:
 @given(st.binary(max_size=80))
 def test_whatever_comes_is_read_or_not(value: bytes) -> None:
     parent = read_traceparent(value)
-    assert parent is None or value[3:35].decode() == parent.trace_id
+    assert parent is None or value[3:35] == parent.trace_id
 
 
 @given(
@@ -81,7 +82,7 @@ def test_whatever_comes_is_read_or_not(value: bytes) -> None:
 )
 def test_what_is_written_is_read(version: int, trace: int, span: int, flags: int) -> None:
     value = b"%02x-%032x-%016x-%02x" % (version, trace, span, flags)
-    assert read_traceparent(value) == Parent(f"{trace:032x}", f"{span:016x}", flags & 3)
+    assert read_traceparent(value) == Parent(b"%032x" % trace, b"%016x" % span, flags & 3)
 
 
 LINE = f"traceparent: 00-{TRACE}-{SPAN}-01\r\n".encode()
@@ -102,9 +103,9 @@ LINE = f"traceparent: 00-{TRACE}-{SPAN}-01\r\n".encode()
     ],
 )
 def test_a_request_has_a_parent_if_one_field_says_one(block: bytes, found: bool) -> None:
-    parent = read_parent(block)
-    assert (parent is not None) is found
-    assert trace_id_of(RequestFields(b"Host: a\r\n" + block.replace(b"Host: a\r\n", b""))) == (TRACE if found else None)
+    assert (read_context(RequestFields(block)).parent is not None) is found
+    one = request(fields=block.replace(b"Host: a\r\n", b""))
+    assert trace_id_of(one) == (TRACE if found else None)
 
 
 def test_fields_know_whether_there_may_be_a_trace_even_when_others_go_on() -> None:
@@ -112,11 +113,80 @@ def test_fields_know_whether_there_may_be_a_trace_even_when_others_go_on() -> No
     assert not plain.traced
     assert RequestFields(b"Host: a\r\nTraceState: a=1\r\n").traced
     added = plain.with_others(frozenset((b"traceparent",)), LINE)
-    assert (added.traced, trace_id_of(added)) == (True, TRACE)
+    assert added.traced
     assert not added.with_others(frozenset((b"traceparent",)), b"").traced
     assert added.with_host(b"b").traced
 
 
 def test_a_client_can_have_the_connection_drop_it() -> None:
     """RFC 9110 section 7.6.1: what Connection names ends here."""
-    assert trace_id_of(RequestFields(b"Host: a\r\nConnection: traceparent\r\n" + LINE)) is None
+    assert trace_id_of(request(fields=b"Connection: traceparent\r\n" + LINE)) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"a=1",
+        b"a=1,b=2",
+        b" a=1 , b=2\t",
+        b"a=1,,b=2,",
+        b"0@sys=x",
+        b"a_-*/b@c=with spaces, b=!-+./:;<>?@[]^_`{|}~",
+        b"a=" + b"v" * 256,
+        b"k" * 256 + b"=v",
+        b",".join(b"k%d=v" % i for i in range(32)),
+    ],
+)
+def test_a_tracestate_is_a_list_of_members(value: bytes) -> None:
+    assert is_tracestate(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a",
+        b"=1",
+        b"a=",
+        b"a=1=2",
+        b"A=1",
+        b"a b=1",
+        b"a =1",
+        b"a=1,a=2",
+        b"a=\xff",
+        b"a=x\ty",
+        b"a=" + b"v" * 257,
+        b"k" * 257 + b"=v",
+        b",".join(b"k%d=v" % i for i in range(33)),
+    ],
+)
+def test_what_is_no_tracestate_is_left_out_and_the_parent_stays(value: bytes) -> None:
+    assert not is_tracestate(value)
+    context = read_context(RequestFields(b"Host: a\r\nTraceState: " + value + b"\r\n" + LINE))
+    assert (context.parent is not None, context.state, context.block) == (True, b"", b"Host: a\r\n")
+
+
+def test_a_field_with_a_longer_name_stays_whole() -> None:
+    other = b"X-" + LINE
+    assert read_context(RequestFields(other + LINE)).block == other
+    assert read_context(RequestFields(LINE + other + b"x-tracestate: a=1\r\ntracestate: a=1\r\n")).block == (
+        other + b"x-tracestate: a=1\r\ntracestate: a=1\r\n"
+    )
+
+
+def test_several_tracestates_are_one_list_and_go_on_as_they_are() -> None:
+    kept = b"tracestate: a=1\r\nAccept: */*\r\nTRACESTATE: b=2,c=3\r\n"
+    context = read_context(RequestFields(LINE + kept))
+    assert (context.state, context.block) == (b"a=1,b=2,c=3", kept)
+    twice = read_context(RequestFields(LINE + b"tracestate: a=1\r\ntracestate: a=2\r\n"))
+    assert (twice.state, twice.block) == (b"", b"")
+
+
+@pytest.mark.parametrize("parent", [b"", b"traceparent: nonsense\r\n", LINE + LINE])
+def test_without_a_parent_a_tracestate_says_nothing(parent: bytes) -> None:
+    assert read_context(RequestFields(b"Host: a\r\ntracestate: a=1\r\n" + parent)) == (None, b"", b"Host: a\r\n")
+
+
+@given(st.binary(max_size=300))
+def test_whatever_a_tracestate_holds_is_looked_at(value: bytes) -> None:
+    is_tracestate(value)
