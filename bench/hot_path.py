@@ -30,6 +30,7 @@ from smartedge.app import SmartEdge  # noqa: E402
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
 from smartedge.config.model import parse  # noqa: E402
 from smartedge.edge.edge import Edge  # noqa: E402
+from smartedge.observe.access_log import LineOutput, LogStyle  # noqa: E402
 from smartedge.observe.spans import SpanRecord  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
 from smartedge.proxy.tracer import Tracer  # noqa: E402
@@ -139,10 +140,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=0, help="serve so many and print nothing, for bench/instructions.py")
     parser.add_argument("--tracing", type=float, metavar="RATIO", help="take part in traces, and record so many of them")
     parser.add_argument("--parent", action="store_true", help="each request has a traceparent, which is not sampled")
+    parser.add_argument("--access-log", choices=("json", "combined", "logfmt"), help="write the log in this format to /dev/null")
+    parser.add_argument("--sample-ratio", type=float, help="of requests whose decisions are kept (explain.sample_ratio)")
     options = parser.parse_args()
     urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
     edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
     edge.began = True
+    if options.sample_ratio is not None:
+        edge.decisions.set_ratio(options.sample_ratio)
+    if options.access_log:
+        edge.access_log.write_to(LineOutput("/dev/null"), LogStyle(options.access_log))
+        edge.forwarder.log = edge.access_log.write_exchange
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
         adapter = backend.transport.adapter

@@ -16,7 +16,7 @@ from smartedge.app import CATCH_ALL, create_app
 from smartedge.cli.main import program
 from smartedge.config import sources as config_sources
 from smartedge.config.model import Config, parse
-from smartedge.observe.access_log import FIELDS
+from smartedge.observe.log_line import FIELDS, MORE_FIELDS, TRY_FIELDS
 from tests.scripts import docs_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +99,14 @@ def test_an_access_log_line_has_the_fields_that_are_shown(readme: Path) -> None:
     (line,) = [block for block in blocks(readme, "json") if block.startswith('{"time"')]
 
     assert list(json.loads(line)) == ["time", *FIELDS]
+
+
+def test_the_page_of_the_access_log_has_its_fields() -> None:
+    page = text(ROOT / "docs" / "access-log.md")
+    tables = re.findall(r"\| field \| what it says \|\n\|---\|---\|\n((?:\|.*\|\n)+)", page)
+    told = [re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for table in tables]
+
+    assert told == [["time", *FIELDS], list(MORE_FIELDS), list(TRY_FIELDS)]
 
 
 @every_readme

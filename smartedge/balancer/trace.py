@@ -48,6 +48,8 @@ CANDIDATE: Final = (
 (`adaptive`), None without turns. waiting_s: the age of the oldest lease without an answer. latency_s: what is expected of
 the next answer. cost: the strategy's own figure, the least is best; None if it has none."""
 
+COST: Final = CANDIDATE.index("cost")
+
 LEFT_OUT: Final = ("id", "reason", "for_s")
 """What is noted of the others. for_s: in how many seconds the breaker lets one through; None if time alone
 changes nothing."""
@@ -96,7 +98,7 @@ class TryRecord:
         self.cost: float | None = None
         self.panic = False
         self.count = 0
-        self.candidates: list[list[Any]] = []
+        self.candidates: list[tuple[Any, ...]] = []
         self.left_out: list[list[Any]] = []
         self.unseen = 0
         self.outcome = ""
@@ -119,6 +121,10 @@ class TryRecord:
         elif outcome == "failed":
             self.blame = "backend"
 
+    def rows(self) -> list[list[Any]]:
+        """Give its candidates as they are shown, with their numbers rounded: on the request's way there is no time for it."""
+        return [[name, full, round(weight, 3), load, *map(_rounded, more)] for name, full, weight, load, *more in self.candidates]
+
     def to_json(self, started: float) -> dict[str, Any]:
         """Give it as plain data; times are seconds since the request began."""
         document: dict[str, Any] = {
@@ -132,7 +138,7 @@ class TryRecord:
             "cost": _rounded(self.cost),
             "panic": self.panic,
             "candidate_count": self.count,
-            "candidates": self.candidates,
+            "candidates": self.rows(),
             "left_out": self.left_out,
             "unseen": self.unseen,
             "outcome": self.outcome,
@@ -199,16 +205,20 @@ class Trace:
         pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
         if probe:
             pick.reason += ", as the probe of its breaker"
-        keys = {backend.key for backend in candidates}
         shown = list(candidates[:MOST_SEEN])
         if picked not in shown:
             shown.append(picked)
-        costs = {} if sticky or why else _costs(strategy, shown, candidates if len(candidates) <= MOST_SEEN else shown, now)
-        pick.cost = costs.get(picked.key) if strategy.scored else None
-        pick.count = len(keys | {picked.key})
-        pick.candidates = [_candidate(backend, now, costs.get(backend.key), strategy) for backend in shown]
-        others = [backend for backend in backends if backend.key not in keys and backend is not picked]
-        pick.left_out, pick.unseen = _left_out(others, tried, now, near)
+        seen = None if sticky or why else candidates if len(candidates) <= MOST_SEEN else shown
+        pick.candidates = [_candidate(backend, seen, now, strategy) for backend in shown]
+        if strategy.scored:
+            pick.cost = pick.candidates[shown.index(picked)][COST]
+        if len(candidates) == len(backends):
+            pick.count = len(candidates)
+        else:
+            keys = {backend.key for backend in candidates}
+            pick.count = len(keys | {picked.key})
+            others = [backend for backend in backends if backend.key not in keys and backend is not picked]
+            pick.left_out, pick.unseen = _left_out(others, tried, now, near)
         if near is not None:
             pick.where = near.explain()
         pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
@@ -291,31 +301,26 @@ class Trace:
 _KINDS: Final = {"first": "", "retry": " for the retry", "hedge": " for the hedge"}
 
 
-def _costs(strategy: Strategy, wanted: Sequence[Backend], candidates: Sequence[Backend], now: float) -> dict[str, float]:
-    """Ask the strategy what it thinks of each; some have no figures."""
-    costs = {backend.key: strategy.score(backend, candidates, now) for backend in wanted}
-    return {key: cost for key, cost in costs.items() if cost is not None}
-
-
-def _candidate(backend: Backend, now: float, cost: float | None, strategy: Strategy) -> list[Any]:
+def _candidate(backend: Backend, seen: Sequence[Backend] | None, now: float, strategy: Strategy) -> tuple[Any, ...]:
+    """Take down the numbers of a candidate; seen: those that the strategy has to go by, None if it was not asked."""
     learned = backend.learned
     pace = learned.pace
     ewma_s, latency_s = learned.ewma.read(now), learned.latency_s(now)
     waiting_s = now - next(iter(learned.waiting.values()), now)
     if latency_s > ewma_s:  # then it is the age of a lease, perhaps in another worker
         waiting_s = max(waiting_s, latency_s)
-    return [
+    return (
         backend.id,
         backend.full_weight,
-        round(backend.weight, 3),
+        backend.weight,
         backend.in_flight(),
-        _rounded(ewma_s),
-        _rounded(exp(pace.log_mean) if pace.known else None),
-        _rounded(waiting_s),
-        _rounded(latency_s),
-        _rounded(cost),
-        _rounded(strategy.turns_ratio(backend)),
-    ]
+        ewma_s,
+        exp(pace.log_mean) if pace.known else None,
+        waiting_s,
+        latency_s,
+        None if seen is None else strategy.score(backend, seen, now),
+        strategy.turns_ratio(backend),
+    )
 
 
 def _left_out(

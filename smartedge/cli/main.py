@@ -71,8 +71,9 @@ def program() -> None:
     metavar="[FILE]",
     is_flag=False,
     flag_value="true",
-    help="Write a JSON line for each request to standard output, or to FILE.",
+    help="Write a line for each request to standard output, or to FILE.",
 )
+@click.option("--access-log-format", metavar="FORMAT", help="How it looks: json, combined or logfmt; json unless given.")
 @click.option("--strategy", metavar="NAME", help=_STRATEGY_HELP)
 @click.option(
     "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."

@@ -28,6 +28,7 @@ from pydantic import (
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config import values
+from smartedge.config.access_log import LogFormat, LogHeaders, LogTarget, RotateBytes, RotateSeconds
 from smartedge.config.backends import BackendConfig, Backends
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
 from smartedge.config.certificates import problems as certificate_problems
@@ -36,7 +37,7 @@ from smartedge.config.discover import DiscoverConfig
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Label, Listed, Networks, beside
+from smartedge.config.section import File, Folder, Grace, Label, Listed, Networks, Seconds, beside
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
     CheckedService,
@@ -56,14 +57,6 @@ from smartedge.config.zones import NamedZones, Zones
 __all__ = ["Config", "ConfigError", "Problem", "admin_token", "config_path", "json_schema", "load", "parse", "parse_canonical"]
 
 
-def _access_log(value: object) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return values.line(value)
-    raise ValueError(f"must be true, false or the name of a file, not {values.shown(value)}")
-
-
 def _workers(value: object) -> int | str:
     if value == "auto" or (type(value) is int and 1 <= value <= MAX_WORKERS):
         return value
@@ -73,7 +66,6 @@ def _workers(value: object) -> int | str:
 MAX_WORKERS = 64
 """As many as there are slots (workers/state_dir.py)."""
 
-_ACCESS_LOG_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "string"}]}
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
 _NAMES = Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9-]{1,63}$"}, "default": {}})
@@ -81,7 +73,6 @@ Services = Annotated[dict[ServiceName, CheckedService], AfterValidator(NamedServ
 Address = Annotated[str, AfterValidator(values.bind_text)]
 AdminAddress = Annotated[str, AfterValidator(values.admin_address)]
 Workers = Annotated[int | str, PlainValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
-AccessLog = Annotated[bool | str, PlainValidator(_access_log), WithJsonSchema(_ACCESS_LOG_SCHEMA)]
 
 
 class Config(ServiceConfig):
@@ -160,8 +151,24 @@ class Config(ServiceConfig):
     take_over: bool = True
     """Under plain `gunicorn -k gevent`, serve connections [with our own handler](deployment.md#under-gunicorn); false leaves them
     to gunicorn's loop."""
-    access_log: AccessLog = False
-    """A JSON line for each request: true for standard output, or the name of a file."""
+    access_log: LogTarget = False
+    """A [line for each request](access-log.md): true for standard output, or the name of a file."""
+    access_log_format: LogFormat = "json"
+    """How a line looks: `json`, `combined` (as Apache and nginx write it) or `logfmt`."""
+    access_log_headers: LogHeaders = ()
+    """Fields of the request whose values are logged, too, such as `Accept-Language`; `answer:NAME` is one of the answer."""
+    access_log_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the usual requests that have a line; those with an error, a retry or a hedge, and the slow ones, always have."""
+    access_log_slow_s: Seconds | None = 1.0
+    """From how many seconds on a request is slow; null is never."""
+    access_log_rotate_bytes: RotateBytes = None
+    """Largest size of the file before it is moved aside, once for all workers; null lets it grow."""
+    access_log_rotate_s: RotateSeconds = None
+    """Span of time whose lines one file holds, counted in UTC, so that 86400 begins one each midnight; null is without end."""
+    access_log_keep: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """How many files that were moved aside are kept."""
+    access_log_compress: bool = False
+    """Compress them with gzip."""
     tracing: Tracing = None
     """How the edge takes part in [traces](tracing.md): true, a collector's address, or an object; null or false is not at all."""
     watch: bool = False

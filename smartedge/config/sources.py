@@ -27,6 +27,7 @@ _VARIABLES = {
     "certfile": "SMARTEDGE_CERTFILE",
     "keyfile": "SMARTEDGE_KEYFILE",
     "access_log": "SMARTEDGE_ACCESS_LOG",
+    "access_log_format": "SMARTEDGE_ACCESS_LOG_FORMAT",
     "cluster": "SMARTEDGE_CLUSTER",
     "log_level": "SMARTEDGE_LOG_LEVEL",
     "zone": "SMARTEDGE_ZONE",
@@ -138,7 +139,7 @@ class Overlay:
             value = _SWITCH.get(value.lower(), value)
         if key == "workers" and isinstance(value, str) and value.isdecimal() and value.isascii():
             value = int(value[:9])
-        if key == "log_level" and isinstance(value, str):
+        if key in ("log_level", "access_log_format") and isinstance(value, str):
             value = value.lower()
         self.settings[key] = value
         self._names[key] = name

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
+from smartedge.config.access_log import secret_headers
 from smartedge.config.certificates import AUTO
 from smartedge.config.model import Config
 from smartedge.config.routes import unused_services
@@ -51,6 +52,10 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     if config.speaks_tls and config.admin_bind is None and (config.client_ca_file is not None or config.strict_sni):
         which = "client_ca_file" if config.client_ca_file is not None else "strict_sni"
         found.append(f"{which}: holds for the admin pages and the commands, too; give them an address of their own (admin_bind)")
+    found += [
+        f"access_log_headers: {name} lets whoever reads the log in as the clients whose requests it holds"
+        for name in secret_headers(config.access_log_headers)
+    ]
     services = config.all_services()
     for service in services:
         backends = service.config.backends

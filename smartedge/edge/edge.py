@@ -23,6 +23,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
+from smartedge.edge import policies
 from smartedge.edge.access import may_ask
 from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
@@ -356,7 +357,7 @@ class Edge:
         seconds = setup.config.hsts_s
         self.hsts = b"" if seconds is None else b"Strict-Transport-Security: max-age=%d\r\n" % seconds
         self.server_limits = setup.server_limits
-        self.access_log.write_to(setup.access_log)
+        self.access_log.write_to(setup.access_log, policies.log_style(setup.config))
         self.traces.send_to(setup.spans)
         self.forwarder.tracer = setup.tracer
         self.decisions.set_ratio(setup.config.explain.sample_ratio)

@@ -8,10 +8,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash
+from smartedge.config.access_log import split_headers
 from smartedge.config.model import Config
 from smartedge.config.services import ServiceConfig
 from smartedge.config.values import must_be_secure
 from smartedge.http.forwarded import IsTrusted
+from smartedge.observe.access_log import LogStyle
+from smartedge.observe.log_line import HeaderNames
+from smartedge.observe.rotation import Rotation
 from smartedge.proxy.affinity import Affinity, Sticky, key_reader
 from smartedge.proxy.client_places import ClientPlaces
 from smartedge.proxy.limiter import ClientLimiter
@@ -35,6 +39,20 @@ def trusting(networks: Sequence[IPv4Network | IPv6Network]) -> IsTrusted:
         return address is not None and any(address in network for network in networks)
 
     return is_trusted if networks else None
+
+
+def log_style(config: Config) -> LogStyle:
+    """Work out how lines of the access log look, and who has one."""
+    headers = HeaderNames(*split_headers(config.access_log_headers))
+    return LogStyle(config.access_log_format, headers, config.access_log_sample_ratio, config.access_log_slow_s)
+
+
+def log_rotation(config: Config) -> Rotation | None:
+    """Work out when the access log's file is moved aside; None where others see to that."""
+    most_bytes, every_s = config.access_log_rotate_bytes, config.access_log_rotate_s
+    if most_bytes is None and every_s is None:
+        return None
+    return Rotation(most_bytes, every_s, config.access_log_keep, config.access_log_compress)
 
 
 def service_policy(config: ServiceConfig, affinity: Affinity | None, limiter: ClientLimiter | None) -> ServicePolicy:

@@ -286,10 +286,12 @@ class SetupBuilder:
         target = config.access_log
         if not target or self._membership is None:
             return None
-        if before is not None and before.access_log is not None and before.config.access_log == target:
+        rotation = policies.log_rotation(config)
+        used = None if before is None else (before.config.access_log, policies.log_rotation(before.config))
+        if before is not None and before.access_log is not None and used == (target, rotation):
             return before.access_log
         try:
-            return LineOutput(target)
+            return LineOutput(target, rotation)
         except OSError as error:
             raise self._origin.unusable(("access_log",), f"{target} cannot be written: {error.strerror}") from error
 

@@ -60,9 +60,13 @@ class Certificate:
 
 
 class ServerSide(ssl.SSLObject):
-    """Our end of a client's TLS connection in memory. hello: what the client has said so far, while the handshake lasts."""
+    """Our end of a client's TLS connection in memory.
+
+    hello: what the client has said so far, while the handshake lasts. asked_for: the name that it has asked for (SNI).
+    """
 
     hello = b""
+    asked_for: str | None = None
 
     def _sslsock(self) -> ServerSide:
         """Be what is found behind gevent's own sockets: its contexts look there, whatever speaks TLS, to call `sni_callback`."""

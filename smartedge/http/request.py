@@ -50,8 +50,8 @@ class Request:
     can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
     hasty: it came together with the one before, so the event loop has not run between the two. sock: our end of the client's
     connection, for whoever must know who is at the other; None where the server does not tell. certificates: what the client
-    was shown, set by our own server over TLS alone. traceparent: the line that tells backends of its trace, b"" where the edge
-    takes no part in it (`proxy.tracer`). span: the edge's own, if it is recorded.
+    was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the line that tells
+    backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if it is recorded.
     """
 
     __slots__ = (
@@ -69,11 +69,13 @@ class Request:
         "sock",
         "span",
         "target",
+        "tls",
         "traceparent",
         "version",
     )
 
     certificates: Sequence[Certificate]
+    tls: tuple[str | None, str | None, str | None]
 
     def __init__(
         self, method: bytes, target: bytes, version: int, block: bytes, fields: RequestFields, peer: bytes, secure: bool

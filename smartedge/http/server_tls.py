@@ -215,6 +215,7 @@ class ServerTls:
     def _show(self, tls: Any, name: str | None, _front: object) -> int | None:
         """Choose what a client is shown; called by OpenSSL in the middle of a handshake, whether or not there is a name."""
         assert self.shown is not None
+        tls.asked_for = name
         challenges = self.shown.settings.challenges
         if challenges is not None and ACME_ALPN in tls.hello:
             context = _answer_in(Path(challenges), name or "")

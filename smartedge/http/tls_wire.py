@@ -91,6 +91,12 @@ class TlsWire(Wire):
         return found
 
     @property
+    def facts(self) -> tuple[str | None, str | None, str | None]:
+        """Give version, cipher and the name that a client has asked for, of a connection that has shaken hands."""
+        cipher = self._tls.cipher()
+        return self._tls.version(), None if cipher is None else cipher[0], getattr(self._tls, "asked_for", None)
+
+    @property
     def resumed(self) -> bool:
         """Whether the handshake went on with an earlier session (RFC 8446 section 2.2)."""
         return bool(self._tls.session_reused)

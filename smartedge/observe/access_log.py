@@ -1,65 +1,101 @@
-"""The access log: one JSON object a line for each request, in the words of status and metrics.
+"""The access log: a line for each request, as JSON, in the combined format, or as logfmt (docs/access-log.md).
 
 A line is of a forwarded request, of an admin page, or of a request that the server refused. No request waits for it and none
-fails by it (observe/log_writer.py, observe/console.py).
+fails by it: what ended in one round of the event loop is written down when the round is over, all together (run after run through
+the same code is 1 µs a line cheaper), and goes out by a thread (observe/log_writer.py, observe/console.py).
 """
 
 from __future__ import annotations
 
-import json
+import atexit
 import logging
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass
+from random import Random
+from weakref import WeakSet
+
+from gevent import get_hub
 
 from smartedge.balancer.cells import LOG_LINES_LOST
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.http.request import Request
+from smartedge.observe.log_combined import CombinedLines
+from smartedge.observe.log_json import JsonLines
+from smartedge.observe.log_line import NO_HEADERS, HeaderNames, LineFormat, OwnLine
+from smartedge.observe.log_logfmt import LogfmtLines
 from smartedge.observe.log_writer import LOST, LogWriter
+from smartedge.observe.rotation import Rotation
+from smartedge.observe.sampling import gap
 from smartedge.proxy.exchange import Exchange
 
 log = logging.getLogger("smartedge")
 
-FIELDS: dict[str, Any] = {
-    "request_id": None,
-    "trace_id": None,
-    "client": None,
-    "method": None,
-    "path": None,
-    "status": None,
-    "backend": None,
-    "tries": 0,
-    "hedges": 0,
-    "latency_s": None,
-    "duration_s": None,
-    "bytes_in": 0,
-    "bytes_out": 0,
-}
-"""What every line has after its time, in this order, and the value where there is none."""
+MOST_TOGETHER = 64
+"""Requests of one round are written down earlier when they are so many: what they hold in memory is given back."""
+
+FIRST_ERROR = 400
+"""From this status on a line is always written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogStyle:
+    """How lines look and which are written; made of the configuration, used by an AccessLog.
+
+    format: "json", "combined" or "logfmt". headers: those whose values are logged, too. sample_ratio: of requests that went well,
+    at once and in less than slow_s seconds (None for however long); all others are written.
+    """
+
+    format: str = "json"
+    headers: HeaderNames = NO_HEADERS
+    sample_ratio: float = 1.0
+    slow_s: float | None = None
 
 
 class AccessLog:
     """The access log of one worker, owned by its Edge; exchanges, admin pages and the server's refusals are written to it.
 
-    client_of: gives the address of the client, which is not the peer behind a trusted proxy. Where it goes may change with every
-    configuration (`write_to`); at first it goes nowhere.
+    client_of: gives the address of the client, which is not the peer behind a trusted proxy. Where it goes, and how, may change
+    with every configuration (`write_to`); at first it goes nowhere.
     """
 
-    def __init__(self, client_of: Callable[[Request], bytes] = lambda request: request.peer) -> None:
+    def __init__(self, client_of: Callable[[Request], bytes] = lambda request: request.peer, rng: Random | None = None) -> None:
         self._client_of = client_of
+        self._rng = rng or Random()
         self._output: LineOutput | None = None
         self._counted = 0
+        self._ended: list[Exchange | OwnLine] = []
+        self._use(LogStyle())
+        _LOGS.add(self)
 
-    def write_to(self, output: LineOutput | None) -> None:
-        """Write there from here on, None for nowhere; the output before is closed."""
+    def _use(self, style: LogStyle) -> None:
+        self._style = style
+        self._format: LineFormat
+        if style.format == "combined":
+            self._format = CombinedLines(self._client_of)
+        elif style.format == "logfmt":
+            self._format = LogfmtLines(self._client_of, style.headers)
+        else:
+            self._format = JsonLines(self._client_of, style.headers)
+        self._samples = style.sample_ratio < 1.0
+        self._left = gap(style.sample_ratio, self._rng)
+
+    # ---- where it goes ----
+
+    def write_to(self, output: LineOutput | None, style: LogStyle = LogStyle()) -> None:
+        """Write there and so from here on, None for nowhere; the output before is closed."""
         if output is not self._output:
             self.close()
             self._output = output
+        if style != self._style:
+            self._write_down()
+            self._use(style)
 
     def reopen(self) -> None:
         """Go on in a new file, if the old one was moved away."""
+        self._write_down()
         if self._output is not None:
             self._output.reopen()
 
@@ -73,72 +109,83 @@ class AccessLog:
 
     def flush(self, wait_s: float) -> bool:
         """Wait until all is written, for so many seconds at most."""
+        self._write_down()
         return self._output is None or self._output.flush(wait_s)
 
     def close(self) -> None:
         """Write no more."""
+        self._write_down()
         old, self._output = self._output, None
         if old is not None:
             old.close()
 
+    # ---- what goes there ----
+
     def write_refused(self, request_id: str, peer: bytes, error: EdgeError) -> None:
         """Log a request that the server refused before anybody saw it."""
-        self._write(request_id=request_id, client=peer.decode("latin-1"), status=error.status, error=error.detail)
+        self._add(OwnLine(request_id, peer, error.status, None, error.detail))
 
     def write_admin(self, request: Request, request_id: str, status: int) -> None:
         """Log an answer of the admin pages."""
-        self._write(request_id=request_id, status=status, **self._request_fields(request))
+        self._add(OwnLine(request_id, self._client_of(request), status, request, None))
 
     def write_exchange(self, exchange: Exchange) -> None:
-        """Log a request that has been forwarded, or could not be."""
-        attempts = exchange.attempts
-        self._write(
-            request_id=attempts.request_id,
-            trace_id=attempts.trace_id,
-            status=exchange.status,
-            backend=attempts.backend.id if attempts.backend is not None else None,
-            tries=attempts.tries,
-            hedges=attempts.hedges,
-            latency_s=_rounded(attempts.latency_s),
-            duration_s=_rounded(exchange.duration_s),
-            bytes_out=exchange.bytes_out,
-            **(self._request_fields(attempts.request, exchange.asked_target) | {"bytes_in": exchange.bytes_in}),
-            **({"error": exchange.error.detail} if exchange.error is not None else {}),
-            **({"route": exchange.route.id, "service": exchange.routed_to} if exchange.route is not None else {}),
+        """Log a request that has been forwarded, or could not be, unless it is one of many and not sampled."""
+        if self._samples and self._is_usual(exchange):
+            self._left -= 1
+            if self._left >= 0:
+                return
+            self._left = gap(self._style.sample_ratio, self._rng)
+        self._add(exchange)
+
+    def _is_usual(self, exchange: Exchange) -> bool:
+        attempts, slow_s = exchange.attempts, self._style.slow_s
+        return (
+            exchange.status < FIRST_ERROR
+            and exchange.error is None
+            and attempts.tries < 2
+            and (slow_s is None or exchange.duration_s < slow_s)
         )
 
-    def _request_fields(self, request: Request, asked_target: bytes | None = None) -> dict[str, Any]:
-        return {
-            "client": self._client_of(request).decode("latin-1"),
-            "method": request.method.decode("latin-1"),
-            "path": (asked_target or request.target).partition(b"?")[0].decode("latin-1"),
-            "bytes_in": request.body.received_bytes if request.body is not None else 0,
-        }
+    def _add(self, ended: Exchange | OwnLine) -> None:
+        """Take what has ended; the first of a round has it all written down at the round's end."""
+        pending = self._ended
+        pending.append(ended)
+        if len(pending) == 1:
+            get_hub().loop.run_callback(self._write_down)
+        elif len(pending) >= MOST_TOGETHER:
+            self._write_down()
 
-    def _write(self, **fields: Any) -> None:
-        if self._output is not None:
-            self._output.write(FIELDS | fields)
+    def _write_down(self) -> None:
+        ended, self._ended = self._ended, []
+        output = self._output
+        if not ended or output is None:
+            return
+        form = self._format
+        stamp, of_exchange = form.stamp(time.time()), form.of_exchange
+        output.write("".join([form.of_own(stamp, one) if isinstance(one, OwnLine) else of_exchange(stamp, one) for one in ended]))
+
+
+_LOGS: WeakSet[AccessLog] = WeakSet()
 
 
 class LineOutput:
-    """Where an AccessLog writes; part of a `Setup`. target: a file, or True for standard output.
+    """Where an AccessLog writes; part of a `Setup`. target: a file, or True for standard output. rotation: of the file.
 
     Raises OSError for a file that can't be opened.
     """
 
-    def __init__(self, target: bool | str) -> None:
-        self._writer = LogWriter(target) if isinstance(target, str) else None
+    def __init__(self, target: bool | str, rotation: Rotation | None = None) -> None:
+        self._writer = LogWriter(target, rotation=rotation) if isinstance(target, str) else None
         self._told: OSError | None = None
 
-    def write(self, fields: dict[str, Any]) -> None:
-        """Write one line; `time` comes first and is UTC (RFC 3339)."""
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = json.dumps({"time": stamp, **fields}, ensure_ascii=False) + "\n"
+    def write(self, lines: str) -> None:
+        """Write one or several lines, their line breaks included."""
         if self._writer is not None:
-            self._writer.write(line.encode("utf-8", "replace"))
+            self._writer.write(lines.encode("utf-8", "replace"))
             return
         try:
-            sys.stdout.write(line)
+            sys.stdout.write(lines)
             sys.stdout.flush()
         except (OSError, ValueError):
             pass
@@ -153,7 +200,7 @@ class LineOutput:
         writer = self._writer
         if writer is None:
             return None
-        now = writer.trouble or writer.cannot_follow
+        now = writer.trouble or writer.cannot_follow or writer.cannot_rotate
         told, self._told = self._told, now
         if now is None:
             return f"the access log is written again ({writer.lost} lines were lost)" if told is not None else None
@@ -161,6 +208,8 @@ class LineOutput:
             return None
         if writer.trouble is not None:
             return f"the access log cannot be written: {now.strerror}; its lines are lost, and counted"
+        if now is writer.cannot_rotate:
+            return f"the access log cannot be moved aside, and goes on growing: {now.strerror}"
         return f"the access log was moved away and cannot be opened anew: {now.strerror}; the old file goes on"
 
     def flush(self, wait_s: float) -> bool:
@@ -173,5 +222,9 @@ class LineOutput:
             self._writer.close()
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)
+def _last_round() -> None:
+    for one in list(_LOGS):
+        one._write_down()
+
+
+atexit.register(_last_round)  # before those of log_writer.py, which has registered its own before

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
-from math import log1p
 from pathlib import Path
 from random import Random
 from time import monotonic, time
 from typing import Any, Final
 
+import gevent
+from gevent import get_hub
+
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
+from smartedge.observe.sampling import gap
 from smartedge.proxy.exchange import Exchange
 from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, newest_texts, texts
 
@@ -25,10 +29,16 @@ log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
+SAMPLED: Final = ["sampled"]
+
+AT_ONCE: Final = 20
+MOMENT_S: Final = 0.02
+"""A worker writes down so many sampled requests in so much time at most, 1,000 in a second, for more there is no room: making a
+text of one takes longer than serving it. The others are only held, until newer ones take their place (docs/performance.md)."""
+
 LATE_PER_S: Final = 200
 """When everything fails, recording all of it would only make room for the last five seconds by taking time from serving."""
 
-NEVER: Final = 1 << 62
 NOT_TRACED: Final = b'"trace_id":null'
 """What stands in a record without a trace id: its paths are escaped, so that no client can write this."""
 
@@ -37,12 +47,22 @@ ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
 """How many candidates of a try are kept, and of the others: the most with which the record fits."""
 
 
+def _in_a_moment(call: Callable[[], None]) -> None:
+    timer = get_hub().loop.timer(MOMENT_S, ref=False)
+    timer.start(_call_and_close, timer, call)
+
+
+def _call_and_close(timer: Any, call: Callable[[], None]) -> None:
+    timer.close()
+    call()
+
+
 class Decisions:
     """What was decided about requests: which are recorded, this worker's records, and those of all; owned by its Edge.
 
     The Forwarder begins a trace and has an exchange recorded; the admin pages read.
-    ratio: of ordinary requests to be recorded. may_ask: whether a request asks for its decision, and may hear it.
-    client_of: gives the address of a request's client. on_sampled: told of each ordinary request that is sampled.
+    ratio: of ordinary requests to be recorded. may_ask: whether a request asks for its decision, and may hear it. client_of:
+    gives the address of a request's client. on_sampled: told of each ordinary request that is sampled. later: calls back soon.
     """
 
     def __init__(
@@ -54,6 +74,7 @@ class Decisions:
         wall: Callable[[], float] = time,
         client_of: Callable[[Request], bytes] = lambda request: request.peer,
         on_sampled: Callable[[Request], None] = lambda _: None,
+        later: Callable[[Callable[[], None]], None] = _in_a_moment,
     ) -> None:
         self._rng = rng
         self._may_ask = may_ask
@@ -66,12 +87,15 @@ class Decisions:
         self._slot = 0
         self._directory: Path | None = None
         self._ring = Ring.private()
+        self._pending: deque[tuple[Any, ...]] = deque(maxlen=RECORDS)
+        self._writes = False
+        self._later = later
         self.set_ratio(ratio)
 
     def set_ratio(self, ratio: float) -> None:
         """Sample with this ratio from now on."""
         self._ratio = ratio
-        self._left = self._gap()
+        self._left = gap(self._ratio, self._rng)
 
     def join_workers(self, directory: Path | None, slot: int) -> None:
         """Keep the records in the edge's directory, where all workers find them; in this process alone without one."""
@@ -83,7 +107,7 @@ class Decisions:
                 return
             self._ring.close()
             self._directory, self._slot, self._ring = directory, slot, ring
-        self._left = self._gap()  # with --preload all workers would have drawn the same
+        self._left = gap(self._ratio, self._rng)  # with --preload all workers would have drawn the same
 
     # ---- on a request's way ----
 
@@ -92,7 +116,7 @@ class Decisions:
         self._left -= 1  # ordinary requests until the next one that is sampled
         sampled = self._left < 0
         if sampled:
-            self._left = self._gap()
+            self._left = gap(self._ratio, self._rng)
             self._on_sampled(request)
         if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
@@ -130,43 +154,94 @@ class Decisions:
             outcome = "abandoned" if error.blame == "client" else "failed"
         now = self._clock()
         trace.close(now, outcome, exchange.status, error)
-        request = attempts.request
+        request, route = attempts.request, exchange.route
+        ended = (
+            self._wall() - (now - attempts.started),
+            trace,
+            outcome,
+            self._client_of(request),
+            request.method,
+            exchange.asked_target or request.target,
+            exchange.status,
+            None if error is None else (error.blame, error.detail),
+            attempts.request_id,
+            attempts.trace_id,
+            attempts.started,
+            attempts.tries,
+            attempts.latency_s,
+            exchange.duration_s,
+            None if route is None else (route.id, exchange.routed_to),
+        )
+        if trace.why == SAMPLED:
+            self._pending.append(ended)
+            if not self._writes:
+                self._writes = True
+                self._later(self._write_some)
+        else:
+            self._ring.write(fitted(self._document(*ended)))
+
+    def _write_some(self) -> None:
+        """Write down some of what has ended, the oldest first, and the rest later (called in the hub)."""
+        for _ in range(min(len(self._pending), AT_ONCE)):
+            self._write_oldest()
+        self._writes = bool(self._pending)
+        if self._writes:
+            self._later(self._write_some)
+
+    def _write_oldest(self) -> None:
+        self._ring.write(fitted(self._document(*self._pending.popleft())))
+
+    def _document(
+        self,
+        at: float,
+        trace: Trace,
+        outcome: str,
+        client: bytes,
+        method: bytes,
+        target: bytes,
+        status: int,
+        error: tuple[str, str] | None,
+        request_id: str,
+        trace_id: str | None,
+        started: float,
+        tries: int,
+        latency_s: float | None,
+        duration_s: float,
+        routed: tuple[str, str | None] | None,
+    ) -> Document:
         document = {
-            "request_id": attempts.request_id,
-            "trace_id": attempts.trace_id,
-            "at": round(self._wall() - (now - attempts.started), 6),
+            "request_id": request_id,
+            "trace_id": trace_id,
+            "at": round(at, 6),
             "slot": self._slot,
             "why": trace.why,
-            "client": self._client_of(request).decode("latin-1"),
-            "method": request.method.decode("latin-1")[:MOST_PATH],
-            "path": (exchange.asked_target or request.target).partition(b"?")[0].decode("latin-1")[:MOST_PATH],
-            "status": exchange.status,
+            "client": client.decode("latin-1"),
+            "method": method.decode("latin-1")[:MOST_PATH],
+            "path": target.partition(b"?")[0].decode("latin-1")[:MOST_PATH],
+            "status": status,
             "outcome": outcome,
-            "blame": None if error is None else error.blame,
-            "error": None if error is None else error.detail[:MOST_PATH],
-            "try_count": attempts.tries,
-            "latency_s": None if attempts.latency_s is None else round(attempts.latency_s, 6),
-            "duration_s": round(exchange.duration_s, 6),
+            "blame": None if error is None else error[0],
+            "error": None if error is None else error[1][:MOST_PATH],
+            "try_count": tries,
+            "latency_s": None if latency_s is None else round(latency_s, 6),
+            "duration_s": round(duration_s, 6),
             "summary": trace.summary()[:1000],
             "tries_left_out": trace.more,
-            "tries": [one.to_json(attempts.started) for one in trace.tries],
+            "tries": [one.to_json(started) for one in trace.tries],
         }
-        if exchange.route is not None:
-            document |= {"route": exchange.route.id, "service": exchange.routed_to}
-        self._ring.write(fitted(document))
-
-    def _gap(self) -> int:
-        """Draw how many ordinary requests pass by until one is sampled, so that nobody can tell which."""
-        if self._ratio >= 1.0:
-            return 0
-        if self._ratio <= 0.0:
-            return NEVER
-        return int(log1p(-self._rng.random()) / log1p(-self._ratio))
+        if routed is not None:
+            document |= {"route": routed[0], "service": routed[1]}
+        return document
 
     # ---- for whoever asks ----
 
     def newest(self) -> list[Document]:
         """Return the last 1,000 records of the whole edge, newest first."""
+        for number in range(len(self._pending)):
+            if number % AT_ONCE == AT_ONCE - 1:
+                gevent.sleep(0)
+            if self._pending:
+                self._write_oldest()
         kept = (text for content in self._rings() for text in texts(content))
         found = sorted(map(json.loads, kept), key=lambda document: document["at"], reverse=True)
         return found[:RECORDS]
@@ -182,6 +257,8 @@ class Decisions:
 
     def close(self) -> None:
         """Let go of the edge's directory; what ends after that is nobody's to ask for."""
+        while self._pending:
+            self._write_oldest()
         self._ring.close()
         self._directory, self._ring = None, Ring.private(1)
 

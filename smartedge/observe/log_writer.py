@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import signal
-import stat
 import time
 from _queue import Empty, SimpleQueue  # C's own: gevent replaces the one in `queue` with a greenlets' queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
 from gevent.monkey import get_original
+
+from smartedge.observe.log_file import LogFile
+from smartedge.observe.rotation import Rotation
 
 MOST_BYTES = 1024 * 1024
 """What waits to be written, at most; as much again may be under way."""
@@ -30,36 +31,12 @@ GATHER_S = 0.02
 LINGER_S = 5.0
 """A thread that has had nothing to do for so long ends; the next line starts another."""
 
-PIPE_BUF = select.PIPE_BUF
-"""What is written to a pipe at once, at most: another worker's line never comes into the middle of it (pipe(7))."""
-
-FOLLOW_S = 1.0
-"""How often, at most, it is looked whether a file was moved away."""
-
 LAST_WORDS_S = 1.0
 """How long the end of a process waits for what is still to be written."""
-
-_AGAIN_S = 0.05
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-"""Without waiting: a named pipe that nobody reads would hold up whoever opens it."""
 
 _sleep: Callable[[float], None] = get_original("time", "sleep")
 _start_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 _make_lock: Callable[[], Any] = get_original("_thread", "RLock")  # a signal's handler may write while its own thread does
-
-
-def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Join lines to what is written at once; most_bytes: of a piece, if there is more than a line in it; 0 for no end."""
-    piece: list[bytes] = []
-    size = 0
-    for line in lines:
-        if piece and most_bytes and size + len(line) > most_bytes:
-            yield b"".join(piece)
-            piece, size = [], 0
-        piece.append(line)
-        size += len(line)
-    if piece:
-        yield b"".join(piece)
 
 
 class Lost:
@@ -79,24 +56,33 @@ LOST = Lost()
 
 
 class LogWriter:
-    """Writes whole lines to a descriptor, or to the file at a path, which it opens and follows when it is moved away.
+    """Writes whole lines to a descriptor, or to the file at a path (`LogFile`); owned by whoever has lines.
 
-    `write` returns at once and raises nothing. Raises OSError when the file can't be opened at first. lost: lines that could not
-    be written. trouble: why not, as long as that lasts.
+    `write` returns at once and raises nothing. rotation: when the file is moved aside. Raises OSError when the file can't be
+    opened at first. lost: lines that could not be written.
     """
 
-    def __init__(self, target: int | str, most_bytes: int = MOST_BYTES) -> None:
-        self._path = target if isinstance(target, str) else None
-        self._fd = os.open(target, _FLAGS, 0o666) if isinstance(target, str) else target
+    def __init__(self, target: int | str, most_bytes: int = MOST_BYTES, rotation: Rotation | None = None) -> None:
+        self.file = LogFile(target, rotation)
         self._most_bytes = most_bytes
         self.lost = 0
-        self.trouble: OSError | None = None
-        self.cannot_follow: OSError | None = None
-        self._piece_bytes = 0 if stat.S_ISREG(os.fstat(self._fd).st_mode) else PIPE_BUF
-        self._torn = False
-        self._followed_at = time.monotonic()
         self._begin()
         _WRITERS.add(self)
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why lines can't be written, as long as that lasts."""
+        return self.file.trouble
+
+    @property
+    def cannot_follow(self) -> OSError | None:
+        """Why there is no new file where there should be one; the old one goes on."""
+        return self.file.cannot_follow
+
+    @property
+    def cannot_rotate(self) -> OSError | None:
+        """Why the file could not be moved aside; it goes on growing."""
+        return self.file.cannot_rotate
 
     def _begin(self) -> None:
         """Start with an empty buffer; in a forked child too, whose parent writes what it had in its own."""
@@ -107,7 +93,7 @@ class LogWriter:
         self._runs = self._idle = self._busy = self._closing = self._reopening = False
 
     def write(self, line: bytes) -> None:
-        """Have a line written soon, its line break included; or count it as lost."""
+        """Have a line written soon, its line break included, or several; or count them as lost."""
         with self._lock:
             if self._bytes + len(line) > self._most_bytes or self._closing:
                 self._lose(line)
@@ -118,7 +104,7 @@ class LogWriter:
 
     def reopen(self) -> None:
         """Look now whether the file was moved away, and go on in a new one: what SIGUSR1 asks for."""
-        if self._path is not None:
+        if self.file.path is not None:
             with self._lock:
                 self._reopening = True
                 self._nudge()
@@ -126,11 +112,11 @@ class LogWriter:
     def close(self) -> None:
         """Write what is there and be done; the file is closed by the thread."""
         with self._lock:
-            self._closing = True
+            self._closing = self.file.hurried = True
             if self._runs or self._lines:
                 self._nudge()
-            elif self._path is not None:
-                self._close_file()
+            else:
+                self.file.close()
 
     def flush(self, wait_s: float) -> bool:
         """Wait until all is written, for `wait_s` seconds at most; holds up the whole thread, so for the end of the process."""
@@ -174,17 +160,17 @@ class LogWriter:
                 self._idle = not lines and not reopening and not self._closing
                 if self._closing and not lines:
                     self._runs = False
-                    if self._path is not None:
-                        self._close_file()
+                    self.file.close()
                     return
             if self._idle:
                 if not self._wait():
                     return
                 continue
-            if self._path is not None and (reopening or time.monotonic() - self._followed_at > FOLLOW_S):
-                self._follow(self._path)
-            for piece in _pieces(lines, self._piece_bytes):
-                self._put(piece)
+            if refused := self.file.write(lines, look=reopening):
+                with self._lock:
+                    self._lose(refused)
+            if self.file.wants_tidying:
+                self._tidy()
             self._busy = False
             _sleep(GATHER_S)
 
@@ -199,53 +185,16 @@ class LogWriter:
                     return False
         return True
 
-    def _put(self, data: bytes) -> None:
-        """Write all of it, however long that takes, or lose what the system refuses."""
-        if self._torn:
-            data = b"\n" + data  # the last line was cut in the middle: it must not swallow the next one
-        left = memoryview(data)
-        while left:
-            try:
-                written = os.write(self._fd, left)
-            except BlockingIOError:
-                if self._closing and self._path is not None:
-                    self._lose(bytes(left))
-                    return
-                _sleep(_AGAIN_S)
-            except OSError as error:
-                self.trouble = error
-                self._torn = self._torn if len(left) == len(data) else data[len(data) - len(left) - 1] != 10
-                with self._lock:
-                    self._lose(bytes(left))
-                return
-            else:
-                left = left[written:]
-        self._torn = False
-        self.trouble = None
-
-    def _follow(self, path: str) -> None:
-        """Go on in a new file if the path leads to another one, or to none; where that can't be, in the old one."""
-        self._followed_at = time.monotonic()
+    def _tidy(self) -> None:
+        """Have the older files looked after by another thread: compressing takes longer than the buffer has room."""
+        path, rotation = self.file.path, self.file.rotation
+        assert path is not None
+        assert rotation is not None
+        self.file.wants_tidying = False
         try:
-            if os.path.samestat(os.stat(path), os.fstat(self._fd)):
-                self.cannot_follow = None
-                return
-        except OSError:
-            pass
-        try:
-            fd = os.open(path, _FLAGS, 0o666)
-        except OSError as error:
-            self.cannot_follow = error
-            return
-        old, self._fd = self._fd, fd
-        self._torn = False
-        self.trouble = self.cannot_follow = None
-        os.close(old)
-
-    def _close_file(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            _start_thread(rotation.tidy, (path,))
+        except RuntimeError:
+            pass  # after the next rotation
 
 
 _WRITERS: WeakSet[LogWriter] = WeakSet()
@@ -260,6 +209,7 @@ def flush_all(wait_s: float) -> None:
 
 def _after_fork() -> None:
     for writer in list(_WRITERS):
+        writer.file.begin()
         writer._begin()
     LOST.__init__()  # type: ignore[misc]
 

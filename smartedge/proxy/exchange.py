@@ -38,7 +38,7 @@ class Exchange:
     """
 
     routed_to: str | None = None
-    """The name of the service that the route is to, or has chosen; None where it has none, or there are no routes."""
+    """The name of the service that the request is for; None for what the edge answers itself."""
 
     def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None]) -> None:
         self.attempts = attempts

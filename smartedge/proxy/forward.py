@@ -75,6 +75,7 @@ class Forwarder:
             if trace is not None:
                 service.clients_host = fields.host
             if self.router is None:
+                exchange.routed_to = service.name
                 exchange.run(self.hedges.race)
             else:
                 self.router.run(exchange, self.hedges.race)
@@ -124,7 +125,7 @@ def refuse_circles(request: Request, via: bytes) -> None:
 def _tell(exchange: Exchange, trace: Trace) -> None:
     """Have the answer say what was decided, in a field of one line; trace: of a request whose client asked, and may."""
     way = "" if exchange.route is None else f"by route {exchange.route.id}"
-    if exchange.routed_to is not None:
+    if exchange.route is not None and exchange.routed_to is not None:
         way += f" to {exchange.routed_to}"
     text = "; ".join(filter(None, (exchange.attempts.request_id, way, trace.summary())))
     line = "".join(c if " " <= c <= "~" else "?" for c in text)[:MOST_TOLD]

@@ -95,6 +95,7 @@ class EdgeHandler:
             incoming.wire.handshake(self._head_s)
             self._front.hooks.on_handshake(incoming.wire.resumed)
             incoming.certificate_lines = certificate_lines(incoming.wire.peer_certificate())
+            incoming.tls = incoming.wire.facts
         except NotTls:
             incoming.wire = incoming.wire.without_tls()
             raise ClientError("This port speaks TLS: the URL begins with https://.") from None
@@ -121,7 +122,7 @@ class EdgeHandler:
         request.interim, request.sock = writer.send_interim, self._sock
         if incoming.secure:
             assert isinstance(incoming.wire, TlsWire)
-            request.certificates = incoming.wire.certificates
+            request.certificates, request.tls = incoming.wire.certificates, incoming.tls
         writer.reset()
         incoming.wire.on_idle = self._on_client_moved
         result: Any = None

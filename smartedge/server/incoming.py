@@ -10,18 +10,20 @@ class Incoming:
     """A client's connection; made by its `EdgeHandler`, used by its `RequestReader`, its `AnswerWriter` and request bodies.
 
     wire: the connection itself. unread: bytes that have come and that nobody has used. peer: the client's address as text.
-    secure: it has TLS. certificate_lines: header fields that tell of the client's certificate, b"" without one. request: the
-    one that is being answered, None between two. keep_alive: another request may follow. idle: it waits for a request of which
-    nothing has come. fresh: it has had none yet, so that its client does not expect to see it closed.
+    secure: it has TLS. certificate_lines: header fields that tell of the client's certificate, b"" without one. tls: version,
+    cipher and server name, once hands have been shaken. request: the one that is being answered, None between two. keep_alive:
+    another request may follow. idle: it waits for a request of which nothing has come. fresh: it has had none yet, so that its
+    client does not expect to see it closed.
     """
 
-    __slots__ = ("certificate_lines", "fresh", "idle", "keep_alive", "peer", "request", "secure", "unread", "wire")
+    __slots__ = ("certificate_lines", "fresh", "idle", "keep_alive", "peer", "request", "secure", "tls", "unread", "wire")
 
     def __init__(self, wire: Wire, peer: bytes, secure: bool) -> None:
         self.wire = wire
         self.peer = peer
         self.secure = secure
         self.certificate_lines = b""
+        self.tls: tuple[str | None, str | None, str | None] = (None, None, None)
         self.unread = b""
         self.request: Request | None = None
         self.keep_alive = True

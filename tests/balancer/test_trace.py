@@ -34,7 +34,7 @@ def ended(lease: Lease, *how: Any, **more: Any) -> None:
 
 
 def rows(trace: Trace, number: int = -1) -> dict[str, dict[str, Any]]:
-    named = [dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[number].candidates]
+    named = [dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[number].rows()]
     return {row["id"]: row for row in named}
 
 

@@ -124,6 +124,14 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
             "storage": None, "retry_s": 60,
         },
         "access_log": False,
+        "access_log_format": "json",
+        "access_log_headers": [],
+        "access_log_sample_ratio": 1.0,
+        "access_log_slow_s": 1.0,
+        "access_log_rotate_bytes": None,
+        "access_log_rotate_s": None,
+        "access_log_keep": 10,
+        "access_log_compress": False,
         "log_level": "info",
         "discover": None,
         "take_over": True,
@@ -297,6 +305,8 @@ def test_the_canonical_text_makes_an_equal_configuration() -> None:
         health={"fall": 7, "statuses": [200, "201-204"]},
         trusted_proxies=["10.0.0.1"],
         access_log="x.log",
+        access_log_headers=["Accept", "answer:X-Cache"],
+        access_log_rotate_bytes=1 << 20,
     )
     again = parse(loaded.to_json())
 

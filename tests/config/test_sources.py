@@ -80,6 +80,13 @@ def test_the_access_log_is_switched_by_words(file: Path, text: str, value: bool 
     assert load(file, {}, {"access_log": text}).access_log == value
 
 
+def test_the_format_of_the_access_log_may_come_from_outside(file: Path) -> None:
+    assert load(file, {"SMARTEDGE_ACCESS_LOG_FORMAT": "Combined"}).access_log_format == "combined"
+    assert load(file, {}, {"access_log_format": "logfmt"}).access_log_format == "logfmt"
+    with pytest.raises(ConfigError, match='--access-log-format: must be "json", "combined" or "logfmt", not "xml"'):
+        load(file, {}, {"access_log_format": "xml"})
+
+
 @pytest.mark.parametrize("text", ["debug", "WARNING", " Error "])
 def test_the_log_level_may_be_written_in_capitals_where_variables_are(file: Path, text: str) -> None:
     assert load(file, {"SMARTEDGE_LOG_LEVEL": text}).log_level == text.strip().lower()

@@ -39,6 +39,14 @@ def test_a_network_that_may_administer_and_has_a_proxy_in_it_is_told() -> None:
     assert said(trusted_proxies=["10.0.0.5/32"], admin_allow=["10.0.0.0/8"], has_token=True) == []
 
 
+def test_a_header_that_lets_its_reader_in_may_be_logged_and_is_told() -> None:
+    assert said(access_log_headers=["Accept", "answer:ETag"]) == []
+    names = ["Cookie", "authorization", "Proxy-Authorization", "answer:Set-Cookie"]
+    found = cautions(parse(ONE, overrides={"access_log_headers": names}), {}, has_token=False)
+    assert len(found) == 4
+    assert found[3].startswith("access_log_headers: answer:set-cookie lets whoever reads the log in")
+
+
 def test_where_no_backend_takes_requests_is_told() -> None:
     assert said(backends=[{"url": "http://a:1", "weight": 0}]) == [
         "no backend takes new requests, as each has weight 0 or is not enabled"

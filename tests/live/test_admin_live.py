@@ -111,13 +111,13 @@ def test_the_access_log_has_all_its_fields_and_the_backends_request_id(edge: Liv
         edge.configure({"id": "logged", "url": backend})
         edge.ask(b"/path?secret=1", b"POST", b"X-Request-Id: my-id\r\n", b"four")
         line = edge.log(path="/path")
-        assert {key: line[key] for key in ("request_id", "client", "method", "status", "backend", "tries")} == {
+        assert {key: line[key] for key in ("request_id", "client", "method", "status", "backend", "try_count")} == {
             "request_id": "my-id",
             "client": "127.0.0.1",
             "method": "POST",
             "status": 200,
             "backend": "logged",
-            "tries": 1,
+            "try_count": 1,
         }
         assert (line["bytes_in"], line["bytes_out"]) == (4, 5)
         assert 0 < line["latency_s"] <= line["duration_s"] < 5

@@ -50,7 +50,7 @@ def test_a_hang_costs_a_get_the_hedge_delay_and_no_error(own: LiveEdge) -> None:
         a, b = own.backends()
         assert (a["failed"], b["failed"]) == (0, 0)
         line = next(own.log(path=f"/{number}") for number in range(6) if f"GET /{number} ".encode() in hung.requests[0])
-        assert (line["tries"], line["hedges"], line["backend"]) == (2, 1, b["id"])
+        assert (line["try_count"], line["hedges"], line["backend"]) == (2, 1, b["id"])
         metrics = own.admin("/metrics").text
         assert f'smartedge_hedges_won_total{{backend="{b["id"]}",service="default"}} {float(len(hung.requests))}' in metrics
 
@@ -104,7 +104,7 @@ def test_when_all_hang_the_client_hears_of_a_timeout_and_no_more_than_attempts_w
         race(own, one, two, three, retry={"hedge": True, "attempts": 2}, timeouts={"first_byte_s": 1.5})
         assert own.ask(b"/hang").status == 504
         assert len(one.requests + two.requests + three.requests) == 2
-        assert own.log(path="/hang")["tries"] == 2
+        assert own.log(path="/hang")["try_count"] == 2
 
 
 def test_a_first_try_that_fails_while_its_hedge_is_under_way_is_forgotten(own: LiveEdge) -> None:
@@ -160,7 +160,7 @@ def test_a_client_that_leaves_ends_both_tries(own: LiveEdge) -> None:
         wait_until(lambda: one.open_connections + two.open_connections == 0, 5, "both tries to be closed")
         own.settled()
         line = own.log(path="/left")
-        assert (line["status"], line["tries"]) == (499, 2)
+        assert (line["status"], line["try_count"]) == (499, 2)
         assert [backend["failed"] for backend in own.backends()] == [0, 0]
 
 

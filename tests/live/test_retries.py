@@ -59,7 +59,7 @@ def test_every_refused_backend_is_tried_before_the_client_hears_of_it(own: LiveE
         answer = own.ask()
         line = assert_problem(own, answer, 503)
         assert int(answer.get(b"retry-after") or b"0") >= 1
-        assert line["tries"] in (0, 1, 2, 3, 4)  # what the probes found before it came is not tried
+        assert line["try_count"] in (0, 1, 2, 3, 4)  # what the probes found before it came is not tried
 
 
 def test_no_backend_is_503_with_retry_after(own: LiveEdge) -> None:
@@ -68,7 +68,7 @@ def test_no_backend_is_503_with_retry_after(own: LiveEdge) -> None:
         answer = own.ask(b"/nobody")
         line = assert_problem(own, answer, 503)
         assert int(answer.get(b"retry-after") or b"0") >= 1
-        assert (line["path"], line["backend"], line["tries"]) == ("/nobody", None, 0)
+        assert (line["path"], line["backend"], line["try_count"]) == ("/nobody", None, 0)
 
 
 # Requests that a backend may have acted on.
@@ -91,7 +91,7 @@ def test_a_post_that_may_have_been_acted_on_is_not_repeated(own: LiveEdge, act: 
         own.configure(bad, worse, timeouts={"first_byte_s": 0.3})
         answer = own.ask(b"/order", b"POST", body=b"one pizza")
         line = assert_problem(own, answer, status)
-        assert line["tries"] == 1
+        assert line["try_count"] == 1
         assert len(bad.requests) + len(worse.requests) == 1
         own.settled()
         assert sum(backend["failed"] for backend in own.backends()) == 1

@@ -61,7 +61,7 @@ def test_websocket_peers_speak_through_the_edge_as_if_it_were_not_there(edge: Li
         converse(peer)
         assert client.sock.recv(1) == b""
     line = edge.log(path="/chat")
-    assert (line["status"], line["tries"], line.get("error")) == (101, 1, None)
+    assert (line["status"], line["try_count"], line.get("error")) == (101, 1, None)
     assert line["bytes_in"] > BIG
     assert line["bytes_out"] > BIG
     assert line["duration_s"] >= line["latency_s"]

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import gevent
 import pytest
 
 from smartedge.app import create_app
+from smartedge.balancer.errors import ClientError, ConnectFailed
 from smartedge.config.model import parse
-from smartedge.observe.access_log import LineOutput
-from tests.fakes import local_client
+from smartedge.observe.access_log import MOST_TOGETHER, AccessLog, LineOutput, LogStyle
+from smartedge.observe.rotation import Rotation
+from smartedge.proxy.exchange import Exchange
+from tests.fakes import FakeAnswer, local_client
+from tests.house import House, request, served
 from tests.live.peers import Script, answers
 
 
@@ -73,28 +80,17 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_each_request_is_one_line_of_json_with_the_time_first(tmp_path: Path) -> None:
-    log = LineOutput(str(tmp_path / "access.log"))
-    log.write({"request_id": "a", "path": "/ä"})
-    log.write({"request_id": "b", "path": '/"\n'})
-    assert log.flush(5)
-    log.close()
-    first, second = lines(tmp_path / "access.log")
-    assert (list(first), first["path"], second["path"]) == (["time", "request_id", "path"], "/ä", '/"\n')
-    assert str(first["time"]).endswith("Z")
-
-
 def test_a_file_that_was_moved_away_is_followed_by_a_new_one(tmp_path: Path) -> None:
     """Regression: after logrotate the old file went on growing."""
     path = tmp_path / "access.log"
     log = LineOutput(str(path))
-    log.write({"request_id": "a"})
-    log.write({"request_id": "b"})
+    log.write('{"request_id": "a"}\n')
+    log.write('{"request_id": "b"}\n')
     assert log.flush(5)
     path.rename(tmp_path / "access.log.1")
     log.reopen()
     assert log.flush(5)
-    log.write({"request_id": "c"})
+    log.write('{"request_id": "c"}\n')
     assert log.flush(5)
     log.close()
     assert [line["request_id"] for line in lines(tmp_path / "access.log.1")] == ["a", "b"]
@@ -103,7 +99,7 @@ def test_a_file_that_was_moved_away_is_followed_by_a_new_one(tmp_path: Path) -> 
 
 def test_true_means_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     log = LineOutput(True)
-    log.write({"request_id": "a"})
+    log.write('{"request_id": "a"}\n')
     log.reopen()
     log.close()
     assert json.loads(capsys.readouterr().out)["request_id"] == "a"
@@ -112,3 +108,112 @@ def test_true_means_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         LineOutput(str(tmp_path / "missing" / "access.log"))
+
+
+class Log:
+    """An access log that writes into a list."""
+
+    def __init__(self, **style: Any) -> None:
+        self.written: list[str] = []
+        self.log = AccessLog(rng=Random(7))
+        self.log.write_to(self, LogStyle(**style))  # type: ignore[arg-type]
+
+    def write(self, lines: str) -> None:
+        self.written.append(lines)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def paths(self) -> list[str]:
+        self.log.flush(0)
+        return [json.loads(line)["path"] for line in "".join(self.written).splitlines()]
+
+    def flush(self, _wait_s: float) -> bool:
+        return True
+
+
+def ended(*answers: object, target: bytes = b"/", **more: Any) -> Exchange:
+    """An exchange that has ended, with these answers of its backends."""
+    house = House(*[[answer] for answer in answers], **more)
+    exchange = house.ask(target=target)
+    served(exchange)
+    return exchange
+
+
+def test_what_ends_in_one_round_of_the_loop_goes_out_in_one_write() -> None:
+    log = Log()
+    for _ in range(3):
+        log.log.write_exchange(ended(FakeAnswer(200, b"ok")))
+    log.log.write_refused("r", b"127.0.0.1", ClientError("no"))
+    log.log.write_admin(request(target=b"/health"), "r", 200)
+    assert log.written == []
+    gevent.sleep(0)
+    assert [text.count("\n") for text in log.written] == [5]
+    gevent.sleep(0)
+    assert len(log.written) == 1
+
+
+def test_so_many_requests_of_one_round_are_written_down_before_its_end() -> None:
+    log = Log()
+    exchange = ended(FakeAnswer(200, b"ok"))
+    for _ in range(MOST_TOGETHER + 1):
+        log.log.write_exchange(exchange)
+    assert [text.count("\n") for text in log.written] == [MOST_TOGETHER]
+    gevent.sleep(0)
+    assert [text.count("\n") for text in log.written] == [MOST_TOGETHER, 1]
+
+
+def test_of_usual_requests_a_share_is_written_and_of_the_others_all() -> None:
+    none = Log(sample_ratio=0.0, slow_s=10.0)
+    retried = (ConnectFailed("refused"), FakeAnswer(200, b"ok"))
+    told = {
+        b"/usual": [ended(FakeAnswer(200, b"ok"), target=b"/usual")],
+        b"/error": [ended(FakeAnswer(404, b"no"), target=b"/error")],
+        b"/retried": [ended(*retried, target=b"/retried")],
+        b"/none": [ended(target=b"/none")],
+    }
+    (slow,) = told[b"/slow"] = [ended(FakeAnswer(200, b"ok"), target=b"/slow")]
+    slow.duration_s = 10.0
+    for exchange in (exchange for several in told.values() for exchange in several):
+        none.log.write_exchange(exchange)
+    none.log.write_refused("r", b"127.0.0.1", ClientError("no"))
+    assert none.paths() == ["/error", "/retried", "/none", "/slow", None]
+
+    some = Log(sample_ratio=0.25)
+    for _ in range(1000):
+        some.log.write_exchange(told[b"/usual"][0])
+    assert 180 < len(some.paths()) < 320
+
+
+def test_another_style_holds_for_the_lines_after_it() -> None:
+    log = Log()
+    exchange = ended(FakeAnswer(200, b"ok"))
+    log.log.write_exchange(exchange)
+    log.log.write_to(log, LogStyle("logfmt"))  # type: ignore[arg-type]
+    log.log.write_exchange(exchange)
+    log.log.flush(0)
+    assert [text[:6] for text in log.written] == ['{"time', "time=2"]
+
+
+def test_what_nobody_has_asked_for_goes_nowhere() -> None:
+    log = AccessLog()
+    log.write_refused("r", b"127.0.0.1", ClientError("no"))
+    assert log.flush(0)
+    log.close()
+
+
+def test_a_file_that_cannot_be_moved_aside_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("old\n")
+    log = LineOutput(str(path), Rotation(1, None, 3, compress=False))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    log.write("new\n")
+    assert log.flush(5)
+    assert log.trouble() == "the access log cannot be moved aside, and goes on growing: Permission denied"
+    assert log.trouble() is None
+    assert path.read_text() == "old\nnew\n"
+    log.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -12,9 +13,9 @@ import pytest
 from smartedge.balancer.errors import BackendTimeout, ClientGone, ClientTimeout, EdgeError, NoBackend
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.balancer.trace import Trace
-from smartedge.observe.decisions import LATE_PER_S, Decisions, fitted
+from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions, fitted
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
-from tests.house import backend, backends, pool
+from tests.house import backend, backends, pool, until
 
 
 class Clock:
@@ -34,7 +35,7 @@ def clock() -> Clock:
 
 
 def make(clock: Clock, ratio: float = 1.0, *, may_ask: bool = False) -> Decisions:
-    return Decisions(ratio, Random(3), lambda _: may_ask, clock.monotonic, clock.wall)
+    return Decisions(ratio, Random(3), lambda _: may_ask, clock.monotonic, clock.wall, later=lambda call: call())
 
 
 def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> Any:
@@ -220,6 +221,48 @@ def test_a_try_under_way_belongs_to_a_trace_that_begins_late(clock: Clock) -> No
     trace = make(clock).begin_late_trace("retry", lease)
     assert trace is not None
     assert [(one.backend, one.recorded) for one in trace.tries] == [("a", False)]
+
+
+def test_sampled_requests_are_written_down_a_few_at_a_time_and_the_others_at_once(clock: Clock, tmp_path: Path) -> None:
+    """A text of each would take longer than serving them, and most are never read."""
+    calls: list[Callable[[], None]] = []
+    busy = Decisions(1.0, Random(3), lambda _: False, clock.monotonic, clock.wall, later=calls.append)
+    other = make(clock)
+    for slot, worker in enumerate((busy, other)):
+        worker.join_workers(tmp_path, slot)
+    for number in range(2 * AT_ONCE):
+        clock.now += 0.01
+        busy.record_exchange(exchange(Trace("sampled"), f"r-{number}"))
+    busy.record_exchange(exchange(Trace("failed"), "bad"))
+    assert [document["request_id"] for document in other.newest()] == ["bad"]
+    assert len(calls) == 1
+    calls.pop()()
+    assert len(other.newest()) == AT_ONCE + 1
+    assert len(calls) == 1
+    assert len(busy.newest()) == 2 * AT_ONCE + 1  # whoever is asked himself has all of them
+    calls.pop()()
+    assert calls == []
+    busy.record_exchange(exchange(Trace("sampled"), "again"))
+    assert len(calls) == 1
+    busy.close()
+    assert other.find("again") is not None
+
+
+def test_what_newer_ones_have_displaced_is_never_written(clock: Clock) -> None:
+    decisions = Decisions(1.0, Random(3), lambda _: False, clock.monotonic, clock.wall, later=lambda _: None)
+    for number in range(RECORDS + 5):
+        clock.now += 0.01
+        decisions.record_exchange(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
+    found = decisions.newest()
+    assert (len(found), found[0]["request_id"], found[-1]["request_id"]) == (RECORDS, f"r-{RECORDS + 4}", "r-5")
+
+
+def test_in_a_worker_it_is_a_matter_of_moments(clock: Clock, tmp_path: Path) -> None:
+    worker, other = Decisions(1.0, Random(3), lambda _: False), make(clock)
+    for slot, one in enumerate((worker, other)):
+        one.join_workers(tmp_path, slot)
+    worker.record_exchange(exchange(Trace("sampled")))
+    until(lambda: other.find("r-1") is not None, 20)
 
 
 def test_any_worker_tells_of_all_of_them_newest_first(clock: Clock, tmp_path: Path) -> None:

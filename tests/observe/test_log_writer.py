@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smartedge.observe import log_file
 from smartedge.observe import log_writer as logwriter
 from smartedge.observe.log_writer import LOST, LogWriter
 from tests.live.processes import wait_until
@@ -121,7 +122,7 @@ def test_after_a_line_that_was_cut_by_a_full_disk_the_next_begins_on_a_line_of_i
 
 
 def test_a_file_that_was_moved_away_is_followed_without_being_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logwriter, "FOLLOW_S", 0.0)
+    monkeypatch.setattr(log_file, "FOLLOW_S", 0.0)
     path = tmp_path / "log"
     writer = LogWriter(str(path))
     writer.write(b"old\n")
@@ -134,7 +135,7 @@ def test_a_file_that_was_moved_away_is_followed_without_being_asked(tmp_path: Pa
 
 def test_where_no_new_file_can_be_made_the_old_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: a directory that was renamed ended housekeeping half-way, with a traceback each second."""
-    monkeypatch.setattr(logwriter, "FOLLOW_S", 0.0)
+    monkeypatch.setattr(log_file, "FOLLOW_S", 0.0)
     directory = tmp_path / "logs"
     directory.mkdir()
     writer = LogWriter(str(directory / "log"))
@@ -174,10 +175,10 @@ def test_the_thread_ends_when_there_is_nothing_to_do_and_begins_again(tmp_path: 
 
 def test_close_writes_what_is_there_and_closes_the_file(tmp_path: Path) -> None:
     writer = LogWriter(str(tmp_path / "log"))
-    fd = writer._fd
+    fd = writer.file.fd
     writer.write(LINE)
     writer.close()
-    wait_until(lambda: writer._fd == -1, 5, "the file to be closed")
+    wait_until(lambda: writer.file.fd == -1, 5, "the file to be closed")
     assert (tmp_path / "log").read_bytes() == LINE
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)

@@ -1,0 +1,128 @@
+"""The access log as JSON: an object a line."""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any
+
+from smartedge.http.request import Request
+from smartedge.observe.log_line import (
+    TLS_FIELDS,
+    HeaderNames,
+    Known,
+    OwnLine,
+    Values,
+    fields_of,
+    rfc3339,
+    text_of,
+    tls_of,
+    tries_of,
+)
+from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.outbound import Outbound
+
+MOST_QUOTED = 1024
+
+
+def quoted(text: str) -> str:
+    """Write a text as JSON. What a terminal would obey rather than show (control characters, marks of direction) is escaped."""
+    return encode_basestring(text) if text.isprintable() else encode_basestring_ascii(text)
+
+
+class Quoted(dict[Any, str]):
+    """Texts as JSON, for those that come again and again: addresses, methods, names."""
+
+    def __missing__(self, text: Any) -> str:
+        if len(self) >= MOST_QUOTED:
+            self.clear()
+        said = self[text] = "null" if text is None else quoted(text_of(text) if isinstance(text, bytes) else text)
+        return said
+
+
+class JsonLines:
+    """Writes lines as JSON objects; made and used by an AccessLog."""
+
+    def __init__(self, client_of: Any, headers: HeaderNames) -> None:
+        self._client_of = client_of
+        self._request_names, self._answer_names = headers
+        self._client_values = Values(["user-agent", "referer", *headers.request])
+        self._answer_values = Values(headers.answer)
+        self._of_request = Known(self._tell_request)
+        self._of_answer = Known(self._tell_answer)
+        self._quoted = Quoted()
+
+    def stamp(self, when: float) -> str:
+        """Write a Unix time as it stands in lines."""
+        return rfc3339(when)
+
+    def of_exchange(self, stamp: str, exchange: Exchange) -> str:
+        """Write the line of a request that has been forwarded, or could not be."""
+        attempts = exchange.attempts
+        request, backend, answer = attempts.request, attempts.backend, attempts.answer
+        again, known = self._quoted, self._of_request.get(id(request.fields))
+        said = known[1] if known is not None else self._of_request.of(request.fields, request.block)
+        path = (exchange.asked_target or request.target).partition(b"?")[0].decode("utf-8", "backslashreplace")
+        latency_s = "null" if attempts.latency_s is None else f"{attempts.latency_s:.6f}"
+        trace_id = "null" if attempts.trace_id is None else f'"{attempts.trace_id}"'
+        backend_id = "null" if backend is None else again[backend.id]
+        outbound = attempts.under_way
+        if attempts.tries == 1 and not attempts.tried and answer is not None and type(outbound) is Outbound:
+            lease = outbound.lease
+            connect_s = "null" if lease is None or lease.connect_s is None else f"{lease.connect_s:.6f}"
+            tries = (
+                f'{{"backend": {backend_id}, "kind": "first", "outcome": "ok", "status": {answer.status_code}, '
+                f'"connect_s": {connect_s}, "latency_s": {latency_s}, "reason": null}}'
+            )
+        else:
+            tries = json.dumps(tries_of(exchange))[1:-1]
+        more = ""
+        if self._answer_names and answer is not None:
+            more = self._of_answer.of(answer.fields, answer.fields.block)
+        if exchange.error is not None:
+            more += f', "error": {quoted(exchange.error.detail)}'
+        return (
+            f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": {trace_id}, '
+            f'"client": {again[self._client_of(request)]}, "method": {again[request.method]}, '
+            f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, "status": {exchange.status}, '
+            f'"service": {again[exchange.routed_to]}, '
+            f'"route": {"null" if exchange.route is None else again[exchange.route.id]}, "backend": {backend_id}, '
+            f'"tries": [{tries}], "try_count": {attempts.tries}, "hedges": {attempts.hedges}, '
+            f'"queue_s": {f"{attempts.queue_s:.6f}" if attempts.queue_s else "0.0"}, "latency_s": {latency_s}, '
+            f'"duration_s": {exchange.duration_s:.6f}, "bytes_in": {exchange.bytes_in}, '
+            f'"bytes_out": {exchange.bytes_out}, "tls": {self._tls(request) if request.secure else "null"}, {said}{more}}}\n'
+        )
+
+    def of_own(self, stamp: str, line: OwnLine) -> str:
+        """Write the line of another answer."""
+        whole = {"time": stamp, **fields_of(line)}
+        del whole["user_agent"], whole["referer"]
+        text = ", ".join(f'"{key}": {_value(value)}' for key, value in whole.items())
+        said = self._tell_request(b"" if line.request is None else line.request.block)
+        error = "" if line.error is None else f', "error": {quoted(line.error)}'
+        return f"{{{text}, {said}{error}}}\n"
+
+    def _tell_request(self, block: bytes) -> str:
+        found = self._client_values.find(block)
+        said = f'"user_agent": {_value(found["user-agent"])}, "referer": {_value(found["referer"])}'
+        return said + _headers("request_headers", self._request_names, found)
+
+    def _tell_answer(self, block: bytes) -> str:
+        return _headers("answer_headers", self._answer_names, self._answer_values.find(block))
+
+    def _tls(self, request: Request) -> str:
+        return ", ".join(
+            f'"{key}": {_value(value)}' for key, value in zip(TLS_FIELDS, tls_of(request) or (None,) * 3, strict=True)
+        ).join("{}")
+
+
+def _headers(member: str, names: tuple[str, ...], found: dict[str, str | None]) -> str:
+    if not names:
+        return ""
+    return f', "{member}": {{{", ".join(f"{quoted(name)}: {_value(found[name])}" for name in names)}}}'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    return json.dumps(value)
