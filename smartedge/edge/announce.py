@@ -7,7 +7,7 @@ worker can be asked for afterwards (observe/events.py); what they are of is `KIN
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from smartedge import __version__
@@ -16,6 +16,7 @@ from smartedge.balancer.silence import Fallen
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.config.found import Change
 from smartedge.edge.noticed import Noticed
+from smartedge.edge.operator_will import STATE, WillChange
 from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from smartedge.observe.console import say
@@ -25,6 +26,12 @@ log = logging.getLogger("smartedge")
 
 NAMED: Final = 4
 """So many backends are named of those that were found at once."""
+
+THE_CLUSTERS: Final = "the operator of the cluster"
+
+RECENT: Final = 20
+RECENT_S: Final = 5.0
+"""So many events of each worker, of the last seconds, may have told already what comes by the cluster."""
 
 LISTED: Final = 20
 """So many of each are listed in an event."""
@@ -64,6 +71,7 @@ KINDS: Final = {
     "cluster_followed": "it can again",
     "node_joined": "another node is in the cluster",
     "node_left": "a node is not in the cluster any more",
+    "nodes_differ": "nodes of the cluster do not have what was reloaded",
     "log_lost": "lines of the log could not be written",
 }
 """The kinds of events, and what each says."""
@@ -127,7 +135,16 @@ class Announcer:
                 settings=applied.settings_changed[:LISTED],
             )
 
-    def reload_refused(self, error: Exception, by: str | None = None) -> None:
+    def nodes_differ(self, document: Mapping[str, Any], by: str | None) -> None:
+        """Write down which nodes of a cluster do not have what was reloaded, if some have not. document: the reload's answer."""
+        nodes = document["nodes"]
+        late, refused = nodes.get("late", ()), [one["node"] for one in nodes.get("refused", ())]
+        if late or refused:
+            parts = [f"{word}: {', '.join(names)}" for word, names in (("late", late), ("cannot use it", refused)) if names]
+            text = f"generation {document['generation']} is not in use on all nodes: {'; '.join(parts)}"
+            self._events.write("nodes_differ", "warning", text, by=by, generation=document["generation"], nodes=nodes)
+
+    def reload_refused(self, error: object, by: str | None = None) -> None:
         """Write down that somebody has asked for a configuration that cannot be used; he is told by whoever was asked."""
         self._events.write("reload_refused", "error", f"reload refused, nothing changed: {error}", by=by)
 
@@ -191,6 +208,12 @@ class Announcer:
         text = f"{name_backend(service, backend_id)} was given weight {after} by {by or 'an operator'}, after {before}"
         self._events.write("weight_changed", "info", text, service, backend_id, by=by, before=before, after=after)
 
+    def will_changed(self, change: WillChange) -> None:
+        """Write down what the operator of a cluster wants of a backend, unless one of our own pages has done so just now."""
+        if not self._is_told(f"{change.what}_changed", change.service, change.backend, change.after):
+            tell = self.state_changed if change.what == STATE else self.weight_changed
+            tell(change.service, change.backend, change.before, change.after, THE_CLUSTERS)
+
     # ---- services ----
 
     def overloaded(self, service: str, text: str, *, ended: bool) -> None:
@@ -204,8 +227,24 @@ class Announcer:
         """Say that an operator has the edge drain, or serve again. everywhere: all nodes of a cluster."""
         which = "all nodes" if everywhere else "edge"
         log.warning("%s %s", which, "draining" if draining else "enabled")
-        text = f"{which if everywhere else 'the edge'} {'drained' if draining else 'enabled'} by {by or 'an operator'}"
-        self._events.write("edge_drained" if draining else "edge_enabled", "warning", text, by=by, everywhere=everywhere)
+        self._tell_drained(draining, by or "an operator", which if everywhere else "the edge", by=by, everywhere=everywhere)
+
+    def drain_will_changed(self, draining: bool) -> None:
+        """Write down that the operator of a cluster has this node drain, or serve again, unless our own pages have just now."""
+        if not self._is_told("edge_drained" if draining else "edge_enabled"):
+            self._tell_drained(draining, THE_CLUSTERS, "the edge", by=THE_CLUSTERS)
+
+    def _tell_drained(self, draining: bool, who: str, which: str, **members: Any) -> None:
+        kind, word = ("edge_drained", "drained") if draining else ("edge_enabled", "enabled")
+        self._events.write(kind, "warning", f"{which} {word} by {who}", **members)
+
+    def _is_told(self, kind: str, service: str | None = None, backend: str | None = None, after: Any = None) -> bool:
+        """Whether an event of the last seconds says this already."""
+        for event, _ in self._events.after({}, newest=RECENT):
+            told = event["kind"], event["service"], event["backend"], event.get("after")
+            if told == (kind, service, backend, after) and event["at"] > self._events.now() - RECENT_S:
+                return True
+        return False
 
     def worker_started(self, slot: int, pid: int) -> None:
         """Write down that a worker serves."""

@@ -74,6 +74,9 @@ class LedNode(Protocol):
     def check(self, text: str) -> str | None:
         """Say why this node could not use a configuration; None if it could."""
 
+    def tell_refused(self, stored: Stored, reason: str) -> None:
+        """Tell that this node cannot use what the cluster has."""
+
     def use_will(self, wishes: Mapping[str, Any]) -> None:
         """Have all be as the operator wants it."""
 
@@ -229,7 +232,9 @@ class ClusterLead:
 
     def _refuse(self, stored: Stored, reason: str) -> None:
         self._refused = {"generation": stored.generation, "reason": reason}
-        self._say("refused", f"generation {stored.generation} by {stored.by} cannot be used here, the one before stays: {reason}")
+        text = f"generation {stored.generation} by {stored.by} cannot be used here, the one before stays: {reason}"
+        if self._say("refused", text):
+            self._node.tell_refused(stored, reason)
 
     def _is_outdated(self, held: Stored | None) -> bool:
         """Whether what was held is older than what this node has in use: it was away since, or could not write its copy."""
@@ -273,7 +278,9 @@ class ClusterLead:
             return self._copy.read()
         return None
 
-    def _say(self, about: str, text: str) -> None:
-        if self._said.get(about) != text:
+    def _say(self, about: str, text: str) -> bool:
+        """Log what was not said last of this; say whether that was so."""
+        if is_new := self._said.get(about) != text:
             self._said[about] = text
             log.warning("%s", text)
+        return is_new

@@ -48,6 +48,10 @@ UNKNOWN_S: Final = 2.0
 """How long a server that is none of ours has to say where it listens; then the node is called by its host alone."""
 
 
+TELL_S: Final = 1.0
+"""An event of what the cluster wants comes so much later: where one of our own pages was asked, that says by whom."""
+
+
 class ClusterNode:
     """Owned by the worker's Edge, which calls `look` many times a second. The worker that leads has a ClusterLead besides.
 
@@ -182,6 +186,10 @@ class ClusterNode:
             return str(error)
         return None
 
+    def tell_refused(self, stored: Stored, reason: str) -> None:
+        """Write down that this node cannot use what the cluster has."""
+        self._announcer.reload_refused(reason, f"the cluster's node {stored.by}")
+
     def use_will(self, wishes: Mapping[str, Any]) -> None:
         """Have all backends and this node be as the operator wants it."""
         self._wishes = wishes
@@ -190,12 +198,13 @@ class ClusterNode:
         if draining != self._follower.is_told_to_drain:
             self._follower.set_draining(draining)
             log.warning("edge %s by the operator of the cluster", "draining" if draining else "enabled")
-            self._announcer.edge_drained(draining, "the operator of the cluster")
+            gevent.spawn_later(TELL_S, self._announcer.drain_will_changed, draining)
 
     def renew_will(self) -> None:
         """Have backends that have come be as the operator wants them, too; in the worker that leads."""
         if self._lead is not None:
-            operator_will.use_wishes(self._wishes, self._services())
+            for change in operator_will.use_wishes(self._wishes, self._services()):
+                gevent.spawn_later(TELL_S, self._announcer.will_changed, change)
 
     def use_secrets(self, secrets: SecretKeys) -> None:
         """Make session tickets with these, in all workers."""
@@ -261,7 +270,9 @@ class ClusterNode:
             return Reloaded(202 if applied.late else 200, applied.to_json())
         if self._lead is not None:
             self._lead.hurry()
-        return reloaded_by_all(applied, wait_applied(NodesSeen(self.news, self._own_card), applied.generation, CONFIRM_S))
+        reloaded = reloaded_by_all(applied, wait_applied(NodesSeen(self.news, self._own_card), applied.generation, CONFIRM_S))
+        self._announcer.nodes_differ(reloaded.document, by)
+        return reloaded
 
     def ask_all(self, text: bytes) -> None:
         """Have all nodes check a configuration; raises NotByAll unless all could use it, or ClusterTrouble."""

@@ -11,7 +11,7 @@ What is not said is as the configuration has it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from smartedge.balancer.spec import STATES
@@ -70,8 +70,22 @@ def outdated_wishes(wishes: Wishes, old: Config, new: Config) -> dict[str, None]
     return found
 
 
-def use_wishes(wishes: Wishes, services: Mapping[str, Service]) -> None:
-    """Have all backends be as the operator wants them; those of which nothing is said as the configuration has them."""
+class WillChange(NamedTuple):
+    """What is another by the operator's will. what: STATE or WEIGHT."""
+
+    service: str
+    backend: str
+    what: str
+    before: Any
+    after: Any
+
+
+def use_wishes(wishes: Wishes, services: Mapping[str, Service]) -> list[WillChange]:
+    """Have all backends be as the operator wants them; those of which nothing is said as the configuration has them.
+
+    Return what is another by that.
+    """
+    changes = []
     said = {(service, backend_id, what): wishes[key] for key, service, backend_id, what in _of_backends(wishes)}
     for service in services.values():
         for backend in service.pool.backends:
@@ -81,10 +95,13 @@ def use_wishes(wishes: Wishes, services: Mapping[str, Service]) -> None:
                 state = spec.state
             if type(weight) is not int or weight < 0:
                 weight = None
-            if backend.state != state:
+            if (before := backend.state) != state:
                 service.pool.set_state(backend.id, state)
-            if backend.full_weight != (spec.weight if weight is None else weight):
+                changes.append(WillChange(spec.service, spec.id, STATE, before, state))
+            if (was := backend.full_weight) != (spec.weight if weight is None else weight):
                 service.pool.set_weight(backend.id, weight)
+                changes.append(WillChange(spec.service, spec.id, WEIGHT, was, backend.full_weight))
+    return changes
 
 
 def _wanted(said: Mapping[tuple[str, str, str], Any], service: str, backend_id: str, what: str) -> Any:

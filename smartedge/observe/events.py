@@ -113,6 +113,10 @@ class EventLog:
         self._ring.write(fitted(document | members))
         self._edge_row.shared[EVENTS] = self._rng.getrandbits(62)
 
+    def now(self) -> float:
+        """Return the Unix time by which events are told."""
+        return self._wall()
+
     @property
     def mark(self) -> int:
         """What is another number as soon as any worker has written something."""

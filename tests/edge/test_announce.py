@@ -11,6 +11,7 @@ from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.silence import Fallen
 from smartedge.config.found import Change
 from smartedge.edge import announce
+from smartedge.edge.operator_will import WillChange
 from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
 from tests.house import Told
@@ -146,3 +147,35 @@ def test_a_reload_is_an_event_that_says_who_asked_which_workers_have_it_and_whic
     }
     assert (refused["kind"], refused["level"], refused["by"]) == ("reload_refused", "error", "SIGHUP")
     assert refused["text"] == "reload refused, nothing changed: backends[0].wieght: unknown"
+
+
+def test_what_the_operator_of_a_cluster_wants_is_told_on_nodes_where_nobody_has_asked_for_it() -> None:
+    told = Told()
+    told.announcer.state_changed("web", "b", "enabled", "draining", "10.1.1.1")
+    told.announcer.edge_drained(True, "10.1.1.1")
+    told.wall += 1.0
+    told.announcer.will_changed(WillChange("web", "b", "state", "enabled", "draining"))
+    told.announcer.drain_will_changed(True)
+    assert [event["by"] for event in told.all()] == ["10.1.1.1", "10.1.1.1"]
+    told.announcer.will_changed(WillChange("web", "c", "state", "enabled", "draining"))
+    told.announcer.will_changed(WillChange("web", "b", "weight", 1, 7))
+    told.announcer.drain_will_changed(False)
+    told.wall += 60.0
+    told.announcer.will_changed(WillChange("web", "b", "state", "enabled", "draining"))
+    assert [event["text"] for event in told.all()[2:]] == [
+        "web/c was drained by the operator of the cluster",
+        "web/b was given weight 7 by the operator of the cluster, after 1",
+        "the edge enabled by the operator of the cluster",
+        "web/b was drained by the operator of the cluster",
+    ]
+
+
+def test_nodes_that_do_not_have_what_was_reloaded_are_named() -> None:
+    told = Told()
+    told.announcer.nodes_differ({"generation": 7, "nodes": {"applied": 3, "live": 3}}, "10.1.1.1")
+    assert told.all() == []
+    nodes = {"applied": 1, "live": 3, "late": ["two"], "refused": [{"node": "three", "reason": "no such file"}]}
+    told.announcer.nodes_differ({"generation": 7, "nodes": nodes}, "10.1.1.1")
+    (event,) = told.all()
+    assert (event["kind"], event["level"], event["nodes"]) == ("nodes_differ", "warning", nodes)
+    assert event["text"] == "generation 7 is not in use on all nodes: late: two; cannot use it: three"

@@ -13,6 +13,7 @@ from smartedge.edge.operator_will import (
     ALL_DRAIN,
     STATE,
     WEIGHT,
+    WillChange,
     backend_key,
     backend_wishes,
     drain_wishes,
@@ -88,7 +89,13 @@ def test_backends_are_as_was_said_and_else_as_is_written() -> None:
         backend_key("default", "b", WEIGHT): 9,
         backend_key("default", "none", STATE): "disabled",
     }
-    use_wishes(wishes, services)
+    assert use_wishes(wishes, services) == [
+        WillChange("default", "a", STATE, "draining", "enabled"),
+        WillChange("default", "a", WEIGHT, 2, 0),
+        WillChange("default", "b", STATE, "enabled", "disabled"),
+        WillChange("default", "b", WEIGHT, 1, 9),
+    ]
     assert standing() == [("enabled", 0), ("disabled", 9)]
+    assert use_wishes(wishes, services) == []
     use_wishes({backend_key("default", "a", STATE): "gone fishing", backend_key("default", "b", WEIGHT): "much"}, services)
     assert standing() == [("draining", 2), ("enabled", 1)], "rubbish says nothing"
