@@ -83,6 +83,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def show_progress(text: str) -> None:
+    """Show how far it is, on a terminal alone; the next line is written over this one."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
 class Bench:
     """The settings of one run, and the backends' addresses."""
 
@@ -123,7 +129,7 @@ class Bench:
         rounds: dict[Instance, list[Round]] = {instance: [] for instance in instances}
         for number in range(self.rounds):
             for instance in instances:
-                say(f"  {load.name} round {number + 1}/{self.rounds} {instance.peer.name}")
+                show_progress(f"  {load.name} round {number + 1}/{self.rounds} {instance.peer.name}")
                 rounds[instance].append(self._round(load, instance))
         yardstick = next((rounds[i] for i in instances if i.peer.name == YARDSTICK), None)
         return [_row(instance.peer, rounds[instance], yardstick) for instance in instances]
@@ -140,7 +146,7 @@ class Bench:
             for number in range(self.rounds):
                 for instance in few:
                     name = instance.peer.name
-                    say(f"  {MANY} backends round {number + 1}/{self.rounds} {name}")
+                    show_progress(f"  {MANY} backends round {number + 1}/{self.rounds} {name}")
                     small[name].append(self._round(load, instance))
                     large[name].append(self._round(load, many[name]))
         rows = []
@@ -155,7 +161,7 @@ class Bench:
         """Each peer alone and fresh, then 2,000 clients that ask once and stay."""
         rows = []
         for peer in self.peers:
-            say(f"  idle clients {peer.name}")
+            show_progress(f"  idle clients {peer.name}")
             try:
                 with self.start(peer, FEW) as instance:
                     rows.append(_idle_row(instance))

@@ -18,7 +18,7 @@ from pathlib import Path
 import backends
 from chart import write_svg
 from load import LOADS
-from measure import FEW, IDLE_CLIENTS, MANY, Bench, Instance, say
+from measure import FEW, IDLE_CLIENTS, MANY, Bench, Instance, say, show_progress
 from peers import BENCH, PEERS, Peer
 from processes import free_port, program, running
 from report import RowSet, table, write_json
@@ -77,6 +77,7 @@ def measure(bench: Bench, chosen: list[str], instances: list[Instance], done: li
             rows = bench.loaded(LOADS[name], instances)
         if rows:
             done.append(RowSet(name, SETS[name], rows))
+            show_progress("")
             print(table(done[-1]), flush=True)
 
 

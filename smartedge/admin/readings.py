@@ -45,6 +45,8 @@ def backend_labels(service: str, backend: str) -> Labels:
 
 
 def _escaped(text: str) -> str:
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")  # which stands for labels in templates
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 

@@ -10,6 +10,7 @@ import click
 
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.cli.errors import Stop
+from smartedge.cli.paint import painted
 from smartedge.config.model import Config, ConfigError, Problem, admin_token, config_path, load
 from smartedge.config.services import ServiceConfig
 from smartedge.edge.cautions import cautions
@@ -39,7 +40,7 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
     for line in _found(loaded):
         click.echo(line)
     for text in warnings:
-        click.echo(f"warning: {text}", err=True)
+        click.echo(f"{painted('warning', 'warn')}: {text}", err=True)
 
 
 def _found(config: Config) -> list[str]:
@@ -50,10 +51,10 @@ def _found(config: Config) -> list[str]:
     ]
     routes = f", {_counted(len(config.routes), 'route')}" if config.routes else ""
     if [one.name for one in services] == [DEFAULT_SERVICE]:
-        return [f"ok: {each[0]}{routes}"]
+        return [f"{painted('ok', 'good')}: {each[0]}{routes}"]
     count = sum(len(one.config.backends) for one in services)
     lines = [f"  {one.name}: {text}" for one, text in zip(services, each, strict=True)]
-    return [f"ok: {_counted(count, 'backend')} in {_counted(len(services), 'service')}{routes}", *lines]
+    return [f"{painted('ok', 'good')}: {_counted(count, 'backend')} in {_counted(len(services), 'service')}{routes}", *lines]
 
 
 def _more(config: ServiceConfig) -> str:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 
+from smartedge.cli.paint import Paint, unpainted
 from smartedge.cli.table import Entry, duration_text, entries_of, table_lines
 from smartedge.config.values import escaped
 
 _TITLES = ("node", "address", "version", "generation", "workers", "up", "requests", "since", "")
 
 
-def cluster_text(answer: Entry, now: float | None = None) -> str:
+def cluster_text(answer: Entry, now: float | None = None, paint: Paint = unpainted) -> str:
     """Lay the nodes out as a table of one line each, and say below why one does not use what the others do. now: Unix time."""
     now = time.time() if now is None else now
     nodes = entries_of(answer.get("nodes"))
     rows = [_TITLES, *(_row(one, now) for one in nodes)]
-    lines = [cluster_line(answer | {"nodes": len(nodes)}), *table_lines(rows)]
+    head = escaped(cluster_line(answer | {"nodes": len(nodes)}))
+    lines = [head if answer.get("state") == "live" else paint(head, "bad"), *table_lines(rows, paint=paint)]
     for one in nodes:
         if isinstance(refused := one.get("refused"), dict):
-            lines.append(f"{one.get('node')} cannot use generation {refused.get('generation')}: {refused.get('reason')}")
+            reason = f"{one.get('node')} cannot use generation {refused.get('generation')}: {refused.get('reason')}"
+            lines.append(paint(escaped(reason), "bad"))
     if answer.get("problem"):
-        lines.append(str(answer["problem"]))
-    return "\n".join(map(escaped, lines))
+        lines.append(paint(escaped(str(answer["problem"])), "bad"))
+    return "\n".join(lines)
 
 
 def cluster_line(answer: Entry) -> str:

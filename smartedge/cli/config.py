@@ -41,7 +41,7 @@ def show(file: str | None, named: str | None, origin: bool, as_json: bool) -> No
         click.echo(json.dumps([one._asdict() for one in found], indent=2, ensure_ascii=False))
         return
     rows = [(escaped(one.path), escaped(json.dumps(one.value, ensure_ascii=False)), escaped(one.origin)) for one in found]
-    click.echo("\n".join(table_lines(rows)))
+    click.echo("\n".join(table_lines(rows, titled=False)))
 
 
 @config.command(epilog="Example: smartedge config schema > backends.schema.json")

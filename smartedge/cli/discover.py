@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from smartedge.cli.errors import Declined, Stop
+from smartedge.cli.paint import painted
 from smartedge.cli.table import table_lines
 from smartedge.config.backends import BackendConfig
 from smartedge.config.model import Config, ConfigError, config_path, load
@@ -76,8 +77,8 @@ def _text(name: str, answer: SourceAnswer) -> str:
         head += f", which holds for {answer.ttl_s:g} s"
     columns = [one for one in _COLUMNS if one[0] in _ALWAYS or any(one[2](backend) for backend in answer.backends)]
     rows = [[title for title, _, _ in columns], *([show(one) for _, _, show in columns] for one in answer.backends)]
-    lines = table_lines(rows, [index for index, (_, is_word, _) in enumerate(columns) if not is_word])
-    return "\n".join(map(escaped, [head, *(lines if answer.backends else [])]))
+    lines = table_lines(rows, [index for index, (_, is_word, _) in enumerate(columns) if not is_word], painted)
+    return "\n".join([escaped(head), *(lines if answer.backends else [])])
 
 
 def _labels(backend: BackendConfig) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from smartedge.cli.paint import STYLES, Paint, unpainted
 from smartedge.cli.table import entries_of, table_lines
 from smartedge.config.values import escaped
 
 Row = list[str]
 
 
-def explained_text(answer: dict[str, Any]) -> str:
+def explained_text(answer: dict[str, Any], paint: Paint = unpainted) -> str:
     """Tell one request: a sentence, then each try with its candidates."""
     head = (
         f"{answer.get('method', '?')} {answer.get('path', '?')}: status {answer.get('status', '?')}, {answer.get('outcome', '?')}"
@@ -29,10 +30,11 @@ def explained_text(answer: dict[str, Any]) -> str:
         lines += ["", *_try_lines(one)]
     if answer.get("tries_left_out"):
         lines += ["", f"{answer['tries_left_out']} more tries between these"]
-    return "\n".join(map(escaped, lines))
+    first, *others = map(escaped, lines)
+    return "\n".join([paint(first, STYLES.get(str(answer.get("outcome")), "plain")), *others])
 
 
-def list_text(answer: dict[str, Any]) -> str:
+def list_text(answer: dict[str, Any], paint: Paint = unpainted) -> str:
     """Tell many requests, one line for each."""
     found = entries_of(answer.get("decisions"))
     routed = any(one.get("route") for one in found)
@@ -55,7 +57,7 @@ def list_text(answer: dict[str, Any]) -> str:
             "and those that ask for it (X-SmartEdge-Explain: 1)."
         )
     titles = ["REQUEST", "AT", "STATUS", "OUTCOME", "DURATION", "BECAUSE", *(["ROUTE", "SERVICE"] if routed else []), "DECISION"]
-    return "\n".join(map(escaped, table_lines([titles, *rows])))
+    return "\n".join(table_lines([titles, *rows], paint=paint))
 
 
 def _way(answer: dict[str, Any]) -> str:
@@ -83,7 +85,7 @@ def _try_lines(one: dict[str, Any]) -> list[str]:
     if more > 0:
         lines.append(f"  and {more} more candidates")
     if left_out := [[f"left out: {other.get('id')}", _why(other)] for other in entries_of(one.get("left_out"))]:
-        lines += [f"  {line}" for line in table_lines(left_out)]
+        lines += [f"  {line}" for line in table_lines(left_out, titled=False)]
     if one.get("unseen"):
         lines.append(f"  and {one['unseen']} more left out")
     return lines

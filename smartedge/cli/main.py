@@ -19,6 +19,7 @@ from smartedge.cli.errors import Stop
 from smartedge.cli.events import events
 from smartedge.cli.healthcheck import healthcheck
 from smartedge.cli.operate import COMMANDS
+from smartedge.cli.paint import wants_colour
 from smartedge.cli.route import route
 from smartedge.cli.simulate import simulate
 from smartedge.cli.top import top
@@ -48,6 +49,7 @@ def _print_versions(context: click.Context, _option: click.Parameter, is_asked: 
 )
 def program() -> None:
     """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
+    click.get_current_context().color = wants_colour(os.environ)
 
 
 @program.command(epilog="Example: smartedge run --backend http://localhost:8081 --backend http://localhost:8082")

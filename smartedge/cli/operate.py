@@ -15,6 +15,7 @@ from smartedge.cli.cluster_table import cluster_text
 from smartedge.cli.errors import Declined
 from smartedge.cli.explain_table import explained_text, list_text
 from smartedge.cli.paint import painted
+from smartedge.cli.progress import progress
 from smartedge.cli.remote import RemoteEdge, for_running_edge
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.cli.table import entries_of
@@ -101,14 +102,16 @@ def explain(edge: RemoteEdge, request_id: str | None, *, follow: bool, **filters
     if follow and request_id is not None:
         raise click.UsageError("--follow lists requests as they come; it takes no REQUEST_ID")
     if request_id is not None:
-        edge.print_answer(edge.ask("GET", f"/smartedge/decisions/{quote(request_id, safe='')}"), explained_text)
+        edge.print_answer(
+            edge.ask("GET", f"/smartedge/decisions/{quote(request_id, safe='')}"), lambda answer: explained_text(answer, painted)
+        )
         return
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in filters.items() if value is not None)
     seen: set[str] = set()
     while True:
         answer = edge.ask("GET", f"/smartedge/decisions?{query}")
         if not follow:
-            edge.print_answer(answer, list_text)
+            edge.print_answer(answer, lambda answer: list_text(answer, painted))
             return
         seen = _print_unseen(edge, answer, seen)
         sleep(WATCH_S)
@@ -126,7 +129,7 @@ def reload(edge: RemoteEdge, require_all: bool) -> None:
 @for_running_edge
 def cluster(edge: RemoteEdge) -> None:
     """Show the nodes of the cluster that the running balancer is one of."""
-    edge.print_answer(edge.ask("GET", "/smartedge/cluster"), cluster_text)
+    edge.print_answer(edge.ask("GET", "/smartedge/cluster"), lambda answer: cluster_text(answer, paint=painted))
 
 
 @click.command(epilog="Example: smartedge status --watch")
@@ -152,7 +155,7 @@ def _print_unseen(edge: RemoteEdge, answer: dict[str, Any], seen: set[str]) -> s
         for one in fresh:
             click.echo(json.dumps(one))
     elif fresh:
-        lines = list_text({"decisions": fresh}).splitlines()
+        lines = list_text({"decisions": fresh}, painted).splitlines()
         click.echo("\n".join(lines[1:] if seen else lines))  # the titles once
     return {str(one.get("request_id")) for one in found} or seen
 
@@ -180,10 +183,13 @@ def _print_operated(edge: RemoteEdge, answer: dict[str, Any]) -> None:
 def _wait_until_drained(edge: RemoteEdge, backend: str, timeout_s: float) -> None:
     """Ask until nothing is in flight; Declined when that takes too long."""
     deadline = monotonic() + timeout_s
-    while in_flight := edge.ask("GET", _backend_path(backend)).get("in_flight", 0):
-        if monotonic() > deadline:
-            raise Declined(f"after {timeout_s:g} s {escaped(backend)} still has {in_flight} in flight")
-        sleep(POLL_S)
+    with progress() as show:
+        while in_flight := edge.ask("GET", _backend_path(backend)).get("in_flight", 0):
+            left_s = deadline - monotonic()
+            if left_s < 0:
+                raise Declined(f"after {timeout_s:g} s {escaped(backend)} still has {in_flight} in flight")
+            show(f"{escaped(backend)} has {in_flight} in flight; waiting for {left_s:.0f} s at most")
+            sleep(POLL_S)
 
 
 def _backend_path(backend: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from smartedge.cli.errors import Stop
+from smartedge.cli.paint import painted
 from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.values import escaped
 from smartedge.edge.policies import trust
@@ -45,4 +46,5 @@ def as_text(found: dict[str, Any]) -> str:
     lines = [f"{found['route']}: {found['does']}" if found["route"] else found["does"]]
     width = max((len(each["route"]) for each in found["routes"]), default=0)
     lines += [f"  {each['route']:<{width}}  {each['why_not'] or 'taken'}" for each in found["routes"]]
-    return "\n".join(map(escaped, lines))
+    styles = ["title", *("plain" if each["why_not"] else "good" for each in found["routes"])]
+    return "\n".join(painted(escaped(line), style) for line, style in zip(lines, styles, strict=True))

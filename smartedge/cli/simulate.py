@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from smartedge.cli.errors import Stop
+from smartedge.cli.paint import painted
+from smartedge.cli.progress import progress
 from smartedge.config.model import ConfigError
 from smartedge.config.sources import read_file
 from smartedge.config.values import escaped
@@ -32,11 +36,28 @@ def simulate(scenario: str, seed: int | None, strategy: tuple[str, ...], svg: st
         loaded = load(text, scenario, strategies=strategy, seed=seed)
     except ConfigError as error:
         raise Stop(str(error)) from error
-    runs = compare(loaded)
-    click.echo(report.document(loaded.world, runs) if as_json else report.table(loaded.world, runs))
-    if svg:
-        try:
-            with open(svg, "w", encoding="utf-8") as file:
-                file.write(chart.svg(loaded, runs))
-        except OSError as error:
-            raise Stop(f"{escaped(svg)}: {error.strerror}") from error
+    with progress() as show:
+        names = list(loaded.configs)
+        runs = compare(
+            loaded,
+            lambda name, now_s: show(
+                f"{name} ({names.index(name) + 1} of {len(names)}): {min(now_s / loaded.world.duration_s, 1):.0%}"
+            ),
+        )
+    if as_json:
+        click.echo(report.document(loaded.world, runs))
+        return _draw(svg, lambda: chart.svg(loaded, runs))
+    title, *lines = report.table(loaded.world, runs).splitlines()
+    click.echo("\n".join([painted(title, "title"), *lines]))
+    return _draw(svg, lambda: chart.svg(loaded, runs))
+
+
+def _draw(path: str | None, chart: Callable[[], str]) -> None:
+    """Write a chart, if one is wanted. Raises Stop."""
+    if path is None:
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(chart())
+    except OSError as error:
+        raise Stop(f"{escaped(path)}: {error.strerror}") from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.cli.cluster_table import cluster_line
 from smartedge.cli.paint import Paint, unpainted
-from smartedge.cli.table import Entry, duration_text, entries_of, line_of, widths_of
+from smartedge.cli.table import Entry, duration_text, entries_of, line_of, title_line, widths_of
 from smartedge.config.values import escaped
 
 
@@ -35,7 +35,7 @@ def status_text(answer: Entry, paint: Paint = unpainted) -> str:
     for (head, more, backends), rows in zip(groups, tables, strict=True):
         lines += ["", escaped(head)] if head else []
         lines += map(escaped, more)
-        lines += [line_of(titles, widths, numbers), *(line_of(cells, widths, numbers, paint) for cells in rows)]
+        lines += [title_line(titles, widths, numbers, paint), *(line_of(cells, widths, numbers, paint) for cells in rows)]
         lines += [
             paint(escaped(f"{_name(entry)} gets nothing: {_why(entry)}"), "bad") for entry in backends if entry.get("why_not")
         ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from smartedge.cli.paint import wants_colour
 from smartedge.cli.top_view import Line
 
 _COLOURS: Final = {"good": curses.COLOR_GREEN, "warn": curses.COLOR_YELLOW, "bad": curses.COLOR_RED}
@@ -33,7 +34,7 @@ class Screen:
     def __init__(self, window: Any) -> None:
         self._window = window
         self._styles = {"dim": curses.A_DIM, "bold": curses.A_BOLD, "selected": curses.A_REVERSE}
-        if curses.has_colors() and not os.environ.get("NO_COLOR"):
+        if curses.has_colors() and wants_colour(os.environ) is not False:
             curses.use_default_colors()
             for number, (style, colour) in enumerate(_COLOURS.items(), start=1):
                 curses.init_pair(number, colour, -1)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from smartedge.cli.paint import STYLES
-from smartedge.cli.table import duration_text
+from smartedge.cli.table import duration_text, placed, width_of
 from smartedge.config.values import escaped
 
 Entry = Mapping[str, Any]
@@ -90,7 +90,7 @@ def _row(entry: Entry, old: Entry | None, passed_s: float) -> Row:
 
 def _word(key: str) -> Callable[[Row], Piece]:
     def show(row: Row) -> Piece:
-        value = str(row.entry.get(key, "-"))
+        value = escaped(str(row.entry.get(key, "-")))
         return Piece(value, STYLES.get(value, "plain"))
 
     return show
@@ -262,12 +262,12 @@ class TopView:
 
     def _table(self, room: int) -> list[Line]:
         rows = self.shown()
-        cells = [[column.show(row) for column in COLUMNS] for row in rows]
+        cells = [[_harmless(column.show(row)) for column in COLUMNS] for row in rows]
         titles = [
             column.title + (" v" if column.largest_first != self.turned else " ^") if index == self.sort else column.title
             for index, column in enumerate(COLUMNS)
         ]
-        widths = [max([len(title), *(len(row[index].text) for row in cells)]) for index, title in enumerate(titles)]
+        widths = [max([len(title), *(width_of(row[index].text) for row in cells)]) for index, title in enumerate(titles)]
         chosen = self.row()
         at = rows.index(chosen) if chosen is not None else 0
         first = max(0, min(at - (room - 2) // 2, len(rows) - (room - 1)))  # the bar stays in sight
@@ -315,17 +315,25 @@ _MOVES: Final = {"up": -1, "k": -1, "down": 1, "j": 1, "pageup": -10, "pagedown"
 def _in_columns(cells: Sequence[Piece], widths: Sequence[int]) -> list[Piece]:
     """Words to the left, numbers to the right."""
     return [
-        Piece(f"{cell.text.ljust(width) if column.is_word else cell.text.rjust(width)}  ", cell.style)
+        Piece(f"{placed(cell.text, width, not column.is_word)}  ", cell.style)
         for cell, width, column in zip(cells, widths, COLUMNS, strict=True)
     ]
 
 
+def _harmless(piece: Piece) -> Piece:
+    """Give text that a terminal obeys nothing in."""
+    return piece._replace(text=escaped(piece.text))
+
+
 def cut(line: Line, width: int) -> list[Piece]:
-    """Leave out what does not fit."""
+    """Leave out what does not fit, and what a terminal would obey."""
     kept = []
-    for piece in line:
+    for piece in map(_harmless, line):
         if width <= 0:
             break
-        kept.append(Piece(piece.text[:width], piece.style))
-        width -= len(piece.text)
+        text = piece.text[:width]
+        while width_of(text) > width:
+            text = text[:-1]
+        kept.append(piece._replace(text=text))
+        width -= width_of(piece.text)
     return kept

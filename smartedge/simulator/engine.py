@@ -7,6 +7,8 @@ the machines are modelled (machine.py), and so is the order of the steps of a re
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -26,11 +28,17 @@ COUNT_S = 0.05
 """How often it is counted what the machines have open."""
 
 
-def compare(scenario: Scenario) -> list[Figures]:
-    """Run a scenario with each of its strategies, in their order, all with the same requests."""
+Show = Callable[[str, float], None]
+
+
+def compare(scenario: Scenario, show: Show = lambda _strategy, _now_s: None) -> list[Figures]:
+    """Run a scenario with each of its strategies, in their order, all with the same requests.
+
+    show: told now and then of the strategy that runs, and the second of virtual time that it has come to.
+    """
     world = scenario.world
     return [
-        figures(strategy, Run(scenario, config).run(), world.warmup_s, world.duration_s)
+        figures(strategy, Run(scenario, config, partial(show, strategy)).run(), world.warmup_s, world.duration_s)
         for strategy, config in scenario.configs.items()
     ]
 
@@ -41,7 +49,8 @@ class Run:
     It owns the heap of planned events: (time, number, call, its argument).
     """
 
-    def __init__(self, scenario: Scenario, config: Config) -> None:
+    def __init__(self, scenario: Scenario, config: Config, show: Callable[[float], None] = lambda _now_s: None) -> None:
+        self._show = show
         world = self._world = scenario.world
         self._heap: list[tuple[float, int, Call, Any]] = []
         self._count = 0
@@ -92,6 +101,7 @@ class Run:
 
     def _count_open(self, now: float, _: None) -> None:
         """Write down what the machines have open, as long as requests come."""
+        self._show(now - START_S)
         if now < START_S + self._world.duration_s:
             counts = [machine.open_count() for machine in self._machines.values()]
             self._record.open_sum.append(sum(counts))

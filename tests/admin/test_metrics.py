@@ -316,8 +316,10 @@ def test_the_same_backend_in_two_services_has_its_own_series_in_each() -> None:
 
 def test_a_backend_may_have_any_id() -> None:
     text = text_of(edge_of(reading('quo"te\\back\nline 100% {}\0')))
-    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline 100% {}\0",service="default"} 1.0\n' in text
-    assert 'smartedge_backend_latency_seconds_count{backend="quo\\"te\\\\back\\nline 100% {}\0",service="default"} 0.0\n' in text
+    assert 'smartedge_backend_up{backend="quo\\"te\\\\back\\nline 100% {}\ufffd",service="default"} 1.0\n' in text
+    assert (
+        'smartedge_backend_latency_seconds_count{backend="quo\\"te\\\\back\\nline 100% {}\ufffd",service="default"} 0.0\n' in text
+    )
 
 
 def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() -> None:
