@@ -147,7 +147,7 @@ class SmartEdge(flask.Flask):
         request, environ = flask.request, flask.request.environ
         if not self.is_reserved(environ[REQUEST], ADMIN in environ):
             return self.view_functions[CATCH_ALL](path="")
-        if environ[REQUEST].target == b"/":  # at a listener for admins only
+        if environ[REQUEST].target in (b"/", b"/smartedge"):  # at a listener for admins only
             return flask.redirect("smartedge/")
         if request.url_rule is None or request.url_rule.endpoint == CATCH_ALL:
             body = problem.body(404, "Not found", "The edge has no such page.", environ[REQUEST_ID])

@@ -313,6 +313,8 @@ def test_with_an_admin_listener_the_traffic_port_reserves_nothing(backend: Scrip
         assert client.get(path).data == b"hello\n"
     assert client.get("/api/status", environ_overrides={ADMIN: True}).is_json
     assert client.get("/other", environ_overrides={ADMIN: True}).status_code == 404
+    for path in ("/", "/smartedge"):
+        assert client.get(path, environ_overrides={ADMIN: True}).location == "smartedge/"
     assert len(backend.requests) == 4
     app.edge.stop()
 

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from flask import Response, request
 
-from smartedge.admin.live import LiveDocument
+from smartedge.admin.live import PIECE, LiveDocument
 from smartedge.admin.page import READ, Page
 from smartedge.balancer.errors import EdgeError
+from smartedge.workers.periodic import give_way
 
 TYPES: Final = {
     "html": "text/html; charset=utf-8",
@@ -53,7 +54,19 @@ GUARDS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
-LANGUAGES: Final = ("en", "pt")
+WITHOUT: Final = {
+    "en": {
+        "without": "With JavaScript this page is live, draws and explains. Without it these tables are new every ten seconds.",
+        "token": "The numbers are for those who may administer this edge: turn JavaScript on, and give the token when asked.",
+        "figures": "{available} of {total} backends in service · {rate} requests/s · strategy {strategy}",
+    },
+    "pt": {
+        "without": "Com JavaScript esta página é ao vivo, desenha e explica. Sem ele, as tabelas se renovam a cada dez segundos.",
+        "token": "Os números são para quem pode administrar este edge: ligue o JavaScript e informe o token quando for pedido.",
+        "figures": "{available} de {total} backends em serviço · {rate} requisições/s · estratégia {strategy}",
+    },
+}
+"""The words that only a browser without JavaScript shows; all others are in `static/texts.*.json`."""
 
 PLAIN_COLUMNS: Final = (
     "id",
@@ -84,11 +97,11 @@ def dashboard_pages(live: LiveDocument, is_allowed: Callable[[], bool]) -> tuple
     """Return the page and its files. is_allowed: whether who asks may see the numbers, also without JavaScript."""
 
     def dashboard() -> Response:
-        language = request.accept_languages.best_match(LANGUAGES) or "en"
-        words = texts(language)
-        plain = plain_table(json.loads(live.newest().plain), words) if is_allowed() else f"<p>{escape(words['plain_token'])}</p>"
+        language = request.accept_languages.best_match(WITHOUT) or "en"
+        words = texts(language) | WITHOUT[language]
+        plain = plain_table(json.loads(live.newest().plain), words) if is_allowed() else f"<p>{escape(words['token'])}</p>"
         text = Template(static_file("page.html").decode()).substitute(
-            language=language, title="SmartEdge", without=escape(words["plain_without"]), plain=plain
+            language=language, title="SmartEdge", without=escape(words["without"]), plain=plain
         )
         headers = GUARDS | {"Cache-Control": "no-store", "Vary": "Accept-Language, Authorization"}
         return Response(text, 200, headers, content_type=TYPES["html"])
@@ -100,13 +113,9 @@ def dashboard_pages(live: LiveDocument, is_allowed: Callable[[], bool]) -> tuple
         response.make_conditional(request)
         return response
 
-    def to_dashboard() -> Response:
-        return Response(status=302, headers={"Location": "smartedge/", "Cache-Control": "no-store"})
-
     return (
         Page("/smartedge/", READ, True, dashboard),
         Page("/smartedge/static/<name>", READ, True, dashboard_file),
-        Page("/smartedge", READ, True, to_dashboard),  # ours at a listener for admins only
     )
 
 
@@ -124,7 +133,7 @@ def static_file(name: str) -> bytes:
 
 
 @cache
-def texts(language: str) -> Mapping[str, str]:
+def texts(language: str) -> dict[str, str]:
     """Return the page's texts in a language, by their keys."""
     found: dict[str, str] = json.loads(static_file(f"texts.{language}.json"))
     return found
@@ -137,8 +146,12 @@ def plain_table(document: Mapping[str, Any], words: Mapping[str, str]) -> str:
     for name, service in document["services"].items():
         rows = [row for row in document["backends"] if row[place["service"]] == name]
         head = "".join(f'<th scope="col">{escape(words[f"column_{column}"])}</th>' for column in PLAIN_COLUMNS)
-        body = "".join(f"<tr>{''.join(_cells(row, place, words))}</tr>\n" for row in rows)
-        figures = words["plain_figures"].format(
+        body = ""
+        for number, row in enumerate(rows, 1):
+            body += f"<tr>{''.join(_cells(row, place, words))}</tr>\n"
+            if number % PIECE == 0:
+                give_way()
+        figures = words["figures"].format(
             available=service["available"],
             total=service["total"],
             rate=service["recent"]["requests_per_s"],

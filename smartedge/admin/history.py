@@ -15,7 +15,7 @@ from smartedge.edge.edge import Edge
 from smartedge.observe.history_table import EVERY_S, POINTS, Series
 from smartedge.workers.periodic import give_way
 
-BRIEF: Final = ("requests", "failed", "p99_s")
+BRIEF: Final = ("requests", "failed", "p50_s", "p99_s")
 """What is told of every backend where none was asked for."""
 
 PIECE: Final = 5

@@ -29,8 +29,8 @@ from smartedge.workers.periodic import give_way
 FRESH_S: Final = 0.5
 """A document is given to whoever asks for so long; what an operator does is asked for anew (`?fresh=true`)."""
 
-PIECE: Final = 50
-"""Backends that are looked at before other requests may go on; some 2 ms."""
+PIECE: Final = 25
+"""Backends that are looked at before other requests may go on; about a millisecond."""
 
 COLUMNS: Final = (
     "service",
@@ -90,7 +90,7 @@ class LiveDocument:
         asked = self._edge.now()
         with self._lock:
             newest = self._newest
-            if newest is None or newest.at < (asked if fresh else asked - FRESH_S):
+            if newest is None or newest.at <= (asked if fresh else asked - FRESH_S):
                 newest = self._newest = self._make()
             return newest
 

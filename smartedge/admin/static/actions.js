@@ -31,7 +31,8 @@ export class BackendActions {
   }
 
   async begin(action) {
-    const backend = this.backend, others = live.backends.filter((one) => one.service === backend.service && one.id !== backend.id && one.why_not === null);
+    const backend = this.backend;
+    const others = live.backends.filter((one) => one.service === backend.service && one.id !== backend.id && one.why_not === null);
     const takesOut = action === "drain" || action === "disable";
     const done = await confirmed({
       title: t(`ask_${action}`, { backend: backend.name }),
@@ -83,8 +84,8 @@ function confirmed({ title, text, warning = "", button, weight = null, persistab
       yes.disabled = true;
       try {
         result = await act({ persist: persist.checked, weight: Number(number.value) });
+        await lookNow(true);  // first, so that what is seen when the question has gone is what is
         dialog.close();
-        await lookNow(true);
       } catch (refused) {
         error.hidden = false;
         setText(error, refused.message);

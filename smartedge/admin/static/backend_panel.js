@@ -4,12 +4,13 @@ import { BackendActions } from "./actions.js";
 import { checkSaid } from "./backends.js";
 import { TimeChart } from "./charts.js";
 import { chip, el, named, redraw, setText } from "./dom.js";
-import { eventsOf } from "./events.js";
+import { eventList } from "./events.js";
+import { ask } from "./edge_api.js";
 import { historyOf } from "./history.js";
 import { live } from "./live.js";
 import { requestsOf } from "./requests.js";
 import { count, duration, figure, percent, rate, t, word } from "./texts.js";
-import { kindOf, standing } from "./words_of.js";
+import { badge, kindOf, standing, standingBadge } from "./words_of.js";
 
 const EVERY_MS = 5000;
 
@@ -20,9 +21,9 @@ const FACTS = [
   ["column_in_flight", (one) => one.max_in_flight == null ? count(one.in_flight) : `${count(one.in_flight)} / ${count(one.max_in_flight)}`],
   ["column_p50_s", (one) => duration(one.p50_s)],
   ["column_p99_s", (one) => duration(one.p99_s)],
-  ["fact_ewma", (one) => duration(one.ewma_s)],
+  ["number_ewma_s", (one) => duration(one.ewma_s)],
   ["fact_weight", (one) => one.effective_weight === one.weight ? figure(one.weight) : `${figure(one.effective_weight)} / ${figure(one.weight)}`],
-  ["fact_requests", (one) => count(one.requests)],
+  ["column_requests", (one) => count(one.requests)],
   ["fact_failed", (one) => count(one.failed)],
   ["fact_zone", (one) => one.zone ?? "–"],
   ["fact_from", (one) => t(one.discovered ? "from_discovery" : "from_file")],
@@ -39,9 +40,10 @@ export class BackendPanel {
     this.values = FACTS.map(() => el("dd"));
     this.states = el("div", { class: "state-strip", role: "img" });
     this.charts = [
-      new TimeChart(t("chart_requests"), [{ kind: "main", name: t("chart_all"), filled: true }, { kind: "bad", name: t("chart_failed"), filled: true }], rate),
+      new TimeChart(t("chart_requests"), [
+        { kind: "main", name: t("chart_all"), filled: true }, { kind: "bad", name: t("chart_failed"), filled: true }], rate),
       new TimeChart(t("chart_latency"), [{ kind: "main", name: "p99" }, { kind: "second", name: "p50" }], duration),
-      new TimeChart(t("chart_in_flight"), [{ kind: "main", name: "", filled: true }], figure),
+      new TimeChart(t("tile_in_flight"), [{ kind: "main", name: "", filled: true }], figure),
     ];
     this.past = el("section", { hidden: true }, el("h3", {}, t("last_minutes")), this.states, this.charts.map((chart) => chart.node));
     this.events = el("div");
@@ -60,24 +62,21 @@ export class BackendPanel {
   draw() {
     const one = live.backends.find((other) => other.name === this.name);
     this.actions.update(one);
-    const { version, node } = eventsOf(this.service, this.id);
-    redraw(this.events, version, node);
     if (!one) {
       if (live.document) redraw(this.head, "gone", () => chip(t("why_gone"), "warn"));
       return;
     }
-    const { text, kind } = standing(one);
-    redraw(this.head, `${one.url} ${text} ${one.state} ${one.health} ${one.breaker}`, () => [
-      el("code", {}, named(one.url)), chip(text, kind),
-      ...["state", "health", "breaker"].map((key) => el("span", { class: "pair" }, `${t(`column_${key}`)} `, chip(word(one[key]), kindOf(one[key]))))]);
+    redraw(this.head, [one.url, standing(one), one.state, one.health, one.breaker].join(), () => [
+      el("code", {}, named(one.url)), standingBadge(one),
+      ...["state", "health", "breaker"].map((key) => el("span", { class: "pair" }, `${t(`column_${key}`)} `, badge(one[key])))]);
     FACTS.forEach(([, show], index) => setText(this.values[index], show(one)));
-    redraw(this.check, checkSaid(one), () => [el("span", { class: "quiet-text" }, `${t("column_check_detail")}: `), named(checkSaid(one))]);
+    redraw(this.check, checkSaid(one), () => [`${t("column_check_detail")}: `, named(checkSaid(one))]);
   }
 
   /** Ask again and again for what the live document does not have. */
   async look() {
     clearTimeout(this.timer);
-    await Promise.allSettled([this.lookBack(), this.lookAtRequests()]);
+    await Promise.allSettled([this.lookBack(), this.lookAtRequests(), this.lookAtEvents()]);
     if (!this.isClosed) this.timer = setTimeout(() => this.look(), EVERY_MS);
   }
 
@@ -94,12 +93,18 @@ export class BackendPanel {
   }
 
   drawStates(states) {
-    redraw(this.states, states.join(), () => states.map((state) => el("i", { class: state == null ? "none" : kindOf(state), title: state == null ? "" : word(state) })));
+    const part = (state) => el("i", { class: state == null ? "none" : kindOf(state), title: state && word(state) });
+    redraw(this.states, states.join(), () => states.map(part));
     this.states.setAttribute("aria-label", `${t("column_state")}: ${[...new Set(states.filter(Boolean))].map(word).join(", ")}`);
   }
 
   async lookAtRequests() {
     this.requests.replaceChildren(await requestsOf(this.service, this.id));
+  }
+
+  async lookAtEvents() {
+    const { events } = await ask(`events?limit=50&service=${encodeURIComponent(this.service)}&backend=${encodeURIComponent(this.id)}`);
+    redraw(this.events, JSON.stringify(events), () => eventList(events.reverse(), false));
   }
 
   close() {

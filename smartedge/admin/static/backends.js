@@ -1,29 +1,26 @@
 // The tables of services and of backends, with the filter above them.
 
 import { bar, Sparkline, strip } from "./charts.js";
-import { byId, Choice, el, named, setText } from "./dom.js";
+import { byId, chip, Choice, el, named, setText } from "./dom.js";
 import { history } from "./history.js";
 import { live } from "./live.js";
 import { Table } from "./table.js";
 import { ago, count, duration, percent, rate, t, word } from "./texts.js";
-import { isTakenOut, isTrouble, kindOf, shownWord, standing } from "./words_of.js";
+import { badge, isTakenOut, isTrouble, shownWord, standing, standingBadge } from "./words_of.js";
 
 export const hashOf = (backend) => `#/backend/${encodeURIComponent(backend.service)}/${encodeURIComponent(backend.id)}`;
 
 const columns = [
   {
     key: "id", value: (row) => `${row.name} ${row.url}`, sort: (row) => row.name,
-    draw: (cell, row) => cell.replaceChildren(
-      el("a", { href: hashOf(row) }, named(row.service === "default" ? row.id : row.name)), el("small", { title: row.url }, named(row.url))),
+    draw: (row) => [
+      el("a", { href: hashOf(row) }, named(row.service === "default" ? row.id : row.name)), el("small", { title: row.url }, named(row.url))],
   },
-  {
-    key: "standing", value: (row) => standing(row).text, sort: (row) => row.why_not ?? "",
-    draw: (cell, row) => cell.replaceChildren(el("span", { class: `chip ${standing(row).kind}` }, standing(row).text)),
-  },
+  { key: "standing", value: standing, sort: (row) => row.why_not ?? "", draw: standingBadge },
   wordColumn("state"), wordColumn("health"), wordColumn("breaker"),
   {
     key: "share_ratio", number: true, value: (row) => percent(row.share_ratio), sort: (row) => row.share_ratio,
-    draw: (cell, row) => cell.replaceChildren(bar(row.share_ratio), el("span", {}, percent(row.share_ratio))),
+    draw: (row) => [bar(row.share_ratio), percent(row.share_ratio)],
   },
   {
     key: "in_flight", number: true, sort: (row) => row.in_flight,
@@ -32,24 +29,27 @@ const columns = [
   { key: "requests_per_s", number: true, value: (row) => rate(row.requests_per_s), sort: (row) => row.requests_per_s },
   {
     key: "failed_per_s", number: true, value: (row) => rate(row.failed_per_s), sort: (row) => row.failed_per_s,
-    draw: (cell, row) => { setText(cell, rate(row.failed_per_s)); cell.classList.toggle("bad", row.failed_per_s > 0); },
+    draw: (row) => el("span", { class: row.failed_per_s > 0 ? "bad" : "" }, rate(row.failed_per_s)),
   },
   { key: "p50_s", number: true, value: (row) => duration(row.p50_s), sort: (row) => row.p50_s },
   { key: "p99_s", number: true, value: (row) => duration(row.p99_s), sort: (row) => row.p99_s },
   { key: "trend", value: (row) => history.version(row.name), draw: drawTrend },
   {
     key: "check_detail", value: (row) => `${row.check_ok} ${checkText(row)}`, sort: (row) => row.check_ok == null ? null : Number(row.check_ok),
-    draw: (cell, row) => cell.replaceChildren(row.check_ok == null ? "–" : el("span", { class: row.check_ok ? "" : "bad", title: row.check_detail }, named(checkText(row)))),
+    draw: (row) => el("span", { class: row.check_ok === false ? "bad" : "", title: row.check_detail }, named(checkText(row))),
   },
 ];
 
 function wordColumn(key) {
-  return { key, value: (row) => row[key], sort: (row) => word(row[key]), draw: (cell, row) => cell.replaceChildren(shownWord(row[key])) };
+  return { key, value: (row) => row[key], sort: (row) => word(row[key]), draw: (row) => shownWord(row[key]) };
 }
 
-const checkText = (row) => row.check_ok == null ? "–" : row.check_ok ? `${row.check_status ?? "OK"} · ${duration(row.check_took_s)}` : row.check_detail;
+function checkText(row) {
+  if (row.check_ok == null) return "–";
+  return row.check_ok ? `${row.check_status ?? "OK"} · ${duration(row.check_took_s)}` : row.check_detail;
+}
 
-function drawTrend(cell, row) {
+function drawTrend(row, cell) {
   const values = history.of(row.name);
   if (!values) return;
   cell.spark ??= new Sparkline(["main", "second"]);
@@ -58,9 +58,15 @@ function drawTrend(cell, row) {
 }
 
 const serviceColumns = [
-  { key: "service", value: (row) => row.name, sort: (row) => row.name,
-    draw: (cell, row) => cell.replaceChildren(el("button", { type: "button", class: "link", onclick: () => filterBy(row.name) }, named(row.name)), el("small", {}, row.strategy)) },
-  { key: "available", value: (row) => `${row.available}/${row.total}/${row.panic}/${row.out}`, sort: (row) => row.available / row.total, draw: drawAvailable },
+  {
+    key: "service", value: (row) => `${row.name} ${row.strategy}`, sort: (row) => row.name,
+    draw: (row) => [
+      el("button", { type: "button", class: "link", onclick: () => filterBy(row.name) }, named(row.name)), el("small", {}, row.strategy)],
+  },
+  {
+    key: "available", sort: (row) => row.available / row.total, draw: drawAvailable,
+    value: (row) => `${row.available}/${row.total}/${row.panic}/${row.out}`,
+  },
   { key: "requests_per_s", number: true, value: (row) => rate(row.recent.requests_per_s), sort: (row) => row.recent.requests_per_s },
   { key: "failed_per_s", number: true, value: (row) => rate(row.recent.failed_per_s), sort: (row) => row.recent.failed_per_s },
   { key: "in_flight", number: true, value: (row) => count(row.in_flight), sort: (row) => row.in_flight },
@@ -70,15 +76,14 @@ const serviceColumns = [
   { key: "sources", value: (row) => row.discovery.map((one) => one.state).join() || "–", draw: drawSources },
 ];
 
-function drawAvailable(cell, row) {
-  const down = row.total - row.available - row.out;
-  cell.replaceChildren(
-    strip([["good", row.available], ["bad", down], ["quiet", row.out]]), el("span", { class: down ? "bad" : "" }, `${row.available} / ${row.total}`));
-  if (row.panic) cell.append(el("span", { class: "chip bad" }, t("panic")));
+function drawAvailable(row) {
+  const down = row.total - row.available - row.out, said = `${row.available} / ${row.total}`;
+  const parts = [strip([["good", row.available], ["bad", down], ["quiet", row.out]]), el("span", { class: down > 0 ? "bad" : "" }, said)];
+  return row.panic ? [...parts, chip(t("panic"), "bad")] : parts;
 }
 
-function drawSources(cell, row) {
-  cell.replaceChildren(...row.discovery.length ? row.discovery.map((one) => el("span", { class: `chip ${kindOf(one.state)}`, title: one.problem ?? "" }, word(one.state))) : ["–"]);
+function drawSources(row) {
+  return row.discovery.length ? row.discovery.map((one) => badge(one.state)) : "–";
 }
 
 const filter = { text: "", show: "all" };
@@ -94,13 +99,20 @@ const SHOWN = { all: () => true, trouble: isTrouble, out: isTakenOut };
 /** Make both tables, and have the filter do what it says. */
 export function setUpBackends() {
   services = new Table(byId("services"), "services", serviceColumns, { keyOf: (row) => row.name, label: t("services") });
-  table = new Table(byId("backends"), "backends", columns, { keyOf: (row) => row.name, link: hashOf, label: t("backends"), empty: t("none_shown") });
+  const how = { keyOf: (row) => row.name, link: hashOf, label: t("backends"), empty: t("none_shown") };
+  table = new Table(byId("backends"), "backends", columns, how);
   const input = byId("filter");
   input.addEventListener("input", () => { filter.text = input.value; draw(true); });
-  input.addEventListener("keydown", (event) => { if (event.key === "Escape" && input.value) { event.stopPropagation(); filterBy(filter.text); } });
-  shownChoice = new Choice(byId("chips"), Object.keys(SHOWN).map((one) => [one, t(`show_${one}`)]), "all", (chosen) => { filter.show = chosen; draw(true); });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !input.value) return;
+    event.stopPropagation();
+    filterBy(filter.text);
+  });
+  const choices = Object.keys(SHOWN).map((one) => [one, t(`show_${one}`)]);
+  shownChoice = new Choice(byId("chips"), choices, "all", (chosen) => { filter.show = chosen; draw(true); });
   const sort = byId("sort");
-  sort.append(el("option", { value: "" }, t("as_written")), ...columns.filter((one) => one.sort).map((one) => el("option", { value: one.key }, t(`column_${one.key}`))));
+  const sorted = columns.filter((one) => one.sort).map((one) => el("option", { value: one.key }, t(`column_${one.key}`)));
+  sort.append(el("option", { value: "" }, t("as_written")), ...sorted);
   sort.addEventListener("change", () => table.sortBy(sort.value));
   table.onSort = (key) => { sort.value = key ?? ""; };
 }
@@ -115,12 +127,16 @@ export function draw(now = false) {
   }
   const shown = all.filter((one) => SHOWN[filter.show](one) && words.every((text) => searched(one).includes(text)));
   table.update(shown, { now });
-  services.update(Object.entries(live.document.services).map(([name, one]) => ({ ...one, name, out: out.get(name) ?? 0, mood: one.status === "ok" ? "" : "bad" })), { now });
+  const mood = (one) => one.status === "ok" ? "" : "bad";
+  services.update(Object.entries(live.document.services).map(([name, one]) => ({ ...one, name, out: out.get(name) ?? 0, mood: mood(one) })), { now });
   for (const [name, test] of Object.entries(SHOWN)) shownChoice.setText(name, `${t(`show_${name}`)} ${all.filter(test).length}`);
   setText(byId("shown"), shown.length === all.length ? "" : t("shown", { shown: shown.length, all: all.length }));
 }
 
-const searched = (one) => `${one.name} ${one.url} ${one.zone ?? ""} ${one.state} ${one.health} ${one.why_not ?? "serving"} ${standing(one).text}`.toLowerCase();
+const searched = (one) => [one.name, one.url, one.zone, one.state, one.health, one.why_not ?? "serving", standing(one)].join(" ").toLowerCase();
 
 /** What the page says of the last check, for the panel too. */
-export const checkSaid = (backend) => backend.check_ok == null ? t("never_checked") : `${backend.check_detail} · ${duration(backend.check_took_s)} · ${ago(backend.check_at, live.now)}`;
+export function checkSaid(backend) {
+  if (backend.check_ok == null) return t("never_checked");
+  return `${backend.check_detail} · ${duration(backend.check_took_s)} · ${ago(backend.check_at, live.now)}`;
+}

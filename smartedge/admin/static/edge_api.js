@@ -64,21 +64,16 @@ function prompt(wrong) {
   error.hidden = !wrong;
   error.textContent = wrong ? t("token_wrong") : "";
   input.value = "";
-  dialog.addEventListener("cancel", stay);
   dialog.showModal();
   input.focus();
-  return new Promise((resolve) => {
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      keep(input.value.trim());
-      input.value = "";
-      dialog.close();
-      resolve();
-    };
-  });
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    keep(input.value.trim());
+    input.value = "";
+    dialog.close();
+  };
+  return new Promise((resolve) => { dialog.onclose = resolve; });  // without one it is asked for again
 }
-
-const stay = (event) => event.preventDefault();
 
 function keep(given) {
   token = given.replace(/[^\x21-\x7e]/g, "") || null;

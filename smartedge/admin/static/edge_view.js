@@ -6,12 +6,12 @@ import { eventList, newestReloads } from "./events.js";
 import { live } from "./live.js";
 import { Table } from "./table.js";
 import { bytes, count, date, duration, t, word } from "./texts.js";
-import { kindOf } from "./words_of.js";
+import { badge } from "./words_of.js";
 
 const workerColumns = [
   { key: "slot", number: true, value: (row) => String(row.slot), sort: (row) => row.slot },
   { key: "pid", number: true, value: (row) => String(row.pid) },
-  { key: "role", value: (row) => row.leader ? t("leads") : "–", draw: (cell, row) => cell.replaceChildren(row.leader ? chip(t("leads"), "good") : "–") },
+  { key: "role", value: (row) => row.leader ? t("leads") : "–", draw: (row) => row.leader ? chip(t("leads"), "good") : "–" },
   generationColumn(),
   { key: "uptime_s", number: true, value: (row) => duration(Math.floor(row.uptime_s)), sort: (row) => row.uptime_s },
   { key: "requests", number: true, value: (row) => count(row.requests), sort: (row) => row.requests },
@@ -31,7 +31,7 @@ const nodeColumns = [
 
 function generationColumn() {
   return { key: "generation", value: (row) => `${row.generation} ${row.differs}`, number: true,
-    draw: (cell, row) => cell.replaceChildren(row.differs ? chip(`${row.generation} · ${t("differs")}`, "bad") : String(row.generation)) };
+    draw: (row) => row.differs ? chip(`${row.generation} · ${t("differs")}`, "bad") : String(row.generation) };
 }
 
 let workers, nodes, cards;
@@ -66,25 +66,29 @@ export function drawEdge() {
   setText(cards.drain, t(now.draining ? "edge_enable" : "edge_drain"));
   cards.drain.disabled = Boolean(live.lost);
   cards.drain.title = live.lost ? t("why_lost") : "";
-  workers.update(now.workers.map((one) => ({ ...one, differs: one.generation !== now.generation, mood: one.generation === now.generation ? "" : "bad" })), { now: true });
+  const compared = (one, generation) => ({ ...one, differs: one.generation !== generation, mood: one.generation === generation ? "" : "bad" });
+  workers.update(now.workers.map((one) => compared(one, now.generation)), { now: true });
   cards.cluster.hidden = !now.cluster;
-  if (now.cluster) nodes.update(now.cluster.cards.map((one) => ({ ...one, differs: one.generation !== now.cluster.generation })), { now: true });
-  const { list, version } = newestReloads(), standing = now.workers.map((one) => one.generation).join();
-  redraw(cards.reloads, `${version} ${standing}`, () => [whoHas(now), eventList(list)]);
+  if (now.cluster) nodes.update(now.cluster.cards.map((one) => compared(one, now.cluster.generation)), { now: true });
+  const { events, version } = newestReloads(), standing = now.workers.map((one) => one.generation).join();
+  redraw(cards.reloads, `${version} ${standing}`, () => [whoHas(now), eventList(events)]);
   const sources = Object.entries(now.services).flatMap(([service, one]) => one.discovery.map((source) => ({ service, ...source })));
   cards.sections.sources.hidden = !sources.length;
-  redraw(cards.sources, JSON.stringify(sources.map((one) => ({ ...one, age_s: 0 }))), () => el("ul", { class: "list" }, sources.map((one) => el("li", {},
-    chip(word(one.state), kindOf(one.state)), el("b", {}, named(one.service)), named(one.source), t("source_has", { count: one.backends }), one.problem ? el("span", { class: "bad" }, named(one.problem)) : null))));
+  redraw(cards.sources, JSON.stringify(sources.map((one) => ({ ...one, age_s: 0 }))), () => list(sources.map((one) => [
+    badge(one.state), el("b", {}, named(one.service)), named(one.source), t("source_has", { count: one.backends }),
+    one.problem ? el("span", { class: "bad" }, named(one.problem)) : ""])));
   cards.sections.certificates.hidden = !now.certificates.length;
-  redraw(cards.certificates, JSON.stringify(now.certificates), () => el("ul", { class: "list" }, now.certificates.map((one) => el("li", {},
-    el("b", {}, named(one.names.join(", "))), one.key, t("valid_until", { when: date(one.expires_at) })))));
+  redraw(cards.certificates, JSON.stringify(now.certificates), () => list(now.certificates.map((one) => [
+    el("b", {}, named(one.names.join(", "))), one.key, t("valid_until", { when: date(one.expires_at) })])));
 }
 
 /** Which worker has which configuration: one line for each that is in use. */
 function whoHas(now) {
   const users = new Map();
   for (const one of now.workers) users.set(one.generation, [...(users.get(one.generation) ?? []), one.slot]);
-  return el("ul", { class: "list" }, [...users].sort(([one], [other]) => other - one).map(([generation, slots]) => el("li", {},
+  return list([...users].sort(([one], [other]) => other - one).map(([generation, slots]) => [
     chip(t("generation_is", { generation }), generation === now.generation ? "good" : "bad"),
-    users.size === 1 ? t("all_have", { count: slots.length }) : t("some_have", { slots: slots.join(", ") }))));
+    users.size === 1 ? t("all_have", { count: slots.length }) : t("some_have", { slots: slots.join(", ") })]));
 }
+
+const list = (lines) => el("ul", { class: "list" }, lines.map((line) => el("li", {}, line)));

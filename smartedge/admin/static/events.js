@@ -4,18 +4,18 @@ import { byId, Choice, chip, el, named, redraw } from "./dom.js";
 import { ask } from "./edge_api.js";
 import { hashOf } from "./backends.js";
 import { live, lookNow } from "./live.js";
-import { ago, clock, date, t, word } from "./texts.js";
+import { clock, date, t, word } from "./texts.js";
 import { kindOf } from "./words_of.js";
 
 const EVERY_MS = 2000;
 const KEPT = 400;
 const KEPT_RELOADS = 30;
-const RELOADS = ["started", "reloaded", "reload_refused", "discovered", "certificate_renewed", "files_replaced"];
+const RELOADS = ["started", "reloaded", "reload_refused", "discovered", "certificate_renewed", "files_replaced", "apart", "together"];
 const LEVELS = { all: () => true, warnings: (event) => event.level !== "info" };
 
 let cursor = null, list = [], reloads = [], level = "all", version = 0;
 
-export const newestReloads = () => ({ list: reloads, version });
+export const newestReloads = () => ({ events: reloads, version });
 
 /** Ask for what is new, again and again. shown: called when there is something. */
 export async function followEvents(shown) {
@@ -52,17 +52,16 @@ export function drawEvents() {
   redraw(byId("events"), `${level} ${version}`, () => eventList(list.filter(LEVELS[level])));
 }
 
-/** The events of one backend. */
-export function eventsOf(service, id) {
-  return { version, node: () => eventList(list.filter((event) => event.service === service && event.backend === id).slice(0, 50)) };
-}
-
-/** A list of events for people. */
-export function eventList(events) {
+/** A list of events for people. leads: whether each leads to its backend. */
+export function eventList(events, leads = true) {
   if (!events.length) return el("p", { class: "empty" }, t("no_events"));
   return el("ol", { class: "events" }, events.map((event) => el("li", { class: kindOf(event.level) },
-    el("time", { datetime: new Date(event.at * 1000).toISOString(), title: `${date(event.at)} · ${ago(event.at, live.now)}` }, clock(event.at)),
+    el("time", { title: date(event.at) }, clock(event.at)),
     chip(word(event.kind), kindOf(event.level)),
     el("span", {}, named(event.text)),
-    event.backend && event.service ? el("a", { href: hashOf({ service: event.service, id: event.backend }) }, named(`${event.service}/${event.backend}`)) : null)));
+    leads && event.backend && event.service ? link(event) : null)));
+}
+
+function link({ service, backend }) {
+  return el("a", { href: hashOf({ service, id: backend }) }, named(`${service}/${backend}`));
 }

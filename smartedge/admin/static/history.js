@@ -7,9 +7,9 @@ const POINTS = 60;
 const LEAST_MS = 5000;
 const EACH_MS = 100;
 
-/** What is known of all backends. of: the series of one; version: changes when they do. */
+/** What is known of all backends and services. every: seconds of a point. of: the series of one; version: changes when they do. */
 export const history = {
-  series: {}, at: 0,
+  series: {}, services: {}, every: 0, at: 0,
   of(name) { return this.series[name]; },
   version(name) { return name in this.series ? this.at : 0; },
 };
@@ -19,7 +19,7 @@ export async function followHistory(shown) {
   if (!document.hidden && !live.lost) {
     try {
       const told = await ask(`history?points=${POINTS}`);
-      history.series = told.series;
+      [history.series, history.services, history.every] = [told.series, told.services, told.every_s];
       history.at++;
       shown();
     } catch { /* the rows go without; that there is no connection is said elsewhere */ }

@@ -5,13 +5,12 @@ import { bar } from "./charts.js";
 import { chip, el, named } from "./dom.js";
 import { ask } from "./edge_api.js";
 import { clock, date, duration, figure, t, word } from "./texts.js";
-import { kindOf } from "./words_of.js";
+import { badge, kindOf } from "./words_of.js";
 
 const NUMBERS = [
   ["cost", figure], ["in_flight", figure], ["ewma_s", duration], ["pace_s", duration], ["waiting_s", duration], ["latency_s", duration],
   ["turns_ratio", figure], ["effective_weight", figure],
 ];
-const NAMED = { tried: "quiet", draining: "warn", disabled: "quiet", unhealthy: "bad", breaker_open: "bad", silent: "warn", full: "warn", unprobed: "quiet" };
 
 /** Made for the panel when a request is opened. */
 export class RequestPanel {
@@ -39,12 +38,11 @@ function explanation(told) {
   const facts = [
     ["column_at", `${date(told.at)} ${clock(told.at)}`], ["column_duration_s", duration(told.duration_s)], ["fact_client", told.client],
     ["fact_why", told.why.map(word).join(", ")], ["fact_id", told.request_id],
-    ...(told.route ? [["fact_route", told.route]] : []), ...(told.service ? [["column_service", told.service]] : []), ...(told.trace_id ? [["fact_trace", told.trace_id]] : []),
-  ];
+    ["fact_route", told.route], ["column_service", told.service], ["fact_trace", told.trace_id],
+  ].filter(([, value]) => value);
   return [
     el("p", { class: "asked" }, el("b", {}, told.method), " ", named(told.path)),
-    el("div", { class: "standing" }, chip(`${told.status || "–"}`, told.status >= 500 ? "bad" : told.status >= 400 ? "warn" : "good"), chip(word(told.outcome), kindOf(told.outcome)),
-      told.error ? el("span", { class: "bad" }, named(told.error)) : null),
+    el("div", { class: "standing" }, codeChip(told.status), badge(told.outcome), told.error ? el("span", { class: "bad" }, named(told.error)) : null),
     el("p", { class: "summary" }, named(told.summary)),
     el("section", {}, el("h3", {}, t("in_time")), timeline(told)),
     ...told.tries.map(oneTry),
@@ -52,6 +50,8 @@ function explanation(told) {
     el("dl", { class: "facts wide" }, facts.map(([key, value]) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, named(value))))),
   ].filter(Boolean);
 }
+
+const codeChip = (code) => chip(String(code || "–"), code >= 500 ? "bad" : code >= 400 ? "warn" : "good");
 
 /** The tries as bars on one line of time: dark until the answer began, light until it ended. */
 function timeline(told) {
@@ -62,13 +62,14 @@ function timeline(told) {
     body.style.marginInlineStart = `${100 * one.after_s / whole}%`;
     body.style.width = `${Math.max(0.5, 100 * took / whole)}%`;
     answering.style.width = `${took ? 100 * first / took : 100}%`;
-    return el("li", {}, el("span", {}, named(one.backend ?? t("nobody"))), el("span", { class: "track" }, body), el("span", { class: "number" }, duration(took)));
+    const name = el("span", {}, named(one.backend ?? t("nobody")));
+    return el("li", {}, name, el("span", { class: "track" }, body), el("span", { class: "number" }, duration(took)));
   }));
 }
 
 function oneTry(one) {
   const heading = el("h3", {}, `${one.number}. ${t(`try_${one.kind}`)} → `, named(one.backend ?? t("nobody")), " ",
-    chip(word(one.outcome), kindOf(one.outcome)), one.status ? chip(String(one.status), one.status >= 500 ? "bad" : "quiet") : null);
+    badge(one.outcome), one.status ? codeChip(one.status) : null);
   const said = [one.reason, one.where, one.panic ? t("in_panic") : "", one.error].filter(Boolean);
   return el("section", { class: "try" }, heading,
     el("p", {}, one.strategy ? el("b", {}, `${one.strategy}: `) : null, named(said.join("; ") || (one.recorded ? "" : t("not_recorded")))),
@@ -78,21 +79,27 @@ function oneTry(one) {
 
 /** Each candidate with a bar for each number that was known; the bars of a column have one scale. */
 function candidates(one) {
-  const used = NUMBERS.filter(([key]) => one.candidates.some((other) => other[key]) && (key !== "latency_s" || one.candidates.some((other) => other.latency_s !== other.ewma_s)));
+  const says = (key) => one.candidates.some((other) => (key === "cost" || key === "in_flight" ? other[key] != null : other[key])
+    && (key !== "latency_s" || other.latency_s !== other.ewma_s));
+  const used = NUMBERS.filter(([key]) => says(key));
   const most = Object.fromEntries(used.map(([key]) => [key, Math.max(...one.candidates.map((other) => other[key] ?? 0))]));
+  const cell = (other, key, show) => el("td", { class: "number" }, show(other[key]),
+    bar(most[key] ? (other[key] ?? 0) / most[key] : 0, other.picked ? "good" : "main"));
   const hidden = one.candidate_count - one.candidates.length;
   const sorted = [...one.candidates].sort((first, second) => (first.cost ?? Infinity) - (second.cost ?? Infinity) || second.picked - first.picked);
   return el("div", { class: "scroll" }, el("table", { class: "candidates" },
     el("caption", {}, t("candidates", { count: one.candidate_count }) + (one.cost == null ? "" : ` · ${t("least_wins")}`)),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("column_id")), used.map(([key]) => el("th", { scope: "col", class: "number" }, t(`number_${key}`))))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("column_id")),
+      used.map(([key]) => el("th", { scope: "col", class: "number" }, t(`number_${key}`))))),
     el("tbody", {}, sorted.map((other) => el("tr", { class: other.picked ? "picked" : null },
       el("th", { scope: "row" }, named(other.id), other.picked ? chip(t("picked"), "good") : null),
-      used.map(([key, show]) => el("td", { class: "number" }, bar(most[key] ? (other[key] ?? 0) / most[key] : 0, other.picked ? "good" : "main"), el("span", {}, show(other[key])))))))),
+      used.map(([key, show]) => cell(other, key, show)))))),
   hidden > 0 ? el("p", { class: "empty" }, t("and_more", { count: hidden })) : null);
 }
 
 function leftOut(one) {
   return el("div", { class: "left-out" }, el("h4", {}, t("left_out")),
-    el("ul", {}, one.left_out.map((other) => el("li", {}, named(other.id), " ", chip(word(other.reason) + (other.for_s == null ? "" : ` · ${duration(other.for_s)}`), NAMED[other.reason] ?? "quiet")))),
+    el("ul", {}, one.left_out.map((other) => el("li", {}, named(other.id), " ",
+      badge(other.reason, other.for_s == null ? "" : ` · ${duration(other.for_s)}`)))),
     one.unseen ? el("p", { class: "empty" }, t("and_more", { count: one.unseen })) : null);
 }

@@ -4,7 +4,7 @@ import { byId, Choice, el, named, setText } from "./dom.js";
 import { ask } from "./edge_api.js";
 import { Table } from "./table.js";
 import { clock, duration, percent, t, word } from "./texts.js";
-import { kindOf } from "./words_of.js";
+import { badge, kindOf } from "./words_of.js";
 
 const EVERY_MS = 2000;
 const OUTCOMES = ["all", "ok", "failed", "abandoned"];
@@ -13,20 +13,26 @@ const hashOf = (row) => `#/request/${encodeURIComponent(row.request_id)}`;
 const where = (row) => row.backends.map((one) => one ?? "–").join(" → ") || "–";
 
 const columns = [
-  { key: "at", value: (row) => clock(row.at), draw: (cell, row) => cell.replaceChildren(el("a", { href: hashOf(row) }, clock(row.at))) },
-  { key: "request", value: (row) => `${row.method} ${row.path}`, draw: (cell, row) => cell.replaceChildren(el("b", {}, row.method), " ", named(row.path)) },
-  { key: "status", number: true, value: (row) => String(row.status || "–"), draw: (cell, row) => { setText(cell, String(row.status || "–")); cell.classList.toggle("bad", row.status >= 500); } },
-  { key: "outcome", value: (row) => row.outcome, draw: (cell, row) => cell.replaceChildren(el("span", { class: `chip ${kindOf(row.outcome)}` }, word(row.outcome))) },
-  { key: "went_to", value: (row) => `${row.service ?? ""} ${where(row)}`, draw: (cell, row) => cell.replaceChildren(named(where(row))) },
+  { key: "at", value: (row) => clock(row.at), draw: (row) => el("a", { href: hashOf(row) }, clock(row.at)) },
+  { key: "request", value: (row) => `${row.method} ${row.path}`, draw: (row) => [el("b", {}, row.method), " ", named(row.path)] },
+  { key: "status", number: true, value: (row) => String(row.status || "–"), draw: code },
+  { key: "outcome", value: (row) => row.outcome, draw: (row) => badge(row.outcome) },
+  { key: "went_to", value: (row) => `${row.service ?? ""} ${where(row)}`, draw: (row) => named(where(row)) },
   { key: "duration_s", number: true, value: (row) => duration(row.duration_s) },
-  { key: "summary", value: (row) => row.summary, draw: (cell, row) => cell.replaceChildren(named(row.summary)) },
+  { key: "summary", value: (row) => row.summary, draw: (row) => named(row.summary) },
 ];
+
+function code(row) {
+  return el("span", { class: row.status >= 500 ? "bad" : "" }, String(row.status || "–"));
+}
 
 let outcome = "all", table, timer = 0, isOpen = false;
 
 export function setUpRequests() {
-  table = new Table(byId("requests"), "requests", columns, { keyOf: (row) => row.request_id, link: hashOf, label: t("requests_title"), empty: t("no_requests") });
-  new Choice(byId("outcomes"), OUTCOMES.map((one) => [one, one === "all" ? t("show_all") : word(one)]), outcome, (chosen) => { outcome = chosen; look(); });
+  const how = { keyOf: (row) => row.request_id, link: hashOf, label: t("requests_title"), empty: t("no_requests") };
+  table = new Table(byId("requests"), "requests", columns, how);
+  const choices = OUTCOMES.map((one) => [one, one === "all" ? t("show_all") : word(one)]);
+  new Choice(byId("outcomes"), choices, outcome, (chosen) => { outcome = chosen; look(); });
 }
 
 /** Keep the list up to date while it is open. */
@@ -52,5 +58,5 @@ export async function requestsOf(service, id) {
   if (!told.decisions.length) return el("p", { class: "empty" }, t("no_requests"));
   return el("ol", { class: "requests-list" }, told.decisions.map((row) => el("li", { class: kindOf(row.outcome) },
     el("time", {}, clock(row.at)), el("a", { href: hashOf(row) }, el("b", {}, row.method), " ", named(row.path)),
-    el("span", { class: row.status >= 500 ? "bad" : "" }, String(row.status || "–")), el("span", { class: "number" }, duration(row.duration_s)))));
+    code(row), el("span", { class: "number" }, duration(row.duration_s)))));
 }

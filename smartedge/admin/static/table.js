@@ -7,8 +7,8 @@ import { t } from "./texts.js";
 
 const ORDER_MS = 2000;
 
-/** columns: {key, value(row), draw(cell, row)?, sort(row)?, number?, wide?}; value says what is shown, as text, or stands for
-    what `draw` draws of it. keyOf(row): names a row. link(row): where a row leads. */
+/** columns: {key, value(row), draw(row, cell)?, sort(row)?, number?}; value says what is shown, as text, or stands for what
+    `draw` makes of it. keyOf(row): names a row. link(row): where a row leads. */
 export class Table {
   constructor(place, name, columns, { keyOf, link = null, label = "", sort = null, empty = "" }) {
     this.columns = columns;
@@ -90,8 +90,9 @@ export class Table {
       const column = this.columns[index], value = column.value(row);
       if (values[index] === value) continue;
       values[index] = value;
-      if (column.draw) column.draw(cells[index], row);
-      else setText(cells[index], value);
+      const drawn = column.draw ? column.draw(row, cells[index]) : value;
+      if (typeof drawn === "string") setText(cells[index], drawn);
+      else if (drawn) cells[index].replaceChildren(...[drawn].flat());
     }
     const mood = row.mood ?? "";
     if (shown.mood !== mood) shown.node.dataset.mood = shown.mood = mood;

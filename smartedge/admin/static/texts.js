@@ -1,9 +1,9 @@
 // The page's words in the browser's language, and how numbers and times are written there.
 
-const language = (navigator.languages ?? [navigator.language]).some((one) => /^pt\b/i.test(one))
-  && !/^en\b/i.test(navigator.languages?.[0] ?? "") ? "pt" : "en";
+const wanted = navigator.languages ?? [navigator.language];
+const language = wanted.map((one) => one.slice(0, 2).toLowerCase()).find((one) => one === "en" || one === "pt") ?? "en";
 const texts = await (await fetch(new URL(`texts.${language}.json`, import.meta.url))).json();
-const locale = language === "pt" ? (navigator.languages.find((one) => /^pt\b/i.test(one)) ?? "pt") : (/^en\b/i.test(navigator.language) ? navigator.language : "en");
+const locale = wanted.find((one) => one.toLowerCase().startsWith(language)) ?? language;
 
 /** The text of a key, with {name} replaced by values. */
 export function t(key, values = {}) {
@@ -62,8 +62,8 @@ export function bytes(value) {
   return value == null ? "–" : `${format(value / 2 ** 20, { maximumFractionDigits: 0 })} MiB`;
 }
 
-const clockFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const minuteFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const clockFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const minuteFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dateFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
 
 export const clock = (unix) => clockFormat.format(unix * 1000);
