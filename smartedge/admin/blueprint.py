@@ -17,15 +17,18 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Rule
 
 from smartedge.admin import hello
-from smartedge.admin.cluster import cluster_pages, without_require_all
+from smartedge.admin.cluster import cluster_pages
 from smartedge.admin.dashboard import dashboard_pages
 from smartedge.admin.decisions import decision_pages
+from smartedge.admin.edit import patch
 from smartedge.admin.events import event_pages
 from smartedge.admin.history import history_pages
 from smartedge.admin.live import LiveDocument, live_pages
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_flag, read_json
-from smartedge.admin.reloading import reload_edge
+from smartedge.admin.plan import plan_pages
+from smartedge.admin.reloading import asked_of, reload_edge, split_body
+from smartedge.admin.rollouts import rollout_pages
 from smartedge.admin.routes import route_pages
 from smartedge.admin.scrapes import Scrapes
 from smartedge.admin.status import health_document, status_document
@@ -57,9 +60,12 @@ def make_admin(edge: Edge) -> Blueprint:
         return answer(status, document)
 
     def reload() -> Response:
-        body, require_all = without_require_all(read_json("the configuration"))
+        if request.method == "PATCH":
+            return patch(edge)
+        body, said = split_body(read_json("the configuration"))
+        asked, require_all = asked_of(said, has_body=bool(body))
         require_all = require_all or read_flag("require_all")
-        result = reload_edge(edge, body or None, request.headers.get("If-Match"), require_all=require_all)
+        result = reload_edge(edge, body or None, request.headers.get("If-Match"), asked, require_all=require_all)
         return answer(result.status, result.document, ETag=f'"{result.document["etag"]}"')  # by now it may be another's
 
     def status() -> Response:
@@ -122,7 +128,7 @@ def make_admin(edge: Edge) -> Blueprint:
     live = LiveDocument(edge)
     pages = (
         Page("/health", READ, True, health),
-        Page("/api/reload", WRITE, False, reload),
+        Page("/api/reload", (*WRITE, "PATCH"), False, reload),
         Page("/api/status", READ, False, status),
         Page("/metrics", READ, False, metrics),
         Page(hello.PATH, READ, True, say_hello),
@@ -132,6 +138,8 @@ def make_admin(edge: Edge) -> Blueprint:
         *history_pages(edge),
         *drain_pages(edge),
         *cluster_pages(edge),
+        *rollout_pages(edge),
+        *plan_pages(edge),
         *route_pages(edge),
         *live_pages(live),
         *dashboard_pages(live, lambda: _refusal(edge) is None),

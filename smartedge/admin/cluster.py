@@ -1,13 +1,11 @@
-"""The page of the cluster that this edge is a node of, and what a reload says of its nodes."""
+"""The page of the cluster that this edge is a node of."""
 
 from __future__ import annotations
-
-import json
 
 from flask import Response
 
 from smartedge.admin.page import READ, Page, answer
-from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.balancer.errors import EdgeError
 from smartedge.edge.edge import Edge
 
 
@@ -32,24 +30,3 @@ def cluster_pages(edge: Edge) -> tuple[Page, ...]:
         return answer(200, {**node.document(), "nodes": nodes})
 
     return (Page("/smartedge/cluster", READ, False, cluster),)
-
-
-def without_require_all(body: bytes) -> tuple[bytes, bool]:
-    """Take `"require_all"` out of the configuration that was sent, of which it is no part; return what it said, too.
-
-    What is no JSON is left for the checks of the configuration to refuse.
-    """
-    if b'"require_all"' not in body:
-        return body, False
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return body, False
-    if not isinstance(document, dict) or "require_all" not in document:
-        return body, False
-    said = document.pop("require_all")
-    if not isinstance(said, bool):
-        raise ClientError("require_all must be true or false.")
-    lines = b"\n" in body.strip()
-    text = json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n"
-    return (text.encode("utf-8", "surrogatepass") if document else b""), said

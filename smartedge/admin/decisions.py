@@ -15,7 +15,6 @@ USUAL_LIMIT = 100
 OUTCOMES = ("ok", "failed", "abandoned")
 LISTED = (
     "request_id",
-    "trace_id",
     "at",
     "slot",
     "why",
@@ -52,9 +51,9 @@ def decision_pages(edge: Edge) -> tuple[Page, ...]:
             raise ClientError(f"outcome must be one of {', '.join(OUTCOMES)}.")
         limit = _limit(request.args.get("limit", str(USUAL_LIMIT)))
         found = [
-            {name: document.get(name) for name in LISTED[:4]}
+            {name: document[name] for name in LISTED[:3]}
             | {"backends": [one["backend"] for one in document["tries"]]}
-            | {name: document.get(name) for name in LISTED[4:]}
+            | {name: document.get(name) for name in LISTED[3:]}
             for document in edge.decisions.newest()
             if (outcome is None or document["outcome"] == outcome)
             and (backend is None or any(_is_of(one["backend"], document.get("service"), backend) for one in document["tries"]))

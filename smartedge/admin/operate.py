@@ -12,14 +12,16 @@ from typing import Any, Final
 
 from flask import Response, request
 
+from smartedge.admin.edit import add_backend, remove_backend
 from smartedge.admin.named import NamedBackend, check_service, find_backend
 from smartedge.admin.page import READ, WRITE, Page, answer, peer, read_flag, read_json
 from smartedge.admin.reloading import reload_edge
 from smartedge.admin.status import Document, read_services, service_document
+from smartedge.admin.written import CannotPersist, text_in_use
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.balancer.spec import DEFAULT_SERVICE, State, name_backend
-from smartedge.config.model import Config, ConfigError
+from smartedge.config.model import ConfigError
 from smartedge.config.problems import Step
 from smartedge.edge.edge import Edge
 from smartedge.edge.operator_will import STATE, WEIGHT
@@ -31,14 +33,6 @@ _DRAIN_MESSAGES: Final = {
     True: "draining: /health answers 503, requests are served as before; POST /smartedge/enable takes it back",
     False: "enabled: /health tells again whether a backend can serve",
 }
-
-
-class CannotPersist(EdgeError):
-    """The file can't say what was asked for, so nothing has changed."""
-
-    status = 409
-    title = "Not persisted"
-    blame = "client"
 
 
 class UnknownAction(EdgeError):
@@ -63,6 +57,8 @@ def operator_pages(edge: Edge) -> tuple[Page, ...]:
         return answer(200, service_document(edge, *read_services(edge, service)), ETag=seen)
 
     def backends(service: str | None = None) -> Response:
+        if request.method == "POST":
+            return add_backend(edge, service)
         seen = etag()
         if service is not None:
             check_service(edge, service)
@@ -70,6 +66,8 @@ def operator_pages(edge: Edge) -> tuple[Page, ...]:
         return answer(200, {"generation": edge.generation, "backends": found}, ETag=seen)
 
     def backend(backend_id: str, service: str | None = None) -> Response:
+        if request.method == "DELETE":
+            return remove_backend(edge, backend_id, service)
         seen = etag()
         meant = find_backend(edge, backend_id, service)
         ids = [backend.id for backend in meant.backends]
@@ -109,8 +107,8 @@ def operator_pages(edge: Edge) -> tuple[Page, ...]:
             page
             for below in ("/smartedge/backends", "/smartedge/services/<service>/backends")
             for page in (
-                Page(below, READ, False, backends),
-                Page(f"{below}/<backend_id>", READ, False, backend),
+                Page(below, (*READ, "POST"), False, backends),
+                Page(f"{below}/<backend_id>", (*READ, "DELETE"), False, backend),
                 Page(f"{below}/<backend_id>/<ip:address>", READ, False, backend_address),
                 Page(f"{below}/<backend_id>/<action>", WRITE, False, operate),
                 Page(f"{below}/<backend_id>/<ip:address>/<action>", WRITE, False, operate_address),
@@ -205,20 +203,6 @@ _WORDS: Final[Mapping[State, str]] = {
     "draining": "is draining: no new requests but those of sticky sessions",
     "disabled": "is disabled: no new requests",
 }
-
-
-def text_in_use(edge: Edge) -> tuple[bytes, Config]:
-    """Return what the configuration's file says, and means; raises CannotPersist unless it is what is in use."""
-    try:
-        text = edge.text_in_use()
-    except OSError as error:
-        raise CannotPersist(f"The configuration's file cannot be read: {error.strerror}. Nothing has changed.") from error
-    if text is None:
-        raise CannotPersist("There is no configuration file to write to. Nothing has changed.")
-    config = edge.origin.parse_text(text)
-    if config.etag != edge.config.etag:
-        raise CannotPersist("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
-    return text, config
 
 
 def _write(edge: Edge, meant: NamedBackend, changes: Mapping[str, Any], if_match: str | None) -> None:

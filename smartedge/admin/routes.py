@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import Response, request
 
-from smartedge.admin.operate import text_in_use
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
 from smartedge.admin.reloading import reload_edge
+from smartedge.admin.written import text_in_use
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.edge import route_answer
 from smartedge.edge.edge import Edge

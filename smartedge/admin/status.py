@@ -95,6 +95,7 @@ def status_document(edge: Edge) -> Document:
         "etag": etag,
         "version": edge.version,
         "draining": edge.draining,
+        "trial": edge.rollouts.trial_document(edge.rollouts.trial()),
         "drowning": _drowning(worst_drowning(edge), now),
         "uptime_s": round(now - edge.started_at, 3),
         "workers": [dict(worker) for worker in edge.workers()],

@@ -17,6 +17,7 @@ from smartedge.cli.explain_table import explained_text, list_text
 from smartedge.cli.paint import painted
 from smartedge.cli.progress import progress
 from smartedge.cli.remote import RemoteEdge, for_running_edge
+from smartedge.cli.rollouts import confirm, history, plan, reload_query, rollback
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.cli.table import entries_of
 from smartedge.config.values import escaped
@@ -98,10 +99,7 @@ def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
 @click.option("--follow", is_flag=True, help="Without REQUEST_ID: go on with new ones as they come, until Ctrl-C.")
 def explain(edge: RemoteEdge, request_id: str | None, *, follow: bool, **filters: Any) -> None:
-    """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known.
-
-    The id of a trace stands for the last request of it.
-    """
+    """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known."""
     if follow and request_id is not None:
         raise click.UsageError("--follow lists requests as they come; it takes no REQUEST_ID")
     if request_id is not None:
@@ -123,9 +121,44 @@ def explain(edge: RemoteEdge, request_id: str | None, *, follow: bool, **filters
 @click.command(epilog="Example: smartedge reload")
 @for_running_edge
 @click.option("--require-all", is_flag=True, help="Change nothing unless every node of the cluster can use it.")
-def reload(edge: RemoteEdge, require_all: bool) -> None:
+@click.option(
+    "--confirm",
+    "confirm_s",
+    type=click.FloatRange(1, 86_400),
+    metavar="S",
+    help="Go back unless `confirm` comes within S seconds.",
+)
+@click.option(
+    "--max-error-ratio",
+    type=click.FloatRange(0, 1),
+    metavar="R",
+    help="With --confirm: go back when more requests fail, and more than before.",
+)
+@click.option(
+    "--max-p99-factor",
+    type=click.FloatRange(1, 1_000),
+    metavar="F",
+    help="With --confirm: go back when the p99 is F times that of before.",
+)
+@click.option("--author", metavar="NAME", help="Whose change it is; the history keeps it.")
+def reload(
+    edge: RemoteEdge,
+    *,
+    require_all: bool,
+    confirm_s: float | None,
+    max_error_ratio: float | None,
+    max_p99_factor: float | None,
+    author: str | None,
+) -> None:
     """Have the running balancer read its configuration again; in a cluster, have all nodes use it."""
-    edge.print_answer(edge.ask("POST", "/api/reload?require_all=true" if require_all else "/api/reload"), reload_text)
+    limits = {
+        name: value for name, value in (("error_ratio", max_error_ratio), ("p99_factor", max_p99_factor)) if value is not None
+    }
+    if limits and confirm_s is None:
+        raise click.UsageError("--max-error-ratio and --max-p99-factor are for a reload with --confirm")
+    body = {"confirm_s": confirm_s, "rollback_on": limits} if limits else None
+    query = reload_query(None if limits else confirm_s, author, require_all=require_all)
+    edge.print_answer(edge.ask("POST", f"/api/reload{query}", body), reload_text)
 
 
 @click.command(epilog="Example: smartedge cluster --json")
@@ -163,7 +196,7 @@ def _print_unseen(edge: RemoteEdge, answer: dict[str, Any], seen: set[str]) -> s
     return {str(one.get("request_id")) for one in found} or seen
 
 
-COMMANDS = (reload, status, cluster, drain, enable, disable, weight, explain)
+COMMANDS = (reload, plan, confirm, rollback, history, status, cluster, drain, enable, disable, weight, explain)
 
 
 def _operate(edge: RemoteEdge, backend: str, action: str, body: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ class RemoteEdge:
         click.echo(json.dumps(answer, indent=2) if self.as_json else text(dict(answer)))
 
 
-def for_running_edge(command: Callable[..., None]) -> Callable[..., None]:
+def for_running_edge(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command the flags that say which balancer it is for; it gets that, a RemoteEdge, as its first argument."""
 
     @click.option(
@@ -102,8 +102,8 @@ def for_running_edge(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("-c", "--config", metavar="FILE", help="The configuration that it runs with; backends.json unless given.")
     @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON; a refusal too, as error.")
     @functools.wraps(command)
-    def asked(url: str | None, cacert: str | None, config: str | None, as_json: bool, **rest: Any) -> None:
-        command(RemoteEdge(url, cacert, config, as_json=as_json), **rest)
+    def asked(url: str | None, cacert: str | None, config: str | None, as_json: bool, **rest: Any) -> int | None:
+        return command(RemoteEdge(url, cacert, config, as_json=as_json), **rest)
 
     return asked
 

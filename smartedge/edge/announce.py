@@ -18,7 +18,8 @@ from smartedge.config.found import Change
 from smartedge.edge.noticed import Noticed
 from smartedge.edge.operator_will import STATE, WillChange
 from smartedge.edge.reload import Discovered
-from smartedge.edge.reload_report import Applied
+from smartedge.edge.reload_report import Applied, Reloaded
+from smartedge.edge.trial import Trial
 from smartedge.observe.console import say
 from smartedge.observe.events import EventLog, Level
 
@@ -43,6 +44,9 @@ KINDS: Final = {
     "leader_changed": "another worker does what one does for all",
     "reloaded": "another configuration is in use; which workers have it, and which differ",
     "reload_refused": "a configuration was refused, and nothing has changed",
+    "trial_began": "a configuration is on trial: without a confirmation the edge goes back",
+    "trial_confirmed": "it was confirmed, and stays",
+    "rolled_back": "the configuration before is in use again, and why",
     "discovered": "sources have found backends, or find some no more",
     "apart": "workers of the edge have different configurations for longer than a moment",
     "together": "they have the same again",
@@ -115,8 +119,8 @@ class Announcer:
 
     # ---- configurations ----
 
-    def reloaded(self, applied: Applied, by: str | None = None) -> None:
-        """Say that there is another configuration, and on the next line what is different."""
+    def reloaded(self, applied: Applied, by: str | None = None) -> Reloaded:
+        """Say that there is another configuration, and on the next line what is different; make the answer of it."""
         if applied.changed:
             say("🔄 Backends atualizados via /api/reload")
         if applied.changed or applied.certificate_renewed or applied.files_renewed:
@@ -134,6 +138,7 @@ class Announcer:
                 changed=applied.changed_backends[:LISTED],
                 settings=applied.settings_changed[:LISTED],
             )
+        return Reloaded(202 if applied.late else 200, applied.to_json())
 
     def nodes_differ(self, document: Mapping[str, Any], by: str | None) -> None:
         """Write down which nodes of a cluster do not have what was reloaded, if some have not. document: the reload's answer."""
@@ -147,6 +152,25 @@ class Announcer:
     def reload_refused(self, error: object, by: str | None = None) -> None:
         """Write down that somebody has asked for a configuration that cannot be used; he is told by whoever was asked."""
         self._events.write("reload_refused", "error", f"reload refused, nothing changed: {error}", by=by)
+
+    def trial_began(self, trial: Trial) -> None:
+        """Say that a configuration goes again unless it is confirmed."""
+        left = f"{trial.until - trial.began:g} s"
+        log.warning("generation %d is on trial: without a confirmation the edge goes back in %s", trial.generation, left)
+        text = f"generation {trial.generation} is on trial for {left}"
+        self._events.write("trial_began", "warning", text, by=trial.by, generation=trial.generation, author=trial.author)
+
+    def trial_confirmed(self, trial: Trial, by: str | None) -> None:
+        """Say that it stays."""
+        log.info("generation %d is confirmed", trial.generation)
+        text = f"generation {trial.generation} is confirmed"
+        self._events.write("trial_confirmed", "info", text, by=by, generation=trial.generation)
+
+    def rolled_back(self, trial: Trial, why: str, by: str | None, generation: int) -> None:
+        """Say that the edge went back, and why."""
+        log.warning("went back from generation %d, now generation %d: %s", trial.generation, generation, why)
+        text = f"went back from generation {trial.generation}, now generation {generation}: {why}"
+        self._events.write("rolled_back", "error", text, by=by, generation=generation)
 
     def discovered(self, found: Discovered) -> None:
         """Say what sources have found, and what they find no more."""

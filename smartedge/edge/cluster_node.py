@@ -39,6 +39,7 @@ from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.setup import ClusterShare, SetupBuilder
 from smartedge.edge.tickets import Tickets
+from smartedge.edge.trial import TrialFile, TrialInCluster
 from smartedge.proxy.service import Service
 from smartedge.workers.membership import Membership
 
@@ -90,7 +91,7 @@ class ClusterNode:
         self._lead: ClusterLead | None = None
         self._address = ""
         self._made_at = time.monotonic()
-        self._wishes: Mapping[str, Any] = {}
+        self._wishes: Mapping[str, Any] | None = None
 
     @property
     def prefix(self) -> str:
@@ -203,7 +204,7 @@ class ClusterNode:
     def renew_will(self) -> None:
         """Have backends that have come be as the operator wants them, too; in the worker that leads."""
         if self._lead is not None:
-            for change in operator_will.use_wishes(self._wishes, self._services()):
+            for change in operator_will.use_wishes(self._wishes or {}, self._services()):
                 gevent.spawn_later(TELL_S, self._announcer.will_changed, change)
 
     def use_secrets(self, secrets: SecretKeys) -> None:
@@ -256,7 +257,14 @@ class ClusterNode:
     # ---- what the pages ask ----
 
     def reload(
-        self, body: bytes | None, if_match: str | None, *, wait: bool, require_all: bool, by: str | None = None
+        self,
+        body: bytes | None,
+        if_match: str | None,
+        *,
+        by: str | None = None,
+        wait: bool = True,
+        require_all: bool = False,
+        persist: bool = True,  # in etcd it always is
     ) -> Reloaded:
         """Apply a configuration on all nodes, as `Edge.reload` does on one; wait: until they have it, for CONFIRM_S at most."""
         reloader, seen = self._reloader, self._reloader.generation
@@ -265,9 +273,9 @@ class ClusterNode:
             self._origin.parse_text(body)
             self.ask_all(body)
         applied = reloader.reload(body, if_match=if_match, wait=wait, seen=seen)
-        self._announcer.reloaded(applied, by)
+        here = self._announcer.reloaded(applied, by)
         if not wait:
-            return Reloaded(202 if applied.late else 200, applied.to_json())
+            return here
         if self._lead is not None:
             self._lead.hurry()
         reloaded = reloaded_by_all(applied, wait_applied(NodesSeen(self.news, self._own_card), applied.generation, CONFIRM_S))
@@ -311,6 +319,10 @@ class ClusterNode:
             return Will(self._client, self.prefix).all()
         except ClusterError as error:
             raise ClusterTrouble(error) from error
+
+    def trial_place(self, mirror: TrialFile) -> TrialInCluster:
+        """Return where a configuration on trial is written down, for all nodes. mirror: of it, for the workers of this one."""
+        return TrialInCluster(mirror, lambda: self._wishes if self._lead is not None else None, self.say)
 
     def _take_back_outdated(self, old: Config, new: Config) -> None:
         """Take back what was said of backends of which the configuration says something else since."""

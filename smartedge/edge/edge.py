@@ -38,6 +38,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.request_ids import RequestIds
+from smartedge.edge.rollouts import Asked, Rollouts
 from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.setup import Setup, SetupBuilder
 from smartedge.edge.tickets import Tickets
@@ -133,9 +134,10 @@ class Edge:
         self.forwarder.explain, self.forwarder.spans = self.decisions, self.traces.record_exchange
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
+        self.rollouts = Rollouts(self, self._reloader.preview, self.history, self.announcer, time)
         self.follower = Follower(self.edge_row, self._reloader)
         self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng, self.announcer)
-        self._file_watch = FileWatch(self.origin.path, self._is_watching, self._reloader.reload, self.announcer)
+        self._file_watch = FileWatch(self.origin.path, self._is_watching, self.reload, self.announcer)
         self.cluster: ClusterNode | None = None
         if cluster is not None:
             from smartedge.edge.cluster_node import ClusterNode  # late: its memory is for nodes only
@@ -147,8 +149,9 @@ class Edge:
         self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
-        told = self.access_log, self.traces, self.events, self.announcer
-        self.upkeep = Upkeep(*kept, *care, self.edge_row, self.recent, self.history, *told, doors=lambda: self.doors)
+        told = self.edge_row, self.recent, self.history, self.access_log
+        rest = self.traces, self.events, self.announcer, self.rollouts
+        self.upkeep = Upkeep(*kept, *care, *told, *rest, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----
@@ -218,24 +221,19 @@ class Edge:
         """Return the id that an admin request is known by; the app puts it there."""
         return str(environ[REQUEST_ID])
 
-    def reload(
-        self,
-        body: bytes | None,
-        if_match: str | None = None,
-        *,
-        wait: bool = True,
-        require_all: bool = False,
-        by: str | None = None,
-    ) -> Reloaded:
-        """Apply a configuration, the file's when there is no body; raises ConfigError or EdgeError and changes nothing.
+    def reload(self, body: bytes | None, *, wait: bool = True, by: str | None = None) -> Reloaded:
+        """Apply a configuration, the file's when there is no body, and remember it, as `Rollouts.reload` does."""
+        return self.rollouts.reload(body, asked=Asked(by=by, origin="file" if body is None else "api"), wait=wait)
 
-        require_all: only if every node of a cluster can use it. by: who asks for it, see Announcer.
+    def apply(self, body: bytes | None, if_match: str | None = None, *, by: str | None = None, **how: bool) -> Reloaded:
+        """Apply a configuration, for the Rollouts; raises ConfigError or EdgeError and changes nothing.
+
+        by: see Announcer. how: as `Reloader.reload` has it, and `require_all`, for a cluster: only if all nodes can use it.
         """
         if self.cluster is not None:
-            return self.cluster.reload(body, if_match, wait=wait, require_all=require_all, by=by)
-        applied = self._reloader.reload(body, if_match=if_match, wait=wait)
-        self.announcer.reloaded(applied, by)
-        return Reloaded(202 if applied.late else 200, applied.to_json())
+            return self.cluster.reload(body, if_match, by=by, **how)
+        how.pop("require_all", None)
+        return self.announcer.reloaded(self._reloader.reload(body, if_match=if_match, **how), by)
 
     def _is_watching(self) -> bool:
         return self.config.watch and self.follower.leading and self.cluster is None  # whose configuration counts
@@ -273,6 +271,7 @@ class Edge:
         self._reloader.rebuild_setup()
         if self.cluster is not None:
             self.cluster.join_workers(membership)
+        self.rollouts.join_workers(directory, None if self.cluster is None else self.cluster.trial_place)
         self.follower.join_workers(membership, lambda: self.reload(None, wait=False, by="SIGHUP"))
         self.follower.leads(monotonic())  # before anybody asks `leading`: until then each takes itself for the one
 
@@ -287,6 +286,7 @@ class Edge:
             if self._membership.slot == 0:  # one worker says it for all
                 if self.cluster is not None:
                     self.cluster.say_start()
+                self.rollouts.note_start()
                 log_cautions(self.config, self._env, has_token=self.token is not None)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)

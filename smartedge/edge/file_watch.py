@@ -11,7 +11,7 @@ from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.discovery.file_look import FileLook
 from smartedge.edge.announce import Announcer
-from smartedge.edge.reload_report import Applied
+from smartedge.edge.reload_report import Reloaded
 from smartedge.workers.periodic import PeriodicWork
 
 log = logging.getLogger("smartedge")
@@ -32,11 +32,11 @@ class FileWatch:
     A reload that finds what is in use already changes nothing, so one that somebody else has asked for, or a file that was only
     touched, leads to no other. What is refused is logged once, and changes nothing.
 
-    path: of the file, None where there is none. is_wanted: whether this worker is to look now. reload: reads the file.
+    path: of the file, None where there is none. is_wanted: whether this worker is to look now. reload: `Edge.reload`.
     """
 
     def __init__(
-        self, path: str | None, is_wanted: Callable[[], bool], reload: Callable[[], Applied], announcer: Announcer
+        self, path: str | None, is_wanted: Callable[[], bool], reload: Callable[..., Reloaded], announcer: Announcer
     ) -> None:
         self._path = path
         self._file: FileLook | None = None
@@ -74,7 +74,7 @@ class FileWatch:
 
     def _use_change(self, file: FileLook) -> None:
         try:
-            applied = self._reload()
+            changed = self._reload(None, by=BY).document["changed"]
         except (ConfigError, EdgeError) as error:
             if file.is_settled:  # else it may be half written
                 self._retry_at = time.monotonic() + RETRY_S
@@ -82,9 +82,8 @@ class FileWatch:
                     self._announcer.reload_refused(error, BY)
             return
         self._is_new, self._said = False, ""
-        if applied.changed:
+        if changed:
             log.info("%s has changed", self._path)
-        self._announcer.reloaded(applied, BY)
 
     def _complain(self, text: str) -> bool:
         """Log what nobody has been told of; say whether that was so."""

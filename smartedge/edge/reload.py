@@ -118,9 +118,15 @@ class Reloader:
             return self._catch_up()
 
     def reload(
-        self, body: bytes | None = None, *, if_match: str | None = None, wait: bool = True, seen: int | None = None
+        self,
+        body: bytes | None = None,
+        *,
+        if_match: str | None = None,
+        wait: bool = True,
+        seen: int | None = None,
+        persist: bool = True,
     ) -> Applied:
-        """Use the configuration in `body` and persist it; without a body, use what the file says now.
+        """Use the configuration in `body` and persist it, if wanted; without a body, use what the file says now.
 
         wait: for the other workers to have it too. seen: the generation that whoever asks goes by, None for the newest.
 
@@ -146,7 +152,8 @@ class Reloader:
             self._pause()
             canonical = config.to_json() if is_other else ""
             self._pause()
-            with self._persistence.persisted(body, text, number if seen is None else seen, is_other=is_other) as kept:
+            kept_body = body if persist else None
+            with self._persistence.persisted(kept_body, text, number if seen is None else seen, is_other=is_other) as kept:
                 if is_other or kept != number:
                     serial += 1
                     self._peers.publish(kept, serial, canonical or config.to_json(), found.text)
@@ -165,10 +172,10 @@ class Reloader:
             confirmed,
             changed=changed,
             renewed=tuple(sorted(renewed)),
-            persisted=self._persistence.persists,
+            persisted=self._persistence.persists and persist,
             took_s=self._now() - started,
         )
-        return replace(applied, etag=self._persistence.etag_of(config, number))
+        return replace(applied, on_trial=not persist, etag=self._persistence.etag_of(config, number))
 
     def use_cluster(self, text: bytes, number: int, *, counts_up: bool = False) -> Applied | None:
         """Go on with what the cluster has, under its number; None where that is in use here already.
@@ -204,9 +211,29 @@ class Reloader:
 
     def check(self, text: bytes) -> None:
         """Raise what a reload with this text would raise before anything is changed: ConfigError, or what `build` raises."""
+        self.preview(text)
+
+    def preview(self, text: bytes) -> tuple[Config, Applied]:
+        """Return the configuration of a text, and what a reload with it would do; raises as `check`, and changes nothing."""
+        started = self._now()
         with self._lock:
-            config = self._origin.parse_text(text)
-            self._build(config.with_found(self.found.only_for(sources_of(config.all_services())).backends), self.setup, None)
+            old, config = self.setup.config, self._origin.parse_text(text)
+            config = config.with_found(self.found.only_for(sources_of(config.all_services())).backends)
+            setup = self._build(config, self.setup, None)
+            renewed = tuple(sorted(setup.files.renewed_since(self.setup.files)))
+            changed = config.etag != old.etag
+            applied = report(
+                old,
+                config,
+                self._at_start,
+                self.generation,
+                Confirmed(1, {}),
+                changed=changed,
+                renewed=renewed,
+                persisted=self._persistence.persists,
+                took_s=self._now() - started,
+            )
+        return config, applied
 
     def text_of(self, body: bytes | None) -> bytes:
         """Return the text that a reload would use. Raises ReloadError."""

@@ -28,7 +28,7 @@ class Applied:
     since this reload or an earlier one. certificate_renewed: whether new connections of clients are shown another certificate
     than before. files_renewed: the keys whose files hold something else than before, though the keys are the same.
     persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
-    and how many of them have it. late: slot and process number of each of the others.
+    and how many of them have it. late: slot and process number of each of the others. on_trial: persisted when it is confirmed.
     """
 
     generation: int
@@ -46,6 +46,7 @@ class Applied:
     certificate_renewed: bool = False
     files_renewed: tuple[str, ...] = ()
     late: tuple[tuple[int, int], ...] = ()
+    on_trial: bool = False
 
     @property
     def message(self) -> str:
@@ -66,13 +67,14 @@ class Applied:
             parts.append("late: " + ", ".join(f"slot {slot} (process {pid})" for slot, pid in self.late))
         if self.restart_needed:
             parts.append(f"only after a restart: {', '.join(self.restart_needed)}")
-        if not self.persisted:
+        if not self.persisted and not self.on_trial:
             parts.append("not persisted, for there is no file")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """The body of the answer to POST /api/reload."""
         document = asdict(self)
+        del document["on_trial"]
         workers = {"applied": document.pop("applied"), "live": document.pop("live")}
         if late := document.pop("late"):
             workers["late"] = [{"slot": slot, "pid": pid} for slot, pid in late]

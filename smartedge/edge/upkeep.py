@@ -17,6 +17,7 @@ from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.changes import ChangeWatch, Seen
 from smartedge.edge.follower import Follower
 from smartedge.edge.reload import Reloader
+from smartedge.edge.rollouts import Rollouts
 from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.tickets import Tickets
 from smartedge.http.server_tls import ServerTls
@@ -64,6 +65,7 @@ class Upkeep:
         traces: Traces,
         events: EventLog,
         announcer: Announcer,
+        rollouts: Rollouts,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
     ) -> None:
         self._edge_row = edge_row
@@ -82,6 +84,7 @@ class Upkeep:
         self._access_log, self._traces = access_log, traces
         self._announcer = announcer
         self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})))
+        self._rollouts = rollouts
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
         remember = PeriodicWork(
@@ -135,6 +138,7 @@ class Upkeep:
         if leading:
             self._certificates.look(self._reloader.setup.config, self._tls.certificates)
             self._registry.free_rows()
+        self._rollouts.look(leading=leading)
         for noticed in self._changes.look(self._seen(leading=leading), now, leading=leading):
             self._announcer.tell(noticed)
 

@@ -24,7 +24,10 @@ from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.config.model import Config, parse
 from smartedge.config.services import WrittenService
 from smartedge.discovery.source_health import SourceHealth
+from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_errors import PreconditionFailed
+from smartedge.edge.reload_report import Applied
+from smartedge.edge.rollouts import Rollouts
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.decisions import Decisions
 from smartedge.observe.event_feed import EventFeed
@@ -50,6 +53,9 @@ SITE = {
     "routes": [{"path": "/api", "to": "api"}, {"to": "web"}],
 }
 """Two services that have a server, and its id, in common."""
+
+NOTHING = Applied(17, False, "", (), (), (), (), (), 0.0, True)
+"""A reload that would change nothing."""
 
 
 class SmallService:
@@ -87,6 +93,9 @@ class SmallEdge:
         self.history = History(lambda: {name: one.pool for name, one in self.services.items()}, self.told.time, self.now)
         keys = [*self.services, *(backend.key for backend in self.backends())]
         self.history.join_workers(None, lambda key: keys.index(key) if key in keys else None)
+        self.origin = ConfigOrigin(None, {})
+        preview = lambda text: (parse(text), NOTHING)  # noqa: E731
+        self.rollouts = Rollouts(self, preview, self.history, self.announcer, self.told.time)  # type: ignore[arg-type]
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
         self.decisions = Decisions(0.0, random.Random(1), lambda _: False)
@@ -123,7 +132,9 @@ class SmallEdge:
     def etag(self) -> str:
         return self.config.etag
 
-    def reload(self, body: bytes | None, if_match: str | None, *, require_all: bool = False, by: str | None = None) -> Result:
+    def apply(
+        self, body: bytes | None, if_match: str | None = None, *, require_all: bool = False, by: str | None = None, **_: Any
+    ) -> Result:
         self.asked_by = by
         self.bodies.append(body)
         self.require_all = require_all

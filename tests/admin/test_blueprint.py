@@ -83,10 +83,10 @@ def test_a_page_is_read_and_no_other_method_falls_through_to_a_backend(client: F
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
-def test_a_reload_is_a_post(edge: SmallEdge, client: FlaskClient, method: str) -> None:
+def test_a_reload_is_a_post_or_a_patch(edge: SmallEdge, client: FlaskClient, method: str) -> None:
     answer = client.open("/api/reload", method=method)
     problem(answer, 405)
-    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Allow"] == "POST, PATCH"
     assert edge.bodies == []
 
 
@@ -222,12 +222,13 @@ def test_what_a_hook_of_the_app_aborts_is_a_problem_with_its_own_status(client: 
 
 def test_the_etag_of_a_reloads_answer_is_that_of_what_it_has_applied(edge: SmallEdge, client: FlaskClient) -> None:
     """It was that of what was in use when the answer was written: by then another one's, which this client had not seen."""
-    edge.reload = lambda body, if_match, **_: Result(200, {"etag": "mine"})  # type: ignore[method-assign]
+    edge.apply = lambda body, if_match=None, **_: Result(200, {"etag": "mine", "changed": False})  # type: ignore[method-assign]
     assert client.post("/api/reload").headers["ETag"] == '"mine"'
 
 
 def test_an_answer_that_is_not_complete_everywhere_is_202(edge: SmallEdge, client: FlaskClient) -> None:
-    edge.reload = lambda body, if_match, **_: Result(202, {"workers": {"applied": 3, "live": 4}, "etag": "e"})  # type: ignore[method-assign]
+    late = {"workers": {"applied": 3, "live": 4}, "etag": "e", "changed": False}
+    edge.apply = lambda body, if_match=None, **_: Result(202, late)  # type: ignore[method-assign]
     assert client.post("/api/reload").status_code == 202
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from smartedge.admin.cluster import without_require_all
+from smartedge.admin.reloading import split_body
 from smartedge.balancer.errors import ClientError
 from smartedge.edge.cluster_reload import NotByAll
 from tests.admin.small_edge import SmallEdge
@@ -103,9 +103,9 @@ def test_all_nodes_may_be_required_by_the_query_or_in_the_body(edge: SmallEdge, 
 
 def test_a_body_that_does_not_ask_for_all_stays_as_it_is_written() -> None:
     for body in (b'{ "backends":["http://a"] }', b'{"require_all" ', b'["require_all"]', b'{"x": "\\"require_all\\""}'):
-        assert without_require_all(body) == (body, False)
-    text, required = without_require_all(b'{\n "require_all": true,\n "backends": ["http://\xc3\xa9"]\n}')
-    assert (text, required) == (b'{\n  "backends": [\n    "http://\xc3\xa9"\n  ]\n}\n', True)
+        assert split_body(body) == (body, {})
+    text, said = split_body(b'{\n "require_all": true,\n "backends": ["http://\xc3\xa9"]\n}')
+    assert (text, said) == (b'{\n  "backends": [\n    "http://\xc3\xa9"\n  ]\n}\n', {"require_all": True})
 
 
 def test_a_refusal_names_the_nodes(edge: SmallEdge, client: FlaskClient) -> None:

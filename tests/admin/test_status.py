@@ -34,6 +34,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "etag": edge.config.etag,
         "version": "0.1.0",
         "draining": False,
+        "trial": None,
         "drowning": None,
         "uptime_s": 60.0,
         "workers": [{"slot": 0, "pid": 4711, "leader": True, "generation": 17, "uptime_s": 60.0, "loop_lag_s": 0.002}],

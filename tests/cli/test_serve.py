@@ -26,7 +26,8 @@ class Manager:
 def heard_of(result: Any) -> list[str]:
     """What a manager hears of a reload that returns this document, or raises this error."""
 
-    def reload(_: None) -> Any:
+    def reload(_: None, *, by: str) -> Any:
+        assert by == "SIGHUP"
         if isinstance(result, Exception):
             raise result
         return SimpleNamespace(document=result)

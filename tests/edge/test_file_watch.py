@@ -31,9 +31,9 @@ class Watched:
         self.watch = FileWatch(str(path), lambda: self.wanted and self.edge.config.watch, self.reload, self.edge.announcer)
         self.watch.look()
 
-    def reload(self) -> Any:
+    def reload(self, body: bytes | None, *, by: str) -> Any:
         self.reloads += 1
-        return self.edge._reloader.reload(wait=False)
+        return self.edge.reload(body, wait=False, by=by)
 
     def write(self, *urls: str, **more: Any) -> None:
         self.path.write_text(json.dumps({"backends": urls, "watch": True, **more}))
@@ -167,7 +167,7 @@ def test_a_worker_that_comes_to_lead_finds_what_has_changed_before(watched: Watc
 
 
 def test_without_a_file_nothing_is_looked_at() -> None:
-    def reload() -> Any:
+    def reload(*_: Any, **__: Any) -> Any:
         raise ConfigError([], status=400)
 
     watch = FileWatch(None, lambda: True, reload, Told().announcer)

@@ -1,0 +1,60 @@
+"""The pages about configurations: those of before, the one on trial, and the way back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response, request
+
+from smartedge.admin.page import READ, WRITE, Page, answer, peer, read_json
+from smartedge.admin.reloading import author_of
+from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.config.model import ConfigError
+from smartedge.edge.edge import Edge
+from smartedge.edge.rollouts import Asked
+
+
+def rollout_pages(edge: Edge) -> tuple[Page, ...]:
+    """Return the pages."""
+
+    def generations() -> Response:
+        rollouts = edge.rollouts
+        trial = rollouts.trial_document(rollouts.trial())
+        return answer(200, {"generation": edge.generation, "trial": trial, "configurations": rollouts.documents()})
+
+    def confirm() -> Response:
+        return answer(200, edge.rollouts.confirm(peer()), ETag=f'"{edge.etag}"')
+
+    def rollback() -> Response:
+        said = _members(read_json("the configuration to go back to"))
+        number = said.get("id", request.args.get("id"))
+        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
+            number = int(number)
+        if number is not None and type(number) is not int:
+            raise ClientError("id must be the number of a configuration in GET /smartedge/generations.")
+        asked = Asked(by=peer(), author=author_of(said))
+        try:
+            result = edge.rollouts.rollback(number, asked, request.headers.get("If-Match"))
+        except (ConfigError, EdgeError) as error:
+            edge.announcer.reload_refused(error, asked.by)
+            raise
+        return answer(result.status, result.document, ETag=f'"{edge.etag}"')
+
+    return (
+        Page("/smartedge/generations", READ, False, generations),
+        Page("/smartedge/confirm", WRITE, False, confirm),
+        Page("/smartedge/rollback", WRITE, False, rollback),
+    )
+
+
+def _members(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not said.keys() <= {"id", "author"}:
+        raise ClientError('Send {"id": N}, with "author" if you like, or nothing for the configuration before.')
+    return said

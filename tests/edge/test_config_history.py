@@ -1,0 +1,65 @@
+"""The configurations that were applied, as they are kept."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from smartedge.edge.config_history import KEPT, ConfigHistory, KeptConfiguration
+
+
+def entry(etag: str, text: str = "{}") -> KeptConfiguration:
+    return KeptConfiguration(0, 1, 1.75e9, etag, "api", "10.0.0.1", "ana", "", text)
+
+
+def test_it_outlives_a_restart_for_its_owner_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "backends.json")
+    assert [ConfigHistory(path).add(entry(etag)) for etag in ("a", "b")] == [1, 2]
+    again = ConfigHistory(path)
+    assert [(one.id, one.etag, one.author) for one in again.all()] == [(1, "a", "ana"), (2, "b", "ana")]
+    (file,) = tmp_path.iterdir()
+    assert (file.name, file.stat().st_mode & 0o777) == (".backends.json.history", 0o600)
+
+
+def test_the_last_fifty_are_kept_and_numbers_go_on(tmp_path: Path) -> None:
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    for number in range(KEPT + 3):
+        history.add(entry(str(number)))
+    kept = history.all()
+    assert (len(kept), kept[0].id, kept[-1].id) == (KEPT, 4, KEPT + 3)
+    newest = history.newest("52")
+    assert newest is not None
+    assert newest.id == 53
+
+
+def test_a_line_that_broke_off_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    for etag in "abc":
+        history.add(entry(etag))
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text()[:-20])
+    with caplog.at_level(logging.WARNING, logger="smartedge"):
+        assert [one.etag for one in ConfigHistory(str(tmp_path / "backends.json")).all()] == ["a", "b"]
+    assert "1 of the configurations" in caplog.text
+    assert history.add(entry("d")) == 3
+
+
+def test_a_full_disk_fails_nobody_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The folder stands for it: nothing can be written there any more."""
+    folder = tmp_path / "gone"
+    history = ConfigHistory(str(folder / "backends.json"))
+    with caplog.at_level(logging.WARNING, logger="smartedge"):
+        history.add(entry("a"))
+        history.add(entry("b"))
+    assert [one.etag for one in history.all()] == ["a", "b"]
+    assert "cannot be written" in caplog.text
+
+
+def test_without_a_file_it_is_kept_in_the_state_directory(tmp_path: Path) -> None:
+    one, other = ConfigHistory(None), ConfigHistory(None)
+    for history in (one, other):
+        history.keep_in(tmp_path)
+    one.add(entry("a"))
+    assert [each.etag for each in other.all()] == ["a"]
