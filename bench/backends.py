@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 SMALL = "x" * 99 + "\\n"
-LENGTHS = {"/": 100, "/100k": 100_000}
+LENGTHS = {"/": 100, "/100k": 100_000, "/1m": 1_000_000, "/page/1": 100}
 RECEIVED = "X-Received"  # the answer to an upload says how many bytes of the request were read
 
 CONFIG = """\
@@ -34,6 +34,7 @@ http {{
 {listens}
         root {dir}/files;
         location = / {{ return 200 "{small}"; }}
+        location /page/ {{ add_header X-Served "$request_id"; return 200 "{small}"; }}  # no two answers are alike
         location = /health {{ return 200 "ok\\n"; }}
         location = /upload {{
             # `return` would answer before the body is read. Proxying makes nginx read all of it first;
@@ -64,7 +65,8 @@ def addresses(port: int, count: int) -> list[str]:
 def write_config(directory: Path, port: int, count: int) -> Path:
     """Prepare `directory`; one more listener on 127.0.0.1 tells us when it is ready."""
     (directory / "files").mkdir(parents=True)
-    (directory / "files" / "100k").write_bytes(b"x" * LENGTHS["/100k"])
+    for path in ("/100k", "/1m"):
+        (directory / "files" / path[1:]).write_bytes(b"x" * LENGTHS[path])
     listens = [f"127.0.0.1:{port}", *addresses(port, count)]
     config = CONFIG.format(
         user=nginx_user(),

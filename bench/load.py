@@ -1,4 +1,4 @@
-"""Drive wrk at one port with one kind of request, and read what it saw."""
+"""Drive one port with one kind of request, by wrk or by go/handshakes.go, and read what that saw."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import http.client
 import json
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import backends
-from processes import program
+from peers import BENCH, built
+from processes import connect, program
 
-WRK_LUA = Path(__file__).with_name("wrk.lua")
+WRK_LUA = BENCH / "wrk.lua"
+HANDSHAKES = BENCH / "go" / "handshakes.go"
 UPLOAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One kind of request. Connections are wrk's; it has one thread and keeps each of them busy."""
+    """One kind of request. Connections are those of the load, which keeps each of them busy, in one thread.
+
+    varied: no two requests are alike. tls: over TLS. handshakes: each on a TLS connection of its own, "full" or "resumed".
+    """
 
     name: str
     title: str
@@ -25,6 +29,9 @@ class Load:
     connections: int
     close: bool = False
     upload_bytes: int = 0
+    varied: bool = False
+    tls: bool = False
+    handshakes: str = ""
 
 
 LOADS = {
@@ -33,14 +40,20 @@ LOADS = {
         Load("small", "small answers, keep-alive", "/", 32),
         Load("new-connection", "small answers, a new client connection each", "/", 32, close=True),
         Load("100k", "100 kB answers", "/100k", 16),
+        Load("1m", "1 MB answers", "/1m", 8),
         Load("upload", "1 MB uploads", "/upload", 8, upload_bytes=UPLOAD_BYTES),
+        Load("browser", "small answers to requests that all differ, as browsers send them", "/page/1", 32, varied=True),
+        Load("tls", "small answers over TLS, keep-alive", "/", 32, tls=True),
+        Load("tls-100k", "100 kB answers over TLS", "/100k", 16, tls=True),
+        Load("handshake", "a full TLS handshake for each small answer", "/", 8, tls=True, handshakes="full"),
+        Load("handshake-resumed", "a resumed TLS handshake for each", "/", 8, tls=True, handshakes="resumed"),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What wrk saw in one run. Errors are statuses above 399, broken or refused connections and timeouts."""
+    """What the load saw in one run. Errors are statuses above 399, broken or refused connections and timeouts."""
 
     requests: int
     duration_s: float
@@ -54,14 +67,11 @@ class LoadFailedError(Exception):
 
 
 def drive(load: Load, port: int, seconds: int) -> Seen:
-    argv = [program("wrk") or "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "5s"]
-    argv += ["-s", str(WRK_LUA)]
-    argv += ["-H", "Connection: close"] if load.close else []
-    argv += [f"http://127.0.0.1:{port}{load.path}", "--", str(load.upload_bytes)]
+    argv = _handshakes(load, port, seconds) if load.handshakes else _wrk(load, port, seconds)
     run = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30)
     line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
-        raise LoadFailedError((run.stderr or run.stdout).strip()[-200:] or "wrk printed nothing")
+        raise LoadFailedError((run.stderr or run.stdout).strip()[-200:] or "the load printed nothing")
     seen = json.loads(line.removeprefix("RESULT "))
     if not seen["requests"]:
         raise LoadFailedError(f"no request completed, {seen['errors']} errors")
@@ -74,9 +84,21 @@ def drive(load: Load, port: int, seconds: int) -> Seen:
     )
 
 
+def _wrk(load: Load, port: int, seconds: int) -> list[str]:
+    argv = [program("wrk") or "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(WRK_LUA)]
+    argv += ["-H", "Connection: close"] if load.close else []
+    argv += [f"{'https' if load.tls else 'http'}://127.0.0.1:{port}{load.path}", "--", str(load.upload_bytes)]
+    return [*argv, "varied"] if load.varied else argv
+
+
+def _handshakes(load: Load, port: int, seconds: int) -> list[str]:
+    argv = [str(built(HANDSHAKES)), "-connections", str(load.connections), "-seconds", str(seconds)]
+    return [*argv, *(["-resume"] if load.handshakes == "resumed" else []), f"127.0.0.1:{port}"]
+
+
 def check(load: Load, port: int) -> None:
     """Ask once and look closely: a proxy that is quick and wrong has no place in the table."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = connect(port, load.tls, 10)
     try:
         if load.upload_bytes:
             connection.request("POST", load.path, body=b"x" * load.upload_bytes)

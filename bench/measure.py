@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import backends
+from certificate import write_certificate
 from cost import cpu_s, pss_bytes
 from load import LOADS, Load, LoadFailedError, check, drive
 from peers import BENCH, Peer, Place
@@ -61,7 +62,9 @@ class Row:
     pss_mb: float
     errors: int  # over all rounds
     rounds: list[Round]
-    growth: float | None = None  # CPU per request, 500 backends to 2; median of the rounds' ratios
+    growth: float | None = (
+        None  # CPU per request against the same peer without what the set is about; median of the rounds' ratios
+    )
     resting_ms_per_s: float | None = None  # CPU with no client at all: health checks and timers
 
 
@@ -99,33 +102,42 @@ class Bench:
         self.rounds = rounds
         self.seconds = seconds
         self._started = 0
+        self._warm: set[int] = set()
 
     @contextlib.contextmanager
-    def start(self, peer: Peer, count: int) -> Iterator[Instance]:
-        """Run `peer` with `count` backends until the block ends."""
+    def start(self, peer: Peer, count: int, *, tls: bool = False, log: bool = False) -> Iterator[Instance]:
+        """Run `peer` with `count` backends until the block ends; log: it writes an access log, if it can."""
         self._started += 1
         directory = self.directory / f"{self._started}-{peer.name}"
         directory.mkdir()
-        place = Place(free_port(), backends.addresses(self.backend_port, count), directory)
+        place = Place(
+            free_port(),
+            backends.addresses(self.backend_port, count),
+            directory,
+            write_certificate(directory) if tls else None,
+            directory / "access.log" if log and peer.logs else None,
+        )
         command = peer.command(place)
-        with running(command.argv, command.env, place.port, directory / "log") as pid:
+        with running(command.argv, command.env, place.port, directory / "log", secure=tls) as pid:
             yield Instance(peer, place.port, pid)
 
     @contextlib.contextmanager
-    def start_all(self, count: int) -> Iterator[list[Instance]]:
-        """Every peer that starts; the others are named and left out."""
+    def start_all(self, count: int, *, tls: bool = False, log: bool = False) -> Iterator[list[Instance]]:
+        """Every peer that starts; the others are named and left out. tls, log: as above, for those that can."""
         with contextlib.ExitStack() as stack:
             instances = []
             for peer in self.peers:
+                if (tls and not peer.tls) or (log and not peer.logs and peer.name != YARDSTICK):
+                    continue
                 try:
-                    instances.append(stack.enter_context(self.start(peer, count)))
+                    instances.append(stack.enter_context(self.start(peer, count, tls=tls, log=log)))
                 except (NotStartedError, subprocess.CalledProcessError) as error:
                     say(f"{peer.name} with {count} backends left out: {error}")
             yield instances
 
     def loaded(self, load: Load, instances: Sequence[Instance]) -> list[Row]:
         """One row set: all the rounds of `load`, interleaved."""
-        instances = _fit(load, instances)
+        instances = self._fit(load, instances)
         rounds: dict[Instance, list[Round]] = {instance: [] for instance in instances}
         for number in range(self.rounds):
             for instance in instances:
@@ -138,23 +150,33 @@ class Bench:
         """Small requests with 500 backends, each round next to one with two."""
         load = LOADS["small"]
         with self.start_all(MANY) as started:
-            resting = _resting_ms_per_s(started)
-            many = {instance.peer.name: instance for instance in _fit(load, started)}
-            few = [instance for instance in _fit(load, few) if instance.peer.name in many]
-            small: dict[str, list[Round]] = {instance.peer.name: [] for instance in few}
-            large: dict[str, list[Round]] = {instance.peer.name: [] for instance in few}
-            for number in range(self.rounds):
-                for instance in few:
-                    name = instance.peer.name
-                    show_progress(f"  {MANY} backends round {number + 1}/{self.rounds} {name}")
-                    small[name].append(self._round(load, instance))
-                    large[name].append(self._round(load, many[name]))
+            resting = {one.peer.name: spent for one, spent in _resting_ms_per_s(started).items()}
+            return self._beside(load, few, started, f"{MANY} backends", resting)
+
+    def access_log(self, without: Sequence[Instance]) -> list[Row]:
+        """Small requests with an access log, each round next to one without. Go has none, and is the yardstick all the same."""
+        with self.start_all(FEW, log=True) as started:
+            return self._beside(LOADS["small"], without, started, "access log", {})
+
+    def _beside(
+        self, load: Load, plain: Sequence[Instance], other: Sequence[Instance], what: str, resting: dict[str, float]
+    ) -> list[Row]:
+        """The rounds of `other`, each next to one of the same peer as it is in `plain`."""
+        others = {instance.peer.name: instance for instance in self._fit(load, other)}
+        plain = [instance for instance in self._fit(load, plain) if instance.peer.name in others]
+        before: dict[str, list[Round]] = {instance.peer.name: [] for instance in plain}
+        after: dict[str, list[Round]] = {instance.peer.name: [] for instance in plain}
+        for number in range(self.rounds):
+            for instance in plain:
+                name = instance.peer.name
+                show_progress(f"  {what} round {number + 1}/{self.rounds} {name}")
+                before[name].append(self._round(load, instance))
+                after[name].append(self._round(load, others[name]))
         rows = []
-        for instance in few:
+        for instance in plain:
             name = instance.peer.name
-            growth = median(b.cpu_us / a.cpu_us for a, b in zip(small[name], large[name], strict=True))
-            rest = resting[many[name]]
-            rows.append(_row(instance.peer, large[name], large.get(YARDSTICK), growth, rest))
+            growth = median(b.cpu_us / a.cpu_us for a, b in zip(before[name], after[name], strict=True))
+            rows.append(_row(instance.peer, after[name], after.get(YARDSTICK), growth, resting.get(name)))
         return rows
 
     def idle(self) -> list[IdleRow]:
@@ -169,6 +191,21 @@ class Bench:
                 say(f"{peer.name} left out: {error}")
         return rows
 
+    def _fit(self, load: Load, instances: Sequence[Instance]) -> list[Instance]:
+        """Those that answer `load` rightly; each has a second to warm up, once."""
+        fit = []
+        for instance in instances:
+            try:
+                check(load, instance.port)
+                if instance.pid not in self._warm:
+                    drive(load, instance.port, 1)
+            except LoadFailedError as error:
+                say(f"{instance.peer.name} left out of {load.name}: {error}")
+            else:
+                self._warm.add(instance.pid)
+                fit.append(instance)
+        return fit
+
     def _round(self, load: Load, instance: Instance) -> Round:
         before = cpu_s(instance.pid)
         seen = drive(load, instance.port, self.seconds)
@@ -181,20 +218,6 @@ class Bench:
             pss_mb=pss_bytes(instance.pid) / 1e6,
             errors=seen.errors,
         )
-
-
-def _fit(load: Load, instances: Sequence[Instance]) -> list[Instance]:
-    """Those that answer `load` rightly, after a second of warm-up."""
-    fit = []
-    for instance in instances:
-        try:
-            check(load, instance.port)
-            drive(load, instance.port, 1)
-        except LoadFailedError as error:
-            say(f"{instance.peer.name} left out of {load.name}: {error}")
-        else:
-            fit.append(instance)
-    return fit
 
 
 def _row(

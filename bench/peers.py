@@ -25,11 +25,16 @@ PIP = f"{sys.executable} -m pip install -r"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a peer runs: its port, its backends ("host:port") and a directory of its own."""
+    """Where a peer runs: its port, its backends ("host:port") and a directory of its own.
+
+    pem: its certificate and key, where it speaks TLS. log: the file of its access log, where it has one.
+    """
 
     port: int
     backends: list[str]
     directory: Path
+    pem: Path | None = None
+    log: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,18 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
+    """missing: what to install, or None when all is there. tls, logs: whether it can speak TLS, and write an access log.
+
+    quick: whether thousands of requests a second are no question.
+    """
+
     name: str
-    missing: Callable[[], str | None]  # what to install, or None when all is there
+    missing: Callable[[], str | None]
     command: Callable[[Place], Command]
     ours: bool = False
+    tls: bool = True
+    logs: bool = True
+    quick: bool = True
 
 
 def needs(name: str, package: str) -> Callable[[], str | None]:
@@ -70,6 +83,7 @@ def built(source: Path) -> Path:
 
 def _go(place: Place, *options: str) -> Command:
     binary = built(BENCH / "go" / "proxy.go")
+    options = (*options, "-tls", str(place.pem)) if place.pem else options
     return Command([str(binary), *options, f"127.0.0.1:{place.port}", *place.backends], {"GOMAXPROCS": "1"})
 
 
@@ -86,7 +100,7 @@ pid {dir}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections 8192; }}
 http {{
-    access_log off;
+    access_log {log};
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
     fastcgi_temp_path {dir}/fastcgi;
@@ -101,7 +115,7 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{tls}
         location / {{
             proxy_pass http://backends;
             proxy_http_version 1.1;
@@ -129,6 +143,8 @@ def nginx(place: Place, balance: str = "", answers: str = "") -> Command:
         "servers": "\n".join(f"        server {backend};" for backend in place.backends),
         "balance": balance,
         "answers": answers,
+        "log": place.log or "off",
+        "tls": f" ssl;\n        ssl_certificate {place.pem};\n        ssl_certificate_key {place.pem};" if place.pem else ";",
     }
     config.write_text(NGINX.format(**fields))
     return Command([program("nginx") or "nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)])
@@ -146,8 +162,9 @@ defaults
     timeout http-keep-alive 75s
     option forwardfor
     http-reuse always
+{log}
 frontend edge
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{tls}
     default_backend backends
 backend backends
     balance {balance}
@@ -160,7 +177,16 @@ def haproxy(place: Place, balance: str = "roundrobin", options: str = "", server
     """options: lines of the backend section; server: what is added to each server's line; answer_s: time for an answer."""
     config = place.directory / "haproxy.cfg"
     servers = "\n".join(f"    server b{i} {backend} {server}" for i, backend in enumerate(place.backends))
-    config.write_text(HAPROXY.format(servers=servers, port=place.port, balance=balance, options=options, answer_s=answer_s))
+    fields = {
+        "servers": servers,
+        "port": place.port,
+        "balance": balance,
+        "options": options,
+        "answer_s": answer_s,
+        "tls": f" ssl crt {place.pem} alpn http/1.1" if place.pem else "",
+        "log": "    log stdout format raw local0\n    option httplog" if place.log else "",  # our file, as it happens
+    }
+    config.write_text(HAPROXY.format(**fields))
     return Command([program("haproxy") or "haproxy", "-db", "-f", str(config)])
 
 
@@ -168,9 +194,14 @@ CADDY = """\
 {{
     admin off
     auto_https off
+    servers {{
+        protocols h1
+    }}
 }}
-http://:{port} {{
+{scheme}://:{port} {{
     bind 127.0.0.1
+    {tls}
+    {log}
     reverse_proxy {backends} {{
         {balance}
         transport http {{
@@ -186,7 +217,16 @@ http://:{port} {{
 def caddy(place: Place, balance: str = "lb_policy round_robin", transport: str = "") -> Command:
     """balance: directives of `reverse_proxy`; transport: of its `transport http`."""
     config = place.directory / "Caddyfile"
-    config.write_text(CADDY.format(port=place.port, backends=" ".join(place.backends), balance=balance, transport=transport))
+    fields = {
+        "port": place.port,
+        "backends": " ".join(place.backends),
+        "balance": balance,
+        "transport": transport,
+        "scheme": "https" if place.pem else "http",
+        "tls": f"tls {place.pem} {place.pem}" if place.pem else "",
+        "log": f"log {{\n        output file {place.log}\n    }}" if place.log else "",
+    }
+    config.write_text(CADDY.format(**fields))
     argv = [program("caddy") or "caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
     home = str(place.directory)
     return Command(argv, {"GOMAXPROCS": "1", "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home})
@@ -199,7 +239,10 @@ def _script(name: str) -> Callable[[Place], Command]:
 def edge_env(place: Place, settings: Mapping[str, object] | None = None) -> tuple[Path, dict[str, str]]:
     """SmartEdge with its defaults, but for `settings`: health checks, metrics and request ids on."""
     config = place.directory / "backends.json"
-    config.write_text(json.dumps({"backends": [f"http://{backend}" for backend in place.backends], **(settings or {})}))
+    document: dict[str, object] = {"backends": [f"http://{backend}" for backend in place.backends], **(settings or {})}
+    if place.log:
+        document["access_log"] = str(place.log)
+    config.write_text(json.dumps(document))
     env = {
         "PYTHONPATH": str(ROOT),
         "SMARTEDGE_CONFIG": str(config),
@@ -211,7 +254,8 @@ def edge_env(place: Place, settings: Mapping[str, object] | None = None) -> tupl
 def smartedge(place: Place, settings: Mapping[str, object] | None = None) -> Command:
     config, env = edge_env(place, settings)
     bind = f"127.0.0.1:{place.port}"
-    return Command([sys.executable, "-m", "smartedge", "run", "--config", str(config), "--bind", bind], env)
+    tls = ["--certfile", str(place.pem)] if place.pem else []
+    return Command([sys.executable, "-m", "smartedge", "run", "--config", str(config), "--bind", bind, *tls], env)
 
 
 def _two_workers(place: Place) -> Command:
@@ -225,6 +269,7 @@ def _gunicorn(worker: str) -> Callable[[Place], Command]:
         argv = [sys.executable, "-m", "gunicorn", "-k", worker, "-w", "1", "-b", f"127.0.0.1:{place.port}"]
         # Its defaults (2 s of keep-alive, 1,000 connections) would hang up on the idle clients.
         argv += ["--keep-alive", "75", "--worker-connections", "4096", "--log-level", "warning"]
+        argv += ["--certfile", str(place.pem), "--keyfile", str(place.pem)] if place.pem else []
         return Command([*argv, "smartedge:create_app()"], env)
 
     return command
@@ -233,8 +278,8 @@ def _gunicorn(worker: str) -> Callable[[Place], Command]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("go", needs("go", "golang-go"), _go),
-        Peer("go-pooled", needs("go", "golang-go"), _go_pooled),
+        Peer("go", needs("go", "golang-go"), _go, logs=False),
+        Peer("go-pooled", needs("go", "golang-go"), _go_pooled, logs=False),
         Peer("nginx", needs("nginx", "nginx"), nginx),
         Peer("haproxy", needs("haproxy", "haproxy"), haproxy),
         Peer("caddy", needs("caddy", "caddy"), caddy),
@@ -242,8 +287,18 @@ PEERS = {
             "aiohttp",
             needs_module("aiohttp", f"{PIP} bench/requirements.txt"),
             _script("aiohttp_proxy.py"),
+            tls=False,
+            logs=False,
+            quick=False,
         ),
-        Peer("obvious", needs_module("flask", f"{PIP} requirements.txt"), _script("obvious_proxy.py")),
+        Peer(
+            "obvious",
+            needs_module("flask", f"{PIP} requirements.txt"),
+            _script("obvious_proxy.py"),
+            tls=False,
+            logs=False,
+            quick=False,
+        ),
         Peer("smartedge", needs_file("smartedge/__main__.py"), smartedge, ours=True),
         Peer("smartedge-2", needs_file("smartedge/cli/serve_many.py"), _two_workers, ours=True),
         Peer(

@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,21 +63,29 @@ def start(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.
 
 @contextlib.contextmanager
 def running(
-    argv: Sequence[str], env: Mapping[str, str], port: int, log: Path, path: str = "/", wait_s: float = 20.0
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    port: int,
+    log: Path,
+    path: str = "/",
+    wait_s: float = 20.0,
+    secure: bool = False,
 ) -> Iterator[int]:
-    """Run `argv` until the block ends; yields its process id once `path` on `port` answers 200."""
+    """Run `argv` until the block ends; yields its process id once `path` on `port` answers 200. secure: it speaks TLS."""
     process = start(argv, env, log)
     try:
-        await_answer(process, port, log, path, wait_s)
+        await_answer(process, port, log, path, wait_s, secure)
         yield process.pid
     finally:
         stop(process)
 
 
-def await_answer(process: subprocess.Popen[bytes], port: int, log: Path, path: str = "/", wait_s: float = 20.0) -> None:
+def await_answer(
+    process: subprocess.Popen[bytes], port: int, log: Path, path: str = "/", wait_s: float = 20.0, secure: bool = False
+) -> None:
     """Return once `path` on `port` answers 200; raises NotStartedError when it does not, or the process has ended."""
     deadline = time.monotonic() + wait_s
-    while not _answers(port, path):
+    while not _answers(port, path, secure):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace").strip().splitlines()[-3:]
             why = "ended" if process.poll() is not None else f"did not answer 200 within {wait_s:.0f} s"
@@ -84,8 +93,16 @@ def await_answer(process: subprocess.Popen[bytes], port: int, log: Path, path: s
         time.sleep(0.05)
 
 
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def connect(port: int, secure: bool = False, timeout_s: float = 2.0) -> http.client.HTTPConnection:
+    """A client for that port; the certificates here are nobody's to check."""
+    if not secure:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    context = ssl._create_unverified_context()
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout_s, context=context)
+
+
+def _answers(port: int, path: str, secure: bool) -> bool:
+    connection = connect(port, secure)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import IdleRow, Row
+from open_loop import OpenRow
 from processes import ROOT, program
 
 
@@ -21,12 +22,14 @@ from processes import ROOT, program
 class RowSet:
     name: str
     title: str
-    rows: list[Row] | list[IdleRow]
+    rows: list[Row] | list[IdleRow] | list[OpenRow]
 
 
 def table(row_set: RowSet) -> str:
     """Aligned columns under a title; the first is text, the rest are numbers."""
-    lines = [_idle_line(r) if isinstance(r, IdleRow) else _line(r) for r in row_set.rows]
+    lines = [
+        _idle_line(r) if isinstance(r, IdleRow) else _open_line(r) if isinstance(r, OpenRow) else _line(r) for r in row_set.rows
+    ]
     return aligned(f"{row_set.name}: {row_set.title}", lines)
 
 
@@ -56,7 +59,7 @@ def _line(row: Row) -> dict[str, str]:
         "errors": str(row.errors),
     }
     if row.growth is not None:
-        line["x 2 backends"] = f"{row.growth:.2f}"
+        line["x without"] = f"{row.growth:.2f}"
     if row.resting_ms_per_s is not None:
         line["resting ms/s"] = f"{row.resting_ms_per_s:.0f}"
     return line
@@ -70,6 +73,20 @@ def _idle_line(row: IdleRow) -> dict[str, str]:
         "PSS MB before": f"{row.empty_mb:.1f}",
         "with them": f"{row.full_mb:.1f}",
         "resting ms/s": f"{row.resting_ms_per_s:.0f}",
+    }
+
+
+def _open_line(row: OpenRow) -> dict[str, str]:
+    return {
+        "peer": row.peer,
+        "req/s": f"{row.rate:,}",
+        "p50 ms": f"{row.p50_ms:.2f}",
+        "p99 ms": f"{row.p99_ms:.2f}",
+        "p99.9 ms": f"{row.p999_ms:.2f}",
+        "worst ms": f"{row.worst_ms:.1f}",
+        "noise ms": f"{row.noise_ms:.2f}",
+        "CPU": f"{row.cpu_ratio:.2f}",
+        "errors": str(row.errors),
     }
 
 

@@ -18,29 +18,42 @@ from pathlib import Path
 import backends
 from chart import write_svg
 from load import LOADS
+from markdown import write_markdown
 from measure import FEW, IDLE_CLIENTS, MANY, Bench, Instance, say, show_progress
+from open_loop import RATES, open_loop
 from peers import BENCH, PEERS, Peer
 from processes import free_port, program, running
 from report import RowSet, table, write_json
 
 SETS = {name: load.title for name, load in LOADS.items()} | {
-    "backends-500": f"small answers, {MANY} backends",
+    "access-log": "small answers, with an access log (`x without` it); go has none",
+    "backends-500": f"small answers, {MANY} backends (`x without`: {FEW})",
+    "open-loop": "small answers at " + ", ".join(f"{rate:,}" for rate in RATES) + " requests/s",
     "idle": f"{IDLE_CLIENTS:,} idle keep-alive clients, each peer alone",
 }
+
+SHORT = ("go", "nginx", "haproxy", "smartedge", "smartedge-gevent")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.splitlines()[0])
     parser.add_argument("--peers", type=named(PEERS), default=list(PEERS), help=",".join(PEERS))
-    parser.add_argument("--only", type=named(SETS), default=list(SETS), help="row sets: " + ",".join(SETS))
+    parser.add_argument("--only", type=named(SETS), default=None, help="row sets: " + ",".join(SETS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each peer in each round")
     parser.add_argument("--json", type=Path, default=BENCH / "results" / "latest.json", metavar="FILE")
     parser.add_argument("--svg", type=Path, default=BENCH / "results" / "latest.svg", metavar="FILE")
+    parser.add_argument("--md", type=Path, default=BENCH / "results" / "latest.md", metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="two rounds of one second: a glance, not a result")
+    parser.add_argument(
+        "--short", action="store_true", help=f"--quick, and the peers {','.join(SHORT)}: without `idle`, under six minutes"
+    )
     parser.add_argument("--hold", action="store_true", help="start the peers and wait, for a profiler")
     options = parser.parse_args()
-    if options.quick:
+    if options.short:
+        options.peers = [name for name in options.peers if name in SHORT]
+    options.only = options.only or [name for name in SETS if not (options.short and name == "idle")]
+    if options.quick or options.short:
         options.rounds, options.seconds = 2, 1
     return options
 
@@ -66,15 +79,19 @@ def present(names: list[str]) -> list[Peer]:
     return found
 
 
-def measure(bench: Bench, chosen: list[str], instances: list[Instance], done: list[RowSet]) -> None:
-    """Run the chosen row sets in turn; each is printed, and added to `done`, when it is complete."""
+def measure(bench: Bench, chosen: list[str], instances: list[Instance], tls: list[Instance], done: list[RowSet]) -> None:
+    """Run the chosen row sets in turn; each is printed, and added to `done`, when it is complete. tls: those that speak it."""
     for name in chosen:
         if name == "idle":
             rows = bench.idle()
         elif name == "backends-500":
             rows = bench.many_backends(instances)
+        elif name == "access-log":
+            rows = bench.access_log(instances)
+        elif name == "open-loop":
+            rows = open_loop(instances, bench.rounds, bench.seconds)
         else:
-            rows = bench.loaded(LOADS[name], instances)
+            rows = bench.loaded(LOADS[name], tls if LOADS[name].tls else instances)
         if rows:
             done.append(RowSet(name, SETS[name], rows))
             show_progress("")
@@ -90,7 +107,7 @@ def hold(instances: list[Instance]) -> None:
 
 def main() -> int:
     options = arguments()
-    if missing := [name for name in ("nginx", "wrk") if not program(name)]:
+    if missing := [name for name in ("nginx", "wrk", "openssl") if not program(name)]:
         say(f"backends and load need: apt install {' '.join(missing)}")
         return 2
     peers = present(options.peers)
@@ -112,7 +129,9 @@ def main() -> int:
             if options.hold:
                 hold(instances)
             else:
-                measure(bench, options.only, instances, done)
+                secure = any(name in LOADS and LOADS[name].tls for name in options.only)
+                tls = stack.enter_context(bench.start_all(FEW, tls=True)) if secure else []
+                measure(bench, options.only, instances, tls, done)
     except KeyboardInterrupt:
         say("interrupted")
     if not done:
@@ -123,9 +142,10 @@ def main() -> int:
         "took_s": round(time.monotonic() - began),
     }
     write_json(options.json, settings, sets=[asdict(row_set) for row_set in done])
+    write_markdown(options.md, done)
     caption = f"{options.rounds} interleaved rounds of {options.seconds} s; median; dashed line: Go's ReverseProxy"
     write_svg(options.svg, done, caption)
-    say(f"written: {options.json} {options.svg}")
+    say(f"written: {options.json} {options.md} {options.svg}")
     return 0
 
 

@@ -7,8 +7,9 @@
 // of the answer. So the time that a request waits because the load itself is held up is counted (no coordinated omission).
 // STATUS is the code, or what went wrong; BACKEND is the X-Backend field.
 //
-// Connections are kept, and a request that finds none idle opens one: none waits for another. The client does not
-// repeat anything, as net/http's would with a GET on a kept connection: what the edge loses is to be seen.
+// Connections are kept, and a request that finds none idle opens one: none waits for another. With -connections there are so many at
+// most, as in the pool of a proxy in front, and the wait for one counts. The client does not repeat anything, as net/http's would
+// with a GET on a kept connection: what the edge loses is to be seen.
 package main
 
 import (
@@ -102,6 +103,7 @@ func main() {
 	seconds := flag.Float64("seconds", 20, "how long requests are begun")
 	at := flag.Float64("at", 0, "when to begin, as Unix time")
 	seed := flag.Int64("seed", 1, "of the starts")
+	most := flag.Int("connections", 0, "at most, 0 for as many as it takes")
 	timeout := flag.Duration("timeout", 10*time.Second, "for an answer, from the intended start")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -110,6 +112,10 @@ func main() {
 	text := []byte("GET / HTTP/1.1\r\nHost: " + flag.Arg(0) + "\r\nUser-Agent: poisson\r\n\r\n")
 	c := &client{address: flag.Arg(0), timeout: *timeout, text: text, request: &http.Request{Method: "GET"}}
 	chance := rand.New(rand.NewSource(*seed))
+	var free chan struct{}
+	if *most > 0 {
+		free = make(chan struct{}, *most)
+	}
 	var pending sync.WaitGroup
 	var lock sync.Mutex // of out
 	out := bufio.NewWriter(os.Stdout)
@@ -124,7 +130,16 @@ func main() {
 		go func() {
 			defer pending.Done()
 			late := time.Since(intended)
-			status, backend := c.ask(intended.Add(c.timeout))
+			if free != nil {
+				free <- struct{}{}
+			}
+			status, backend := "timeout", ""
+			if deadline := intended.Add(c.timeout); time.Now().Before(deadline) {
+				status, backend = c.ask(deadline)
+			}
+			if free != nil {
+				<-free
+			}
 			latency := time.Since(intended)
 			lock.Lock()
 			defer lock.Unlock()

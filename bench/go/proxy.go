@@ -1,12 +1,13 @@
 // The yardstick: net/http/httputil.ReverseProxy, round robin over the backends given on the command line.
 //
-//	go-proxy [-pool] 127.0.0.1:8080 127.0.0.1:8081 127.0.0.1:8082
+//	go-proxy [-pool] [-tls PEM] 127.0.0.1:8080 127.0.0.1:8081 127.0.0.1:8082
 //
 // Idle connections are kept (Go's default is two per backend) and answers are not decompressed. Without -pool it
 // makes a 32 kB copy buffer for each answer, as ReverseProxy does unless it is given a BufferPool.
 package main
 
 import (
+	"crypto/tls"
 	"flag"
 	"log"
 	"net/http"
@@ -23,9 +24,10 @@ func (b *buffers) Put(x []byte) { b.Pool.Put(&x) }
 
 func main() {
 	pool := flag.Bool("pool", false, "take copy buffers from a pool")
+	pem := flag.String("tls", "", "certificate and key: speak TLS, and HTTP/1.1 as everybody else here")
 	flag.Parse()
 	if flag.NArg() < 2 {
-		log.Fatal("usage: go-proxy [-pool] LISTEN BACKEND...")
+		log.Fatal("usage: go-proxy [-pool] [-tls PEM] LISTEN BACKEND...")
 	}
 	backends := flag.Args()[1:]
 	var next uint64
@@ -47,5 +49,10 @@ func main() {
 	if *pool {
 		proxy.BufferPool = &buffers{sync.Pool{New: func() any { b := make([]byte, 32*1024); return &b }}}
 	}
-	log.Fatal((&http.Server{Addr: flag.Arg(0), Handler: proxy}).ListenAndServe())
+	server := &http.Server{Addr: flag.Arg(0), Handler: proxy}
+	if *pem != "" {
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // no HTTP/2
+		log.Fatal(server.ListenAndServeTLS(*pem, *pem))
+	}
+	log.Fatal(server.ListenAndServe())
 }

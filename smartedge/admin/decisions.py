@@ -15,6 +15,7 @@ USUAL_LIMIT = 100
 OUTCOMES = ("ok", "failed", "abandoned")
 LISTED = (
     "request_id",
+    "trace_id",
     "at",
     "slot",
     "why",
@@ -51,9 +52,9 @@ def decision_pages(edge: Edge) -> tuple[Page, ...]:
             raise ClientError(f"outcome must be one of {', '.join(OUTCOMES)}.")
         limit = _limit(request.args.get("limit", str(USUAL_LIMIT)))
         found = [
-            {name: document[name] for name in LISTED[:3]}
+            {name: document.get(name) for name in LISTED[:4]}
             | {"backends": [one["backend"] for one in document["tries"]]}
-            | {name: document.get(name) for name in LISTED[3:]}
+            | {name: document.get(name) for name in LISTED[4:]}
             for document in edge.decisions.newest()
             if (outcome is None or document["outcome"] == outcome)
             and (backend is None or any(_is_of(one["backend"], document.get("service"), backend) for one in document["tries"]))

@@ -27,7 +27,10 @@ from smartedge.proxy.service import Service
 from smartedge.workers.periodic import give_way
 
 FRESH_S: Final = 0.5
-"""A document is given to whoever asks for so long; what an operator does is asked for anew (`?fresh=true`)."""
+"""A document is given to whoever asks for so long at least; what an operator does is asked for anew (`?fresh=true`)."""
+
+LEAST_REST: Final = 20
+"""It is given for so many times as long as making it took: thousands of backends, or a busy worker, are looked at more rarely."""
 
 PIECE: Final = 25
 """Backends that are looked at before other requests may go on; about a millisecond."""
@@ -86,11 +89,11 @@ class LiveDocument:
         self.took_s = 0.0
 
     def newest(self, *, fresh: bool = False) -> Made:
-        """Return a document that is FRESH_S old at most; fresh: whose making begins after this call."""
+        """Return a document that is not old; fresh: one whose making begins after this call."""
         asked = self._edge.now()
         with self._lock:
             newest = self._newest
-            if newest is None or newest.at <= (asked if fresh else asked - FRESH_S):
+            if newest is None or newest.at <= (asked if fresh else asked - max(FRESH_S, LEAST_REST * self.took_s)):
                 newest = self._newest = self._make()
             return newest
 

@@ -19,6 +19,8 @@ def explained_text(answer: dict[str, Any], paint: Paint = unpainted) -> str:
     )
     times = [f"latency {_ms(answer.get('latency_s'))}", f"duration {_ms(answer.get('duration_s'))}"]
     came = f"at {_clock(answer.get('at'))} from {answer.get('client', '?')}{_way(answer)}"
+    if answer.get("trace_id"):
+        came += f", trace {answer['trace_id']}"
     lines = [
         f"{head}, {', '.join(times)}",
         f"{came}; recorded because: {_words(answer.get('why'))}",

@@ -99,7 +99,10 @@ def weight(edge: RemoteEdge, backend: str, weight: str, persist: bool) -> None:
 @click.option("--limit", default=20, show_default=True, help="Without REQUEST_ID: how many.")
 @click.option("--follow", is_flag=True, help="Without REQUEST_ID: go on with new ones as they come, until Ctrl-C.")
 def explain(edge: RemoteEdge, request_id: str | None, *, follow: bool, **filters: Any) -> None:
-    """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known."""
+    """Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known.
+
+    The id of a trace stands for the last request of it.
+    """
     if follow and request_id is not None:
         raise click.UsageError("--follow lists requests as they come; it takes no REQUEST_ID")
     if request_id is not None:

@@ -251,9 +251,14 @@ class Decisions:
         for content in self._rings():
             yield from (json.loads(text) for text in newest_texts(content, most) if NOT_TRACED not in text)
 
-    def find(self, request_id: str) -> Document | None:
-        """Return the newest record of a request, in full; None if there is none."""
-        return next((expanded(document) for document in self.newest() if document["request_id"] == request_id), None)
+    def find(self, wanted: str) -> Document | None:
+        """Return the newest record of a request, in full; None if there is none. wanted: its id, or that of its trace."""
+        newest = self.newest()
+        for key in ("request_id", "trace_id"):
+            for document in newest:
+                if document.get(key) == wanted:
+                    return expanded(document)
+        return None
 
     def close(self) -> None:
         """Let go of the edge's directory; what ends after that is nobody's to ask for."""

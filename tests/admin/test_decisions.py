@@ -86,6 +86,19 @@ def test_one_request_is_told_in_full_and_its_id_may_hold_slashes(good: Script) -
     app.edge.stop()
 
 
+def test_a_request_is_found_by_its_trace_too(good: Script) -> None:
+    app = app_for(good)
+    client, trace_id = local_client(app), "0af7651916cd43dd8448eb211c80319c"
+    for request_id in ("r-1", "r-2", trace_id[::-1]):
+        headers = {"X-Request-Id": request_id, "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        client.get("/", headers=headers if request_id != trace_id[::-1] else {"X-Request-Id": trace_id[::-1]}, buffered=True)
+    found = client.get(f"/smartedge/decisions/{trace_id}").get_json()
+    assert (found["request_id"], found["trace_id"]) == ("r-2", trace_id)  # the last of it
+    assert client.get(f"/smartedge/decisions/{trace_id[::-1]}").get_json()["request_id"] == trace_id[::-1]
+    assert [one["trace_id"] for one in listed(app)] == [None, trace_id, trace_id]
+    app.edge.stop()
+
+
 @pytest.mark.parametrize(
     "query",
     ["?limit=0", "?limit=1001", "?limit=x", "?limit=-1", "?limit=", "?limit=²", "?limit=000000001" + "0" * 5000, "?outcome=bad"],

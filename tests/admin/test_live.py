@@ -11,7 +11,7 @@ import gevent
 import pytest
 from flask.testing import FlaskClient
 
-from smartedge.admin.live import COLUMNS, FRESH_S, LiveDocument
+from smartedge.admin.live import COLUMNS, FRESH_S, LEAST_REST, LiveDocument
 from smartedge.balancer.spec import STATES
 from smartedge.discovery.source_health import SourceHealth
 from tests.admin.small_edge import SITE, SmallEdge, client_of, problem, serve
@@ -94,6 +94,16 @@ def test_it_is_made_at_most_twice_a_second_however_many_ask(edge: SmallEdge) -> 
     edge.clock += FRESH_S
     assert live.newest() is not first
     assert live.made == 2
+
+
+def test_what_takes_long_is_made_more_rarely(edge: SmallEdge) -> None:
+    live = LiveDocument(edge)
+    first = live.newest()
+    live.took_s = 0.2
+    edge.clock += LEAST_REST * 0.2 - 0.1
+    assert live.newest() is first
+    edge.clock += 0.2
+    assert live.newest() is not first
 
 
 def test_those_who_come_while_it_is_made_wait_for_that_one(edge: SmallEdge) -> None:

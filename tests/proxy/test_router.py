@@ -31,6 +31,7 @@ from smartedge.proxy.route_match import RouteMatch
 from smartedge.proxy.route_policy import RoutePolicy
 from smartedge.proxy.router import Router
 from smartedge.proxy.split import Split
+from smartedge.proxy.tracer import Tracer
 from tests.fakes import FakeAnswer, Pieces
 from tests.house import House, policy_of, request, served, until
 from tests.policies import retry_policy
@@ -398,3 +399,50 @@ def test_fields_of_answers_can_be_changed_without_touching_the_framing() -> None
     changed = fields.with_block(b"X: 1\r\n")
     assert (changed.content_length, changed.dated, changed.block) == (5, True, b"X: 1\r\n")
     assert fields.block == b"Content-Length: 5\r\nDate: x\r\n"
+
+
+def told_trace(head: bytes) -> list[bytes]:
+    """The traceparents of a head."""
+    return [line[13:] for line in head.split(b"\r\n") if line.startswith(b"traceparent: ")]
+
+
+def tracing(routed: Routed, *, records: bool) -> Routed:
+    routed.forwarder.tracer = Tracer(1.0, Random(1), lambda: 1000.0, records=records)
+    return routed
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_a_copy_and_whoever_is_asked_belong_to_the_trace_of_the_request(records: bool) -> None:
+    """With the edge's own span as their parent, where it is recorded; their own are not."""
+    asked: list[bytes] = []
+
+    def send(outbound: Any) -> Any:
+        asked.append(outbound.head)
+        return FakeAnswer(204)
+
+    auth = ForwardAuth(b"/auth", b"auth:80", frozenset(), 1.0, send, Hop(b"smartedge", None, False))
+    one = route(guard=Guard(forward_auth=auth), mirror=("api", 1.0))
+    routed = tracing(Routed(one, web=[FakeAnswer(200, b"ok")], api=[FakeAnswer(200, b"copy")]), records=records)
+    exchange = routed.ask()
+    served(exchange)
+    until(lambda: routed.api.transports[0].sent)
+    (question,), (own,), (copy,) = map(told_trace, (asked[0], routed.head, routed.api.transports[0].sent[0].head))
+    assert len({line[3:35] for line in (question, own, copy)}) == 1
+    span = exchange.request.span
+    assert (span is not None) is records
+    if span is not None:
+        assert {line[36:52].decode() for line in (question, copy)} == {span.span_id}
+        assert list(span.tries.values()) == [own[36:52].decode()]
+
+
+def test_a_route_that_says_the_field_itself_has_the_last_word() -> None:
+    for edits, told in (
+        (HeaderEdits(remove_fields=["traceparent"]), []),
+        (HeaderEdits(set_fields=[("Traceparent", "mine")]), []),
+        (HeaderEdits(set_fields=[("traceparent", "mine")]), [b"mine"]),
+    ):
+        routed = tracing(Routed(route(request_edits=edits), web=[FakeAnswer(200, b"ok")]), records=True)
+        exchange = routed.ask()
+        served(exchange)
+        assert told_trace(routed.head) == told
+        assert exchange.attempts.trace_id is not None  # it is recorded all the same
