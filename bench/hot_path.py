@@ -67,6 +67,7 @@ class FakeLoop:
     """A loop that has always just looked at the sockets."""
 
     polled_at = inf
+    wires: set[object] = set()
 
 
 class FakeWire(transport.Wire):

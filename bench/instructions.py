@@ -2,8 +2,8 @@
 
 valgrind counts two runs of bench/hot_path.py that differ in nothing but the number of requests; the difference is theirs. The
 same tree gives the same figure to about 1%, on a busy machine, too (which requests are sampled is chance). What follows after
-`--` goes to hot_path.py: `python bench/instructions.py -- --backends 500`. Needs valgrind (Debian: apt install valgrind); takes a
-minute.
+`--` goes to hot_path.py: `python bench/instructions.py -- --backends 500`; with `--access-log` the log is written. Needs valgrind
+(Debian: apt install valgrind); takes a minute.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def instructions(requests: int, options: list[str]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Count instructions per request of our own code.")
     parser.add_argument("options", nargs="*", help="of hot_path.py, behind a --")
-    options = parser.parse_args().options
+    parser.add_argument(
+        "--access-log", metavar="FORMAT", nargs="?", const="json", help="with the log on: json, combined or logfmt"
+    )
+    said = parser.parse_args()
+    options = [*said.options, *(["--access-log", said.access_log] if said.access_log else [])]
     with ThreadPoolExecutor() as at_once:
         few, many = at_once.map(lambda requests: instructions(requests, options), (FEW, MANY))
     print(f"{(many - few) // (MANY - FEW):,} instructions per request besides the kernel and the event loop")
