@@ -57,6 +57,17 @@ def test_an_edge_that_is_no_node_says_so(edge: SmallEdge, client: FlaskClient) -
     assert client.get("/api/status").get_json()["cluster"] is None
 
 
+def test_the_document_of_the_page_has_the_nodes_and_says_why_nothing_can_be_operated(
+    node: SmallNode, client: FlaskClient
+) -> None:
+    live = client.get("/smartedge/live").get_json()
+    assert live["may_not_operate"] == "etcd"
+    assert live["cluster"]["state"] == "stale"
+    assert live["cluster"]["cards"] == [{"node": "one"}, {"node": "two", "refused": {"generation": 3, "reason": "why"}}]
+    node.news.newest.state = "live"
+    assert client.get("/smartedge/live?fresh=true").get_json()["may_not_operate"] is None
+
+
 def test_status_and_metrics_have_the_clusters_state(node: SmallNode, client: FlaskClient) -> None:
     assert client.get("/api/status").get_json()["cluster"] == node.document()
     text = client.get("/metrics").get_data(as_text=True)

@@ -15,9 +15,15 @@ function trouble() {
   Object.assign(service, { panic: true, available: 1, status: "ok", discovery: [stale] });
   real.services.empty = { ...service, panic: false, status: "no_backend", total: 0, discovery: [] };
   real.draining = true;
+  real.cluster = { state: "stale", problem: "no answer of etcd", generation: 4, refused: null, cards: [{ node: "two", generation: 3 }] };
+  real.may_not_operate = "etcd";
+  real.certificates = [{ names: ["shop.example"], key: "ec", begins_at: 0, expires_at: real.at + 86400 }];
   real.workers[1].generation = real.generation - 1;
   for (let looks = 0; looks < 3; looks++) take(structuredClone(real));
-  return [document.querySelector("#banners").textContent, document.querySelector("#edge").textContent];
+  location.hash = "#/backend/default/b1";
+  dispatchEvent(new Event("hashchange"));
+  const buttons = [...document.querySelectorAll("#panel .actions button")].map((one) => one.disabled);
+  return [...["#banners", "#edge", "#panel .why"].map((one) => document.querySelector(one).textContent), buttons];
 }
 
 /** Call a backend, its service and all that is said of it by this name; give back what became of it. */

@@ -152,13 +152,18 @@ def test_a_reload_is_told_with_who_has_it(page: Browser, edge: LiveEdge) -> None
 def test_banners_say_what_must_be_seen(page: Browser, edge: LiveEdge) -> None:
     page.open(f"{edge.url}/smartedge/#/edge")
     wait_until(lambda: len(page.rows("#edge")) == 2, 10, "the workers")
-    banners, workers = page.await_script(SCRIPTS + "return trouble();")
+    banners, workers, why, buttons = page.await_script(SCRIPTS + "return trouble();")
     assert "default: panic. Only 1 of 3 backends are available" in banners
     assert "what dns x found is 2 min old. no answer" in banners
     assert "empty: no backend can serve" in banners
     assert "draining: /health answers 503" in banners
     assert "Workers have different configurations (slot: generation): 0: " in banners
+    assert "The cluster's etcd is not heard of. no answer of etcd" in banners
+    assert "The certificate of shop.example ends on " in banners
     assert "differs" in workers
+    assert "two3 · differs" in workers  # the node that is behind
+    assert why == "The cluster's etcd is not heard of: nothing can be changed now."
+    assert buttons == [True] * 4
     wait_until(lambda: page.text("#banners") == "", 10, "the banners to go, for the edge says nothing of the kind")
 
 
