@@ -74,11 +74,16 @@ class SmartEdge(flask.Flask):
 
     def forward(self, request: Request) -> Exchange | None:
         """Forward a request that came to our own server; None for one that `wsgi_app` has to see (see the module's head)."""
-        if not self.edge.began:
-            self.edge.begin_serving()
-        if request.fields.upgrade is not None or "wsgi_app" in self.__dict__ or not self._is_passed_on(request):
+        edge = self.edge
+        if not edge.began:
+            edge.begin_serving()
+        if self._is_plain is None:
+            self._is_plain = self._has_no_hooks()
+        if not self._is_plain or request.fields.upgrade is not None or "wsgi_app" in self.__dict__:
             return None
-        return self.edge.forwarder(request)
+        if request.target.startswith(_PERHAPS_RESERVED) and self.is_reserved(request, for_admin=False):
+            return None
+        return edge.forwarder(request)
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""

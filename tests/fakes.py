@@ -13,8 +13,9 @@ from gevent.event import AsyncResult
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ConnectFailed
+from smartedge.http.answer_fields import read_answer_fields
 from smartedge.http.environ_keys import GUNICORN_SOCKET, SOCKET
-from smartedge.http.headers import VIA, AnswerFields
+from smartedge.http.headers import VIA
 from smartedge.proxy.outbound import Outbound
 
 
@@ -55,7 +56,7 @@ class FakeAnswer:
     def __init__(self, status: int = 200, *pieces: bytes | Exception, block: bytes = b"X: y\r\n", here: bool = True) -> None:
         self.status_code = status
         self.status_line = b"%d Reason\r\n" % status
-        self.fields = AnswerFields(block)
+        self.fields = read_answer_fields(block)
         self.pieces = list(pieces)
         self.complete = here
         self.at_hand = True

@@ -149,7 +149,11 @@ class Breaker:
         ints = self._ints
         state = ints[BREAKER]
         if state == CLOSED:
-            self._own[WINDOW_REQUESTS + self._part(now)] += 1
+            own = self._own
+            tick = int(now * WINDOW_PARTS / self.policy.window_s)
+            if tick != own[WINDOW_TICK]:
+                self._empty_parts(tick)
+            own[WINDOW_REQUESTS + tick % WINDOW_PARTS] += 1
             if ints[BREAKER_STREAK]:
                 ints[BREAKER_STREAK] = 0
             return None
@@ -303,12 +307,16 @@ class Breaker:
 
     def _part(self, now: float) -> int:
         """Return the index of the current tenth of the window, having emptied those of our own that have left it."""
-        own = self._own
         tick = self._tick(now)
+        self._empty_parts(tick)
+        return tick % WINDOW_PARTS
+
+    def _empty_parts(self, tick: int) -> None:
+        """Empty the parts of the window that have left it by this tick."""
+        own = self._own
         step = tick - own[WINDOW_TICK]
         if step > 0 or step <= -WINDOW_PARTS:  # a little back is a caller with an older `now`; far back is a new window_s
             for gone in range(tick + 1 - min(abs(step), WINDOW_PARTS), tick + 1):
                 part = gone % WINDOW_PARTS
                 own[WINDOW_REQUESTS + part] = own[WINDOW_FAILURES + part] = 0
             own[WINDOW_TICK] = tick
-        return tick % WINDOW_PARTS

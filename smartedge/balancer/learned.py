@@ -151,7 +151,8 @@ class Learned:
         cells = self.cells
         cells[code_cell(code)] += 1
         cells[duration_cell(duration_s)] += 1
-        cells[BYTES_IN] += bytes_in
+        if bytes_in:
+            cells[BYTES_IN] += bytes_in
         cells[BYTES_OUT] += bytes_out
         self.reals[DURATION_SUM] += duration_s
 

@@ -161,7 +161,8 @@ class Lease:
         learned = self.backend.learned
         cells = learned.cells
         cells[IN_FLIGHT] -= 1
-        learned.waiting.pop(self, None)
+        if self.latency_s is None:
+            learned.waiting.pop(self, None)
         change: BreakerChange | None = None
         if outcome == "ok":
             cells[OK] += 1

@@ -14,7 +14,7 @@ from functools import partial
 from math import inf
 from random import Random
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import EARLY, TAKEN, BreakerChange
@@ -58,7 +58,8 @@ class Pool:
     backends: replaced whole, so that readers need no lock. looked_at: the part of them that was last looked at for silence.
     panic: with fewer than half of the backends available, "all" uses those again that the breakers ejected, "fail" does without
     them. row: the service's own, beside those of its backends; its epoch becomes another number whenever the candidates may be
-    others, so that a change in one worker is in force at the next pick of every other one.
+    others, so that a change in one worker is in force at the next pick of every other one. lock: the one
+    lock, handed in with the strategy, for what may wait under it is a user's own.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class Pool:
         panic: Panic = "all",
         row: Learned | None = None,
         near: NearFirst | None = None,
+        lock: Any = None,
     ) -> None:
-        self.lock = Lock()
+        self.lock = lock or Lock()
         self.strategy = strategy
         self.near: NearFirst | None = None
         self.row = row or Learned()
@@ -88,9 +90,17 @@ class Pool:
         return f"<Pool {self.strategy.name}: {counts}>"
 
     def replace_backends(
-        self, backends: Sequence[Backend], strategy: Strategy, panic: Panic | None = None, near: NearFirst | None = None
+        self,
+        backends: Sequence[Backend],
+        strategy: Strategy,
+        panic: Panic | None = None,
+        near: NearFirst | None = None,
+        lock: Any = None,
     ) -> None:
-        """Swap in another configuration; a strategy of the same name is kept, with its cursor, and so are those of tiers."""
+        """Swap in another configuration; a strategy of the same name is kept, and so are those of tiers.
+
+        lock: the one lock, if the strategy is another one; None for the one there is.
+        """
         with self.lock:
             known = set(map(id, self.backends))
             fresh = [backend for backend in backends if id(backend) not in known]
@@ -105,6 +115,7 @@ class Pool:
                 self.near.follow(near, self.backends)
             if strategy.name != self.strategy.name:
                 self.strategy = strategy
+                self.lock = lock or self.lock
             self.strategy.keep(self.backends)
             self._limited = any(backend.spec.max_in_flight is not None for backend in self.backends)
             self.evidence.follow_backends(self.backends)
@@ -153,7 +164,9 @@ class Pool:
         for a hedge, which is no such need. origin: where the request comes from, None for where the edge stands.
         """
         with self.lock:
-            candidates: Sequence[Backend] = self._current(now)
+            if now >= self._valid_until or self.row.shared[EPOCH] != self._seen:
+                self._work_out_candidates(now)
+            candidates: Sequence[Backend] = self._candidates
             if tried or self._limited:
                 candidates = untried(candidates, tried)
             backend = None if prefer is None else self._preferred(prefer, now, tried)
@@ -179,10 +192,10 @@ class Pool:
                 cells = learned.cells
                 if near is not None:
                     cells[TIER_0 + min(near.tier_of(backend, origin) if tier < 0 else tier, 3)] += 1
-                record = None
+                lease = Lease(self, backend, now, ticket)
                 if trace is not None:
                     why = "the last resort" if last else ""
-                    record = trace.add_pick(
+                    lease.record = trace.add_pick(
                         self.backends,
                         candidates,
                         tried,
@@ -197,8 +210,6 @@ class Pool:
                     )
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
-                lease = Lease(self, backend, now, ticket)
-                lease.record = record
                 learned.waiting[lease] = now
                 return lease
             if trace is not None:

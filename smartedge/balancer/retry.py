@@ -74,7 +74,10 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """Count a client's request; its retries are not requests."""
-        self._parts[self._part(now)] += self._deposit
+        tick = int(now * self._ticks_per_s)
+        if tick > self._tick:
+            self._move_on(tick)
+        self._parts[tick % PARTS] += self._deposit
 
     def withdraw(self, now: float) -> bool:
         """Ask for one retry; True when it may be made, and then it is paid for."""
@@ -97,10 +100,13 @@ class RetryBudget:
         """Return the index of the current tenth, having emptied those that have left the window."""
         tick = int(now * self._ticks_per_s)
         if tick > self._tick:  # a caller whose `now` is a little older must not turn time back
-            for gone in range(max(self._tick + 1, tick + 1 - PARTS), tick + 1):
-                self._parts[gone % PARTS] = 0
-            self._tick = tick
+            self._move_on(tick)
         return tick % PARTS
+
+    def _move_on(self, tick: int) -> None:
+        for gone in range(max(self._tick + 1, tick + 1 - PARTS), tick + 1):
+            self._parts[gone % PARTS] = 0
+        self._tick = tick
 
 
 class Tries:

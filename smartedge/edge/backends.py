@@ -28,7 +28,8 @@ from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.session import EdgeSession
+from smartedge.proxy.transport import EdgeAdapter, Limits
 from smartedge.workers.membership import Membership
 from smartedge.workers.periodic import give_way, in_pieces
 from smartedge.workers.row_book import EDGE_KEY

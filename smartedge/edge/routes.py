@@ -26,8 +26,9 @@ from smartedge.proxy.route import Route
 from smartedge.proxy.route_match import RouteMatch, Wanted
 from smartedge.proxy.route_policy import RoutePolicy
 from smartedge.proxy.routes import RouteTable
+from smartedge.proxy.session import EdgeSession
 from smartedge.proxy.split import Split
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.transport import EdgeAdapter, Limits
 
 LimiterOf = Callable[[RouteConfig], ClientLimiter | None]
 """Makes what keeps the clients of a route to their rate, if it has one."""

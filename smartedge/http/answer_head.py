@@ -7,7 +7,7 @@ import re
 import httptools
 
 from smartedge.balancer.errors import BadAnswer
-from smartedge.http.headers import AnswerFields
+from smartedge.http.answer_fields import AnswerFields, read_answer_fields
 
 _REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
 """RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
@@ -64,7 +64,7 @@ def parse_head(head: bytes) -> Head:
     if not _REASON.fullmatch(head, 12, line_end):
         raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
     status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
-    known = status, status_line, 10 if head[7:8] == b"0" else 11, AnswerFields(head[line_end + 2 : -2], status)
+    known = status, status_line, 10 if head[7:8] == b"0" else 11, read_answer_fields(head[line_end + 2 : -2], status)
     if len(head) <= KNOWN_HEAD_BYTES:
         if len(known_heads) >= KNOWN_HEADS:
             known_heads.clear()

@@ -28,7 +28,7 @@ from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.retry import IDEMPOTENT, SAFE, Tries
 from smartedge.balancer.trace import Trace, TryKind
-from smartedge.http.headers import AnswerFields, retry_after
+from smartedge.http.answer_fields import AnswerFields, retry_after
 from smartedge.http.request import Replay, Request
 from smartedge.http.trace_context import trace_id_of
 from smartedge.proxy.explain import Explain
@@ -159,7 +159,8 @@ class Attempts:
                 self.answer, self.lease = answer, None
                 change = lease.finish(monotonic(), status)
                 self.latency_s = lease.latency_s
-                self.lease_ended(lease, change)
+                if change or service.queue.waiters:
+                    self.lease_ended(lease, change)
                 return answer
             self.latency_s = lease.answered(monotonic(), status)
             if status in policy.retry.statuses:
@@ -180,7 +181,8 @@ class Attempts:
         head = head_for(lease.backend, request, self.request_id, self.hop)
         if self.offered is not None:
             head = with_offer(head, self.offered)
-        outbound = Outbound(request.method, head, self.replay, self.is_repeatable, lease)
+        repeatable = request.method in IDEMPOTENT and self.offered is None
+        outbound = Outbound(request.method, head, self.replay, repeatable, lease)
         if request.body is not None:
             outbound.on_sent = self._request_sent
         if request.interim is not None:

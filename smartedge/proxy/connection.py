@@ -11,9 +11,10 @@ from typing import Any
 import gevent
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
+from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
-from smartedge.http.headers import AnswerFields, last_chunk
+from smartedge.http.headers import last_chunk
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire, WireClosed, WireStalled, WireTimeout
@@ -142,6 +143,8 @@ class Connection:
         self._rest = b""
         started = monotonic()
         scanned = interims = 0
+        if not data and self._upload is None:
+            data = self._more(data, first_byte_s)
         while True:
             end = data.find(b"\r\n\r\n", scanned)
             if end < 0 and data and (bare := bare_end(data)):

@@ -97,7 +97,8 @@ class Forwarder:
         if not exchange.counted:
             backend = attempts.backend if exchange.own_answer is None else None
             row = backend.learned if backend is not None else self._row_of(exchange)
-            row.count(exchange.status, exchange.duration_s, exchange.bytes_in, exchange.bytes_out)
+            body = attempts.request.body
+            row.count(exchange.status, exchange.duration_s, 0 if body is None else body.received_bytes, exchange.bytes_out)
         if attempts.trace is not None or exchange.error is not None:
             self.explain.record_exchange(exchange)
         if self.log is not None:

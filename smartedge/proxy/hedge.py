@@ -17,7 +17,7 @@ from smartedge.balancer.cells import HEDGES, HEDGES_WON
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.hedge_delay import TICK_S, UNKNOWN_S
 from smartedge.balancer.pool import Lease
-from smartedge.http.headers import AnswerFields
+from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.request import Replay
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.outbound import Outbound

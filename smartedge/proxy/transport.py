@@ -1,4 +1,4 @@
-"""The way to one backend: `EdgeSession`, a requests.Session, with `EdgeAdapter` mounted, and its pooled connections.
+"""The way to one backend: `EdgeAdapter` and its pooled connections, mounted in an `EdgeSession` (session.py).
 
 requests and urllib3 rewrite paths, add and fold header fields, take a 103 for the answer and cost ten times the bytes' own way
 (docs/performance.md). Under the Session an adapter of our own replaces them; foreign errors become ours here and nowhere else.
@@ -6,10 +6,8 @@ requests and urllib3 rewrite paths, add and fold header fields, take a 103 for t
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any
 
@@ -19,7 +17,8 @@ from requests.structures import CaseInsensitiveDict
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, OutOfResources
 from smartedge.balancer.spec import TlsSpec
-from smartedge.http.headers import VIA, VIA_10, keep_alive_s, pairs_of
+from smartedge.http.answer_fields import keep_alive_s
+from smartedge.http.headers import VIA, VIA_10, pairs_of
 from smartedge.http.resources import HOLDERS, OwnTrouble, with_room
 from smartedge.http.sockets import Address, address_of, connect, destination, resolve
 from smartedge.http.tls import context_for
@@ -73,7 +72,10 @@ class Answer:
         if connection.complete:
             # A short answer is all here: give the connection back before the client has even been served.
             self._body = connection.read(0)
-            self._finish(connection)
+            self.connection = None
+            if self.fields.chunked is not None:
+                self.trailers = connection.trailers
+            adapter.give_back(connection)
         else:
             self._body = b""
 
@@ -313,9 +315,10 @@ class EdgeAdapter(BaseAdapter):
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer is complete for the next request, if both sides allow it."""
+        idle = self._idle
         if (
             self._closed
-            or len(self._idle) >= self.limits.idle_connections
+            or len(idle) >= self.limits.idle_connections
             or not connection.reusable()
             or (connection.way is not self._way and not self._fits(connection))
         ):
@@ -329,7 +332,7 @@ class EdgeAdapter(BaseAdapter):
         wire = connection.wire
         connection.idle_since = wire.watch(idle_s)
         wire.on_idle = connection.close
-        self._idle.append(connection)
+        idle.append(connection)
 
     def _open(self) -> Connection:
         """Make a new connection, with TLS if need be; raises ConnectFailed, or OutOfResources when that is our own lack."""
@@ -371,30 +374,3 @@ class EdgeAdapter(BaseAdapter):
         if not self._way.addresses:
             self._way = Way(found, self._way.tls)
         return found
-
-
-_FRESH = requests.Session()
-"""What every session is at first: making one takes 0.2 ms, and an edge may have thousands."""
-_FRESH.trust_env = False  # no ~/.netrc passwords, no proxy variables
-_FRESH.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one client's cookies are not the next one's
-
-
-class EdgeSession(requests.Session):
-    """The pooled session of one backend, its `transport`; made by the registry, called by Attempts and Race.
-
-    It is requests' own, made safe to share between clients, with our adapter.
-
-    `send` hands a request straight to the adapter: the stock one follows redirects, runs hooks, stores cookies and keeps time.
-    """
-
-    __slots__ = ("adapter", "netloc")
-
-    def __init__(self, adapter: EdgeAdapter) -> None:
-        vars(self).update(vars(_FRESH))
-        self.adapters = OrderedDict({"https://": adapter, "http://": adapter})
-        self.adapter = adapter
-        self.netloc = adapter.to.authority
-
-    def send(self, request: Outbound) -> Answer:  # type: ignore[override]
-        """Send one request to the backend; see EdgeAdapter.send."""
-        return self.adapter.send(request)

@@ -125,12 +125,12 @@ class EdgeHandler:
             request.certificates, request.tls = incoming.wire.certificates, incoming.tls
         writer.reset()
         incoming.wire.on_idle = self._on_client_moved
-        result: Any = None
+        exchange = result = None
         try:
             try:
-                result = self._forward(request)
-                if result is not None:
-                    pieces = result.answer_to(writer)
+                exchange = self._forward(request)
+                if exchange is not None:
+                    pieces = exchange.answer_to(writer)
                 else:
                     pieces = result = front.app(to_environ(request, self._base_environ()), writer.start_response)
                 for piece in pieces:
@@ -141,7 +141,9 @@ class EdgeHandler:
                 writer.finish_answer()
             finally:
                 incoming.wire.on_idle = None
-                if result is not None and hasattr(result, "close"):
+                if exchange is not None:
+                    exchange.close()
+                elif result is not None and hasattr(result, "close"):
                     result.close()
         except EdgeError as error:
             if writer.head_sent or writer.head is not None:

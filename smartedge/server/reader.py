@@ -27,6 +27,7 @@ _PLAIN_LINE = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(s
 """A request line that llhttp has nothing against, with a target in origin-form (tests/server/test_reader.py asks it)."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+CR = 13
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
 _UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
@@ -51,13 +52,23 @@ class RequestReader:
     wants_no_body: what was refused is a HEAD, whose answer ends with its head (RFC 9110 section 9.3.2).
     """
 
-    __slots__ = ("_front", "_incoming", "_known_block", "_known_fields", "_limits", "wants_no_body")
+    __slots__ = (
+        "_front",
+        "_incoming",
+        "_known_block",
+        "_known_bytes",
+        "_known_end",
+        "_known_fields",
+        "_limits",
+        "wants_no_body",
+    )
 
     def __init__(self, incoming: Incoming, front: Front, limits: ServerLimits) -> None:
         self._incoming = incoming
         self._front = front
         self._limits = limits
-        self._known_block: bytes | None = None
+        self._known_block = b""
+        self._known_end, self._known_bytes = b"\n\n", 0
         self._known_fields: RequestFields
         self.wants_no_body = False
 
@@ -65,7 +76,7 @@ class RequestReader:
         """Read the next request's head; None when the client is done. Raises ClientError for what is refused."""
         incoming = self._incoming
         data = incoming.unread
-        if data[:1] == b"\r":
+        if data and data[0] == CR:
             data = past_empty_lines(data)
         hasty = bool(data) and data != b"\r"
         if not hasty:
@@ -75,7 +86,7 @@ class RequestReader:
                 return None
             try:
                 data += incoming.wire.recv(FRESH_S if stopping else self._limits.keepalive_s)
-                if data[:1] == b"\r":
+                if data and data[0] == CR:
                     data = self._past_empty_lines(data)
             except WireTimeout:
                 return None
@@ -122,6 +133,7 @@ class RequestReader:
         return data
 
     def _read_head(self, data: bytes, hasty: bool) -> Request | None:
+        """Make a Request of what has come, once its head is complete; raises ClientError for what is none."""
         limits = self._limits
         end = data.find(b"\r\n\r\n")
         if end < 0:
@@ -137,8 +149,23 @@ class RequestReader:
             head = data[:end]
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        request = self._parse(head)
+        line_end, line = end - self._known_bytes, None
+        if line_end <= limits.target_bytes and head.endswith(self._known_end):
+            # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
+            line = _PLAIN_LINE.fullmatch(head, 0, line_end)
+        if line is not None:
+            method, target, minor = line.groups()
+            http11, block, fields = minor == b"1", self._known_block, self._known_fields
+        else:
+            method, target, http11, block, fields = self._check(head)
+        incoming = self._incoming
+        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
         request.hasty = hasty
+        incoming.request = request
+        incoming.fresh = False
+        incoming.keep_alive = http11 if fields.persists is None else fields.persists
+        if fields.transfer_encoding is not None or fields.content_length is not None:
+            self._add_body(request, fields)
         return request
 
     def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
@@ -164,24 +191,6 @@ class RequestReader:
             if not more:
                 return b"", 0
             data += more
-
-    def _parse(self, head: bytes) -> Request:
-        """Make a Request of a complete head, which is checked; raises ClientError."""
-        line = _PLAIN_LINE.match(head)
-        if line is not None and (block := head[line.end() : -2]) == self._known_block and line.end() <= self._limits.target_bytes:
-            # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
-            method, target, minor = line.groups()
-            http11, fields = minor == b"1", self._known_fields
-        else:
-            method, target, http11, block, fields = self._check(head)
-        incoming = self._incoming
-        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
-        incoming.request = request
-        incoming.fresh = False
-        incoming.keep_alive = http11 if fields.persists is None else fields.persists
-        if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._add_body(request, fields)
-        return request
 
     def _check(self, head: bytes) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
         """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields."""
@@ -226,6 +235,7 @@ class RequestReader:
             fields = fields.with_certificate(self._incoming.certificate_lines)
         if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
             self._known_block, self._known_fields = block, fields
+            self._known_end, self._known_bytes = block + b"\r\n", len(block) + 2
         if target[:1] != b"/" or b"#" in target:
             if target == b"*":
                 if method != b"OPTIONS":

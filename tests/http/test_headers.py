@@ -8,20 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from smartedge.http.answer_fields import keep_alive_s, read_answer_fields, retry_after
 from smartedge.http.date import http_date
 from smartedge.http.forwarded import forwarded_lines
-from smartedge.http.headers import (
-    HOST,
-    REQUEST_ID,
-    AnswerFields,
-    RequestFields,
-    keep_alive_s,
-    last_chunk,
-    pairs_of,
-    retry_after,
-    tokens,
-    without_length,
-)
+from smartedge.http.headers import HOST, REQUEST_ID, RequestFields, last_chunk, pairs_of, tokens, without_length
 
 # ---- the reference ----
 
@@ -140,7 +130,7 @@ def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines:
 @example([("Keep-Alive", "timeout=5", " "), ("Connection", "keep-alive, X-A", " "), ("X-a", "1", " ")])
 @example([("X-A", "\xff", ""), ("CONNECTION", "close", ""), ("X_A", "", "")])
 def test_what_goes_on_of_an_answer_is_what_the_reference_keeps_byte_for_byte(lines: Lines) -> None:
-    found = AnswerFields(raw(lines))
+    found = read_answer_fields(raw(lines))
     assert found.block == raw([line for line in lines if goes_on_in_an_answer(line[0], lines)])
     assert found.dated == any(line[0].lower() == "date" for line in lines)
     lengths = values("content-length", lines)
@@ -329,4 +319,4 @@ def test_the_date_is_an_imf_fixdate() -> None:
     ],
 )
 def test_retry_after_is_read_in_seconds(block: bytes, seconds: float | None) -> None:
-    assert retry_after(AnswerFields(block)) == seconds
+    assert retry_after(read_answer_fields(block)) == seconds

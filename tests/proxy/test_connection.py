@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
-from smartedge.http.headers import AnswerFields
+from smartedge.http.answer_fields import AnswerFields
 from smartedge.proxy.connection import Connection, Way
 from tests.fakes import Pieces
 from tests.peers import head_of, wire_pair

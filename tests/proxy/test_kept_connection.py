@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smartedge.http.headers import RequestFields
 from tests.house import Served, running
 from tests.peers import backend, head_of
 
@@ -149,11 +148,3 @@ def test_every_request_twice_on_one_connection_is_what_it_is_on_a_fresh_one(ever
             assert without_chance(ask(kept, raw)) == expected
             if b"Connection: close" in expected:
                 kept = stack.enter_context(contextlib.closing(everything.client()))
-
-
-def test_fields_that_requests_share_can_not_be_changed() -> None:
-    """mypy sees to the same for answers (their fields are Final)."""
-    for fields in (RequestFields(b"Host: h\r\n"), RequestFields(b"Host: h\r\n").with_block(b"")):
-        for name in ("block", "host", "upgrade", "explain", "forwarded", "anything"):
-            with pytest.raises(AttributeError):
-                setattr(fields, name, None)

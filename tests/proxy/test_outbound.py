@@ -7,6 +7,9 @@ import pytest
 from smartedge.balancer.errors import (
     ConnectFailed,
 )
+from smartedge.http.headers import RequestFields
+from smartedge.http.request import Request
+from smartedge.proxy.outbound import Hop, head_for
 from tests.fakes import FakeAnswer
 from tests.house import House
 
@@ -43,3 +46,22 @@ def test_a_second_try_does_not_carry_the_first_backends_own_host() -> None:
     house = House([ConnectFailed("no")], [FakeAnswer()])
     house.ask(block=b"Accept: */*\r\n").close()
     assert [transport.sent[0].head.split(b"\r\n")[1] for transport in house.transports] == [b"Host: a:80", b"Host: b:80"]
+
+
+def test_what_backends_are_told_of_a_client_is_made_once_for_its_fields_and_anew_for_all_else_that_is_in_it() -> None:
+    backend, fields = House([]).backends[0], RequestFields(b"Host: h\r\n")
+
+    def told(peer: bytes, version: int = 11, hop: Hop = Hop(b"smartedge", None, False)) -> list[bytes]:  # noqa: B008
+        request = Request(b"GET", b"/", version, b"Host: h\r\n", fields, peer, secure=False)
+        return head_for(backend, request, "id", hop).split(b"\r\n")[2:-3]
+
+    first, second = b"1.1.1.1", b"2.2.2.2"
+    lines = [b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-Host: h", b"X-Forwarded-Proto: http", b"Via: 1.1 smartedge"]
+    assert told(first) == lines
+    made = fields.onward
+    assert told(first) == lines
+    assert fields.onward is made
+    assert told(second) == [b"X-Forwarded-For: 2.2.2.2", *lines[1:]]
+    assert told(second, 10)[-1] == b"Via: 1.0 smartedge"
+    assert told(second, 10, Hop(b"another", None, False))[-1] == b"Via: 1.0 another", "a reload"
+    assert told(first) == lines

@@ -12,8 +12,8 @@ import pytest
 
 from smartedge.balancer.cells import MIRRORED, MIRRORS_DROPPED, OK
 from smartedge.balancer.errors import BackendTimeout, ConnectFailed, PayloadTooLarge
+from smartedge.http.answer_fields import read_answer_fields
 from smartedge.http.certificates import Certificate, PemFiles
-from smartedge.http.headers import AnswerFields
 from smartedge.http.own_answer import own_answer
 from smartedge.proxy.affinity import key_reader
 from smartedge.proxy.basic_auth import BasicAuth
@@ -395,7 +395,7 @@ def test_a_copy_is_for_some_requests_only() -> None:
 
 
 def test_fields_of_answers_can_be_changed_without_touching_the_framing() -> None:
-    fields = AnswerFields(b"Content-Length: 5\r\nDate: x\r\n")
+    fields = read_answer_fields(b"Content-Length: 5\r\nDate: x\r\n")
     changed = fields.with_block(b"X: 1\r\n")
     assert (changed.content_length, changed.dated, changed.block) == (5, True, b"X: 1\r\n")
     assert fields.block == b"Content-Length: 5\r\nDate: x\r\n"

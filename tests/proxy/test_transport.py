@@ -23,7 +23,8 @@ from smartedge.http.chunked import ChunkedDecoder
 from smartedge.http.request import Replay
 from smartedge.http.sockets import Address, address_of
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession, Limits
+from smartedge.proxy.session import EdgeSession
+from smartedge.proxy.transport import EdgeAdapter, Limits
 from tests.fakes import Pieces
 from tests.house import until
 from tests.peers import backend, head_of, says

@@ -25,7 +25,8 @@ from smartedge.http.environ_keys import REQUEST
 from smartedge.http.sweep import Sweep
 from smartedge.http.wire import Wire
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.transport import EdgeAdapter, EdgeSession
+from smartedge.proxy.session import EdgeSession
+from smartedge.proxy.transport import EdgeAdapter
 from smartedge.server.front import AppHooks, Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
