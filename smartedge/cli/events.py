@@ -6,14 +6,15 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 from urllib.parse import urlencode
 
 import click
 
 from smartedge.cli.errors import Stop
-from smartedge.cli.paint import Paint, painted, unpainted
+from smartedge.cli.event_line import event_line
+from smartedge.cli.paint import painted
 from smartedge.cli.remote import RefusedError, RemoteEdge, for_running_edge
 from smartedge.cli.table import Entry, entries_of
 from smartedge.config.values import escaped
@@ -25,10 +26,6 @@ MOST: Final = 1000
 AGAIN_S: Final = 1.0
 """How long until a balancer that has gone is asked again."""
 
-GOOD: Final = frozenset({"up", "readmitted", "heard", "calmed", "together", "caught_up", "source_answered", "cluster_followed"})
-"""What is good news; the others are coloured by their level."""
-
-_STYLES: Final = {"warning": "warn", "error": "bad"}
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -117,24 +114,6 @@ def _object(data: str) -> Entry | None:
 
 def _print(event: Entry, *, as_json: bool) -> None:
     click.echo(json.dumps(event, separators=(",", ":")) if as_json else event_line(event, painted))
-
-
-def event_line(event: Entry, paint: Paint = unpainted) -> str:
-    """Put an event into a line: when, what, and the sentence."""
-    if "missed" in event:
-        return paint(f"{event['missed']} events are missing here: this terminal was too slow", "warn")
-    kind = escaped(str(event.get("kind", "?")))
-    style = "good" if kind in GOOD else _STYLES.get(str(event.get("level")), "plain")
-    return f"{stamp_of(event.get('at'))}  {paint(kind.ljust(14), style)}  {escaped(str(event.get('text', '')))}"
-
-
-def stamp_of(at: Any) -> str:
-    """Write a Unix time as the log does, in UTC."""
-    try:
-        stamp = datetime.fromtimestamp(float(at), UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return "?".ljust(24)
-    return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def unix_time_of(text: str, now: float) -> float:

@@ -6,7 +6,7 @@ import json
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from smartedge.cli.top_screen import Screen
 
 DECISIONS = 15
+EVENTS = 8
 WIDE = 10_000
 """Columns of a table that goes to no terminal."""
 
@@ -72,6 +73,8 @@ class _Looker:
         if view.mode == "detail" and row is not None:
             query = f"backend={quote(row.name, safe='')}&limit={DECISIONS}"
             view.decisions = self._edge.ask("GET", f"/smartedge/decisions?{query}")["decisions"]
+            of = {"service": row.entry.get("service", ""), "backend": row.entry.get("id", ""), "limit": EVENTS}
+            view.events = self._edge.ask("GET", f"/smartedge/events?{urlencode(of)}")["events"]
 
     def ask_or_tell(self) -> None:
         """Take one status; what is wrong is shown, and it is tried again."""

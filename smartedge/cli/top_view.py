@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from smartedge.cli.event_line import event_parts, style_of
 from smartedge.cli.paint import STYLES
 from smartedge.cli.table import duration_text, placed, width_of
 from smartedge.config.values import escaped
@@ -148,6 +149,7 @@ class TopView:
     rows: list[Row] = field(default_factory=list)
     status: Entry = field(default_factory=dict)
     decisions: Sequence[Entry] = ()
+    events: Sequence[Entry] = ()
     trouble: str = ""
     said: str = ""
     sort: int = 0
@@ -289,6 +291,11 @@ class TopView:
             if key not in skipped and value not in (None, [], {}):
                 shown = ", ".join(f"{one}: {said}" for one, said in value.items()) if isinstance(value, dict) else str(value)
                 lines.append([Piece(f"{key:>16}  ", "dim"), Piece(escaped(shown))])
+        if self.events:
+            lines.append(())
+        for one in reversed(self.events):
+            when, what, sentence = event_parts(one)
+            lines.append([Piece(f"{when[11:19]:>9}  ", "dim"), Piece(what, style_of(one)), Piece(f"  {sentence}")])
         lines.append(())
         for one in self.decisions:
             style = "good" if one.get("outcome") == "ok" else "bad"

@@ -20,6 +20,9 @@ from smartedge.observe.events import RECORDS, Cursor, Document, EventLog
 POLL_S: Final = 0.1
 """How often it is looked whether any worker has written something: a look at one number."""
 
+REST_S: Final = 0.3
+"""Where there was something the next look comes so much later: to read the rings takes milliseconds, and may be due always."""
+
 COMMENT_S: Final = 15.0
 """A stream without events shows so often that it lives, for proxies in between, and notices that its client has gone."""
 
@@ -117,9 +120,10 @@ class EventFeed:
             stream.end()
 
     def _poll(self) -> None:
+        wait_s = POLL_S
         while self._streams:
-            gevent.sleep(POLL_S)
-            self.look()
+            gevent.sleep(wait_s)
+            wait_s = REST_S if self.look() else POLL_S
         self._poller = None
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from smartedge.balancer.cells import EVENTS
 from smartedge.balancer.learned import Learned
-from smartedge.workers.ring import Ring, numbered_texts, room_of
+from smartedge.workers.ring import Ring, numbered, room_of, text_at
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ RECORDS: Final = 1000
 RECORD_BYTES: Final = 2048
 ROOM_BYTES: Final = room_of(RECORD_BYTES)
 
-PIECE: Final = 100
+PIECE: Final = 50
 """So many events are read at a stretch, less than a millisecond."""
 
 AGE_BITS: Final = 24
@@ -94,8 +94,10 @@ class EventLog:
         except OSError as error:
             log.warning("events are kept in this process alone: %s", error)
             return
-        for _, text in sorted(self._ring.read_numbered()):
-            ring.write(_text(json.loads(text) | {"slot": slot}))
+        content = self._ring.content()
+        for _, start in sorted(numbered(content, RECORD_BYTES)):
+            if (text := text_at(content, start, RECORD_BYTES)) is not None:
+                ring.write(_text(json.loads(text) | {"slot": slot}))
         self._ring.close()
         self._directory, self._ring = directory, ring
 
@@ -128,14 +130,14 @@ class EventLog:
         if (mark, place) == self._quiet:
             return  # as most questions of a page that asks all the time
         news = []
-        for slot, texts in self._rings():
-            last = place.get(slot, 0)
-            if last > max((number for number, _ in texts), default=last):
+        for slot, content in self._rings():
+            last, records = place.get(slot, 0), sorted(numbered(content, RECORD_BYTES))
+            if records and last > records[-1][0]:
                 last = 0  # of another edge, whose clock was ahead
-            numbered = sorted((number, text) for number, text in texts if number > last)
-            if skipped := numbered[:-newest]:
+            records = [record for record in records if record[0] > last]
+            if skipped := records[:-newest]:
                 place[slot] = skipped[-1][0]
-            news.append(_documents(slot, numbered[-newest:]))
+            news.append(_documents(slot, content, records[-newest:]))
             self._give_way()
         merged = heapq.merge(*news, key=lambda one: one[0])  # by time, but each worker's in the order that it wrote them
         for count, (_, slot, number, document) in enumerate(merged, 1):
@@ -145,22 +147,23 @@ class EventLog:
                 self._give_way()
         self._quiet = mark, place
 
-    def _rings(self) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
-        """Yield the texts of each ring with their numbers, in no order."""
+    def _rings(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes of each worker's ring."""
         if self._directory is None:
-            yield self._slot, list(self._ring.read_numbered())
+            yield self._slot, self._ring.content()
             return
         for path in sorted(self._directory.glob("events-*.ring")):
-            yield int(path.stem.removeprefix("events-")), list(numbered_texts(path.read_bytes(), RECORD_BYTES))
+            yield int(path.stem.removeprefix("events-")), path.read_bytes()
 
     def _first(self) -> int:
         return (int(self._wall()) << AGE_BITS) + 1
 
 
-def _documents(slot: int, numbered: list[tuple[int, bytes]]) -> Iterator[tuple[float, int, int, Document]]:
-    for number, text in numbered:
-        document: Document = json.loads(text)
-        yield document["at"], slot, number, document
+def _documents(slot: int, content: bytes, records: list[tuple[int, int]]) -> Iterator[tuple[float, int, int, Document]]:
+    for number, start in records:
+        if (text := text_at(content, start, RECORD_BYTES)) is not None:
+            document: Document = json.loads(text)
+            yield document["at"], slot, number, document
 
 
 MOST_TEXT: Final = 600

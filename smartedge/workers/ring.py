@@ -22,6 +22,7 @@ RECORD_BYTES: Final = 4096
 RESERVE_RECORDS: Final = 16
 
 _HEADER: Final = struct.Struct("<QII")
+_NUMBER: Final = struct.Struct("<Q")
 
 
 def room_of(record_bytes: int) -> int:
@@ -86,14 +87,10 @@ class Ring:
 
     def read(self) -> Iterator[bytes]:
         """Give every text that is whole, in no order."""
-        return (text for _, text in self.read_numbered())
-
-    def read_numbered(self) -> Iterator[tuple[int, bytes]]:
-        """Give every text that is whole with its number, in no order."""
-        return numbered_texts(self._memory[:], self._record_bytes)
+        return _texts(self.content(), self._record_bytes)
 
     def content(self) -> bytes:
-        """Give its bytes as they are now, for `numbered_texts`."""
+        """Return the bytes of the whole ring, as a file of one has them."""
         return self._memory[:]
 
     def close(self) -> None:
@@ -119,26 +116,34 @@ class Ring:
 
 def texts(content: bytes) -> Iterator[bytes]:
     """Give every text in the bytes of a ring of 4 KiB records that is whole."""
-    return (text for _, text in numbered_texts(content, RECORD_BYTES))
-
-
-def numbered_texts(content: bytes, record_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Give every text in a ring's bytes that is whole, with its number; what is torn, or was never written, is passed over.
-
-    Nothing at all has the checksum of no text: a header may be seen half written, too.
-    """
-    room = room_of(record_bytes)
-    for start in range(0, len(content) - record_bytes + 1, record_bytes):
-        number, length, checksum = _HEADER.unpack_from(content, start)
-        if 0 < length <= room:
-            text = content[start + _HEADER.size : start + _HEADER.size + length]
-            if zlib.crc32(text) == checksum:
-                yield number, text
+    return _texts(content, RECORD_BYTES)
 
 
 def newest_texts(content: bytes, most: int) -> Iterator[bytes]:
     """Give the texts of the newest records only, so many at most, oldest first; of records of RECORD_BYTES."""
-    starts = range(0, len(content) - RECORD_BYTES + 1, RECORD_BYTES)
-    numbered = sorted((_HEADER.unpack_from(content, start)[0], start) for start in starts)
-    for _, start in numbered[-most:]:
-        yield from (text for _, text in numbered_texts(content[start : start + RECORD_BYTES], RECORD_BYTES))
+    for _, start in sorted(numbered(content, RECORD_BYTES))[-most:]:
+        if (text := text_at(content, start, RECORD_BYTES)) is not None:
+            yield text
+
+
+def _texts(content: bytes, record_bytes: int) -> Iterator[bytes]:
+    for _, start in numbered(content, record_bytes):
+        if (text := text_at(content, start, record_bytes)) is not None:
+            yield text
+
+
+def numbered(content: bytes, record_bytes: int) -> list[tuple[int, int]]:
+    """Give the number of each record that was written, and where it is in a ring's bytes; quick, for it reads no text."""
+    unpack = _NUMBER.unpack_from
+    found = ((unpack(content, start)[0], start) for start in range(0, len(content) - record_bytes + 1, record_bytes))
+    return [(number, start) for number, start in found if number]
+
+
+def text_at(content: bytes, start: int, record_bytes: int) -> bytes | None:
+    """Return the text of the record that is there; None for one that is torn, or of which only the number is written.
+
+    Nothing at all has the checksum of no text: a header may be seen half written, too.
+    """
+    _, length, checksum = _HEADER.unpack_from(content, start)
+    text = content[start + _HEADER.size : start + _HEADER.size + length]
+    return text if 0 < length <= room_of(record_bytes) and zlib.crc32(text) == checksum else None

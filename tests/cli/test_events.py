@@ -12,7 +12,8 @@ import pytest
 
 from smartedge.cli import events as command
 from smartedge.cli import main as cli
-from smartedge.cli.events import event_line, following, stamp_of, streamed, unix_time_of
+from smartedge.cli.event_line import event_line, stamp_of
+from smartedge.cli.events import following, streamed, unix_time_of
 from smartedge.cli.remote import RefusedError, RemoteEdge
 from tests.small_balancer import SmallBalancer, serving
 

@@ -10,6 +10,7 @@ import pytest
 
 from smartedge.cli.serve import _reload
 from smartedge.config.model import ConfigError, Problem
+from tests.house import Told
 
 
 class Manager:
@@ -33,8 +34,10 @@ def heard_of(result: Any) -> list[str]:
         return SimpleNamespace(document=result)
 
     manager = Manager()
-    app: Any = SimpleNamespace(edge=SimpleNamespace(reload=reload))
+    told = Told()
+    app: Any = SimpleNamespace(edge=SimpleNamespace(reload=reload, announcer=told.announcer))
     _reload(app, manager)  # type: ignore[arg-type]
+    assert told.kinds() == (["reload_refused"] if isinstance(result, Exception) else [])
     return manager.heard
 
 

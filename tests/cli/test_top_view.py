@@ -136,8 +136,22 @@ def test_what_is_bad_is_in_colour() -> None:
 def test_the_details_have_every_field_and_the_last_requests() -> None:
     seen = view(backend("web/a", why_not="breaker_open", labels={"rack": "7"}))
     seen.decisions = [{"outcome": "failed", "method": "GET", "path": "/x", "status": 502, "summary": "a refused"}]
+    seen.events = [
+        {"at": 1750000000.25, "kind": "ejected", "level": "warning", "text": "web/a was ejected: \x1b[2J"},
+        {"at": 1750000001.5, "kind": "readmitted", "level": "info", "text": "web/a was readmitted"},
+    ]
     seen.press("enter")
-    shown = text(seen.lines(200, 30))
+    lines = seen.lines(200, 30)
+    shown = text(lines)
+    told = [line for line in shown if "15:06:4" in line]
+    assert told == [
+        " 15:06:41  readmitted      web/a was readmitted",
+        " 15:06:40  ejected         web/a was ejected: \\u001b[2J",
+    ]
+    assert {piece.style for line in lines for piece in line if piece.text.startswith(("readmitted", "ejected"))} == {
+        "good",
+        "warn",
+    }
     assert "gets nothing: breaker open" in shown
     assert "          labels  rack: 7" in shown
     assert "   failed  GET /x 502  a refused" in shown

@@ -20,6 +20,7 @@ from smartedge.observe.events import RECORDS, Cursor, EventLog
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_feed, "POLL_S", 0.002)
+    monkeypatch.setattr(event_feed, "REST_S", 0.002)
 
 
 @pytest.fixture
