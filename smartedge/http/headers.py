@@ -74,8 +74,9 @@ class RequestFields:
     which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
     X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. traced: how many
-    traceparents and tracestates are there, or were (http/trace_context.py). persists: as in AnswerFields. onward: what has been made of
-    them for backends, so that it is made once (proxy/outbound.py). The rest: the values that the edge acts on, None when absent.
+    traceparents and tracestates are there, or were (http/trace_context.py). persists: as in AnswerFields. onward: what has been
+    made of them for backends, so that it is made once (proxy/outbound.py). The rest: the values that the edge acts on, None when
+    absent.
     Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
     """
 

@@ -178,10 +178,10 @@ class Attempts:
         request = self.request
         if request.traceparent and (self.tries > 1 or request.span is not None):
             begin_try(request, lease)
-        head = head_for(lease.backend, request, self.request_id, self.hop)
-        if self.offered is not None:
-            head = with_offer(head, self.offered)
-        repeatable = request.method in IDEMPOTENT and self.offered is None
+        head, offered = head_for(lease.backend, request, self.request_id, self.hop), self.offered
+        if offered is not None:
+            head = with_offer(head, offered)
+        repeatable = request.method in IDEMPOTENT and offered is None
         outbound = Outbound(request.method, head, self.replay, repeatable, lease)
         if request.body is not None:
             outbound.on_sent = self._request_sent
@@ -189,8 +189,7 @@ class Attempts:
             outbound.on_interim = self.pass_interim
         if self._more_tries is not None or self.queue_s or self.first_byte_s is not None:
             outbound.deadline, outbound.first_byte_s = self._deadline, self.first_byte_s
-        outbound.hasty = request.hasty
-        outbound.upgrade = self.offered is not None
+        outbound.hasty, outbound.upgrade = request.hasty, offered is not None
         return outbound
 
     @property
@@ -283,8 +282,7 @@ class Attempts:
             self.lease = None
         code = answer.status_code if answer is not None else 0
         retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
-        now = monotonic()
-        reason = ""
+        now, reason = monotonic(), ""
         if outcome == "failed":
             reason = "status" if error is None else error.reason
             if (cell := REASON_CELLS.get(reason)) is not None:

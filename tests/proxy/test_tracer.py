@@ -210,4 +210,4 @@ def test_fields_say_what_they_said_when_others_go_on() -> None:
     chunked = RequestFields(b"Host: a\r\nTransfer-Encoding: chunked\r\n")
     for fields in (whole, chunked):
         other = fields.with_block(fields.block)
-        assert all(getattr(other, name) == getattr(fields, name) for name in type(fields).__mro__[1].__slots__)
+        assert all(getattr(other, name) == getattr(fields, name) for name in RequestFields.__slots__)
