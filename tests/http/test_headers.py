@@ -89,8 +89,8 @@ def fields(draw: st.DrawFn) -> Lines:
         lines.append((name, value.strip(" \t"), draw(spaces)))
     if lines and draw(st.booleans()):
         lines.append(draw(st.sampled_from(lines)))
-    # `Close` is reserved as a field name because it is an option of Connection: nobody has one (RFC 9110 section 9.6). Trailer, of which
-    # goes on what the edge can keep, has tests of its own.
+    # `Close` is reserved as a field name because it is an option of Connection: nobody has one (RFC 9110 section 9.6).
+    # Trailer, of which goes on what the edge can keep, has tests of its own.
     return [line for line in lines if line[0].lower() not in ("close", "trailer")]
 
 
