@@ -123,7 +123,11 @@ class TryRecord:
 
     def rows(self) -> list[list[Any]]:
         """Give its candidates as they are shown, with their numbers rounded: on the request's way there is no time for it."""
-        return [[name, full, round(weight, 3), load, *map(_rounded, more)] for name, full, weight, load, *more in self.candidates]
+        return [
+            [name, full, round(weight, 3), load, _rounded(ewma_s), _rounded(None if log_pace is None else exp(log_pace))]
+            + [_rounded(number) for number in more]
+            for name, full, weight, load, ewma_s, log_pace, *more in self.candidates
+        ]
 
     def to_json(self, started: float) -> dict[str, Any]:
         """Give it as plain data; times are seconds since the request began."""
@@ -221,7 +225,10 @@ class Trace:
             pick.left_out, pick.unseen = _left_out(others, tried, now, near)
         if near is not None:
             pick.where = near.explain()
-        pick.panic = any(backend.why_not(now) in ("breaker_open", "unprobed") for backend in shown if backend is not picked)
+        for backend in shown:
+            if backend is not picked and backend.why_not(now) in ("breaker_open", "unprobed"):
+                pick.panic = True
+                break
         return self._add(pick)
 
     def add_none(self, backends: Sequence[Backend], tried: Collection[Backend], now: float) -> None:
@@ -305,17 +312,19 @@ def _candidate(backend: Backend, seen: Sequence[Backend] | None, now: float, str
     """Take down the numbers of a candidate; seen: those that the strategy has to go by, None if it was not asked."""
     learned = backend.learned
     pace = learned.pace
-    ewma_s, latency_s = learned.ewma.read(now), learned.latency_s(now)
-    waiting_s = now - next(iter(learned.waiting.values()), now)
-    if latency_s > ewma_s:  # then it is the age of a lease, perhaps in another worker
-        waiting_s = max(waiting_s, latency_s)
+    latency_s = ewma_s = learned.ewma.read(now)
+    waiting_s = learned.waited_s(now)
+    if waiting_s > ewma_s:  # it is what is expected (`Learned.latency_s`), also where another worker has told of it
+        latency_s = waiting_s
+    elif waiting_s:
+        waiting_s = now - next(iter(learned.waiting.values()), now)
     return (
         backend.id,
         backend.full_weight,
         backend.weight,
-        backend.in_flight(),
+        learned.in_flight(),
         ewma_s,
-        exp(pace.log_mean) if pace.known else None,
+        pace.log_mean if pace.known else None,
         waiting_s,
         latency_s,
         None if seen is None else strategy.score(backend, seen, now),
