@@ -29,7 +29,6 @@ from smartedge.proxy.foreign import can_take_over, take_from_gunicorn
 from smartedge.server.counted import CountedApp
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
-from smartedge.server.reader import RequestReader
 from smartedge.server.wsgi import head_from_environ
 
 CLOSE_S: Final = 1.0
@@ -68,7 +67,6 @@ class TakeOver:
         address = (environ["REMOTE_ADDR"], environ.get("REMOTE_PORT", "")) if environ.get("REMOTE_ADDR") else ""
         handler = EdgeHandler(sock, address, self._front_of(sock, environ))
         handler.incoming.unread, result = take_from_gunicorn(environ)
-        was_to_close = parsed.must_close
         parsed.must_close = True  # so that gunicorn's parser asks for no more behind this one
         if self._worker.max_requests < maxsize:
             self._worker.nr -= 1  # gunicorn has counted it, and the front will
@@ -78,12 +76,7 @@ class TakeOver:
             request.secure = False  # whose word counts for X-Forwarded-Proto is ours to say (trusted_proxies)
             return request
 
-        def first(reader: RequestReader) -> Request:
-            request = reader.take_on(read_head, environ["REQUEST_METHOD"] == "HEAD")
-            handler.incoming.keep_alive &= not was_to_close
-            return request
-
-        handler.handle(first)
+        handler.handle(lambda reader: reader.take_on(read_head, environ["REQUEST_METHOD"] == "HEAD"))
         return result
 
     def close_idle(self, most: int) -> int:

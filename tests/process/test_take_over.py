@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import socket
@@ -364,6 +365,21 @@ def test_a_connection_stays_gunicorns_where_somebody_would_miss_its_loop(change:
                 assert edge.worker.nr == 2
 
 
+def test_gunicorns_loop_finds_nothing_wrong_with_a_connection_that_it_has_back() -> None:
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    with serving(loglevel="debug") as edge:
+        edge.worker.log.error_log.addHandler(handler)
+        try:
+            with edge.client(GET) as client:
+                assert read_answer(client).status == 200
+            until(lambda: edge.server.pool.free_count() == edge.server.pool.size, 20)
+        finally:
+            edge.worker.log.error_log.removeHandler(handler)
+    assert [record.getMessage() for record in said if record.levelno > logging.DEBUG] == []
+
+
 # ---- gunicorn's settings ----
 
 
@@ -421,7 +437,8 @@ def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way() 
                 go_on.wait(20)
             sock.sendall(HELLO)
 
-    with serving(play) as edge, edge.client(GET) as idle, edge.client(GET.replace(b"/", b"/late", 1)) as busy:
+    late = GET.replace(b"/", b"/late", 1)
+    with serving(play, keepalive=60) as edge, edge.client(GET) as idle, edge.client(late) as busy:
         assert read_answer(idle).status == 200
         assert came.wait(20)
         edge.begin_stop()
