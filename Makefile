@@ -19,7 +19,7 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run cluster run-prometheus test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help package run cluster run-prometheus test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ bench: venv ## measure speed (ARGS= goes to bench/run.py)
 
 bench-routing: venv ## measure p99 and errors while backends are slow, fail, hang and restart (ARGS= goes to bench/routing.py)
 	@$(PY) bench/routing.py $(ARGS)
+
+package: python ## build wheel and sdist, check them, install and run the wheel in an empty environment (ARGS="--keep dist")
+	@$(PYTHON) deploy/package.py $(ARGS)
 
 docs: venv ## make the tables and pictures of the documentation anew: some five minutes of simulation
 	@$(PY) docs/make_configuration.py
