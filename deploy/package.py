@@ -1,7 +1,7 @@
 """Builds wheel and sdist, and shows that they work: make package, or python deploy/package.py [--python PYTHON] [--keep FOLDER].
 
 In a folder of its own: builds both from a clean copy of the tree, checks them as PyPI would, installs the wheel into an
-empty environment, and from another directory starts an edge with it that must serve. Needs the network, for what the package depends on.
+empty environment, and from another directory starts an edge with it that must serve. Needs the network.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -75,8 +75,8 @@ class EntryChecker:
             taken[origin] = backend.id
             made[key] = whole, backend
         for at, entry in rubbish:
-            last = self._last_good(entry)
-            if last is None or last.id in found or values.origin(last.url) in taken:
+            free = (one for one in self._last_good(entry) if one.id not in found and values.origin(one.url) not in taken)
+            if (last := next(free, None)) is None:
                 findings[at] += "; it is left out"
             else:
                 findings[at] += "; it stays as it was"
@@ -106,17 +106,17 @@ class EntryChecker:
         whole = _plain(entry)
         return key, whole, check_entry(_with_defaults(whole, self._defaults))
 
-    def _last_good(self, entry: object) -> BackendConfig | None:
-        """Find what an entry is about, by its id, else by its address; None where it is new or says neither."""
+    def _last_good(self, entry: object) -> Iterator[BackendConfig]:
+        """Find what an entry may be about, by its id, then by its address; nothing where it is new or says neither."""
         fields = entry if isinstance(entry, Mapping) else {"url": entry}
         label, url = fields.get("id"), fields.get("url")
         if isinstance(label, str) and label in self._good:
-            return self._good[label]
+            yield self._good[label]
         try:
             origin = values.origin(values.backend_url(url)) if isinstance(url, str) else None
         except ValueError:
-            return None
-        return next((one for one in self._good.values() if values.origin(one.url) == origin), None)
+            return
+        yield from (one for one in self._good.values() if values.origin(one.url) == origin)
 
     def _id_for(self, url: str, found: Mapping[str, BackendConfig]) -> str:
         """Give the id that it has had, else one made of host and port that no other has."""

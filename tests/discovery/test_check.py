@@ -180,6 +180,16 @@ def test_what_a_right_entry_says_goes_before_what_a_wrong_one_was() -> None:
     assert ids(found) == ["new"]
 
 
+def test_rubbish_is_about_the_address_where_another_entry_is_about_its_id() -> None:
+    """The same answer, given twice, found one backend less the second time."""
+    checker = EntryChecker({})
+    checker.check_entries([A])
+    answer = [{"url": B, "id": "a"}, {"url": A, "id": "a", "labels": None}]
+    first = checker.check_entries(answer)
+    assert ids(first) == ["a", "10.0.0.1-80"]
+    assert checker.check_entries(answer) == first
+
+
 def test_a_backend_without_an_id_keeps_the_one_that_it_has_had() -> None:
     checker = EntryChecker({})
     checker.check_entries([{"url": B, "id": "10.0.0.1-80"}, A])
