@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from html import escape
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ from smartedge.admin.live import PIECE, LiveDocument
 from smartedge.admin.page import READ, Page
 from smartedge.balancer.errors import EdgeError
 from smartedge.workers.periodic import give_way
+
+STATIC: Final = Path(__file__).with_name("static")
 
 TYPES: Final = {
     "html": "text/html; charset=utf-8",
@@ -122,14 +124,14 @@ def dashboard_pages(live: LiveDocument, is_allowed: Callable[[], bool]) -> tuple
 @cache
 def static_names() -> frozenset[str]:
     """Return the names of the page's files."""
-    return frozenset(file.name for file in (files("smartedge.admin") / "static").iterdir() if file.is_file())
+    return frozenset(file.name for file in STATIC.iterdir() if file.is_file())
 
 
 def static_file(name: str) -> bytes:
     """Return one of the page's files; raises UnknownFile for all other names, so that none leads elsewhere."""
     if name not in static_names() or name.rpartition(".")[2] not in TYPES:
         raise UnknownFile("The page has no such file.")
-    return (files("smartedge.admin") / "static" / name).read_bytes()
+    return (STATIC / name).read_bytes()
 
 
 @cache
