@@ -38,7 +38,7 @@ def event_pages(edge: Edge) -> tuple[Page, ...]:
         found: deque[Document] = deque(maxlen=limit)
         place = after or Cursor()
         newest = limit if after is None and not said.keys() & {"service", "backend", "since"} else RECORDS
-        for document, cursor in edge.events.after(place, newest):
+        for document, cursor in edge.chronicle.events.after(place, newest):
             if after is not None and len(found) == limit:
                 break
             place = cursor
@@ -50,10 +50,10 @@ def event_pages(edge: Edge) -> tuple[Page, ...]:
 
 
 def _stream(edge: Edge, after: Cursor | None, wanted: Callable[[Document], bool]) -> Response:
-    if edge.event_feed.is_full:
+    if edge.chronicle.feed.is_full:
         raise TooManyStreams("This worker has as many streams of events as it takes. Try again later.", retry_after_s=5.0)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back until there is more
-    body: Any = iter(()) if request.method == "HEAD" else edge.event_feed.open_stream(after, wanted)
+    body: Any = iter(()) if request.method == "HEAD" else edge.chronicle.feed.open_stream(after, wanted)
     return Response(body, 200, headers, content_type=f"{STREAM}; charset=utf-8")
 
 

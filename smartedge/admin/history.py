@@ -27,7 +27,7 @@ def history_pages(edge: Edge) -> tuple[Page, ...]:
 
     def history() -> Response:
         service, backend, points = request.args.get("service"), request.args.get("backend"), _points(request.args.get("points"))
-        last = edge.history.last_tick
+        last = edge.chronicle.history.last_tick
         if backend is not None:
             meant = find_backend(edge, backend, service)
             asked = [(one.spec.service, one.id, one.key) for one in meant.backends]
@@ -41,7 +41,7 @@ def history_pages(edge: Edge) -> tuple[Page, ...]:
         head = {"every_s": EVERY_S, "from": (last - points + 1) * EVERY_S, "points": points}
 
         def of(key: str, fields: tuple[str, ...]) -> dict[str, Any]:
-            series = edge.history.read(key, points, last)
+            series = edge.chronicle.history.read(key, points, last)
             return {} if series is None else {field: getattr(series, field) for field in fields}
 
         def series() -> Iterator[tuple[str, Any]]:

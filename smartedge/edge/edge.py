@@ -5,7 +5,6 @@ The parts do not know each other; this is where one's event becomes another's ca
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -25,10 +24,10 @@ from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
 from smartedge.edge import policies
 from smartedge.edge.access import may_ask
-from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, log_cautions
 from smartedge.edge.certificates import CertificateCare
+from smartedge.edge.chronicle import Chronicle
 from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.discovered import begin_discovery, make_discovery
 from smartedge.edge.file_watch import FileWatch
@@ -52,9 +51,6 @@ from smartedge.http.server_tls import ServerTls
 from smartedge.observe import console
 from smartedge.observe.access_log import AccessLog
 from smartedge.observe.decisions import Decisions
-from smartedge.observe.event_feed import EventFeed
-from smartedge.observe.events import EventLog
-from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from smartedge.observe.traces import Traces
 from smartedge.process import hosting
@@ -66,7 +62,6 @@ from smartedge.proxy.service import Service
 from smartedge.workers.identity import edge_identity
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.membership import Membership, open_membership
-from smartedge.workers.periodic import give_way
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
@@ -100,7 +95,7 @@ class Edge:
         cluster: ClusterStart | None = None,
     ) -> None:
         self.token = token
-        self.began = self._told_end = False
+        self.began = False
         self._beginning = LateLock()
         self.recent = Recent()
         self.ids = RequestIds()
@@ -116,10 +111,8 @@ class Edge:
         self.registry = BackendRegistry(self.edge_row, self._rng, look_up)
         self.access_log = AccessLog(self._client_of)
         self.traces = Traces(self._client_of)
-        self.events = EventLog(self.edge_row, self._rng, give_way=give_way)
-        self.event_feed = EventFeed(self.events)
-        self.announcer = Announcer(self.events)
-        self.history = History(lambda: {name: one.pool for name, one in self.services.items()}, time, monotonic, give_way)
+        self.chronicle = Chronicle(self.edge_row, self._rng, lambda: self.services)
+        self.announcer = self.chronicle.announcer
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
         ratio = config.explain.sample_ratio
         self.decisions = Decisions(ratio, self._rng, self._may_ask, monotonic, client_of=self._client_of, on_sampled=watch)
@@ -134,7 +127,7 @@ class Edge:
         self.forwarder.explain, self.forwarder.spans = self.decisions, self.traces.record_exchange
         first = 1 if cluster is None else cluster.generation
         self._reloader = Reloader(self.origin, setup, self._builder.build_setup, self.use_setup, generation=first)
-        self.rollouts = Rollouts(self, self._reloader.preview, self.history, self.announcer, time)
+        self.rollouts = Rollouts(self, self._reloader.preview, self.chronicle.history, self.announcer, time)
         self.follower = Follower(self.edge_row, self._reloader)
         self.discovery = make_discovery(self._reloader, self.origin, self._env, self._rng, self.announcer)
         self._file_watch = FileWatch(self.origin.path, self._is_watching, self.reload, self.announcer)
@@ -149,9 +142,8 @@ class Edge:
         self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
-        told = self.edge_row, self.recent, self.history, self.access_log
-        rest = self.traces, self.events, self.announcer, self.rollouts
-        self.upkeep = Upkeep(*kept, *care, *told, *rest, doors=lambda: self.doors)
+        told = self.edge_row, self.recent, self.access_log, self.traces
+        self.upkeep = Upkeep(*kept, *care, *told, self.chronicle, self.rollouts, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----
@@ -264,8 +256,7 @@ class Edge:
         self.registry.share_names(lambda: self.follower.leading, self._reloader.rebuild_setup)
         directory = membership.state.path if membership.state else None
         self.decisions.join_workers(directory, membership.slot)
-        self.events.join_workers(directory, membership.slot)
-        self.history.join_workers(directory, membership.row_index)
+        self.chronicle.join_workers(membership)
         self._tickets.join_workers(directory)
         self._builder.join_workers(membership, identity)
         self._reloader.rebuild_setup()
@@ -290,8 +281,7 @@ class Edge:
                 log_cautions(self.config, self._env, has_token=self.token is not None)
         except (StateError, ConfigError) as error:
             give_up(error, self._env)
-        self.announcer.worker_started(self._membership.slot, os.getpid())
-        atexit.register(self._tell_end)  # gunicorn tells no application that its worker ends
+        self.chronicle.begin(self._membership.slot)
         self.health.start()
         self.upkeep.start()
         self.follower.start()
@@ -310,7 +300,7 @@ class Edge:
 
     def on_stopping(self) -> None:
         """Give open tunnels `shutdown_grace_s`, which the server does not wait for, and end streams that it would wait for."""
-        self.event_feed.close()
+        self.chronicle.feed.close()
         self.forwarder.tunnels.end_all_after(self.config.shutdown_grace_s)
 
     def stop(self) -> None:
@@ -326,18 +316,9 @@ class Edge:
         self.access_log.close()
         self.traces.close(self.edge_row)
         self.decisions.close()
-        self._tell_end()
-        self.events.close()
-        self.history.close()
+        self.chronicle.close()
         if self._membership is not None:
             self._membership.close()
-
-    def _tell_end(self) -> None:
-        """Say once that this worker ends."""
-        if self.began and self._membership is not None and not self._told_end:
-            self._told_end = True
-            self.announcer.worker_stopped(self._membership.slot, os.getpid())
-            atexit.unregister(self._tell_end)
 
     # ---- configuration ----
 

@@ -11,10 +11,10 @@ from smartedge.balancer.cells import LOG_LINES_LOST, LOOP_LAG
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.watch import LOOK_S, TIDY_S
 from smartedge.discovery.discovery import Discovery
-from smartedge.edge.announce import Announcer
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.certificates import CertificateCare
 from smartedge.edge.changes import ChangeWatch, Seen
+from smartedge.edge.chronicle import Chronicle
 from smartedge.edge.follower import Follower
 from smartedge.edge.reload import Reloader
 from smartedge.edge.rollouts import Rollouts
@@ -22,8 +22,6 @@ from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.tickets import Tickets
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.access_log import AccessLog
-from smartedge.observe.events import EventLog
-from smartedge.observe.history import History
 from smartedge.observe.recent import Recent
 from smartedge.observe.traces import Traces
 from smartedge.process.admin_door import AdminDoor
@@ -60,11 +58,9 @@ class Upkeep:
         databases: PlaceDatabases,
         edge_row: Learned,
         recent: Recent,
-        history: History,
         access_log: AccessLog,
         traces: Traces,
-        events: EventLog,
-        announcer: Announcer,
+        chronicle: Chronicle,
         rollouts: Rollouts,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
     ) -> None:
@@ -82,15 +78,13 @@ class Upkeep:
         self._certificates = certificates
         self._databases = databases
         self._access_log, self._traces = access_log, traces
-        self._announcer = announcer
+        self._announcer, events = chronicle.announcer, chronicle.events
         self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})))
         self._rollouts = rollouts
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
-        remember = PeriodicWork(
-            lambda: history.look(leading=follower.leading), TIDY_S
-        )  # apart, for it takes many turns of the loop
-        self._works = PeriodicWork(self.tidy, TIDY_S), PeriodicWork(self.look, LOOK_S), remember
+        remember = PeriodicWork(lambda: chronicle.history.look(leading=follower.leading), TIDY_S)
+        self._works = PeriodicWork(self.tidy, TIDY_S), PeriodicWork(self.look, LOOK_S), remember  # apart: it takes many turns
 
     def start(self) -> None:
         """Begin, with the first turn at once."""

@@ -13,6 +13,7 @@ from smartedge.balancer.cells import LATENCY_CELLS, quantile
 from smartedge.balancer.pool import Pool
 from smartedge.observe.history_table import EVERY_S, MODULUS, MOST_SPREAD, POINTS, HistoryTable, Sample, Series
 from smartedge.observe.recent import Counted, count_of
+from smartedge.proxy.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +29,18 @@ _NOTHING: Final = Counted(0, 0, (0,) * (LATENCY_CELLS.stop - LATENCY_CELLS.start
 class History:
     """Owned by the Edge, which has `look` called once a second; read by the page of the history.
 
-    pools: of the services, by name. wall, now: Unix time, and that of the monotonic clock. give_way: called between two pieces
+    services: by name. wall, now: Unix time, and that of the monotonic clock. give_way: called between two pieces
     of what takes long.
     """
 
     def __init__(
         self,
-        pools: Callable[[], Mapping[str, Pool]],
+        services: Callable[[], Mapping[str, Service]],
         wall: Callable[[], float],
         now: Callable[[], float],
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
-        self._pools = pools
+        self._services = services
         self._wall = wall
         self._now = now
         self._give_way = give_way
@@ -81,11 +82,11 @@ class History:
             return
         counts: dict[str, Counted] = {}
         before, self._tick = self._before, tick
-        for name, pool in list(self._pools().items()):
+        for name, service in list(self._services().items()):
             if before is None:
-                self._begin(name, pool, counts)
+                self._begin(name, service.pool, counts)
             else:
-                self._sample(name, pool, before, counts)
+                self._sample(name, service.pool, before, counts)
         self._before = counts
 
     def _begin(self, name: str, pool: Pool, counts: dict[str, Counted]) -> None:

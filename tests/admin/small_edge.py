@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -85,17 +86,17 @@ class SmallEdge:
         self.token: str | None = None
         self.edge_row = Learned()
         self.told = Told()
-        self.events, self.announcer = self.told.events, self.told.announcer
-        self.event_feed = EventFeed(self.events)
+        self.announcer = self.told.announcer
         self.recent = Recent()
         self.started_at = 1000.0
         self.clock = 1060.0
-        self.history = History(lambda: {name: one.pool for name, one in self.services.items()}, self.told.time, self.now)
+        history = History(lambda: self.services, self.told.time, self.now)
         keys = [*self.services, *(backend.key for backend in self.backends())]
-        self.history.join_workers(None, lambda key: keys.index(key) if key in keys else None)
+        history.join_workers(None, lambda key: keys.index(key) if key in keys else None)
+        self.chronicle = SimpleNamespace(events=self.told.events, feed=EventFeed(self.told.events), history=history)
         self.origin = ConfigOrigin(None, {})
         preview = lambda text: (parse(text), NOTHING)  # noqa: E731
-        self.rollouts = Rollouts(self, preview, self.history, self.announcer, self.told.time)  # type: ignore[arg-type]
+        self.rollouts = Rollouts(self, preview, history, self.announcer, self.told.time)  # type: ignore[arg-type]
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
         self.decisions = Decisions(0.0, random.Random(1), lambda _: False)

@@ -24,7 +24,7 @@ def texts(answer: Any) -> list[str]:
 def tell(edge: SmallEdge, *numbers: int, service: str | None = "web", backend: str | None = "b1") -> None:
     for number in numbers:
         edge.told.wall += 1.0
-        edge.events.write("up", "info", f"e{number}", service, backend)
+        edge.chronicle.events.write("up", "info", f"e{number}", service, backend)
 
 
 def test_without_a_cursor_the_newest_are_given_oldest_first(edge: SmallEdge, client: FlaskClient) -> None:
@@ -158,7 +158,7 @@ def test_a_stream_begins_after_its_cursor_or_the_last_event_that_came(edge: Smal
         assert [line for line in next(pieces).split(b"\n") if line.startswith(b"event")] == [b"event: up"] * 2
         assert answer.headers["X-Accel-Buffering"] == "no"
         answer.close()
-    assert not edge.event_feed._streams
+    assert not edge.chronicle.feed._streams
 
 
 def test_a_worker_takes_a_hundred_streams(edge: SmallEdge, client: FlaskClient) -> None:

@@ -15,7 +15,7 @@ PATH = "/smartedge/history"
 def pass_ticks(edge: SmallEdge, count: int) -> None:
     for _ in range(count):
         edge.told.wall += 5.0
-        edge.history.look(leading=True)
+        edge.chronicle.history.look(leading=True)
 
 
 def ask(client: FlaskClient, query: str = "") -> dict[str, Any]:
@@ -29,7 +29,7 @@ def ask(client: FlaskClient, query: str = "") -> dict[str, Any]:
 @pytest.fixture
 def site() -> SmallEdge:
     edge = SmallEdge(**SITE)
-    edge.history.look(leading=True)
+    edge.chronicle.history.look(leading=True)
     serve(edge.backend("b1"), 7)
     pass_ticks(edge, 2)
     edge.told.wall += 2.5

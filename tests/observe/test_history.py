@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,7 +31,8 @@ class Workers:
         self.look()
 
     def worker(self) -> History:
-        history = History(lambda: {"web": self.pool}, lambda: self.now, lambda: 1000.0, self.give_way)
+        services: Any = lambda: {"web": SimpleNamespace(pool=self.pool)}  # noqa: E731
+        history = History(services, lambda: self.now, lambda: 1000.0, self.give_way)
         history.join_workers(self.directory, self.rows.get)
         return history
 
