@@ -19,7 +19,7 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help package run cluster run-prometheus test test-live check fix load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help package run cluster run-prometheus test test-live check fix fast load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,12 @@ fix: venv-dev ## format the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+fast: venv ## compile what a request passes through, in place, with mypyc: needs a C compiler; `make clean` undoes it
+	@SMARTEDGE_MYPYC=1 $(PY) -m pip wheel -q --no-deps -w build/fast .
+	@$(PY) -m zipfile -e build/fast/smartedge-*.whl build/fast/unpacked
+	@cd build/fast/unpacked && find . -name '*.so' -exec cp --parents {} ../../.. \;
+	@rm -rf build/fast
+
 bench: venv ## measure speed (ARGS= goes to bench/run.py)
 	@$(PY) bench/run.py $(ARGS)
 
@@ -70,9 +76,11 @@ docs: venv ## make the tables and pictures of the documentation anew: some five 
 	@$(PY) docs/make_geo.py
 	@$(PY) docs/make_routing.py
 
-clean: ## remove the virtual environment and every cache
+clean: ## remove the virtual environment, every cache, and what `make fast` has compiled
 	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find smartedge -name '*.so' -delete
+	@rm -f smartedge__mypyc.*.so
 
 # deploy/environment.py looks at what is really there, so these always run; when all is well that takes a tenth of a second.
 venv: python

@@ -35,6 +35,7 @@ from smartedge.discovery.source_health import SourceHealth
 from smartedge.edge.edge import Edge
 from smartedge.http.certificates import Certificate
 from smartedge.observe.recent import Counted
+from smartedge.proxy.compiled import is_compiled
 from smartedge.proxy.service import Service
 from smartedge.workers.periodic import in_pieces
 
@@ -94,6 +95,7 @@ def status_document(edge: Edge) -> Document:
         "generation": generation,
         "etag": etag,
         "version": edge.version,
+        "compiled": is_compiled(),
         "draining": edge.draining,
         "trial": edge.rollouts.trial_document(edge.rollouts.trial()),
         "drowning": _drowning(worst_drowning(edge), now),

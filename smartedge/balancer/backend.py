@@ -32,7 +32,7 @@ class Backend:
         self.transport = transport
         self.id = spec.id
         self.url = spec.url
-        self.weight: float = spec.weight
+        self.weight = float(spec.weight)
         self.labels: Mapping[str, str] = MappingProxyType(dict(spec.labels))
         self.key = spec.key
 

@@ -200,3 +200,10 @@ class ClientGone(ClientError):
 
     status = 499
     title = "Client closed request"
+
+
+class ExpectationFailed(ClientError):
+    """An expectation that is not understood (RFC 9110 section 15.5.18)."""
+
+    status = 417
+    title = "Expectation failed"

@@ -16,7 +16,7 @@ pool's lock keeps those apart that belong together.
 from __future__ import annotations
 
 from operator import add
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.adaptive_cap import AdaptiveCap
 from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
@@ -49,12 +49,16 @@ from smartedge.balancer.cells import (
     private_rows,
 )
 from smartedge.balancer.ewma import PeakEwma
-from smartedge.balancer.health import Health, HealthChange, HealthPolicy, ProbeResult
+from smartedge.balancer.health import Health, HealthChange, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
 Note = tuple[Any, float, float, int]
 """An answer, as its lease notes it: the request (a `kinds.Holder`), when it began, after how many seconds, and its status."""
+
+
+_NEVER_EJECTED: Final = BreakerPolicy(1, 1.0, 1.0, 1, 1.0, 1.0, 0.0, observe=True)
+"""The policy of the edge itself and of services, which nobody ejects; nor are they probed."""
 
 
 class Learned:
@@ -89,10 +93,12 @@ class Learned:
         self.notes: list[Note] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
-        policies: Any = (None, None) if spec is None else (spec.health, spec.breaker)
-        self._build(private_rows(), *policies)
+        if spec is None:
+            self._build(private_rows(), None, _NEVER_EJECTED)
+        else:
+            self._build(private_rows(), spec.health, spec.breaker)
 
-    def _build(self, rows: BackendRows, health: HealthPolicy, breaker: BreakerPolicy) -> None:
+    def _build(self, rows: BackendRows, health: Any, breaker: BreakerPolicy) -> None:
         self.cells, self.reals = rows.own
         self.shared, self.shared_reals = rows.shared
         self.rows = rows.everyone

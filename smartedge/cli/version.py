@@ -11,6 +11,7 @@ from importlib.metadata import version as version_of
 import click
 
 from smartedge import __version__
+from smartedge.proxy.compiled import is_compiled
 
 UNDERNEATH = ("gevent", "gunicorn", "flask", "requests", "httptools", "pydantic", "prometheus-client")
 OPTIONAL = ("acme", "dnspython", "maxminddb", "bcrypt", "rich", "opentelemetry-sdk", "h2")
@@ -18,7 +19,8 @@ OPTIONAL = ("acme", "dnspython", "maxminddb", "bcrypt", "rich", "opentelemetry-s
 
 def versions() -> dict[str, str]:
     """Return the version of each part that is installed; a report of a bug wants them."""
-    found = {"smartedge": __version__, "python": f"{platform.python_version()} ({platform.python_implementation()})"}
+    own = f"{__version__} (compiled)" if is_compiled() else __version__
+    found = {"smartedge": own, "python": f"{platform.python_version()} ({platform.python_implementation()})"}
     for name in (*UNDERNEATH, *OPTIONAL):
         try:
             found[name] = version_of(name)

@@ -33,7 +33,7 @@ def bare_end(data: bytes) -> int:
     Raises BadAnswer for an empty line that ends otherwise than the line before: whoever mixes the two hopes for two readings.
     """
     found = _EMPTY_LINE.search(data)
-    if found is None or data[found.start() - 1 : found.end()] == b"\r\n\r\n":
+    if found is None or data[max(found.start() - 1, 0) : found.end()] == b"\r\n\r\n":
         return 0
     if b"\r" in data[: found.end()]:
         raise BadAnswer("The lines of the answer's head end now with CR LF, now with LF.")

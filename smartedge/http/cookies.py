@@ -38,9 +38,10 @@ def take_cookie(block: bytes, name: bytes) -> tuple[list[bytes], bytes]:
     if place < 0:
         return [], block
     start = block.rfind(b"\n", 0, place) + 1
-    before = block[start + 7 : place].rstrip(b" \t")
+    before = block[start + 7 : max(place, start + 7)].rstrip(b" \t")
     if (
-        block.find(name, place + 1) >= 0
+        place < start + 7
+        or block.find(name, place + 1) >= 0
         or block[start : start + 7].lower() != b"cookie:"
         or (before and not before.endswith(b";"))
     ):

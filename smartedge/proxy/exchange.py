@@ -22,7 +22,6 @@ from smartedge.proxy.route import Route
 from smartedge.proxy.transport import Answer
 from smartedge.proxy.tried import Tried, with_answered
 from smartedge.server.answer import AnswerWriter
-from smartedge.server.handler import EdgeHandler
 
 
 class Exchange:
@@ -78,12 +77,14 @@ class Exchange:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333)."""
-        handler: EdgeHandler | None = environ.get(HANDLER)
+        handler: Any = environ.get(HANDLER)  # an EdgeHandler, if the server is ours
         try:
-            if handler is not None and getattr(start_response, "__self__", None) is handler.writer:
-                self.answer_to(handler.writer)  # no middleware wants the head
+            writer: AnswerWriter | None = None if handler is None else handler.writer
+            is_direct = getattr(start_response, "__self__", None) is writer  # no middleware wants the head
+            if writer is not None and is_direct:
+                self.answer_to(writer)
                 return self
-            self._writer = None if handler is None else handler.writer
+            self._writer = writer
             answer = self.attempts.answer
             if self.is_for_nobody:
                 assert self.error is not None

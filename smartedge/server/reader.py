@@ -11,7 +11,7 @@ from time import monotonic
 
 import httptools
 
-from smartedge.balancer.errors import ClientError, ClientTimeout, HeadersTooLarge, MethodRefused, TargetTooLong
+from smartedge.balancer.errors import ClientError, ClientTimeout, ExpectationFailed, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
 from smartedge.http.wire import WireTimeout
@@ -32,13 +32,6 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
 _UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
 """llhttp's words for a coding behind which the end of the body is not known."""
-
-
-class ExpectationFailed(ClientError):
-    """An expectation that is not understood (RFC 9110 section 15.5.18)."""
-
-    status = 417
-    title = "Expectation failed"
 
 
 def past_empty_lines(data: bytes) -> bytes:
@@ -195,8 +188,9 @@ class RequestReader:
     def _check(self, head: bytes) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
         """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields."""
         line_end = head.index(b"\r\n")
-        space = head.find(b" ")
-        method, target, version = head[:space], head[space + 1 : line_end - 9], head[line_end - 9 : line_end]
+        space = head.find(b" ", 0, line_end)
+        start = max(line_end - 9, space + 1)  # of the version
+        method, target, version = head[:space], head[space + 1 : start], head[start:line_end]
         if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
             if space < 1 or not _LATER_VERSION.fullmatch(version):
                 raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")

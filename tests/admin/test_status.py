@@ -17,6 +17,7 @@ from smartedge.config.backends import BackendConfig
 from smartedge.discovery.source_health import SourceHealth
 from smartedge.http.certificates import PemFiles
 from smartedge.http.server_tls import Named, TlsSettings, read_shown
+from smartedge.proxy.compiled import is_compiled
 from tests.admin.small_edge import SmallEdge, client_of, serve
 from tests.certificates import Authority
 from tests.house import backend as make_backend
@@ -33,6 +34,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "generation": 17,
         "etag": edge.config.etag,
         "version": "0.1.0",
+        "compiled": is_compiled(),
         "draining": False,
         "trial": None,
         "drowning": None,

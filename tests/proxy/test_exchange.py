@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from smartedge.app import PassedResponse
@@ -13,6 +10,11 @@ from smartedge.balancer.errors import (
     BadAnswer,
 )
 from smartedge.http.environ_keys import HANDLER
+from smartedge.proxy.connection import Connection, Way
+from smartedge.proxy.exchange import Exchange
+from smartedge.server.answer import AnswerWriter
+from smartedge.server.front import Front
+from smartedge.server.incoming import Incoming
 from tests.fakes import FakeAnswer
 from tests.house import House
 
@@ -41,9 +43,10 @@ def test_an_answer_that_nobody_began_to_read_gives_its_lease_back() -> None:
 def test_an_answer_that_is_cut_raises_and_counts_against_the_backend() -> None:
     house = House([FakeAnswer(200, b"he", BadAnswer("cut"), here=False)])
     exchange = house.ask()
-    handler = _Handler()
-    exchange({HANDLER: handler}, handler.start_response)
-    assert handler.begun[0][0][0] == 200
+    server = _Server(exchange)
+    exchange({HANDLER: server}, server.writer.start_response)
+    server.writer.send_head()
+    assert server.sent.startswith(b"HTTP/1.1 200 ")
     assert next(exchange) == b"he"
     with pytest.raises(BadAnswer):
         next(exchange)
@@ -65,39 +68,37 @@ def test_a_foreign_server_gets_a_cut_as_a_broken_connection() -> None:
     assert house.counted(FAILED) == [1]
 
 
-class _Handler:
-    """What an exchange asks of our own server; its client is gone when the first byte goes out."""
+class _Server:
+    """Our own server as an exchange has it, and the wire to its client, which is gone when a byte is to go out."""
 
-    def __init__(self, write: Callable[[bytes], None] = lambda _: None) -> None:
-        self.writer = self
-        self.write = write
-        self.begun: list[Any] = []
+    def __init__(self, exchange: Exchange, *, gone: bool = False) -> None:
+        incoming = Incoming(self, b"1.2.3.4", secure=False)  # type: ignore[arg-type]
+        incoming.request = exchange.request
+        self.writer = AnswerWriter(incoming, Front(None, lambda: None), 1.0)
+        self.gone = gone
+        self.sent = b""
 
-    def start_response(self, *_head: Any) -> None:
-        raise AssertionError("our own server is told in its own way")
-
-    def begin_answer(self, *head: Any, **more: Any) -> None:
-        self.begun.append((head, more))
+    def send(self, data: bytes, timeout_s: float) -> None:
+        if self.gone:
+            raise ConnectionResetError("gone")
+        self.sent += data
 
 
 def test_a_client_that_is_gone_when_its_short_answer_goes_out_leaves_nothing_open() -> None:
     """The server has not been given the exchange yet, so it can't close it."""
 
-    def gone(_piece: bytes) -> None:
-        raise ConnectionResetError("gone")
-
     house = House([FakeAnswer(200, b"hello")])
     exchange = house.ask()
-    handler = _Handler(gone)
+    server = _Server(exchange, gone=True)
     with pytest.raises(ConnectionResetError):
-        exchange({HANDLER: handler}, handler.start_response)
+        exchange({HANDLER: server}, server.writer.start_response)
     assert house.counted(IN_FLIGHT) == [0]
     assert house.logged == [exchange]
 
 
 def test_an_empty_piece_has_the_head_sent_when_the_body_is_not_here_yet() -> None:
     answer = FakeAnswer(200, b"data", here=False)
-    answer.connection, answer.at_hand = object(), False
+    answer.connection, answer.at_hand = Connection(None, Way((), None), None), False  # type: ignore[arg-type]
     exchange = House([answer]).ask()
     exchange({}, lambda *_: None)
     assert [next(exchange), next(exchange)] == [b"", b"data"]

@@ -13,6 +13,7 @@ from gevent import socket
 
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
 from smartedge.http.wire import Wire, WireClosed
+from smartedge.proxy.connection import Connection, Way
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.silent import MOST, leave_silent
 from tests.fakes import FakeAnswer, Pieces
@@ -38,10 +39,11 @@ class Wired:
     def send(self, outbound: Any) -> FakeAnswer:
         ours, theirs = socket.socketpair()
         self.sent.append(theirs)
-        connection = outbound.connection = SimpleNamespace(wire=Wire(ours), failure=None)
+        connection = outbound.connection = Connection(Wire(ours), Way((), None), None)
         try:
             connection.wire.recv(5.0)
         except WireClosed:
+            assert connection.failure is not None
             raise connection.failure from None
         finally:
             connection.wire.close()

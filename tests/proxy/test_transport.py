@@ -26,7 +26,7 @@ from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.session import EdgeSession
 from smartedge.proxy.transport import EdgeAdapter, Limits
 from tests.fakes import Pieces
-from tests.house import until
+from tests.house import House, until
 from tests.peers import backend, head_of, says
 from tests.policies import limits
 
@@ -484,7 +484,7 @@ def test_the_latency_counts_from_when_the_request_has_left() -> None:
     """It waits for all else that is done in its round of the loop, which is not the backend's time."""
     with backend(says(OK)) as url:
         outbound = get()
-        outbound.lease = lease = Lease(None, None, monotonic(), 0)  # type: ignore[arg-type]
+        outbound.lease = lease = Lease(None, House([]).backends[0], monotonic(), 0)
         sending = gevent.spawn(session_for(url).send, outbound)
         gevent.sleep(0)
         busy_until = monotonic() + 0.05

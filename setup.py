@@ -1,0 +1,48 @@
+"""What pyproject.toml cannot say: with SMARTEDGE_MYPYC=1 mypyc compiles the modules on a request's way (docs/performance.md).
+
+`SMARTEDGE_MYPYC=1 pip wheel .` makes a wheel of this machine and Python; `make fast` compiles in place. Without the variable
+nothing here needs a compiler, and the same files run as they are.
+"""
+
+from __future__ import annotations
+
+import os
+
+from setuptools import setup
+
+COMPILED = """
+balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace places pool retry
+balancer: silence tier_views trace waiting_line
+http: answer_fields answer_head chunked cookies forwarded headers max_forwards request
+server: answer front handler incoming reader
+proxy: affinity attempts connection exchange forward outbound queue service tried upgrade
+edge: request_ids
+"""
+"""The modules that are compiled, all of them as one group: calls between compiled and interpreted code eat the gain of a few.
+
+Not among them: what users derive from (strategies), errors, which derive from the interpreter's, and what derives from
+requests (the adapter, the session) or is derived from by tests (wires)."""
+
+MYPY = "mypy[mypyc]==2.4.1"
+
+
+def extensions() -> list[object]:
+    """Translate and return what is to be compiled; nothing while mypy is still to be installed."""
+    try:
+        from mypyc.build import mypycify
+    except ImportError:
+        return []
+    files = []
+    for line in COMPILED.strip().split("\n"):
+        folder, _, names = line.partition(": ")
+        files += [f"smartedge/{folder}/{name}.py" for name in names.split()]
+    options = ["--config-file=", "--python-version=3.11", "--ignore-missing-imports"]
+    return mypycify(
+        [*options, *files], opt_level=os.environ.get("SMARTEDGE_MYPYC_OPT", "2"), debug_level="0", group_name="smartedge"
+    )
+
+
+if os.environ.get("SMARTEDGE_MYPYC") == "1":
+    setup(setup_requires=[MYPY], ext_modules=extensions())
+else:
+    setup()
