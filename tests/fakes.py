@@ -181,6 +181,9 @@ class Pieces:
     def buffered(self) -> bytes | None:
         return b"".join(self.read() for _ in range(len(self.pieces))) if self.here else None
 
+    def lend(self) -> bytes:
+        return self.read()
+
     def read(self) -> bytes:
         if not self.pieces:
             return b""

@@ -41,6 +41,9 @@ class Body(Protocol):
     def read(self) -> bytes:
         """Wait for the next piece; b"" at the end. Raises ClientError, ClientTimeout, ClientGone or PayloadTooLarge."""
 
+    def lend(self) -> bytes | memoryview:
+        """Wait for the next piece as `read` does; it is good until the next one is asked for."""
+
 
 class Request:
     """A request line and its fields, as bytes; made by server/reader.py, or by server/wsgi.py of a foreign server's environ.
@@ -211,6 +214,10 @@ class Replay:
                 kept.append(piece)
                 self._position += 1
         return piece
+
+    def lend(self) -> bytes | memoryview:
+        """Give the next piece, good until the next one is asked for: what is kept can't be lent."""
+        return self.body.lend() if self._kept is None else self.read()
 
     @property
     def spent(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 
@@ -15,16 +15,18 @@ from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import last_chunk
+from smartedge.http.lent import LENT_FROM_BYTES, receive
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire, WireClosed, WireStalled, WireTimeout
+from smartedge.proxy.upload import TOOK_NOTHING, Upload
+
+Received = TypeVar("Received", bound=bytes | memoryview)
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
 MOST_INTERIMS = 100
 """Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
-
-TOOK_NOTHING = "The backend took no bytes of the request for too long."
 
 
 class Way:
@@ -46,6 +48,8 @@ class Connection:
     llhttp checks every head; bodies are counted, not parsed, and chunked ones have a decoder of their own.
     way, address: how it was made, and where it leads. reused: it has served a request before. failure: why it was closed from
     elsewhere. idle_since: by the monotonic clock.
+    lends: whoever reads the answer is done with a piece before asking for the next: `read` may give a memoryview then, which is
+    to be given back (http/lent.py).
     doubtful: the last answer had no body by the rules (HEAD, 204, 304), and there are backends that send one all the same.
     """
 
@@ -62,6 +66,7 @@ class Connection:
         "fields",
         "head_bytes",
         "idle_since",
+        "lends",
         "reused",
         "status",
         "status_line",
@@ -118,7 +123,7 @@ class Connection:
             raise BackendTimeout(TOOK_NOTHING) from error
         except OSError:
             return
-        self._upload = Upload(self, body, send_s, first_byte_s, on_sent)
+        self._upload = Upload(wire, body, send_s, first_byte_s, on_sent, self.fail)
         self._upload.greenlet = gevent.spawn(self._upload.run)
 
     # ---- the answer ----
@@ -226,6 +231,7 @@ class Connection:
         self._chunked: ChunkedDecoder | None = None
         self._pieces: list[bytes] = []
         self._left = 0  # body bytes to come; -1: until the backend closes
+        self.lends = False
         if status == 101:
             self._rest = rest
             self.complete = False
@@ -272,22 +278,30 @@ class Connection:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
+            piece: Any = self._count(self._wait(lambda: receive(self.wire, idle_s)))
+            return piece  # type: ignore[no-any-return]
         while not self.complete:
-            try:
-                data = self.wire.recv(idle_s)
-            except WireTimeout as error:
-                raise BackendTimeout("The backend stopped in the middle of its answer.") from error
-            except OSError as error:
-                raise self.failure or BadAnswer("The backend broke the connection in mid-answer.") from error
-            if not data:
-                if self._left != -1:
-                    raise self.failure or BadAnswer("The backend closed the connection in mid-answer.")
-                self.complete = True
-                return b""
-            self._take(data)
+            data = self._wait(lambda: self.wire.recv(idle_s))
+            if data:
+                self._take(data)
             if self._pieces:
                 return self.read(idle_s)
         return b""
+
+    def _wait(self, receive: Callable[[], Received]) -> Received:
+        """Receive bytes of the body, nothing at the end of one that the connection ends."""
+        try:
+            data = receive()
+        except WireTimeout as error:
+            raise BackendTimeout("The backend stopped in the middle of its answer.") from error
+        except OSError as error:
+            raise self.failure or BadAnswer("The backend broke the connection in mid-answer.") from error
+        if not data:
+            if self._left != -1:
+                raise self.failure or BadAnswer("The backend closed the connection in mid-answer.")
+            self.complete = True
+        return data
 
     def _take(self, data: bytes) -> None:
         """Take in bytes of the body; raises BadAnswer for chunks that are none."""
@@ -303,13 +317,17 @@ class Connection:
         elif self._left == -1:
             self._pieces.append(data)
         else:
-            self._left -= len(data)
-            if self._left < 0:
-                data = data[: self._left]
-                self._spoil()
-            if self._left <= 0:
-                self.complete = True
-            self._pieces.append(data)
+            self._pieces.append(self._count(data))
+
+    def _count(self, data: Any) -> Any:
+        """Count bytes of a body whose length is known; give those that belong to it."""
+        self._left -= len(data)
+        if self._left < 0:
+            data = data[: self._left]
+            self._spoil()
+        if self._left <= 0:
+            self.complete = True
+        return data
 
     @property
     def trailers(self) -> list[tuple[bytes, bytes]]:
@@ -330,60 +348,13 @@ class Connection:
         persists = self.fields.persists
         return self.version == 11 if persists is None else persists
 
+    def fail(self, error: EdgeError) -> None:
+        """Close the connection, and have whoever waits for its answer told why."""
+        self.failure = error
+        self.wire.close()
+
     def close(self) -> None:
         """Close the connection and end an upload that still goes on."""
         if self._upload is not None and not self._upload.done:
             self._upload.abandon()
         self.wire.close()
-
-
-class Upload:
-    """Sends a request body on while the answer is awaited: both directions flow at once; made and ended by its Connection."""
-
-    __slots__ = ("_body", "_connection", "_first_byte_s", "_on_sent", "_send_s", "done", "greenlet")
-
-    def __init__(
-        self, connection: Connection, body: Body, send_s: float, first_byte_s: float, on_sent: Callable[[], None] | None
-    ) -> None:
-        self._connection = connection
-        self._body = body
-        self._send_s = send_s
-        self._first_byte_s = first_byte_s
-        self._on_sent = on_sent
-        self.done = False
-        self.greenlet: Any = None
-
-    def abandon(self) -> None:
-        """Stop reading from the client: the next try, or the end of the exchange, has no use for it."""
-        self.greenlet.kill()
-
-    def run(self) -> None:
-        """Read from the client and write to the backend until the body ends or one of the two breaks off.
-
-        A client that fails closes the backend's connection, so the request is cut there and never looks complete. A backend
-        that takes no more may have answered already: that is for the reader to find out.
-        """
-        connection, body = self._connection, self._body
-        wire = connection.wire
-        try:
-            while piece := body.read():
-                wire.send_now(piece if body.length is not None else chunk(piece), self._send_s)
-            if body.length is None:
-                wire.send_now(last_chunk(body.trailers), self._send_s)
-            self.done = True
-            if self._on_sent is not None:
-                self._on_sent()
-            wire.expect_within(self._first_byte_s)
-        except EdgeError as error:
-            self._fail(error)
-        except WireTimeout:
-            self._fail(BackendTimeout(TOOK_NOTHING))
-        except OSError:
-            wire.expect_within(self._first_byte_s)
-        except Exception:
-            self._fail(EdgeError("The request body could not be sent on."))  # whoever waits must not wait for ever
-            raise
-
-    def _fail(self, error: EdgeError) -> None:
-        self._connection.failure = error
-        self._connection.wire.close()

@@ -119,7 +119,7 @@ class AnswerWriter:
 
     # ---- the body ----
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Send a piece of the body; what is beyond the answer's length is left out."""
         left = self._left
         if left is not None:
@@ -129,7 +129,7 @@ class AnswerWriter:
                     return  # HTTP has no body here (HEAD, 204, 304), or no more of it.
             self._left = left - len(piece)
         elif self._chunking:
-            piece = chunk(piece)
+            piece = chunk(bytes(piece))
         self._send(piece)
 
     def send_head(self) -> None:
@@ -154,7 +154,7 @@ class AnswerWriter:
             incoming.wire.break_off()
             incoming.wire.close()  # now: ending gently, for what of the request still comes, would look like the answer's own end
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes | memoryview) -> None:
         """Send bytes as they are, the head before the first."""
         wire = self._incoming.wire
         head = self.head

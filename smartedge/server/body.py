@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, PayloadTooLarge
+from smartedge.http import lent
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError
-from smartedge.http.wire import WireTimeout
+from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.front import ServerLimits
 from smartedge.server.incoming import Incoming
+
+Received = TypeVar("Received", bound=bytes | memoryview)
 
 CONTINUE_WAIT_S = 1.0
 """How long a client that sent `Expect: 100-continue` waits for the backend's word before it is asked to go on anyway."""
@@ -53,38 +57,57 @@ class ClientBody:
         """Give the next piece; see Body.read."""
         raise NotImplementedError
 
+    def lend(self) -> bytes | memoryview:
+        """Give the next piece, good until the next one is asked for; see Body.lend."""
+        return self.read()
+
     def _receive(self) -> bytes:
-        """Take what lies behind the head, or wait for more; the end of the connection here is the end of the client."""
+        """Take what lies behind the head, or wait for more."""
         incoming = self._incoming
         data, incoming.unread = incoming.unread, b""
         if data:
             return data
         request = incoming.request
+        if request is not None and request.expects_continue:
+            try:
+                data = incoming.wire.recv(CONTINUE_WAIT_S)
+            except WireTimeout:
+                assert request.interim is not None
+                request.interim(100, b"100 Continue\r\n", b"")
+            except OSError:
+                pass  # the next read finds its end, too
+            if data:
+                return data
+        return self._wait(lambda wire, idle_s: wire.recv(idle_s))
+
+    def _wait(self, receive: Callable[[Wire, float], Received]) -> Received:
+        """Receive bytes; the end of the connection here is the end of the client."""
+        data: Received | None
         try:
-            if request is not None and request.expects_continue:
-                try:
-                    data = incoming.wire.recv(CONTINUE_WAIT_S)
-                except WireTimeout:
-                    assert request.interim is not None
-                    request.interim(100, b"100 Continue\r\n", b"")
-            if not data:
-                data = incoming.wire.recv(self._idle_s)
+            data = receive(self._incoming.wire, self._idle_s)
         except WireTimeout:
             raise ClientTimeout(f"The request body stopped for {self._idle_s:g} s.") from None
         except OSError:
-            data = b""
+            data = None
         if not data:
-            incoming.keep_alive = False
+            self._incoming.keep_alive = False
             raise ClientGone("The client left in the middle of its request.")
         return data
 
 
 class LengthBody(ClientBody):
-    """A ClientBody with a Content-Length (RFC 9112 section 6.2); the bytes go through untouched."""
+    """A ClientBody with a Content-Length (RFC 9112 section 6.2); the bytes go through untouched.
 
-    __slots__ = ()
+    _lent: the last piece, if that was lent.
+    """
+
+    __slots__ = ("_lent",)
 
     length: int
+
+    def __init__(self, incoming: Incoming, length: int, limits: ServerLimits) -> None:
+        super().__init__(incoming, length, limits)
+        self._lent: memoryview | None = None
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head."""
@@ -101,10 +124,29 @@ class LengthBody(ClientBody):
         if len(data) > left:
             self._incoming.unread = data[left:]
             data = data[:left]
+        self._count(data)
+        return data
+
+    def lend(self) -> bytes | memoryview:
+        """Give the next piece, good until the next one is asked for; see Body.lend."""
+        if self._lent is not None:
+            lent.give_back(self._lent)
+            self._lent = None
+        incoming, left = self._incoming, self.length - self.received_bytes
+        request = incoming.request
+        may_wait = request is not None and request.expects_continue  # for a 100, which `read` knows about
+        if left < lent.LENT_FROM_BYTES or incoming.unread or may_wait or type(incoming.wire) is not Wire:
+            return self.read()
+        data = self._wait(lambda wire, idle_s: lent.receive(wire, idle_s, left))
+        if isinstance(data, memoryview):
+            self._lent = data
+        self._count(data)
+        return data
+
+    def _count(self, data: bytes | memoryview) -> None:
         self.received_bytes += len(data)
         if self.received_bytes == self.length:
             self.complete = True
-        return data
 
 
 class ChunkedBody(ClientBody):

@@ -196,6 +196,10 @@ class WsgiBody:
             self.complete = True
         return piece
 
+    def lend(self) -> bytes:
+        """Read the next piece; nothing is lent here."""
+        return self.read()
+
     def _take(self, wanted: int) -> bytes:
         """Read what has arrived, at least a byte: WSGI's `read` waits for all of it, the readers under gunicorn's need not."""
         reader = getattr(self._input, "reader", None)
