@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ from tests.live.processes import ROOT, ask, free_port, running, wait_until
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 RULES = ROOT / "deploy" / "prometheus"
 
-EMPTY_WHEN_WELL = ("service:smartedge_in_flight:cap_ratio",)
-"""Recorded only where backends have caps."""
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+"""The trace that all requests of the load are part of."""
 
 
 def expressions() -> Iterator[tuple[str, str]]:
@@ -62,16 +63,32 @@ def result_of(url: str, expression: str) -> list[Any]:
     return found
 
 
+def traces_of(url: str, metric: str) -> set[str]:
+    """The traces of the exemplars that Prometheus has kept of a metric in the last minute."""
+    now = time.time()
+    answer = ask(f"{url}/api/v1/query_exemplars?query={metric}&start={now - 60}&end={now}").json()
+    assert answer["status"] == "success", answer
+    return {exemplar["labels"]["trace_id"] for series in answer["data"] for exemplar in series["exemplars"]}
+
+
+SETTINGS: dict[str, Any] = {
+    "retry": {"attempts": 1, "statuses": []},
+    "limits": {"in_flight_per_backend": 50},
+    "explain": {"sample_ratio": 1.0},
+}
+"""So that there are failures, caps and requests that are recorded."""
+
+
 @on_our_own_server
 def test_every_expression_gives_data_from_a_live_edge(edge: LiveEdge, tmp_path: Path) -> None:
     stop = threading.Event()
 
     def load() -> None:
         while not stop.is_set():
-            edge.ask()
+            edge.ask(headers=b"traceparent: 00-%b-b7ad6b7169203331-01\r\n" % TRACE.encode())
 
     with Script(answers()) as well, Script(answers(500)) as ill:
-        edge.configure({"id": "well", "url": well}, {"id": "ill", "url": ill}, retry={"attempts": 1, "statuses": []})
+        edge.configure({"id": "well", "url": well}, {"id": "ill", "url": ill}, **SETTINGS)
         thread = threading.Thread(target=load)
         with prometheus(tmp_path, edge) as url:
             thread.start()
@@ -86,8 +103,9 @@ def test_every_expression_gives_data_from_a_live_edge(edge: LiveEdge, tmp_path: 
 
                 wait_until(lambda: not without_data(), 20, f"data for all: {without_data()}")
                 recorded = re.findall(r"- record: (\S+)", (RULES / "rules.yml").read_text())
-                wanted = [name for name in recorded if name not in EMPTY_WHEN_WELL]
-                wait_until(lambda: all(result_of(url, name) for name in wanted), 20, "the recording rules")
+                wait_until(lambda: all(result_of(url, name) for name in recorded), 20, "the recording rules")
+                for metric in ("smartedge_request_duration_seconds_bucket", "smartedge_backend_latency_seconds_bucket"):
+                    wait_until(lambda metric=metric: TRACE in traces_of(url, metric), 20, f"an exemplar of {metric}")
                 rules = ask(f"{url}/api/v1/rules").json()["data"]["groups"]
                 assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
             finally:
