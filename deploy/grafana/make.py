@@ -47,7 +47,7 @@ class Dashboard:
     """One dashboard. variables: its own, beside the data source, the job and the instance; label and the query for its values.
 
     single: one value of each is chosen, not several. notes: what is marked over time, by title: query, colour and text.
-    decisions: of what, as the query of a URL.
+    page: what of the edge's page it belongs to, as the part of its address behind the #.
     """
 
     uid: str
@@ -57,7 +57,7 @@ class Dashboard:
     rows: dict[str, list[Panel]]
     notes: dict[str, tuple[str, str, str]]
     single: bool = False
-    decisions: str = ""
+    page: str = "/"
 
 
 TO_BACKEND = {
@@ -455,7 +455,7 @@ ONE_BACKEND = Dashboard(
     },
     RELOADS | backend_notes(BACKEND),
     single=True,
-    decisions="?backend=${service}/${backend}",
+    page="/backend/${service}/${backend}",
 )
 
 EDGE = Dashboard(
@@ -744,11 +744,11 @@ def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
     }
     links = [
         link("dashboards", "SmartEdge", tags=["smartedge"], includeVars=True, keepTime=True, icon="external link"),
-        link("link", "Page of the edge", url="http://${edge}/smartedge/", targetBlank=True, icon="dashboard"),
+        link("link", "Page of the edge", url=f"http://${{edge}}/smartedge/#{dashboard.page}", targetBlank=True, icon="dashboard"),
         link(
             "link",
             "Decisions of the edge",
-            url=f"http://${{edge}}/smartedge/decisions{dashboard.decisions}",
+            url="http://${edge}/smartedge/#/requests",
             targetBlank=True,
             icon="question",
             tooltip="Why a request went where it went",

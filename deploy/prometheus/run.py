@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -31,14 +34,31 @@ def main() -> int:
         command = [program, f"--config.file={arguments.config}", f"--storage.tsdb.path={data}"]
         command += [f"--web.listen-address={arguments.listen}", "--log.level=warn"]
         command.append("--enable-feature=exemplar-storage")
-        print(f"Prometheus: http://{arguments.listen}/alerts  http://{arguments.listen}/targets", flush=True)
-        print(f"Try: http://{arguments.listen}/graph?g0.expr=service:smartedge_requests:rate5m&g0.tab=0", flush=True)
         with subprocess.Popen(command) as process:
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # it goes with us, and its data with both
+            say_where_to_look(f"http://{arguments.listen}", process)
             while True:
                 try:
                     return process.wait()
                 except KeyboardInterrupt:  # it has had the Ctrl-C, too
                     continue
+
+
+def say_where_to_look(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it answers, and print its pages: Debian's has the older ones only, below /classic."""
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/-/ready", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    try:
+        urllib.request.urlopen(f"{url}/classic/alerts", timeout=5).close()
+        pages = f"{url}/classic"
+    except OSError:
+        pages = url
+    print(f"Prometheus: {pages}/alerts  {pages}/targets", flush=True)
+    print(f"Try: {pages}/graph?g0.expr=service:smartedge_requests:rate5m&g0.tab=0", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -56,13 +55,12 @@ def _sources(edge: Edge) -> list[SourceReading]:
 
 
 def _workers(edge: Edge) -> list[WorkerReading]:
-    now = time.time()
     return [
         WorkerReading(
             one["slot"],
             one["leader"],
             one["generation"],
-            now - one["uptime_s"],
+            one["started_at"],
             one["loop_lag_s"],
             one.get("memory_bytes"),
             one.get("cpu_s"),

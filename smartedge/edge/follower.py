@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any, NoReturn
 
 from smartedge.balancer.cells import DRAINING, LAYOUT, ROW_CELLS
@@ -123,7 +123,8 @@ class Follower:
     def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
         """Return what every live worker is and does."""
         if self._membership is None:
-            return [{"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1, "uptime_s": 0.0, "loop_lag_s": 0.0}]
+            alone = {"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1}
+            return [{**alone, "uptime_s": 0.0, "started_at": time(), "loop_lag_s": 0.0}]
         return overview(self._membership, now)
 
     def standing(self) -> Standing | None:

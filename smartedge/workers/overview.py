@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from typing import Any
 
 from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT, LOOP_LAG
@@ -29,14 +30,18 @@ def standing(membership: Membership) -> Standing:
     return Standing(membership.live(), membership.leader_slot(), membership.confirmed())
 
 
-def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
+def overview(membership: Membership, now: float, wall: Callable[[], float] = time) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
+
+    started_at: Unix time, half a second off at most, but the same whenever and by whichever worker it is told: Prometheus counts
+    how often it changes.
 
     requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
     configuration in use there. loop_lag_s: how late its loop has lately been. memory_bytes: resident. cpu_s: user and
     system time that it has taken. Both None where the system does not say.
     """
     leader = membership.leader_slot()
+    clock_began_at = round(wall() - now)
     generations = membership.generations()
     return [
         {
@@ -45,6 +50,7 @@ def overview(membership: Membership, now: float) -> list[Mapping[str, Any]]:
             "leader": slot == leader,
             "generation": generations.get(slot, 0),
             "uptime_s": round(now - since, 3),
+            "started_at": round(clock_began_at + since, 3),
             "requests": sum(sum(row[CODE_CELLS]) for row in rows),
             "in_flight": sum(row[IN_FLIGHT] for row in rows),
             "loop_lag_s": round(membership.edge_reals(slot)[LOOP_LAG], 6),

@@ -59,6 +59,18 @@ NOTHING = Applied(17, False, "", (), (), (), (), (), 0.0, True)
 """A reload that would change nothing."""
 
 
+WORKER = {
+    "slot": 0,
+    "pid": 4711,
+    "leader": True,
+    "generation": 17,
+    "uptime_s": 60.0,
+    "started_at": 1.75e9 - 60.0,
+    "loop_lag_s": 0.002,
+}
+"""The one worker that there is."""
+
+
 class SmallService:
     """What the pages ask a service for."""
 
@@ -121,7 +133,7 @@ class SmallEdge:
             yield from service.pool.backends
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
-        return [{"slot": 0, "pid": 4711, "leader": True, "generation": 17, "uptime_s": 60.0, "loop_lag_s": 0.002}]
+        return [WORKER]
 
     def unix_time(self, at: float) -> float:
         return 1.75e9 - 1000.0 + at

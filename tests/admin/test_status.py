@@ -18,7 +18,7 @@ from smartedge.discovery.source_health import SourceHealth
 from smartedge.http.certificates import PemFiles
 from smartedge.http.server_tls import Named, TlsSettings, read_shown
 from smartedge.proxy.compiled import is_compiled
-from tests.admin.small_edge import SmallEdge, client_of, serve
+from tests.admin.small_edge import WORKER, SmallEdge, client_of, serve
 from tests.certificates import Authority
 from tests.house import backend as make_backend
 
@@ -39,7 +39,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "trial": None,
         "drowning": None,
         "uptime_s": 60.0,
-        "workers": [{"slot": 0, "pid": 4711, "leader": True, "generation": 17, "uptime_s": 60.0, "loop_lag_s": 0.002}],
+        "workers": [WORKER],
         "cluster": None,
         "certificates": [],
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},

@@ -93,3 +93,17 @@ def test_a_worker_alone_is_told_of_too(tmp_path: Path) -> None:
     assert (only["slot"], only["pid"], only["leader"], only["requests"]) == (0, os.getpid(), True, 0)
     assert only["uptime_s"] >= 0
     membership.close()
+
+
+def test_when_a_worker_started_is_told_alike_however_often_it_is_asked_and_however_the_clocks_jitter(tmp_path: Path) -> None:
+    """Each scrape gave another time, by a millisecond: the alert that workers start again and again was always on."""
+    membership = membership_in(tmp_path)
+    told = set()
+    for step in range(50):
+        now = 5000.0 + step * 0.25
+        jitter = step % 7 * 1e-4
+        (one,) = overview(membership, now, lambda now=now, jitter=jitter: 1.75e9 + 0.1 + now + jitter)  # type: ignore[misc]
+        told.add(one["started_at"])
+    (started_at,) = told
+    since = next(iter(membership.live_since().values()))[1]
+    assert abs(started_at - (1.75e9 + 0.1 + since)) < 0.6
