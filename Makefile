@@ -71,6 +71,8 @@ package: python ## build wheel and sdist, check them, install and run the wheel 
 docs: venv ## make the tables and pictures of the documentation anew: some five minutes of simulation
 	@$(PY) docs/make_configuration.py
 	@$(PY) docs/make_metrics.py
+	@$(PY) docs/make_commands.py
+	@$(PY) docs/make_openapi.py
 	@$(PY) docs/make_choosing.py
 	@$(PY) docs/make_cluster.py
 	@$(PY) docs/make_geo.py

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -13,6 +12,8 @@ SHELLS = ("bash", "zsh", "fish")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script that has a shell complete commands and flags: bash, zsh or fish."""
+    from click.shell_completion import get_completion_class  # late: its memory is for this command alone
+
     made = get_completion_class(shell)
     assert made is not None
     click.echo(made(context.find_root().command, {}, "smartedge", "_SMARTEDGE_COMPLETE").source())

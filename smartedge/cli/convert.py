@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from smartedge.cli.errors import Stop
 from smartedge.config.model import ConfigError, parse
 from smartedge.config.values import escaped
-from smartedge.convert.caddyfile import read_caddyfile
-from smartedge.convert.draft import Draft
-from smartedge.convert.haproxy import read_haproxy
-from smartedge.convert.nginx import read_nginx
-from smartedge.convert.words import NotReadable
 
-READERS: dict[str, Callable[[str], Draft]] = {"nginx": read_nginx, "haproxy": read_haproxy, "caddy": read_caddyfile}
+if TYPE_CHECKING:
+    from smartedge.convert.draft import Draft
+
+KINDS = ("nginx", "haproxy", "caddy")
 
 
 @click.command(epilog="Example: smartedge convert /etc/nginx/nginx.conf > backends.json")
 @click.argument("file")
-@click.option("--from", "kind", type=click.Choice(list(READERS)), help="What the file is of; else its name says it.")
+@click.option("--from", "kind", type=click.Choice(KINDS), help="What the file is of; else its name says it.")
 @click.option("--json", "as_json", is_flag=True, help="Print config and left_out (line, text, why) as one JSON object.")
 def convert(file: str, kind: str | None, as_json: bool) -> None:
     """Print backends.json for what FILE says: nginx.conf, haproxy.cfg or a Caddyfile.
@@ -30,6 +29,8 @@ def convert(file: str, kind: str | None, as_json: bool) -> None:
     The plain cases of backends and routes are taken over. Each line that is not is told, with what it means here, on standard
     error. Nothing is asked and nothing is started: look at the result with `smartedge check`.
     """
+    from smartedge.convert.words import NotReadable  # late: their memory is for this command alone
+
     kind = kind or _kind_of(file)
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def convert(file: str, kind: str | None, as_json: bool) -> None:
         reason = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
         raise Stop(f"{escaped(file)}: {reason}") from error
     try:
-        draft = READERS[kind](text)
+        draft = _reader(kind)(text)
     except NotReadable as error:
         raise Stop(f"{escaped(file)}: {error}") from error
     except (ValueError, IndexError) as error:
@@ -55,6 +56,16 @@ def convert(file: str, kind: str | None, as_json: bool) -> None:
         parse(json.dumps(document), origin="the result")
     except ConfigError as error:
         click.echo(f"smartedge: to be mended by hand: {error}", err=True)
+
+
+def _reader(kind: str) -> Callable[[str], Draft]:
+    if kind == "nginx":
+        from smartedge.convert.nginx import read_nginx as read
+    elif kind == "haproxy":
+        from smartedge.convert.haproxy import read_haproxy as read
+    else:
+        from smartedge.convert.caddyfile import read_caddyfile as read
+    return read
 
 
 def _kind_of(file: str) -> str:

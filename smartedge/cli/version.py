@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import ssl
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 
 import click
 
@@ -19,6 +17,9 @@ OPTIONAL = ("acme", "dnspython", "maxminddb", "bcrypt", "rich", "opentelemetry-s
 
 def versions() -> dict[str, str]:
     """Return the version of each part that is installed; a report of a bug wants them."""
+    from importlib.metadata import PackageNotFoundError  # late: its memory is for this command alone
+    from importlib.metadata import version as version_of
+
     own = f"{__version__} (compiled)" if is_compiled() else __version__
     found = {"smartedge": own, "python": f"{platform.python_version()} ({platform.python_implementation()})"}
     for name in (*UNDERNEATH, *OPTIONAL):
