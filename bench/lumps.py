@@ -190,7 +190,7 @@ def configuration(port: int, count: int, offset: int = 0, interval_s: float = 10
 
 def measure_all(edge: Driver, port: int, count: int, times: int) -> dict[str, dict[str, float]]:
     """Have the edge do all that comes in lumps; figures by the name of what was done."""
-    print(f"a fixed piece of Python: {calibrate():.1f} ms here and now (15 where docs/performance.md was written)")
+    print(f"a fixed piece of Python: {calibrate():.1f} ms here and now; 10 on the machine of docs/metrics.md")
     print(f"{count} backends, ms of processor      in all   longest     worst round")
     sleep(12)  # the first probes are over, and the next ones spread
     figures = {"at rest, 1 s": edge.measure("at rest, 1 s", lambda: sleep(1), times)}

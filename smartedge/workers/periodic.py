@@ -12,7 +12,7 @@ import gevent
 AT_ONCE_S: Final = 1e-6
 """A sleep so short goes once round the loop, past the sockets that have something to read; one of 0 comes before them."""
 
-PIECE_S: Final = 0.002
+PIECE_S: Final = 0.001
 """So long may work hold up requests, but for what a step of it takes."""
 
 Item = TypeVar("Item")
