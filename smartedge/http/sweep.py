@@ -19,6 +19,10 @@ STOOD_STILL_S = 1.0
 """A loop that has not looked at its deadlines for so long has stood still: the process was stopped, or the machine."""
 
 
+BUSY_SENDS = 8
+"""A loop with fewer short sends in its last round sends at once: its peer works while the round is brought to its end."""
+
+
 class Swept(Protocol):
     """A `Wire` as its Sweep uses it, plain or TLS."""
 
@@ -37,6 +41,7 @@ class Sweep:
     Calls `expire` of those whose deadline has passed, `attend` of those that nobody watches, and `send_waiting` of those that
     have put themselves on the list `sending`.
 
+    sends: short ones of this round, counted by the wires. busy: the last round had many, so they wait for the end of this one.
     polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
     """
 
@@ -45,6 +50,8 @@ class Sweep:
     def __init__(self, hub: Any) -> None:
         self.wires: set[Swept] = set()
         self.sending: list[Swept] = []
+        self.sends = 0
+        self.busy = False
         self._looked_at = monotonic()
         self._let_pass = 0
         loop = hub.loop
@@ -62,6 +69,8 @@ class Sweep:
 
     def _send(self) -> None:
         """Send what this round has to say."""
+        self.busy = self.sends >= BUSY_SENDS
+        self.sends = 0
         sending = self.sending
         if sending:
             now = monotonic()

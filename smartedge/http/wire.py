@@ -228,20 +228,21 @@ class Wire:
     # ---- sending ----
 
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
-        """Send all of `data`: what is long at once, what is short with all else that this round of the event loop has to say.
+        """Send all of `data`: what is long at once, what is short, in a busy loop, at the end of its round.
 
         Raises WireStalled when the peer takes nothing for `timeout_s` seconds, OSError when it is gone. What was put off can
         raise only later: then the next `send` does, or a `recv` that finds nothing. Where the error is needed now: `send_now`.
         """
-        waiting = self._waiting
-        if self._at_once or len(waiting) + len(data) >= AT_ONCE_BYTES:
+        waiting, loop = self._waiting, self._loop
+        loop.sends += 1
+        if self._at_once or not loop.busy or len(waiting) + len(data) >= AT_ONCE_BYTES:
             Wire.send_now(self, data, timeout_s)  # this one's own: what comes from TlsWire is encrypted already
             return
         if waiting:
             self._waiting = waiting + data
         else:
             self._waiting = bytes(data)
-            self._loop.sending.append(self)
+            loop.sending.append(self)
         self._send_s = timeout_s
 
     def send_now(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:

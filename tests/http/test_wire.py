@@ -15,9 +15,15 @@ from gevent import get_hub
 
 from smartedge.http.peer import RESET
 from smartedge.http.wire import AT_ONCE_BYTES, Wire, WireClosed, WireStalled, WireTimeout
+from tests.busy import make_busy
 from tests.peers import tcp_pair, wire_pair
 
 BIG = b"x" * 4_000_000
+
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_busy(monkeypatch)
 
 
 @pytest.fixture

@@ -16,11 +16,17 @@ from hypothesis import strategies as st
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.proxy.connection import Connection, Way
+from tests.busy import make_busy
 from tests.fakes import Pieces
 from tests.peers import head_of, wire_pair
 
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_busy(monkeypatch)
 
 
 class Peer:

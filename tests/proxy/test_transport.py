@@ -25,6 +25,7 @@ from smartedge.http.sockets import Address, address_of
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.session import EdgeSession
 from smartedge.proxy.transport import EdgeAdapter, Limits
+from tests.busy import make_busy
 from tests.fakes import Pieces
 from tests.house import House, until
 from tests.peers import backend, head_of, says
@@ -33,6 +34,11 @@ from tests.policies import limits
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LIMITS = limits(connect_s=1, first_byte_s=1, idle_s=1)
+
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_busy(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

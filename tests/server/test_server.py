@@ -12,12 +12,18 @@ import gevent.socket
 import pytest
 
 from smartedge.server.front import ServerLimits
+from tests.busy import make_busy
 from tests.live.wire import parse_answers
 from tests.peers import App, edge_server, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 QUICK = ServerLimits(head_s=0.2, keepalive_s=0.2, idle_s=0.2)
+
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_busy(monkeypatch)
 
 
 def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
