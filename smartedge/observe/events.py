@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from smartedge.balancer.cells import EVENTS
 from smartedge.balancer.learned import Learned
-from smartedge.workers.ring import Ring, numbered, room_of, text_at
+from smartedge.workers.ring import Ring, numbered, room_of, text_at, written_part
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class EventLog:
             yield self._slot, self._ring.content()
             return
         for path in sorted(self._directory.glob("events-*.ring")):
-            yield int(path.stem.removeprefix("events-")), path.read_bytes()
+            yield int(path.stem.removeprefix("events-")), written_part(path, RECORD_BYTES)
 
     def _first(self) -> int:
         return (int(self._wall()) << AGE_BITS) + 1

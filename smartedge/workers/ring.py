@@ -13,7 +13,8 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ class Ring:
         self._records = records
         self._record_bytes = record_bytes
         self._reserved = records if fd is None else 0
-        self._sequence, self._next = first - 1, 0
+        self._sequence, self._next, self._used = first - 1, 0, records if fd is not None else 0
         if fd is not None:
             # Not through the mapping: on tmpfs to read a page there is to take it.
             headers = [os.pread(fd, _HEADER.size, index * record_bytes) for index in range(records)]
@@ -82,6 +83,7 @@ class Ring:
         memory = self._memory
         self._sequence += 1
         self._next = index + 1
+        self._used = max(self._used, index + 1)
         memory[start + _HEADER.size : start + _HEADER.size + len(text)] = text
         _HEADER.pack_into(memory, start, self._sequence, len(text), zlib.crc32(text))
 
@@ -90,8 +92,8 @@ class Ring:
         return _texts(self.content(), self._record_bytes)
 
     def content(self) -> bytes:
-        """Return the bytes of the whole ring, as a file of one has them."""
-        return self._memory[:]
+        """Return the bytes of the ring as far as it was ever written, as `written_part` gives them of a file."""
+        return self._memory[: self._used * self._record_bytes]
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -112,6 +114,18 @@ class Ring:
             return False
         self._reserved = wanted
         return True
+
+
+def written_part(path: Path, record_bytes: int) -> bytes:
+    """Return the bytes of a ring's file as far as it was ever written; it fills from its beginning."""
+    with path.open("rb", buffering=0) as file:
+        return b"".join(iter(partial(_next_written, file.read, record_bytes), b""))
+
+
+def _next_written(read: Callable[[int], bytes], record_bytes: int) -> bytes:
+    """Return the next lot of records, b"" when none of it was written."""
+    part = read(RESERVE_RECORDS * record_bytes)
+    return part if len(part) >= record_bytes and _NUMBER.unpack_from(part)[0] else b""
 
 
 def texts(content: bytes) -> Iterator[bytes]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from smartedge.workers.ring import RECORD_BYTES, RESERVE_RECORDS, ROOM_BYTES, Ring, texts
+from smartedge.workers.ring import RECORD_BYTES, RESERVE_RECORDS, ROOM_BYTES, Ring, numbered, text_at, texts, written_part
 
 BESIDE = """
 import sys
 from pathlib import Path
-from smartedge.workers.ring import Ring
+from smartedge.workers.ring import RECORD_BYTES, RESERVE_RECORDS, ROOM_BYTES, Ring, numbered, text_at, texts, written_part
 ring = Ring.open(Path(sys.argv[1]), 8)
 print("ready", flush=True)
 number = 0
@@ -132,3 +132,29 @@ def test_a_reader_beside_a_busy_writer_sees_whole_records_only(tmp_path: Path) -
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_of_a_ring_that_is_not_full_only_the_written_part_is_read(tmp_path: Path) -> None:
+    """To read megabytes of nothing leaves a worker with as much more memory, which its allocator keeps."""
+    path = tmp_path / "ring"
+    ring = Ring.open(path, 1000, 2048)
+    assert written_part(path, 2048) == b""
+    for number in range(RESERVE_RECORDS + 1):
+        ring.write(b"%d" % number)
+    assert len(written_part(path, 2048)) == 2 * RESERVE_RECORDS * 2048
+    for number in range(RESERVE_RECORDS + 1, 1003):
+        ring.write(b"%d" % number)
+    content = written_part(path, 2048)
+    assert len(content) == 1000 * 2048
+    assert {text_at(content, start, 2048) for _, start in numbered(content, 2048)} == {
+        b"%d" % number for number in range(3, 1003)
+    }
+    path.write_bytes(content[: 2048 * 3 + 5])
+    assert [number for number, _ in numbered(written_part(path, 2048), 2048)] == [1001, 1002, 1003]
+
+
+def test_a_private_ring_gives_what_was_written() -> None:
+    ring = Ring.private(1000, 2048)
+    assert ring.content() == b""
+    ring.write(b"one")
+    assert len(ring.content()) == 2048
