@@ -123,6 +123,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from smartedge.cli.main import program
 
+    program.load_all()
     made = {PAGE: page(program), MANUAL: manual(program)}
     if "--check" in sys.argv:
         return int(any(not path.exists() or path.read_text(encoding="utf-8") != text for path, text in made.items()))

@@ -163,7 +163,7 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
 
 @every_page
 def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
-    known = {name: {opt for p in command.params for opt in p.opts} for name, command in program.commands.items()}
+    known = {name: {opt for p in command.params for opt in p.opts} for name, command in program.load_all().items()}
     for line in commands(page).splitlines():
         for name, arguments in re.findall(r"-m smartedge ([a-z]+)([^;&|]*)", line):
             assert name in known, line
@@ -180,7 +180,7 @@ def test_the_configuration_of_the_compose_file_that_scales_is_the_one_that_is_sh
 
 def test_the_reference_names_every_flag_of_run() -> None:
     reference = text(ROOT / "docs" / "configuration.md")
-    run = program.commands["run"]
+    run = program.load_all()["run"]
 
     assert [p.opts[0] for p in run.params if isinstance(p, click.Option) and p.opts[0] not in reference] == []
 

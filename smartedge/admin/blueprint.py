@@ -26,7 +26,6 @@ from smartedge.admin.history import history_pages
 from smartedge.admin.live import LiveDocument, live_pages
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_flag, read_json
-from smartedge.admin.plan import plan_pages
 from smartedge.admin.reloading import asked_of, reload_edge, split_body
 from smartedge.admin.rollouts import rollout_pages
 from smartedge.admin.routes import route_pages
@@ -139,7 +138,6 @@ def make_admin(edge: Edge) -> Blueprint:
         *drain_pages(edge),
         *cluster_pages(edge),
         *rollout_pages(edge),
-        *plan_pages(edge),
         *route_pages(edge),
         *live_pages(live),
         *dashboard_pages(live, lambda: _refusal(edge) is None),

@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import gevent
-from flask import Response
 from gevent import subprocess
 
-from smartedge.admin.page import WRITE, Page, answer, read_json
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import TUNNELS, quantile
 from smartedge.balancer.spec import name_backend
@@ -35,17 +33,6 @@ MOST_BACKENDS: Final = 100
 """Above, shares are not simulated, but those of the weights."""
 
 WAIT_S: Final = 15.0
-
-
-def plan_pages(edge: Edge) -> tuple[Page, ...]:
-    """Return the page."""
-
-    def plan() -> Response:
-        body = read_json("the configuration")
-        text = body or edge.origin.read_text() or b""
-        return answer(200, plan_document(edge, text), ETag=f'"{edge.etag}"')
-
-    return (Page("/smartedge/plan", WRITE, False, plan),)
 
 
 def plan_document(edge: Edge, text: bytes) -> dict[str, Any]:

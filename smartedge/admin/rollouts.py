@@ -1,4 +1,4 @@
-"""The pages about configurations: those of before, the one on trial, and the way back."""
+"""The pages about configurations: those of before, the one on trial, the way back, and what another would change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,15 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
             raise
         return answer(result.status, result.document, ETag=f'"{edge.etag}"')
 
+    def plan() -> Response:
+        from smartedge.admin.plan import plan_document  # late: few edges are ever asked for one
+
+        body = read_json("the configuration")
+        text = body or edge.origin.read_text() or b""
+        return answer(200, plan_document(edge, text), ETag=f'"{edge.etag}"')
+
     return (
+        Page("/smartedge/plan", WRITE, False, plan),
         Page("/smartedge/generations", READ, False, generations),
         Page("/smartedge/confirm", WRITE, False, confirm),
         Page("/smartedge/rollback", WRITE, False, rollback),

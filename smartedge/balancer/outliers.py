@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, median
 from typing import Final, Literal
 
 from smartedge.balancer.backend import Backend
@@ -84,6 +83,8 @@ class OutlierDetector:
             old, new = before.get(backend.key), self._before[backend.key]
             if old is not None and _requests(new) - _requests(old) >= policy.min_requests:
                 gained[backend] = [after - earlier for after, earlier in zip(new, old, strict=True)]
+        from statistics import mean, median  # late: a megabyte, for those who have outliers looked for
+
         found = []
         if policy.latency_factor is not None:
             medians = {backend: quantile(0.5, row[LATENCY_CELLS]) or 0.0 for backend, row in gained.items()}

@@ -1,149 +1,73 @@
-"""The command line: run, check, reload, status. Whatever stops it is one clear line and exit status 2."""
+"""The command line: which commands there are. Whatever stops one is one clear line and exit status 2."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import MutableMapping, Sequence
+from importlib import import_module
+from typing import Final
 
 import click
 
-from smartedge.cli.check import check
-from smartedge.cli.completion import completion
-from smartedge.cli.config import config as config_group
-from smartedge.cli.convert import convert
-from smartedge.cli.discover import discover
-from smartedge.cli.doctor import doctor
-from smartedge.cli.errors import Stop
-from smartedge.cli.events import events
-from smartedge.cli.healthcheck import healthcheck
-from smartedge.cli.operate import COMMANDS
 from smartedge.cli.paint import wants_colour
-from smartedge.cli.route import route
-from smartedge.cli.simulate import simulate
-from smartedge.cli.top import top
-from smartedge.cli.version import version, versions_text
-from smartedge.config.model import Config, ConfigError, admin_token, config_path
-from smartedge.config.values import escaped
-from smartedge.edge.cluster_start import ClusterStart, load_for_start
-from smartedge.process.listening import CannotListen
-from smartedge.process.preflight import check_usable
-from smartedge.workers.board import BoardError
-from smartedge.workers.row_book import RowsError
-from smartedge.workers.state_dir import StateError
 
-_STRATEGY_HELP = "How a backend is chosen: adaptive, round_robin, ewma, least_requests, random, consistent_hash or module:Class."
-_CONFIG_HELP = "The configuration file; backends.json unless given."
+MODULES: Final = {
+    "run": "run",
+    "check": "check",
+    "config": "config",
+    "convert": "convert",
+    "discover": "discover",
+    "doctor": "doctor",
+    "route": "route",
+    "simulate": "simulate",
+    **dict.fromkeys(("plan", "confirm", "rollback", "history"), "rollouts"),
+    **dict.fromkeys(("reload", "status", "cluster", "drain", "enable", "disable", "weight", "explain"), "operate"),
+    "events": "events",
+    "top": "top",
+    "healthcheck": "healthcheck",
+    "version": "version",
+    "completion": "completion",
+}
+"""In which file of this folder each command is, under its own name."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for: what serves for months carries no other one's memory."""
+
+    def load_all(self) -> MutableMapping[str, click.Command]:
+        """Import all of them, for who wants to look at them; return them by name."""
+        for name in MODULES:
+            self.commands[name] = getattr(import_module(f"smartedge.cli.{MODULES[name]}"), name)
+        return self.commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one of them; None where there is none of this name."""
+        if cmd_name not in MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"smartedge.cli.{MODULES[cmd_name]}"), cmd_name)
+        return command
 
 
 def _print_versions(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
     if is_asked:
+        from smartedge.cli.version import versions_text
+
         click.echo(versions_text())
         context.exit()
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 @click.option(
     "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions, help="Print the versions."
 )
 def program() -> None:
     """SmartEdge, an HTTP load balancer: shares requests out to backends, and says why."""
     click.get_current_context().color = wants_colour(os.environ)
-
-
-@program.command(epilog="Example: smartedge run --backend http://localhost:8081 --backend http://localhost:8082")
-@click.option("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
-@click.option("--bind", metavar="HOST:PORT", help="Address that clients connect to; 127.0.0.1:8080 unless given.")
-@click.option("--backend", metavar="URL", multiple=True, help="A backend, instead of the file's; may be repeated.")
-@click.option("--admin-bind", metavar="HOST:PORT", help="Address for health, reload, status and metrics alone; or unix:/PATH.")
-@click.option("--http-bind", metavar="HOST:PORT", help="Address of a listener without TLS that sends everybody to https.")
-@click.option(
-    "--domain",
-    metavar="NAME",
-    multiple=True,
-    help="Serve this host by https, with a certificate that is got and renewed: on ports 443 and 80 unless others are named."
-    " By it you agree to the authority's terms (Let's Encrypt's unless acme.directory is another's). May be repeated.",
-)
-@click.option("--workers", metavar="N", help="Processes that serve: a number, or auto for one per processor; 1 unless given.")
-@click.option("--certfile", metavar="FILE", help="PEM file of the certificate for https; read again at every reload.")
-@click.option("--keyfile", metavar="FILE", help="PEM file of its key, if the certificate's file does not hold it.")
-@click.option(
-    "--access-log",
-    metavar="[FILE]",
-    is_flag=False,
-    flag_value="true",
-    help="Write a line for each request to standard output, or to FILE.",
-)
-@click.option("--access-log-format", metavar="FORMAT", help="How it looks: json, combined or logfmt; json unless given.")
-@click.option("--strategy", metavar="NAME", help=_STRATEGY_HELP)
-@click.option(
-    "--log-level", metavar="LEVEL", help="What to log to standard error: debug, info, warning or error; info unless given."
-)
-@click.option(
-    "--cluster",
-    metavar="URL",
-    help="The etcd that the nodes of a cluster have in common, etcd://HOST:2379,HOST:2379/PREFIX; etcds:// for TLS. The"
-    " configuration is there then.",
-)
-@click.option("--node", metavar="NAME", help="What this node is called in its cluster; host name and port unless given.")
-@click.option(
-    "--tracing",
-    metavar="[URL]",
-    is_flag=False,
-    flag_value="true",
-    help="Take part in traces (traceparent), and send spans to the OTLP collector at URL; backends.json may say more.",
-)
-@click.option("--zone", metavar="NAME", help="The zone that this edge stands in: its backends there come first.")
-def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], node: str | None, **flags: str | None) -> int:
-    """Start the balancer; Ctrl-C stops it."""
-    if node:
-        os.environ["SMARTEDGE_NODE"] = node
-    path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}
-    try:
-        (loaded, cluster), token = load_for_start(path, os.environ, overrides), admin_token(os.environ)
-    except ConfigError as error:
-        raise Stop(str(error)) from error
-
-    try:
-        check_usable(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
-        return _serve(loaded, path, overrides, token, cluster)
-    except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
-        raise Stop(str(error)) from error
-    except OSError as error:
-        if reason := _file_trouble(error):
-            raise Stop(reason) from error
-        raise
-
-
-def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None, cluster: ClusterStart | None) -> int:
-    """Serve in this process or in several; the imports are late, so that a broken file is told at once."""
-    workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else int(config.workers)
-    if workers == 1:
-        from smartedge.cli.serve import serve
-
-        return serve(config, config_path=path, overrides=overrides, token=token, cluster=cluster)
-    from smartedge.cli.serve_many import serve_many
-
-    return serve_many(config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster)
-
-
-for command in (
-    check,
-    config_group,
-    completion,
-    convert,
-    discover,
-    doctor,
-    events,
-    healthcheck,
-    route,
-    *COMMANDS,
-    top,
-    simulate,
-    version,
-):
-    program.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,8 +86,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"smartedge: cannot write to standard output: {error.strerror}", err=True)
         return 2
     return int(result or 0)
-
-
-def _file_trouble(error: OSError) -> str | None:
-    """An error about a file names it; any other is not foreseen, and keeps its traceback."""
-    return f"{escaped(str(error.filename))}: {error.strerror}" if error.filename else None

@@ -17,7 +17,7 @@ from smartedge.cli.explain_table import explained_text, list_text
 from smartedge.cli.paint import painted
 from smartedge.cli.progress import progress
 from smartedge.cli.remote import RemoteEdge, for_running_edge
-from smartedge.cli.rollouts import confirm, history, plan, reload_query, rollback
+from smartedge.cli.rollouts import reload_query
 from smartedge.cli.status_table import reload_text, status_text
 from smartedge.cli.table import entries_of
 from smartedge.config.values import escaped
@@ -197,9 +197,6 @@ def _print_unseen(edge: RemoteEdge, answer: dict[str, Any], seen: set[str]) -> s
         lines = list_text({"decisions": fresh}, painted).splitlines()
         click.echo("\n".join(lines[1:] if seen else lines))  # the titles once
     return {str(one.get("request_id")) for one in found} or seen
-
-
-COMMANDS = (reload, plan, confirm, rollback, history, status, cluster, drain, enable, disable, weight, explain)
 
 
 def _operate(edge: RemoteEdge, backend: str, action: str, body: dict[str, Any]) -> None:

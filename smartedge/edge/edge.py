@@ -288,6 +288,7 @@ class Edge:
         self._file_watch.start()
         # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
         gc.collect()
+        hosting.give_back_memory()
         gc.freeze()
 
     def be_found(self, listeners: Sequence[Any]) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from smartedge.balancer.errors import EdgeError
-from smartedge.config.difference import differences
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge.announce import Announcer
 from smartedge.edge.config_history import ConfigHistory, KeptConfiguration
@@ -335,6 +334,8 @@ class Rollouts:
 
     def documents(self) -> list[Mapping[str, Any]]:
         """Return the history for people, the newest first: what each changed, secrets masked."""
+        from smartedge.config.difference import differences  # late: few edges are ever asked for this
+
         found: list[Mapping[str, Any]] = []
         before: Config | None = None
         for one in self.kept.all():

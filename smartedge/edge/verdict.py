@@ -1,6 +1,6 @@
 """Whether a configuration on trial is measurably worse than the one before: both are counted, and chance is left out.
 
-Failures are compared as two shares (the test of two proportions), times by the median of the 99th percentiles of single
+Failures are compared as two shares (the test of two proportions), times by the (upper) median of the 99th percentiles of single
 ticks, so that one bad tick says nothing. Too few requests on either side say nothing at all.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import median
 from typing import Any, Final
 
 from smartedge.observe.history_table import Series
@@ -62,7 +61,7 @@ def measured(series: Sequence[Series]) -> Measured:
             requests, failed = requests + (count or 0), failed + (bad or 0)
             if p99_s is not None and (count or 0) >= TICK_REQUESTS:
                 slow.append(p99_s)
-    return Measured(requests, failed, median(slow) if len(slow) >= LEAST_TICKS else None)
+    return Measured(requests, failed, sorted(slow)[len(slow) // 2] if len(slow) >= LEAST_TICKS else None)
 
 
 def verdict(before: Measured, after: Measured, limits: Limits) -> str:

@@ -19,10 +19,9 @@ def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[
         console.install()
         resources.raise_limit()
         signals.handle_worker_signals(reopen_log)
-    _give_back_memory()
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Give back what imports have used for a moment, to compile and to build checks (glibc's malloc_trim(3)): some 1 MB."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         import ctypes

@@ -186,7 +186,7 @@ LOCAL = ("run", "simulate", "config", "completion", "convert", "version")
 """They ask no balancer, and each reads something of its own."""
 
 
-@pytest.mark.parametrize("name", [name for name in cli.program.commands if name not in LOCAL])
+@pytest.mark.parametrize("name", [name for name in cli.program.load_all() if name not in LOCAL])
 def test_every_command_knows_the_same_flags(name: str) -> None:
     flags = {flag for parameter in cli.program.commands[name].params for flag in parameter.opts}
     assert {"-c", "--config", "--json"} <= flags
