@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.routing import BaseConverter, Rule
@@ -27,12 +28,14 @@ from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOC
 from smartedge.http.request import Request
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
-from smartedge.process.take_over import TakeOver
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, RefusalBody, can_take_over
 from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import from_environ
 from smartedge.workers.process import when_serving
+
+if TYPE_CHECKING:
+    from smartedge.process.take_over import TakeOver
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
 PREFIX = b"/smartedge/"
@@ -63,7 +66,6 @@ class SmartEdge(flask.Flask):
             forward=self.forward,
         )
         self._is_plain: bool | None = None
-        self.take_over = TakeOver(self)
         self.url_map.converters["anypath"] = AnyPath
         self.url_map.merge_slashes = False
         self.register_blueprint(make_admin(edge))
@@ -71,6 +73,13 @@ class SmartEdge(flask.Flask):
             self.url_map.add(Rule("/<anypath:path>", endpoint=CATCH_ALL, methods=None, websocket=websocket))
             self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
         self.view_functions[CATCH_ALL] = self.forward_view
+
+    @cached_property
+    def take_over(self) -> TakeOver:
+        """What serves connections of gunicorn's in place of its loop; made by the first request of a foreign server."""
+        from smartedge.process.take_over import TakeOver
+
+        return TakeOver(self)
 
     def forward(self, request: Request) -> Exchange | None:
         """Forward a request that came to our own server; None for one that `wsgi_app` has to see (see the module's head)."""

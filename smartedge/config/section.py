@@ -84,4 +84,7 @@ StatusItem = Annotated[int | str, PlainValidator(values.status_item), WithJsonSc
 class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no conversions, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    # defer_build: only a few are ever checked by themselves; what checks the others is part of the whole.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
+    )

@@ -8,7 +8,6 @@ aside if it is time, and writes. So nobody writes to a file that another has mov
 from __future__ import annotations
 
 import fcntl
-import gzip
 import os
 import re
 import shutil
@@ -89,6 +88,8 @@ def _delete(name: str) -> None:
 
 def _compress(name: str) -> None:
     """Put a compressed file in the place of this one; whoever holds its lock does it, so that two workers do not."""
+    import gzip  # late: its memory is for those who want it
+
     new = f"{name}.new"
     try:
         with open(name, "rb") as source:

@@ -23,7 +23,8 @@ def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[
 
 def give_back_memory() -> None:
     """Give back what imports have used for a moment, to compile and to build checks (glibc's malloc_trim(3)): some 1 MB."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        import ctypes
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # another C library, or another Python
+        import _ctypes  # what ctypes stands on: ctypes itself would take a quarter of what is given back
 
-        ctypes.CDLL(None).malloc_trim(0)
+        program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+        _ctypes.call_function(_ctypes.dlsym(program, "malloc_trim"), (0,))
