@@ -32,6 +32,7 @@ def test_promtool_finds_nothing_wrong(what: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.long
 def test_every_alert_fires_when_it_should_and_not_otherwise() -> None:
     result = promtool("test", "rules", "alerts_test.yml")
     assert result.returncode == 0, result.stdout + result.stderr

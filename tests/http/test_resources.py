@@ -20,6 +20,7 @@ from smartedge.http import resources
 from smartedge.http.resources import OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter
+from tests.live.peers import refused_port
 from tests.policies import backend_spec, limits
 
 
@@ -66,9 +67,18 @@ def test_a_resolver_without_descriptors_does_not_say_so_and_is_seen_through() ->
     assert own
 
 
-def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """The URL of a port on which nobody listens, and nobody else will meanwhile."""
+    with refused_port() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend(
+    nobody: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Regression: with `ulimit -n 100` and 140 idle clients the breakers of sound backends counted."""
-    adapter = EdgeAdapter("http://127.0.0.1:9", limits(), None)
+    adapter = EdgeAdapter(nobody, limits(), None)
     request = Outbound(b"GET", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, True)
     with no_descriptors(), pytest.raises(OutOfResources) as caught:
         adapter.send(request)
@@ -82,9 +92,9 @@ def test_a_request_that_cannot_connect_for_want_of_descriptors_blames_no_backend
     assert "EMFILE" in lines[0]
 
 
-def test_a_probe_for_which_there_is_no_descriptor_has_no_result() -> None:
+def test_a_probe_for_which_there_is_no_descriptor_has_no_result(nobody: str) -> None:
     """Regression: sound backends went "Offline" because the edge had no descriptors left."""
-    backend = Backend(backend_spec(id="a", url="http://127.0.0.1:9"), Learned())
+    backend = Backend(backend_spec(id="a", url=nobody), Learned())
     with no_descriptors(), pytest.raises(OwnTrouble):
         HttpProbe()(backend)
     assert HttpProbe()(backend).detail == "connection refused"
