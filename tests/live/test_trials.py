@@ -43,7 +43,7 @@ def test_the_edge_goes_back_although_the_leader_was_killed(server: str, tmp_path
         os.kill(leader, signal.SIGKILL)
         wait_until(lambda: urls(edge) == [a.url], 30, "the configuration before")
         assert load.failures == []
-        assert edge.status()["trial"] is None
+        wait_until(lambda: edge.status()["trial"] is None, 10, "every worker to know that the trial is over")
         assert (tmp_path / "backends.json").read_bytes() == before
         kept = send(edge, "/smartedge/generations", method="GET").json()["configurations"]
         origins = [one["origin"] for one in kept]
