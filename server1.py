@@ -325,11 +325,15 @@ class Server:
             return in_json(405, {"error": "GET shows, POST changes"})
         return in_json(200, asdict(self.behaviour))
 
-    async def run(self, sockets: list[socket.socket]) -> None:
-        """Serve until SIGINT, SIGTERM or the word of /__control, then let answers under way finish for up to GRACE_S."""
+    async def run(self, sockets: list[socket.socket], where: str) -> None:
+        """Serve until SIGINT, SIGTERM or the word of /__control, then let answers under way finish for up to GRACE_S.
+
+        Who reads that it serves may end it at once: so that is said when signals are minded.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
         listeners = [await asyncio.start_server(self.serve, sock=sock, backlog=1024) for sock in sockets]
+        print(f"{self.name} on {where}", flush=True)
         await self.stop.wait()
         self.stopping = True
         for listener in listeners:
@@ -396,9 +400,9 @@ def main(name: str = "server1", port: int = 8081) -> int:
         why = "is busy: stop what uses it, or choose another --port" if busy else f"cannot be used: {error}"
         print(f"{chosen.name}: {chosen.host}:{chosen.port} {why}", file=sys.stderr)
         return 2
-    print(f"{chosen.name} on http://{chosen.host}:{sockets[0].getsockname()[1]}", flush=True)
+    where = f"http://{chosen.host}:{sockets[0].getsockname()[1]}"
     with contextlib.suppress(KeyboardInterrupt):  # a Ctrl-C before the loop listens for it
-        asyncio.run(Server(chosen.name, behaviour).run(sockets))
+        asyncio.run(Server(chosen.name, behaviour).run(sockets, where))
     return 0
 
 
