@@ -6,8 +6,6 @@ no other. Source of the idea: `show system commit` and `rollback` of Junos, `ngi
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from smartedge.config.private_file import write_private
+from smartedge.workers.state_dir import OPEN_DIRECTORY, StateError, held
 
 log = logging.getLogger("smartedge")
 
@@ -76,34 +75,29 @@ class ConfigHistory:
 
     def add(self, one: KeptConfiguration) -> int:
         """Keep another one, and return its id. What cannot be written is kept here, and logged: no reload fails by it."""
-        with self._locked():
-            known = self.all()
-            number = known[-1].id + 1 if known else 1
-            kept = [*known, replace(one, id=number)][-KEPT:]
-            while len(kept) > 1 and sum(len(each.text) for each in kept) > MOST_BYTES:
-                del kept[0]
-            self._own = tuple(kept)
-            if self._path is not None:
-                lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in kept)
-                try:
-                    write_private(self._path, lines.encode("utf-8", "surrogatepass"), sync=False)
-                except OSError as error:
-                    self._say(f"the history of configurations cannot be written: {self._path}: {error.strerror}")
-        return number
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other workers out: by a lock on the folder, which needs no file of its own."""
-        descriptor = None
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if self._path is None:
+            return self._added(one)
         try:
-            yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+            with held(self._path.parent, OPEN_DIRECTORY):
+                return self._added(one)
+        except StateError as error:
+            self._say(f"the history of configurations is written without a lock: {error}")
+            return self._added(one)
+
+    def _added(self, one: KeptConfiguration) -> int:
+        known = self.all()
+        number = known[-1].id + 1 if known else 1
+        kept = [*known, replace(one, id=number)][-KEPT:]
+        while len(kept) > 1 and sum(len(each.text) for each in kept) > MOST_BYTES:
+            del kept[0]
+        self._own = tuple(kept)
+        if self._path is not None:
+            lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in kept)
+            try:
+                write_private(self._path, lines.encode("utf-8", "surrogatepass"), sync=False)
+            except OSError as error:
+                self._say(f"the history of configurations cannot be written: {self._path}: {error.strerror}")
+        return number
 
     def _read(self, text: str) -> Iterator[KeptConfiguration]:
         broken = 0

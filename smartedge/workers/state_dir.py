@@ -33,7 +33,9 @@ LOCK_WAIT_S = 5.0
 
 _LOCK_RETRY_S = 0.01
 _OPEN_FILE = os.O_RDWR | os.O_CREAT
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+"""How `held` opens a folder, to lock that itself."""
+
 _SHARED_MEMORY = Path("/dev/shm")
 _SERVICE = Path("/run/smartedge")
 """The run-time directory of deploy/smartedge.service."""
@@ -110,7 +112,7 @@ class StateDir:
 
     def guarded(self) -> AbstractContextManager[None]:
         """Keep everybody from joining, leaving and sweeping meanwhile."""
-        return held(self.home, _OPEN_DIRECTORY)
+        return held(self.home, OPEN_DIRECTORY)
 
     def take_slot(self, max_slots: int = MAX_SLOTS) -> FileLock:
         """Take the first free slot, and write into it our process number and since when (monotonic clock)."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import posix
+import threading
 from pathlib import Path
 
+import gevent
 import pytest
 
 from smartedge.edge.config_history import KEPT, ConfigHistory, KeptConfiguration
+from smartedge.workers.state_dir import OPEN_DIRECTORY, held, try_lock
 
 
 def entry(etag: str, text: str = "{}") -> KeptConfiguration:
@@ -55,6 +59,25 @@ def test_a_full_disk_fails_nobody_and_is_said(tmp_path: Path, caplog: pytest.Log
         history.add(entry("b"))
     assert [one.etag for one in history.all()] == ["a", "b"]
     assert "cannot be written" in caplog.text
+
+
+def test_another_who_holds_the_lock_is_waited_for_and_not_for_ever(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel was asked to wait: the whole process stood still, also while a greenlet of its own was letting go: for ever."""
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    lock = try_lock(tmp_path, OPEN_DIRECTORY)
+    assert lock is not None
+    threading.Timer(0.1, posix.close, (lock,)).start()
+    assert history.add(entry("a")) == 1
+    assert caplog.text == "", "it came in time"
+    with held(tmp_path, OPEN_DIRECTORY):
+        assert history.add(entry("b")) == 2
+    assert "is written without a lock" in caplog.text
+
+
+def test_many_at_once_are_all_kept(tmp_path: Path) -> None:
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    gevent.joinall([gevent.spawn(history.add, entry(str(number))) for number in range(20)], timeout=30, raise_error=True)
+    assert [one.id for one in history.all()] == list(range(1, 21))
 
 
 def test_without_a_file_it_is_kept_in_the_state_directory(tmp_path: Path) -> None:
