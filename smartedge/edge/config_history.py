@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,12 @@ log = logging.getLogger("smartedge")
 
 KEPT: Final = 50
 MOST_BYTES: Final = 32 * 1024 * 1024
-"""Of texts together; the oldest go first."""
+"""Of the file; the oldest go first."""
+
+MOST_LINE_BYTES: Final = 16 * 1024 * 1024
+"""A configuration has 8 MiB at most, and is written as JSON here."""
+
+_IDS: Final = re.compile(rb'^\{"id": (\d{1,18}),', re.MULTILINE).findall
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,11 @@ class KeptConfiguration:
 
 
 class ConfigHistory:
-    """Owned by the Rollouts. path: of the configuration's file; None for an edge without one, which forgets when it ends."""
+    """Owned by the Rollouts. path: of the configuration's file; None for an edge without one, which forgets when it ends.
+
+    Another one is a line at the end of the file, whatever lies before it: a reload is not held up by fifty large configurations.
+    Every fiftieth writes the file anew, without what is older.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(os.path.realpath(path)).with_name(f".{Path(path).name}.history")
@@ -58,16 +68,9 @@ class ConfigHistory:
 
     def all(self) -> tuple[KeptConfiguration, ...]:
         """Return what is kept, the oldest first."""
-        if self._path is None:
-            return self._own
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return self._own
-        except (OSError, UnicodeDecodeError) as error:
-            self._say(f"the history of configurations cannot be read: {self._path}: {error}")
-            return self._own
-        return tuple(self._read(text))
+        written = tuple(self._read(self._bytes()))
+        last = written[-1].id if written else 0
+        return (*written, *(one for one in self._own if one.id > last))[-KEPT:]
 
     def newest(self, etag: str) -> KeptConfiguration | None:
         """Return the newest one of this meaning; None where none is kept."""
@@ -76,32 +79,51 @@ class ConfigHistory:
     def add(self, one: KeptConfiguration) -> int:
         """Keep another one, and return its id. What cannot be written is kept here, and logged: no reload fails by it."""
         if self._path is None:
-            return self._added(one)
+            return self._remember(one, max((each.id for each in self._own), default=0) + 1)
         try:
             with held(self._path.parent, OPEN_DIRECTORY):
-                return self._added(one)
+                return self._added(self._path, one)
         except StateError as error:
             self._say(f"the history of configurations is written without a lock: {error}")
-            return self._added(one)
+            return self._added(self._path, one)
 
-    def _added(self, one: KeptConfiguration) -> int:
-        known = self.all()
-        number = known[-1].id + 1 if known else 1
-        kept = [*known, replace(one, id=number)][-KEPT:]
-        while len(kept) > 1 and sum(len(each.text) for each in kept) > MOST_BYTES:
-            del kept[0]
-        self._own = tuple(kept)
-        if self._path is not None:
-            lines = "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in kept)
-            try:
-                write_private(self._path, lines.encode("utf-8", "surrogatepass"), sync=False)
-            except OSError as error:
-                self._say(f"the history of configurations cannot be written: {self._path}: {error.strerror}")
+    def _added(self, path: Path, one: KeptConfiguration) -> int:
+        data = self._bytes()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may have broken off
+        ids = map(int, _IDS(whole, max(0, len(whole) - MOST_LINE_BYTES)))
+        number = max([*ids, *(each.id for each in self._own)], default=0) + 1
+        line = (json.dumps(asdict(replace(one, id=number)), ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+        if data != whole:
+            line = b"\n" + line
+        try:
+            if number % KEPT == 0 or len(data) > MOST_BYTES:
+                write_private(path, b"".join(_newest_lines(whole)) + line, sync=False)
+            else:
+                with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as file:
+                    file.write(line)
+        except OSError as error:
+            self._say(f"the history of configurations cannot be written: {path}: {error.strerror}")
+            return self._remember(one, number)
         return number
 
-    def _read(self, text: str) -> Iterator[KeptConfiguration]:
+    def _remember(self, one: KeptConfiguration, number: int) -> int:
+        self._own = (*self._own, replace(one, id=number))[-KEPT:]
+        return number
+
+    def _bytes(self) -> bytes:
+        if self._path is None:
+            return b""
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            self._say(f"the history of configurations cannot be read: {self._path}: {error.strerror}")
+            return b""
+
+    def _read(self, data: bytes) -> Iterator[KeptConfiguration]:
         broken = 0
-        for line in text.splitlines():
+        for line in data.splitlines():
             try:
                 yield KeptConfiguration(**json.loads(line))
             except (ValueError, TypeError):
@@ -113,3 +135,12 @@ class ConfigHistory:
         if text != self._said:
             self._said = text
             log.warning("%s", text)
+
+
+def _newest_lines(data: bytes) -> list[bytes]:
+    """Return the lines that stay beside one more."""
+    lines = data.splitlines(keepends=True)[-(KEPT - 1) :]
+    size = sum(map(len, lines))
+    while size > MOST_BYTES:
+        size -= len(lines.pop(0))
+    return lines

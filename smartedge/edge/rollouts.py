@@ -23,6 +23,7 @@ from smartedge.edge.trial import Trial, TrialFile, TrialPlace
 from smartedge.edge.verdict import Limits, Measured, measured, verdict
 from smartedge.observe.history import History
 from smartedge.observe.history_table import EVERY_S, POINTS
+from smartedge.workers.periodic import give_way
 
 log = logging.getLogger("smartedge")
 
@@ -339,6 +340,7 @@ class Rollouts:
         found: list[Mapping[str, Any]] = []
         before: Config | None = None
         for one in self.kept.all():
+            give_way()  # each is checked as a reload checks it
             config = self._understood(one)
             changes = [] if before is None or config is None else [each._asdict() for each in differences(before, config)]
             found.append(

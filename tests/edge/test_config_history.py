@@ -38,6 +38,18 @@ def test_the_last_fifty_are_kept_and_numbers_go_on(tmp_path: Path) -> None:
     assert newest.id == 53
 
 
+def test_another_one_is_a_line_more_and_what_is_older_goes_in_time(tmp_path: Path) -> None:
+    """The whole file was read and written by each reload: 30 MB for large configurations."""
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    lines = []
+    for number in range(2 * KEPT + 1):
+        history.add(entry(str(number)))
+        (file,) = tmp_path.iterdir()
+        lines.append(file.read_text().count("\n"))
+    assert lines[:KEPT] == list(range(1, KEPT + 1))
+    assert lines[KEPT:] == [*range(KEPT + 1, 2 * KEPT), KEPT, KEPT + 1]
+
+
 def test_a_line_that_broke_off_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     history = ConfigHistory(str(tmp_path / "backends.json"))
     for etag in "abc":
