@@ -12,11 +12,12 @@ from typing import Any, Final
 from flask import Response, request
 
 from smartedge.admin.named import NamedBackend, check_service, find_backend
-from smartedge.admin.page import answer, read_body, read_json
+from smartedge.admin.page import answer, object_in, read_body, read_json
 from smartedge.admin.reloading import asked_of, reload_edge, split_body
-from smartedge.admin.written import CannotPersist, text_in_use
+from smartedge.admin.written import CannotPersist, laid_out, text_in_use
 from smartedge.balancer.errors import ClientError
 from smartedge.balancer.spec import DEFAULT_SERVICE
+from smartedge.config.model import Config
 from smartedge.edge.edge import Edge
 
 MERGE_PATCH: Final = frozenset(("application/merge-patch+json", "application/json", ""))
@@ -27,32 +28,27 @@ def patch(edge: Edge) -> Response:
     if request.mimetype not in MERGE_PATCH:
         raise ClientError("Send a merge patch as application/merge-patch+json (RFC 7396).")
     body, said = split_body(read_body())
-    changes = _object(body, "a JSON object with the keys to be changed")
-    asked, require_all = asked_of(said, has_body=True)
-    document = _written(edge)
-    text = laid_out(merged(document, changes), edge)
-    result = reload_edge(edge, text, request.headers.get("If-Match") or _now(edge), asked, require_all=require_all)
-    return answer(result.status, result.document, ETag=f'"{edge.etag}"')
+    changes = object_in(body, "The body must be a JSON object with the keys to be changed.")
+    text, _ = _written(edge)
+    return _reloaded(edge, merged(json.loads(text), changes), text, said)
 
 
 def add_backend(edge: Edge, service: str | None) -> Response:
     """Add the backend that the body says to a service."""
     name = _service(edge, service)
     body, said = split_body(read_json("the backend"))
-    entry = (
-        json.loads(body) if body.strip().startswith(b'"') else _object(body, 'a backend, such as {"url": "http://10.0.0.1:80"}')
-    )
-    document = _written(edge)
+    entry = _entry(body)
+    text, _ = _written(edge)
+    document = json.loads(text)
     place = _place(document, name)
     place["backends"] = [*place.get("backends", ()), entry]
-    return _reloaded(edge, document, said, 201)
+    return _reloaded(edge, document, text, said, done=201)
 
 
 def remove_backend(edge: Edge, backend_id: str, service: str | None) -> Response:
     """Take a backend out of a service: it drains, as after any reload without it."""
     meant: NamedBackend = find_backend(edge, backend_id, service)
-    edge.rollouts.refuse_during_trial()
-    text, config = text_in_use(edge)
+    text, config = _written(edge)
     written = next(one for one in config.all_services() if one.name == meant.service)
     index = next((place for place, one in enumerate(written.config.backends) if one.id == meant.id), None)
     if index is None:
@@ -62,7 +58,7 @@ def remove_backend(edge: Edge, backend_id: str, service: str | None) -> Response
     if not isinstance(listed, list) or len(listed) != len(written.config.backends):
         raise CannotPersist("The backend does not come from the configuration's file. Nothing has changed.")
     del listed[index]
-    return _reloaded(edge, document, {}, 200)
+    return _reloaded(edge, document, text, {})
 
 
 def merged(target: Any, changes: Any) -> Any:
@@ -78,27 +74,18 @@ def merged(target: Any, changes: Any) -> Any:
     return found
 
 
-def laid_out(document: Any, edge: Edge) -> bytes:
-    """Write a configuration as its file is written: over several lines, if it was."""
-    lines = b"\n" in (edge.text_in_use() or b"\n").strip()
-    return (json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+def _written(edge: Edge) -> tuple[bytes, Config]:
+    """Return the text to be changed, and what it means; raises CannotPersist, or TrialRunning: the file has not got it yet."""
+    edge.rollouts.refuse_during_trial()
+    return text_in_use(edge)
 
 
-def _reloaded(edge: Edge, document: Any, said: dict[str, Any], status: int) -> Response:
+def _reloaded(edge: Edge, document: Any, like: bytes, said: dict[str, Any], *, done: int = 200) -> Response:
+    """Reload with what was made of a text. What was read is what is changed: a change that came between refuses this one."""
     asked, require_all = asked_of(said, has_body=True)
-    if_match = request.headers.get("If-Match") or _now(edge)
-    result = reload_edge(edge, laid_out(document, edge), if_match, asked, require_all=require_all)
-    return answer(status if result.status == 200 else result.status, result.document, ETag=f'"{edge.etag}"')
-
-
-def _written(edge: Edge) -> Any:
-    edge.rollouts.refuse_during_trial()  # the file has not got it yet
-    return json.loads(text_in_use(edge)[0])
-
-
-def _now(edge: Edge) -> str:
-    """What was read is what is changed: another change that came between refuses this one."""
-    return f'"{edge.etag}"'
+    if_match = request.headers.get("If-Match") or f'"{edge.etag}"'
+    result = reload_edge(edge, laid_out(document, like), if_match, asked, require_all=require_all)
+    return answer(done if result.status == 200 else result.status, result.document, ETag=f'"{edge.etag}"')
 
 
 def _service(edge: Edge, service: str | None) -> str:
@@ -120,11 +107,11 @@ def _place(document: Any, service: str) -> dict[str, Any]:
     return place
 
 
-def _object(body: bytes, what: str) -> dict[str, Any]:
+def _entry(body: bytes) -> Any:
+    wanted = 'The body must be a backend, such as {"url": "http://10.0.0.1:80"}.'
+    if not body.strip().startswith(b'"'):
+        return object_in(body, wanted)
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ClientError(f"The body must be {what}.")
-    return found
+        return json.loads(body)  # a URL alone
+    except ValueError:
+        raise ClientError(wanted) from None

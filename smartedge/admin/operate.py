@@ -17,7 +17,7 @@ from smartedge.admin.named import NamedBackend, check_service, find_backend
 from smartedge.admin.page import READ, WRITE, Page, answer, peer, read_flag, read_json
 from smartedge.admin.reloading import reload_edge
 from smartedge.admin.status import Document, read_services, service_document
-from smartedge.admin.written import CannotPersist, text_in_use
+from smartedge.admin.written import CannotPersist, laid_out, text_in_use
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.balancer.spec import DEFAULT_SERVICE, State, name_backend
@@ -186,8 +186,7 @@ def edited(text: bytes, steps: Sequence[Step], changes: Mapping[str, Any]) -> by
         else:
             entry[key] = value
     listed[index] = entry["url"] if entry.keys() == {"url"} else entry
-    lines = b"\n" in text.strip()
-    return (json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n").encode()
+    return laid_out(document, text)
 
 
 def _at(document: Any, steps: Iterable[Step]) -> Any:

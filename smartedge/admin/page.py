@@ -105,6 +105,17 @@ def read_flag(name: str) -> bool:
     return said
 
 
+def object_in(body: bytes, wanted: str) -> dict[str, Any]:
+    """Read a body that is a JSON object; raises ClientError with this sentence for any other."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ClientError(wanted)
+    return found
+
+
 def read_json(what: str) -> bytes:
     """Read a body that is JSON, b"" for none; what: it is, for the one who sent something else."""
     body = read_body()

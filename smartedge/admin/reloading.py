@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 from flask import request
 
 from smartedge.admin.page import peer
+from smartedge.admin.written import laid_out
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
 from smartedge.edge.edge import Edge
@@ -26,8 +29,15 @@ def reload_edge(
 ) -> Reloaded:
     """Have the edge use a configuration, as `Rollouts.reload`; raises what that raises, and has it written down."""
     asked = asked or Asked(by=peer())
-    try:
+    with refusals_written_down(edge, asked):
         return edge.rollouts.reload(body, if_match, asked, require_all=require_all)
+
+
+@contextlib.contextmanager
+def refusals_written_down(edge: Edge, asked: Asked) -> Iterator[None]:
+    """Have the event of a reload that is refused in here; it is raised all the same."""
+    try:
+        yield
     except (ConfigError, EdgeError) as error:
         edge.announcer.reload_refused(error, asked.by)
         raise
@@ -49,9 +59,7 @@ def split_body(body: bytes) -> tuple[bytes, dict[str, Any]]:
     said = {name: document.pop(name) for name in MEMBERS if name in document}
     if not said:
         return body, {}
-    lines = b"\n" in body.strip()
-    text = json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n"
-    return (text.encode("utf-8", "surrogatepass") if document else b""), said
+    return (laid_out(document, body) if document else b""), said
 
 
 def asked_of(said: dict[str, Any], *, has_body: bool) -> tuple[Asked, bool]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Response, request
 
-from smartedge.admin.page import READ, WRITE, Page, answer, peer, read_json
-from smartedge.admin.reloading import author_of
-from smartedge.balancer.errors import ClientError, EdgeError
-from smartedge.config.model import ConfigError
+from smartedge.admin.page import READ, WRITE, Page, answer, object_in, peer, read_json
+from smartedge.admin.reloading import author_of, refusals_written_down
+from smartedge.balancer.errors import ClientError
 from smartedge.edge.edge import Edge
 from smartedge.edge.rollouts import Asked
 
@@ -34,11 +32,8 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
         if number is not None and type(number) is not int:
             raise ClientError("id must be the number of a configuration in GET /smartedge/generations.")
         asked = Asked(by=peer(), author=author_of(said))
-        try:
+        with refusals_written_down(edge, asked):
             result = edge.rollouts.rollback(number, asked, request.headers.get("If-Match"))
-        except (ConfigError, EdgeError) as error:
-            edge.announcer.reload_refused(error, asked.by)
-            raise
         return answer(result.status, result.document, ETag=f'"{edge.etag}"')
 
     def plan() -> Response:
@@ -59,10 +54,8 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
 def _members(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or not said.keys() <= {"id", "author"}:
-        raise ClientError('Send {"id": N}, with "author" if you like, or nothing for the configuration before.')
+    wanted = 'Send {"id": N}, with "author" if you like, or nothing for the configuration before.'
+    said = object_in(body, wanted)
+    if not said.keys() <= {"id", "author"}:
+        raise ClientError(wanted)
     return said

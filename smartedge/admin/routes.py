@@ -9,7 +9,7 @@ from flask import Response, request
 
 from smartedge.admin.page import READ, WRITE, Page, answer, read_json
 from smartedge.admin.reloading import reload_edge
-from smartedge.admin.written import text_in_use
+from smartedge.admin.written import laid_out, text_in_use
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.edge import route_answer
 from smartedge.edge.edge import Edge
@@ -69,5 +69,4 @@ def reweighed(edge: Edge, route_id: str, weights: Any) -> bytes:
         raise ClientError(f'The route "{route_id}" leads to no service.')
     document = json.loads(text)
     document["routes"][index]["to"] = weights
-    lines = b"\n" in text.strip()
-    return (json.dumps(document, indent=2 if lines else None, ensure_ascii=False) + "\n").encode()
+    return laid_out(document, text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from smartedge.balancer.errors import EdgeError
 from smartedge.config.model import Config
 from smartedge.edge.edge import Edge
@@ -27,3 +30,9 @@ def text_in_use(edge: Edge) -> tuple[bytes, Config]:
     if config.etag != edge.config.etag:
         raise CannotPersist("The configuration's file has changes that are not in use; reload it first. Nothing has changed.")
     return text, config
+
+
+def laid_out(document: Any, like: bytes) -> bytes:
+    """Write a configuration as the text that it was made of is written: over several lines, if that was."""
+    indent = 2 if b"\n" in like.strip() else None
+    return (json.dumps(document, indent=indent, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")

@@ -247,6 +247,7 @@ def test_what_is_wrong_with_a_backend_is_said_and_nothing_changes(client: FlaskC
     before = path.read_bytes()
     assert "wieght" in refused(client.post("/smartedge/backends", json={"url": "http://127.0.0.1:3", "wieght": 1}), 422)
     refused(client.post("/smartedge/backends", json=[1]), 400)
+    refused(client.post("/smartedge/backends", data=b'"http://a', content_type="application/json"), 400)
     refused(client.post("/smartedge/services/none/backends", json=A), 404)
     refused(client.delete("/smartedge/services/default/backends/none"), 404)
     etag = '"0000000000000000"'
