@@ -20,6 +20,7 @@ from smartedge.app import SmartEdge
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.cells import IN_FLIGHT, STATE, BackendRows, Row, private_row
+from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.retry import RetryPolicy
@@ -40,7 +41,7 @@ from smartedge.proxy.outbound import Hop
 from smartedge.proxy.service import Service, ServicePolicy
 from smartedge.server.server import EdgeServer
 from smartedge.workers.shared_secret import Secret
-from tests.fakes import Events, FakeTransport
+from tests.fakes import Events, FakeAnswer, FakeTransport
 from tests.policies import backend_spec, health_policy, retry_policy
 
 HOST = b"Host: h\r\n"
@@ -188,6 +189,18 @@ class House:
         gevent.sleep(0)
         gevent.sleep(0)
         return greenlet
+
+    def ask_outrun(self) -> Exchange:
+        """Ask of two held transports: the second one, a hedge after 10 ms, answers first; give the exchange, which has ended."""
+        self.pool.evidence.kinds.find(b"GET", b"/", make=True).hedge = hedge = HedgeDelay()
+        hedge.after_s = 0.01
+        with gevent.Timeout(20):
+            greenlet = self.begin()
+            self.until(1, 1)
+            self.transports[1].end(FakeAnswer(200, b"quick"))
+            exchange: Exchange = greenlet.get()
+        served(exchange)
+        return exchange
 
     def leave(self, number: int = -1) -> None:
         """Have the client of the request begun so many others before leave."""

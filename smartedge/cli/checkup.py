@@ -7,6 +7,7 @@ first, for without one there is little to look at.
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import re
 import resource
@@ -241,14 +242,13 @@ def _clock_difference(url: str) -> float | None:
     where = origin(url)
     if where.scheme != "http" or where.port is None:
         return None
+    connection = http.client.HTTPConnection(where.host, where.port, timeout=2.0)
     try:
-        with closing(socket.create_connection((where.host, where.port), 2.0)) as sock:
-            sock.settimeout(2.0)
-            sock.sendall(f"HEAD / HTTP/1.1\r\nHost: {where.host}\r\nConnection: close\r\n\r\n".encode())
-            head = sock.recv(65536)
-        said = re.search(rb"^date: *(.+?)\r?$", head, re.IGNORECASE | re.MULTILINE)
-        return None if said is None else parsedate_to_datetime(said[1].decode("latin-1")).timestamp() - time.time()
-    except (OSError, ValueError):
+        with closing(connection):
+            connection.request("HEAD", "/")
+            said = connection.getresponse().getheader("Date")
+        return None if said is None else parsedate_to_datetime(said).timestamp() - time.time()
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 

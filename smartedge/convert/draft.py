@@ -9,9 +9,6 @@ from typing import Any
 
 Document = dict[str, Any]
 
-ALREADY = "done without being asked"
-"""What SmartEdge does by itself is not noted: forwarded fields, kept connections, HTTP/1.1 to backends."""
-
 
 @dataclass(frozen=True, slots=True)
 class Note:

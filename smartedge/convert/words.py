@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 _TOKEN = re.compile(
@@ -25,7 +25,6 @@ class Directive:
     arguments: list[str]
     line: int
     block: list[Self] | None = None
-    taken: bool = field(default=False)
 
     def __str__(self) -> str:
         return " ".join([self.name, *self.arguments]) + (" { … }" if self.block is not None else "")

@@ -56,5 +56,5 @@ class LoopThread:
         self._runs.set()
         self._end.wait()
         timer.close()
-        if hub is not gevent.get_hub().threadpool and threading.current_thread() is not threading.main_thread():
-            hub.destroy(destroy_loop=not hub.loop.default)
+        if not self._loop.default:  # it is this thread's own; under gevent's patches it is everybody's
+            hub.destroy(destroy_loop=True)

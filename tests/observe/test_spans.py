@@ -11,7 +11,6 @@ import gevent
 import pytest
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ClientGone, ConnectFailed, EdgeError, TooManyRequests
-from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.observe.spans import SpanRecord, spans_of
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.route import Route
@@ -131,14 +130,7 @@ def test_a_retry_says_which_it_is_and_why(failure: Any, kind: str, reason: str, 
 
 def test_a_hedge_is_there_beside_what_it_has_outrun() -> None:
     made = house(HeldTransport(), HeldTransport(), policy=retry_policy(hedge=True))
-    made.pool.evidence.kinds.find(b"GET", b"/", make=True).hedge = hedge = HedgeDelay()
-    hedge.after_s = 0.01
-    with gevent.Timeout(20):
-        greenlet = made.begin()
-        made.until(1, 1)
-        made.transports[1].end(FakeAnswer(200, b"quick"))
-        exchange = greenlet.get()
-    served(exchange)
+    exchange = made.ask_outrun()
     own, (first, second) = spans(exchange)
     names = "smartedge.backend", "smartedge.try", "smartedge.outcome", "smartedge.retry_reason", "http.request.resend_count"
     assert told(first, *names) == ("a", "first", "outrun", None, None)
