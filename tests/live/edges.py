@@ -92,6 +92,15 @@ class LiveEdge:
         document: dict[str, Any] = ask(f"{self.url}/api/status").json()
         return document
 
+    def leader(self, after: int | None = None) -> dict[str, Any]:
+        """The one worker that leads; waited for, as none does while the lead changes hands. after: the process before it."""
+
+        def leaders() -> list[dict[str, Any]]:
+            return [one for one in self.status()["workers"] if one["leader"] and one["pid"] != after]
+
+        (found,) = wait_until(leaders, 60, "a worker to lead")
+        return found
+
     def backends(self) -> list[dict[str, Any]]:
         """The backends of all services, as /api/status has them."""
         return [one for service in self.status()["services"].values() for one in service["backends"]]

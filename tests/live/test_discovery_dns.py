@@ -206,7 +206,6 @@ def test_a_source_of_ones_own_harms_nobody_whatever_it_does_and_another_worker_g
             assert load.failures == []
             assert found(edge) == {"127.0.1.1": "healthy"}
             assert {worker["pid"] for worker in edge.status()["workers"]} == pids
-            (leader,) = (worker["pid"] for worker in edge.status()["workers"] if worker["leader"])
-            os.kill(leader, signal.SIGKILL)
+            os.kill(edge.leader()["pid"], signal.SIGKILL)
             say(f"{one} {two}")
             wait_serving(edge, "127.0.1.1", "127.0.1.2")

@@ -9,16 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.edges import GEVENT, OWN, LiveEdge, start_edge
+from tests.live.edges import GEVENT, OWN, start_edge
 from tests.live.found import named_backends, source_of, wait_found
 from tests.live.processes import ask, wait_until
 
 TWO = {OWN: ("--workers", "2"), GEVENT: ("-w", "2")}
-
-
-def leader_of(edge: LiveEdge) -> int:
-    (pid,) = [worker["pid"] for worker in edge.status()["workers"] if worker["leader"]]
-    return int(pid)
 
 
 @pytest.mark.parametrize("server", [OWN, GEVENT])
@@ -31,9 +26,10 @@ def test_what_was_found_outlives_its_leader_and_a_restart_without_its_source(tmp
 
         with start_edge(tmp_path, server=server, arguments=TWO[server], discover=discover, backends=[]) as edge:
             wait_found(edge, ids[0])
-            killed = leader_of(edge)
+            killed = edge.leader()["pid"]
             os.kill(killed, signal.SIGKILL)
-            wait_until(lambda: len(edge.status()["workers"]) == 2 and leader_of(edge) != killed, 60, "another leader")
+            edge.leader(after=killed)
+            wait_until(lambda: len(edge.status()["workers"]) == 2, 60, "another worker")
             wait_found(edge, ids[0])
             source.with_suffix(".new").write_text(json.dumps(urls))
             os.replace(source.with_suffix(".new"), source)

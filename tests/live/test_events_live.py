@@ -84,7 +84,7 @@ def test_all_hear_the_same_whichever_worker_they_are_with_and_whichever_dies(edg
 
     for _ in range(20):
         assert ask(edge.url).status == 200
-    (leader,) = [worker for worker in edge.status()["workers"] if worker["leader"]]
+    leader = edge.leader()
     before = edge.admin("/smartedge/events?limit=1000").json()["events"]
     os.kill(leader["pid"], signal.SIGKILL)
     died = f"worker {leader['slot']} (process {leader['pid']}) has died: it was killed, or ended without a word"

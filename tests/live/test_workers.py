@@ -60,12 +60,6 @@ def workers(edge: LiveEdge) -> list[dict[str, Any]]:
     return found
 
 
-def leader(edge: LiveEdge) -> dict[str, Any]:
-    """The one that leads."""
-    (found,) = [worker for worker in workers(edge) if worker["leader"]]
-    return found
-
-
 def everybody_says(edge: LiveEdge, what: Any) -> list[Any]:
     """The same question so often that each worker has very likely been asked."""
     return [what() for _ in range(8 * WORKERS)]
@@ -176,15 +170,15 @@ def test_sighup_to_the_arbiter_reloads_and_replaces_nobody(tmp_path: Path, serve
 def test_one_worker_probes_for_all_and_another_one_when_it_dies(tmp_path: Path, server: str) -> None:
     health = {"interval_s": 0.5, "timeout_s": 2, "fall": 2, "rise": 1}
     with Script(answers()) as backend, many(tmp_path, server, backend, health=health) as edge:
-        first = leader(edge)
+        first = edge.leader()["pid"]
         began, probes = time.monotonic(), backend.probes
         wait_until(lambda: backend.probes >= probes + 6, 20, "six more probes")
         took_s = time.monotonic() - began
         assert took_s > 6 * 0.5 * 0.8, "three workers probe as often as one"
-        os.kill(first["pid"], signal.SIGKILL)
+        os.kill(first, signal.SIGKILL)
         probes = backend.probes
         wait_until(lambda: backend.probes > probes, 10, "another one to probe")
-        wait_until(lambda: leader(edge)["pid"] != first["pid"], 10, "another leader")
+        edge.leader(after=first)
         assert edge.process.output.count("✅") == 1, "what is known already is no news"
 
 
@@ -192,7 +186,7 @@ def test_one_worker_probes_for_all_and_another_one_when_it_dies(tmp_path: Path, 
 def test_a_leader_that_is_stopped_is_stood_in_for(tmp_path: Path, server: str) -> None:
     health = {"interval_s": 0.3, "timeout_s": 2, "fall": 2, "rise": 1}
     with Script(answers()) as backend, many(tmp_path, server, backend, health=health) as edge:
-        first = leader(edge)["pid"]
+        first = edge.leader()["pid"]
         os.kill(first, signal.SIGSTOP)
         try:
             probes = backend.probes
@@ -203,7 +197,7 @@ def test_a_leader_that_is_stopped_is_stood_in_for(tmp_path: Path, server: str) -
             os.kill(first, signal.SIGCONT)
         backend.health = answers()
         wait_until(lambda: edge.process.output.count("✅") == 2, 10, "it to be well again")
-        assert leader(edge)["pid"] == first
+        assert edge.leader()["pid"] == first
         assert edge.process.output.count("❌") == 1
 
 
@@ -424,7 +418,7 @@ def test_workers_whose_state_directory_was_removed_meet_in_a_new_one(tmp_path: P
             wait_until(lambda: len(workers(edge)) == WORKERS, 30, "all of them")
         assert load.failures == []
         assert edge.admin("/api/reload", "POST").json()["workers"] == {"applied": WORKERS, "live": WORKERS}
-        assert leader(edge)
+        assert edge.leader()
 
 
 @pytest.mark.parametrize("kind", [GEVENT])
