@@ -10,11 +10,9 @@ from smartedge.http.request import Request
 from smartedge.observe.log_line import (
     TLS_FIELDS,
     HeaderNames,
-    Known,
+    NamedValues,
     OwnLine,
-    Values,
     fields_of,
-    rfc3339,
     text_of,
     tls_of,
     tries_of,
@@ -40,21 +38,12 @@ class Quoted(dict[Any, str]):
         return said
 
 
-class JsonLines:
+class JsonLines(NamedValues):
     """Writes lines as JSON objects; made and used by an AccessLog."""
 
     def __init__(self, client_of: Any, headers: HeaderNames) -> None:
-        self._client_of = client_of
-        self._request_names, self._answer_names = headers
-        self._client_values = Values(["user-agent", "referer", *headers.request])
-        self._answer_values = Values(headers.answer)
-        self._of_request = Known(self._tell_request)
-        self._of_answer = Known(self._tell_answer)
+        super().__init__(client_of, headers)
         self._quoted = Quoted()
-
-    def stamp(self, when: float) -> str:
-        """Write a Unix time as it stands in lines."""
-        return rfc3339(when)
 
     def of_exchange(self, stamp: str, exchange: Exchange) -> str:
         """Write the line of a request that has been forwarded, or could not be."""

@@ -124,6 +124,31 @@ class Values:
         return found
 
 
+class NamedValues:
+    """What formats have in common that give each value a name: the headers that are logged, and the time as RFC 3339 has it.
+
+    client_of: gives the address of a request's client. headers: whose values are logged beside those that every line has.
+    """
+
+    def __init__(self, client_of: Callable[[Request], bytes], headers: HeaderNames) -> None:
+        self._client_of = client_of
+        self._request_names, self._answer_names = headers
+        self._client_values = Values(["user-agent", "referer", *headers.request])
+        self._answer_values = Values(headers.answer)
+        self._of_request = Known(self._tell_request)
+        self._of_answer = Known(self._tell_answer)
+
+    def stamp(self, when: float) -> str:
+        """Write a Unix time as it stands in lines."""
+        return rfc3339(when)
+
+    def _tell_request(self, block: bytes) -> str:
+        raise NotImplementedError
+
+    def _tell_answer(self, block: bytes) -> str:
+        raise NotImplementedError
+
+
 def text_of(value: bytes) -> str:
     r"""Give bytes of a client's as text: UTF-8, and `\xff` for what is none."""
     return value.decode("utf-8", "backslashreplace")

@@ -9,13 +9,10 @@ from smartedge.http.request import Request
 from smartedge.observe.log_json import quoted
 from smartedge.observe.log_line import (
     TLS_FIELDS,
-    HeaderNames,
-    Known,
+    NamedValues,
     OwnLine,
-    Values,
     fields_of,
     path_of,
-    rfc3339,
     text_of,
     tls_of,
     tries_of,
@@ -27,20 +24,8 @@ _BARE = re.compile(r"[!#-<>-\[\]-~]+")
 """A value that needs no quotation marks: printable ASCII without space, `"`, `=` and backslash."""
 
 
-class LogfmtLines:
+class LogfmtLines(NamedValues):
     """Writes lines as logfmt; made and used by an AccessLog."""
-
-    def __init__(self, client_of: Any, headers: HeaderNames) -> None:
-        self._client_of = client_of
-        self._request_names, self._answer_names = headers
-        self._client_values = Values(["user-agent", "referer", *headers.request])
-        self._answer_values = Values(headers.answer)
-        self._of_request = Known(self._tell_request)
-        self._of_answer = Known(self._tell_answer)
-
-    def stamp(self, when: float) -> str:
-        """Write a Unix time as it stands in lines."""
-        return rfc3339(when)
 
     def of_exchange(self, stamp: str, exchange: Exchange) -> str:
         """Write the line of a request that has been forwarded, or could not be."""
