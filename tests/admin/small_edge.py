@@ -194,6 +194,20 @@ def client_of(edge: SmallEdge) -> FlaskClient:
     return local_client(app)
 
 
+def done(answer: TestResponse, status: int = 200) -> dict[str, Any]:
+    """What it says; the test fails if it is not of this status."""
+    assert answer.status_code == status, answer.text
+    document: dict[str, Any] = answer.get_json()
+    return document
+
+
+def refused(answer: TestResponse, status: int) -> str:
+    """Why not: the detail of a problem of this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.content_type == "application/problem+json"
+    return str(answer.get_json(force=True)["detail"])
+
+
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:
     assert answer.status_code == status
     assert answer.content_type == "application/problem+json"

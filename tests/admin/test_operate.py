@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from smartedge.admin.operate import edited
 from smartedge.app import SmartEdge, create_app
 from smartedge.config.model import load
-from tests.admin.small_edge import SmallEdge, client_of
+from tests.admin.small_edge import SmallEdge, client_of, done, refused
 from tests.fakes import local_client
 
 FILE = {
@@ -46,18 +46,6 @@ def app(path: Path) -> Iterator[SmartEdge]:
 
 def post(app: SmartEdge, what: str, body: Any = None, **more: Any) -> TestResponse:
     return local_client(app).post(f"/smartedge/backends/{what}", json=body, **more)
-
-
-def done(answer: TestResponse) -> dict[str, Any]:
-    assert answer.status_code == 200, answer.text
-    document: dict[str, Any] = answer.get_json()
-    return document
-
-
-def refused(answer: TestResponse, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.content_type == "application/problem+json"
-    return str(answer.get_json(force=True)["detail"])
 
 
 def shown(app: SmartEdge, id_: str) -> tuple[str, int, float, str | None]:

@@ -10,7 +10,6 @@ from typing import Any
 import gevent
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from smartedge.admin.edit import merged
 from smartedge.admin.plan import scenario
@@ -18,6 +17,7 @@ from smartedge.app import SmartEdge, create_app
 from smartedge.balancer.cells import IN_FLIGHT, TUNNELS
 from smartedge.config.model import load, parse
 from smartedge.simulator.scenario import load as load_scenario
+from tests.admin.small_edge import done, refused
 from tests.fakes import local_client
 
 A, B = "http://127.0.0.1:1", {"url": "http://127.0.0.1:2", "id": "b"}
@@ -43,18 +43,6 @@ def app(path: Path) -> Iterator[SmartEdge]:
 @pytest.fixture
 def client(app: SmartEdge) -> FlaskClient:
     return local_client(app)
-
-
-def done(answer: TestResponse, status: int = 200) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    document: dict[str, Any] = answer.get_json()
-    return document
-
-
-def refused(answer: TestResponse, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.content_type == "application/problem+json"
-    return str(answer.get_json(force=True)["detail"])
 
 
 # ---- plan ----
