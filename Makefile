@@ -19,7 +19,7 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help package run cluster run-prometheus test test-live check fix fast load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help package run cluster run-prometheus test test-live test-long check fix fast load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +41,10 @@ test: venv-dev ## run the fast tests; `make test-live` has those with real serve
 
 test-live: venv-dev ## run the long tests: real servers, a real `make run` (ports 8080-8082 must be free), hours simulated
 	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile tests/live $(ARGS)
-	@$(if $(ARGS),,$(PY) $(PYTEST) --dist worksteal -m long tests --ignore tests/live)
+	@$(if $(ARGS),,$(MAKE) test-long)
+
+test-long: venv-dev
+	@$(PY) $(PYTEST) --dist worksteal -m long tests --ignore tests/live
 
 check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
 	@$(PY) -m ruff format --check .

@@ -142,6 +142,7 @@ class Rollouts:
         restart goes back, too. In a cluster it is in etcd at once.
         """
         self.refuse_during_trial()
+        self._clear_left_over()
         if asked.confirm_s is None:
             return self._apply(body, if_match, asked, **how)
         before, etag = self._text_in_use(), self._edge.config.etag
@@ -216,6 +217,20 @@ class Rollouts:
         trial = self._place.read()
         return trial if trial is not None and trial.meaning == self._edge.config.etag else None
 
+    def _clear_left_over(self) -> None:
+        """Forget a trial whose configuration is in use no more: who went back from it died before saying that it is over.
+
+        Left there, it would be on again, and long past its time, as soon as somebody uses the same configuration. A trial of a
+        later generation than ours is somebody else's, whom this worker has yet to follow.
+        """
+        trial = self._place.read()
+        if trial is None or trial.meaning == self._edge.config.etag or trial.generation >= self._edge.generation:
+            return
+        newest = self.kept.all()[-1:]
+        if not newest or newest[0].etag != self._edge.config.etag:
+            self._keep("rollback", Asked(note=f"the trial of generation {trial.generation} is over"))
+        self._place.write(None)
+
     def trial_document(self, trial: Trial | None) -> dict[str, Any] | None:
         """What the pages say of it."""
         if trial is None:
@@ -247,6 +262,7 @@ class Rollouts:
                 self._keep("cluster", Asked())
             self._seen = etag
         if (trial := self.trial()) is None:
+            self._clear_left_over()
             return
         why = self._why_not(trial)
         if not why:

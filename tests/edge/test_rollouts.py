@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,34 @@ def test_a_file_that_was_edited_gets_its_old_text_back(site: Site) -> None:
     site.pass_time(5)
     assert site.look() == [A]
     assert site.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["after a second", "before anybody looked"])
+def test_a_trial_whose_leader_died_on_the_way_back_is_over(site: Site, looked: bool) -> None:
+    """It had gone back, and had not said yet that the trial is over: the same configuration may come again, and stay."""
+    site.reload(A, B, confirm_s=5)
+    trial = site.rollouts.trial()
+    site.pass_time(5)
+    site.look()
+    site.rollouts._place.write(trial)
+    if looked:
+        (site.path.parent / ".backends.json.history").unlink()
+        assert site.look() == [A]
+        assert site.rollouts._place.read() is None
+        assert site.rollouts.kept.all()[-1].origin == "rollback"
+    site.reload(A, B)
+    site.pass_time(5)
+    assert site.look() == [A, B]
+
+
+def test_a_trial_that_this_worker_has_yet_to_follow_is_not_forgotten(site: Site) -> None:
+    site.reload(A, B, confirm_s=60)
+    trial = site.rollouts.trial()
+    assert trial is not None
+    ahead = dataclasses.replace(trial, meaning="another", generation=trial.generation + 1)
+    site.rollouts._place.write(ahead)
+    site.look()
+    assert site.rollouts._place.read() == ahead
 
 
 def test_while_one_is_on_trial_no_other_comes(site: Site) -> None:

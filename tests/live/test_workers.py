@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from smartedge.workers.membership import STARTING_S
+from smartedge.workers.state_dir import try_lock
 from tests.live.acts import answers, says
 from tests.live.edges import GEVENT, OWN, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Script, message, refused_port
@@ -36,7 +37,7 @@ def many(
     """An edge of several workers, all of which have begun."""
     count = ("--workers", str(WORKERS)) if server == OWN else ("-w", str(WORKERS))
     with start_edge(directory, *backends, server=server, arguments=(*count, *arguments), **settings) as edge:
-        wait_until(lambda: len(workers(edge)) == WORKERS, 30, "all workers")
+        wait_until(lambda: [worker["generation"] > 0 for worker in workers(edge)] == [True] * WORKERS, 30, "all workers")
         yield edge
 
 
@@ -123,7 +124,7 @@ def test_preloaded_workers_are_one_edge_too(tmp_path: Path) -> None:
 def test_a_worker_that_was_stopped_is_named_and_catches_up(tmp_path: Path, server: str) -> None:
     with Script(answers()) as backend, many(tmp_path, server, backend) as edge:
         stopped = next(worker for worker in workers(edge) if not worker["leader"])
-        os.kill(stopped["pid"], signal.SIGSTOP)
+        stop_between_locks(stopped["pid"], tmp_path)
         try:
             body = json.dumps(document_of(tmp_path, {"url": backend.url, "weight": 3}))
             answer = wait_until(lambda: posted(edge, body), 20, "a worker that is not stopped to accept")
@@ -136,6 +137,21 @@ def test_a_worker_that_was_stopped_is_named_and_catches_up(tmp_path: Path, serve
         finally:
             os.kill(stopped["pid"], signal.SIGCONT)
         wait_until(lambda: {worker["generation"] for worker in workers(edge)} == {2}, 10, "it to catch up")
+
+
+def stop_between_locks(pid: int, directory: Path) -> None:
+    """SIGSTOP a worker at a moment at which it keeps nobody out: it may have just begun, and still hold the lock for that."""
+    (lock,) = directory.glob("state/*/*/reload.lock")
+
+    def is_free() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        if (held := try_lock(lock)) is not None:
+            os.close(held)
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_until(is_free, 10, "the worker to hold no lock")
 
 
 def posted(edge: LiveEdge, body: str) -> Any:
