@@ -63,6 +63,7 @@ class SmartEdge(flask.Flask):
             on_stopping=edge.on_stopping,
             on_handshake=handshake_counter(edge.edge_row),
             hsts=lambda: edge.hsts,
+            h2c=lambda: edge.config.h2c,
             forward=self.forward,
         )
         self._is_plain: bool | None = None

@@ -140,6 +140,10 @@ class Config(ServiceConfig):
     """Whether a client must show one, where there is a `client_ca_file`."""
     hsts_s: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
     """How long browsers are to come by https alone (`Strict-Transport-Security`); null does not say so."""
+    http2: bool | None = None
+    """Offer [HTTP/2](http2.md) to clients that speak TLS; null does where the package hpack is installed (`smartedge[http2]`)."""
+    h2c: bool = False
+    """Let clients without TLS speak HTTP/2, who begin with it at once (a proxy in front, gRPC inside a network)."""
     http_bind: Address | None = None
     """Address of a second listener without TLS, which sends everybody to https; null has none."""
     https_port: Annotated[int, Field(ge=1, le=65_535)] | None = None

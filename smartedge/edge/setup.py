@@ -34,6 +34,7 @@ from smartedge.edge.backends import BackendRegistry, Built
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.localities import Localities
 from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.protocols import load_http2
 from smartedge.edge.routes import build_routes
 from smartedge.edge.tracing import TracingBuilder
 from smartedge.http.forwarded import IsTrusted
@@ -145,6 +146,7 @@ class SetupBuilder:
 
     def build_setup(self, config: Config, before: Setup | None, files: Files | None = None) -> Setup:
         """Build all that a configuration means; raises ConfigError with what cannot be used. files: None has them read now."""
+        load_http2(config, self._origin)
         if files is None:
             files = read_files(config, self._origin, None if before is None else before.files)
         is_trusted = policies.trust(config)

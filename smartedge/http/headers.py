@@ -278,8 +278,12 @@ def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     None that would change framing, routing, trust, conditions or what the body is: whoever reads them into the header section
     would be deceived (RFC 9110 section 6.5.1).
     """
-    lines = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_trail(folded(name))]
-    return b"0\r\n%b\r\n" % b"".join(lines)
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in kept_trailers(trailers)])
+
+
+def kept_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Give those trailer fields that may go on."""
+    return [(name, value) for name, value in trailers if _may_trail(folded(name))]
 
 
 def folded(name: bytes) -> bytes:

@@ -32,6 +32,6 @@ def _answer(request: Request) -> OwnAnswer:
     """Answer as the last recipient: TRACE gets back what arrived, without what is nobody else's business (section 9.3.8)."""
     if request.method == b"OPTIONS":
         return 200, [("Content-Length", "0")], b""
-    line = b"TRACE %b HTTP/1.%b\r\n" % (request.target, b"1" if request.version == 11 else b"0")
+    line = b"TRACE %b %b\r\n" % (request.target, request.protocol.encode())
     body = line + _SECRET.sub(b"", request.block) + b"\r\n"
     return 200, [("Content-Type", "message/http"), ("Content-Length", str(len(body)))], body

@@ -12,6 +12,12 @@ import gevent.monkey
 RESET = b"\1\0\0\0\0\0\0\0"
 """The SO_LINGER that makes a close a reset: on, with a time of 0."""
 
+UNSENT_BYTES = 131072
+"""How much waits in the kernel to be sent, at most, where many share a connection (`keep_little_unsent`)."""
+
+_NOTSENT_LOWAT = 25
+"""TCP_NOTSENT_LOWAT of Linux (tcp(7)), for which Python has no name."""
+
 _Poll: Any = gevent.monkey.get_original("select", "poll")
 _NONE = bytes(4)
 _PROBES = (
@@ -46,3 +52,11 @@ def nothing_on_its_way(sock: Any) -> bool:
         return ioctl(sock.fileno(), TIOCOUTQ, _NONE) == _NONE
     except OSError:
         return True
+
+
+def keep_little_unsent(sock: Any) -> None:
+    """Have the kernel take no more of us than it can soon send: what comes next, for somebody else, has less before it."""
+    try:
+        sock.setsockopt(stdlib_socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)
+    except OSError:
+        pass  # not a TCP socket

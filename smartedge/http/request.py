@@ -48,13 +48,14 @@ class Body(Protocol):
 class Request:
     """A request line and its fields, as bytes; made by server/reader.py, or by server/wsgi.py of a foreign server's environ.
 
-    method, target: as they came, the target in origin-form or `*`. version: 10 or 11. peer: the client's address as text.
-    secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None where the server
-    can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left while it waits.
-    hasty: it came together with the one before, so the event loop has not run between the two. sock: our end of the client's
-    connection, for whoever must know who is at the other; None where the server does not tell. certificates: what the client
-    was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the line that tells
-    backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if it is recorded.
+    method, target: as they came, the target in origin-form or `*`. version: 10, 11, or 20 for HTTP/2. peer: the client's
+    address as text. secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None
+    where the server can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left
+    while it waits. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
+    of the client's connection, for whoever must know who is at the other; None where the server does not tell. certificates:
+    what the client was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the
+    line that tells backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if
+    it is recorded.
     """
 
     __slots__ = (
@@ -98,6 +99,11 @@ class Request:
         self.traceparent = b""
         self.span: Span | None = None
         self.on_gone: Callable[[], None] | None = None
+
+    @property
+    def protocol(self) -> str:
+        """What it came by, as logs and CGI write it."""
+        return f"HTTP/{self.version // 10}.{self.version % 10}"
 
 
 def check_fields(fields: RequestFields, http11: bool) -> RequestFields:

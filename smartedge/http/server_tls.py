@@ -66,7 +66,7 @@ class TlsSettings:
     named: the certificates in their order. directory: a folder of more. strict_sni: a client that asks for another name is
     refused, instead of being shown the first. client_ca_file: the authorities of client certificates. client_certificates:
     whether clients may or must have one, None without that file. challenges: the folder of certificates that answer an
-    authority's question (TLS-ALPN-01).
+    authority's question (TLS-ALPN-01). http2: it is offered.
     """
 
     named: tuple[Named, ...] = ()
@@ -77,11 +77,12 @@ class TlsSettings:
     client_ca_file: str | None = None
     client_certificates: Literal["optional", "required"] | None = None
     challenges: str | None = None
+    http2: bool = False
 
     @property
     def of_contexts(self) -> tuple[object, ...]:
         """What goes into every context, whatever it shows."""
-        return self.min_version, self.ciphers, self.client_ca_file, self.client_certificates
+        return self.min_version, self.ciphers, self.client_ca_file, self.client_certificates, self.http2
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +323,7 @@ def _set_up(context: Any, settings: TlsSettings) -> None:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(settings.ciphers or INTERMEDIATE)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if settings.http2 else ["http/1.1"])
     context.verify_mode = {None: ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}[
         settings.client_certificates
     ]

@@ -97,6 +97,11 @@ class TlsWire(Wire):
         return self._tls.version(), None if cipher is None else cipher[0], getattr(self._tls, "asked_for", None)
 
     @property
+    def protocol(self) -> str | None:
+        """What both sides have agreed to speak (RFC 7301); None where the client has offered nothing that we do."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
     def resumed(self) -> bool:
         """Whether the handshake went on with an earlier session (RFC 8446 section 2.2)."""
         return bool(self._tls.session_reused)

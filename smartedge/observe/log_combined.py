@@ -57,7 +57,7 @@ def escaped(value: bytes) -> str:
 
 
 def _request_line(request: Request, target: bytes) -> str:
-    return f"{escaped(request.method)} {escaped(target)} HTTP/1.{'1' if request.version == 11 else '0'}"
+    return f"{escaped(request.method)} {escaped(target)} {request.protocol}"
 
 
 def _tell(block: bytes) -> str:

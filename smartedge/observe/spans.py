@@ -109,7 +109,7 @@ def _of_exchange(exchange: Exchange, client: bytes) -> Attributes:
         "url.scheme": "https" if secure else "http",
         "url.path": _text((exchange.asked_target or request.target).partition(b"?")[0]),
         "client.address": _text(client),
-        "network.protocol.version": "1.1" if request.version == 11 else "1.0",
+        "network.protocol.version": "2" if request.version == 20 else request.protocol[5:],
         "smartedge.try_count": attempts.tries,
     }
     if request.fields.host:

@@ -9,6 +9,7 @@ from smartedge.acme.storage import storage_of
 from smartedge.config.model import Config
 from smartedge.http.certificates import PemFiles, file_stamp, stamps_in
 from smartedge.http.server_tls import Named, TlsSettings
+from smartedge.http2.installed import is_installed
 
 
 def tls_settings(config: Config, env: Mapping[str, str] = os.environ) -> TlsSettings | None:
@@ -24,6 +25,7 @@ def tls_settings(config: Config, env: Mapping[str, str] = os.environ) -> TlsSett
         config.client_ca_file,
         config.client_certificates if config.client_ca_file is not None else None,
         str(storage_of(config, env).challenges) if config.automatic_names else None,
+        http2=config.http2 is not False and is_installed(),
     )
 
 

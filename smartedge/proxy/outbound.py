@@ -75,6 +75,10 @@ class Hop:
     forwarded_header: bool
 
 
+_RECEIVED = {10: b"1.0", 11: b"1.1", 20: b"2"}
+"""What Via calls the protocol of a request (RFC 9110 sections 2.5 and 7.6.3)."""
+
+
 class Onward:
     """What backends are told beside a client's own fields, up to the request's id; made by `head_for`, kept in the fields.
 
@@ -90,8 +94,7 @@ class Onward:
         self.version = request.version
         scheme, trusted = b"https" if request.secure else b"http", hop.is_trusted is not None and hop.is_trusted(peer)
         forwarded = forwarded_lines(request.fields, peer, scheme, trusted, hop.forwarded_header)
-        version = b"1.1" if request.version == 11 else b"1.0"
-        self.lines = b"%bVia: %b %b\r\nX-Request-Id: " % (forwarded, version, hop.via)
+        self.lines = b"%bVia: %b %b\r\nX-Request-Id: " % (forwarded, _RECEIVED[request.version], hop.via)
 
 
 def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:

@@ -37,7 +37,7 @@ def offer(request: Request) -> bytes | None:
     section 4.1).
     """
     fields = request.fields
-    if fields.upgrade is None or request.version != 11 or b"upgrade" not in tokens(fields.connection):
+    if fields.upgrade is None or request.version == 10 or b"upgrade" not in tokens(fields.connection):
         return None
     protocols = [protocol.strip(b" \t") for protocol in fields.upgrade.split(b",")]
     return b", ".join([protocol for protocol in protocols if _may_go_on(protocol, request.method)]) or None

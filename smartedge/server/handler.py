@@ -18,10 +18,10 @@ from smartedge.http.request import Request
 from smartedge.http.tls_wire import NotTls, TlsWire
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.answer import AnswerWriter
+from smartedge.server.answering import give_answer
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
-from smartedge.server.reader import RequestReader
-from smartedge.server.wsgi import to_environ
+from smartedge.server.reader import PriorKnowledge, RequestReader
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class EdgeHandler:
         wire: Wire = Wire(sock) if tls is None else TlsWire(sock, tls, server_side=True)
         peer = address[0].encode("latin-1") if isinstance(address, tuple) and address else b"unix"
         limits = front.hooks.limits()
-        self._head_s = limits.head_s
+        self._limits = limits
         self.incoming = Incoming(wire, peer.removeprefix(b"::ffff:"), tls is not None)
         self.writer = AnswerWriter(self.incoming, front, limits.idle_s)
         self._reader = RequestReader(self.incoming, front, limits)
@@ -60,6 +60,8 @@ class EdgeHandler:
         try:
             if incoming.secure:
                 self._shake_hands()
+            if incoming.speaks_http2:
+                self._serve_http2(b"")
             if first is not None:
                 self._answer(first(self._reader))
             while incoming.keep_alive:
@@ -67,6 +69,12 @@ class EdgeHandler:
                 if request is None:
                     break
                 self._answer(request)
+            self._leave()
+        except PriorKnowledge as found:
+            if self._front.hooks.h2c() and not incoming.secure and incoming.fresh:
+                self._serve_http2(found.early)
+            else:
+                self._refuse(found)
             self._leave()
         except ClientError as error:
             self._refuse(error)
@@ -76,6 +84,14 @@ class EdgeHandler:
         finally:
             self._front.open.discard(incoming)
             incoming.wire.close()
+
+    def _serve_http2(self, early: bytes) -> None:
+        """Go on as HTTP/2, of which this has come already."""
+        from smartedge.server.http2 import Http2Connection  # late: its memory is for those who speak it
+
+        incoming = self.incoming
+        incoming.keep_alive = False
+        Http2Connection(incoming, self._front, self._limits, self._sock, self._forward, self._base_environ).serve(early)
 
     def take_over(self) -> tuple[Wire, bytes]:
         """Hand the connection to a tunnel, with what has come behind the request: from here on its bytes are not HTTP."""
@@ -92,10 +108,11 @@ class EdgeHandler:
         incoming = self.incoming
         assert isinstance(incoming.wire, TlsWire)
         try:
-            incoming.wire.handshake(self._head_s)
+            incoming.wire.handshake(self._limits.head_s)
             self._front.hooks.on_handshake(incoming.wire.resumed)
             incoming.certificate_lines = certificate_lines(incoming.wire.peer_certificate())
             incoming.tls = incoming.wire.facts
+            incoming.speaks_http2 = incoming.wire.protocol == "h2"
         except NotTls:
             incoming.wire = incoming.wire.without_tls()
             raise ClientError("This port speaks TLS: the URL begins with https://.") from None
@@ -125,26 +142,11 @@ class EdgeHandler:
             request.certificates, request.tls = incoming.wire.certificates, incoming.tls
         writer.reset()
         incoming.wire.on_idle = self._on_client_moved
-        exchange = result = None
         try:
             try:
-                exchange = self._forward(request)
-                if exchange is not None:
-                    pieces = exchange.answer_to(writer)
-                else:
-                    pieces = result = front.app(to_environ(request, self._base_environ()), writer.start_response)
-                for piece in pieces:
-                    if piece:
-                        writer.write(piece)
-                    else:
-                        writer.send_head()
-                writer.finish_answer()
+                give_answer(request, writer, front, self._forward, self._base_environ)
             finally:
                 incoming.wire.on_idle = None
-                if exchange is not None:
-                    exchange.close()
-                elif result is not None and hasattr(result, "close"):
-                    result.close()
         except EdgeError as error:
             if writer.head_sent or writer.head is not None:
                 writer.cut_answer()

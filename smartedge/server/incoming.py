@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from smartedge.http.request import Request
 from smartedge.http.wire import Wire
 
@@ -11,12 +13,26 @@ class Incoming:
 
     wire: the connection itself. unread: bytes that have come and that nobody has used. peer: the client's address as text.
     secure: it has TLS. certificate_lines: header fields that tell of the client's certificate, b"" without one. tls: version,
-    cipher and server name, once hands have been shaken. request: the one that is being answered, None between two. keep_alive:
-    another request may follow. idle: it waits for a request of which nothing has come. fresh: it has had none yet, so that its
-    client does not expect to see it closed.
+    cipher and server name, once hands have been shaken. speaks_http2: both sides have agreed to. request: the one that is
+    being answered, None between two. keep_alive: another request may follow. idle: it waits for a request of which nothing
+    has come. fresh: it has had none yet, so that its client does not expect to see it closed. leave: has a connection of
+    HTTP/2 end with the answers that are under way; None for others.
     """
 
-    __slots__ = ("certificate_lines", "fresh", "idle", "keep_alive", "peer", "request", "secure", "tls", "unread", "wire")
+    __slots__ = (
+        "certificate_lines",
+        "fresh",
+        "idle",
+        "keep_alive",
+        "leave",
+        "peer",
+        "request",
+        "secure",
+        "speaks_http2",
+        "tls",
+        "unread",
+        "wire",
+    )
 
     def __init__(self, wire: Wire, peer: bytes, secure: bool) -> None:
         self.wire = wire
@@ -27,5 +43,7 @@ class Incoming:
         self.unread = b""
         self.request: Request | None = None
         self.keep_alive = True
+        self.speaks_http2 = False
         self.idle = True
         self.fresh = True
+        self.leave: Callable[[], None] | None = None

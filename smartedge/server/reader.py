@@ -28,10 +28,21 @@ _PLAIN_LINE = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(s
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 CR = 13
+_PRI = b"PRI * HTTP/2.0\r\n\r\n"
+"""How HTTP/2 begins (RFC 9113 section 3.4): to HTTP/1.1 a head like others, which nobody may serve."""
+
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
 _UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
 """llhttp's words for a coding behind which the end of the body is not known."""
+
+
+class PriorKnowledge(ClientError):
+    """The client has begun to speak HTTP/2 without having been asked (RFC 9113 section 3.3). early: what it has said."""
+
+    def __init__(self, early: bytes) -> None:
+        super().__init__('This port does not speak HTTP/2 without TLS ("h2c": true has it do so).')
+        self.early = early
 
 
 def past_empty_lines(data: bytes) -> bytes:
@@ -191,6 +202,8 @@ class RequestReader:
         space = head.find(b" ", 0, line_end)
         start = max(line_end - 9, space + 1)  # of the version
         method, target, version = head[:space], head[space + 1 : start], head[start:line_end]
+        if head == _PRI:
+            raise PriorKnowledge(head + self._incoming.unread)
         if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
             if space < 1 or not _LATER_VERSION.fullmatch(version):
                 raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")

@@ -105,7 +105,7 @@ def to_environ(request: Request, base: dict[str, Any]) -> dict[str, Any]:
     environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
     environ["QUERY_STRING"] = query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = request.target.decode("latin-1")
-    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == 11 else "HTTP/1.0"
+    environ["SERVER_PROTOCOL"] = request.protocol
     for name, text in pairs_of(request.block):
         if "_" in name:
             continue  # `X_Y` and `X-Y` would share a key (RFC 3875 section 4.1.18 leaves it open; nginx drops them too).

@@ -116,6 +116,8 @@ def test_the_smallest_configuration_is_a_list_of_urls_and_every_other_key_has_it
         "client_ca_file": None,
         "client_certificates": "required",
         "hsts_s": None,
+        "http2": None,
+        "h2c": False,
         "http_bind": None,
         "https_port": None,
         "acme_webroot": None,
