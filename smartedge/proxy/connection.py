@@ -273,14 +273,14 @@ class Connection:
         """Whether `read` would not have to wait."""
         return self.complete or bool(self._pieces)
 
-    def read(self, idle_s: float) -> bytes:
+    def read(self, idle_s: float) -> bytes | memoryview:
         """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
-            piece: Any = self._count(self._wait(lambda: receive(self.wire, idle_s)))
-            return piece  # type: ignore[no-any-return]
+            piece: bytes | memoryview = self._count(self._wait(lambda: receive(self.wire, idle_s)))
+            return piece
         while not self.complete:
             data = self._wait(lambda: self.wire.recv(idle_s))
             if data:

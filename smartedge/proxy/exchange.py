@@ -103,7 +103,7 @@ class Exchange:
             self.belongs_to(ForeignClient(environ, start_response))
         return self
 
-    def answer_to(self, writer: AnswerWriter) -> Iterable[bytes]:
+    def answer_to(self, writer: AnswerWriter) -> Iterable[Any]:
         """Answer a client of our own server, which takes the fields as the bytes they are; return what is still to be written.
 
         The server closes the exchange then. Raises the ClientGone of a client that has left, and what the writer raises.
@@ -197,11 +197,11 @@ class Exchange:
             tried = with_answered(tried, outbound.lease, answer.status_code)
         return tried if len(tried) < 2 else sorted(tried, key=lambda one: one.began)
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Give the body."""
+    def __iter__(self) -> Iterator[Any]:
+        """Give the body: bytes, and to our own server memoryviews, too, which are lent until the next piece is asked for."""
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Any:
         """Wait for the next piece, b"" to have the head sent; raises the EdgeError that cuts the client's answer."""
         if self.finished:
             raise StopIteration
@@ -217,7 +217,7 @@ class Exchange:
             if not answer.at_hand:
                 return b""  # An event stream may say nothing for minutes after its head, which goes on now.
         try:
-            piece: bytes = self._next_of(answer)
+            piece = self._next_of(answer)
         except EdgeError as error:
             self.error = self.attempts.gone or error
             if self._client is not None:
@@ -238,7 +238,7 @@ class Exchange:
         if self._lent is not None:
             give_back(self._lent)
             self._lent = None
-        piece: Any = answer.read()
+        piece = answer.read()
         if isinstance(piece, memoryview):
             self._lent = piece
         return piece

@@ -71,7 +71,7 @@ class Answer:
         self.complete = connection.complete
         if connection.complete:
             # A short answer is all here: give the connection back before the client has even been served.
-            self._body = connection.read(0)
+            self._body: Any = connection.read(0)
             self.connection = None
             if self.fields.chunked is not None:
                 self.trailers = connection.trailers
@@ -95,8 +95,11 @@ class Answer:
         connection = self.connection
         return connection is None or bool(self._body) or connection.at_hand
 
-    def read(self, *_size: int) -> bytes:
-        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls."""
+    def read(self, *_size: int) -> Any:
+        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls.
+
+        Bytes, or a memoryview where the connection `lends`.
+        """
         if self._body:
             body, self._body = self._body, b""
             return body

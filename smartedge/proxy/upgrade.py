@@ -135,7 +135,7 @@ class UpgradeExchange(Exchange):
         """Bytes of the request's body, and from the client through the tunnel."""
         return super().bytes_in + (self._tunnel.bytes_in if self._tunnel is not None else 0)
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Any:
         """Give the body, which a tunnel has none of: its bytes have gone their own way."""
         if self.switches:
             raise StopIteration

@@ -123,6 +123,15 @@ def test_a_session_that_finds_no_place_moves_on() -> None:
     assert lease.backend.id == "b"
 
 
+def test_a_session_that_finds_no_place_and_no_other_backend_hears_that_all_are_full() -> None:
+    house = House("a", "b", size=0)
+    house.take(T0), house.take(T0)
+    waiter = house.waiter(session="a")
+    with pytest.raises(AllFull, match=r"All backends are full\."):
+        house.line.admit(waiter, None, 0, T0)
+    assert waiter.session is None
+
+
 def test_a_retry_waits_for_those_that_it_has_not_tried_and_lets_others_have_the_rest() -> None:
     house = House("a", "b")
     a = house.take(T0)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.socket
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
 from smartedge.http.answer_fields import AnswerFields
+from smartedge.http.peer import RESET
+from smartedge.http.wire import Wire
 from smartedge.proxy.connection import Connection, Way
 from tests.busy import make_busy
 from tests.fakes import Pieces
-from tests.peers import head_of, wire_pair
+from tests.peers import head_of, tcp_pair
 
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -32,9 +35,9 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 class Peer:
     """A connection and its other end; `receive` with short times."""
 
-    def __init__(self) -> None:
-        wire, self.sock = wire_pair()
-        self.connection = Connection(wire, Way((), None), None)
+    def __init__(self, pair: Callable[[], tuple[Any, Any]] = gevent.socket.socketpair) -> None:
+        ours, self.sock = pair()
+        self.connection = Connection(Wire(ours), Way((), None), None)
         self.interim: list[tuple[int, bytes]] = []
 
     def on_interim(self, status: int, *more: Any) -> None:
@@ -223,6 +226,49 @@ def test_a_backend_that_takes_no_bytes_of_what_waited_is_told_from_one_that_is_s
     peer.connection.send(HEAD[:-2] + b"X: " + b"x" * 50_000 + b"\r\n\r\n", None, 0.05, 20)
     with pytest.raises(BackendTimeout, match="took no bytes"):
         peer.connection.receive(False, 20, 65536, None, False)
+
+
+def broken_off(peer: Peer, raw: bytes) -> None:
+    """Send a request, have this come in answer, and then a reset, which nobody has read the end before."""
+    peer.connection.send(HEAD, None, 1, 1)
+    head_of(peer.sock)
+    peer.sock.sendall(raw)
+    peer.sock.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, RESET)
+    gevent.spawn_later(0.02, peer.sock.close)
+
+
+def read_whole_answer(peer: Peer) -> None:
+    peer.connection.receive(False, 1, 65536, None, False)
+    while peer.connection.read(1):
+        pass
+
+
+@pytest.mark.parametrize(("raw", "error"), [(b"", BackendClosed), (b"HTTP/1.1 200 O", BadAnswer), (OK[:-1], BadAnswer)])
+def test_a_reset_is_told_like_a_close(raw: bytes, error: type[EdgeError]) -> None:
+    peer = Peer(tcp_pair)
+    broken_off(peer, raw)
+    with pytest.raises(error, match="broke the connection"):
+        read_whole_answer(peer)
+    peer.close()
+
+
+def test_of_a_connection_that_was_failed_and_broke_the_reason_is_told() -> None:
+    """An upload that fails closes the wire; where the reset was there before the close, that is not what the client hears."""
+    for raw in (b"", b"HTTP/1.1 200 O", OK[:-1]):
+        peer = Peer(tcp_pair)
+        broken_off(peer, raw)
+        peer.connection.failure = ClientGone("left")
+        with pytest.raises(ClientGone):
+            read_whole_answer(peer)
+        peer.close()
+
+
+@pytest.mark.parametrize("body", [None, Pieces(b"x" * 2_000_000)])
+def test_a_backend_that_takes_no_bytes_of_what_goes_out_at_once_is_a_timeout(peer: Peer, body: Any) -> None:
+    """Of a request that is longer than what waits for the end of a round, the sender itself hears."""
+    head = HEAD[:-2] + b"X: " + b"x" * 2_000_000 + b"\r\n\r\n"
+    with pytest.raises(BackendTimeout, match="took no bytes"):
+        peer.connection.send(head, body, 0.05, 1)
 
 
 @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200 O", OK[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"])

@@ -205,3 +205,14 @@ def test_a_server_that_stops_gives_everything_back() -> None:
         assert client.recv(1) == b""
         assert edge.ended()[0].error.detail == "The edge ended the tunnel."
         assert [edge.counted(cell) for cell in (IN_FLIGHT, TUNNELS)] == [0, 0]
+
+
+def test_a_server_that_can_hand_nothing_over_gives_everything_back() -> None:
+    with in_front_of(switches_and_echoes) as edge:
+        exchange = edge.edge.forwarder(asking(b"chat"))
+        assert exchange.switches
+        assert edge.counted(IN_FLIGHT) == 1
+        with pytest.raises(KeyError):
+            exchange({}, lambda *_: None)
+        assert edge.counted(IN_FLIGHT) == 0
+        assert edge.ended() == [exchange]
