@@ -1,7 +1,8 @@
 """How much of what is not work a peer may have us do on one HTTP/2 connection, before it is told to calm down.
 
 Pings, settings, priorities, empty frames, window updates and requests that are taken back cost the peer next to nothing, and us
-time (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2025-8671). Each takes from a bucket that time and work fill again.
+time (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2025-8671). Each takes from a bucket that time and work fill again: frames from
+one, and what cost a request from another, which is filled by answers alone.
 """
 
 from __future__ import annotations
@@ -13,33 +14,53 @@ from smartedge.http2.frames import ENHANCE_YOUR_CALM, LinkError
 
 MOST: Final = 2000.0
 PER_S: Final = 100.0
-"""A bucket's size, and how much of it fills again in a second."""
+"""Frames: a bucket's size, and how much of it fills again in a second."""
 
 WORK: Final = 2.0
-"""What an answer, or a frame of a body either way, fills again: a client that takes a large body opens its window for each."""
+"""What an answer, or a frame of a body either way, fills again: a client that takes a large body opens two windows for each."""
 
-TAKEN_BACK: Final = 4.0
-"""The cost of a stream that ends before its answer, whoever has ended it: 500 at once, 25 a second for ever."""
+MOST_RESETS: Final = 500.0
+RESETS_PER_S: Final = 25.0
+"""Streams that end before their answer, whoever has ended them: at once, and for ever."""
+
+ANSWERED: Final = 0.5
+"""What an answer fills again: two that were asked for and given, for one that was not waited for."""
 
 
 class Calm:
-    """The bucket of one connection; owned by its Link. on_excess: told which kind of frame it was that emptied it."""
+    """The buckets of one connection; owned by its Link. on_excess: told which kind of frame it was that emptied one."""
 
-    __slots__ = ("_at", "_left", "_on_excess")
+    __slots__ = ("_at", "_left", "_on_excess", "_resets_at", "_resets_left")
 
     def __init__(self, now: float, on_excess: Callable[[str], None]) -> None:
-        self._at = now
+        self._at = self._resets_at = now
         self._left = MOST
+        self._resets_left = MOST_RESETS
         self._on_excess = on_excess
 
     def take(self, kind: str, now: float, cost: float = 1.0) -> None:
-        """Take for something that is no work; raises LinkError (ENHANCE_YOUR_CALM) where the bucket is empty."""
+        """Take for a frame that is no work; raises LinkError (ENHANCE_YOUR_CALM) where there were too many."""
         self._left = min(MOST, self._left + (now - self._at) * PER_S) - cost
         self._at = now
         if self._left < 0:
-            self._on_excess(kind)
-            raise LinkError(ENHANCE_YOUR_CALM, f"too many frames of a kind that is no work: {kind}")
+            self._exceeded(kind)
+
+    def take_back(self, now: float) -> None:
+        """Take for a stream that has ended before its answer; raises as `take` does."""
+        self._resets_left = min(MOST_RESETS, self._resets_left + (now - self._resets_at) * RESETS_PER_S) - 1.0
+        self._resets_at = now
+        if self._resets_left < 0:
+            self._exceeded("reset")
 
     def worked(self) -> None:
-        """Fill for something that is."""
+        """Fill for a frame that is work."""
         self._left += WORK
+
+    def answered(self) -> None:
+        """Fill for a stream that was asked for and answered."""
+        self._left += WORK
+        self._resets_left += ANSWERED
+
+    def _exceeded(self, kind: str) -> None:
+        self._on_excess(kind)
+        raise LinkError(ENHANCE_YOUR_CALM, f"too much of a kind that is no work: {kind}")

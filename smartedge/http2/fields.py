@@ -118,13 +118,21 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
 
 
 def check_lines(pairs: Pairs) -> None:
-    """Check names and values of fields that are no pseudo-header fields; raises StreamError. Trailers are all of this kind."""
+    """Check names and values of fields that are no pseudo-header fields; raises StreamError."""
     names = b"".join([b"%b\n" % name for name, _ in pairs])
     values = b"".join([b"%b\n" % value for _, value in pairs])
     if not _NAMES.fullmatch(names) or names.count(b"\n") != len(pairs):
         raise _malformed("the name of a field is not a token in lower case")
     if not _VALUES.fullmatch(values) or values.count(b"\n") != len(pairs):
         raise _malformed("a field's value holds what no value holds")
+
+
+def check_trailers(pairs: Pairs) -> None:
+    """Check the fields behind a body, which has no pseudo-header fields (RFC 9113 section 8.1); raises StreamError."""
+    check_lines(pairs)
+    for name, _ in pairs:
+        if name in OF_CONNECTION:
+            raise _malformed(f"{name.decode('latin-1')} is of HTTP/1.1's connections")
 
 
 # ---- what we say ----

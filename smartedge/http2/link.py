@@ -22,11 +22,20 @@ from gevent.event import Event
 
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.http2 import frames as h2
-from smartedge.http2.calm import TAKEN_BACK, Calm
+from smartedge.http2.calm import Calm
 from smartedge.http2.stream import Stream, StreamEnded
 
 TURN_BYTES: Final = 65536
 """How much one stream may send while others wait."""
+
+MOST_UNSENT_BYTES: Final = 262144
+"""Of frames that wait to be sent to a peer who takes nothing: it is not read either, until it does."""
+
+LAST_WORD_S: Final = 1.0
+"""How long the end of a connection waits for the socket to take why."""
+
+MOST_URGENT: Final = -1
+"""More than any stream may be."""
 
 RESETS_KEPT: Final = 1000
 """Of so many streams that we have ended, the peer may not have heard yet, and go on sending."""
@@ -93,6 +102,8 @@ class Link:
         self._turn = 0
         self._is_first_head = True
         self._flusher: Any = None
+        self._room = Event()
+        self._opened_at = 0.0  # when the peer last opened the connection's window
 
     # ---- the connection ----
 
@@ -123,15 +134,21 @@ class Link:
         self.on_end()
 
     def say_last(self, data: bytes) -> None:
-        """Say why the connection ends, if the socket takes it."""
+        """Say why the connection ends, if the socket takes it soon."""
         try:
-            if not self._writing:
-                self.wire.send_now(b"".join([*self._pending, data]), 1.0)
+            if self._writing:
+                self._wait_for_turn(MOST_URGENT, LAST_WORD_S)
+            self.wire.send_now(b"".join([*self._pending, data]), LAST_WORD_S)
         except (OSError, WireTimeout):
             pass
         self._pending.clear()
 
     # ---- streams ----
+
+    @property
+    def is_over(self) -> bool:
+        """Whether one side wants no more streams, and the last has ended: nothing is left to wait for."""
+        return (self.going or self.closing) and not self.running and not self.streams
 
     @property
     def half_window_bytes(self) -> int:
@@ -164,7 +181,7 @@ class Link:
             if stream.has_ended:
                 del self.streams[stream.id]
                 stream.drop()
-                self.calm.worked()
+                self.calm.answered()
             elif self.is_server:
                 self.reset(stream, h2.NO_ERROR, "answered before the request was complete")  # RFC 9113 section 8.1
 
@@ -178,7 +195,7 @@ class Link:
 
     def taken_back(self) -> None:
         """Count a stream that has ended before its answer; raises LinkError where these are too many."""
-        self.calm.take("reset", monotonic(), TAKEN_BACK)
+        self.calm.take_back(monotonic())
 
     def returned(self, size: int) -> None:
         """Let the peer send as much again, over all streams, as has been read or thrown away."""
@@ -238,7 +255,7 @@ class Link:
             if left:
                 self._wait_for_window(stream, timeout_s)
             if self._writing:
-                self._wait_for_turn(stream, timeout_s)
+                self._wait_for_turn(stream.urgency)
                 if stream.failure is not None or (left and min(stream.send_window, self.send_window) <= 0):
                     self._flush(timeout_s)  # what others have to say, and then it is the next one's turn
                     continue
@@ -261,6 +278,7 @@ class Link:
             pending.append(h2.frame_head(h2.DATA, flags if is_last else 0, stream.id, part))
             if part:
                 pending.append(left[at : at + part])  # type: ignore[arg-type]
+                self.calm.worked()
             at += part
             if at >= size:
                 break
@@ -282,26 +300,37 @@ class Link:
     def _wait_for_window(self, stream: Stream, timeout_s: float) -> None:
         until = 0.0
         while stream.send_window <= 0 or self.send_window <= 0:
-            until = until or monotonic() + timeout_s
+            now = monotonic()
+            until = until or now + timeout_s
+            if stream.send_window > 0 and self._opened_at:
+                until = max(until, self._opened_at + timeout_s)  # the peer takes what others send meanwhile
             stream.opened = Event()
-            if not stream.opened.wait(max(0.0, until - monotonic())):
+            if not stream.opened.wait(max(0.0, until - now)) and (
+                stream.send_window <= 0 or monotonic() >= self._opened_at + timeout_s
+            ):
                 raise WireTimeout("the peer has not opened its window in time")
             stream.opened = None
             self._check(stream)
 
     def window_opened(self) -> None:
         """Wake those that wait for the connection's window: the urgent first, else in the order in which they began to wait."""
+        self._opened_at = monotonic()
         waiting = [stream for stream in self.streams.values() if stream.opened is not None]
         for stream in sorted(waiting, key=lambda one: one.urgency):
             assert stream.opened is not None
             stream.opened.set()
 
-    def _wait_for_turn(self, stream: Stream, timeout_s: float) -> None:
+    def _wait_for_turn(self, urgency: int, timeout_s: float | None = None) -> None:
+        """Wait until the others have had theirs; that they get on, the wire sees to. Raises StreamEnded, or WireTimeout."""
         self._turn += 1
         mine = Event()
-        heapq.heappush(self._turns, (stream.urgency, self._turn, mine))
+        heapq.heappush(self._turns, (urgency, self._turn, mine))
         try:
             mine.wait(timeout_s)
+        except BaseException:
+            if mine.is_set():
+                self._hand_on()
+            raise
         finally:
             if not mine.is_set():
                 self._turns = [one for one in self._turns if one[2] is not mine]
@@ -310,6 +339,18 @@ class Link:
             raise WireTimeout("nothing could be sent in time")
         self._check_open()
 
+    def _hand_on(self) -> None:
+        if self._turns:
+            heapq.heappop(self._turns)[2].set()
+        else:
+            self._writing = False
+
+    def wait_for_room(self) -> None:
+        """Wait as long as the peer takes nothing, and too much waits to be sent (called by whoever reads)."""
+        while self._writing and not self.closed and sum(map(len, self._pending)) > MOST_UNSENT_BYTES:
+            self._room.clear()
+            self._room.wait()
+
     def _flush(self, timeout_s: float) -> None:
         """Send all that waits, and hand the turn on; called by whoever has it."""
         try:
@@ -317,11 +358,10 @@ class Link:
                 data = b"".join(pending)
                 pending.clear()
                 self.wire.send(data, timeout_s)
+                self._room.set()
         except BaseException:
             self._writing = False
             self.wire.close()  # whoever reads ends the rest
+            self._room.set()
             raise
-        if self._turns:
-            heapq.heappop(self._turns)[2].set()
-        else:
-            self._writing = False
+        self._hand_on()

@@ -1,4 +1,4 @@
-"""What a peer's frames mean (RFC 9113 sections 5 and 6): its streams, its windows, its settings, and where it breaks a rule.
+"""What a peer's frames mean (RFC 9113 sections 5 and 6): its streams and windows, and where it breaks a rule.
 
 A rule of one stream that is broken ends that stream, one of the connection the connection: a front that many clients share is not
 cut off from all because of one of them.
@@ -6,18 +6,17 @@ cut off from all because of one of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from time import monotonic
 
 from smartedge.http.wire import WireTimeout
 from smartedge.http2 import frames as h2
 from smartedge.http2.blocks import HeaderBlocks
+from smartedge.http2.control import control_frames, set_urgency
+from smartedge.http2.fields import check_trailers
 from smartedge.http2.frames import LinkError, StreamError
 from smartedge.http2.link import Link
 from smartedge.http2.stream import Stream, StreamEnded
-
-_URGENCY = re.compile(rb"(?:^|,)\s*u=([0-7])\s*(?:,|;|$)")
 
 
 class Receiver:
@@ -34,15 +33,11 @@ class Receiver:
         self._on: dict[int, Callable[[int, int, bytes], None]] = {
             h2.DATA: self._on_data,
             h2.HEADERS: self._on_headers,
-            h2.PRIORITY: self._on_priority,
             h2.RST_STREAM: self._on_rst_stream,
-            h2.SETTINGS: self._on_settings,
             h2.PUSH_PROMISE: self._on_push_promise,
-            h2.PING: self._on_ping,
-            h2.GOAWAY: self._on_goaway,
             h2.WINDOW_UPDATE: self._on_window_update,
             h2.CONTINUATION: self._on_continuation,
-            h2.PRIORITY_UPDATE: self._on_priority_update,
+            **control_frames(link),
         }
 
     def run(self, early: bytes = b"") -> None:
@@ -54,6 +49,7 @@ class Receiver:
             while not link.closed:
                 if data:
                     self.receive(data)
+                    link.wait_for_room()
                 try:
                     data = link.wire.recv(self.patience_s(monotonic()))
                 except WireTimeout:
@@ -76,6 +72,8 @@ class Receiver:
         """How long to wait for the next bytes, in seconds."""
         if self._head_until:
             return max(0.001, self._head_until - now)
+        if self._link.is_over:
+            return 0.001
         return self._link.limits.silence_s
 
     def on_silence(self) -> bool:
@@ -106,6 +104,7 @@ class Receiver:
                 self._rest = data
                 return
             at, self._preface = length, b""
+        before = at
         while size - at >= 9:
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if length > h2.FRAME_BYTES:
@@ -120,7 +119,10 @@ class Receiver:
         if not (self._blocks.begun_of or self._is_first):
             # A head that has begun to come, be it of a frame's own nine bytes, is to be complete in time.
             begun = len(self._rest) >= 4 and self._rest[3] == h2.HEADERS
-            self._head_until = (self._head_until or monotonic() + self._link.limits.head_s) if begun else 0.0
+            if not begun:
+                self._head_until = 0.0
+            elif at > before or not self._head_until:  # not the one whose beginning came earlier
+                self._head_until = monotonic() + self._link.limits.head_s
         if self._head_until and monotonic() > self._head_until:
             self.on_silence()
 
@@ -177,6 +179,8 @@ class Receiver:
         if flags & h2.END_HEADERS:
             self._on_block(flags, stream_id, fragment)
         else:
+            if depends_on == stream_id:
+                raise LinkError(h2.PROTOCOL_ERROR, "a stream that depends on itself")
             self._blocks.begin(stream_id, flags, fragment)
             self._head_until = monotonic() + self._link.limits.head_s
         if depends_on == stream_id:
@@ -205,6 +209,7 @@ class Receiver:
                 return
             if not ends:
                 raise StreamError(h2.PROTOCOL_ERROR, "trailers that are not the end")
+            check_trailers(pairs)
             stream.trailers = pairs
             self._end(stream)
             return
@@ -213,9 +218,10 @@ class Receiver:
                 raise LinkError(h2.PROTOCOL_ERROR, "HEADERS on a stream that was not opened")
             return
         if stream_id <= link.highest:
-            if stream_id in link.resets:
-                return
-            raise LinkError(h2.STREAM_CLOSED, "HEADERS on a stream that is over")
+            if stream_id not in link.resets:
+                raise LinkError(h2.STREAM_CLOSED, "HEADERS on a stream that is over")
+            link.calm.take("closed_stream", monotonic())
+            return
         link.highest = stream_id
         if link.closing or link.running >= link.limits.streams:
             link.note_reset(stream_id)
@@ -226,8 +232,8 @@ class Receiver:
         stream.pairs = pairs
         stream.has_ended = ends
         for name, value in pairs:
-            if name == b"priority" and (found := _URGENCY.search(value)):
-                stream.urgency = int(found[1])
+            if name == b"priority":
+                set_urgency(stream, value)
         link.on_stream(stream)
 
     def _end(self, stream: Stream) -> None:
@@ -252,6 +258,7 @@ class Receiver:
             link.returned(size)
             if stream_id not in link.resets:
                 raise LinkError(h2.STREAM_CLOSED, "DATA on a stream that is over")
+            link.calm.take("closed_stream", monotonic())
             return
         if stream.has_ended:
             link.returned(size)
@@ -313,86 +320,5 @@ class Receiver:
         if not was_done:
             link.taken_back()
 
-    def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise LinkError(h2.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if len(payload) < 8:
-            raise LinkError(h2.FRAME_SIZE_ERROR, "GOAWAY has eight bytes")
-        self._link.go(h2.number_in(payload))
-
     def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         raise LinkError(h2.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody has allowed")
-
-    # ---- the connection ----
-
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise LinkError(h2.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if len(payload) % 6 or (flags & h2.ACK and payload):
-            raise LinkError(h2.FRAME_SIZE_ERROR, "SETTINGS of a length that it cannot have")
-        link = self._link
-        link.calm.take("settings", monotonic())
-        if flags & h2.ACK:
-            return
-        for name, value in h2.settings_in(payload):
-            self._set(name, value)
-        link.say(h2.frame(h2.SETTINGS, h2.ACK, 0))
-        link.peer_settled.set()
-
-    def _set(self, name: int, value: int) -> None:
-        link = self._link
-        if name == h2.INITIAL_WINDOW_SIZE:
-            if value > h2.MOST_WINDOW:
-                raise LinkError(h2.FLOW_CONTROL_ERROR, "a window of 2 GiB and more")
-            more, link.first_window = value - link.first_window, value
-            for stream in link.streams.values():
-                stream.send_window += more
-                if stream.send_window > h2.MOST_WINDOW:
-                    raise LinkError(h2.FLOW_CONTROL_ERROR, "a window of 2 GiB and more")
-                if stream.opened is not None:
-                    stream.opened.set()
-        elif name == h2.MAX_FRAME_SIZE:
-            if not h2.FRAME_BYTES <= value < 2**24:
-                raise LinkError(h2.PROTOCOL_ERROR, "a frame size that is not allowed")
-            link.frame_bytes = min(value, 65536)
-        elif name == h2.ENABLE_PUSH:
-            if value > 1 or (value and not link.is_server):
-                raise LinkError(h2.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1, and 0 of a server")
-        elif name == h2.MAX_CONCURRENT_STREAMS:
-            link.peer_streams = value
-        elif name == h2.ENABLE_CONNECT_PROTOCOL and value > 1:
-            raise LinkError(h2.PROTOCOL_ERROR, "ENABLE_CONNECT_PROTOCOL is 0 or 1")
-
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise LinkError(h2.PROTOCOL_ERROR, "PING on a stream")
-        if len(payload) != 8:
-            raise LinkError(h2.FRAME_SIZE_ERROR, "PING has eight bytes")
-        link = self._link
-        link.calm.take("ping", monotonic())
-        if not flags & h2.ACK:
-            link.say(h2.frame(h2.PING, h2.ACK, 0, payload))
-
-    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        """Check what is deprecated (section 5.3.2), and mind it no further."""
-        if stream_id == 0:
-            raise LinkError(h2.PROTOCOL_ERROR, "PRIORITY on the connection")
-        self._link.calm.take("priority", monotonic())
-        if len(payload) != 5:
-            if stream_id in self._link.streams:
-                raise StreamError(h2.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
-            raise LinkError(h2.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
-        if h2.number_in(payload) == stream_id:
-            if stream_id in self._link.streams:
-                raise StreamError(h2.PROTOCOL_ERROR, "a stream that depends on itself")
-            raise LinkError(h2.PROTOCOL_ERROR, "a stream that depends on itself")
-
-    def _on_priority_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id or not self._link.is_server:
-            raise LinkError(h2.PROTOCOL_ERROR, "PRIORITY_UPDATE where it may not be")
-        if len(payload) < 4:
-            raise LinkError(h2.FRAME_SIZE_ERROR, "PRIORITY_UPDATE has four bytes or more")
-        self._link.calm.take("priority", monotonic())
-        stream = self._link.streams.get(h2.number_in(payload))
-        if stream is not None and (found := _URGENCY.search(payload[4:])):
-            stream.urgency = int(found[1])

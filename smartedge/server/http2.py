@@ -21,7 +21,7 @@ from smartedge.http.side import Side
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
 from smartedge.http2 import frames as h2
-from smartedge.http2.fields import RequestHead, check_lines, request_head
+from smartedge.http2.fields import RequestHead, request_head
 from smartedge.http2.frames import StreamError
 from smartedge.http2.link import Link, LinkLimits
 from smartedge.http2.receive import Receiver
@@ -113,7 +113,7 @@ class Http2Connection:
     def _end_if_idle(self) -> None:
         link = self.link
         self.incoming.idle = not link.running
-        if (link.closing or link.going) and not link.running and not link.streams:
+        if link.is_over:
             self.incoming.wire.end_wait()
 
     # ---- streams ----
@@ -306,14 +306,10 @@ class StreamBody:
                     assert request.interim is not None
                     request.interim(100, b"100 Continue\r\n", b"")
             piece = stream.read(self._idle_s)
-            if stream.trailers:
-                check_lines(stream.trailers)
         except WireTimeout:
             raise ClientTimeout(f"The request body stopped for {self._idle_s:g} s.") from None
         except StreamEnded as error:
             raise ClientGone("The client left in the middle of its request.") from error
-        except StreamError as error:
-            raise ClientError(f"{error}.") from error
         return self._counted(piece)
 
     def _counted(self, piece: bytes) -> bytes:
