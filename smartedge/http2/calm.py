@@ -8,6 +8,7 @@ one, and what cost a request from another, which is filled by answers alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from smartedge.http2.frames import ENHANCE_YOUR_CALM, LinkError
@@ -28,18 +29,25 @@ ANSWERED: Final = 0.5
 
 
 class Calm:
-    """The buckets of one connection; owned by its Link. on_excess: told which kind of frame it was that emptied one."""
+    """The buckets of one connection; owned by its Link.
 
-    __slots__ = ("_at", "_left", "_on_excess", "_resets_at", "_resets_left")
+    on_excess: told which kind of frame it was that emptied one. is_lenient: the peer is a backend, whose windows for uploads and
+    resets nobody counts; only what has no bound of its own (a cost without end) ends its connection.
+    """
 
-    def __init__(self, now: float, on_excess: Callable[[str], None]) -> None:
+    __slots__ = ("_at", "_is_lenient", "_left", "_on_excess", "_resets_at", "_resets_left")
+
+    def __init__(self, now: float, on_excess: Callable[[str], None], *, is_lenient: bool = False) -> None:
         self._at = self._resets_at = now
         self._left = MOST
         self._resets_left = MOST_RESETS
         self._on_excess = on_excess
+        self._is_lenient = is_lenient
 
     def take(self, kind: str, now: float, cost: float = 1.0) -> None:
         """Take for a frame that is no work; raises LinkError (ENHANCE_YOUR_CALM) where there were too many."""
+        if self._is_lenient and cost < inf:
+            return
         self._left = min(MOST, self._left + (now - self._at) * PER_S) - cost
         self._at = now
         if self._left < 0:
@@ -47,6 +55,8 @@ class Calm:
 
     def take_back(self, now: float) -> None:
         """Take for a stream that has ended before its answer; raises as `take` does."""
+        if self._is_lenient:
+            return
         self._resets_left = min(MOST_RESETS, self._resets_left + (now - self._resets_at) * RESETS_PER_S) - 1.0
         self._resets_at = now
         if self._resets_left < 0:

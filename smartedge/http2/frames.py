@@ -42,6 +42,24 @@ CANCEL: Final = 8
 COMPRESSION_ERROR: Final = 9
 ENHANCE_YOUR_CALM: Final = 11
 
+_CODES = (
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+)
+"""Section 7."""
+
 HEADER_TABLE_SIZE: Final = 1
 ENABLE_PUSH: Final = 2
 MAX_CONCURRENT_STREAMS: Final = 3
@@ -115,6 +133,11 @@ def settings_in(payload: bytes) -> list[tuple[int, int]]:
 def number_in(payload: bytes) -> int:
     """Read the first four bytes of a payload, without the reserved bit."""
     return int.from_bytes(payload[:4], "big") & MOST_WINDOW
+
+
+def name_of(code: int) -> str:
+    """Name an error code, for people."""
+    return _CODES[code] if code < len(_CODES) else str(code)
 
 
 def without_padding(flags: int, payload: bytes) -> bytes:

@@ -93,7 +93,7 @@ class Link:
         self.peer_settled = Event()
         self.on_end: Callable[[], None] = lambda: None
         self.on_stream = on_stream
-        self.calm = Calm(monotonic(), on_excess)
+        self.calm = Calm(monotonic(), on_excess, is_lenient=not is_server)
         self.resets: dict[int, None] = {}
         self._owed = 0
         self._pending: list[bytes] = []
@@ -119,12 +119,12 @@ class Link:
         more = limits.link_window_bytes - 65535
         self.say(preface + h2.settings(said) + h2.window_update(0, more))
 
-    def lose(self, why: str) -> None:
+    def lose(self, failure: StreamEnded) -> None:
         """End the connection and all its streams."""
         if self.closed:
             return
         self.closed = True
-        self.failure = StreamEnded(why)
+        self.failure = failure
         for stream in list(self.streams.values()):
             stream.fail(self.failure)
         self.streams.clear()
@@ -160,6 +160,21 @@ class Link:
         stream = self.streams[stream_id] = Stream(self, stream_id, self.first_window, self.limits.window_bytes)
         return stream
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more stream of ours may be opened (clients alone)."""
+        return (
+            not (self.going or self.closed)
+            and len(self.streams) < min(self.peer_streams, self.limits.streams)
+            and self.highest < h2.MOST_WINDOW - 1
+        )
+
+    def open_stream(self) -> Stream:
+        """Make a stream of ours. Its head has to be sent before anything waits: they open in order. Raises StreamEnded."""
+        self._check_open()
+        self.highest += 2 if self.highest else 1
+        return self.add(self.highest)
+
     def reset(self, stream: Stream, code: int, why: str) -> None:
         """End a stream with RST_STREAM, which the peer may not have heard of for a while."""
         if self.streams.pop(stream.id, None) is None:
@@ -168,6 +183,18 @@ class Link:
         stream.is_done = True
         self.say(h2.rst_stream(stream.id, code))
         stream.fail(StreamEnded(why, code, by_peer=False))
+
+    def reset_by_peer(self, stream: Stream, code: int) -> None:
+        """End a stream as the peer has; raises LinkError where it has done so too often."""
+        del self.streams[stream.id]
+        self.note_reset(stream.id)
+        was_done, stream.is_done = stream.is_done, True
+        if stream.has_ended and not self.is_server:
+            stream.stop()  # its answer is whole, and it wants no more of the request (RFC 9113 section 8.1)
+            return
+        stream.fail(StreamEnded(f"The peer has ended the stream ({h2.name_of(code)}).", code))
+        if not was_done:
+            self.taken_back()
 
     def note_reset(self, stream_id: int) -> None:
         """Remember that frames of a stream may still come, and mean nothing."""
@@ -180,7 +207,8 @@ class Link:
         if stream.is_done and self.streams.get(stream.id) is stream:
             if stream.has_ended:
                 del self.streams[stream.id]
-                stream.drop()
+                if self.is_server:
+                    stream.drop()  # where we are the client, somebody is about to read it
                 self.calm.answered()
             elif self.is_server:
                 self.reset(stream, h2.NO_ERROR, "answered before the request was complete")  # RFC 9113 section 8.1
@@ -291,6 +319,8 @@ class Link:
     def _check(self, stream: Stream) -> None:
         if stream.failure is not None:
             raise stream.failure
+        if stream.is_done:
+            raise StreamEnded("The peer wants no more of it.", h2.NO_ERROR)
         self._check_open()
 
     def _check_open(self) -> None:

@@ -43,6 +43,7 @@ class Receiver:
     def run(self, early: bytes = b"") -> None:
         """Read until the connection ends; all its streams have ended then. early: what has been read of the wire already."""
         link = self._link
+        end = StreamEnded("The connection has ended.")
         try:
             link.start()
             data = early
@@ -60,11 +61,12 @@ class Receiver:
                 if not data:
                     break
         except LinkError as error:
-            link.say_last(h2.goaway(link.highest, error.code, str(error)))
+            link.say_last(h2.goaway(link.highest if link.is_server else 0, error.code, str(error)))
+            end = StreamEnded(str(error), error.code, by_peer=False)
         except OSError:
             pass  # the peer is gone
         finally:
-            link.lose("The connection has ended.")
+            link.lose(end)
 
     # ---- time ----
 
@@ -86,7 +88,8 @@ class Receiver:
         if link.streams or link.running:
             link.wire.probe_peer()  # the kernel asks whether there is still somebody
             return True
-        link.say_last(h2.goaway(link.highest, h2.NO_ERROR, "idle"))
+        link.going = True
+        link.say_last(h2.goaway(link.highest if link.is_server else 0, h2.NO_ERROR, "idle"))
         return False
 
     # ---- frames ----
@@ -202,7 +205,7 @@ class Receiver:
         if stream is not None:
             if stream.has_ended:
                 raise StreamError(h2.STREAM_CLOSED, "HEADERS behind the end of the stream")
-            if not link.is_server and stream.on_head is not None and not stream.trailers:
+            if stream.on_head is not None:
                 stream.on_head(pairs)
                 if ends:
                     self._end(stream)
@@ -263,6 +266,9 @@ class Receiver:
         if stream.has_ended:
             link.returned(size)
             raise StreamError(h2.STREAM_CLOSED, "DATA behind the end of the stream")
+        if stream.on_head is not None:
+            link.returned(size)
+            raise StreamError(h2.PROTOCOL_ERROR, "DATA before the head of the answer")
         stream.recv_window -= size
         if stream.recv_window < 0:
             link.returned(size)
@@ -312,13 +318,7 @@ class Receiver:
         if stream is None:
             link.calm.take("reset", monotonic())
             return
-        code = h2.number_in(payload)
-        del link.streams[stream_id]
-        link.note_reset(stream_id)
-        was_done, stream.is_done = stream.is_done, True
-        stream.fail(StreamEnded(f"The peer has ended the stream ({code}).", code))
-        if not was_done:
-            link.taken_back()
+        link.reset_by_peer(stream, h2.number_in(payload))
 
     def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         raise LinkError(h2.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody has allowed")

@@ -139,12 +139,12 @@ class Stream:
         if data:
             self._chunks.append(data)
             self.received_bytes += len(data)
-        self._wake()
+        self.wake()
 
     def end(self) -> None:
         """The peer has finished."""
         self.has_ended = True
-        self._wake()
+        self.wake()
 
     def fail(self, failure: StreamEnded) -> None:
         """End before its time; what has come is of no use then."""
@@ -152,18 +152,24 @@ class Stream:
             return
         self.failure = failure
         self.drop()
-        self._wake()
+        self.wake()
         if self.opened is not None:
             self.opened.set()
         if self.on_gone is not None:
             self.on_gone()
+
+    def stop(self) -> None:
+        """The peer wants no more of what we send; what it has said itself stays."""
+        if self.opened is not None:
+            self.opened.set()
 
     def drop(self) -> None:
         """Throw away what nobody reads any more: the window of the connection is for others."""
         self.link.returned(sum(map(len, self._chunks)))
         self._chunks.clear()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have whoever waits for news look again."""
         if self._arrived is not None:
             self._arrived.set()
 
