@@ -122,11 +122,9 @@ class Http2Connection:
         """Have a request answered that has come; called while frames are read, so nothing here may wait. Raises StreamError."""
         link = self.link
         try:
-            head = self._head_of(stream)
+            work: Callable[[], None] = StreamHandler(self, stream, self._head_of(stream)).answer
         except ClientError as error:
-            work: Callable[[], None] = StreamHandler(self, stream).refuser(error)
-        else:
-            work = StreamHandler(self, stream, head).answer
+            work = StreamHandler(self, stream).refuser(error)
         link.running += 1
         self.incoming.fresh = self.incoming.idle = False
         GREENLETS.spawn(self._run, work)
@@ -139,8 +137,7 @@ class Http2Connection:
             try:
                 head = request_head(pairs, limits.target_bytes, limits.head_bytes, limits.headers)
             except StreamError as error:
-                self._tell(ClientError(f"{error}."))
-                raise
+                raise self._refused(error) from None
             if self.incoming.certificate_lines:
                 head = replace(head, fields=head.fields.with_certificate(self.incoming.certificate_lines))
             if len(self._known) >= HEADS_KEPT:
@@ -150,8 +147,12 @@ class Http2Connection:
             head = known[1]
         stream.length = head.length
         if stream.has_ended and head.length:
-            raise StreamError(h2.PROTOCOL_ERROR, "a body that is not as long as its content-length")
+            raise self._refused(StreamError(h2.PROTOCOL_ERROR, "a body that is not as long as its content-length"))
         return head
+
+    def _refused(self, error: StreamError) -> StreamError:
+        self._tell(ClientError(f"{error}."))
+        return error
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -177,6 +178,7 @@ class StreamHandler:
         self.writer = StreamWriter(stream, incoming, connection.front, connection.limits.idle_s)
         if head is not None:
             self._request = incoming.request = self._made(head)
+            self._add_body(self._request)
 
     def _made(self, head: RequestHead) -> Request:
         connection, stream, of_all = self._connection, self._stream, self._connection.incoming
@@ -185,9 +187,6 @@ class StreamHandler:
         request.interim, request.sock = self.writer.send_interim, connection.sock
         if isinstance(of_all.wire, TlsWire):
             request.certificates, request.tls = of_all.wire.certificates, of_all.tls
-        if not stream.has_ended:
-            request.body = StreamBody(stream, request, connection.limits)
-            request.expects_continue = fields.expect is not None and fields.expect.lower() == b"100-continue"
 
         def on_gone() -> None:
             if request.on_gone is not None:
@@ -195,6 +194,13 @@ class StreamHandler:
 
         stream.on_gone = on_gone
         return request
+
+    def _add_body(self, request: Request) -> None:
+        """Have the request bring a body, if one is to come; raises PayloadTooLarge."""
+        stream, expect = self._stream, request.fields.expect
+        if not stream.has_ended:
+            request.body = StreamBody(stream, request, self._connection.limits)
+            request.expects_continue = expect is not None and expect.lower() == b"100-continue"
 
     def answer(self) -> None:
         """Have the app answer, and send what it says."""

@@ -141,7 +141,7 @@ class Got:
         self.interim: list[tuple[int, dict[str, str]]] = []
         self.fields: list[tuple[str, str]] = []
         self.trailers: list[tuple[str, str]] = []
-        self.body = b""
+        self.body = bytearray()
         self.frames: list[int] = []
         self.ended = False
         self.reset = ""
@@ -187,10 +187,13 @@ class Client:
 
     def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
         """Read until this is so."""
-        with gevent.Timeout(timeout_s, AssertionError(f"it did not come: {self}")):
-            while not condition():
-                assert not self.closed, f"closed before it came: {self}"
-                self.read()
+        try:
+            with gevent.Timeout(timeout_s):
+                while not condition():
+                    assert not self.closed, f"closed before it came: {self}"
+                    self.read()
+        except gevent.Timeout:
+            raise AssertionError(f"it did not come: {self}") from None
 
     def read(self) -> None:
         """Read what is there, or wait for it."""
@@ -273,9 +276,12 @@ class Client:
 
     def end(self, timeout_s: float = 5.0) -> str:
         """Read until the server closes; the code of its last GOAWAY, "" without one."""
-        with gevent.Timeout(timeout_s, AssertionError(f"it was not closed: {self}")):
-            while not self.closed:
-                self.read()
+        try:
+            with gevent.Timeout(timeout_s):
+                while not self.closed:
+                    self.read()
+        except gevent.Timeout:
+            raise AssertionError(f"it was not closed: {self}") from None
         return self.goaways[-1][1] if self.goaways else ""
 
     def __repr__(self) -> str:
