@@ -19,10 +19,10 @@ from werkzeug.routing import BaseConverter, Rule
 from smartedge.admin.blueprint import make_admin
 from smartedge.balancer.errors import ClientError
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
+from smartedge.edge.client_counters import excess_counter, handshake_counter, stream_counter
 from smartedge.edge.cluster_start import ClusterStart, join_running, load_for_start
 from smartedge.edge.edge import Edge
 from smartedge.edge.follower import running_config
-from smartedge.edge.handshakes import handshake_counter
 from smartedge.http import problem
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
 from smartedge.http.request import Request
@@ -62,6 +62,8 @@ class SmartEdge(flask.Flask):
             on_refused=edge.on_refused,
             on_stopping=edge.on_stopping,
             on_handshake=handshake_counter(edge.edge_row),
+            on_stream=stream_counter(edge.edge_row),
+            on_excess=excess_counter(edge.edge_row),
             hsts=lambda: edge.hsts,
             h2c=lambda: edge.config.h2c,
             forward=self.forward,

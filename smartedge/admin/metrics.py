@@ -46,6 +46,7 @@ from smartedge.balancer.cells import (
     HANDSHAKES_RESUMED,
     HEDGES,
     HEDGES_WON,
+    HTTP2_REQUESTS,
     IN_FLIGHT,
     LATENCY_BOUNDS_S,
     LATENCY_CELLS,
@@ -74,6 +75,7 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.lease import REASON_CELLS
 from smartedge.balancer.spec import STATES
+from smartedge.edge.client_counters import EXCESS_CELLS
 
 LATENCY_STEP: Final = 2
 """Every second bound is exported: doubling from 100 µs, or every backend would have 41 series for its latency alone."""
@@ -204,6 +206,17 @@ def _handshakes(snapshot: Snapshot) -> Samples:
     return [(f'outcome="{outcome}"', count) for outcome, count in counts.items()]
 
 
+def _protocols(snapshot: Snapshot) -> Samples:
+    counted = sum(sum(cells[CODE_CELLS]) for _, cells in snapshot.own_rows())
+    counted += sum(sum(backend.cells[CODE_CELLS]) for backend in snapshot.backends)
+    by_http2 = snapshot.edge[HTTP2_REQUESTS]
+    return [('protocol="HTTP/1"', max(0, counted - by_http2)), ('protocol="HTTP/2"', by_http2)]
+
+
+def _excesses(snapshot: Snapshot) -> Samples:
+    return [(f'kind="{kind}"', snapshot.edge[cell]) for kind, cell in EXCESS_CELLS.items()]
+
+
 def _certificates(snapshot: Snapshot) -> Samples:
     for one in snapshot.certificates:
         yield from [(labels_text(("file", "name"), (one.files.cert_file, name)), one.expires_at) for name in one.names]
@@ -321,6 +334,10 @@ TABLE: Final = (
          _drowning),
     Line("smartedge_tls_handshakes_total", C, "TLS handshakes of the edge's own server with clients: full, resumed, or failed.",
          ("outcome",), _handshakes),
+    Line("smartedge_client_requests_total", C, "Client requests answered, by the protocol that they came by.", ("protocol",),
+         _protocols),
+    Line("smartedge_http2_excess_total", C, "Connections of [HTTP/2](http2.md) that were ended for too much of what is no work.",
+         ("kind",), _excesses),
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),
     Line("smartedge_discovery_age_seconds", G, "Time since a source of [discovery](discovery.md) last gave a good answer.", D,

@@ -65,6 +65,17 @@ HANDSHAKES_RESUMED: Final = 44  # those of them that went on with an earlier ses
 HANDSHAKES_FAILED: Final = 45  # the edge's own row: those that did not
 SPANS_SENT: Final = 46  # the edge's own row: spans of traces that a collector has taken
 SPANS_LOST: Final = 47  # the edge's own row: spans of traces that none has: no room, no answer, or refused
+HTTP2_REQUESTS: Final = 48  # the edge's own row: requests that clients have sent by HTTP/2
+EXCESS_RESET: Final = 49  # the edge's own row: connections of HTTP/2 that ended for too many requests taken back; and so on
+EXCESS_REFUSED: Final = 50
+EXCESS_PING: Final = 51
+EXCESS_SETTINGS: Final = 52
+EXCESS_PRIORITY: Final = 53
+EXCESS_WINDOW_UPDATE: Final = 54
+EXCESS_EMPTY_DATA: Final = 55
+EXCESS_UNKNOWN: Final = 56
+EXCESS_CONTINUATION: Final = 57
+EXCESS_HEADER_LIST: Final = 58
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

@@ -13,6 +13,9 @@ from smartedge.http.span import Span
 if TYPE_CHECKING:
     from smartedge.http.certificates import Certificate
 
+PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
+"""A Request's versions, as logs and CGI write them."""
+
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -103,7 +106,7 @@ class Request:
     @property
     def protocol(self) -> str:
         """What it came by, as logs and CGI write it."""
-        return f"HTTP/{self.version // 10}.{self.version % 10}"
+        return PROTOCOLS[self.version]
 
 
 def check_fields(fields: RequestFields, http11: bool) -> RequestFields:

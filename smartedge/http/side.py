@@ -13,3 +13,7 @@ class Side(Protocol):
     def finish_sending(self) -> None: ...  # noqa: D102
     def break_off(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
+
+
+SwitchedHead = tuple[bytes, bytes, bytes, bytes]
+"""A 101 to be told to a client: its status line, the backend's fields, the edge's own, and the protocol."""

@@ -7,8 +7,10 @@ field or a request line would be another request to a backend.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import Final
 
 from smartedge.balancer.errors import ClientError, HeadersTooLarge, MethodRefused, TargetTooLong
@@ -34,7 +36,8 @@ _PSEUDO = {b":method": 0, b":scheme": 1, b":authority": 2, b":path": 3, b":proto
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's head as HTTP/1.1 would have it. protocol: what an extended CONNECT asks for (RFC 8441), None for others.
+    """A request's head as HTTP/1.1 would have it. protocol: what an extended CONNECT asks for (RFC 8441 section 4), of
+    which HTTP/1.1 has a GET with Upgrade (RFC 6455 section 4.1); None for others.
 
     block: the fields as they came, Host first. fields: what they say. length: of the body, as the client says, None where it
     does not.
@@ -76,8 +79,12 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
         if scheme is not None or path is not None or not authority:
             raise _malformed("CONNECT has an authority and nothing else")
         raise MethodRefused("CONNECT is for forward proxies.")
-    if protocol is not None and method != b"CONNECT":
-        raise _malformed("only CONNECT has :protocol")
+    if protocol is not None:
+        if method != b"CONNECT":
+            raise _malformed("only CONNECT has :protocol")
+        if protocol.lower() != b"websocket":
+            raise MethodRefused("The only protocol that CONNECT is understood for is 'websocket' (RFC 8441).")
+        method = b"GET"
     if scheme is None or path is None:
         raise _malformed("it has no scheme, or no path")
     if scheme not in (b"http", b"https"):
@@ -94,6 +101,8 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
             host = value
         elif name == b"cookie":
             cookies.append(value)
+        elif name == b"sec-websocket-key" and protocol is not None:
+            pass  # of HTTP/1.1, where this is the edge's own
         elif name in OF_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
             raise _malformed(f"{name.decode('latin-1')} is of HTTP/1.1's connections")
         elif name == b"content-length":
@@ -106,6 +115,8 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
             lines.append(b"%b: %b\r\n" % (name, value))
     if not host or not HOST.fullmatch(host):
         raise ClientError("A request has exactly one host, in :authority or Host (RFC 9113 section 8.3.1).")
+    if protocol is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: %b\r\n" % b64encode(token_bytes(16)))
     if cookies:
         lines.append(b"cookie: %b\r\n" % b"; ".join(cookies))  # RFC 9113 section 8.2.3
     if len(rest) > headers:

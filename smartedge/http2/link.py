@@ -335,7 +335,7 @@ class Link:
             if stream.send_window > 0 and self._opened_at:
                 until = max(until, self._opened_at + timeout_s)  # the peer takes what others send meanwhile
             stream.opened = Event()
-            if not stream.opened.wait(max(0.0, until - now)) and (
+            if not stream.opened.wait(None if until == inf else max(0.0, until - now)) and (
                 stream.send_window <= 0 or monotonic() >= self._opened_at + timeout_s
             ):
                 raise WireTimeout("the peer has not opened its window in time")
@@ -356,7 +356,7 @@ class Link:
         mine = Event()
         heapq.heappush(self._turns, (urgency, self._turn, mine))
         try:
-            mine.wait(timeout_s)
+            mine.wait(None if timeout_s == inf else timeout_s)
         except BaseException:
             if mine.is_set():
                 self._hand_on()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from gevent.event import Event
@@ -129,7 +130,7 @@ class Stream:
     def wait_for_news(self, timeout_s: float) -> None:
         """Wait until something comes, or the stream ends; raises WireTimeout."""
         self._arrived = Event()
-        if not self._arrived.wait(timeout_s):
+        if not self._arrived.wait(None if timeout_s == inf else timeout_s):
             raise WireTimeout("nothing was received in time")
 
     # ---- what its Link has for it ----

@@ -6,7 +6,7 @@ import json
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from smartedge.http.request import Request
+from smartedge.http.request import PROTOCOLS, Request
 from smartedge.observe.log_line import (
     TLS_FIELDS,
     HeaderNames,
@@ -73,7 +73,8 @@ class JsonLines(NamedValues):
         return (
             f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": {trace_id}, '
             f'"client": {again[self._client_of(request)]}, "method": {again[request.method]}, '
-            f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, "status": {exchange.status}, '
+            f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, '
+            f'"protocol": "{PROTOCOLS[request.version]}", "status": {exchange.status}, '
             f'"service": {again[exchange.routed_to]}, '
             f'"route": {"null" if exchange.route is None else again[exchange.route.id]}, "backend": {backend_id}, '
             f'"tries": [{tries}], "try_count": {attempts.tries}, "hedges": {attempts.hedges}, '

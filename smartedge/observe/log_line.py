@@ -16,6 +16,7 @@ FIELDS: Final[dict[str, Any]] = {
     "client": None,
     "method": None,
     "path": None,
+    "protocol": None,
     "status": None,
     "service": None,
     "route": None,
@@ -198,6 +199,7 @@ def fields_of(line: OwnLine) -> dict[str, Any]:
         found |= {
             "method": text_of(request.method),
             "path": text_of(request.target.partition(b"?")[0]),
+            "protocol": request.protocol,
             "bytes_in": request.body.received_bytes if request.body is not None else 0,
             "tls": None if tls is None else dict(zip(TLS_FIELDS, tls, strict=True)),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from smartedge.http.request import Request
+from smartedge.http.request import PROTOCOLS, Request
 from smartedge.observe.log_json import quoted
 from smartedge.observe.log_line import (
     TLS_FIELDS,
@@ -53,7 +53,7 @@ class LogfmtLines(NamedValues):
             f"time={stamp} request_id={value(attempts.request_id)}"
             f"{'' if attempts.trace_id is None else f' trace_id={attempts.trace_id}'}"
             f" client={value(text_of(self._client_of(request)))} method={value(text_of(request.method))}"
-            f" path={value(text_of(path_of(exchange)))} status={exchange.status}"
+            f" path={value(text_of(path_of(exchange)))} protocol={PROTOCOLS[request.version]} status={exchange.status}"
             f"{'' if exchange.routed_to is None else f' service={value(exchange.routed_to)}'}"
             f"{'' if exchange.route is None else f' route={value(exchange.route.id)}'}"
             f"{'' if backend is None else f' backend={value(backend.id)}'}"

@@ -13,9 +13,10 @@ from typing import Any
 from smartedge.balancer.cells import BYTES_IN, BYTES_OUT, TUNNELS
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
 from smartedge.balancer.pool import Lease
+from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import tokens
 from smartedge.http.request import Request
-from smartedge.http.side import Side
+from smartedge.http.side import Side, SwitchedHead
 from smartedge.http.wire import WireTimeout
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.exchange import Exchange
@@ -46,6 +47,11 @@ def offer(request: Request) -> bytes | None:
 def _may_go_on(protocol: bytes, method: bytes) -> bool:
     name = protocol.partition(b"/")[0].lower()
     return _PROTOCOL.fullmatch(protocol) is not None and name not in NEVER and (name != b"websocket" or method == b"GET")
+
+
+def say_switched(client: Side, head: SwitchedHead, timeout_s: float) -> None:
+    """Tell a client of HTTP/1.1 that the backend has switched; raises OSError or WireTimeout."""
+    client.send_now(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, timeout_s)
 
 
 class UpgradeExchange(Exchange):
@@ -84,7 +90,7 @@ class UpgradeExchange(Exchange):
             return super().__call__(environ, start_response)
         try:
             client, early, result = take_over(environ)
-            self._switch(client, early)
+            self._switch(client, early, getattr(environ.get(HANDLER), "say_switched", say_switched))
         except BaseException:
             self.close()  # The server does not know us yet.
             raise
@@ -93,8 +99,8 @@ class UpgradeExchange(Exchange):
         self.close()
         return result
 
-    def _switch(self, client: Side, early: bytes) -> None:
-        """Tell the client, then be a tunnel until that ends."""
+    def _switch(self, client: Side, early: bytes, say: Callable[[Side, SwitchedHead, float], None]) -> None:
+        """Tell the client, then be a tunnel until that ends. say: tells it, in its protocol."""
         attempts = self.attempts
         answer, lease, policy = attempts.answer, attempts.lease, attempts.policy
         assert answer is not None
@@ -103,9 +109,9 @@ class UpgradeExchange(Exchange):
         connection = answer.connection
         self.request.on_gone = None
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
-        head = (answer.status_line, block, self.added(answer), connection.switched_to)
+        head = (answer.status_line, block, self.added(answer), connection.switched_to or b"")
         try:
-            client.send_now(b"HTTP/1.1 %b%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head, policy.idle_s)
+            say(client, head, policy.idle_s)
         except (OSError, WireTimeout):
             self.error = ClientGone("The client left before its connection was switched.")
             return

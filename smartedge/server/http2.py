@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,14 +18,15 @@ from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import RequestFields
 from smartedge.http.peer import keep_little_unsent
 from smartedge.http.request import Request
-from smartedge.http.side import Side
+from smartedge.http.side import Side, SwitchedHead
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
 from smartedge.http2 import frames as h2
-from smartedge.http2.fields import RequestHead, request_head
+from smartedge.http2.fields import RequestHead, encode_lines, encode_status, request_head
 from smartedge.http2.frames import StreamError
 from smartedge.http2.link import Link, LinkLimits
 from smartedge.http2.receive import Receiver
+from smartedge.http2.side import StreamSide
 from smartedge.http2.stream import Pairs, Stream, StreamEnded
 from smartedge.server.answering import give_answer
 from smartedge.server.body import CONTINUE_WAIT_S, check_length
@@ -43,6 +45,8 @@ LAST_CALL_S: Final = 1.0
 
 HEADS_KEPT: Final = 64
 """Heads of which it is remembered what they say: the same bytes say the same, as long as the connection's table stays."""
+
+_ACCEPT = re.compile(rb"^sec-websocket-accept:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 
 _NO_FIELDS: Final = RequestFields(b"Host: nobody\r\n")
 """Of a request that is refused before it is one."""
@@ -125,6 +129,7 @@ class Http2Connection:
             work: Callable[[], None] = StreamHandler(self, stream, self._head_of(stream)).answer
         except ClientError as error:
             work = StreamHandler(self, stream).refuser(error)
+        self.front.hooks.on_stream()
         link.running += 1
         self.incoming.fresh = self.incoming.idle = False
         GREENLETS.spawn(self._run, work)
@@ -142,7 +147,8 @@ class Http2Connection:
                 head = replace(head, fields=head.fields.with_certificate(self.incoming.certificate_lines))
             if len(self._known) >= HEADS_KEPT:
                 self._known.clear()
-            self._known[id(pairs)] = pairs, head  # the pairs, too, so that nothing else gets their id
+            if head.protocol is None:
+                self._known[id(pairs)] = pairs, head  # the pairs, too, so that nothing else gets their id
         else:
             head = known[1]
         stream.length = head.length
@@ -178,7 +184,8 @@ class StreamHandler:
         self.writer = StreamWriter(stream, incoming, connection.front, connection.limits.idle_s)
         if head is not None:
             self._request = incoming.request = self._made(head)
-            self._add_body(self._request)
+            if head.protocol is None:
+                self._add_body(self._request)
 
     def _made(self, head: RequestHead) -> Request:
         connection, stream, of_all = self._connection, self._stream, self._connection.incoming
@@ -226,8 +233,16 @@ class StreamHandler:
         return lambda: self._refuse(error)
 
     def take_over(self) -> tuple[Side, bytes]:
-        """Hand the stream to a tunnel (RFC 8441)."""
-        raise EdgeError("A stream of HTTP/2 is no connection.")
+        """Hand the stream to a tunnel, which knows it as a connection (RFC 8441)."""
+        self._stream.on_gone = None
+        self.writer.reset()
+        self.writer.head_sent = True
+        return StreamSide(self._stream), b""
+
+    def say_switched(self, _side: Side, head: SwitchedHead, timeout_s: float) -> None:
+        """Tell the client that the backend has switched: by a 200, which has no Upgrade (RFC 8441 section 5)."""
+        block = _ACCEPT.sub(b"", head[1]) + head[2]
+        self._stream.send_head(encode_status(200) + encode_lines(block), timeout_s)
 
     def _environ(self) -> dict[str, Any]:
         return {**self._connection.base_environ(), HANDLER: self}
