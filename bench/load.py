@@ -1,11 +1,13 @@
-"""Drive one port with one kind of request, by wrk or by go/handshakes.go, and read what that saw."""
+"""Drive one port with one kind of request, by wrk, h2load or go/handshakes.go, and read what that saw."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import backends
 from peers import BENCH, built
@@ -21,6 +23,7 @@ class Load:
     """One kind of request. Connections are those of the load, which keeps each of them busy, in one thread.
 
     varied: no two requests are alike. tls: over TLS. handshakes: each on a TLS connection of its own, "full" or "resumed".
+    streams: of HTTP/2, so many at a time on each connection; 0 is HTTP/1.1.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Load:
     varied: bool = False
     tls: bool = False
     handshakes: str = ""
+    streams: int = 0
 
 
 LOADS = {
@@ -45,6 +49,8 @@ LOADS = {
         Load("browser", "small answers to requests that all differ, as browsers send them", "/page/1", 32, varied=True),
         Load("tls", "small answers over TLS, keep-alive", "/", 32, tls=True),
         Load("tls-100k", "100 kB answers over TLS", "/100k", 16, tls=True),
+        Load("http2", "small answers by HTTP/2 (TLS)", "/", 8, tls=True, streams=8),
+        Load("http2-100k", "100 kB answers by HTTP/2 (TLS)", "/100k", 4, tls=True, streams=4),
         Load("handshake", "a full TLS handshake for each small answer", "/", 8, tls=True, handshakes="full"),
         Load("handshake-resumed", "a resumed TLS handshake for each", "/", 8, tls=True, handshakes="resumed"),
     )
@@ -67,6 +73,8 @@ class LoadFailedError(Exception):
 
 
 def drive(load: Load, port: int, seconds: int) -> Seen:
+    if load.streams:
+        return _h2load(load, port, seconds)
     argv = _handshakes(load, port, seconds) if load.handshakes else _wrk(load, port, seconds)
     run = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30)
     line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT ")), None)
@@ -82,6 +90,21 @@ def drive(load: Load, port: int, seconds: int) -> Seen:
         p99_ms=seen["p99_us"] / 1e3,
         errors=seen["errors"],
     )
+
+
+def _h2load(load: Load, port: int, seconds: int) -> Seen:
+    """By h2load, whose log has a line for each request: when it began, its status, and how long it took in microseconds."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        argv = [program("h2load") or "h2load", f"-D{seconds}", f"-c{load.connections}", f"-m{load.streams}", f"--log-file={log}"]
+        run = subprocess.run([*argv, f"https://127.0.0.1:{port}{load.path}"], capture_output=True, text=True, timeout=seconds + 30)
+        lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    if "Application protocol: h2" not in run.stdout:
+        raise LoadFailedError((run.stderr or "no HTTP/2").strip()[-200:])
+    taken = sorted(int(fields[2]) for fields in lines if fields[1] == "200")
+    if not taken:
+        raise LoadFailedError(f"no request completed, {len(lines)} errors")
+    return Seen(len(taken), seconds, taken[len(taken) // 2] / 1e3, taken[len(taken) * 99 // 100] / 1e3, len(lines) - len(taken))
 
 
 def _wrk(load: Load, port: int, seconds: int) -> list[str]:

@@ -144,7 +144,7 @@ def nginx(place: Place, balance: str = "", answers: str = "") -> Command:
         "balance": balance,
         "answers": answers,
         "log": place.log or "off",
-        "tls": f" ssl;\n        ssl_certificate {place.pem};\n        ssl_certificate_key {place.pem};" if place.pem else ";",
+        "tls": f" ssl http2;\n        ssl_certificate {place.pem};\n        ssl_certificate_key {place.pem};" if place.pem else ";",
     }
     config.write_text(NGINX.format(**fields))
     return Command([program("nginx") or "nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)])
@@ -183,7 +183,7 @@ def haproxy(place: Place, balance: str = "roundrobin", options: str = "", server
         "balance": balance,
         "options": options,
         "answer_s": answer_s,
-        "tls": f" ssl crt {place.pem} alpn http/1.1" if place.pem else "",
+        "tls": f" ssl crt {place.pem} alpn h2,http/1.1" if place.pem else "",
         "log": "    log stdout format raw local0\n    option httplog" if place.log else "",  # our file, as it happens
     }
     config.write_text(HAPROXY.format(**fields))
@@ -195,7 +195,7 @@ CADDY = """\
     admin off
     auto_https off
     servers {{
-        protocols h1
+        protocols h1 h2
     }}
 }}
 {scheme}://:{port} {{

@@ -7,7 +7,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"flag"
 	"log"
 	"net/http"
@@ -24,7 +23,7 @@ func (b *buffers) Put(x []byte) { b.Pool.Put(&x) }
 
 func main() {
 	pool := flag.Bool("pool", false, "take copy buffers from a pool")
-	pem := flag.String("tls", "", "certificate and key: speak TLS, and HTTP/1.1 as everybody else here")
+	pem := flag.String("tls", "", "certificate and key: speak TLS, and HTTP/2 with who offers it")
 	flag.Parse()
 	if flag.NArg() < 2 {
 		log.Fatal("usage: go-proxy [-pool] [-tls PEM] LISTEN BACKEND...")
@@ -51,7 +50,6 @@ func main() {
 	}
 	server := &http.Server{Addr: flag.Arg(0), Handler: proxy}
 	if *pem != "" {
-		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // no HTTP/2
 		log.Fatal(server.ListenAndServeTLS(*pem, *pem))
 	}
 	log.Fatal(server.ListenAndServe())
