@@ -97,7 +97,9 @@ def _h2load(load: Load, port: int, seconds: int) -> Seen:
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
         argv = [program("h2load") or "h2load", f"-D{seconds}", f"-c{load.connections}", f"-m{load.streams}", f"--log-file={log}"]
-        run = subprocess.run([*argv, f"https://127.0.0.1:{port}{load.path}"], capture_output=True, text=True, timeout=seconds + 30)
+        run = subprocess.run(
+            [*argv, f"https://127.0.0.1:{port}{load.path}"], capture_output=True, text=True, timeout=seconds + 30
+        )
         lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     if "Application protocol: h2" not in run.stdout:
         raise LoadFailedError((run.stderr or "no HTTP/2").strip()[-200:])

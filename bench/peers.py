@@ -144,7 +144,9 @@ def nginx(place: Place, balance: str = "", answers: str = "") -> Command:
         "balance": balance,
         "answers": answers,
         "log": place.log or "off",
-        "tls": f" ssl http2;\n        ssl_certificate {place.pem};\n        ssl_certificate_key {place.pem};" if place.pem else ";",
+        "tls": f" ssl http2;\n        ssl_certificate {place.pem};\n        ssl_certificate_key {place.pem};"
+        if place.pem
+        else ";",
     }
     config.write_text(NGINX.format(**fields))
     return Command([program("nginx") or "nginx", "-e", "stderr", "-p", str(place.directory), "-c", str(config)])
