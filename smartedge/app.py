@@ -32,6 +32,7 @@ from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import ForeignClient, RefusalBody, can_take_over
 from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import from_environ
+from smartedge.workers.identity import Succession
 from smartedge.workers.process import when_serving
 
 if TYPE_CHECKING:
@@ -239,12 +240,13 @@ def create_app(
     token: str | None = None,
     front: Any = None,
     cluster: ClusterStart | None = None,
+    succession: Succession | None = None,
 ) -> SmartEdge:
     """Build the app from a Config, or from SMARTEDGE_CONFIG (else `backends.json`) and the other SMARTEDGE_* variables.
 
     Listens nowhere and probes nothing: the loops start when this process begins to serve, before its first request. In a cluster
     etcd is asked for the configuration. path: where `config` came from, for reloads. cluster: how it was loaded in a cluster.
-    front: what workers share of TLS (http/server_tls.py).
+    front: what workers share of TLS (http/server_tls.py). succession: from which program this one takes over.
     Raises ConfigError with everything that is wrong.
     """
     if config is None:
@@ -261,7 +263,7 @@ def create_app(
 
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
             raise
-    edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front, cluster=cluster)
+    edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front, cluster=cluster, succession=succession)
     when_serving(edge.begin_serving)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:

@@ -12,6 +12,7 @@ from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.config.values import escaped
 from smartedge.edge.cluster_start import ClusterStart, load_for_start
 from smartedge.process.listening import CannotListen
+from smartedge.process.predecessor import Predecessor, find_predecessor
 from smartedge.process.preflight import check_usable
 from smartedge.workers.board import BoardError
 from smartedge.workers.row_book import RowsError
@@ -70,13 +71,23 @@ def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], n
         os.environ["SMARTEDGE_NODE"] = node
     path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}
     try:
-        (loaded, cluster), token = load_for_start(path, os.environ, overrides), admin_token(os.environ)
-    except ConfigError as error:
+        predecessor = find_predecessor()
+    except ValueError as error:
         raise Stop(str(error)) from error
-
     try:
+        return _run(path, overrides, predecessor)
+    except Stop as stop:
+        if predecessor is not None:
+            predecessor.we_cannot(str(stop))
+        raise
+
+
+def _run(path: str, overrides: dict[str, Any], predecessor: Predecessor | None) -> int:
+    """Load the configuration, and serve; raises Stop for what can't be done."""
+    try:
+        (loaded, cluster), token = load_for_start(path, os.environ, overrides), admin_token(os.environ)
         check_usable(loaded, os.environ, overrides, path, listens="LISTEN_FDS" not in os.environ)
-        return _serve(loaded, path, overrides, token, cluster)
+        return _serve(loaded, path, overrides, token, cluster, predecessor)
     except (ConfigError, BoardError, RowsError, StateError, CannotListen) as error:
         raise Stop(str(error)) from error
     except OSError as error:
@@ -85,16 +96,25 @@ def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], n
         raise
 
 
-def _serve(config: Config, path: str, overrides: dict[str, Any], token: str | None, cluster: ClusterStart | None) -> int:
+def _serve(
+    config: Config,
+    path: str,
+    overrides: dict[str, Any],
+    token: str | None,
+    cluster: ClusterStart | None,
+    predecessor: Predecessor | None,
+) -> int:
     """Serve in this process or in several; the imports are late, so that a broken file is told at once."""
     workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else int(config.workers)
     if workers == 1:
         from smartedge.cli.serve import serve
 
-        return serve(config, config_path=path, overrides=overrides, token=token, cluster=cluster)
+        return serve(config, config_path=path, overrides=overrides, token=token, cluster=cluster, predecessor=predecessor)
     from smartedge.cli.serve_many import serve_many
 
-    return serve_many(config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster)
+    return serve_many(
+        config, workers, config_path=path, overrides=overrides, token=token, cluster=cluster, predecessor=predecessor
+    )
 
 
 def _file_trouble(error: OSError) -> str | None:

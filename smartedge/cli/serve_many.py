@@ -2,17 +2,18 @@
 
 The arbiter listens, forks, replaces the dead, and hands signals on; everything else is what a worker of ours does anyway
 (docs/workers.md). It differs from a bare gunicorn in these: SIGHUP has the workers read the configuration again instead of
-replacing them, SIGINT and SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early,
-and the service manager is told what is true of the workers, by whom the arbiter is told (`GunicornApp.tell_arbiter`).
+replacing them, SIGUSR2 has another program take over (process/upgrade.py) instead of starting one beside this one, SIGINT and
+SIGQUIT stop as gently as SIGTERM, `shutdown_grace_s` is the time for that, no signal comes too early, and the service manager is
+told what is true of the workers, by whom the arbiter is told (`GunicornApp.tell_arbiter`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import mmap
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,9 +35,12 @@ from smartedge.observe import console
 from smartedge.process import signals
 from smartedge.process.http_door import HttpApp
 from smartedge.process.listening import BACKLOG, open_listeners
+from smartedge.process.predecessor import Listener, Predecessor
 from smartedge.process.systemd import Notifier
+from smartedge.process.upgrade import Upgrade
 from smartedge.server.server import EdgeServer
 from smartedge.worker import EdgeWorker
+from smartedge.workers.identity import Succession, arbiter_identity
 from smartedge.workers.state_dir import StateDir
 
 LOOK_S = 0.1
@@ -72,8 +76,9 @@ def serve_many(
     overrides: Mapping[str, Any],
     token: str | None,
     cluster: ClusterStart | None = None,
+    predecessor: Predecessor | None = None,
 ) -> int:
-    """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes.
+    """Run until SIGTERM or SIGINT, as `serve` does, in so many worker processes; or until another program takes over (SIGUSR2).
 
     Raises CannotListen, ConfigError for what can't be used, StateError when the workers would have no place to meet.
     """
@@ -85,18 +90,14 @@ def serve_many(
     front = front_context() if config.speaks_tls else None
 
     def load() -> SmartEdge:
-        return create_app(config, path=config_path, overrides=overrides, token=token, front=front, cluster=cluster)
+        how = None if predecessor is None else Succession(predecessor.identity, rereads=predecessor.tells is not None)
+        return create_app(
+            config, path=config_path, overrides=overrides, token=token, front=front, cluster=cluster, succession=how
+        )
 
-    # After SIGUSR2 the listeners are the old arbiter's, in its order.
-    inherited = "GUNICORN_FD" in os.environ
-    roles = os.environ["SMARTEDGE_ROLES"].split(",") if inherited else []
-    binds = []
-    if not inherited:
-        for descriptor, role in open_listeners(config, ends_here=False):
-            binds.append(f"fd://{descriptor}")
-            roles.append(role)
+    listeners = open_listeners(config, () if predecessor is None else predecessor.listeners, ends_here=False)
     try:
-        FleetArbiter(GunicornApp(config, binds or [config.bind], workers, load, roles)).run()
+        FleetArbiter(GunicornApp(config, listeners, workers, load), predecessor).run()
     except SystemExit as error:  # the arbiter's way to end
         return 2 if error.code else 0
     except HaltServer:  # a worker could not begin, and has said why
@@ -109,23 +110,23 @@ def serve_many(
 class GunicornApp(BaseApplication):  # type: ignore[misc]
     """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
 
-    binds: where it listens. roles: for each of these, whom it is for. A pipe is how workers tell the arbiter.
+    A pipe is how workers tell the arbiter; a byte of memory is how it tells them that another program has taken over.
     """
 
-    def __init__(self, config: Config, binds: list[str], workers: int, load: Callable[[], SmartEdge], roles: list[str]) -> None:
+    def __init__(self, config: Config, listeners: list[Listener], workers: int, load: Callable[[], SmartEdge]) -> None:
         self._config = config
-        self._binds = binds
-        self._workers = workers
+        self.listeners = listeners
+        self.workers = workers
         self.load = load
-        self.roles = roles
+        self._taken_over = mmap.mmap(-1, 1)
         self._hears, self._tells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__(prog="smartedge")
 
     def load_config(self) -> None:
         """Turn our settings into gunicorn's; the rest of them stays as it is, whatever GUNICORN_CMD_ARGS says."""
         settings = {
-            "bind": self._binds,
-            "workers": self._workers,
+            "bind": [f"fd://{one.descriptor}" for one in self.listeners],
+            "workers": self.workers,
             "worker_class": FleetWorker,
             "backlog": BACKLOG,
             "graceful_timeout": math.ceil(self._config.shutdown_grace_s + LATER_S),
@@ -138,6 +139,15 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
         }
         for key, value in settings.items():
             self.cfg.set(key, value)
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether another program serves in our place."""
+        return self._taken_over[0] == 1
+
+    def say_taken_over(self) -> None:
+        """Say that one does; called in the arbiter, before it ends its workers."""
+        self._taken_over[0] = 1
 
     def tell_arbiter(self, what: bytes, arbiter: int) -> None:
         """Write SERVING, RELOADED or REFUSED to the arbiter, and wake it; called in a worker."""
@@ -161,24 +171,29 @@ def _say_ready(arbiter: Arbiter) -> None:
 class FleetArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter, made and run by `serve_many`; the module's head says what is different from gunicorn's own."""
 
-    def __init__(self, app: GunicornApp) -> None:
+    def __init__(self, app: GunicornApp, predecessor: Predecessor | None = None) -> None:
         self._manager = Notifier()
+        self._upgrade = Upgrade(self._manager.env)
+        self._predecessor = predecessor
         os.environ.pop("NOTIFY_SOCKET", None)  # gunicorn would say that it is ready when nothing serves yet
         super().__init__(app)
-        self._ending = self._serves = self._reload_asked = False
+        # Unix sockets are removed at our end, but for those of the service manager, or of a program that may go on.
+        self.systemd = predecessor is not None or any(not one.bind for one in app.listeners)
+        self._ending = self._reload_asked = False
+        self._serving, self._forgiven = 0, 0
         self._looked_at = self._patient_until = time.monotonic()
-        if sys.argv[0].endswith("__main__.py"):  # how SIGUSR2 starts the next arbiter
-            self.START_CTX["args"] = [sys.executable, "-m", "smartedge", *sys.argv[1:]]
 
     def start(self) -> None:
         """Begin; what SIGHUP asked for before is done when the workers are there."""
         super().start()
-        self.cfg.env_orig["SMARTEDGE_ROLES"] = ",".join(self.app.roles)
         self._reload_asked = signals.reload_was_asked_for()
 
     def signal(self, sig: int, frame: Any) -> None:
         """Queue a signal; the second one that ends us ends us at once."""
         if self._ending and sig in (signal.SIGTERM, signal.SIGINT):
+            if self._forgiven:
+                self._forgiven -= 1
+                return
             self.kill_workers(signal.SIGKILL)
             os._exit(128 + sig)
         super().signal(sig, frame)
@@ -193,11 +208,18 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     def handle_hup(self) -> None:
         """Have the workers read the configuration again: all of them are told, for one may be stopped or about to end."""
-        if not self._serves:  # whoever listens for it wants to hear first that we serve
+        if not self._serving:  # whoever listens for it wants to hear first that we serve
             self._reload_asked = True
             return
         self._manager.reloading()
         self.kill_workers(signal.SIGHUP)
+
+    def handle_usr2(self) -> None:
+        """Start the program that takes over."""
+        identity = arbiter_identity() if self._predecessor is None else self._predecessor.identity
+        handed = [one._replace(descriptor=sock.fileno()) for one, sock in zip(self.app.listeners, self.LISTENERS, strict=True)]
+        if self._upgrade.begin(identity, handed) and self._upgrade.successor is not None:
+            self.reexec_pid = self._upgrade.successor.pid
 
     def init_signals(self) -> None:
         """Act on gunicorn's signals, and on the one by which a worker says that it has written something."""
@@ -205,8 +227,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         signal.signal(WAKE_SIGNAL, lambda *_: self.wakeup())
 
     def murder_workers(self) -> None:
-        """Do what comes round in the arbiter's loop: hear what workers have told, and end those that hang."""
+        """Do what comes round in the arbiter's loop: hear what workers and a new program have told, and end those that hang."""
         self._act_on_told()
+        if self._upgrade.look():
+            if self._upgrade.done:
+                raise StopIteration
+            self.reexec_pid = 0
         now = time.monotonic()
         if (
             now - self._looked_at > STOOD_STILL_S
@@ -222,9 +248,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             if what in REFUSED:
                 self._manager.ready("reload refused, nothing changed; the log says why")
                 continue
-            if what in RELOADED or not self._serves:
+            if what in RELOADED or not self._serving:
                 self._manager.ready()
-            self._serves = True
+            self._serving += what in SERVING
+            if self._predecessor is not None and self._serving >= self.app.workers:
+                self._predecessor.we_serve()
+                self.systemd = any(not one.bind for one in self.app.listeners)
             if self._reload_asked:
                 self._reload_asked = False
                 self.handle_hup()
@@ -240,7 +269,13 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         """End."""
         self._ending = True
-        self._manager.stopping()
+        if self._upgrade.done and self._upgrade.successor is not None:
+            self._forgiven = 1
+            self._manager.taken_over_by(self._upgrade.successor.pid)
+            self.app.say_taken_over()
+        else:
+            self._upgrade.end()
+            self._manager.stopping()
         super().halt(reason, exit_status)
 
 
@@ -269,7 +304,7 @@ class FleetWorker(EdgeWorker):
     def run(self) -> None:
         """Serve until told to stop, then give requests in flight `shutdown_grace_s`."""
         app: Any = self.wsgi
-        listeners = list(zip(self.sockets, self.app.roles, strict=True))
+        listeners = [(sock, one.role) for sock, one in zip(self.sockets, self.app.listeners, strict=True)]
         app.edge.be_found([sock.getsockname() for sock, role in listeners if role != "http"])
         servers = [self._serve(sock, app, role) for sock, role in listeners]
         app.edge.begin_serving()
@@ -281,9 +316,12 @@ class FleetWorker(EdgeWorker):
                     self.told_to_reload = False
                     gevent.spawn(self._reload, app)
                 gevent.sleep(LOOK_S)
-            app.edge.follower.stopping = True
+            if is_taken_over := self.app.is_taken_over:
+                app.edge.follower.retire()
+            else:
+                app.edge.follower.stopping = True
             grace_s = app.edge.config.shutdown_grace_s
-            stopping = [gevent.spawn(server.stop_gracefully, grace_s) for server in servers]
+            stopping = [gevent.spawn(server.stop_gracefully, grace_s, lingers=is_taken_over) for server in servers]
             while not all(greenlet.ready() for greenlet in stopping):
                 self.tmp.notify()
                 gevent.sleep(LOOK_S)

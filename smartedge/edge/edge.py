@@ -59,7 +59,7 @@ from smartedge.process.http_door import HttpDoor
 from smartedge.process.whereabouts import clients_listener, whereabouts_of, write_whereabouts
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.service import Service
-from smartedge.workers.identity import edge_identity
+from smartedge.workers.identity import Succession, edge_identity
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.membership import Membership, open_membership
 from smartedge.workers.shared_secret import Secret
@@ -77,7 +77,7 @@ class Edge:
     config_path: where the configuration is kept, None when flags named the backends. overrides: flags, laid over every new
     configuration too. token: SMARTEDGE_ADMIN_TOKEN. listeners: the names of the sockets that clients connect to, the admin
     pages' last, where the server tells. doors: listen on `http_bind` and `admin_bind` where the server does not. front: see
-    ServerTls. Nothing is opened or probed before `begin_serving`.
+    ServerTls. succession: from which program we take over. Nothing is opened or probed before `begin_serving`.
     """
 
     version = __version__
@@ -93,8 +93,10 @@ class Edge:
         look_up: LookUp = look_up,
         front: Any = None,
         cluster: ClusterStart | None = None,
+        succession: Succession | None = None,
     ) -> None:
         self.token = token
+        self._succession = succession
         self.began = False
         self._beginning = LateLock()
         self.recent = Recent()
@@ -227,6 +229,10 @@ class Edge:
         how.pop("require_all", None)
         return self.announcer.reloaded(self._reloader.reload(body, if_match=if_match, **how), by)
 
+    def _reread(self, by: str) -> None:
+        if by == "SIGHUP" or (self.cluster is None and self.origin.path is not None):
+            self.reload(None, wait=False, by=by)
+
     def _is_watching(self) -> bool:
         return self.config.watch and self.follower.leading and self.cluster is None  # whose configuration counts
 
@@ -250,8 +256,9 @@ class Edge:
         if self._membership is not None:
             return
         self._rng.seed()  # with --preload all workers would have the same chance
-        identity = edge_identity(self._env)
-        membership = self._membership = open_membership(identity, ROW_CELLS, LAYOUT, self._env, log, GAUGES)
+        own, identity = edge_identity(self._env), self.identity
+        follows = None if self._succession is None else identity
+        membership = self._membership = open_membership(own, ROW_CELLS, LAYOUT, self._env, log, GAUGES, follows)
         self.registry.join_workers(membership, list(self.backends()))
         self.registry.share_names(lambda: self.follower.leading, self._reloader.rebuild_setup)
         directory = membership.state.path if membership.state else None
@@ -263,7 +270,7 @@ class Edge:
         if self.cluster is not None:
             self.cluster.join_workers(membership)
         self.rollouts.join_workers(directory, None if self.cluster is None else self.cluster.trial_place)
-        self.follower.join_workers(membership, lambda: self.reload(None, wait=False, by="SIGHUP"))
+        self.follower.join_workers(membership, self._reread, self._succession)
         self.follower.leads(monotonic())  # before anybody asks `leading`: until then each takes itself for the one
 
     def _begin(self) -> None:
@@ -298,6 +305,11 @@ class Edge:
             self.cluster.serve_at(clients_listener(listeners))
         if self._membership is not None:
             write_whereabouts(self._membership.state, whereabouts_of(self.config, self.origin.path, listeners))
+
+    @property
+    def identity(self) -> str:
+        """What tells this edge from all others on this machine; that of the program from which it has taken over."""
+        return edge_identity(self._env) if self._succession is None else self._succession.identity
 
     def on_stopping(self) -> None:
         """Give open tunnels `shutdown_grace_s`, which the server does not wait for, and end streams that it would wait for."""

@@ -16,8 +16,8 @@ from smartedge.balancer.learned import Learned
 from smartedge.config.model import Config, ConfigError
 from smartedge.edge.reload import Reloader, parse_generation
 from smartedge.observe import console
-from smartedge.workers.generations import Alone, Generations, newest_in
-from smartedge.workers.identity import edge_identity
+from smartedge.workers.generations import Alone, Generations, Heirloom, newest_in
+from smartedge.workers.identity import Succession, edge_identity
 from smartedge.workers.leader import Leadership
 from smartedge.workers.membership import Membership, running_edge, serves_already
 from smartedge.workers.overview import Standing, overview, standing
@@ -69,22 +69,36 @@ class Follower:
         """Follow nobody any more."""
         self._following.stop()
 
-    def join_workers(self, membership: Membership, reread: Callable[[], object]) -> None:
-        """Have the configuration that the other workers have; raises StateError.
+    def join_workers(self, membership: Membership, reread: Callable[[str], object], succession: Succession | None = None) -> None:
+        """Have the configuration that the other workers have; raises StateError, or ConfigError in a succession.
 
-        reread: reads the file again, which a worker does that a SIGHUP to gunicorn has started.
+        reread: reads the file again, which a worker does that a SIGHUP to gunicorn has started, or that takes over from another
+        program. succession: how it does.
         """
         self._membership = membership
         self._leadership = Leadership(membership)
-        if membership.directory is None:
+        takes_over = succession is not None and succession.rereads
+        if membership.state is None:
             self._reloader.join_workers(Alone(membership))
-            return
+        elif membership.directory is None:
+            self._reloader.join_workers(Heirloom(membership.state.path, membership, follows=succession is not None))
         try:
-            self._reloader.join_workers(Generations(membership.directory, membership))
-            if spawned_by_hup():
-                reread()
+            if membership.directory is not None:
+                self._reloader.join_workers(Generations(membership.directory, membership))
+            if takes_over:
+                reread("SIGUSR2")
+            elif membership.directory is not None and spawned_by_hup():
+                reread("SIGHUP")
         except (ConfigError, EdgeError) as error:
+            if takes_over and isinstance(error, ConfigError):
+                raise  # the program before this one serves on
             log.error("reload refused, nothing changed: %s", error)
+
+    def retire(self) -> None:
+        """Leave all to the program that has taken over, but for the requests under way."""
+        self._following.stop()
+        if self._membership is not None:
+            self._membership.retire()
 
     def leads(self, now: float) -> bool:
         """Say whether this worker is the one that does what one does for all; asked often, which shows that it lives."""

@@ -8,10 +8,12 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from smartedge.config.model import Config
 from smartedge.config.values import listen_name, shown
 from smartedge.http import resources
+from smartedge.process.predecessor import Listener
 from smartedge.process.systemd import Role, passed_sockets
 
 BACKLOG = 4096
@@ -25,27 +27,45 @@ class CannotListen(Exception):
     """An address that can't be listened on; the text says why and what to do."""
 
 
-def open_listeners(config: Config, *, ends_here: bool = True) -> list[tuple[int, Role]]:
-    """Give descriptors that listen, those for clients first, those for the admin pages alone last, and whom each is for.
+def open_listeners(config: Config, handed: Sequence[Listener] = (), *, ends_here: bool = True) -> list[Listener]:
+    """Give the sockets that we listen on, those for clients first, those for the admin pages alone last.
 
     What the service manager passes takes the place of `bind`, and of `http_bind` and `admin_bind` if one of its sockets has such
-    a name (systemd.py): it keeps them open while we are restarted, so that no client is refused meanwhile. ends_here: the end of
-    this process is that of its unix sockets; not where the listeners are handed on to another.
+    a name (systemd.py): it keeps them open while we are restarted, so that no client is refused meanwhile. handed: what the
+    program listened on that we take over from; what was opened for an address that is not wanted any more is closed. ends_here:
+    the end of this process is that of its unix sockets; not where the listeners are handed on to another.
     """
     try:
-        passed = passed_sockets()
+        passed = [Listener(one.descriptor, one.role, "") for one in passed_sockets()]
     except ValueError as error:
         raise CannotListen(str(error)) from error
-    found: list[tuple[int, Role]] = []
+    found: list[Listener] = []
     roles: list[tuple[Role, str]] = [("clients", "bind"), ("http", "http_bind"), ("admin", "admin_bind")]
     for role, key in roles:
-        bind, given = getattr(config, key), [one.descriptor for one in passed if one.role == role]
+        bind = getattr(config, key)
+        given = [one for one in (*passed, *handed) if one.role == role and one.bind in ("", bind)]
         if given and bind is None:
             raise CannotListen(f'a socket named "{role}" was passed, but {key} is not set')
-        if bind is not None:
-            given = given or [listen_at(bind, f"--{key.replace('_', '-')}", ends_here=ends_here)]
-        found += [(one, role) for one in given]
+        if bind is not None and not given:
+            given = [Listener(listen_at(bind, f"--{key.replace('_', '-')}", ends_here=ends_here), role, bind)]
+        found += given
+    kept = {one.descriptor for one in found}
+    for one in handed:
+        if one.descriptor not in kept:
+            os.close(one.descriptor)
     return found
+
+
+def own_sockets(listeners: Sequence[Listener]) -> None:
+    """Remove the unix sockets at our end that we have taken over: from here on no other program listens there."""
+    for one in listeners:
+        if one.bind and isinstance(path := listen_name(one.bind), str):
+            _remove_at_exit(path)
+
+
+def disown_sockets() -> None:
+    """Have the unix sockets stay that this process would remove at its end: another listens there now."""
+    atexit.unregister(_remove_own_socket)
 
 
 def listen_at(bind: str, flag: str, *, ends_here: bool = True) -> int:
@@ -94,7 +114,7 @@ def listen_unix(path: str, *, removed_at_exit: bool = True) -> socket.socket:
         sock.listen(UNIX_BACKLOG)
         sock.setblocking(False)  # as our server wants it, whose loop waits
         if removed_at_exit:
-            atexit.register(_remove_own_socket, path, os.stat(path).st_ino, os.getpid())
+            _remove_at_exit(path)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, error.strerror, path) from error
@@ -120,6 +140,10 @@ def _remove_stale_socket(path: str) -> None:
         raise OSError(errno.EADDRINUSE, "another process listens there", path) from None
     else:
         raise OSError(errno.EADDRINUSE, "another process listens there", path)
+
+
+def _remove_at_exit(path: str) -> None:
+    atexit.register(_remove_own_socket, path, os.stat(path).st_ino, os.getpid())
 
 
 def _remove_own_socket(path: str, inode: int, pid: int) -> None:

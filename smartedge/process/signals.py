@@ -1,11 +1,12 @@
 """Signals from the first instruction on: what comes before the program can act on it is remembered, or does nothing.
 
 Left to themselves, SIGHUP, SIGUSR1 and SIGUSR2 end a process, which a service manager takes for a clean end, and SIGTTIN and
-SIGTTOU make it stand still. Only the standard library's `signal` is imported here: this runs before gevent patches anything.
+SIGTTOU make it stand still. Only `os` and `signal` are imported here: this runs before gevent patches anything.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 
 MEANINGLESS = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
@@ -26,6 +27,24 @@ def reload_was_asked_for() -> bool:
     asked = signal.SIGHUP in _came
     _came.clear()
     return asked
+
+
+def end_at_once(*, forgiven: int = 0) -> None:
+    """Have SIGTERM and SIGINT end the process from here on, after so many that change nothing; SIGQUIT does nothing any more.
+
+    Not SIG_DFL: the kernel ignores that for process 1, which this is in a container.
+    """
+    left = [None] * forgiven
+
+    def end(number: int, _: object) -> None:
+        if left:
+            left.pop()
+        else:
+            os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
 
 
 def handle_worker_signals(reopen: object) -> None:

@@ -21,12 +21,13 @@ Role = Literal["clients", "http", "admin"]
 class Notifier:
     """Tells the service manager how we are; made by whoever serves (cli/).
 
-    Without a manager nobody is told. It never waits and never fails.
+    Without a manager nobody is told. It never waits and never fails. env: by which another program finds it.
     """
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
         address = env.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address[:1] == "@" else address if address[:1] == "/" else ""
+        self.env = {"NOTIFY_SOCKET": address} if address else {}
 
     def tell(self, *assignments: str) -> bool:
         """Send assignments such as `READY=1` in one datagram; say whether it was taken."""
@@ -46,6 +47,10 @@ class Notifier:
     def reloading(self) -> None:
         """Say that the configuration is being read again; the time tells it from an earlier reload."""
         self.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def taken_over_by(self, pid: int) -> None:
+        """Say that another process goes on in our place (the unit then follows that one)."""
+        self.tell(f"MAINPID={pid}", "READY=1", "STATUS=serving")
 
     def stopping(self) -> None:
         """Say that we are about to end."""
@@ -75,14 +80,15 @@ def passed_sockets(env: MutableMapping[str, str] = os.environ) -> list[Passed]:
     found = []
     for number in range(int(said["LISTEN_FDS"])):
         descriptor = FIRST_DESCRIPTOR + number
-        if not _listens(descriptor):
+        if not listens(descriptor):
             raise ValueError(f"descriptor {descriptor} was passed (LISTEN_FDS) but is no listening socket")
         os.set_inheritable(descriptor, False)
         found.append(Passed(descriptor, names[number] if number < len(names) else ""))
     return found
 
 
-def _listens(descriptor: int) -> bool:
+def listens(descriptor: int) -> bool:
+    """Say whether a descriptor is one of a listening socket."""
     try:
         with socket.socket(fileno=os.dup(descriptor)) as sock:
             return sock.type == socket.SOCK_STREAM and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -73,17 +73,18 @@ class Front:
     """What all connections of a server share; made and kept up by its `EdgeServer` (or `TakeOver`), read by the `EdgeHandler`s.
 
     tls: gives the SSLContext for a new connection, None for a plain one. environ: what the environs of all requests have in
-    common. stopping: no more requests are taken. open: the connections that are served now.
+    common. stopping: each answer is its connection's last. lingers: but connections that wait for a request may still send
+    one. open: the connections that are served now.
     """
 
-    __slots__ = ("app", "environ", "hooks", "open", "stopping", "tls")
+    __slots__ = ("app", "environ", "hooks", "lingers", "open", "stopping", "tls")
 
     def __init__(self, app: Any, tls: Callable[[], Any]) -> None:
         self.app = app
         self.hooks = hooks_of(app)
         self.tls = tls
         self.environ: dict[str, Any] = {}
-        self.stopping = False
+        self.stopping = self.lingers = False
         self.open: set[Incoming] = set()
 
     def close_idle(self, *, fresh: bool) -> None:

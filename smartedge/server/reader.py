@@ -85,7 +85,7 @@ class RequestReader:
         hasty = bool(data) and data != b"\r"
         if not hasty:
             incoming.idle = True
-            stopping = self._front.stopping
+            stopping = self._front.stopping and not self._front.lingers
             if stopping and not incoming.fresh:
                 return None
             try:

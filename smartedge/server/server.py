@@ -20,6 +20,9 @@ from smartedge.server.reader import FRESH_S
 ENDED_S = 1.0
 """How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
 
+LAST_CALL_S = 0.5
+"""Where nobody is in a hurry, connections that still wait for a request are closed so many seconds before the end of a stop."""
+
 PAUSE_S = 0.05
 """When there is room for no more, it is looked again after so long."""
 
@@ -123,18 +126,28 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         while self.started and not self.full() and (accepted := self.do_read()) is not None:
             self.do_handle(*accepted)  # the system has accepted it already, and would reset it
         super().close()
-        self.front.close_idle(fresh=False)
-        spawn_later(FRESH_S, self.front.close_idle, fresh=True)
+        if not self.front.lingers:
+            self.front.close_idle(fresh=False)
+            spawn_later(FRESH_S, self.front.close_idle, fresh=True)
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
         self.stop_gracefully(self.stop_timeout if timeout is None else timeout)
 
-    def stop_gracefully(self, grace_s: float) -> bool:
-        """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did."""
+    def stop_gracefully(self, grace_s: float, *, lingers: bool = False) -> bool:
+        """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did.
+
+        lingers: another program serves here by now, so there is no hurry, and a connection is closed behind its next answer:
+        whoever sends a request on one that was idle, just as it is closed, would not know whether it was taken.
+        """
+        self.front.lingers = lingers
         self.close()
         deadline = monotonic() + grace_s
+        last_call = deadline - min(LAST_CALL_S, grace_s / 2)
         while self.front.open and monotonic() < deadline:
+            if self.front.lingers and monotonic() > last_call:
+                self.front.lingers = False
+                self.front.close_idle(fresh=True)
             sleep(0.02)
         done = not self.front.open
         for incoming in list(self.front.open):

@@ -85,6 +85,21 @@ class Board:
             raise BoardError(f"cannot make the board {path}: {error.strerror}") from error
 
     @classmethod
+    def existing(cls, path: Path) -> Board:
+        """Open a board of whatever layout, to be read (`peek`). Raises BoardError or OSError."""
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            head = os.pread(fd, _HEADER.size, 0)
+            magic, version, slots, rows, row_cells, _ = _HEADER.unpack(head.ljust(_HEADER.size, b"\0"))
+            size = _size(slots, rows, row_cells)
+            if (magic, version) != (MAGIC, VERSION) or os.fstat(fd).st_size != size:
+                raise BoardError(f"{path} is not a board that this version can read")
+            return cls(mmap.mmap(fd, size), fd, slots, rows, row_cells)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
     def private(cls, rows: int, row_cells: int) -> Board:
         """Return a board in memory that no other process sees: one worker's slot, and the shared one."""
         return cls(mmap.mmap(-1, _size(2, rows, row_cells)), None, 2, rows, row_cells)
@@ -94,6 +109,12 @@ class Board:
         start = self._start(slot, index)
         self._reserve(start)
         cells = memoryview(self._memory)[start : start + self._row_bytes]
+        return cells.cast("q"), cells.cast("d")
+
+    def peek(self, slot: int, index: int) -> Row:
+        """Return one row, to be read only: a copy of how it is now."""
+        start = self._start(slot, index)
+        cells = memoryview(self._memory[start : start + self._row_bytes])
         return cells.cast("q"), cells.cast("d")
 
     def zero(self, slot: int, index: int) -> None:

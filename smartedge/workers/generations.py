@@ -108,6 +108,46 @@ class Alone:
         return Confirmed(1, {})
 
 
+class Heirloom:
+    """The generations of an edge of one process, written down for the program that takes over from it (SIGUSR2).
+
+    directory: of its state. follows: it has taken over itself, and starts from what is there.
+    """
+
+    def __init__(self, directory: Path, membership: Membership, *, follows: bool) -> None:
+        self._path = directory / _FILE
+        self._membership = membership
+        self._alone = Alone(membership)
+        self._follows = follows
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nobody else writes, until another program has taken over."""
+        if self._membership.retired:
+            raise StateError("another program has taken over, and has to be asked, by a new connection")
+        return contextlib.nullcontext()
+
+    def mark(self) -> object:
+        """Nobody else publishes."""
+        return self._path
+
+    def newest(self) -> Generation | None:
+        """Read what the program before this one has left."""
+        return newest_in(self._path.parent) if self._follows else None
+
+    def publish(self, number: int, serial: int, config: str, found: str) -> None:
+        """Write it down, if that can be done: what serves now needs it not."""
+        with contextlib.suppress(OSError):
+            replace_text(self._path, _text_of(number, serial, config, found))
+
+    def confirm(self, number: int, serial: int) -> None:
+        """Say that it is applied."""
+        self._alone.confirm(number, serial)
+
+    def wait(self, serial: int, wait_s: float) -> Confirmed:
+        """Nobody is waited for."""
+        return self._alone.wait(serial, wait_s)
+
+
 class Generations:
     """The generations of an edge of several processes; made by the Follower, asked by its Reloader too.
 
@@ -135,7 +175,7 @@ class Generations:
     def publish(self, number: int, serial: int, config: str, found: str) -> None:
         """Replace the file; under the lock."""
         try:
-            replace_text(self._path, f'{{"generation": {number}, "serial": {serial}, "found": {found}, "config": {config}}}')
+            replace_text(self._path, _text_of(number, serial, config, found))
         except OSError as error:
             raise StateError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -153,6 +193,10 @@ class Generations:
                 pids = self._membership.live() if late else {}
                 return Confirmed(len(confirmed), {slot: pids[slot] for slot in late if slot in pids})
             time.sleep(_POLL_S)
+
+
+def _text_of(number: int, serial: int, config: str, found: str) -> str:
+    return f'{{"generation": {number}, "serial": {serial}, "found": {found}, "config": {config}}}'
 
 
 def newest_in(directory: Path) -> Generation | None:

@@ -6,12 +6,24 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 UNDER_GUNICORN = "gunicorn-"
 """How the identity of an edge starts that may have more than one process."""
 
 UNKNOWN = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """How a worker takes over from another program (SIGUSR2). identity: of that one's edge, with which ours goes on.
+
+    rereads: it is one of the first workers, and reads what the file says by now; later ones start from what the edge has.
+    """
+
+    identity: str
+    rereads: bool
 
 
 def edge_identity(env: Mapping[str, str] = os.environ) -> str:
@@ -28,6 +40,12 @@ def edge_identity(env: Mapping[str, str] = os.environ) -> str:
     if forked_by_gunicorn and not upgrades_parent and _is_arbiter(parent):
         return f"{UNDER_GUNICORN}{parent}-{_started(parent)}-{_pid_namespace()}"
     return f"edge-{os.getpid()}-{_started(os.getpid())}-{_pid_namespace()}"
+
+
+def arbiter_identity() -> str:
+    """Return what the workers of this process have as their `edge_identity`: it is their arbiter."""
+    pid = os.getpid()
+    return f"{UNDER_GUNICORN}{pid}-{_started(pid)}-{_pid_namespace()}"
 
 
 def _is_arbiter(pid: int) -> bool:

@@ -27,6 +27,7 @@ from pathlib import Path
 from smartedge.balancer.cells import BEAT_AT, GENERATION, SERIAL, BackendRows
 from smartedge.workers.board import Board, BoardError, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
+from smartedge.workers.inheritance import Inheritance, inherit, write_layout
 from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
 from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
 
@@ -35,6 +36,9 @@ MAX_ROWS = 16_384
 
 STARTING_S = 5.0
 """Workers that are younger than that may have been started together with this one."""
+
+NO_SERIAL = 2**62
+"""Above any: what a worker confirms that has retired."""
 
 SALT_CELLS = 4
 """A table's first cells hold its secret."""
@@ -57,11 +61,17 @@ class Membership:
 
     slot: the number of our slot. state: the edge's directory, or None when there is only this process.
     gauges: the numbers of the cells that say how many there are now, which die with a worker; all other cells
-    are counters and outlive it.
+    are counters and outlive it. has_others: there may be other workers of the same program. retired: another program has taken
+    over, and this worker only ends what it has begun.
     """
 
-    def __init__(self, board: Board, state: StateDir | None, lock: FileLock | None, gauges: Sequence[int]) -> None:
+    def __init__(
+        self, board: Board, state: StateDir | None, lock: FileLock | None, gauges: Sequence[int], *, has_others: bool = False
+    ) -> None:
         self.state = state
+        self.retired = False
+        self.inheritance: Inheritance | None = None
+        self._has_others = has_others
         self.slot = 0 if lock is None else lock.index
         self._board = board
         self._shared_slot = board.slots - 1  # the last one is nobody's, but everybody's
@@ -146,7 +156,7 @@ class Membership:
     @property
     def directory(self) -> Path | None:
         """Where the workers of this edge meet; None when there can be no others."""
-        return self.state.path if self.state is not None and self.state.path.name.startswith(UNDER_GUNICORN) else None
+        return self.state.path if self.state is not None and self._has_others else None
 
     @property
     def lost(self) -> bool:
@@ -191,9 +201,17 @@ class Membership:
 
     def lead(self) -> bool:
         """Say whether this worker leads, made so if nobody else does. It then leads until it ends."""
-        if self.state is not None and self._leader is None:
+        if self.state is not None and self._leader is None and not self.retired:
             self._leader = self.state.leader_lock()
         return self.state is None or self._leader is not None
+
+    def retire(self) -> None:
+        """Leave the lead to others, and have no reload wait for this worker."""
+        self.retired = True
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            leader.release()
+        self._board.row(self.slot, EDGE_ROW)[0][SERIAL] = NO_SERIAL
 
     @contextlib.contextmanager
     def try_exclusive(self) -> Iterator[bool]:
@@ -215,6 +233,8 @@ class Membership:
         """
         if self.state is None:
             return False
+        if self.inheritance is not None and not self.inheritance.follow():
+            self.inheritance = None
         used, live = self.state.used_slots(), self.live()
         for slot in set(used) - live.keys():
             if self._settled.get(slot) != self.state.last_in(slot) and (lock := self.state.slot_lock(slot)):
@@ -284,16 +304,18 @@ def open_membership(
     env: Mapping[str, str],
     log: logging.Logger,
     gauges: Sequence[int] = (),
+    follows: str | None = None,
 ) -> Membership:
     """Make this process a worker of the edge called `identity` (see `edge_identity`).
 
     row_cells, layout, gauges: how many cells a row has, the name of their layout, and which of them are
     gauges. Versions with another layout get a directory of their own, so that gunicorn can go from one to the
-    next without a stop. Raises StateError when there is no usable directory and the edge may have other
-    processes.
+    next without a stop. follows: the identity of an edge with which this one goes on: in its directory if the layout is the
+    same, else with what it leaves (inheritance.py). Raises StateError when there is no usable directory and the edge may have
+    other processes.
     """
     try:
-        return _open(_name(identity, row_cells, layout), row_cells, layout, env, log, gauges)
+        return _open(identity, row_cells, layout, env, log, gauges, follows)
     except (StateError, BoardError) as error:
         if identity.startswith(UNDER_GUNICORN):
             kind = Busy if isinstance(error, Busy) else StateError
@@ -322,23 +344,42 @@ def _name(identity: str, row_cells: int, layout: str) -> str:
 
 
 def _open(
-    name: str, row_cells: int, layout: str, env: Mapping[str, str], log: logging.Logger, gauges: Sequence[int]
+    identity: str,
+    row_cells: int,
+    layout: str,
+    env: Mapping[str, str],
+    log: logging.Logger,
+    gauges: Sequence[int],
+    follows: str | None,
 ) -> Membership:
-    state = StateDir.find(name, env)
+    state = StateDir.find(_name(follows or identity, row_cells, layout), env)
     try:
-        return _take_slot(state, row_cells, layout, log, gauges)
+        return _take_slot(state, identity, row_cells, layout, log, gauges, follows)
     except OSError as error:
         what = f"cannot use the state directory {state.path}: {error.strerror}"
         raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
 
 
-def _take_slot(state: StateDir, row_cells: int, layout: str, log: logging.Logger, gauges: Sequence[int]) -> Membership:
+def _take_slot(
+    state: StateDir,
+    identity: str,
+    row_cells: int,
+    layout: str,
+    log: logging.Logger,
+    gauges: Sequence[int],
+    follows: str | None,
+) -> Membership:
     lock = state.take_slot(MAX_SLOTS)
     try:
+        if follows is not None:
+            state.pass_to(identity)
         if swept := state.sweep():
             log.info("removed what earlier edges left behind: %s", ", ".join(swept))
         board = Board.open(state.path / "board", MAX_SLOTS + 1, MAX_ROWS, row_cells, layout)
-        membership = Membership(board, state, lock, gauges)
+        write_layout(state, layout)
+        membership = Membership(board, state, lock, gauges, has_others=identity.startswith(UNDER_GUNICORN))
+        if follows is not None:
+            membership.inheritance = inherit(state, follows, board, layout, frozenset(gauges))
         membership.take_over_slot()
         atexit.register(membership.close)  # gunicorn tells no application that its worker ends
         return membership

@@ -27,9 +27,13 @@ from pathlib import Path
 from posix import close  # not os.close: gevent's waits for the event loop where a directory is closed, and so would its lock
 
 from smartedge.workers.identity import lives
+from smartedge.workers.replaced_file import replace_text
 
 MAX_SLOTS = 64
 LOCK_WAIT_S = 5.0
+
+OWNER = "owner"
+"""The file that names the edge which has taken a directory over, if one has."""
 
 _LOCK_RETRY_S = 0.01
 _OPEN_FILE = os.O_RDWR | os.O_CREAT
@@ -175,10 +179,17 @@ class StateDir:
             if not others_may_come:
                 _remove_if_abandoned(self.path)
 
+    def pass_to(self, identity: str) -> None:
+        """Write down that the edge of this identity goes on here: its process may live when the one in our name has ended."""
+        try:
+            replace_text(self.path / OWNER, identity)
+        except OSError as error:
+            raise StateError(f"cannot write {self.path / OWNER}: {error.strerror}") from error
+
     def sweep(self) -> list[str]:
         """Remove what ended edges of this user left behind; return their names."""
         with self.guarded():
-            siblings = [path for path in self.home.iterdir() if path != self.path and not lives(path.name)]
+            siblings = [path for path in self.home.iterdir() if path != self.path and not lives(_owner_of(path))]
             return [path.name for path in siblings if _remove_if_abandoned(path)]
 
 
@@ -230,6 +241,13 @@ def _written_in(path: Path) -> tuple[int, float]:
         return int(pid), float(since)
     except ValueError:
         return 0, time.monotonic()
+
+
+def _owner_of(path: Path) -> str:
+    """Return the name that says whose process has to live for this directory to be in use."""
+    with contextlib.suppress(OSError):
+        return (path / OWNER).read_text()
+    return path.name
 
 
 def _remove_if_abandoned(path: Path) -> bool:

@@ -10,16 +10,18 @@ import pytest
 
 from smartedge.cli.serve_many import HUNG_S, LATER_S, RELOADED, SERVING, STOOD_STILL_S, FleetArbiter, FleetWorker, GunicornApp
 from smartedge.config.model import parse
+from smartedge.process.predecessor import Listener
 
 
 def application() -> GunicornApp:
     config = parse('{"backends": ["http://a:1"], "shutdown_grace_s": 7.5}')
-    return GunicornApp(config, ["127.0.0.1:0", "127.0.0.1:0"], 3, lambda: None, [False, True])  # type: ignore[arg-type, return-value]
+    listeners = [Listener(7, "clients", "127.0.0.1:0"), Listener(8, "admin", "127.0.0.1:0")]
+    return GunicornApp(config, listeners, 3, lambda: None)  # type: ignore[arg-type, return-value]
 
 
 def test_gunicorn_has_our_settings() -> None:
     cfg = application().cfg
-    assert (cfg.workers, cfg.bind, cfg.worker_class) == (3, ["127.0.0.1:0", "127.0.0.1:0"], FleetWorker)
+    assert (cfg.workers, cfg.bind, cfg.worker_class) == (3, ["fd://7", "fd://8"], FleetWorker)
     assert 7.5 + LATER_S <= cfg.graceful_timeout < 7.5 + LATER_S + 1, "the workers' own grace is over by then"
 
 

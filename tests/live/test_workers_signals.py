@@ -88,9 +88,8 @@ def test_usr2_starts_from_the_file_also_with_preload(tmp_path: Path) -> None:
         assert [backend["url"] for backend in edge.status()["backends"]] == [new.url]
 
 
-@pytest.mark.parametrize("server", [GEVENT, OWN])
-def test_usr2_starts_a_second_edge_on_the_same_port_and_the_first_one_can_go(tmp_path: Path, server: str) -> None:
-    with Script(answers()) as backend, many(tmp_path, server, backend) as edge, lossless(edge):
+def test_usr2_to_a_bare_gunicorn_starts_a_second_edge_on_the_same_port_and_the_first_one_can_go(tmp_path: Path) -> None:
+    with Script(answers()) as backend, many(tmp_path, GEVENT, backend) as edge, lossless(edge):
         old = pids(edge)
         os.kill(edge.process.pid, signal.SIGUSR2)
         home = tmp_path / "state"
@@ -100,7 +99,6 @@ def test_usr2_starts_a_second_edge_on_the_same_port_and_the_first_one_can_go(tmp
         assert edge.process.wait(40) == 0
         wait_until(lambda: len(pids(edge)) == 2 and not pids(edge) & old, 20, "only the second edge")
         wait_until(lambda: len([path for path in home.glob("*/*") if path.is_dir()]) == 1, 20, "the first edge's directory to go")
-        assert edge.process.output.count("🚀") == (2 if server == OWN else 0)
 
 
 @pytest.mark.parametrize("server", [GEVENT, WORKER, OWN])

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from smartedge.config.model import Config
-from smartedge.process.listening import CannotListen, _remove_own_socket, listen_at, listen_unix, open_listeners
+from smartedge.process import listening
+from smartedge.process.listening import (
+    CannotListen,
+    _remove_own_socket,
+    disown_sockets,
+    listen_at,
+    listen_unix,
+    open_listeners,
+    own_sockets,
+)
+from smartedge.process.predecessor import Listener
 
 
 @pytest.fixture
@@ -49,8 +59,8 @@ def test_an_address_that_cannot_be_listened_on_is_one_line(bind: str, said: str)
 
 def test_both_addresses_are_listened_on_the_clients_first() -> None:
     found = open_listeners(config(admin_bind="127.0.0.1:0"))
-    assert [role for _, role in found] == ["clients", "admin"]
-    for descriptor, _ in found:
+    assert [role for _, role, _ in found] == ["clients", "admin"]
+    for descriptor, _, _ in found:
         with socket.socket(fileno=descriptor) as sock:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
@@ -73,10 +83,10 @@ def pass_sockets(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[int, lis
 def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     first, socks = pass_sockets(monkeypatch, "smartedge.socket", "admin", "second.socket", "http")
     found = open_listeners(config(bind="192.0.2.1:1", admin_bind="192.0.2.1:2", http_bind="192.0.2.1:3"))
-    assert found == [(first, "clients"), (first + 2, "clients"), (first + 3, "http"), (first + 1, "admin")]
+    assert found == [(first, "clients", ""), (first + 2, "clients", ""), (first + 3, "http", ""), (first + 1, "admin", "")]
     assert "LISTEN_FDS" not in os.environ  # they are not for the processes that we start
     assert not os.get_inheritable(first)
-    for descriptor, _ in found:
+    for descriptor, _, _ in found:
         os.close(descriptor)
     for sock in socks:
         sock.close()
@@ -85,7 +95,7 @@ def test_sockets_that_were_passed_take_the_place_of_the_addresses(monkeypatch: p
 def test_what_is_passed_to_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     monkeypatch.setenv("LISTEN_FDS", "1")
-    ((descriptor, role),) = open_listeners(config())
+    ((descriptor, role, _),) = open_listeners(config())
     assert (descriptor != 3, role) == (True, "clients")
     assert os.environ["LISTEN_FDS"] == "1"
     os.close(descriptor)
@@ -98,6 +108,35 @@ def test_an_admin_socket_needs_an_admin_address(monkeypatch: pytest.MonkeyPatch)
     for number, sock in enumerate(socks):
         os.close(first + number)
         sock.close()
+
+
+def test_what_another_program_hands_on_is_used_where_the_address_is_still_wanted_and_closed_where_not() -> None:
+    held = open_listeners(config(admin_bind="127.0.0.1:0"))
+    moved = Listener(held[1].descriptor, "admin", "127.0.0.2:0")
+    found = open_listeners(config(admin_bind="127.0.0.1:0"), [held[0], moved])
+    assert found[0] == held[0]
+    assert found[1].bind == "127.0.0.1:0"
+    left = open_listeners(config(), found)
+    assert left == [held[0]]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(found[1].descriptor)
+    os.close(held[0].descriptor)
+
+
+def test_a_unix_socket_goes_with_the_last_program_that_listens_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[tuple[object, ...]] = []
+    monkeypatch.setattr(listening.atexit, "register", lambda *call: at_exit.append(call))
+    monkeypatch.setattr(listening.atexit, "unregister", lambda function: at_exit.clear())
+    path = tmp_path / "admin.sock"
+    held = open_listeners(config(admin_bind=f"unix:{path}"))
+    assert [call[1] for call in at_exit] == [str(path)]
+    disown_sockets()
+    found = open_listeners(config(admin_bind=f"unix:{path}"), held)
+    assert (found, at_exit) == (held, [])
+    own_sockets(found)
+    assert [call[1] for call in at_exit] == [str(path)]
+    for one in found:
+        os.close(one.descriptor)
 
 
 def test_a_descriptor_that_does_not_listen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smartedge.process.signals import MEANINGLESS, handle_early_signals, handle_worker_signals, reload_was_asked_for
+from smartedge.process.signals import MEANINGLESS, end_at_once, handle_early_signals, handle_worker_signals, reload_was_asked_for
 
 ALL = (signal.SIGHUP, signal.SIGUSR1, *MEANINGLESS)
 
@@ -52,3 +52,19 @@ def test_what_gunicorn_minds_itself_in_a_worker_is_left_to_it() -> None:
     signal.signal(signal.SIGHUP, minded)
     handle_worker_signals(lambda: None)
     assert signal.getsignal(signal.SIGHUP) is minded
+
+
+def test_a_program_that_ends_anyway_forgives_one_signal_and_ends_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends the old program by hand after SIGUSR2, as with gunicorn, must not cut what it still answers."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    try:
+        end_at_once(forgiven=1)
+        send(signal.SIGTERM, signal.SIGQUIT)
+        assert ended == []
+        send(signal.SIGINT)
+        assert ended == [128 + signal.SIGINT]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import NotShared, PreconditionFailed, Reloader
 from smartedge.edge.reload_report import Applied
 from smartedge.edge.setup import Setup
-from smartedge.workers.generations import Generations, newest_in
+from smartedge.workers.generations import Generations, Heirloom, newest_in
 from smartedge.workers.state_dir import StateError
 from tests.house import setup_builder
 
@@ -62,6 +63,7 @@ class Worker:
         self.slot = slot
         self.crew = crew
         self.refuse: Exception | None = None
+        self.retired = False
         self.applied: list[Config] = []
         self.peers = Generations(crew.state, self, lock_s)  # type: ignore[arg-type]
         origin = ConfigOrigin(crew.file, {})
@@ -419,3 +421,19 @@ def test_found_backends_that_cannot_be_read_are_said_and_change_nothing(crew: Gr
     with pytest.raises(StateError, match="what was discovered cannot be read"):
         second.reloader.follow_newest()
     assert pool_of(second) == ["localhost-1"]
+
+
+def test_one_process_leaves_its_generation_to_the_program_that_takes_over_and_needs_no_directory_itself(tmp_path: Path) -> None:
+    crew = GreenletPool(tmp_path)
+    first, second = crew.start(), Worker(crew, 1, 1.0)
+    first.peers = Heirloom(crew.state, first, follows=False)  # type: ignore[arg-type, assignment]
+    first.reloader.join_workers(first.peers)
+    assert first.reloader.reload(text(1, 2)).generation == 2
+    second.peers = Heirloom(crew.state, second, follows=True)  # type: ignore[arg-type, assignment]
+    second.reloader.join_workers(second.peers)
+    assert (second.reloader.generation, len(second.reloader.setup.config.backends)) == (2, 2)
+    shutil.rmtree(crew.state)
+    assert second.reloader.reload(text(3)).generation == 3
+    first.retired = True
+    with pytest.raises(NotShared, match="another program has taken over, and has to be asked"):
+        first.reloader.reload(text(4))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from smartedge.balancer.cells import LAYOUT, ROW_CELLS
 from smartedge.workers.board import Board
 from smartedge.workers.membership import MAX_ROWS, STARTING_S, Membership, open_membership, serves_already
 from smartedge.workers.state_dir import StateError
@@ -419,3 +420,70 @@ def test_an_edge_serves_already_when_a_worker_has_been_there_for_some_time(env: 
     assert serves()
     membership.close()
     assert not serves()
+
+
+def test_a_program_that_takes_over_goes_on_in_the_directory_of_the_one_before_which_outlives_its_process(
+    env: dict[str, str],
+) -> None:
+    whole = ROW_CELLS, LAYOUT, env, log
+    first = open_membership("edge-1-2-3", *whole, gauges=[IN_FLIGHT])
+    first.row_for("b1").own[0][COUNT] += 5
+    assert first.lead()
+    second = open_membership("edge-4-5-6", *whole, gauges=[IN_FLIGHT], follows="edge-1-2-3")
+    assert first.state is not None
+    assert (second.slot, second.state) == (1, first.state)
+    assert sum(row[COUNT] for row in second.row_for("b1").everyone) == 5
+    assert not second.lead()
+    first.confirm(1, 7)
+    first.retire()
+    assert second.lead()
+    assert not first.lead()
+    assert first.confirmed()[0] > 10**9  # no reload waits for it
+    first.close()
+    assert (second.state.path / "owner").read_text() == "edge-4-5-6"  # type: ignore[union-attr]
+    second.close()
+    assert not first.state.path.exists()
+
+
+def test_a_program_with_other_cells_has_what_both_know_and_every_count_to_the_last(env: dict[str, str]) -> None:
+    """The rows of the first are in_flight, count, gone; those of the second in_flight, new, count."""
+    old_layout, new_layout = (
+        "IN_FLIGHT,COUNT,GONE,shared HEALTH,shared WENT,detail 1",
+        "IN_FLIGHT,NEW,COUNT,shared CAME,shared HEALTH,detail 1",
+    )
+    old = membership_in(env, layout=old_layout, identity="edge-1-2-3")
+    rows = old.row_for("b1")
+    rows.own[0][:3] = memoryview(bytes(24)).cast("q")
+    rows.own[0][IN_FLIGHT], rows.own[0][COUNT], rows.own[0][2] = 3, 40, 9
+    rows.shared[0][0], rows.shared[0][1], rows.shared[0][2] = 2, 8, 77
+    assert old.state is not None
+    (old.state.path / "sticky.secret").write_bytes(b"s" * 32)
+
+    new = open_membership("edge-4-5-6", CELLS, new_layout, env, log, gauges=[IN_FLIGHT], follows="edge-1-2-3")
+    assert new.state is not None
+    assert new.state != old.state
+    assert (new.state.path / "sticky.secret").read_bytes() == b"s" * 32
+    found = new.row_for("b1")
+    assert found.shared[0].tolist()[:3] == [0, 2, 77]
+    assert [sum(row[cell] for row in found.everyone) for cell in range(3)] == [0, 0, 40]
+    rows.own[0][COUNT] += 2  # an answer that the old program gives at last
+    old.close()
+    new.refresh()
+    assert sum(row[2] for row in found.everyone) == 42
+    assert new.inheritance is None
+    late = open_membership("edge-4-5-6", CELLS, new_layout, env, log, gauges=[IN_FLIGHT], follows="edge-1-2-3")
+    assert sum(row[2] for row in late.row_for("b1").everyone) == 42
+    late.close()
+    new.close()
+
+
+def test_where_nothing_can_be_inherited_an_edge_begins_anew_and_says_so(
+    env: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    old = membership_in(env, identity="edge-1-2-3")
+    assert old.state is not None
+    (old.state.path / "layout").unlink()  # a version that did not write it down
+    new = open_membership("edge-4-5-6", CELLS, "others", env, log, follows="edge-1-2-3")
+    assert "nothing of what the program before this one knew is used" in caplog.text
+    new.close()
+    old.close()
