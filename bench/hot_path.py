@@ -30,6 +30,7 @@ from smartedge.app import SmartEdge  # noqa: E402
 from smartedge.balancer.cells import GAUGES, LAYOUT, ROW_CELLS  # noqa: E402
 from smartedge.config.model import parse  # noqa: E402
 from smartedge.edge.edge import Edge  # noqa: E402
+from smartedge.http.wire import Wire  # noqa: E402
 from smartedge.observe.access_log import LineOutput, LogStyle  # noqa: E402
 from smartedge.observe.spans import SpanRecord  # noqa: E402
 from smartedge.proxy import transport  # noqa: E402
@@ -70,7 +71,7 @@ class FakeLoop:
     wires: set[object] = set()
 
 
-class FakeWire(transport.Wire):
+class FakeWire(Wire):
     """Answers every read at once and takes every write."""
 
     def __init__(self, data: bytes, count: int) -> None:
@@ -155,7 +156,7 @@ def main() -> None:
     for backend in edge.pool.backends:
         backend.learned.health.probed(True)
         adapter = backend.transport.adapter
-        adapter._idle.append(transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._way, None))
+        adapter._idle.append(transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._dialer.way, None))
     if options.workers:
         share_board(edge, options.workers)
     if options.tracing is not None:

@@ -52,9 +52,11 @@ class FakeAnswer:
     via = VIA
     connection: Any = None
     trailers = ()
+    grpc_status = None
+    unacted = False
 
     def __init__(self, status: int = 200, *pieces: bytes | Exception, block: bytes = b"X: y\r\n", here: bool = True) -> None:
-        self.status_code = status
+        self.status_code = self.counts_as = status
         self.status_line = b"%d Reason\r\n" % status
         self.fields = read_answer_fields(block)
         self.pieces = list(pieces)

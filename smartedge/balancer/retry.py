@@ -143,15 +143,18 @@ class Tries:
             return False
         return not sent or self._pay(now)
 
-    def again_after(self, now: float, status: int, is_hopeless: Callable[[], bool]) -> bool:
+    def again_after(self, now: float, status: int, is_hopeless: Callable[[], bool], *, unacted: bool = False) -> bool:
         """Ask for another try after an answer; True when it may be made, and then it is paid for.
 
         is_hopeless: says whether the others fail at it, too. An application's own failure (500) is repeated once at most,
         for methods that change nothing, and not while that only doubles the load of backends that fail alike.
+        unacted: the backend says that it has done nothing, so that any request may be repeated.
         """
         self._paid = False
         if status not in self._policy.statuses:
             return False
+        if unacted:
+            return now <= self.deadline and self._pay(now, unacted=True)
         if status < 500 or status in GATEWAY:
             return self.again(now, sent=True)
         if self._erred or not self._safe or is_hopeless():
@@ -176,6 +179,6 @@ class Tries:
             self._paid = False
             self._budget.refund(now)
 
-    def _pay(self, now: float) -> bool:
-        self._paid = self._idempotent and self.count < self._policy.attempts and self._budget.withdraw(now)
+    def _pay(self, now: float, *, unacted: bool = False) -> bool:
+        self._paid = (unacted or self._idempotent) and self.count < self._policy.attempts and self._budget.withdraw(now)
         return self._paid

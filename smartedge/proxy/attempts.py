@@ -31,12 +31,12 @@ from smartedge.balancer.trace import Trace, TryKind
 from smartedge.http.answer_fields import AnswerFields, retry_after
 from smartedge.http.request import Replay, Request
 from smartedge.http.trace_context import trace_id_of
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.explain import Explain
 from smartedge.proxy.outbound import Hop, Outbound, head_for, with_offer
 from smartedge.proxy.queue import WaitingGreenlet
 from smartedge.proxy.service import Service
 from smartedge.proxy.tracer import begin_try
-from smartedge.proxy.transport import Answer
 from smartedge.proxy.tried import Tried, keep
 
 HedgedSend = Callable[["Attempts", Lease, Outbound], Answer]
@@ -154,7 +154,7 @@ class Attempts:
             except EdgeError as error:
                 lease = self._lease_after(error)
                 continue
-            status = answer.status_code
+            status = answer.counts_as
             if answer.complete and status not in policy.remarkable:
                 self.answer, self.lease = answer, None
                 change = lease.finish(monotonic(), status)
@@ -189,7 +189,7 @@ class Attempts:
             outbound.on_interim = self.pass_interim
         if self._more_tries is not None or self.queue_s or self.first_byte_s is not None:
             outbound.deadline, outbound.first_byte_s = self._deadline, self.first_byte_s
-        outbound.hasty, outbound.upgrade = request.hasty, offered is not None
+        outbound.hasty, outbound.upgrade, outbound.started = request.hasty, offered is not None, self.started
         return outbound
 
     @property
@@ -274,13 +274,13 @@ class Attempts:
 
     def is_failure(self, answer: Answer) -> bool:
         """Whether an answer counts as a failure of its backend."""
-        return answer.status_code in self.policy.failures
+        return answer.counts_as in self.policy.failures
 
     def end_lease(self, lease: Lease, outcome: Outcome, answer: Answer | None = None, error: EdgeError | None = None) -> None:
         """Close a lease, and have told what its breaker made of it. answer: what the backend answered, if it did."""
         if self.lease is lease:
             self.lease = None
-        code = answer.status_code if answer is not None else 0
+        code = answer.counts_as if answer is not None else 0
         retry_after_s = retry_after(answer.fields) if answer is not None and outcome == "failed" else None
         now, reason = monotonic(), ""
         if outcome == "failed":
@@ -372,7 +372,7 @@ class Attempts:
         more_tries = self.more_tries
         if self.replay is not None and not self.replay.rewind():
             return None
-        if not more_tries.again_after(now, answer.status_code, lambda: lease.is_hopeless(now)):
+        if not more_tries.again_after(now, answer.counts_as, lambda: lease.is_hopeless(now), unacted=answer.unacted):
             return None
         return self.take_another(now, "retry", RETRIES)
 

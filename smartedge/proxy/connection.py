@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from smartedge.http.lent import LENT_FROM_BYTES, receive
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire, WireClosed, WireStalled, WireTimeout
+from smartedge.proxy.dialer import Way
 from smartedge.proxy.upload import TOOK_NOTHING, Upload
 
 Received = TypeVar("Received", bound=bytes | memoryview)
@@ -27,19 +28,6 @@ _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
 MOST_INTERIMS = 100
 """Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
-
-
-class Way:
-    """How new connections to a backend are made; owned by its EdgeAdapter, which makes another when something of it changes.
-
-    addresses: where to, the preferred one first; none while its name has not been looked up. tls: the context, None for plain.
-    """
-
-    __slots__ = ("addresses", "tls")
-
-    def __init__(self, addresses: Sequence[Address], tls: Any) -> None:
-        self.addresses = tuple(addresses)
-        self.tls = tls
 
 
 class Connection:

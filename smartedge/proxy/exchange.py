@@ -16,11 +16,11 @@ from smartedge.http.headers import pairs_of, without_length
 from smartedge.http.lent import give_back
 from smartedge.http.own_answer import OwnAnswer
 from smartedge.http.request import Request
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.foreign import ForeignClient
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.route import Route
-from smartedge.proxy.transport import Answer
 from smartedge.proxy.tried import Tried, with_answered
 from smartedge.server.answer import AnswerWriter
 
@@ -194,7 +194,7 @@ class Exchange:
         outbound, answer = attempts.under_way, attempts.answer
         tried = attempts.tried or []
         if answer is not None and type(outbound) is Outbound and outbound.lease is not None:
-            tried = with_answered(tried, outbound.lease, answer.status_code)
+            tried = with_answered(tried, outbound.lease, answer.counts_as)
         return tried if len(tried) < 2 else sorted(tried, key=lambda one: one.began)
 
     def __iter__(self) -> Iterator[Any]:

@@ -14,8 +14,8 @@ from smartedge.http.forwarded import forwarded_lines
 from smartedge.http.headers import folded, pairs_of
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.outbound import Hop, Outbound
-from smartedge.proxy.transport import Answer
 
 MOST_BODY_BYTES = 1 << 20
 """Of a refusal that goes to the client, a login page perhaps."""

@@ -19,9 +19,9 @@ from smartedge.balancer.hedge_delay import TICK_S, UNKNOWN_S
 from smartedge.balancer.pool import Lease
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.request import Replay
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.attempts import Attempts
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import Answer
 
 SENDING_S = 0.1
 """How often a request whose body is still coming is looked at, in seconds."""
@@ -160,7 +160,7 @@ class Race:
                 self._sending = False
                 if self._is_alone() or not attempts.is_failure(answer):
                     return answer
-                lease.answered(monotonic(), answer.status_code)
+                lease.answered(monotonic(), answer.counts_as)
                 self._fall_back(lease, self.outbound, answer)
             return self._answer_of_a_hedge()
         finally:
@@ -300,7 +300,7 @@ class Race:
             if not self._leaves(runner):
                 answer.close()
                 return
-            lease.answered(monotonic(), answer.status_code)
+            lease.answered(monotonic(), answer.counts_as)
             if attempts.is_failure(answer):
                 self._fall_back(lease, runner.outbound, answer)
             elif self._winner is None:

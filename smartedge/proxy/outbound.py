@@ -12,7 +12,7 @@ from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.forwarded import IsTrusted, forwarded_lines
 from smartedge.http.headers import TE_TRAILERS
 from smartedge.http.request import Replay, Request
-from smartedge.proxy.connection import Connection
+from smartedge.proxy.answer import Conversation
 
 
 class Outbound:
@@ -20,10 +20,10 @@ class Outbound:
 
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
     lease: of the try, which is told how long a new connection took. on_interim: told of every 1xx. on_sent: told when a body
-    that was still arriving has gone out. upgrade: a 101 is welcome. connection: the one it went out on, once it did. deadline:
-    when the answer has to begin, of a try that is not the first. first_byte_s: with a deadline, the longest wait for an answer's
-    first byte, None for the backend's own limit. hasty: the event loop has not run since the answer before, so it could not tell
-    of stray bytes behind that one.
+    that was still arriving has gone out. upgrade: a 101 is welcome. connection: the one it went out on, once it did. started:
+    when the client's request came, None where it is nobody's. deadline: when the answer has to begin, of a try that is not the
+    first. first_byte_s: with a deadline, the longest wait for an answer's first byte, None for the backend's own limit. hasty:
+    the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class Outbound:
         "on_interim",
         "on_sent",
         "repeatable",
+        "started",
         "upgrade",
     )
 
@@ -48,8 +49,9 @@ class Outbound:
         self.body = body
         self.repeatable = repeatable
         self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
-        self.connection: Connection | None = None
+        self.connection: Conversation | None = None
         self.on_sent: Callable[[], None] | None = None
+        self.started: float | None = None
         self.deadline: float | None = None
         self.first_byte_s: float | None = None
         self.hasty = False
@@ -58,8 +60,7 @@ class Outbound:
     def cancel(self, error: EdgeError) -> None:
         """Have whoever waits for the answer, or reads it, end with this error."""
         if self.connection is not None:
-            self.connection.failure = error
-            self.connection.wire.close()
+            self.connection.fail(error)
 
 
 @dataclass(frozen=True, slots=True)

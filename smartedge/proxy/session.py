@@ -1,19 +1,43 @@
-"""`EdgeSession`: the requests.Session of one backend, with our `EdgeAdapter` (transport.py) mounted."""
+"""`EdgeSession`: the requests.Session of one backend, with our adapter for its protocol mounted."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Protocol
 
 import requests
 
+from smartedge.http.sockets import Destination
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import Answer, EdgeAdapter
+from smartedge.proxy.transport import Limits
 
 _FRESH = requests.Session()
 """What every session is at first: making one takes 0.2 ms, and an edge may have thousands."""
 _FRESH.trust_env = False  # no ~/.netrc passwords, no proxy variables
 _FRESH.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one client's cookies are not the next one's
+
+
+class Adapter(Protocol):
+    """Sends requests to one backend: an `EdgeAdapter` by HTTP/1.1, an `Http2Adapter` by HTTP/2; owned by its EdgeSession."""
+
+    to: Destination
+    limits: Limits
+
+    @property
+    def context(self) -> Any:
+        """The TLS settings of new connections, None without TLS."""
+
+    def send(self, request: Outbound) -> Answer:
+        """Send a request and wait for the answer's head; raises BackendError or ClientError."""
+
+    def use(self, ips: Sequence[str], context: Any) -> bool:
+        """Go to these IP addresses and with these TLS settings from here on; whether another server is there than before."""
+
+    def close(self) -> None:
+        """Close the idle connections and keep no more."""
 
 
 class EdgeSession(requests.Session):
@@ -26,12 +50,13 @@ class EdgeSession(requests.Session):
 
     __slots__ = ("adapter", "netloc")
 
-    def __init__(self, adapter: EdgeAdapter) -> None:
+    def __init__(self, adapter: Adapter) -> None:
         vars(self).update(vars(_FRESH))
-        self.adapters = OrderedDict({"https://": adapter, "http://": adapter})
+        mounted: Any = adapter
+        self.adapters = OrderedDict({"https://": mounted, "http://": mounted})
         self.adapter = adapter
         self.netloc = adapter.to.authority
 
     def send(self, request: Outbound) -> Answer:  # type: ignore[override]
-        """Send one request to the backend; see EdgeAdapter.send."""
+        """Send one request to the backend; see Adapter.send."""
         return self.adapter.send(request)

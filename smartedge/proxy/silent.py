@@ -18,6 +18,7 @@ from smartedge.balancer.pool import Lease, Outcome
 from smartedge.balancer.watch import leases_to_move
 from smartedge.http.wire import Wire
 from smartedge.proxy.attempts import Attempts
+from smartedge.proxy.connection import Connection
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.service import Service
 from smartedge.proxy.tried import keep
@@ -40,7 +41,7 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
     the backend yet.
     """
     outbound = attempts.under_way
-    if lease is not attempts.lease or not isinstance(outbound, Outbound) or outbound.connection is None:
+    if lease is not attempts.lease or not isinstance(outbound, Outbound) or not isinstance(outbound.connection, Connection):
         return
     wire = outbound.connection.wire
     if wire.closed or attempts.preferred == lease.backend.id:

@@ -13,18 +13,16 @@ from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
 
-from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, OutOfResources
+from smartedge.balancer.errors import BackendClosed, BackendTimeout
 from smartedge.balancer.spec import TlsSpec
 from smartedge.http.answer_fields import keep_alive_s
-from smartedge.http.headers import VIA, VIA_10, pairs_of
-from smartedge.http.resources import HOLDERS, OwnTrouble, with_room
-from smartedge.http.sockets import Address, address_of, connect, destination, resolve
-from smartedge.http.tls import context_for
-from smartedge.http.tls_wire import TlsWire
-from smartedge.http.wire import Wire, WireTimeout
-from smartedge.proxy.connection import Connection, Way
+from smartedge.http.headers import VIA, VIA_10
+from smartedge.http.resources import HOLDERS
+from smartedge.http.sockets import Address, resolve
+from smartedge.proxy.answer import response_of
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.dialer import Dialer
 from smartedge.proxy.outbound import Outbound
 
 FRESH_S = 1.0
@@ -50,20 +48,26 @@ class Limits:
     answer_head_bytes: int
 
 
-class Answer:
-    """A backend's answer; made by its EdgeAdapter, owned by an Attempts. `read` gives its body as it comes.
+class Http1Answer:
+    """A backend's answer by HTTP/1.1; made by its EdgeAdapter. See `Answer`."""
 
-    Not a requests.Response, each of whose attributes takes its time (docs/performance.md); `as_response` gives one.
-    complete: the backend has sent everything (what `read` has not given yet is here already), or the answer was closed.
-    trailers: the trailer fields, once the body has been read.
-    """
-
-    __slots__ = ("_adapter", "_body", "complete", "connection", "fields", "status_code", "status_line", "trailers", "via")
+    __slots__ = (
+        "_adapter",
+        "_body",
+        "complete",
+        "connection",
+        "counts_as",
+        "fields",
+        "status_code",
+        "status_line",
+        "trailers",
+        "via",
+    )
 
     def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:
         self._adapter = adapter
         self.connection: Connection | None = connection
-        self.status_code = connection.status
+        self.status_code = self.counts_as = connection.status
         self.status_line = connection.status_line
         self.fields = connection.fields
         self.via = VIA if connection.version == 11 else VIA_10
@@ -81,13 +85,16 @@ class Answer:
 
     def as_response(self) -> requests.Response:
         """Give it as requests' users know answers; the body is read from this one."""
-        response = requests.Response()
-        response.status_code = self.status_code
-        response.reason = self.status_line[4:-2].decode("latin-1")
-        response.headers = CaseInsensitiveDict(pairs_of(self.fields.block))
-        response.url = self._adapter.url
-        response.raw = self
-        return response
+        return response_of(self, self._adapter.url)
+
+    @property
+    def grpc_status(self) -> None:
+        """None: gRPC is for HTTP/2."""
+
+    @property
+    def unacted(self) -> bool:
+        """Whether it is certain that the backend has done nothing; HTTP/1.1 has no word for that."""
+        return False
 
     @property
     def at_hand(self) -> bool:
@@ -134,26 +141,14 @@ class Answer:
 class EdgeAdapter(BaseAdapter):
     """Sends requests to one backend over connections that are kept and used again; owned by its EdgeSession.
 
-    url: as `config/values.py` writes it. tls: for https backends. on_connect: told of every new connection, and how many
-    seconds it took (for the counters). context: the TLS settings, made from `tls` unless given. look_up: finds the addresses of a
-    host name that nobody has looked up yet.
+    url, tls, on_connect, context, look_up: see Dialer.
 
     Connections belong to a `Way`: when it is replaced (`use`), those to an address that is gone, or with TLS settings of
     before, take no more requests.
     """
 
     # Slots keep what each request needs on one line of the processor's cache; with hundreds of backends it is a cold one.
-    __slots__ = (
-        "_closed",
-        "_idle",
-        "_look_up",
-        "_on_connect",
-        "_server_name",
-        "_way",
-        "limits",
-        "to",
-        "url",
-    )
+    __slots__ = ("_closed", "_dialer", "_idle", "limits", "to", "url")
 
     def __init__(
         self,
@@ -167,15 +162,10 @@ class EdgeAdapter(BaseAdapter):
     ) -> None:
         super().__init__()
         self.url = url
-        self.to = destination(url)
         self.limits = limits
-        if self.to.secure and context is None:
-            context = context_for(tls)
-        self._server_name = (tls.server_name if tls else None) or self.to.host
-        self._on_connect = on_connect
-        self._look_up = look_up
+        self._dialer = Dialer(url, limits.connect_s, tls, on_connect, context=context, look_up=look_up)
+        self.to = self._dialer.to
         self._idle: list[Connection] = []
-        self._way = Way(self.to.fixed, context)
         self._closed = False
         HOLDERS.add(self)
 
@@ -189,7 +179,7 @@ class EdgeAdapter(BaseAdapter):
         verify: object = True,
         cert: object = None,
         proxies: object = None,
-    ) -> Answer:
+    ) -> Http1Answer:
         """Send a request and wait for the answer's head.
 
         The other arguments are requests' own and have no meaning here: the body always streams, `limits` holds the timeouts,
@@ -219,7 +209,7 @@ class EdgeAdapter(BaseAdapter):
                 # Whoever waited for 1xx waits no more. Kept, they and this request would hold each other, and every request
                 # would be left to the garbage collector.
                 request.on_interim = request.on_sent = None
-                return Answer(self, connection)
+                return Http1Answer(self, connection)
             except BackendClosed:
                 connection.close()
                 # The backend closed an idle connection just as the request went out: its right, and nobody's failure.
@@ -246,18 +236,16 @@ class EdgeAdapter(BaseAdapter):
     @property
     def context(self) -> Any:
         """The TLS settings of new connections, None without TLS."""
-        return self._way.tls
+        return self._dialer.way.tls
 
     def use(self, ips: Sequence[str], context: Any) -> bool:
         """Go to these IP addresses and with these TLS settings from here on; whether another server is there than before.
 
         ips: of the backend's name; none where it has none, or they are not known.
         """
-        before = self._way
-        addresses = self.to.fixed or tuple(address_of(ip, self.to.port) for ip in ips) or before.addresses
-        if set(addresses) == set(before.addresses) and context is before.tls:
+        is_another = self._dialer.use(ips, context)
+        if is_another is None:
             return False
-        self._way = Way(addresses, context)
         kept = []
         for connection in self._idle:
             if self._fits(connection):
@@ -266,14 +254,13 @@ class EdgeAdapter(BaseAdapter):
                 connection.wire.on_idle = None
                 connection.close()
         self._idle[:] = kept
-        return bool(before.addresses) and set(addresses).isdisjoint(before.addresses)
+        return is_another
 
     def _fits(self, connection: Connection) -> bool:
         """Whether a connection of an earlier way would be the same if it were made now."""
-        way = self._way
-        if connection.way.tls is not way.tls or connection.address not in way.addresses:
+        if not self._dialer.would_make(connection.way, connection.address):
             return False
-        connection.way = way
+        connection.way = self._dialer.way
         return True
 
     # ---- connections ----
@@ -323,7 +310,7 @@ class EdgeAdapter(BaseAdapter):
             self._closed
             or len(idle) >= self.limits.idle_connections
             or not connection.reusable()
-            or (connection.way is not self._way and not self._fits(connection))
+            or (connection.way is not self._dialer.way and not self._fits(connection))
         ):
             connection.close()
             return
@@ -338,42 +325,5 @@ class EdgeAdapter(BaseAdapter):
         idle.append(connection)
 
     def _open(self) -> Connection:
-        """Make a new connection, with TLS if need be; raises ConnectFailed, or OutOfResources when that is our own lack."""
-        began = monotonic()
-        deadline = began + self.limits.connect_s
-        way = self._way
-        try:
-            left_s = max(0.001, deadline - monotonic())
-            sock = with_room(lambda: connect(way.addresses or self._first_addresses(), left_s), f"connecting to {self.url}")
-        except OwnTrouble as error:
-            raise OutOfResources(f"The edge itself can open no connection now: {error}.", retry_after_s=1.0) from error
-        except TimeoutError as error:
-            raise ConnectFailed(f"Connecting to {self.url} took more than {self.limits.connect_s:g} s.") from error
-        except OSError as error:
-            raise ConnectFailed(f"Connecting to {self.url} failed: {error.strerror or error}.") from error
-        if self._on_connect is not None:
-            self._on_connect(monotonic() - began)
-        address = sock.address
-        if len(way.addresses) > 1 and address != way.addresses[0] and way is self._way:
-            # The next one begins with what has worked (RFC 8305 section 4), and need not wait for the other.
-            self._way = Way(sorted(way.addresses, key=lambda one: one != address), way.tls)
-        if way.tls is None:
-            return Connection(Wire(sock, urgent=True), way, address)
-        opened: Any = sock
-        try:
-            opened = wire = TlsWire(sock, way.tls, server_name=self._server_name, urgent=True)
-            wire.handshake(max(0.001, deadline - monotonic()))
-        except (OSError, ValueError, WireTimeout) as error:
-            opened.close()
-            raise ConnectFailed(f"TLS with {self.url} failed: {error}.") from error
-        except BaseException:
-            opened.close()
-            raise
-        return Connection(wire, way, address)
-
-    def _first_addresses(self) -> Sequence[Address]:
-        """Look the name up for a request that comes before anybody else has done so; raises OSError."""
-        found = self._look_up(self.to.name, self.to.port)
-        if not self._way.addresses:
-            self._way = Way(found, self._way.tls)
-        return found
+        """Make a new connection; raises ConnectFailed or OutOfResources."""
+        return Connection(*self._dialer.open())

@@ -18,10 +18,11 @@ from smartedge.http.headers import tokens
 from smartedge.http.request import Request
 from smartedge.http.side import Side, SwitchedHead
 from smartedge.http.wire import WireTimeout
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.attempts import Attempts, HedgedSend
+from smartedge.proxy.connection import Connection
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.foreign import take_over
-from smartedge.proxy.transport import Answer
 from smartedge.proxy.tunnel import Tunnel, Tunnels
 
 NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
@@ -71,7 +72,7 @@ class UpgradeExchange(Exchange):
         super().run(race)
         attempts = self.attempts
         answer = attempts.answer
-        if answer is not None and answer.status_code == 101 and answer.connection is not None:
+        if answer is not None and answer.status_code == 101 and isinstance(answer.connection, Connection):
             switched_to = tokens(answer.connection.switched_to)
             if not switched_to or not switched_to <= tokens(attempts.offered or b""):
                 attempts.answer = None
@@ -104,7 +105,7 @@ class UpgradeExchange(Exchange):
         attempts = self.attempts
         answer, lease, policy = attempts.answer, attempts.lease, attempts.policy
         assert answer is not None
-        assert answer.connection is not None
+        assert isinstance(answer.connection, Connection)
         assert lease is not None
         connection = answer.connection
         self.request.on_gone = None

@@ -18,7 +18,8 @@ from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, 
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.peer import RESET
 from smartedge.http.wire import Wire
-from smartedge.proxy.connection import Connection, Way
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.dialer import Way
 from tests.busy import make_busy
 from tests.fakes import Pieces
 from tests.peers import head_of, tcp_pair

@@ -10,7 +10,8 @@ from smartedge.balancer.errors import (
     BadAnswer,
 )
 from smartedge.http.environ_keys import HANDLER
-from smartedge.proxy.connection import Connection, Way
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.dialer import Way
 from smartedge.proxy.exchange import Exchange
 from smartedge.server.answer import AnswerWriter
 from smartedge.server.front import Front

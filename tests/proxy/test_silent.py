@@ -13,7 +13,8 @@ from gevent import socket
 
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
 from smartedge.http.wire import Wire, WireClosed
-from smartedge.proxy.connection import Connection, Way
+from smartedge.proxy.connection import Connection
+from smartedge.proxy.dialer import Way
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.silent import MOST, leave_silent
 from tests.fakes import FakeAnswer, Pieces

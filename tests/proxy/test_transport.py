@@ -430,7 +430,7 @@ def test_the_address_that_has_worked_is_the_first_one_next_time() -> None:
         session = session_for(f"http://app.test:{port}")
         session.adapter.use(["::1", "127.0.0.2"], None)
         body_of(session.send(get()))
-        assert session.adapter._way.addresses[0].sockaddr[0] == "127.0.0.2"
+        assert session.adapter._dialer.way.addresses[0].sockaddr[0] == "127.0.0.2"
         assert not session.adapter.use(["::1", "127.0.0.2"], None)
         body_of(session.send(get()))
         assert len(session.adapter._idle) == 1

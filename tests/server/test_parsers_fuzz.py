@@ -58,7 +58,7 @@ class Adapter(EdgeAdapter):
     def _open(self) -> Connection:
         ours, theirs = gevent.socket.socketpair()
         self.playing.append(gevent.spawn(self._play, theirs))
-        return Connection(Wire(ours), self._way, None)
+        return Connection(Wire(ours), self._dialer.way, None)
 
     def _play(self, sock: Any) -> None:
         with contextlib.closing(sock), contextlib.suppress(OSError):
