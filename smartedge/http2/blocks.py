@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import inf
-from time import monotonic
 from typing import Final
 
 from hpack import Decoder
@@ -52,7 +50,7 @@ class HeaderBlocks:
         self._parts.append(part)
         self._bytes += len(part)
         if len(self._parts) > MOST_FRAMES or self._bytes > self._decoder.max_header_list_size:
-            self._calm.take("continuation", monotonic(), inf)
+            self._calm.exceeded("continuation")
 
     def take(self) -> bytes:
         """Give the block, which is complete."""
@@ -70,8 +68,7 @@ class HeaderBlocks:
         try:
             pairs: Pairs = list(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
-            self._calm.take("header_list", monotonic(), inf)
-            raise
+            self._calm.exceeded("header_list")
         except (HPACKError, ValueError, IndexError) as error:
             raise LinkError(COMPRESSION_ERROR, f"a header block that cannot be decoded: {error}") from None
         if not _BY_REFERENCE.fullmatch(block):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, NoReturn
 
 from smartedge.http2.frames import ENHANCE_YOUR_CALM, LinkError
 
@@ -18,7 +18,9 @@ PER_S: Final = 100.0
 """Frames: a bucket's size, and how much of it fills again in a second."""
 
 WORK: Final = 2.0
-"""What an answer, or a frame of a body either way, fills again: a client that takes a large body opens two windows for each."""
+"""What an answer, or a frame of its body, fills again: a client opens two windows for each of these. What it sends fills nothing:
+it pays for floods with frames of a byte else.
+"""
 
 MOST_RESETS: Final = 500.0
 RESETS_PER_S: Final = 25.0
@@ -51,7 +53,7 @@ class Calm:
         self._left = min(MOST, self._left + (now - self._at) * PER_S) - cost
         self._at = now
         if self._left < 0:
-            self._exceeded(kind)
+            self.exceeded(kind)
 
     def take_back(self, now: float) -> None:
         """Take for a stream that has ended before its answer; raises as `take` does."""
@@ -60,10 +62,10 @@ class Calm:
         self._resets_left = min(MOST_RESETS, self._resets_left + (now - self._resets_at) * RESETS_PER_S) - 1.0
         self._resets_at = now
         if self._resets_left < 0:
-            self._exceeded("reset")
+            self.exceeded("reset")
 
     def worked(self) -> None:
-        """Fill for a frame that is work."""
+        """Fill for a frame of a body that was sent."""
         self._left += WORK
 
     def answered(self) -> None:
@@ -71,6 +73,7 @@ class Calm:
         self._left += WORK
         self._resets_left += ANSWERED
 
-    def _exceeded(self, kind: str) -> None:
+    def exceeded(self, kind: str) -> NoReturn:
+        """End the connection for too much of something, whatever the buckets hold: raises LinkError."""
         self._on_excess(kind)
         raise LinkError(ENHANCE_YOUR_CALM, f"too much of a kind that is no work: {kind}")

@@ -84,7 +84,7 @@ class Receiver:
         if self._head_until:
             if self._is_first and link.is_server:
                 return False  # it has not even begun
-            raise LinkError(h2.ENHANCE_YOUR_CALM, f"a head did not arrive within {link.limits.head_s:g} s")
+            link.calm.exceeded("slow_head")
         if link.streams or link.running:
             link.wire.probe_peer()  # the kernel asks whether there is still somebody
             return True
@@ -279,7 +279,6 @@ class Receiver:
         if stream.length is not None and stream.received_bytes + len(data) > stream.length:
             link.returned(len(data))
             raise StreamError(h2.PROTOCOL_ERROR, "a body that is longer than its content-length")
-        link.calm.worked()
         stream.feed(data)
         if ends:
             self._end(stream)

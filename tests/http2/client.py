@@ -285,7 +285,8 @@ class Client:
         return self.goaways[-1][1] if self.goaways else ""
 
     def __repr__(self) -> str:
-        streams = {at: (one.status, len(one.body), one.ended, one.reset) for at, one in self.streams.items()}
+        latest = list(self.streams.items())[-20:]
+        streams = {at: (one.status, len(one.body), one.ended, one.reset) for at, one in latest}
         return f"<streams {streams}, goaways {self.goaways}, pings {len(self.pings)}, closed {self.closed}>"
 
 

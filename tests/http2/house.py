@@ -1,10 +1,13 @@
-"""A server that speaks HTTP/2 to an app which says what it was asked, and how a case of a conformance table is run against it."""
+"""A server that speaks HTTP/2 to an app which says what it was asked, and how a case of a conformance table is run against it.
+
+`through` has a whole edge, and a backend, in its place.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +15,16 @@ import gevent
 
 from smartedge.server.front import AppHooks, ServerLimits
 from smartedge.server.server import EdgeServer
+from tests.house import Served, running
 from tests.http2.client import GET, Client, client
-from tests.peers import edge_server
+from tests.peers import backend, edge_server
 
 LIMITS = ServerLimits(head_s=5, keepalive_s=5, idle_s=5, target_bytes=200, head_bytes=4000, headers=30, body_bytes=100_000)
 
 
 class EchoApp:
-    """Says what it was asked, as JSON; `/bytes/N` gives N bytes, `/status/N` that status, `/held` waits for `go_on`."""
+    """Says what it was asked, as JSON; `/bytes/N` gives N bytes, `/status/N` that status, `/wide/N` a head of so
+    many bytes, `/held` waits for `go_on`."""
 
     def __init__(self, limits: ServerLimits = LIMITS) -> None:
         self.refused: list[tuple[int, str]] = []
@@ -40,6 +45,9 @@ class EchoApp:
         if what == "bytes":
             start_response("200 OK", [("Content-Length", number)])
             return (b"x" * min(16384, left) for left in range(int(number), 0, -16384))
+        if what == "wide":
+            start_response("204 No Content", [("X-Wide", "x" * int(number))])
+            return []
         if what == "status":
             start_response(f"{number} Said", [])
             return []
@@ -69,6 +77,13 @@ def serving(app: EchoApp | None = None) -> Iterator[EdgeServer]:
     """Such a server on a free port."""
     with edge_server(app or EchoApp()) as server:
         yield server
+
+
+@contextlib.contextmanager
+def through(play: Callable[[Any, int], None], **settings: Any) -> Iterator[tuple[Served, Client]]:
+    """An edge in front of a backend that plays this, and a client of its."""
+    with backend(play) as url, running(url, h2c=True, **settings) as edge, client(edge.server.server_port) as one:
+        yield edge, one
 
 
 @dataclass(frozen=True)
@@ -127,4 +142,4 @@ class Case:
             assert {name: said.get(name) for name in self.has} == self.has
 
 
-__all__ = ["GET", "LIMITS", "Case", "EchoApp", "serving"]
+__all__ = ["GET", "LIMITS", "Case", "EchoApp", "serving", "through"]
