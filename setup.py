@@ -14,7 +14,7 @@ COMPILED = """
 balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace places pool retry
 balancer: silence tier_views trace waiting_line
 http: answer_fields answer_head chunked cookies forwarded headers max_forwards request
-server: answer answering front handler incoming reader
+server: answer answering front handler http2_answer incoming reader
 proxy: affinity attempts connection exchange forward outbound queue service tried upgrade
 edge: request_ids
 """
