@@ -544,6 +544,15 @@ EDGE = Dashboard(
                 unit="cps",
             ),
             Panel(
+                "Requests by protocol",
+                "A second. Below them connections of HTTP/2 that were ended for too much of what is no work.",
+                {
+                    "{{protocol}}": f"sum by (protocol) ({rate('smartedge_client_requests_total', EDGES)})",
+                    "ended: {{kind}}": f"sum by (kind) ({rate('smartedge_excess_connections_total', EDGES)})",
+                },
+                unit="cps",
+            ),
+            Panel(
                 "Open tunnels",
                 "WebSockets and the like.",
                 {"{{instance}}": f"sum by (instance) (smartedge_backend_open_tunnels{{{EDGES}}})"},

@@ -336,7 +336,7 @@ TABLE: Final = (
          ("outcome",), _handshakes),
     Line("smartedge_client_requests_total", C, "Client requests answered, by the protocol that they came by.", ("protocol",),
          _protocols),
-    Line("smartedge_http2_excess_total", C, "Connections of [HTTP/2](http2.md) that were ended for too much of what is no work.",
+    Line("smartedge_excess_connections_total", C, "Connections of [HTTP/2](http2.md) ended for too much of what is no work.",
          ("kind",), _excesses),
     Line("smartedge_certificate_expires_timestamp_seconds", G, "When a certificate that clients are shown expires, in Unix time.",
          ("file", "name"), _certificates),

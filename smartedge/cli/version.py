@@ -12,7 +12,7 @@ from smartedge import __version__
 from smartedge.proxy.compiled import is_compiled
 
 UNDERNEATH = ("gevent", "gunicorn", "flask", "requests", "httptools", "pydantic", "prometheus-client")
-OPTIONAL = ("acme", "dnspython", "maxminddb", "bcrypt", "rich", "opentelemetry-sdk", "h2")
+OPTIONAL = ("acme", "dnspython", "maxminddb", "bcrypt", "opentelemetry-sdk", "hpack")
 
 
 def versions() -> dict[str, str]:
