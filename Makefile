@@ -19,7 +19,7 @@ PYTEST    := -m pytest -n auto --durations=25
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help package run cluster run-prometheus test test-live test-long check fix fast load-test bench bench-routing docs clean venv venv-dev python
+.PHONY: help package test-pythons run cluster run-prometheus test test-live test-long check fix fast load-test bench bench-routing docs clean venv venv-dev python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ bench-routing: venv ## measure p99 and errors while backends are slow, fail, han
 
 package: python ## build wheel and sdist, check them, install and run the wheel in an empty environment (ARGS="--keep dist")
 	@$(PYTHON) deploy/package.py $(ARGS)
+
+test-pythons: python ## try every CPython 3.11 to 3.14 found on PATH or in pyenv's folder: wheel, extras, fast tests (ARGS="--only 3.12")
+	@$(PYTHON) deploy/pythons.py $(ARGS)
 
 docs: venv ## make the tables and pictures of the documentation anew: some five minutes of simulation
 	@$(PY) docs/make_configuration.py

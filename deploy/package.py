@@ -83,12 +83,12 @@ def check_contents(wheel: Path, sdist: Path) -> None:
         raise SystemExit(f"{sdist.name}: missing {sorted(lacking)}")
 
 
-def install_and_serve(folder: Path, wheel: Path, python: str) -> None:
-    """Install the wheel into an empty environment, and have it serve from another directory."""
+def install_and_serve(folder: Path, wheel: Path, python: str, extras: str = "") -> None:
+    """Install the wheel into an empty environment, and have it serve from another directory. extras: with these, "a,b"."""
     home = folder / "elsewhere"
     home.mkdir()
     run(python, "-m", "venv", folder / "env", cwd=folder)
-    run(folder / "env" / "bin" / "pip", "install", "-q", wheel, cwd=home)
+    run(folder / "env" / "bin" / "pip", "install", "-q", f"{wheel}[{extras}]" if extras else wheel, cwd=home)
     program = folder / "env" / "bin" / "smartedge"
     state = folder / "state"
     state.mkdir(mode=0o700)

@@ -93,12 +93,17 @@ class Front:
             wire = incoming.wire
             if incoming.leave is not None:
                 incoming.leave()
-                continue
-            if incoming.idle and (fresh or not incoming.fresh) and wire.peer_is_quiet():
+            elif incoming.idle and (fresh or not incoming.fresh) and wire.peer_is_quiet():
                 if wire.may_close():
                     wire.close()
                 else:
                     wire.end_wait()  # the end of its last answer is still on its way
+
+    def say_goodbye(self) -> None:
+        """Have those clients open other connections that can be told so without an answer (HTTP/2)."""
+        for incoming in list(self.open):
+            if incoming.leave is not None:
+                incoming.leave()
 
     def longest_idle(self) -> list[Incoming]:
         """Give the connections that wait for a request, those first that have waited longest."""

@@ -126,7 +126,9 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         while self.started and not self.full() and (accepted := self.do_read()) is not None:
             self.do_handle(*accepted)  # the system has accepted it already, and would reset it
         super().close()
-        if not self.front.lingers:
+        if self.front.lingers:
+            self.front.say_goodbye()
+        else:
             self.front.close_idle(fresh=False)
             spawn_later(FRESH_S, self.front.close_idle, fresh=True)
 

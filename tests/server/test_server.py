@@ -104,6 +104,30 @@ def test_a_stop_cuts_what_does_not_end_in_time() -> None:
         over.set()
 
 
+def test_a_stop_without_hurry_answers_one_more_request_on_an_idle_connection_and_closes_the_others_before_its_end() -> None:
+    """Whoever asks just as an idle connection is closed would not know whether the request was taken."""
+    with edge_server(App(hello)) as server, gevent.Timeout(5):
+        asks, waits, told = (gevent.socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(3))
+        for sock in (asks, waits, told):
+            sock.sendall(GET)
+            assert sock.recv(65536).endswith(b"hello")
+        left: list[str] = []
+        last = next(one for one in server.front.open if one.wire.sock._sock.getpeername() == told.getsockname())
+        last.leave = lambda: left.append("told")  # as one of HTTP/2, which needs no request for that
+        stopping = gevent.spawn(server.stop_gracefully, 0.6, lingers=True)
+        while not left:
+            gevent.sleep(0.001)
+        asks.sendall(GET)
+        (answer,) = answers_of(asks.recv(65536))
+        assert (answer.body, answer.get(b"connection")) == (b"hello", b"close")
+        asks.close()
+        last.leave = None
+        for sock in (waits, told):
+            assert sock.recv(1) == b""
+            sock.close()
+        assert stopping.get() is True
+
+
 # How many are connected.
 
 
