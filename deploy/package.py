@@ -99,7 +99,7 @@ def install_and_serve(folder: Path, wheel: Path, python: str, extras: str = "") 
         edge = subprocess.Popen(words, cwd=home, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         try:
             assert edge.stdout is not None
-            port = edge.stdout.readline().rsplit(None, 1)[-1]
+            port = next(line for line in edge.stdout if line.startswith("🚀")).rsplit(None, 1)[-1]  # a probe may be told first
             with urllib.request.urlopen(wait_for(f"http://127.0.0.1:{port}/"), timeout=WAIT_S) as answer:
                 assert b"server1" in answer.read(), "the backend's answer came through"
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/smartedge/", timeout=WAIT_S) as page:

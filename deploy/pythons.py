@@ -1,7 +1,7 @@
-"""Tries every CPython that can be had here, 3.11 to 3.14: make test-pythons, or python deploy/pythons.py [--suite all|newest|none].
+"""Tries every CPython that can be had here, 3.11 to 3.14: make test-pythons, or python deploy/pythons.py [--suite newest].
 
-Looks for them on PATH and where pyenv keeps them. The wheel is built once; with each it is installed with all extras into an empty
-environment, and must serve from another directory; then the fast tests run in that environment. Needs the network.
+Looks for them on PATH and where pyenv keeps them. The wheel is built once; with each it is installed with all extras into an
+empty environment, and must serve from another directory; then the fast tests run in that environment. Needs the network.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> int:
             # What runs us has run the suite already, where only one is wanted (.ci/run).
             is_newest = version == max(pythons) and version[:2] != sys.version_info[:2]
             if arguments.suite == "all" or (arguments.suite == "newest" and is_newest):
-                test(own / "env")
+                test(own / "env", wheel)
                 done += "; the fast tests pass"
             print(f"Python {named(version)}: {done} ({time.monotonic() - began:.0f} s)", flush=True)
     return 0
@@ -81,9 +81,9 @@ def named(version: Sequence[int]) -> str:
     return ".".join(map(str, version))
 
 
-def test(env: Path) -> None:
+def test(env: Path, wheel: Path) -> None:
     """Run the fast tests of the tree with an environment's Python."""
-    run(env / "bin" / "pip", "install", "-q", f"{ROOT}[dev]", cwd=env)
+    run(env / "bin" / "pip", "install", "-q", f"{wheel}[dev]", cwd=env)
     run(env / "bin" / "pip", "uninstall", "-q", "-y", "smartedge", cwd=env)  # the tree's own is the one to test
     words = [env / "bin" / "python", "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "-m", "not long"]
     run("nice", "-n", "5", *words, "-p", "no:cacheprovider", "--ignore", "tests/live", "tests", cwd=ROOT)
