@@ -60,7 +60,7 @@ fast: venv ## compile what a request passes through, in place, with mypyc: needs
 	@SMARTEDGE_MYPYC=1 $(PY) -m pip wheel -q --no-deps -w build/fast .
 	@$(PY) -m zipfile -e build/fast/smartedge-*.whl build/fast/unpacked
 	@cd build/fast/unpacked && find . -name '*.so' -exec cp --parents {} ../../.. \;
-	@rm -rf build/fast
+	@rm -rf build *.egg-info
 
 bench: venv ## measure speed (ARGS= goes to bench/run.py)
 	@$(PY) bench/run.py $(ARGS)

@@ -84,11 +84,10 @@ class LogFile:
         self.fd = self._directory = -1
 
     def _write(self, lines: list[bytes]) -> bytes:
-        refused = b""
-        if lines:
-            for piece in [b"".join(lines)] if self._is_regular else _pieces(lines, PIPE_BUF):
-                refused += self._put(piece)
-        return refused
+        data = b"".join(lines)
+        if self._is_regular:
+            return self._put(data) if data else b""
+        return b"".join([self._put(piece) for piece in _pieces(data, PIPE_BUF)])
 
     def _put(self, data: bytes) -> bytes:
         """Write all of it, or give the rest that the system refuses."""
@@ -146,15 +145,12 @@ class LogFile:
         self._follow(path)
 
 
-def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Join lines to what is written at once. most_bytes: of a piece, if there is more than a line in it."""
-    piece: list[bytes] = []
-    size = 0
-    for line in (line for some in lines for line in (some.splitlines(True) if len(some) > most_bytes else (some,))):
-        if piece and size + len(line) > most_bytes:
-            yield b"".join(piece)
-            piece, size = [], 0
-        piece.append(line)
-        size += len(line)
-    if piece:
-        yield b"".join(piece)
+def _pieces(data: bytes, most_bytes: int) -> Iterator[bytes]:
+    """Cut lines into what is written at once. most_bytes: of a piece, if there is more than a line in it."""
+    start = 0
+    while len(data) - start > most_bytes:
+        end = data.rfind(b"\n", start, start + most_bytes) + 1 or data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:] if start else data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -53,8 +53,11 @@ class Answer(Protocol):
     def at_hand(self) -> bool:
         """Whether `read` would give something, or the end, without waiting."""
 
-    def read(self, *_size: int) -> bytes:
-        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls."""
+    def read(self, *_size: int) -> Any:
+        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls.
+
+        Bytes, or a memoryview where the connection `lends`.
+        """
 
     def close(self) -> None:
         """Be done with the answer, though it may not have come to its end."""
