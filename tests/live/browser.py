@@ -139,9 +139,10 @@ class Browser:
 
 
 @contextlib.contextmanager
-def running_browser(directory: Path, *languages: str) -> Iterator[Browser]:
-    """Start a browser with an empty profile; it ends with the test."""
+def running_browser(directory: Path, *languages: str, trusts_all: bool = False) -> Iterator[Browser]:
+    """Start a browser with an empty profile; it ends with the test. trusts_all: whoever signed a certificate."""
     options = webdriver.ChromeOptions()
+    options.accept_insecure_certs = trusts_all
     options.binary_location = "/usr/bin/chromium"
     for switch in (*SWITCHES, f"--user-data-dir={directory}", f"--accept-lang={','.join(languages or ('en-US',))}"):
         options.add_argument(switch)
