@@ -63,7 +63,7 @@ class SmartEdge(flask.Flask):
             on_refused=edge.on_refused,
             on_stopping=edge.on_stopping,
             on_handshake=handshake_counter(edge.edge_row),
-            on_stream=stream_counter(edge.edge_row),
+            on_stream=stream_counter(edge.edge_row, lambda request: self.is_reserved(request, for_admin=False)),
             on_excess=excess_counter(edge.edge_row),
             hsts=lambda: edge.hsts,
             h2c=lambda: edge.config.h2c,

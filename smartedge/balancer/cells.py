@@ -76,6 +76,9 @@ EXCESS_EMPTY_DATA: Final = 55
 EXCESS_UNKNOWN: Final = 56
 EXCESS_CONTINUATION: Final = 57
 EXCESS_HEADER_LIST: Final = 58
+EXCESS_SLOW_HEAD: Final = 59
+EXCESS_CLOSED_STREAM: Final = 60
+EXCESS_GOAWAY: Final = 61
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Final
 
 from smartedge.balancer.cells import (
+    EXCESS_CLOSED_STREAM,
     EXCESS_CONTINUATION,
     EXCESS_EMPTY_DATA,
+    EXCESS_GOAWAY,
     EXCESS_HEADER_LIST,
     EXCESS_PING,
     EXCESS_PRIORITY,
     EXCESS_REFUSED,
     EXCESS_RESET,
     EXCESS_SETTINGS,
+    EXCESS_SLOW_HEAD,
     EXCESS_UNKNOWN,
     EXCESS_WINDOW_UPDATE,
     HANDSHAKES,
@@ -22,6 +25,7 @@ from smartedge.balancer.cells import (
     HTTP2_REQUESTS,
 )
 from smartedge.balancer.learned import Learned
+from smartedge.http.request import Request
 
 EXCESS_CELLS: Final = {
     "reset": EXCESS_RESET,
@@ -33,6 +37,9 @@ EXCESS_CELLS: Final = {
     "empty_data": EXCESS_EMPTY_DATA,
     "continuation": EXCESS_CONTINUATION,
     "header_list": EXCESS_HEADER_LIST,
+    "slow_head": EXCESS_SLOW_HEAD,
+    "closed_stream": EXCESS_CLOSED_STREAM,
+    "goaway": EXCESS_GOAWAY,
     "unknown": EXCESS_UNKNOWN,
 }
 """By the kind of which there were too many, as `http2.calm` names them; a kind without a cell counts as unknown."""
@@ -51,9 +58,17 @@ def handshake_counter(edge_row: Learned) -> Callable[[bool | None], None]:
     return count
 
 
-def stream_counter(edge_row: Learned) -> Callable[[], None]:
-    """Return what a server tells of each request that came by HTTP/2."""
-    return lambda: edge_row.add(HTTP2_REQUESTS)
+def stream_counter(edge_row: Learned, is_ours: Callable[[Request], bool]) -> Callable[[Request | None], None]:
+    """Return what a server tells of each request that came by HTTP/2, None for one that is refused.
+
+    is_ours: whether it is for the admin pages, which no other counter of requests counts.
+    """
+
+    def count(request: Request | None) -> None:
+        if request is None or not is_ours(request):
+            edge_row.add(HTTP2_REQUESTS)
+
+    return count
 
 
 def excess_counter(edge_row: Learned) -> Callable[[str], None]:

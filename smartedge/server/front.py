@@ -45,8 +45,9 @@ class AppHooks:
     these, with the client's address, the error and the id. on_stopping: told once, when no more connections are accepted.
     on_handshake: told of each TLS handshake: whether it went on with an earlier session, None if it failed.
     hsts: the field Strict-Transport-Security for answers over TLS, with its CRLF; b"" for none.
-    h2c: whether clients without TLS may speak HTTP/2 at once (RFC 9113 section 3.3). on_stream: told of each request of HTTP/2;
-    on_excess: of what kind of frame a client has sent so many that its connection was ended.
+    h2c: whether clients without TLS may speak HTTP/2 at once (RFC 9113 section 3.3). on_stream: told of each request of
+    HTTP/2, None for one that is refused; on_excess: of what kind of frame a client has sent so many that its connection was
+    ended.
     forward: is asked before the app; gives what answers a request that needs nothing of the app, with `answer_to(writer)` and
     `close()` (proxy/exchange.py), or None.
     """
@@ -58,7 +59,7 @@ class AppHooks:
     on_handshake: Callable[[bool | None], None] = lambda _: None
     hsts: Callable[[], bytes] = lambda: b""
     h2c: Callable[[], bool] = lambda: False
-    on_stream: Callable[[], None] = lambda: None
+    on_stream: Callable[[Request | None], None] = lambda _: None
     on_excess: Callable[[str], None] = lambda _: None
     forward: Callable[[Request], Any] = lambda _: None
 

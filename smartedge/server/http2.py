@@ -126,10 +126,11 @@ class Http2Connection:
         """Have a request answered that has come; called while frames are read, so nothing here may wait. Raises StreamError."""
         link = self.link
         try:
-            work: Callable[[], None] = StreamHandler(self, stream, self._head_of(stream)).answer
+            handler = StreamHandler(self, stream, self._head_of(stream))
+            self.front.hooks.on_stream(handler.request)
+            work: Callable[[], None] = handler.answer
         except ClientError as error:
             work = StreamHandler(self, stream).refuser(error)
-        self.front.hooks.on_stream()
         link.running += 1
         self.incoming.fresh = self.incoming.idle = False
         GREENLETS.spawn(self._run, work)
@@ -170,6 +171,7 @@ class Http2Connection:
     def _tell(self, error: ClientError) -> str:
         request_id = self.front.hooks.next_request_id()
         self.front.hooks.on_refused(self.incoming.peer, error, request_id)
+        self.front.hooks.on_stream(None)
         return request_id
 
 
@@ -183,9 +185,9 @@ class StreamHandler:
         incoming = self._incoming = Incoming(of_all.wire, of_all.peer, of_all.secure)
         self.writer = StreamWriter(stream, incoming, connection.front, connection.limits.idle_s)
         if head is not None:
-            self._request = incoming.request = self._made(head)
+            self.request = incoming.request = self._made(head)
             if head.protocol is None:
-                self._add_body(self._request)
+                self._add_body(self.request)
 
     def _made(self, head: RequestHead) -> Request:
         connection, stream, of_all = self._connection, self._stream, self._connection.incoming
@@ -213,7 +215,7 @@ class StreamHandler:
         """Have the app answer, and send what it says."""
         writer = self.writer
         try:
-            give_answer(self._request, writer, self._connection.front, self._connection.forward, self._environ)
+            give_answer(self.request, writer, self._connection.front, self._connection.forward, self._environ)
         except EdgeError as error:
             if writer.head_sent or writer.head is not None:
                 writer.cut_answer()

@@ -18,19 +18,17 @@ class StreamWriter(AnswerWriter):
     incoming: the stream's own, for the request alone. The end of a stream says what HTTP/1.1 says with lengths and chunks.
     """
 
-    __slots__ = ("_ends_with_head", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: Stream, incoming: Incoming, front: Front, idle_s: float) -> None:
         super().__init__(incoming, front, idle_s)
         self._stream = stream
-        self._ends_with_head = False
 
     def begin_answer(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
         """Make an answer's head, which goes out with the first bytes of its body; see `AnswerWriter`."""
         request = self._incoming.request
         assert request is not None
-        self._ends_with_head = request.method == b"HEAD" or status in (204, 304)
-        self._left = 0 if self._ends_with_head else length
+        self._left = 0 if request.method == b"HEAD" or status in (204, 304) else length
         if not dated:
             block += b"Date: %b\r\n" % http_date()
         if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
