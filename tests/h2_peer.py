@@ -9,6 +9,7 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.settings import Settings
 
 from tests.peers import backend
 
@@ -26,7 +27,7 @@ class H2Server:
         self.sock = sock
         quiet = {"validate_outbound_headers": checks, "normalize_outbound_headers": checks}
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8", **quiet))
-        self.h2.local_settings.update(settings or {})
+        self.h2.local_settings = Settings(client=False, initial_values={**self.h2.local_settings, **(settings or {})})
         self.h2.initiate_connection()
         self.requests: dict[int, dict[str, str]] = {}
         self.bodies: dict[int, bytes] = {}

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "cluster": "config discovery",
     "workers": "balancer",
     "acme": "config http",
-    "health": "balancer http",
+    "health": "balancer http http2",
     "server": "balancer http http2",
     "proxy": "balancer http http2 server",
     "observe": "balancer http config workers proxy",

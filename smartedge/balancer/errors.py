@@ -109,6 +109,14 @@ class BackendTimeout(BackendError):
     reason = "timeout"
 
 
+class DeadlineExceeded(EdgeError):
+    """A call of gRPC took longer than its client allows it; that the client says so is no failure of the backend."""
+
+    status = 504
+    title = "Deadline exceeded"
+    sent = True
+
+
 class ClientError(EdgeError):
     """The client's fault: refused before a backend heard of it, or broken off by the client."""
 

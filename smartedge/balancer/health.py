@@ -16,7 +16,7 @@ from smartedge.balancer.cells import HEALTH, HEALTH_STREAK, Row
 HealthState = Literal["unknown", "healthy", "unhealthy"]
 HealthChange = Literal["up", "down"]
 
-ProbeType = Literal["http", "tcp", "none"]
+ProbeType = Literal["http", "tcp", "grpc", "none"]
 
 OK_STATUSES: Final = frozenset(range(200, 300))
 
@@ -31,8 +31,9 @@ ANSWERED: Final = frozenset(range(100, 500))
 class HealthPolicy:
     """How a backend is probed, as the operator wrote it; `statuses` are the codes that mean "healthy".
 
-    type: `tcp` makes a connection, no more; `none` asks nothing, and the backend counts as healthy. host: None for what
-    clients' requests carry, as far as it is known. port: None for the one of the URL. body: a text that has to be in the answer.
+    type: `tcp` makes a connection, no more; `grpc` asks as gRPC's health protocol has it; `none` asks nothing, and the backend
+    counts as healthy. host: None for what clients' requests carry, as far as it is known. port: None for the one of the URL.
+    body: a text that has to be in the answer.
     """
 
     type: ProbeType
@@ -52,7 +53,9 @@ class HealthPolicy:
     def question(self) -> str:
         """What is asked, as people write it."""
         where = "" if self.port is None else f" on port {self.port}"
-        return f"{self.method} {self.path}{where}" if self.type == "http" else f"connect{where}"
+        if self.type == "http":
+            return f"{self.method} {self.path}{where}"
+        return f"{'gRPC health' if self.type == 'grpc' else 'connect'}{where}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from typing import Final, Literal
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import HealthPolicy
 
+Protocol = Literal["http/1.1", "h2", "h2c"]
+"""What is spoken to a backend: h2 is HTTP/2 over TLS (ALPN), h2c HTTP/2 without, from the first byte (RFC 9113 section 3.3)."""
+
 State = Literal["enabled", "draining", "disabled"]
 
 STATES: Final[tuple[State, ...]] = ("enabled", "draining", "disabled")
@@ -24,13 +27,14 @@ def name_backend(service: str, backend_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TlsSpec:
-    """How we speak TLS to a backend, as the operator wrote it; part of a `BackendSpec`. The files are PEM."""
+    """How we speak TLS to a backend, as the operator wrote it; part of a `BackendSpec`. Files are PEM. h2: for HTTP/2."""
 
     verify: bool = True
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     server_name: str | None = None
+    h2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class BackendSpec:
     region: str | None = None
     location: tuple[float, float] | None = None
     priority: int = 0
+    protocol: Protocol = "http/1.1"
 
     @property
     def entry(self) -> tuple[str, str]:

@@ -46,8 +46,9 @@ from smartedge.config.zones import Location
 class HealthConfig(Section):
     """How backends are probed."""
 
-    type: Literal["http", "tcp", "none"] = "http"
-    """`http` asks for `path`, `tcp` only for a connection (with TLS for https); `none` asks nothing, and takes it for healthy."""
+    type: Literal["http", "tcp", "grpc", "none"] = "http"
+    """`http` asks for `path`, `tcp` only for a connection (with TLS for https), `grpc` calls `grpc.health.v1.Health/Check`;
+    `none` asks nothing, and takes it for healthy."""
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
     """How `path` is asked for."""
     path: Annotated[str, AfterValidator(values.health_path)] | None = None
@@ -130,6 +131,8 @@ class BackendConfig(Section):
     """Latitude and longitude in degrees, such as `[-23.55, -46.63]`; null for those of its zone."""
     priority: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Lower ones go first, as in SRV records; a higher one is for a backup, which helps where those before it can't carry all."""
+    protocol: Literal["http/1.1", "h2", "h2c"] | None = None
+    """Differs from the common value unless null; `h2` is for an https:// URL, `h2c` for one without TLS."""
     health: HealthConfig | None = None
     """Keys of `health` that differ for this backend."""
     preserve_host: bool | None = None
@@ -163,6 +166,13 @@ class BackendConfig(Section):
             raise ValueError("is for an https:// URL only")
         return tls
 
+    @field_validator("protocol")
+    @classmethod
+    def _as_the_url_says(cls, protocol: str | None, info: ValidationInfo) -> str | None:
+        if protocol and (wrong := protocol_problem(protocol, info.data.get("url"))):
+            raise ValueError(wrong)
+        return protocol
+
     @field_validator("health")
     @classmethod
     def _no_port_of_a_socket(cls, health: HealthConfig | None, info: ValidationInfo) -> HealthConfig | None:
@@ -174,6 +184,17 @@ class BackendConfig(Section):
     def _overrides(self, health: HealthConfig | None) -> dict[str, Any] | None:
         """Only what was written: a default here would hide the common value."""
         return health.model_dump(mode="json", exclude_unset=True) if health else None
+
+
+def protocol_problem(protocol: str, url: object) -> str | None:
+    """Say why a backend's URL does not go with a protocol; None where it does."""
+    if not isinstance(url, str) or protocol == "http/1.1":
+        return None
+    if protocol == "h2" and not url.startswith("https://"):
+        return 'is HTTP/2 over TLS and needs an https:// URL; without TLS it is "h2c"'
+    if protocol == "h2c" and url.startswith("https://"):
+        return 'is HTTP/2 without TLS; for an https:// URL it is "h2"'
+    return None
 
 
 def _backend_entry(value: object) -> object:

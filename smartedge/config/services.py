@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, NamedTuple, Self, cast
@@ -20,10 +21,10 @@ from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, PATH, HealthPolicy
 from smartedge.balancer.outliers import OutlierPolicy
 from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
-from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec
+from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, Protocol, TlsSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
-from smartedge.config.backends import BackendConfig, Backends, HealthConfig
+from smartedge.config.backends import BackendConfig, Backends, HealthConfig, protocol_problem
 from smartedge.config.discover import DiscoverConfig
 from smartedge.config.discover import problems as discover_problems
 from smartedge.config.locality import LocalityConfig
@@ -81,6 +82,8 @@ class ServiceConfig(Section):
     """How often one client may ask."""
     preserve_host: bool = True
     """Send the client's Host; false sends the backend's own."""
+    protocol: Literal["http/1.1", "h2", "h2c"] = "http/1.1"
+    """What is spoken to backends: [`h2`](http2.md#backends-and-grpc) is HTTP/2 over TLS, `h2c` without, as gRPC needs it."""
     panic: Literal["all", "fail"] = "all"
     """With fewer than half of the backends available: `all` uses the ejected ones too, `fail` does without them."""
     slow_start_s: Grace = 0.0
@@ -159,7 +162,7 @@ class ServiceConfig(Section):
             breaker=breaker,
             max_in_flight=cap,
             preserve_host=self.preserve_host if backend.preserve_host is None else backend.preserve_host,
-            tls=backend.tls_spec,
+            tls=self.tls_spec_of(backend),
             slow_start_s=self.slow_start_s,
             labels=backend.labels,
             base=values.origin(backend.url).base.encode(),
@@ -168,7 +171,18 @@ class ServiceConfig(Section):
             region=backend.region,
             location=backend.location,
             priority=backend.priority,
+            protocol=self.protocol_of(backend),
         )
+
+    def protocol_of(self, backend: BackendConfig) -> Protocol:
+        """What is spoken to a backend; to one that was found HTTP/2 with or without TLS, as its URL says."""
+        protocol = backend.protocol or self.protocol
+        return protocol if protocol == "http/1.1" else "h2" if backend.url.startswith("https:") else "h2c"
+
+    def tls_spec_of(self, backend: BackendConfig) -> TlsSpec | None:
+        """How TLS is spoken to a backend; None as usual, or not at all."""
+        tls = backend.tls_spec
+        return replace(tls or TlsSpec(), h2=True) if self.protocol_of(backend) == "h2" else tls
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -297,7 +311,7 @@ def problems(document: object) -> Iterator[Finding]:
         yield from _of_service(document, ())
     for name, service in services.items() if isinstance(services, dict) else ():
         if isinstance(service, dict):
-            yield from _of_service(service, ("services", name))
+            yield from _of_service({"protocol": document.get("protocol"), **service}, ("services", name))
 
 
 def _is_short(document: Mapping[str, Any]) -> bool:
@@ -316,7 +330,18 @@ def _of_service(service: Mapping[str, Any], where: tuple[Step, ...]) -> Iterator
     if discover is None and written == []:
         yield (*where, "backends"), f"must hold at least one backend; the smallest configuration is {SMALLEST}"
     yield from _duplicates(written, (*where, "backends"))
+    yield from _wrong_protocols(service.get("protocol"), written, (*where, "backends"))
     yield from discover_problems(discover, (*where, "discover"))
+
+
+def _wrong_protocols(protocol: object, entries: object, where: tuple[Step, ...]) -> Iterator[Finding]:
+    """Backends whose URL cannot be spoken to as the service says, and that say nothing else themselves."""
+    if not isinstance(protocol, str) or protocol == "http/1.1":
+        return
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        fields = entry if isinstance(entry, dict) else {"url": entry}
+        if fields.get("protocol") is None and (wrong := protocol_problem(protocol, fields.get("url"))):
+            yield (*where, index), f'is for "protocol": "{protocol}", which {wrong}'
 
 
 def service_names(document: object) -> list[str]:

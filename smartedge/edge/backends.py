@@ -28,7 +28,7 @@ from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
-from smartedge.proxy.session import EdgeSession
+from smartedge.proxy.session import Adapter, EdgeSession
 from smartedge.proxy.transport import EdgeAdapter, Limits
 from smartedge.workers.membership import Membership
 from smartedge.workers.periodic import give_way, in_pieces
@@ -151,7 +151,7 @@ class BackendRegistry:
     ) -> Backend:
         previous = old.get(spec.key)
         learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, siblings.get(spec.entry, ()))
-        if previous is not None and previous.spec.tls == spec.tls and previous.transport.adapter.limits == limits:
+        if previous is not None and _is_spoken_to_alike(previous.spec, spec) and previous.transport.adapter.limits == limits:
             return Backend(spec, learned, previous.transport)
         return Backend(spec, learned, EdgeSession(self._adapter(spec, files, limits, learned)))
 
@@ -188,8 +188,13 @@ class BackendRegistry:
             return (replace(spec, addresses=ips),)
         return tuple(replace(spec, id=f"{spec.id}/{ip}", addresses=(ip,)) for ip in sorted(ips))
 
-    def _adapter(self, spec: BackendSpec, files: Files, limits: Limits, learned: Learned) -> EdgeAdapter:
-        adapter = EdgeAdapter(
+    def _adapter(self, spec: BackendSpec, files: Files, limits: Limits, learned: Learned) -> Adapter:
+        make: Callable[..., Adapter] = EdgeAdapter
+        if spec.protocol != "http/1.1":
+            from smartedge.proxy.http2_transport import Http2Adapter  # late: its memory is for those who speak HTTP/2
+
+            make = Http2Adapter
+        adapter = make(
             spec.url,
             limits,
             spec.tls,
@@ -339,6 +344,10 @@ class BackendRegistry:
             learned.move_to(rows)
             if self._membership.state is not None:
                 learned.breaker.try_exclusive = self._membership.try_exclusive
+
+
+def _is_spoken_to_alike(one: BackendSpec, other: BackendSpec) -> bool:
+    return (one.protocol, one.tls) == (other.protocol, other.tls)
 
 
 def _context(spec: BackendSpec, files: Files) -> Any:

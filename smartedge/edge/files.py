@@ -67,7 +67,12 @@ class Files:
 
     def are_all_of(self, config: Config) -> bool:
         """Whether these are all the files of a configuration that differs from theirs in its backends alone."""
-        specs = (one.tls_spec for each in config.all_services() for one in each.config.backends if one.url.startswith("https:"))
+        specs = (
+            each.config.tls_spec_of(one)
+            for each in config.all_services()
+            for one in each.config.backends
+            if one.url.startswith("https:")
+        )
         return all(spec in self.held for spec in specs)
 
     def holds_the_same_as(self, other: Files) -> bool:
@@ -134,7 +139,7 @@ def _parts(config: Config) -> Iterator[tuple[Source, tuple[Step, ...], Read]]:
     done = set()
     for service in config.all_services():
         for index, backend in enumerate(service.config.backends):
-            if backend.url.startswith("https:") and (tls := backend.tls_spec) not in done:
+            if backend.url.startswith("https:") and (tls := service.config.tls_spec_of(backend)) not in done:
                 done.add(tls)
                 yield tls, (*service.steps, "backends", index, "tls"), partial(_read_tls, tls)
     for steps, path in _plain_files(config):

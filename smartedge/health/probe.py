@@ -69,6 +69,8 @@ class HttpProbe:
             if policy.type == "tcp":
                 self._open(backend.spec, started + policy.timeout_s).close()
                 return ProbeResult(True, None, "connected", self._now() - started)
+            if policy.type == "grpc":
+                return ProbeResult(True, None, self._call(backend.spec, started + policy.timeout_s), self._now() - started)
             return self._ask_with_hosts(backend, started)
         except ProbeError as error:
             detail = str(error)
@@ -83,6 +85,17 @@ class HttpProbe:
                 raise OwnTrouble(error) from error
             detail = (error.strerror or str(error) or type(error).__name__).lower()
         return ProbeResult(False, None, detail, self._now() - started)
+
+    def _call(self, spec: BackendSpec, deadline: float) -> str:
+        if spec.protocol == "http/1.1":
+            raise ProbeError('health.type "grpc" needs "protocol": "h2" or "h2c"')
+        from smartedge.health.http2_probe import call_health
+
+        wire, to = self._open(spec, deadline), destination(spec.url)
+        try:
+            return call_health(wire, to, to.authority, lambda: self._left(deadline))
+        finally:
+            wire.close()
 
     def _ask_with_hosts(self, backend: Backend, started: float) -> ProbeResult:
         """Ask with one Host after the other, as long as that is what is refused; see the head of this file."""
@@ -108,7 +121,13 @@ class HttpProbe:
     def _ask(self, spec: BackendSpec, host: bytes, deadline: float) -> ProbeAnswer:
         wire = self._open(spec, deadline)
         try:
-            wire.send(question_of(destination(spec.url), spec.health, host), self._left(deadline))
+            to = destination(spec.url)
+            question = question_of(to, spec.health, host)
+            if spec.protocol != "http/1.1":
+                from smartedge.health.http2_probe import ask_by_http2  # late: its memory is for those who speak HTTP/2
+
+                return ask_by_http2(wire, to, question, spec.health, lambda: self._left(deadline))
+            wire.send(question, self._left(deadline))
             return read_answer(lambda size: self._recv(wire, size, deadline), spec.health)
         finally:
             wire.close()

@@ -32,16 +32,20 @@ class ProbeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """A probe's answer: its status, and as much of its body as was looked at; read by `read_answer`."""
+    """A probe's answer: its status, and as much of its body as was looked at; read by `read_answer`.
+
+    said: what people are told in place of the status, of an answer that has none of its own.
+    """
 
     status: int
     body: bytes = b""
+    said: str = ""
 
 
 def judge(answer: ProbeAnswer, policy: HealthPolicy, took_s: float, host: str = "") -> ProbeResult:
     """Whether this is an answer that the operator expects. host: what the probe's Host field was."""
     status = answer.status
-    detail = f"status {status}"
+    detail = answer.said or f"status {status}"
     ok = status in policy.statuses
     if not ok:
         detail += ", expected " + ("less than 500" if policy.statuses == ANSWERED else ranges(policy.statuses))
@@ -50,7 +54,7 @@ def judge(answer: ProbeAnswer, policy: HealthPolicy, took_s: float, host: str = 
         detail += f", without the text {policy.body!r}"
     if refuser := refuses_host(answer):
         detail += f'; {refuser} refuses the Host "{host}": write health.host'
-    return ProbeResult(ok, status, detail, took_s)
+    return ProbeResult(ok, None if answer.said else status, detail, took_s)
 
 
 def refuses_host(answer: ProbeAnswer) -> str | None:

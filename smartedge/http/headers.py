@@ -12,6 +12,7 @@ from typing import Any, Final
 
 VIA = b"Via: 1.1 smartedge\r\n"
 VIA_10 = b"Via: 1.0 smartedge\r\n"
+VIA_2 = b"Via: 2 smartedge\r\n"
 """RFC 9110 section 7.6.3; a pseudonym instead of a host name."""
 
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"))

@@ -36,6 +36,8 @@ def backend_context(tls: TlsSpec | None) -> Any:
         context.load_default_certs()
     if tls is not None and tls.cert_file:
         context.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls is not None and tls.h2:
+        context.set_alpn_protocols(["h2"])
     if tls is not None and not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -9,7 +9,7 @@ from typing import Any
 
 from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Lease, Outcome
-from smartedge.http import problem
+from smartedge.http import grpc, problem
 from smartedge.http.cookies import field
 from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import pairs_of, without_length
@@ -76,7 +76,11 @@ class Exchange:
         """Let the client have an error of ours instead of an answer."""
         self.error = error
         self.status = error.status
-        self.own_answer = problem.answer(error, self.attempts.request_id, self.attempts.trace_id)
+        if grpc.is_call(self.request.block):
+            self.own_answer = grpc.answer(error, self.attempts.request_id)
+            self.status = 200 if error.status != 499 else 499
+        else:
+            self.own_answer = problem.answer(error, self.attempts.request_id, self.attempts.trace_id)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Exchange:
         """Answer as a WSGI app does (PEP 3333)."""
@@ -210,8 +214,11 @@ class Exchange:
             if self.own_answer is None:
                 raise StopIteration
             self.finished = True
-            self.bytes_out = len(self.own_answer[2])
-            return self.own_answer[2]
+            body = self.own_answer[2]
+            self.bytes_out = len(body)
+            if not body:
+                raise StopIteration  # an empty piece would send the head alone, and what ends with it is told from that (gRPC)
+            return body
         if not self._head_sent and answer.connection is not None:
             self._head_sent = True
             if not answer.at_hand:
@@ -220,6 +227,8 @@ class Exchange:
             piece = self._next_of(answer)
         except EdgeError as error:
             self.error = self.attempts.gone or error
+            if self._ends_call(self.error):
+                raise StopIteration from None
             if self._client is not None:
                 self._client.break_off()
                 # gunicorn takes this for a connection that broke, and all else for a bug
@@ -232,6 +241,14 @@ class Exchange:
             raise StopIteration
         self.bytes_out += len(piece)
         return piece
+
+    def _ends_call(self, error: EdgeError) -> bool:
+        """Tell a client of gRPC in trailers why its answer ends here; False for others, whose answer is cut."""
+        if self._writer is None or error.status == 499 or not grpc.is_call(self.request.block):
+            return False
+        self.finished = True
+        self._writer.trailers = [(name.encode(), value.encode()) for name, value in grpc.fields_of(error)]
+        return True
 
     def _next_of(self, answer: Answer) -> Any:
         """Wait for the answer's next piece, which may lie in a buffer that is lent until the one after it is asked for."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from smartedge.balancer.spec import TlsSpec
+from smartedge.config.backends import check_entry
 from smartedge.config.model import Config, ConfigError, json_schema, load, parse
 from smartedge.config.services import ServiceConfig
 
@@ -244,3 +246,19 @@ def test_a_service_that_names_a_file_is_always_checked(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=r"services.web.sticky.secret_file: "):
         site(web=web)
     assert first.services["web"].sticky.cookie == "c"
+
+
+def test_what_is_spoken_to_a_backend_is_its_own_word_or_the_services() -> None:
+    document = {
+        "protocol": "h2c",
+        "backends": ["http://a", {"url": "http://b", "protocol": "http/1.1"}, {"url": "https://c", "protocol": "h2"}],
+    }
+    first, second, third = parse(json.dumps(document)).specs()
+    assert [one.protocol for one in (first, second, third)] == ["h2c", "http/1.1", "h2"]
+    assert (first.tls, second.tls, third.tls) == (None, None, TlsSpec(h2=True))
+
+
+def test_what_is_found_is_spoken_to_as_its_url_says() -> None:
+    config = parse('{"protocol": "h2c", "backends": ["http://a"]}')
+    found = config.with_backends((check_entry("https://b"),))
+    assert [one.protocol for one in found.specs()] == ["h2c", "h2"]
