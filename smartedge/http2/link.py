@@ -10,7 +10,6 @@ stream is bounded by its window, and of all together by the connection's.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -24,6 +23,7 @@ from smartedge.http.wire import Wire, WireTimeout
 from smartedge.http2 import frames as h2
 from smartedge.http2.calm import Calm
 from smartedge.http2.stream import Stream, StreamEnded
+from smartedge.http2.turns import MOST_URGENT, Turns
 
 TURN_BYTES: Final = 65536
 """How much one stream may send while others wait."""
@@ -33,9 +33,6 @@ MOST_UNSENT_BYTES: Final = 262144
 
 LAST_WORD_S: Final = 1.0
 """How long the end of a connection waits for the socket to take why."""
-
-MOST_URGENT: Final = -1
-"""More than any stream may be."""
 
 RESETS_KEPT: Final = 1000
 """Of so many streams that we have ended, the peer may not have heard yet, and go on sending."""
@@ -97,9 +94,7 @@ class Link:
         self.resets: dict[int, None] = {}
         self._owed = 0
         self._pending: list[bytes] = []
-        self._writing = False
-        self._turns: list[tuple[int, int, Event]] = []
-        self._turn = 0
+        self._turns = Turns()
         self._is_first_head = True
         self._flusher: Any = None
         self._room = Event()
@@ -129,15 +124,14 @@ class Link:
             stream.fail(self.failure)
         self.streams.clear()
         self.peer_settled.set()
-        while self._turns:
-            heapq.heappop(self._turns)[2].set()
+        self._turns.end()
         self.on_end()
 
     def say_last(self, data: bytes) -> None:
         """Say why the connection ends, if the socket takes it soon."""
         try:
-            if self._writing:
-                self._wait_for_turn(MOST_URGENT, LAST_WORD_S)
+            if self._turns.are_taken:
+                self._turns.wait(MOST_URGENT, LAST_WORD_S)
             self.wire.send_now(b"".join([*self._pending, data]), LAST_WORD_S)
         except (OSError, WireTimeout):
             pass
@@ -243,13 +237,13 @@ class Link:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if self._pending and not self._writing and self._flusher is None:
+        if self._pending and not self._turns.are_taken and self._flusher is None:
             self._flusher = gevent.spawn(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flusher = None
-        if self._pending and not self._writing and not self.closed:
-            self._writing = True
+        if self._pending and not self._turns.are_taken and not self.closed:
+            self._turns.are_taken = True
             try:
                 self._flush(self.limits.silence_s)
             except (OSError, WireTimeout):
@@ -269,8 +263,8 @@ class Link:
         if data and stream.send_window > 0 and self.send_window > 0:
             self.send_data(stream, data, h2.END_STREAM if end else 0, timeout_s)
             return
-        if not self._writing:
-            self._writing = True
+        if not self._turns.are_taken:
+            self._turns.are_taken = True
             self._flush(timeout_s)
         if data:
             self.send_data(stream, data, h2.END_STREAM if end else 0, timeout_s)
@@ -282,14 +276,15 @@ class Link:
             self._check(stream)
             if left:
                 self._wait_for_window(stream, timeout_s)
-            if self._writing:
-                self._wait_for_turn(stream.urgency)
+            if self._turns.are_taken:
+                self._turns.wait(stream.urgency)
+                self._check_open()
                 if stream.failure is not None or (left and min(stream.send_window, self.send_window) <= 0):
                     self._flush(timeout_s)  # what others have to say, and then it is the next one's turn
                     continue
-            self._writing = True
+            self._turns.are_taken = True
             left = self._put(stream, left, flags)
-            self._flush(timeout_s)
+            self._flush(timeout_s, stream)
             if not left:
                 return
 
@@ -335,9 +330,7 @@ class Link:
             if stream.send_window > 0 and self._opened_at:
                 until = max(until, self._opened_at + timeout_s)  # the peer takes what others send meanwhile
             stream.opened = Event()
-            if not stream.opened.wait(None if until == inf else max(0.0, until - now)) and (
-                stream.send_window <= 0 or monotonic() >= self._opened_at + timeout_s
-            ):
+            if not stream.opened.wait(None if until == inf else max(0.0, until - now)):
                 raise WireTimeout("the peer has not opened its window in time")
             stream.opened = None
             self._check(stream)
@@ -350,39 +343,14 @@ class Link:
             assert stream.opened is not None
             stream.opened.set()
 
-    def _wait_for_turn(self, urgency: int, timeout_s: float | None = None) -> None:
-        """Wait until the others have had theirs; that they get on, the wire sees to. Raises StreamEnded, or WireTimeout."""
-        self._turn += 1
-        mine = Event()
-        heapq.heappush(self._turns, (urgency, self._turn, mine))
-        try:
-            mine.wait(None if timeout_s == inf else timeout_s)
-        except BaseException:
-            if mine.is_set():
-                self._hand_on()
-            raise
-        finally:
-            if not mine.is_set():
-                self._turns = [one for one in self._turns if one[2] is not mine]
-                heapq.heapify(self._turns)
-        if not mine.is_set():
-            raise WireTimeout("nothing could be sent in time")
-        self._check_open()
-
-    def _hand_on(self) -> None:
-        if self._turns:
-            heapq.heappop(self._turns)[2].set()
-        else:
-            self._writing = False
-
     def wait_for_room(self) -> None:
         """Wait as long as the peer takes nothing, and too much waits to be sent (called by whoever reads)."""
-        while self._writing and not self.closed and sum(map(len, self._pending)) > MOST_UNSENT_BYTES:
+        while self._turns.are_taken and not self.closed and sum(map(len, self._pending)) > MOST_UNSENT_BYTES:
             self._room.clear()
             self._room.wait()
 
-    def _flush(self, timeout_s: float) -> None:
-        """Send all that waits, and hand the turn on; called by whoever has it."""
+    def _flush(self, timeout_s: float, stream: Stream | None = None) -> None:
+        """Send all that waits, and hand the turn on; called by whoever has it, for this stream."""
         try:
             while pending := self._pending:
                 data = b"".join(pending)
@@ -390,8 +358,8 @@ class Link:
                 self.wire.send(data, timeout_s)
                 self._room.set()
         except BaseException:
-            self._writing = False
+            self._turns.are_taken = False
             self.wire.close()  # whoever reads ends the rest
             self._room.set()
             raise
-        self._hand_on()
+        self._turns.hand_on(stream)

