@@ -65,7 +65,7 @@ def _meaning(edge: Edge, old: Config, new: Config) -> Iterator[str]:
         there = after.get(name)
         ids = {one.id: one for one in there.config.backends} if there is not None else {}
         gone = [one for one in members if one.spec.entry[0] not in ids]
-        yield from (_leaving(one, new.drain_s, service) for one in gone)
+        yield from (_leaving(one, new.drain_s, service, edge) for one in gone)
         if there is None:
             yield f"the service {name} goes, and routes to it with it"
             continue
@@ -81,13 +81,23 @@ def _meaning(edge: Edge, old: Config, new: Config) -> Iterator[str]:
             yield from _moved(name, before[name], service)
 
 
-def _leaving(backend: Backend, drain_s: float, service: WrittenService) -> str:
+def _leaving(backend: Backend, drain_s: float, service: WrittenService, edge: Edge) -> str:
     open_now, tunnels = backend.in_flight(), sum(row[TUNNELS] for row in backend.learned.rows)
     parts = [f"{open_now} requests" if open_now != 1 else "1 request"] if open_now else []
     parts += [f"{tunnels} tunnels" if tunnels != 1 else "1 tunnel"] if tunnels else []
     drain = f"{' and '.join(parts)} in flight have up to {drain_s:g} s to end" if parts else "nothing is in flight there"
-    sticky = "; its sticky sessions move to others" if service.config.sticky.cookie is not None else ""
-    return f"{backend.spec.name} leaves: {drain}{sticky}"
+    return f"{backend.spec.name} leaves: {drain}{_sessions(backend, service, edge)}"
+
+
+def _sessions(backend: Backend, service: WrittenService, edge: Edge) -> str:
+    """Say how busy the sticky sessions are that move: all clients of a backend have the same cookie, so requests are counted."""
+    if service.config.sticky.cookie is None:
+        return ""
+    _, lately = edge.recent.count(backend)
+    since = edge.recent.since()
+    lately_s = edge.now() - (edge.started_at if since is None else since)
+    held = f"{lately.by_session:.0f} requests of the last {lately_s:.0f} s" if lately.by_session != 1 else "1 request lately"
+    return f"; its sticky sessions move to others ({held} came with its cookie)"
 
 
 def _capacity(name: str, members: Sequence[Backend], there: WrittenService) -> Iterator[str]:

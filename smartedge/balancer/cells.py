@@ -79,6 +79,7 @@ EXCESS_HEADER_LIST: Final = 58
 EXCESS_SLOW_HEAD: Final = 59
 EXCESS_CLOSED_STREAM: Final = 60
 EXCESS_GOAWAY: Final = 61
+SESSION_REQUESTS: Final = 62  # answers to requests that it got because of their sticky cookie
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""

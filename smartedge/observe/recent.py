@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import CODE_CELLS, FAILED, LATENCY_CELLS
+from smartedge.balancer.cells import CODE_CELLS, FAILED, LATENCY_CELLS, SESSION_REQUESTS
 from smartedge.workers.periodic import in_pieces
 
 TICK_S = 10.0
@@ -18,11 +18,15 @@ WINDOW_S = 60.0
 
 
 class Counted(NamedTuple):
-    """Counts of one backend: requests answered, tries failed, and answers in each bucket of the latencies."""
+    """Counts of one backend: requests answered, tries failed, and answers in each bucket of the latencies.
+
+    by_session: of the requests, those that came with the sticky cookie of this backend; 0 where that is not asked.
+    """
 
     requests: float
     failed: float
     latencies: Sequence[float]
+    by_session: float = 0
 
 
 class Recent:
@@ -62,6 +66,7 @@ class Recent:
             now.requests - before.requests,
             now.failed - before.failed,
             [count - old for count, old in zip(now.latencies, before.latencies, strict=True)],
+            now.by_session - before.by_session,
         )
         less = min(gained.requests, gained.failed, *gained.latencies) < 0
         return now if less else gained  # less than before: the row belongs to another life of the backend
@@ -74,9 +79,10 @@ def count_of(rows: Sequence[memoryview[int]]) -> Counted:
         sum(sum(row[CODE_CELLS].tolist()) for row in rows),
         sum(row[FAILED] for row in rows),
         latencies[0] if len(latencies) == 1 else [sum(counts) for counts in zip(*latencies, strict=True)],
+        sum(row[SESSION_REQUESTS] for row in rows),
     )
 
 
 def counted(row: Sequence[float]) -> Counted:
     """Read what is counted out of a row."""
-    return Counted(sum(row[CODE_CELLS]), row[FAILED], row[LATENCY_CELLS])
+    return Counted(sum(row[CODE_CELLS]), row[FAILED], row[LATENCY_CELLS], row[SESSION_REQUESTS])

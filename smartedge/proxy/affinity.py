@@ -14,6 +14,7 @@ from hmac import compare_digest, digest
 from typing import Final
 
 from smartedge.balancer.backend import Backend
+from smartedge.balancer.cells import SESSION_REQUESTS
 from smartedge.balancer.places import Place
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.http.cookies import cookies, take_cookie
@@ -128,8 +129,12 @@ class Affinity:
 
     def answer_lines(self, request: Request, backend: Backend, preferred: str | None) -> bytes:
         """Return what the answer of this backend gets besides its own fields: a cookie, unless the client has that one."""
-        if self._sticky is None or (backend.id == preferred and self._sticky.is_new(backend.id, request.block)):
+        if self._sticky is None:
             return b""
+        if backend.id == preferred:
+            backend.learned.cells[SESSION_REQUESTS] += 1
+            if self._sticky.is_new(backend.id, request.block):
+                return b""
         return self._sticky.cookie_line(backend.id, secure=came_by_https(request, self._is_trusted))
 
 

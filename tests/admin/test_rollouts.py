@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from flask.testing import FlaskClient
 from smartedge.admin.edit import merged
 from smartedge.admin.plan import scenario
 from smartedge.app import SmartEdge, create_app
-from smartedge.balancer.cells import IN_FLIGHT, TUNNELS
+from smartedge.balancer.cells import IN_FLIGHT, SESSION_REQUESTS, TUNNELS
 from smartedge.config.model import load, parse
 from smartedge.simulator.scenario import load as load_scenario
 from tests.admin.small_edge import done, refused
@@ -70,6 +71,19 @@ def test_a_plan_changes_nothing_and_says_what_would(client: FlaskClient, app: Sm
     }
     assert plan["etag"] == app.edge.etag != plan["new_etag"]
     assert (app.edge.generation, path.read_bytes()) == (1, before)
+
+
+def test_a_plan_says_how_many_requests_lately_came_with_the_cookie_of_who_leaves(client: FlaskClient, app: SmartEdge) -> None:
+    sticky = FILE | {"sticky": {"cookie": "edge"}}
+    done(client.post("/api/reload", json=sticky))
+    app.edge.recent.tick(app.edge.now(), app.edge.pool.backends)
+    app.edge.pool.backends[1].learned.cells[SESSION_REQUESTS] = 41
+    said = done(client.post("/smartedge/plan", json=sticky | {"backends": [A]}))["meaning"][0]
+    assert re.fullmatch(
+        r"b leaves: nothing is in flight there; its sticky sessions move to others"
+        r" \(41 requests of the last \d s came with its cookie\)",
+        said,
+    )
 
 
 def test_the_etag_of_a_plan_is_what_it_is_applied_with(client: FlaskClient) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smartedge.balancer.cells import HEALTH
+from smartedge.balancer.cells import HEALTH, SESSION_REQUESTS
 from smartedge.balancer.errors import ConnectFailed
 from smartedge.config.model import parse
 from smartedge.edge.policies import sticky_of
@@ -120,6 +120,8 @@ def test_the_first_answer_gives_a_cookie_and_the_client_stays_and_is_given_no_ot
     assert len(given) == 1
     cookie = given[0].partition("=")[2].partition(";")[0].encode()
     assert [house.visit(cookie) for _ in range(5)] == [(first, [])] * 5
+    counted = {one.id: one.learned.cells[SESSION_REQUESTS] for one in house.forwarder.service.pool.backends}
+    assert counted == {**dict.fromkeys(counted, 0), first: 5}  # not the first: it came without a cookie
     assert all(b"SRV" not in outbound.head for transport in house.transports for outbound in transport.sent)
     assert b"Cookie: x=1\r\n" in house.transports[0].sent[-1].head
 
