@@ -33,6 +33,10 @@ class Authority:
         signed = _builder(self.name, self.key.public_key(), self.name, -1, 30).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        # RFC 5280 section 4.2.1, which Python 3.13 insists on: what the key is for, and by which key a certificate is signed.
+        signed = signed.add_extension(_usage(), critical=True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False
+        )
         self.pem = signed.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def sign(
@@ -51,11 +55,18 @@ class Authority:
         builder = _builder(who, key.public_key(), self.name, -begun_days, days)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=not subject)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         for extension in extensions:
             builder = builder.add_extension(extension, critical=False)
         pem = builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         path.write_bytes(pem + pem_of(key))
         return str(path)
+
+
+def _usage() -> x509.KeyUsage:
+    """For certificates and lists of revoked ones, and nothing else."""
+    others = "digital_signature content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
+    return x509.KeyUsage(**dict.fromkeys(others.split(), False), key_cert_sign=True, crl_sign=True)
 
 
 def pem_of(key: Any) -> bytes:

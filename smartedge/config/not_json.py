@@ -17,6 +17,8 @@ def looks_like(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     """Say where the trouble is, as an index into the text, and what is written there; error: what `json` made of it."""
     at = _next(text, error.pos)
     start = _next(text, 0)
+    if text[at : at + 1] == "," and error.msg.startswith("Illegal trailing comma"):
+        at = _next(text, at + 1)  # Python 3.13 points at the comma, those before it at what stands behind
     found = text[at : at + 1]
     before = text[:at].rstrip()
     if at == start and not text.startswith(("{", "["), start):

@@ -19,6 +19,7 @@ from smartedge.edge.files import file_stamps, read_files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.health.probe import HttpProbe
 from smartedge.proxy.outbound import Outbound
+from tests.certificates import Authority
 from tests.live.peers import CERTS, Script, answers, tls_server
 
 CA, LOCALHOST = (CERTS / "ca.pem").read_bytes(), (CERTS / "localhost.pem").read_bytes()
@@ -192,7 +193,7 @@ def https_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
     """An edge in front of an https backend that trusts `ca.pem`, which holds another authority for now."""
     monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
     ca = tmp_path / "ca.pem"
-    ca.write_bytes(LOCALHOST)
+    ca.write_bytes(Authority().pem)  # not the certificate itself, which Python 3.13 takes for its own authority
     with gevent.Timeout(20), contextlib.closing(Script(answers(), tls=tls_server())) as backend:
         entry = {"url": f"https://localhost:{backend.port}", "tls": {"ca_file": str(ca)}}
         path = tmp_path / "backends.json"
@@ -226,7 +227,7 @@ def test_a_replaced_authority_is_used_for_traffic_and_probes_alike(https_edge: t
     change(CA)
     assert (works(), backend_probe(backend).ok) == (True, True)
     idle = list(backend.transport.adapter._idle)
-    change(LOCALHOST)
+    change(Authority().pem)
     assert (works(), backend_probe(backend).ok) == (False, False)
     assert all(connection.wire.closed for connection in idle)
 
