@@ -32,8 +32,9 @@ Commands for a running edge find the one that runs with this configuration; `--u
 | 2 | not possible: wrong arguments, a wrong file, nobody answers |
 | 130 | interrupted (Ctrl-C) |
 
-`run` ends with 0 after SIGTERM, SIGINT or SIGQUIT. Sentences for people are on standard error, answers on standard output;
-`--json` makes an answer, and a refusal, one JSON object.
+What that is for each command stands with it; where nothing is said of 2 and 130, they mean this. Sentences for people are on
+standard error, answers on standard output; `--json` makes an answer, and a refusal, one JSON object. All commands have it
+but `run`, `completion`, and `config schema`, which prints JSON anyway.
 
 ## Completion and manual
 
@@ -81,9 +82,17 @@ def page(program: click.Group) -> str:
         if rows := list(options(command)):
             lines = [f"| `{flag.replace('|', chr(92) + '|')}` | {text.replace('|', chr(92) + '|')} |" for flag, text in rows]
             parts.append("\n| flag | means |\n|---|---|\n" + "\n".join(lines) + "\n")
+        parts.append("\nExit status: " + exits_of(name) + ".\n")
         if command.epilog:
             parts.append(f"\nExample: `{command.epilog.removeprefix('Example: ').rstrip('.')}`\n")
     return "".join(parts)
+
+
+def exits_of(name: str) -> str:
+    """Write what its exit statuses mean, in a line."""
+    from smartedge.cli.exits import EXITS
+
+    return "; ".join(f"{status} {meaning}" for status, meaning in EXITS[name].items())
 
 
 def manual(program: click.Group) -> str:
@@ -102,6 +111,7 @@ def manual(program: click.Group) -> str:
         lines += [".SS " + _roff(usage(name, command).removeprefix("smartedge ")), *map(_roff, paragraphs(command))]
         for flag, text in options(command):
             lines += [".TP", ".B " + _roff(flag), _roff(text)]
+        lines += [".PP", _roff(f"Exit status: {exits_of(name)}.")]
         if command.epilog:
             lines += [".PP", "Example:", ".RS", ".nf", _roff(command.epilog.removeprefix("Example: ")), ".fi", ".RE"]
     lines += [

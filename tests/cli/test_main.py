@@ -17,6 +17,7 @@ import pytest
 
 from smartedge import __version__
 from smartedge.cli import main as cli
+from smartedge.cli.exits import EXITS, NO_JSON
 from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.process.listening import CannotListen
 from smartedge.workers.board import BoardError
@@ -305,3 +306,44 @@ def test_every_command_has_an_example_that_it_can_read(command: click.Command) -
 
 def test_the_page_and_the_manual_are_what_the_commands_say() -> None:
     assert subprocess.run([sys.executable, ROOT / "docs" / "make_commands.py", "--check"], check=False).returncode == 0
+
+
+def whole_names() -> dict[str, click.Command]:
+    """Every command by its whole name."""
+    found: dict[str, click.Command] = {}
+    for name, command in cli.program.load_all().items():
+        inner = command.commands if isinstance(command, click.Group) else {}
+        found |= {f"{name} {second}": each for second, each in inner.items()} or {name: command}
+    return found
+
+
+def test_every_command_has_an_example_exit_statuses_and_json_or_a_reason_why_not() -> None:
+    commands = whole_names()
+    assert EXITS.keys() == commands.keys()
+    examples = {name: re.sub(r'[\[\]",]', "", command.epilog or "") for name, command in commands.items()}
+    assert [name for name, example in examples.items() if f"smartedge {name}" not in example] == []
+    without = {name for name, command in commands.items() if not any("--json" in one.opts for one in command.params)}
+    assert without == NO_JSON.keys()
+    assert all(0 in statuses for statuses in EXITS.values())
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_a_flag_that_there_is_not_is_exit_status_2_of_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*name.split(), "--no-such-flag"]) == 2
+    assert "no-such-flag" in capsys.readouterr().err
+
+
+WORDS = {"weight": ["b", "2"], "drain": ["b"], "enable": ["b"], "disable": ["b"], "top": ["--once"], "plan": ["backends.json"]}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, command in whole_names().items() if any("--url" in one.opts for one in command.params)]
+)
+def test_whoever_asks_an_edge_that_says_no_ends_with_1_and_the_page_of_commands_says_so(
+    name: str, balancer: SmallBalancer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backends.json").write_text('{"backends": ["http://a:1"]}')
+    balancer.answer(409, {"status": 409, "title": "No", "detail": "Not now."})
+    assert cli.main([name, *WORDS.get(name, []), "--url", balancer.url]) == 1
+    assert 1 in EXITS[name]
