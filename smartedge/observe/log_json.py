@@ -60,7 +60,7 @@ class JsonLines(NamedValues):
             lease = outbound.lease
             connect_s = "null" if lease is None or lease.connect_s is None else f"{lease.connect_s:.6f}"
             tries = (
-                f'{{"backend": {backend_id}, "kind": "first", "outcome": "ok", "status": {answer.status_code}, '
+                f'{{"backend": {backend_id}, "kind": "first", "outcome": "ok", "status": {answer.counts_as}, '
                 f'"connect_s": {connect_s}, "latency_s": {latency_s}, "reason": null}}'
             )
         else:
@@ -70,6 +70,8 @@ class JsonLines(NamedValues):
             more = self._of_answer.of(answer.fields, answer.fields.block)
         if exchange.error is not None:
             more += f', "error": {quoted(exchange.error.detail)}'
+        if (grpc_status := exchange.grpc_status) is not None:
+            more += f', "grpc_status": {grpc_status}'
         return (
             f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": {trace_id}, '
             f'"client": {again[self._client_of(request)]}, "method": {again[request.method]}, '

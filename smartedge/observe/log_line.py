@@ -35,7 +35,7 @@ FIELDS: Final[dict[str, Any]] = {
 }
 """What every line has after its time, in this order, and the value where there is none."""
 
-MORE_FIELDS: Final = ("request_headers", "answer_headers", "error")
+MORE_FIELDS: Final = ("request_headers", "answer_headers", "error", "grpc_status")
 """What follows in a line that has it."""
 
 TRY_FIELDS: Final = ("backend", "kind", "outcome", "status", "connect_s", "latency_s", "reason")

@@ -40,7 +40,7 @@ class LogfmtLines(NamedValues):
             first_latency = "" if not latency else f" tries.0.{latency[1:]}"
             tries = (
                 f" tries.0.backend={value(backend.id)} tries.0.kind=first tries.0.outcome=ok"
-                f" tries.0.status={answer.status_code}{connect}{first_latency}"
+                f" tries.0.status={answer.counts_as}{connect}{first_latency}"
             )
         else:
             tries = pairs("tries", tries_of(exchange))
@@ -49,6 +49,8 @@ class LogfmtLines(NamedValues):
             more = self._of_answer.of(answer.fields, answer.fields.block)
         if exchange.error is not None:
             more += f" error={value(exchange.error.detail)}"
+        if (grpc_status := exchange.grpc_status) is not None:
+            more += f" grpc_status={grpc_status}"
         return (
             f"time={stamp} request_id={value(attempts.request_id)}"
             f"{'' if attempts.trace_id is None else f' trace_id={attempts.trace_id}'}"

@@ -187,6 +187,14 @@ class Exchange:
         return False
 
     @property
+    def grpc_status(self) -> int | None:
+        """How a call of gRPC has ended; None for all that is none."""
+        if self.error is not None:
+            return grpc.status_of(self.error) if grpc.is_call(self.request.block) else None
+        answer = self.attempts.answer
+        return None if answer is None else answer.grpc_status
+
+    @property
     def bytes_in(self) -> int:
         """How many bytes came from the client, the head not counted."""
         body = self.attempts.request.body

@@ -44,6 +44,7 @@ class BackendStream:
     __slots__ = (
         "_interims",
         "_limits",
+        "_link",
         "_method",
         "_on_end",
         "_upload",
@@ -61,6 +62,7 @@ class BackendStream:
         self._on_end = on_end
         self._interims: list[AnswerHead] = []
         self._upload: Http2Upload | None = None
+        self._link: Link | None = None
         self.head: AnswerHead | None = None
         self.failure: EdgeError | None = None
         self.lends = False
@@ -80,9 +82,10 @@ class BackendStream:
         if body is not None and whole is not None:
             trailers = encode_trailers(body.trailers)
         try:
-            stream = self.stream = link.open_stream()
+            stream, self._link = link.open_stream(), link
         except StreamEnded as error:
             raise BackendClosed(f"The connection to the backend has ended: {error}", sent=False) from None
+        self.stream = stream
         stream.on_head = self._on_head
         at_once = body is None or (
             whole is not None and len(whole) <= min(AT_ONCE_BYTES, stream.send_window, link.send_window) and not trailers
@@ -128,6 +131,11 @@ class BackendStream:
                 since, was_sending = now, False
             left_s = inf if was_sending else since + first_byte_s - now
             self._wait_for_news(left_s, "The backend did not answer in time.", now)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the backend has said GOAWAY."""
+        return self._link is not None and self._link.going
 
     @property
     def _is_sending(self) -> bool:
@@ -273,9 +281,10 @@ class Http2Answer:
         status = grpc.status_in(self.trailers)
         if status is None and not stream.received_bytes and conversation.head is not None:
             status = grpc.status_in(grpc.pairs_of(conversation.head.block))
-            self.unacted = status == grpc.UNAVAILABLE
+            # gRPC's C core, and with it Python's, cancels what reaches a server as it stops and has not been handed out.
+            self.unacted = status == grpc.UNAVAILABLE or (status == grpc.CANCELLED and conversation.is_leaving)
         self.grpc_status = grpc.UNKNOWN if status is None else status
-        self.counts_as = grpc.COUNTS_AS.get(self.grpc_status, 500)
+        self.counts_as = 503 if self.unacted else grpc.COUNTS_AS.get(self.grpc_status, 500)
 
     @property
     def at_hand(self) -> bool:

@@ -8,6 +8,7 @@ GOAWAY, and a few seconds for what is under way.
     /test.T/Sum       all that it was sent in one
     /test.T/PingPong  each message back at once, with a "!"
     /test.T/Fail      the status of that number, with a message that has to be escaped
+    /test.T/Sick      UNAVAILABLE of the server whose NAME is a, NAME of others
     /test.T/FailLate  a message, and then that status
     /test.T/Hang      nothing, until the call is over; then a line `cancelled`
     /test.T/Slow      the answer after as many seconds
@@ -57,6 +58,11 @@ class Service:
         context.abort(STATUSES[int(said)], "não: 100%")
         return b""
 
+    def sick(self, said: bytes, context: Any) -> bytes:
+        if self.name == b"a":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "sick")
+        return self.name
+
     def fail_late(self, said: bytes, context: Any) -> Iterator[bytes]:
         yield b"first"
         context.abort(STATUSES[int(said)], "late")
@@ -84,6 +90,7 @@ def handlers(service: Service) -> Any:
             "Sum": grpc.stream_unary_rpc_method_handler(service.sum),
             "PingPong": grpc.stream_stream_rpc_method_handler(service.ping_pong),
             "Fail": grpc.unary_unary_rpc_method_handler(service.fail),
+            "Sick": grpc.unary_unary_rpc_method_handler(service.sick),
             "FailLate": grpc.unary_stream_rpc_method_handler(service.fail_late),
             "Hang": grpc.unary_unary_rpc_method_handler(service.hang),
             "Slow": grpc.unary_unary_rpc_method_handler(service.slow),

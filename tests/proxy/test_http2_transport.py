@@ -519,6 +519,17 @@ def test_a_head_may_be_all_there_is(status: str, counts_as: int, unacted: bool) 
     assert (got.counts_as, got.unacted) == (counts_as, unacted)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_server_that_leaves_cancels_what_it_has_not_begun(leaves: bool) -> None:
+    def answer(server: H2Server, stream: int) -> None:
+        goaway = h2.goaway(h2.MOST_WINDOW, h2.NO_ERROR) if leaves else b""
+        block = head((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"1"))
+        server.sock.sendall(goaway + h2.header_frames(stream, block, 16384, end=True))
+
+    got = ask(answer, call())
+    assert (got.grpc_status, got.counts_as, got.unacted) == ((1, 503, True) if leaves else (1, 499, False))
+
+
 def test_a_call_without_a_status_is_unknown_and_another_answer_counts_as_what_it_is() -> None:
     assert ask(lambda server, stream: server.answer(stream, b"x", "200", OF_CALL), call()).grpc_status == 2
     got = ask(lambda server, stream: server.answer(stream, b"x", "503"), call())
