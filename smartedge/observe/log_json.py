@@ -38,12 +38,32 @@ class Quoted(dict[Any, str]):
         return said
 
 
+class FirstTry(dict[tuple[int, int, str | None, str | None, str], str]):
+    """What a line says of a request that its first backend answered over a kept connection, from the protocol to the latency.
+
+    By version, status, service, route and backend: most lines share these (docs/performance.md).
+    """
+
+    def __missing__(self, known: tuple[int, int, str | None, str | None, str]) -> str:
+        if len(self) >= MOST_QUOTED:
+            self.clear()
+        version, status, service, route, backend = known
+        again = Quoted()
+        said = self[known] = (
+            f'"protocol": "{PROTOCOLS[version]}", "status": {status}, "service": {again[service]}, "route": {again[route]}, '
+            f'"backend": {again[backend]}, "tries": [{{"backend": {again[backend]}, "kind": "first", "outcome": "ok", '
+            f'"status": {status}, "connect_s": null, "latency_s": '
+        )
+        return said
+
+
 class JsonLines(NamedValues):
     """Writes lines as JSON objects; made and used by an AccessLog."""
 
     def __init__(self, client_of: Any, headers: HeaderNames) -> None:
         super().__init__(client_of, headers)
         self._quoted = Quoted()
+        self._first_try = FirstTry()
 
     def of_exchange(self, stamp: str, exchange: Exchange) -> str:
         """Write the line of a request that has been forwarded, or could not be."""
@@ -54,17 +74,26 @@ class JsonLines(NamedValues):
         path = (exchange.asked_target or request.target).partition(b"?")[0].decode("utf-8", "backslashreplace")
         latency_s = "null" if attempts.latency_s is None else f"{attempts.latency_s:.6f}"
         trace_id = "null" if attempts.trace_id is None else f'"{attempts.trace_id}"'
-        backend_id = "null" if backend is None else again[backend.id]
+        route = None if exchange.route is None else exchange.route.id
         outbound = attempts.under_way
-        if attempts.tries == 1 and not attempts.tried and answer is not None and type(outbound) is Outbound:
-            lease = outbound.lease
-            connect_s = "null" if lease is None or lease.connect_s is None else f"{lease.connect_s:.6f}"
-            tries = (
-                f'{{"backend": {backend_id}, "kind": "first", "outcome": "ok", "status": {answer.counts_as}, '
-                f'"connect_s": {connect_s}, "latency_s": {latency_s}, "reason": null}}'
-            )
+        if (
+            attempts.tries == 1
+            and not attempts.tried
+            and answer is not None
+            and backend is not None
+            and answer.counts_as == exchange.status
+            and type(outbound) is Outbound
+            and (outbound.lease is None or outbound.lease.connect_s is None)
+        ):
+            told = self._first_try[request.version, exchange.status, exchange.routed_to, route, backend.id]
+            told = f'{told}{latency_s}, "reason": null}}], "try_count": 1, "hedges": 0'
         else:
-            tries = json.dumps(tries_of(exchange))[1:-1]
+            told = (
+                f'"protocol": "{PROTOCOLS[request.version]}", "status": {exchange.status}, '
+                f'"service": {again[exchange.routed_to]}, "route": {again[route]}, '
+                f'"backend": {"null" if backend is None else again[backend.id]}, '
+                f'"tries": {json.dumps(tries_of(exchange))}, "try_count": {attempts.tries}, "hedges": {attempts.hedges}'
+            )
         more = ""
         if self._answer_names and answer is not None:
             more = self._of_answer.of(answer.fields, answer.fields.block)
@@ -75,11 +104,7 @@ class JsonLines(NamedValues):
         return (
             f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": {trace_id}, '
             f'"client": {again[self._client_of(request)]}, "method": {again[request.method]}, '
-            f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, '
-            f'"protocol": "{PROTOCOLS[request.version]}", "status": {exchange.status}, '
-            f'"service": {again[exchange.routed_to]}, '
-            f'"route": {"null" if exchange.route is None else again[exchange.route.id]}, "backend": {backend_id}, '
-            f'"tries": [{tries}], "try_count": {attempts.tries}, "hedges": {attempts.hedges}, '
+            f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, {told}, '
             f'"queue_s": {f"{attempts.queue_s:.6f}" if attempts.queue_s else "0.0"}, "latency_s": {latency_s}, '
             f'"duration_s": {exchange.duration_s:.6f}, "bytes_in": {exchange.bytes_in}, '
             f'"bytes_out": {exchange.bytes_out}, "tls": {self._tls(request) if request.secure else "null"}, {said}{more}}}\n'

@@ -112,13 +112,13 @@ def test_requests_over_tls_are_forwarded_and_say_so(secure: SecureEdge) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_version_1_2_and_1_3_are_offered_with_http_1_1_and_nothing_else(secure: SecureEdge) -> None:
+def test_version_1_2_and_1_3_are_offered_and_none_before(secure: SecureEdge) -> None:
     with Script() as backend:
         secure.edge.configure(backend)
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = trusting()
             context.minimum_version = context.maximum_version = version
-            context.set_alpn_protocols(["h2", "http/1.1"])
+            context.set_alpn_protocols(["spdy/3", "http/1.1"])
             with secure.client(tls=context) as client:
                 assert isinstance(client.sock, ssl.SSLSocket)
                 assert client.sock.selected_alpn_protocol() == "http/1.1"
