@@ -19,6 +19,9 @@ from package import ROOT, build, install_and_serve, run
 
 WANTED = tuple((3, minor) for minor in range(11, 15))
 EXTRAS = "acme,auth,dns,geo,http2,otel,test"
+ALONE = "tests/server/test_garbage.py"
+"""From 3.12 on it counts, in one process with all others, more than what its own requests leave behind; why is not known."""
+
 ASK = "import sys; print(sys.implementation.name, *sys.version_info[:3])"
 
 
@@ -86,7 +89,9 @@ def test(env: Path, wheel: Path) -> None:
     run(env / "bin" / "pip", "install", "-q", f"{wheel}[dev]", cwd=env)
     run(env / "bin" / "pip", "uninstall", "-q", "-y", "smartedge", cwd=env)  # the tree's own is the one to test
     words = [env / "bin" / "python", "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "-m", "not long"]
-    run("nice", "-n", "5", *words, "-p", "no:cacheprovider", "--ignore", "tests/live", "tests", cwd=ROOT)
+    words += ["-p", "no:cacheprovider"]
+    run("nice", "-n", "5", *words, ALONE, cwd=ROOT)
+    run("nice", "-n", "5", *words, "--ignore", "tests/live", "--ignore", ALONE, "tests", cwd=ROOT)
 
 
 if __name__ == "__main__":
