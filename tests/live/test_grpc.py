@@ -214,15 +214,21 @@ def test_unavailable_of_all_is_told_as_it_is(tmp_path: Path) -> None:
 
 def test_a_backend_that_is_killed_in_the_middle(tmp_path: Path) -> None:
     """Its calls end as UNAVAILABLE, at once; all others go to those that are left."""
-    with grpc_server("a") as (server, first), grpc_server("b") as (_, second), edge_before(tmp_path, first, second) as edge:
-        hanging = [edge.channel.unary_unary("/test.T/Hang").future(b"", timeout=60) for _ in range(2)]
-        server.wait_for("^hangs$")
+    with (
+        grpc_server("a") as (server, first),
+        grpc_server("b") as (other, second),
+        edge_before(tmp_path, first, second) as edge,
+    ):
+        hanging = [edge.channel.unary_unary("/test.T/Hang").future(b"", timeout=100) for _ in range(4)]
+        for each in (server, other):
+            each.wait_for("^hangs$")
         server.process.kill()
         wait_until(lambda: any(one.done() for one in hanging), 10, "the call to end")
-        (ended,) = [one for one in hanging if one.done()]
-        assert ended.code() == grpc.StatusCode.UNAVAILABLE
+        assert {one.code() for one in hanging if one.done()} == {grpc.StatusCode.UNAVAILABLE}
+        assert "cancelled" not in other.output
         for number in range(20):
             assert edge.unary("Unary", b"%d" % number) == b"b:%d" % number
+        assert not all(one.done() for one in hanging)
         for one in hanging:
             one.cancel()
 
