@@ -80,6 +80,7 @@ class Link:
         self.streams: dict[int, Stream] = {}
         self.running = 0
         self.highest = 0
+        self.last: int | None = None  # of the peer's that is taken, once it has been told
         self.going = self.closing = self.closed = False
         self.failure: StreamEnded | None = None
         self.send_window = 65535
@@ -138,6 +139,11 @@ class Link:
         self._pending.clear()
 
     # ---- streams ----
+
+    @property
+    def last_taken(self) -> int:
+        """What a GOAWAY says: it may never be more than an earlier one said (RFC 9113 section 6.8)."""
+        return self.highest if self.last is None else self.last
 
     @property
     def is_over(self) -> bool:

@@ -110,8 +110,8 @@ class Http2Connection:
 
     def _close_door(self) -> None:
         link = self.link
-        link.closing = True
-        link.say(h2.goaway(link.highest, h2.NO_ERROR))
+        link.closing, link.last = True, link.highest
+        link.say(h2.goaway(link.last_taken, h2.NO_ERROR))
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:

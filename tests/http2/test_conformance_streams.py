@@ -169,6 +169,7 @@ def test_a_stop_takes_what_is_on_its_way_ends_what_is_under_way_and_then_closes(
         app.go_on.set()
         assert one.answer(1).status == 200
         one.end()
+        assert {last for last, _ in one.goaways[1:]} == {3}, "a later one says more"
         assert stopping.get() is True
 
 
