@@ -61,7 +61,7 @@ class Receiver:
                 if not data:
                     break
         except LinkError as error:
-            link.say_last(h2.goaway(link.highest if link.is_server else 0, error.code, str(error)))
+            link.say_last(h2.goaway(link.last_taken if link.is_server else 0, error.code, str(error)))
             end = StreamEnded(str(error), error.code, by_peer=False)
         except OSError:
             pass  # the peer is gone
@@ -89,7 +89,7 @@ class Receiver:
             link.wire.probe_peer()  # the kernel asks whether there is still somebody
             return True
         link.going = True
-        link.say_last(h2.goaway(link.highest if link.is_server else 0, h2.NO_ERROR, "idle"))
+        link.say_last(h2.goaway(link.last_taken if link.is_server else 0, h2.NO_ERROR, "idle"))
         return False
 
     # ---- frames ----
