@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response, request
 
+from smartedge.admin.discoveries import with_discoveries
 from smartedge.admin.page import READ, WRITE, Page, answer, object_in, peer, read_json
 from smartedge.admin.reloading import author_of, refusals_written_down
 from smartedge.balancer.errors import ClientError
@@ -19,7 +20,9 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
     def generations() -> Response:
         rollouts = edge.rollouts
         trial = rollouts.trial_document(rollouts.trial())
-        return answer(200, {"generation": edge.generation, "trial": trial, "configurations": rollouts.documents()})
+        events = (placed.document for placed in edge.chronicle.events.after({}))
+        configurations = with_discoveries(rollouts.documents(), events)
+        return answer(200, {"generation": edge.generation, "trial": trial, "configurations": configurations})
 
     def confirm() -> Response:
         return answer(200, edge.rollouts.confirm(peer()), ETag=f'"{edge.etag}"')

@@ -115,7 +115,7 @@ def history_text(answer: dict[str, Any]) -> str:
         mark = "*" if one.get("in_use") else ""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(one.get("at") or 0)))
         what = str(one.get("generation")), str(one.get("origin")), *map(str, _who(one)), _summary(one)
-        rows.append([f"{one.get('id')}{mark}", at, *what])
+        rows.append([f"{one.get('id') or '-'}{mark}", at, *what])
     lines = table_lines([list(map(escaped, row)) for row in rows])
     if trial := answer.get("trial"):
         left = duration_text(trial["left_s"])

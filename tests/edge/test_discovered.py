@@ -76,6 +76,19 @@ def test_one_that_is_written_counts_before_a_found_one_with_its_address_and_that
     ]
 
 
+def test_the_history_of_configurations_tells_what_was_found(edge_of: Callable[..., SmartEdge], tmp_path: Path) -> None:
+    names(tmp_path, A)
+    app = edge_of()
+    names(tmp_path, A, B)
+    until(lambda: ids(app) == ["a", "b"], LONG_S)
+
+    newest, oldest = local_client(app).get("/smartedge/generations").get_json()["configurations"]
+
+    assert (newest["origin"], newest["id"], newest["generation"]) == ("discovery", None, app.edge.generation)
+    assert newest["note"].startswith("discovered default +1 (new b)")
+    assert (oldest["origin"], oldest["in_use"]) == ("start", True)
+
+
 def test_what_stays_keeps_what_was_learned_and_the_other_goes(
     edge_of: Callable[..., SmartEdge], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
