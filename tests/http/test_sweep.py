@@ -32,10 +32,10 @@ def test_what_has_come_while_the_loop_stood_still_is_read_and_not_too_late(
     """After a SIGSTOP of the whole process every request that had come meanwhile was taken for silence, and its client closed."""
     monkeypatch.setattr(sweep, "STOOD_STILL_S", 0.3)
     ours, theirs = pair
-    reading = gevent.spawn(ours.recv, 0.1)
-    gevent.sleep(0.05)  # it waits, and the loop has looked
+    reading = gevent.spawn(ours.recv, 0.5)
+    gevent.sleep(0.15)  # it waits, and the loop has looked
     theirs.sendall(b"in time")
-    stand_still(0.5)
+    stand_still(1.0)
     assert reading.get() == b"in time"
 
 
