@@ -197,7 +197,7 @@ class Bench:
         for instance in instances:
             try:
                 check(load, instance.port)
-                if instance.pid not in self._warm:
+                if load.streams or instance.pid not in self._warm:  # which of them speak HTTP/2 shows here
                     drive(load, instance.port, 1)
             except LoadFailedError as error:
                 say(f"{instance.peer.name} left out of {load.name}: {error}")
