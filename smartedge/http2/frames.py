@@ -60,7 +60,6 @@ _CODES = (
 )
 """Section 7."""
 
-HEADER_TABLE_SIZE: Final = 1
 ENABLE_PUSH: Final = 2
 MAX_CONCURRENT_STREAMS: Final = 3
 INITIAL_WINDOW_SIZE: Final = 4

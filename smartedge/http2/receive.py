@@ -29,7 +29,6 @@ class Receiver:
         self._blocks = HeaderBlocks(link.limits.head_bytes, link.calm)
         self._head_until = monotonic() + link.limits.head_s  # the preface and the first settings are like a head
         self._is_first = True
-        self._asked = False
         self._on: dict[int, Callable[[int, int, bytes], None]] = {
             h2.DATA: self._on_data,
             h2.HEADERS: self._on_headers,

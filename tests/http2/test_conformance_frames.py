@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from smartedge.server.server import EdgeServer
@@ -31,7 +29,7 @@ from tests.http2.client import (
     settings,
     window,
 )
-from tests.http2.house import Case, serving
+from tests.http2.house import Case
 
 ASK = headers(1, GET)
 POST_1 = open_headers(1, POST)
@@ -146,12 +144,6 @@ CASES = [
     Case("9218 7.1", "of stream 0", (frame(16, 0, 0, bytes(4) + b"u=1"),), "GOAWAY PROTOCOL_ERROR"),
     Case("9218 7.1", "of three bytes", (frame(16, 0, 0, bytes(3)),), "GOAWAY FRAME_SIZE_ERROR"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EdgeServer]:
-    with serving() as one:
-        yield one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hpack import Decoder
 
 from smartedge.server.server import EdgeServer
 from tests.http2.client import GET, block, client, headers, integer, literal, settings
-from tests.http2.house import Case, serving
+from tests.http2.house import Case
 
 STATIC = b"\x82\x86\x84"
 """GET, http and /, by reference."""
@@ -64,12 +62,6 @@ CASES = [
          + literal(b"x", b"z" * 500, INTO_TABLE) + literal(b"w", b"v" * 4080, INTO_TABLE) + NEWEST, comes=BROKEN,
          section="7541 4.4"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EdgeServer]:
-    with serving() as one:
-        yield one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

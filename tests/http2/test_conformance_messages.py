@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from smartedge.server.server import EdgeServer
@@ -141,17 +139,6 @@ CASES = [
     post("a body too long", *[data(1, b"x" * 16384)] * 7, comes="413", section="9110 15.5.14"),
     post("a body that says that it is too long", comes="413", section="9110 15.5.14", length=b"100001"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture(scope="module")
-def server(app: EchoApp) -> Iterator[EdgeServer]:
-    with serving(app) as one:
-        yield one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

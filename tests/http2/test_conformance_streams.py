@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import gevent
 import pytest
 
@@ -37,17 +35,6 @@ CASES = [
     Case("5.1.1", "a number that is lower than the last", (headers(5, GET), headers(3, GET)), "GOAWAY STREAM_CLOSED"),
     Case("5.1.1", "numbers that leave others out", (ASK, headers(7, GET), headers(51, GET)), "200"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture(scope="module")
-def server(app: EchoApp) -> Iterator[EdgeServer]:
-    with serving(app) as one:
-        yield one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from smartedge.server.server import EdgeServer
@@ -43,12 +41,6 @@ CASES = [
 def bytes_of(size: int) -> Fields:
     """A request whose answer is so long."""
     return having(GET, path=b"/bytes/%d" % size)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EdgeServer]:
-    with serving() as one:
-        yield one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
