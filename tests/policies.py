@@ -12,7 +12,7 @@ from smartedge.balancer.retry import RetryPolicy
 from smartedge.balancer.spec import BackendSpec
 from smartedge.config.model import parse
 from smartedge.edge.policies import backend_limits
-from smartedge.proxy.transport import Limits
+from smartedge.proxy.adapter import Limits
 
 USUAL = parse('{"backends": ["http://a"]}')
 USUAL_SPEC = USUAL.specs()[0]

@@ -28,8 +28,9 @@ from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.session import Adapter, EdgeSession
-from smartedge.proxy.transport import EdgeAdapter, Limits
+from smartedge.proxy.transport import EdgeAdapter
 from smartedge.workers.membership import Membership
 from smartedge.workers.periodic import give_way, in_pieces
 from smartedge.workers.row_book import EDGE_KEY

@@ -16,12 +16,12 @@ from smartedge.http.forwarded import IsTrusted
 from smartedge.observe.access_log import LogStyle
 from smartedge.observe.log_line import HeaderNames
 from smartedge.observe.rotation import Rotation
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.affinity import Affinity, Sticky, key_reader
 from smartedge.proxy.client_places import ClientPlaces
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.networks import address_in
 from smartedge.proxy.service import ServicePolicy
-from smartedge.proxy.transport import Limits
 from smartedge.server.front import ServerLimits
 
 

@@ -12,6 +12,7 @@ from smartedge.config.routes import RouteConfig
 from smartedge.http.forwarded import IsTrusted
 from smartedge.http.headers import folded
 from smartedge.http.own_answer import own_answer
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.affinity import key_reader
 from smartedge.proxy.basic_auth import BasicAuth, Check, read_users
 from smartedge.proxy.error_pages import ErrorPages
@@ -28,7 +29,7 @@ from smartedge.proxy.route_policy import RoutePolicy
 from smartedge.proxy.routes import RouteTable
 from smartedge.proxy.session import EdgeSession
 from smartedge.proxy.split import Split
-from smartedge.proxy.transport import EdgeAdapter, Limits
+from smartedge.proxy.transport import EdgeAdapter
 
 LimiterOf = Callable[[RouteConfig], ClientLimiter | None]
 """Makes what keeps the clients of a route to their rate, if it has one."""

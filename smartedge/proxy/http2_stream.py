@@ -20,11 +20,11 @@ from smartedge.http2.fields import encode_trailers
 from smartedge.http2.frames import StreamError
 from smartedge.http2.link import Link
 from smartedge.http2.stream import Pairs, Stream, StreamEnded
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.answer import response_of
 from smartedge.proxy.connection import MOST_INTERIMS
 from smartedge.proxy.http2_upload import Http2Upload
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import Limits
 from smartedge.proxy.upload import TOOK_NOTHING
 
 AT_ONCE_BYTES = 16384

@@ -11,19 +11,17 @@ from typing import Any, Final
 
 import gevent
 from gevent.event import Event
-from requests.adapters import BaseAdapter
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, EdgeError
-from smartedge.balancer.spec import TlsSpec
-from smartedge.http.resources import HOLDERS
-from smartedge.http.sockets import Address, resolve
+from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire
 from smartedge.http2.link import Link, LinkLimits
 from smartedge.http2.receive import Receiver
-from smartedge.proxy.dialer import H2, Dialer, Way
+from smartedge.proxy.adapter import BackendAdapter, Limits
+from smartedge.proxy.dialer import H2, Way
 from smartedge.proxy.http2_stream import BackendStream, Http2Answer
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import IDLE_POOL_S, Limits
+from smartedge.proxy.transport import IDLE_POOL_S
 
 STREAMS: Final = 100
 """On one connection at once, fewer where the backend says so; the next opens another."""
@@ -92,35 +90,19 @@ class _Opening:
         self.error: EdgeError | None = None
 
 
-class Http2Adapter(BaseAdapter):
+class Http2Adapter(BackendAdapter):
     """Sends requests to one backend as streams of few connections; owned by its EdgeSession.
 
-    url, tls, on_connect, context, look_up: see Dialer. A connection is opened when there is none with room for one more stream,
+    A connection is opened when there is none with room for one more stream,
     one at a time, and closed when it has been idle for IDLE_POOL_S.
     """
 
-    __slots__ = ("_closed", "_dialer", "_links", "_opening", "_scheme", "limits", "to", "url")
+    __slots__ = ("_links", "_opening", "_scheme")
 
-    def __init__(
-        self,
-        url: str,
-        limits: Limits,
-        tls: TlsSpec | None,
-        on_connect: Callable[[float], None] | None = None,
-        *,
-        context: Any = None,
-        look_up: Callable[[str, int], Sequence[Address]] = resolve,
-    ) -> None:
-        super().__init__()
-        self.url = url
-        self.limits = limits
-        self._dialer = Dialer(url, limits.connect_s, tls, on_connect, context=context, look_up=look_up)
-        self.to = self._dialer.to
+    def _begin_pool(self) -> None:
         self._scheme = b"https" if self.to.secure else b"http"
         self._links: list[BackendLink] = []
         self._opening: _Opening | None = None
-        self._closed = False
-        HOLDERS.add(self)
 
     # ---- requests' adapter interface ----
 
@@ -176,11 +158,6 @@ class Http2Adapter(BaseAdapter):
             link.retire()
 
     # ---- the way there ----
-
-    @property
-    def context(self) -> Any:
-        """The TLS settings of new connections, None without TLS."""
-        return self._dialer.way.tls
 
     def use(self, ips: Sequence[str], context: Any) -> bool:
         """Go to these IP addresses and with these TLS settings from here on; see `EdgeAdapter.use`."""

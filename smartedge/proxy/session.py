@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import requests
 
 from smartedge.http.sockets import Destination
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.answer import Answer
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.transport import Limits
 
 _FRESH = requests.Session()
 """What every session is at first: making one takes 0.2 ms, and an edge may have thousands."""

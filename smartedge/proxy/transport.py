@@ -6,23 +6,18 @@ requests and urllib3 rewrite paths, add and fold header fields, take a 103 for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout
-from smartedge.balancer.spec import TlsSpec
 from smartedge.http.answer_fields import keep_alive_s
 from smartedge.http.headers import VIA, VIA_10
-from smartedge.http.resources import HOLDERS
-from smartedge.http.sockets import Address, resolve
+from smartedge.proxy.adapter import BackendAdapter
 from smartedge.proxy.answer import response_of
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.dialer import Dialer
 from smartedge.proxy.outbound import Outbound
 
 FRESH_S = 1.0
@@ -35,17 +30,6 @@ their way anyhow. In a longer round (a scrape, many clients) the kernel is asked
 
 IDLE_POOL_S = 60.0
 """The longest that a connection waits for its next use; a backend's own `Keep-Alive: timeout=` shortens it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how much, for one backend's connections: seconds and bytes; made at reload (edge/policies.py)."""
-
-    connect_s: float
-    first_byte_s: float
-    idle_s: float
-    idle_connections: int
-    answer_head_bytes: int
 
 
 class Http1Answer:
@@ -138,36 +122,17 @@ class Http1Answer:
             connection.close()
 
 
-class EdgeAdapter(BaseAdapter):
+class EdgeAdapter(BackendAdapter):
     """Sends requests to one backend over connections that are kept and used again; owned by its EdgeSession.
-
-    url, tls, on_connect, context, look_up: see Dialer.
 
     Connections belong to a `Way`: when it is replaced (`use`), those to an address that is gone, or with TLS settings of
     before, take no more requests.
     """
 
-    # Slots keep what each request needs on one line of the processor's cache; with hundreds of backends it is a cold one.
-    __slots__ = ("_closed", "_dialer", "_idle", "limits", "to", "url")
+    __slots__ = ("_idle",)
 
-    def __init__(
-        self,
-        url: str,
-        limits: Limits,
-        tls: TlsSpec | None,
-        on_connect: Callable[[float], None] | None = None,
-        *,
-        context: Any = None,
-        look_up: Callable[[str, int], Sequence[Address]] = resolve,
-    ) -> None:
-        super().__init__()
-        self.url = url
-        self.limits = limits
-        self._dialer = Dialer(url, limits.connect_s, tls, on_connect, context=context, look_up=look_up)
-        self.to = self._dialer.to
+    def _begin_pool(self) -> None:
         self._idle: list[Connection] = []
-        self._closed = False
-        HOLDERS.add(self)
 
     # ---- requests' adapter interface ----
 
@@ -232,11 +197,6 @@ class EdgeAdapter(BaseAdapter):
         self.drop_idle()
 
     # ---- the way there ----
-
-    @property
-    def context(self) -> Any:
-        """The TLS settings of new connections, None without TLS."""
-        return self._dialer.way.tls
 
     def use(self, ips: Sequence[str], context: Any) -> bool:
         """Go to these IP addresses and with these TLS settings from here on; whether another server is there than before.

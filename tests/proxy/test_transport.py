@@ -22,9 +22,10 @@ from smartedge.http.answer_head import KNOWN_HEAD_BYTES, KNOWN_HEADS, known_head
 from smartedge.http.chunked import ChunkedDecoder
 from smartedge.http.request import Replay
 from smartedge.http.sockets import Address, address_of
+from smartedge.proxy.adapter import Limits
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.session import EdgeSession
-from smartedge.proxy.transport import EdgeAdapter, Limits
+from smartedge.proxy.transport import EdgeAdapter
 from tests.busy import make_busy
 from tests.fakes import Pieces
 from tests.house import House, until
