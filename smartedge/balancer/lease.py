@@ -47,10 +47,10 @@ class Lease:
     """One use of one backend, from the pick to the last byte; made by the Pool, whose lock guards it.
 
     Whoever takes it closes it: only `close` (or `finish`) counts its in-flight down. holder: the request that it is for, set by
-    that request, so that a failure or a wait is compared with those of its like. record: of its try, in the request's
-    `Trace`, if there is one. kind: of its try. connect_s: how long its new connection took to open, None for one that was kept.
-    left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until: `silence` need not look
-    at it before.
+    that request and gone when it is closed, so that a failure or a wait is compared with those of its like. record: of its
+    try, in the request's `Trace`, if there is one. kind: of its try. connect_s: how long its new connection took to open, None
+    for one that was kept. left: its request has gone elsewhere, and only whether an answer comes is of interest. quiet_until:
+    `silence` need not look at it before.
     """
 
     __slots__ = (
@@ -181,6 +181,7 @@ class Lease:
             learned.breaker.abandoned(now, self._ticket)
         if change or self._ticket > 0:
             self._changed(change, now)
+        self.holder = None  # which holds this: what is left of every request would wait for the garbage collector
         return change
 
     def _failed(self, now: float, retry_after_s: float | None, code: int, sent: bool) -> BreakerChange | None:
