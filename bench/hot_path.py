@@ -23,6 +23,7 @@ import logging  # noqa: E402
 import pstats  # noqa: E402
 import random  # noqa: E402
 import tempfile  # noqa: E402
+from itertools import cycle  # noqa: E402
 from math import inf  # noqa: E402
 from time import perf_counter  # noqa: E402
 
@@ -45,6 +46,16 @@ ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 39\r\nConnection: keep-alive\r\n\r\nhello from backend one, which is small\n"
 )
+VARIED_REQUEST = (
+    b"GET /page/%d?q=%d HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    b"Accept-Language: pt-BR,pt;q=0.9,en;q=0.8\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
+    b"Referer: https://shop.example/page/%d\r\nCookie: session=%d; seen=%d\r\n"
+    b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+)
+VARIED_ANSWER = ANSWER.replace(b"Connection", b'ETag: "%d"\r\nConnection')
+VARIANTS = 4096
 
 
 class Done(Exception):
@@ -74,16 +85,17 @@ class FakeLoop:
 class FakeWire(Wire):
     """Answers every read at once and takes every write."""
 
-    def __init__(self, data: bytes, count: int) -> None:
+    def __init__(self, texts: list[bytes], count: int) -> None:
         super().__init__(FakeSocket())
         self._loop = FakeLoop
-        self.data, self.count = data, count
+        self.count = count
+        self._next = cycle(texts).__next__
 
     def recv(self, timeout_s: float, size: int = 0) -> bytes:
         self.count -= 1
         if self.count < 0:
             raise Done
-        return self.data
+        return self._next()
 
     def send(self, data: bytes, timeout_s: float) -> None:
         pass
@@ -144,7 +156,13 @@ def main() -> None:
     parser.add_argument("--parent", action="store_true", help="each request has a traceparent, which is not sampled")
     parser.add_argument("--access-log", choices=("json", "combined", "logfmt"), help="write the log in this format to /dev/null")
     parser.add_argument("--sample-ratio", type=float, help="of requests whose decisions are kept (explain.sample_ratio)")
+    parser.add_argument("--varied", action="store_true", help="no two requests and no two answers are alike, as with browsers")
     options = parser.parse_args()
+    request = REQUEST if not options.parent else REQUEST[:-2] + PARENT + b"\r\n"
+    requests, answers = [request], [ANSWER]
+    if options.varied:
+        requests = [VARIED_REQUEST % (i, i + 10**8, i + 10**8, i + 10**8, i) for i in range(VARIANTS)]
+        answers = [VARIED_ANSWER % (i + 10**8) for i in range(VARIANTS)]
     urls = [f"http://127.0.0.1:{20000 + i}" for i in range(options.backends)]
     edge = Edge(parse(json.dumps({"backends": urls, "strategy": options.strategy})))
     edge.began = True
@@ -153,22 +171,23 @@ def main() -> None:
     if options.access_log:
         edge.access_log.write_to(LineOutput("/dev/null"), LogStyle(options.access_log))
         edge.forwarder.log = edge.access_log.write_exchange
-    for backend in edge.pool.backends:
+    for number, backend in enumerate(edge.pool.backends):
         backend.learned.health.probed(True)
         adapter = backend.transport.adapter
-        adapter._idle.append(transport.Connection(FakeWire(ANSWER, 1 << 60), adapter._dialer.way, None))
+        first = number * len(answers) // len(edge.pool.backends)
+        wire = FakeWire(answers[first:] + answers[:first], 1 << 60)
+        adapter._idle.append(transport.Connection(wire, adapter._dialer.way, None))
     if options.workers:
         share_board(edge, options.workers)
     if options.tracing is not None:
         trace(edge, options.tracing)
-    request = REQUEST if not options.parent else REQUEST[:-2] + PARENT + b"\r\n"
     app = SmartEdge(edge)
     server = EdgeServer(("127.0.0.1", 0), app)
     server.update_environ()
 
     def run(count: int) -> float:
         handler = EdgeHandler(FakeSocket(), ("127.0.0.1", 1), server.front)
-        handler.incoming.wire = FakeWire(request, count)
+        handler.incoming.wire = FakeWire(requests, count)
         started = perf_counter()
         try:
             handler.handle()

@@ -9,8 +9,8 @@ import httptools
 from smartedge.balancer.errors import BadAnswer
 from smartedge.http.answer_fields import AnswerFields, read_answer_fields
 
-_REASON = re.compile(rb"(?: [\t \x21-\x7e\x80-\xff]*)?")
-"""RFC 9112 section 4; backends leave out the space before an empty one, and llhttp lets them."""
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) (([0-9]{3})( [\t \x21-\x7e\x80-\xff]*)?\r\n)")
+"""RFC 9112 section 4; backends leave out the space before an empty reason, and llhttp lets them."""
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
@@ -32,6 +32,8 @@ def bare_end(data: bytes) -> int:
 
     Raises BadAnswer for an empty line that ends otherwise than the line before: whoever mixes the two hopes for two readings.
     """
+    if data.count(b"\n") == data.count(b"\r\n"):
+        return 0
     found = _EMPTY_LINE.search(data)
     if found is None or data[max(found.start() - 1, 0) : found.end()] == b"\r\n\r\n":
         return 0
@@ -47,24 +49,26 @@ def with_crlf(data: bytes, end: int) -> bytes:
 
 def parse_head(head: bytes) -> Head:
     """Find out what an answer's head says, and know it from now on; raises BadAnswer."""
-    if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[7:8].isdigit() or not head[9:12].isdigit():
-        raise BadAnswer("The backend's answer is not HTTP/1.1.")
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[7:8].isdigit() or not head[9:12].isdigit():
+            raise BadAnswer("The backend's answer is not HTTP/1.1.")
+        raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
+    minor, status_line, code, reason = line.groups()
     try:
         # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
         # It knows 1.0 and 1.1; a later minor version is to be read as the last one that is known (RFC 9110 section 2.5).
-        httptools.HttpResponseParser(None).feed_data(head if head[7:8] in b"01" else b"HTTP/1.1" + head[8:])
+        httptools.HttpResponseParser(None).feed_data(head if minor == b"1" or minor == b"0" else b"HTTP/1.1" + head[8:])
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
         raise BadAnswer(f"The backend's answer is malformed: {error}.") from error
-    status = int(head[9:12])
+    status = int(code)
     if status < 100:
         raise BadAnswer("The backend's status code has no meaning.")
-    line_end = head.index(b"\r\n")
-    if not _REASON.fullmatch(head, 12, line_end):
-        raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
-    status_line = head[9 : line_end + 2] if line_end > 12 else head[9:12] + b" \r\n"
-    known = status, status_line, 10 if head[7:8] == b"0" else 11, read_answer_fields(head[line_end + 2 : -2], status)
+    if reason is None:
+        status_line = code + b" \r\n"
+    known = status, status_line, 10 if minor == b"0" else 11, read_answer_fields(head[line.end() : -2], status)
     if len(head) <= KNOWN_HEAD_BYTES:
         if len(known_heads) >= KNOWN_HEADS:
             known_heads.clear()

@@ -44,19 +44,35 @@ _NOT_IN_TRAILERS = (
     | frozenset(b"authorization cookie set-cookie cache-control max-forwards range location vary www-authenticate".split())
 )
 
-PLAIN_CONNECTION = frozenset((b"", b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade", b"te", b"te, close"))
+PLAIN_CONNECTION: Final[dict[bytes, bool | None]] = {
+    b"": None,
+    b"keep-alive": True,
+    b"close": False,
+    b"upgrade": None,
+    b"keep-alive, upgrade": True,
+    b"te": None,
+    b"te, close": False,
+}
+"""What `Connection` says nearly always, and whether the connection lasts by that; None where that is up to the version."""
+
+
+def one_of(names: Iterable[bytes]) -> bytes:
+    """Write a pattern of names, by their first letters: so a line that has none of these is passed over sooner."""
+    by_letter: dict[bytes, list[bytes]] = {}
+    for name in sorted(names):
+        by_letter.setdefault(name[:1], []).append(name[1:])
+    return b"|".join(b"%b(?:%b)" % (letter, b"|".join(rest)) for letter, rest in by_letter.items())
 
 
 def _either_spelling(names: Iterable[bytes]) -> bytes:
-    return b"|".join(sorted(names)).replace(b"-", b"[-_]")
+    return one_of(names).replace(b"-", b"[-_]")
 
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST = re.compile(
-    rb"\n(%b):" % _either_spelling({*_PROTECTED - {b"via"}, *HOP_BY_HOP, *_FOR_US, b"authorization"})
+    rb"\n(%b):" % _either_spelling({*_PROTECTED, *HOP_BY_HOP, *_FOR_US, b"authorization", b"traceparent", b"tracestate"})
 )
-_ONLY_HOST = [b"host"]
-_HOST_AND_AUTHORIZATION = [b"authorization", b"host"]
+_TRACE_CONTEXT = re.compile(rb"\ntrace(?:parent|state):")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
@@ -99,38 +115,72 @@ class RequestFields:
         "upgrade",
     )
 
-    def __init__(self, block: bytes, said: _Said | None = None) -> None:
-        low = b"\n" + block.lower()
-        if said is None:
-            said = _Said()
-            special = _SPECIAL_IN_REQUEST.findall(low)
-            said.for_edge = b"authorization" in special or b" smartedge" in low
-            if special == _ONLY_HOST or (said.for_edge and sorted(special) == _HOST_AND_AUTHORIZATION):
-                # The usual GET: nothing to take out.
-                start = low.index(b"\nhost:")
-                said.host = block[start + 5 : low.index(b"\r", start)].strip()
-                said.hosts = 1
-            else:
-                block = said.read(block)
+    def __init__(self, block: bytes) -> None:
         self.onward: Any = None
-        self.block: Final[bytes] = block
-        self.traced: Final[int] = low.count(b"\ntraceparent:") + low.count(b"\ntracestate:")
-        self.connection: Final[bytes | None] = said.connection
-        self.content_length: Final[bytes | None] = said.content_length
-        self.expect: Final[bytes | None] = said.expect
-        self.explain: Final[bytes | None] = said.explain
-        self.for_edge: Final[bool] = said.for_edge
-        self.forwarded: Final[Lines | None] = said.forwarded
-        self.host: Final[bytes | None] = said.host
-        self.hosts: Final[int] = said.hosts
-        self.persists: Final[bool | None] = said.persists
-        self.request_id: Final[bytes | None] = said.request_id
-        self.transfer_encoding: Final[bytes | None] = said.transfer_encoding
-        self.upgrade: Final[bytes | None] = said.upgrade
+        self.traced = self.hosts = 0
+        self.for_edge = False
+        self.connection: bytes | None = None
+        self.content_length: bytes | None = None
+        self.expect: bytes | None = None
+        self.explain: bytes | None = None
+        self.forwarded: Lines | None = None
+        self.host: bytes | None = None
+        self.persists: bool | None = None
+        self.request_id: bytes | None = None
+        self.transfer_encoding: bytes | None = None
+        self.upgrade: bytes | None = None
+        given_up: dict[bytes, bytes] = {}
+        pieces = []
+        low = b"\n" + block.lower()  # so a line begins at one place in the block, and its line feed's in here
+        passed = 0
+        for found in _SPECIAL_IN_REQUEST.finditer(low):
+            begin = found.start()
+            end = low.index(b"\n", begin + 1)
+            name = found[1]
+            if name == b"host":
+                self.host = block[begin + 5 : end].strip()
+                self.hosts += 1
+            elif not self._keeps(name, block[begin:end], given_up):
+                pieces.append(block[passed:begin])
+                passed = end
+        if passed:
+            pieces.append(block[passed:])
+            block = b"".join(pieces)
+            connection = self.connection
+            if connection is not None:
+                low = connection.lower()
+                if low in PLAIN_CONNECTION:
+                    self.persists = PLAIN_CONNECTION[low]
+                else:
+                    said = tokens(connection)
+                    self.persists = False if b"close" in said else True if b"keep-alive" in said else None
+                    block = b"".join(without_nominated(block.splitlines(True), connection))
+            if given_up:
+                # What the edge can keep of two fields that end here.
+                if b"trailers" in tokens(given_up.get(b"te")):  # RFC 9110 section 10.1.4: who sends TE names it in Connection
+                    block += TE_TRAILERS
+                if self.transfer_encoding is not None:
+                    block += announced_trailers(given_up.get(b"trailer", b""))
+        self.block = block
 
     def with_block(self, block: bytes) -> RequestFields:
         """Give fields of which other ones go on."""
-        return RequestFields(block, _Said(self))
+        made = RequestFields(b"")
+        made.block = block
+        made.traced = len(_TRACE_CONTEXT.findall(b"\n" + block.lower()))
+        made.connection = self.connection
+        made.content_length = self.content_length
+        made.expect = self.expect
+        made.explain = self.explain
+        made.for_edge = self.for_edge
+        made.forwarded = self.forwarded
+        made.host = self.host
+        made.hosts = self.hosts
+        made.persists = self.persists
+        made.request_id = self.request_id
+        made.transfer_encoding = self.transfer_encoding
+        made.upgrade = self.upgrade
+        return made
 
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
         """Give fields with these lines in place of all whose name, `folded`, is one of these, whoever said them."""
@@ -139,9 +189,9 @@ class RequestFields:
 
     def with_host(self, authority: bytes) -> RequestFields:
         """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""
-        said = _Said(self)
-        said.host = authority
-        return RequestFields(b"Host: %b\r\n%b" % (authority, self.without(b"host")), said)
+        made = self.with_block(b"Host: %b\r\n%b" % (authority, self.without(b"host")))
+        made.host = authority
+        return made
 
     def with_certificate(self, lines: bytes) -> RequestFields:
         """Give fields that tell of the client's certificate; whatever was said of one before does not count."""
@@ -149,15 +199,15 @@ class RequestFields:
 
     def without_upgrade(self) -> RequestFields:
         """Give fields that offer no other protocol."""
-        said = _Said(self)
-        said.upgrade = None
-        return RequestFields(self.block, said)
+        made = self.with_block(self.block)
+        made.upgrade = None
+        return made
 
     def _without_said(self, block: bytes, names: frozenset[bytes]) -> RequestFields:
         """Give fields of which this block goes on, and nothing counts that a proxy may have said under these names."""
-        said = _Said(self)
-        said.forwarded = tuple([one for one in self.forwarded or () if one[0] not in names]) or None
-        return RequestFields(block, said)
+        made = self.with_block(block)
+        made.forwarded = tuple([one for one in self.forwarded or () if one[0] not in names]) or None
+        return made
 
     def without_host(self) -> bytes:
         """Give the block without Host."""
@@ -168,64 +218,20 @@ class RequestFields:
         start = name + b":"
         return b"".join([line for line in self.block.splitlines(True) if line[: len(start)].lower() != start])
 
-
-class _Said:
-    """What RequestFields are made of: nothing at first, or what others say; changed until they are made."""
-
-    __slots__ = (
-        "connection",
-        "content_length",
-        "expect",
-        "explain",
-        "for_edge",
-        "forwarded",
-        "host",
-        "hosts",
-        "persists",
-        "request_id",
-        "transfer_encoding",
-        "upgrade",
-    )
-
-    def __init__(self, like: RequestFields | None = None) -> None:
-        self.connection: bytes | None = None if like is None else like.connection
-        self.content_length: bytes | None = None if like is None else like.content_length
-        self.expect: bytes | None = None if like is None else like.expect
-        self.explain: bytes | None = None if like is None else like.explain
-        self.for_edge: bool = False if like is None else like.for_edge
-        self.forwarded: Lines | None = None if like is None else like.forwarded
-        self.host: bytes | None = None if like is None else like.host
-        self.hosts: int = 0 if like is None else like.hosts
-        self.persists: bool | None = None if like is None else like.persists
-        self.request_id: bytes | None = None if like is None else like.request_id
-        self.transfer_encoding: bytes | None = None if like is None else like.transfer_encoding
-        self.upgrade: bytes | None = None if like is None else like.upgrade
-
-    def read(self, block: bytes) -> bytes:
-        """Find out what fields say; return those that go on."""
-        given_up = {b"te": b"", b"trailer": b""}
-        lines = [line for line in block.splitlines(True) if self._keeps(line, given_up)]
-        if self.connection is not None:
-            said = tokens(self.connection)
-            self.persists = False if b"close" in said else True if b"keep-alive" in said else None
-            if self.connection.lower() not in PLAIN_CONNECTION:
-                lines = without_nominated(lines, self.connection)
-        # What the edge can keep of two fields that end here.
-        if b"trailers" in tokens(given_up[b"te"]):  # RFC 9110 section 10.1.4: whoever sends TE names it in Connection
-            lines.append(TE_TRAILERS)
-        if self.transfer_encoding is not None:
-            lines.append(announced_trailers(given_up[b"trailer"]))
-        return b"".join(lines)
-
-    def _keeps(self, line: bytes, given_up: dict[bytes, bytes]) -> bool:
-        """Look at one field; False when it ends here."""
-        name, _, value = line.partition(b":")
-        low, value = name.lower(), value.strip()
-        if low == b"host":
-            self.host = value
-            self.hosts += 1
-        elif low == b"content-length":
+    def _keeps(self, low: bytes, line: bytes, given_up: dict[bytes, bytes]) -> bool:
+        """Look at one field with a special name, in lower case; False when it ends here."""
+        value = line[len(low) + 1 :].strip()
+        if low == b"connection":
+            self.connection = value if self.connection is None else self.connection + b"," + value
+            return False
+        if low == b"content-length":
             self.content_length = value
+        elif low == b"authorization":
+            self.for_edge = True
+        elif low == b"via":
+            self.for_edge = self.for_edge or b"smartedge" in value.lower()
+        elif low == b"traceparent" or low == b"tracestate":
+            self.traced += 1
         elif low == b"x-request-id":
             self.request_id = value if REQUEST_ID.fullmatch(value) else None
             return False
@@ -233,9 +239,7 @@ class _Said:
             self.forwarded = (*(self.forwarded or ()), (low, line))
             return False
         elif low in HOP_BY_HOP or low in _FOR_US:
-            if low == b"connection":
-                self.connection = value if self.connection is None else self.connection + b"," + value
-            elif low == b"transfer-encoding":
+            if low == b"transfer-encoding":
                 before = self.transfer_encoding
                 self.transfer_encoding = value if before is None else before + b"," + value
             elif low == b"upgrade":
@@ -244,8 +248,8 @@ class _Said:
                 self.expect = value
             elif low == b"x-smartedge-explain":
                 self.explain, self.for_edge = value, True
-            elif low in given_up:
-                given_up[low] += b"," + value
+            elif low == b"te" or low == b"trailer":
+                given_up[low] = given_up.get(low, b"") + b"," + value
             return False
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.

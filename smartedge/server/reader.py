@@ -73,7 +73,7 @@ class RequestReader:
         self._limits = limits
         self._known_block = b""
         self._known_end, self._known_bytes = b"\n\n", 0
-        self._known_fields: RequestFields
+        self._known_fields: RequestFields | None = None
         self.wants_no_body = False
 
     def read_request(self) -> Request | None:
@@ -153,13 +153,13 @@ class RequestReader:
             head = data[:end]
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        line_end, line = end - self._known_bytes, None
+        line_end, line, fields = end - self._known_bytes, None, self._known_fields
         if line_end <= limits.target_bytes and head.endswith(self._known_end):
             # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
-        if line is not None:
+        if line is not None and fields is not None:
             method, target, minor = line.groups()
-            http11, block, fields = minor == b"1", self._known_block, self._known_fields
+            http11, block = minor == b"1", self._known_block
         else:
             method, target, http11, block, fields = self._check(head)
         incoming = self._incoming
@@ -198,52 +198,46 @@ class RequestReader:
 
     def _check(self, head: bytes) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
         """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields."""
-        line_end = head.index(b"\r\n")
-        space = head.find(b" ", 0, line_end)
-        start = max(line_end - 9, space + 1)  # of the version
-        method, target, version = head[:space], head[space + 1 : start], head[start:line_end]
-        if head == _PRI:
-            raise PriorKnowledge(head + self._incoming.unread)
-        if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
-            if space < 1 or not _LATER_VERSION.fullmatch(version):
-                raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
-            # RFC 9110 section 2.5: a later minor version is served as the last one that is known.
-            version = b" HTTP/1.1"
-            head = head[: line_end - 9] + version + head[line_end:]
-        if len(target) > self._limits.target_bytes:
-            raise TargetTooLong(f"The request target is longer than {self._limits.target_bytes} bytes.")
-        if line_end > self._limits.line_bytes > 0:
-            raise TargetTooLong(f"The request line is longer than {self._limits.line_bytes} bytes.")
-        if b" " in target:
+        line = _PLAIN_LINE.match(head)
+        if line is not None:
+            method, target, minor = line.groups()
+            http11, begin = minor == b"1", line.end()
+        else:
+            head, method, target, http11, begin = self._unusual_line(head)
+        limits = self._limits
+        if len(target) > limits.target_bytes:
+            raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
+        if begin - 2 > limits.line_bytes > 0:
+            raise TargetTooLong(f"The request line is longer than {limits.line_bytes} bytes.")
+        if line is None and b" " in target:
             raise ClientError("The request target holds a space.")
         try:
             # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
-            if method in _KNOWN_METHODS:
+            if line is not None or method in _KNOWN_METHODS:
                 httptools.HttpRequestParser(None).feed_data(head)
             else:
-                if not _TOKEN.fullmatch(method):
-                    raise ClientError("The request method is not a token.")
-                if method == b"CONNECT":
-                    raise MethodRefused("CONNECT is for forward proxies.")
-                # llhttp knows a closed list of methods; HTTP does not.
-                httptools.HttpRequestParser(None).feed_data(b"POST" + head[space:])
+                self._check_unknown_method(head, method)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
             if str(error) == _UNKNOWN_CODING:
-                coding = RequestFields(head[line_end + 2 : -2]).transfer_encoding or b""
-                raise refused_coding(coding, version == b" HTTP/1.1") from None
+                coding = RequestFields(head[begin:-2]).transfer_encoding or b""
+                raise refused_coding(coding, http11) from None
             raise ClientError(f"Malformed request: {error}.") from None
-        block = head[line_end + 2 : -2]
+        rest = head[begin:]
+        block = rest[:-2]
         self._check_fields(block)
-        http11 = version == b" HTTP/1.1"
-        fields = check_fields(RequestFields(block), http11)
+        fields, known = RequestFields(block), self._known_fields
+        if known is None or fields.host != known.host or fields.hosts != 1 or fields.transfer_encoding is not None:
+            check_fields(fields, http11)
+        elif fields.forwarded is None and known.forwarded is None:
+            fields.onward = known.onward  # made of the host and what other proxies said, and nothing else of the fields
         if self._incoming.certificate_lines:
             fields = fields.with_certificate(self._incoming.certificate_lines)
         if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
             self._known_block, self._known_fields = block, fields
-            self._known_end, self._known_bytes = block + b"\r\n", len(block) + 2
-        if target[:1] != b"/" or b"#" in target:
+            self._known_end, self._known_bytes = rest, len(rest)
+        if line is None and (target[:1] != b"/" or b"#" in target):
             if target == b"*":
                 if method != b"OPTIONS":
                     raise ClientError("Only OPTIONS has the target '*'.")
@@ -252,6 +246,30 @@ class RequestReader:
                 if authority is not None:
                     fields = fields.with_host(authority)
         return method, target, http11, block, fields
+
+    def _unusual_line(self, head: bytes) -> tuple[bytes, bytes, bytes, bool, int]:
+        """Read a request line that is not _PLAIN_LINE: give the head to go on with, method, target, whether 1.1, and its end."""
+        if head == _PRI:
+            raise PriorKnowledge(head + self._incoming.unread)
+        line_end = head.index(b"\r\n")
+        space = head.find(b" ", 0, line_end)
+        start = max(line_end - 9, space + 1)  # of the version
+        method, target, version = head[:space], head[space + 1 : start], head[start:line_end]
+        if space < 1 or (version != b" HTTP/1.1" and version != b" HTTP/1.0"):
+            if space < 1 or not _LATER_VERSION.fullmatch(version):
+                raise ClientError("The request line must be 'METHOD target HTTP/1.1'.")
+            # RFC 9110 section 2.5: a later minor version is served as the last one that is known.
+            version = b" HTTP/1.1"
+            head = head[: line_end - 9] + version + head[line_end:]
+        return head, method, target, version == b" HTTP/1.1", line_end + 2
+
+    def _check_unknown_method(self, head: bytes, method: bytes) -> None:
+        """Have llhttp check a head whose method may be one that it does not know: it has a closed list, and HTTP has none."""
+        if not _TOKEN.fullmatch(method):
+            raise ClientError("The request method is not a token.")
+        if method == b"CONNECT":
+            raise MethodRefused("CONNECT is for forward proxies.")
+        httptools.HttpRequestParser(None).feed_data(b"POST" + head[len(method) :])
 
     def _check_fields(self, block: bytes) -> None:
         """Refuse too many fields, and one that is too long."""
