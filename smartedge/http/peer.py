@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
+from collections.abc import Callable
 from fcntl import ioctl
+from select import POLLIN
 from termios import TIOCOUTQ
 from typing import Any
 
@@ -33,6 +35,13 @@ def is_gone(fileno: int) -> bool:
     asked = _Poll()
     asked.register(fileno, 0)
     return bool(asked.poll(0))  # nothing is asked for: what is told is POLLERR or POLLHUP
+
+
+def asker(fileno: int) -> Callable[[int], list[Any]]:
+    """Give what, called with 0, tells whether bytes or an end have come on this connection: then its list is not empty."""
+    asked = _Poll()
+    asked.register(fileno, POLLIN)
+    return asked.poll  # type: ignore[no-any-return]
 
 
 def keep_asking(sock: Any) -> None:
