@@ -183,7 +183,7 @@ class Pieces:
     def buffered(self) -> bytes | None:
         return b"".join(self.read() for _ in range(len(self.pieces))) if self.here else None
 
-    def lend(self) -> bytes:
+    def lend(self, by_pipe: bool = False) -> bytes:
         return self.read()
 
     def read(self) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smartedge.balancer.errors import ClientError, CodingRefused
 from smartedge.http.headers import HOST, RequestFields
+from smartedge.http.pipes import Pipe
 from smartedge.http.span import Span
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ class Body(Protocol):
     def read(self) -> bytes:
         """Wait for the next piece; b"" at the end. Raises ClientError, ClientTimeout, ClientGone or PayloadTooLarge."""
 
-    def lend(self) -> bytes | memoryview:
-        """Wait for the next piece as `read` does; it is good until the next one is asked for."""
+    def lend(self, by_pipe: bool = False) -> bytes | memoryview | Pipe:
+        """Wait for the next piece as `read` does; it is good until the next one is asked for.
+
+        by_pipe: who asks sends what it gets by a plain wire, and may be given a Pipe.
+        """
 
 
 class Request:
@@ -224,9 +228,13 @@ class Replay:
                 self._position += 1
         return piece
 
-    def lend(self) -> bytes | memoryview:
-        """Give the next piece, good until the next one is asked for: what is kept can't be lent."""
-        return self.body.lend() if self._kept is None else self.read()
+    def lend(self, by_pipe: bool = False) -> bytes | memoryview | Pipe:
+        """Give the next piece, good until the next one is asked for: what is kept can't be lent, what is too long is not kept."""
+        if self._kept is not None:
+            if self.length is None or self.length <= self._cap_bytes:
+                return self.read()
+            self._kept = None
+        return self.body.lend(by_pipe)
 
     @property
     def spent(self) -> bool:

@@ -16,10 +16,11 @@ from smartedge.http.headers import pairs_of
 class Conversation(Protocol):
     """One request and its answer on their way: a `Connection` of HTTP/1.1, or a `BackendStream`.
 
-    lends: whoever reads the answer is done with a piece before asking for the next.
+    lends: whoever reads the answer is done with a piece before asking for the next. pipes: and sends it by a plain wire.
     """
 
     lends: bool
+    pipes: bool
 
     def fail(self, error: EdgeError) -> None:
         """End it, and have whoever waits for its answer told why; waits for nothing."""
@@ -56,7 +57,7 @@ class Answer(Protocol):
     def read(self, *_size: int) -> Any:
         """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls.
 
-        Bytes, or a memoryview where the connection `lends`.
+        Bytes, or a memoryview where the connection `lends`, or a Pipe where it `pipes`.
         """
 
     def close(self) -> None:

@@ -8,21 +8,22 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
-import gevent
-
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import last_chunk
-from smartedge.http.lent import LENT_FROM_BYTES, receive
+from smartedge.http.lent import LENT_FROM_BYTES
+from smartedge.http.lent import receive as receive_lent
+from smartedge.http.pipes import HEAD_BYTES, Pipe
+from smartedge.http.pipes import receive as receive_piped
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
-from smartedge.http.wire import Wire, WireClosed, WireStalled, WireTimeout
+from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireStalled, WireTimeout
 from smartedge.proxy.dialer import Way
 from smartedge.proxy.upload import TOOK_NOTHING, Upload
 
-Received = TypeVar("Received", bound=bytes | memoryview)
+Received = TypeVar("Received", bound=bytes | memoryview | Pipe)
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
@@ -37,12 +38,13 @@ class Connection:
     way, address: how it was made, and where it leads. reused: it has served a request before. failure: why it was closed from
     elsewhere. idle_since: by the monotonic clock.
     lends: whoever reads the answer is done with a piece before asking for the next: `read` may give a memoryview then, which is
-    to be given back (http/lent.py).
+    to be given back (http/lent.py). pipes: who reads it sends it by a plain wire, and it may be a Pipe, too (http/pipes.py).
     doubtful: the last answer had no body by the rules (HEAD, 204, 304), and there are backends that send one all the same.
     """
 
     __slots__ = (
         "_chunked",
+        "_head_read",
         "_left",
         "_pieces",
         "_rest",
@@ -55,6 +57,7 @@ class Connection:
         "head_bytes",
         "idle_since",
         "lends",
+        "pipes",
         "reused",
         "status",
         "status_line",
@@ -73,6 +76,7 @@ class Connection:
         self.idle_since = 0.0
         self._upload: Upload | None = None
         self._rest = b""
+        self._head_read = RECV_BYTES
 
     # ---- the request ----
 
@@ -112,7 +116,7 @@ class Connection:
         except OSError:
             return
         self._upload = Upload(wire, body, send_s, first_byte_s, on_sent, self.fail)
-        self._upload.greenlet = gevent.spawn(self._upload.run)
+        self._upload.start()
 
     # ---- the answer ----
 
@@ -190,7 +194,7 @@ class Connection:
     def _more(self, data: bytes, timeout_s: float) -> bytes:
         """Wait for more of the head, of which `data` has come; raises BackendTimeout, BackendClosed, BadAnswer, or `failure`."""
         try:
-            more = self.wire.recv(timeout_s)
+            more = self.wire.recv(timeout_s, self._head_read)
         except WireStalled as error:
             raise BackendTimeout(TOOK_NOTHING) from error
         except WireTimeout as error:
@@ -219,7 +223,7 @@ class Connection:
         self._chunked: ChunkedDecoder | None = None
         self._pieces: list[bytes] = []
         self._left = 0  # body bytes to come; -1: until the backend closes
-        self.lends = False
+        self.lends = self.pipes = False
         if status == 101:
             self._rest = rest
             self.complete = False
@@ -239,6 +243,7 @@ class Connection:
                 self._take(rest)
         elif fields.content_length is not None:
             length = fields.content_length
+            self._head_read = RECV_BYTES if length < LENT_FROM_BYTES else HEAD_BYTES
             self._left = length - len(rest)
             self.complete = self._left <= 0
             if self._left < 0:
@@ -246,6 +251,8 @@ class Connection:
                 self._spoil()
             if rest:
                 self._pieces.append(rest)
+                if self._left >= LENT_FROM_BYTES and type(self.wire) is Wire:
+                    self.wire.readable = True  # there is more, most likely: it is tried at once
         else:
             self._left = -1
             self.complete = False
@@ -261,13 +268,14 @@ class Connection:
         """Whether `read` would not have to wait."""
         return self.complete or bool(self._pieces)
 
-    def read(self, idle_s: float) -> bytes | memoryview:
+    def read(self, idle_s: float) -> bytes | memoryview | Pipe:
         """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
-            piece: bytes | memoryview = self._count(self._wait(lambda: receive(self.wire, idle_s)))
+            receive = receive_piped if self.pipes else receive_lent
+            piece: bytes | memoryview | Pipe = self._count(self._wait(lambda: receive(self.wire, idle_s)))
             return piece
         while not self.complete:
             data = self._wait(lambda: self.wire.recv(idle_s))
@@ -309,9 +317,13 @@ class Connection:
 
     def _count(self, data: Any) -> Any:
         """Count bytes of a body whose length is known; give those that belong to it."""
+        left = self._left
         self._left -= len(data)
         if self._left < 0:
-            data = data[: self._left]
+            if isinstance(data, Pipe):
+                data.cut(left)
+            else:
+                data = data[:left]
             self._spoil()
         if self._left <= 0:
             self.complete = True

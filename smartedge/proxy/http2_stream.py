@@ -52,6 +52,7 @@ class BackendStream:
         "head",
         "is_call",
         "lends",
+        "pipes",
         "stream",
         "until",
     )
@@ -65,7 +66,7 @@ class BackendStream:
         self._link: Link | None = None
         self.head: AnswerHead | None = None
         self.failure: EdgeError | None = None
-        self.lends = False
+        self.lends = self.pipes = False
         self.stream: Stream | None = None
         self.until: float | None = None
         self.is_call = grpc.is_call(request.head)

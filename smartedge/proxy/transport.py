@@ -89,7 +89,7 @@ class Http1Answer:
     def read(self, *_size: int) -> Any:
         """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls.
 
-        Bytes, or a memoryview where the connection `lends`.
+        Bytes, or a memoryview where the connection `lends`, or a Pipe where it `pipes`.
         """
         if self._body:
             body, self._body = self._body, b""

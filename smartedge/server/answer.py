@@ -8,6 +8,9 @@ from typing import Any
 from smartedge.http.chunked import chunk
 from smartedge.http.date import http_date
 from smartedge.http.headers import last_chunk, without_length
+from smartedge.http.pipes import Pipe
+from smartedge.http.pipes import send as send_piped
+from smartedge.http.wire import Wire
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
 
@@ -119,9 +122,20 @@ class AnswerWriter:
 
     # ---- the body ----
 
-    def write(self, piece: bytes | memoryview) -> None:
+    @property
+    def takes_pipes(self) -> bool:
+        """Whether `write` takes Pipes (http/pipes.py): the client has a plain wire, and the body a length."""
+        return self._left is not None and type(self._incoming.wire) is Wire
+
+    def write(self, piece: bytes | memoryview | Pipe) -> None:
         """Send a piece of the body; what is beyond the answer's length is left out."""
         left = self._left
+        if isinstance(piece, Pipe):
+            assert left is not None
+            self._left = left - len(piece)
+            self.send_head()
+            send_piped(self._incoming.wire, piece, self._idle_s)
+            return
         if left is not None:
             if len(piece) > left:
                 piece = piece[:left]

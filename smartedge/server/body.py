@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, PayloadTooLarge
-from smartedge.http import lent
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError
+from smartedge.http.lent import LENT_FROM_BYTES
+from smartedge.http.lent import receive as receive_lent
+from smartedge.http.pipes import Pipe, give_back
+from smartedge.http.pipes import receive as receive_piped
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.front import ServerLimits
 from smartedge.server.incoming import Incoming
 
-Received = TypeVar("Received", bound=bytes | memoryview)
+Received = TypeVar("Received", bound=bytes | memoryview | Pipe)
 
 CONTINUE_WAIT_S = 1.0
 """How long a client that sent `Expect: 100-continue` waits for the backend's word before it is asked to go on anyway."""
@@ -57,7 +60,7 @@ class ClientBody:
         """Give the next piece; see Body.read."""
         raise NotImplementedError
 
-    def lend(self) -> bytes | memoryview:
+    def lend(self, by_pipe: bool = False) -> bytes | memoryview | Pipe:
         """Give the next piece, good until the next one is asked for; see Body.lend."""
         return self.read()
 
@@ -107,7 +110,7 @@ class LengthBody(ClientBody):
 
     def __init__(self, incoming: Incoming, length: int, limits: ServerLimits) -> None:
         super().__init__(incoming, length, limits)
-        self._lent: memoryview | None = None
+        self._lent: memoryview | Pipe | None = None
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head."""
@@ -124,27 +127,31 @@ class LengthBody(ClientBody):
         if len(data) > left:
             self._incoming.unread = data[left:]
             data = data[:left]
-        self._count(data)
+        self._count(len(data))
         return data
 
-    def lend(self) -> bytes | memoryview:
+    def lend(self, by_pipe: bool = False) -> bytes | memoryview | Pipe:
         """Give the next piece, good until the next one is asked for; see Body.lend."""
-        if self._lent is not None:
-            lent.give_back(self._lent)
+        lent = self._lent
+        if lent is not None:
+            give_back(lent)
             self._lent = None
         incoming, left = self._incoming, self.length - self.received_bytes
         request = incoming.request
         may_wait = request is not None and request.expects_continue  # for a 100, which `read` knows about
-        if left < lent.LENT_FROM_BYTES or incoming.unread or may_wait or type(incoming.wire) is not Wire:
+        if left < LENT_FROM_BYTES or incoming.unread or may_wait or type(incoming.wire) is not Wire:
             return self.read()
-        data = self._wait(lambda wire, idle_s: lent.receive(wire, idle_s, left))
-        if isinstance(data, memoryview):
+        if lent is None:
+            incoming.wire.readable = True  # there is something already, most likely: it is tried at once
+        receive = receive_piped if by_pipe else receive_lent
+        data = self._wait(lambda wire, idle_s: receive(wire, idle_s, left))
+        if not isinstance(data, bytes):
             self._lent = data
-        self._count(data)
+        self._count(len(data))
         return data
 
-    def _count(self, data: bytes | memoryview) -> None:
-        self.received_bytes += len(data)
+    def _count(self, size: int) -> None:
+        self.received_bytes += size
         if self.received_bytes == self.length:
             self.complete = True
 

@@ -341,6 +341,6 @@ class StreamBody:
             check_length(self.received_bytes, self._limit_bytes)
         return piece
 
-    def lend(self) -> bytes:
+    def lend(self, by_pipe: bool = False) -> bytes:
         """Give the next piece; nothing is lent here."""
         return self.read()

@@ -24,6 +24,11 @@ class StreamWriter(AnswerWriter):
         super().__init__(incoming, front, idle_s)
         self._stream = stream
 
+    @property
+    def takes_pipes(self) -> bool:
+        """Whether `write` takes Pipes: a stream is made of frames."""
+        return False
+
     def begin_answer(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
         """Make an answer's head, which goes out with the first bytes of its body; see `AnswerWriter`."""
         request = self._incoming.request

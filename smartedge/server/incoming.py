@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from smartedge.http.request import Request
-from smartedge.http.wire import Wire
+from smartedge.http.wire import RECV_BYTES, Wire
 
 
 class Incoming:
     """A client's connection; made by its `EdgeHandler`, used by its `RequestReader`, its `AnswerWriter` and request bodies.
 
-    wire: the connection itself. unread: bytes that have come and that nobody has used. peer: the client's address as text.
+    wire: the connection itself. unread: bytes that have come and that nobody has used. head_read: how much
+    is read for the next head at most: little once a long body has come. peer: the client's address as text.
     secure: it has TLS. certificate_lines: header fields that tell of the client's certificate, b"" without one. tls: version,
     cipher and server name, once hands have been shaken. speaks_http2: both sides have agreed to. request: the one that is
     being answered, None between two. keep_alive: another request may follow. idle: it waits for a request of which nothing
@@ -22,6 +23,7 @@ class Incoming:
     __slots__ = (
         "certificate_lines",
         "fresh",
+        "head_read",
         "idle",
         "keep_alive",
         "leave",
@@ -41,6 +43,7 @@ class Incoming:
         self.certificate_lines = b""
         self.tls: tuple[str | None, str | None, str | None] = (None, None, None)
         self.unread = b""
+        self.head_read = RECV_BYTES
         self.request: Request | None = None
         self.keep_alive = True
         self.speaks_http2 = False

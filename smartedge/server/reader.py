@@ -13,8 +13,10 @@ import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, ExpectationFailed, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.headers import RequestFields
+from smartedge.http.lent import LENT_FROM_BYTES
+from smartedge.http.pipes import HEAD_BYTES
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
-from smartedge.http.wire import WireTimeout
+from smartedge.http.wire import RECV_BYTES, WireTimeout
 from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.incoming import Incoming
@@ -89,7 +91,7 @@ class RequestReader:
             if stopping and not incoming.fresh:
                 return None
             try:
-                data += incoming.wire.recv(FRESH_S if stopping else self._limits.keepalive_s)
+                data += incoming.wire.recv(FRESH_S if stopping else self._limits.keepalive_s, incoming.head_read)
                 if data and data[0] == CR:
                     data = self._past_empty_lines(data)
             except WireTimeout:
@@ -288,6 +290,7 @@ class RequestReader:
             if length == 0:
                 return
             body = LengthBody(self._incoming, length, self._limits)
+            self._incoming.head_read = RECV_BYTES if length < LENT_FROM_BYTES else HEAD_BYTES
         request.body = body
         if fields.expect is not None and request.version == 11:
             if fields.expect.lower() != b"100-continue":

@@ -196,7 +196,7 @@ class WsgiBody:
             self.complete = True
         return piece
 
-    def lend(self) -> bytes:
+    def lend(self, by_pipe: bool = False) -> bytes:
         """Read the next piece; nothing is lent here."""
         return self.read()
 

@@ -373,6 +373,32 @@ def test_an_answer_may_come_before_the_upload_ends_but_then_the_connection_does_
     assert not peer.connection.reusable()
 
 
+def test_an_upload_that_is_abandoned_has_stopped_when_the_next_try_begins_and_its_greenlet_goes_on(peer: Peer) -> None:
+    reads: list[int] = []
+
+    class Waits(Pieces):
+        def read(self) -> bytes:
+            reads.append(1)
+            try:
+                gevent.sleep(60)
+            finally:
+                reads.append(2)
+            return b""
+
+    peer.connection.send(HEAD, Waits(b"x"), 1, 1)
+    peer.connection.close()  # before it has begun
+    gevent.sleep(0)
+    assert not reads
+    for turn in (1, 2):  # the second runs in the greenlet of the first
+        again = Peer()
+        again.connection.send(HEAD, Waits(b"x"), 1, 1)
+        gevent.sleep(0)
+        assert len(reads) == 2 * turn - 1
+        again.connection.close()
+        assert len(reads) == 2 * turn
+        again.close()
+
+
 def test_the_time_for_the_answer_begins_when_the_upload_has_ended(peer: Peer) -> None:
     class Slow(Pieces):
         def read(self) -> bytes:

@@ -1,15 +1,16 @@
-"""Long bodies through an edge, both ways: pieces in buffers that are lent, and not one byte of another's among them."""
+"""Long bodies through an edge, both ways: pieces in pipes or buffers that are lent, and not one byte of another's among them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 
-from smartedge.http import lent
+from smartedge.http import lent, pipes
 from tests.house import running
 from tests.peers import backend, head_of
 
@@ -24,6 +25,11 @@ NEXT = b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n"
 def patience() -> Iterator[None]:
     with gevent.Timeout(60):
         yield
+
+
+@pytest.fixture(autouse=True, params=["by pipe", "by memory"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipes, "_refused", request.param == "by memory" or not hasattr(os, "splice"))
 
 
 def body_of(name: bytes, size: int = SIZE) -> bytes:
@@ -80,6 +86,7 @@ def test_bodies_of_many_at_once_are_not_mixed_up() -> None:
         gevent.joinall(ways, raise_error=True)
         assert [way.value for way in ways] == [True] * 12
     assert lent._Buffer.there <= lent.MOST
+    assert pipes.Pipe.there <= pipes.MOST
 
 
 def test_a_client_that_takes_its_time_keeps_its_piece_for_itself() -> None:
@@ -91,3 +98,18 @@ def test_a_client_that_takes_its_time_keeps_its_piece_for_itself() -> None:
         assert all(download(edge, b"/%d" % i) for i in range(3))
         head, _, early = head.partition(b"\r\n\r\n")
         assert exactly(slow, MORE, early) == body_of(b"/slow", MORE)
+
+
+def test_what_comes_behind_a_long_answer_is_nobodys(way: None) -> None:
+    """Bytes that belong to no answer, in one piece with its end, are not the next client's."""
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE + body_of(b"/mine")
+
+    def says_too_much(sock: Any, _number: int) -> None:
+        while head_of(sock):
+            sock.sendall(answer + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+
+    with backend(says_too_much) as url, running(url) as edge, contextlib.closing(edge.client()) as sock:
+        for _ in range(3):
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert answer_on(sock, SIZE) == body_of(b"/mine")
