@@ -95,7 +95,7 @@ def receive(wire: Wire, timeout_s: float, most_bytes: int = PIPE_BYTES) -> bytes
             wire.readable = True
             return lent.receive(wire, timeout_s, most_bytes)
         try:
-            pipe.fill(_descriptor(wire), most_bytes)
+            pipe.fill(_descriptor(wire), min(most_bytes, PIPE_BYTES))
         except BlockingIOError:
             continue
         except OSError as error:
