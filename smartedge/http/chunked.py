@@ -16,6 +16,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
 _PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[\t \x21-\x7e\x80-\xff]*)?")
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _BEGINS_A_SIZE = re.compile(rb"(?:[0-9A-Fa-f]+(?:[ \t;][^\r\n\0]*)?)?\r?")
 _TRAILER = re.compile(rb"(%b):([\t \x21-\x7e\x80-\xff]*)" % _TOKEN)
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
@@ -28,8 +29,8 @@ class ChunkedError(Exception):
 class ChunkedDecoder:
     """Takes one chunked body apart, whatever the pieces it arrives in.
 
-    feed(data) gives the decoded pieces; after the end `complete` is True, `rest` holds what came behind the body and
-    `trailers` the trailer fields as (name, value) pairs.
+    feed(data) gives the decoded pieces, as views of what came; after the end `complete` is True, `rest` holds what came behind
+    the body and `trailers` the trailer fields as (name, value) pairs.
     from_backend: take what old servers write and all others take: blanks between a chunk's size and the end of its line, and
     framing fields among the trailers, where they mean nothing. The body goes on in chunks of our own, so nobody behind us reads
     it in another way. From clients neither is taken: who writes that hopes for two readings.
@@ -49,16 +50,29 @@ class ChunkedDecoder:
         self._chunks = 0
         self._overhead = 0
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[memoryview]:
         """Decode `data` and give the body pieces in it; raises ChunkedError when it is not a chunked body."""
         if self._held:
             self._overhead -= len(self._held)
             data, self._held = self._held + data, b""
-        decoded: list[bytes] = []
+        decoded: list[memoryview] = []
+        view = memoryview(data)
         body_bytes = position = 0
         while position < len(data) and not self.complete:
+            if not (self._left or self._between or self._last):
+                # Whole chunks as most servers write them, one after the other; all else is for what comes below.
+                while (plain := _PLAIN_SIZE.match(data, position)) is not None:
+                    begin = plain.end()
+                    size = int(plain[1], 16)
+                    end = begin + size
+                    if not size or not data.startswith(b"\r\n", end):
+                        break
+                    decoded.append(view[begin:end])
+                    body_bytes += size
+                    position = end + 2
+                    self._chunks += 1
             if self._left:
-                piece = data[position : position + self._left] if position or len(data) > self._left else data
+                piece = view[position : position + self._left]
                 decoded.append(piece)
                 position += len(piece)
                 body_bytes += len(piece)
@@ -119,6 +133,6 @@ class ChunkedDecoder:
         self._held = begun
 
 
-def chunk(piece: bytes) -> bytes:
+def chunk(piece: bytes | memoryview) -> bytes:
     """Wrap `piece` (not empty) as one chunk."""
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+    return b"".join((b"%x\r\n" % len(piece), piece, b"\r\n"))

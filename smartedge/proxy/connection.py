@@ -303,9 +303,11 @@ class Connection:
         """Take in bytes of the body; raises BadAnswer for chunks that are none."""
         if self._chunked is not None:
             try:
-                self._pieces += self._chunked.feed(data)
+                decoded = self._chunked.feed(data)
             except ChunkedError as error:
                 raise BadAnswer(f"The backend's chunked answer is malformed: {error}.") from error
+            if decoded:
+                self._pieces.append(b"".join(decoded))
             if self._chunked.complete:
                 self.complete = True
                 if self._chunked.rest:

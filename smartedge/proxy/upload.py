@@ -92,7 +92,7 @@ class Upload:
                 if isinstance(piece, Pipe):
                     send_piped(wire, piece, self._send_s)
                 else:
-                    wire.send_now(piece if body.length is not None else chunk(bytes(piece)), self._send_s)
+                    wire.send_now(piece if body.length is not None else chunk(piece), self._send_s)
             if body.length is None:
                 wire.send_now(last_chunk(body.trailers), self._send_s)
             self.done = True

@@ -143,7 +143,7 @@ class AnswerWriter:
                     return  # HTTP has no body here (HEAD, 204, 304), or no more of it.
             self._left = left - len(piece)
         elif self._chunking:
-            piece = chunk(bytes(piece))
+            piece = chunk(piece)
         self._send(piece)
 
     def send_head(self) -> None:

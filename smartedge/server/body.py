@@ -169,7 +169,7 @@ class ChunkedBody(ClientBody):
     def __init__(self, incoming: Incoming, limits: ServerLimits) -> None:
         super().__init__(incoming, None, limits)
         self._decoder = ChunkedDecoder()
-        self._pieces: list[bytes] = []
+        self._pieces: list[memoryview] = []
 
     def buffered(self) -> bytes | None:
         """Give the whole body if it came with the head."""
