@@ -99,15 +99,26 @@ class Breaker:
     rows: where all workers count, for the window. why: what opened it last in this process, in words.
     """
 
-    __slots__ = ("_ints", "_own", "_reals", "policy", "rows", "try_exclusive", "why")
+    __slots__ = ("_counted_at", "_ints", "_own", "_part_ends", "_policy", "_reals", "rows", "try_exclusive", "why")
 
     def __init__(self, policy: BreakerPolicy, rows: BackendRows) -> None:
         self.policy = policy
         self.why = ""
+        self._counted_at = WINDOW_REQUESTS  # the cell of the window's newest part, which is the current one until `_part_ends`
         self.try_exclusive: TryExclusive = lambda: nullcontext(True)
         self.rows = rows.everyone
         self._own = rows.own[0]
         self._ints, self._reals = rows.shared
+
+    @property
+    def policy(self) -> BreakerPolicy:
+        """When it opens, and for how long."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
+        self._part_ends = -inf
 
     @property
     def state(self) -> BreakerState:
@@ -149,11 +160,9 @@ class Breaker:
         ints = self._ints
         state = ints[BREAKER]
         if state == CLOSED:
-            own = self._own
-            tick = int(now * WINDOW_PARTS / self.policy.window_s)
-            if tick != own[WINDOW_TICK]:
-                self._empty_parts(tick)
-            own[WINDOW_REQUESTS + tick % WINDOW_PARTS] += 1
+            if now >= self._part_ends:
+                self._begin_part(now)
+            self._own[self._counted_at] += 1
             if ints[BREAKER_STREAK]:
                 ints[BREAKER_STREAK] = 0
             return None
@@ -198,9 +207,10 @@ class Breaker:
         state = ints[BREAKER]
         if state != CLOSED:
             return self._open(now, rng, state, AGAIN) if ticket > 0 and state == HALF_OPEN else None
-        part = self._part(now)
-        self._own[WINDOW_REQUESTS + part] += 1
-        self._own[WINDOW_FAILURES + part] += 1
+        if now >= self._part_ends:
+            self._begin_part(now)
+        self._own[self._counted_at] += 1
+        self._own[self._counted_at + WINDOW_PARTS] += 1
         if not ratio_only:
             ints[BREAKER_STREAK] += 1
         one_too_many = not ratio_only and ints[BREAKER_STREAK] >= self.policy.failures
@@ -245,12 +255,11 @@ class Breaker:
             self._ints[BREAKER_PROBE] = 0
             self._reals[BREAKER_UNTIL] = now
 
-    def forget(self) -> None:
+    def forget(self, now: float) -> None:
         """Close it, with nothing counted: another server has taken the place of the one that all this was about."""
         ints = self._ints
         ints[BREAKER] = ints[BREAKER_PROBE] = ints[BREAKER_TRIPS] = ints[BREAKER_STREAK] = 0
-        for row in self.rows:
-            row[WINDOW_TICK] = 0
+        ints[BREAKER_TICK] = self._tick(now)
 
     def eject(self, now: float, rng: Random, why: str = "") -> BreakerChange | None:
         """Open it, if it is closed, for what somebody else has found out."""
@@ -305,15 +314,11 @@ class Breaker:
     def _tick(self, now: float) -> int:
         return int(now * WINDOW_PARTS / self.policy.window_s)
 
-    def _part(self, now: float) -> int:
-        """Return the index of the current tenth of the window, having emptied those of our own that have left it."""
-        tick = self._tick(now)
-        self._empty_parts(tick)
-        return tick % WINDOW_PARTS
-
-    def _empty_parts(self, tick: int) -> None:
-        """Empty the parts of the window that have left it by this tick."""
-        own = self._own
+    def _begin_part(self, now: float) -> None:
+        """Count in the current tenth of the window from here on, having emptied those of our own that have left it."""
+        own, tick = self._own, self._tick(now)
+        self._counted_at = WINDOW_REQUESTS + tick % WINDOW_PARTS
+        self._part_ends = (tick + 1) * self.policy.window_s / WINDOW_PARTS
         step = tick - own[WINDOW_TICK]
         if step > 0 or step <= -WINDOW_PARTS:  # a little back is a caller with an older `now`; far back is a new window_s
             for gone in range(tick + 1 - min(abs(step), WINDOW_PARTS), tick + 1):

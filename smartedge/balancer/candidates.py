@@ -118,6 +118,13 @@ def may_have_room(candidates: Sequence[Backend], tried: Collection[Backend]) -> 
     return any(backend.full() for backend in candidates if backend.key not in keys)
 
 
+def must_stay(backends: Sequence[Backend], backend: Backend, now: float, max_ejected_ratio: float) -> bool:
+    """Whether one of the backends may not be ejected: it is the last available one, or too many are out already."""
+    others = [other for other in backends if other.learned is not backend.learned]
+    out = sum(not other.learned.breaker.admits(now) for other in others) + 1
+    return out > max(1.0, max_ejected_ratio * len(backends)) or not any(other.available(now) for other in others)
+
+
 def may_return(backends: Sequence[Backend], now: float, within_s: float) -> bool:
     """Whether it makes sense to wait for one of those that cannot serve: it may be one that is being restarted."""
     for backend in backends:

@@ -14,7 +14,7 @@ from typing import Final
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.blame import Cause
 from smartedge.balancer.hedge_delay import HedgeDelay
-from smartedge.balancer.kinds import Holder, Kind, Kinds
+from smartedge.balancer.kinds import Holder, Kind, Kinds, kind_of
 from smartedge.balancer.learned import Learned
 
 NOTES: Final = 64
@@ -35,13 +35,14 @@ class Evidence:
     def __init__(self) -> None:
         self.kinds = Kinds()
         self.hedging = False
+        self._room = 1
 
     def follow_backends(self, backends: Sequence[Backend]) -> None:
         """Go on with these backends: share the sample out among them, and forget what others did."""
         self.kinds.keep({backend.learned for backend in backends})
-        share = max(1, min(MOST_OF_ONE, NOTES // max(1, len(backends))))
+        self._room = max(1, min(MOST_OF_ONE, NOTES // max(1, len(backends))))
         for backend in backends:
-            backend.learned.notes_room = share
+            backend.learned.notes_room = max(0, self._room - len(backend.learned.notes))
 
     def forget(self, learned: Learned) -> None:
         """Forget how a backend's requests ended so far."""
@@ -49,8 +50,7 @@ class Evidence:
 
     def kind_of(self, holder: Holder | None, *, make: bool = False) -> Kind:
         """Return the kind of the request that holds a lease; holder: whose lease it is."""
-        method, target = holder.kind if holder is not None else (b"", b"")
-        return self.kinds.find(method, target, make=make)
+        return self.kinds.find(*kind_of(holder), make=make)
 
     def read_notes(self, backends: Iterable[Backend]) -> None:
         """Read the notes that answers have left."""
@@ -58,12 +58,13 @@ class Evidence:
             learned = backend.learned
             if learned.notes:
                 notes, learned.notes = learned.notes, []
-                for holder, at, took_s, code in notes:
-                    self._file(learned, holder, at, took_s, code)
+                learned.notes_room = self._room
+                for (method, target), at, took_s, code in notes:
+                    kind = self.kinds.find(method, target, make=code < CLIENTS_FAULT)
+                    self._file(learned, kind, at, took_s, code)
 
-    def _file(self, learned: Learned, holder: Holder | None, at: float, took_s: float, code: int) -> None:
+    def _file(self, learned: Learned, kind: Kind, at: float, took_s: float, code: int) -> None:
         """File one answer. code: 0 if it is not known, which is no failure."""
-        kind = self.kind_of(holder, make=code < CLIENTS_FAULT)
         kind.used_at = at
         if code >= SERVERS_FAULT:
             kind.heard[learned] = at

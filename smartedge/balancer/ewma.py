@@ -52,15 +52,18 @@ class PeakEwma:
         """Return the mean without what failures count as: what a newcomer can expect to be like."""
         return self.reals[EWMA_BEFORE] if self.reals[FAILED_AT] else self.read(now)
 
-    def observe(self, now: float, latency_s: float) -> None:
-        """Take in a latency: above the decayed mean it replaces it, below it blends in."""
+    def observe(self, now: float, latency_s: float) -> float:
+        """Take in a latency: above the decayed mean it replaces it, below it blends in. Return the mean now."""
         reals = self.reals
         weight = 1.0
         if now > (at := reals[EWMA_AT]):
             weight = exp((at - now) / TAU_S)
             reals[EWMA_AT] = now
         mean = reals[EWMA] * weight
-        reals[EWMA] = latency_s if latency_s >= mean else mean + latency_s * (1.0 - weight)
+        if latency_s < mean:
+            latency_s = mean + latency_s * (1.0 - weight)
+        reals[EWMA] = latency_s
+        return latency_s
 
     def exceed(self, now: float, waited_s: float, streak: int = 1) -> None:
         """Take in that a latency would have been longer than this, which says nothing if it was expected anyway.

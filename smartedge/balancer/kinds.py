@@ -66,6 +66,11 @@ class Holder(Protocol):
         """Whether the backend owes it an answer: it has the whole request."""
 
 
+def kind_of(holder: Holder | None) -> tuple[bytes, bytes]:
+    """Return the kind of the request that holds a lease; of one without, a kind of its own."""
+    return holder.kind if holder is not None else (b"", b"")
+
+
 class Kind:
     """What is known of one kind; owned by `Kinds`, written by `Evidence`, read when something is late or has failed.
 

@@ -53,9 +53,11 @@ from smartedge.balancer.health import Health, HealthChange, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
-Note = tuple[Any, float, float, int]
-"""An answer, as its lease notes it: the request (a `kinds.Holder`), when it began, after how many seconds, and its status."""
+Note = tuple[tuple[bytes, bytes], float, float, int]
+"""An answer as its lease notes it: the kind of its request (`Holder.kind`), when it began, after how many seconds, its status."""
 
+LEARN_EACH_S: Final = 0.001
+"""Of more answers than one in this time only one is learned from: means are no better by a thousand more in a second."""
 
 _NEVER_EJECTED: Final = BreakerPolicy(1, 1.0, 1.0, 1, 1.0, 1.0, 0.0, observe=True)
 """The policy of the edge itself and of services, which nobody ejects; nor are they probed."""
@@ -65,8 +67,10 @@ class Learned:
     """What was learned of one backend, or of the edge itself; owned by its `Backend`, kept over reloads by the registry.
 
     spec: whose policies hold; None for the edge, which nobody probes or ejects. cells, reals: our own row. rows: this
-    backend's row in every worker's slot, ours first. shared, shared_reals: the row of all. waiting: our leases that have had
-    no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence` reads them.
+    backend's row in every worker's slot, ours first; others: without it. shared, shared_reals: the row of all. waiting: our
+    leases that have had no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence`
+    reads them; notes_room: how many more it wants. learn_at: when an answer is next learned from (`learn`), or before that one
+    that took longer than usual_s, the mean of the last time.
     """
 
     __slots__ = (
@@ -77,13 +81,16 @@ class Learned:
         "cells",
         "ewma",
         "health",
+        "learn_at",
         "notes",
         "notes_room",
+        "others",
         "pace",
         "reals",
         "rows",
         "shared",
         "shared_reals",
+        "usual_s",
         "waiting",
     )
 
@@ -93,6 +100,7 @@ class Learned:
         self.notes: list[Note] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
+        self.learn_at = self.usual_s = 0.0
         if spec is None:
             self._build(private_rows(), None, _NEVER_EJECTED)
         else:
@@ -102,6 +110,7 @@ class Learned:
         self.cells, self.reals = rows.own
         self.shared, self.shared_reals = rows.shared
         self.rows = rows.everyone
+        self.others = rows.everyone[1:]
         self.breaker = Breaker(breaker, rows)
         self.health = Health(health, rows.shared)
         self.ewma = PeakEwma(rows.shared)
@@ -147,6 +156,7 @@ class Learned:
     def see_workers(self, everyone: tuple[memoryview[int], ...]) -> None:
         """Add up the rows of the workers that have come, too; everyone: see `BackendRows`."""
         self.rows = self.breaker.rows = everyone
+        self.others = everyone[1:]
 
     def add(self, cell: int, amount: int = 1) -> None:
         """Add to one of our own counters."""
@@ -161,6 +171,23 @@ class Learned:
             cells[BYTES_IN] += bytes_in
         cells[BYTES_OUT] += bytes_out
         self.reals[DURATION_SUM] += duration_s
+
+    def learn(self, now: float, latency_s: float) -> None:
+        """Learn from an answer how long they take; called for one in LEARN_EACH_S, and those between that take longer."""
+        self.usual_s = self.ewma.observe(now, latency_s)
+        if now < self.learn_at:
+            return
+        self.pace.add(latency_s)
+        self.shared_reals[HEARD_AT] = now
+        if self.adapts:
+            self.adaptive_cap.observe(now, latency_s, self.in_flight())
+        elif not self.shared_reals[SILENT_SINCE]:
+            self.learn_at = now + LEARN_EACH_S
+
+    def note(self, note: Note) -> None:
+        """Leave a note for the evidence, where there is room for one."""
+        self.notes.append(note)
+        self.notes_room -= 1
 
     def in_flight(self) -> int:
         """Return the leases open now, in all workers."""
@@ -222,7 +249,7 @@ class Learned:
     def forget(self, now: float) -> None:
         """Say that another server has taken the backend's place: what was learned of the one before says nothing of it."""
         self.health.forget()
-        self.breaker.forget()
+        self.breaker.forget(now)
         self.ewma.seed(now, 0.0)
 
     def probed(self, now: float, ok: bool) -> tuple[HealthChange | BreakerChange, ...]:

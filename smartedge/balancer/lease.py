@@ -15,7 +15,6 @@ from smartedge.balancer.cells import (
     FAILED_CONNECT,
     FAILED_STATUS,
     FAILED_TIMEOUT,
-    HEARD_AT,
     IN_FLIGHT,
     LATENCY_SUM,
     OK,
@@ -25,7 +24,7 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.errors import Reason
 from smartedge.balancer.evidence import OUTRUN_CODE
-from smartedge.balancer.kinds import Holder
+from smartedge.balancer.kinds import Holder, kind_of
 from smartedge.balancer.trace import TryKind, TryRecord
 
 Outcome = Literal["ok", "failed", "abandoned", "outrun"]
@@ -100,22 +99,23 @@ class Lease:
         """Count the answer and note it for the evidence; under the lock."""
         if self.latency_s is not None:
             return self.latency_s
-        self.latency_s = latency_s = max(0.0, now - self.sent_at)
+        latency_s = now - self.sent_at
+        if latency_s < 0.0:
+            latency_s = 0.0
+        self.latency_s = latency_s
         learned = self.backend.learned
         if self.record is not None:
             self.record.latency_s = latency_s
         learned.waiting.pop(self, None)
-        learned.ewma.observe(now, latency_s)
-        learned.pace.add(latency_s)
-        learned.shared_reals[HEARD_AT] = now
         learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
-        if learned.shared_reals[SILENT_SINCE]:
-            self._pool.end_silence(self, now, latency_s)
-        elif len(learned.notes) < learned.notes_room:
-            learned.notes.append((self.holder, now, latency_s, code))
-        if learned.adapts:
-            learned.adaptive_cap.observe(now, latency_s, learned.in_flight())
+        if now >= learned.learn_at or latency_s > learned.usual_s:
+            learned.learn(now, latency_s)
+            if learned.shared_reals[SILENT_SINCE]:
+                self._pool.end_silence(self, now, latency_s)
+                return latency_s
+        if learned.notes_room:
+            learned.note((kind_of(self.holder), now, latency_s, code))
         return latency_s
 
     def proved(self, now: float) -> BreakerChange | None:
@@ -129,9 +129,14 @@ class Lease:
 
     def finish(self, now: float, code: int) -> BreakerChange | None:
         """Do what `answered` and then `close(now, "ok")` do, in one: most answers are complete with their first byte."""
-        with self._pool.lock:
-            self._answered(now, code)
+        lock = self._pool.lock
+        lock.acquire()  # `with` takes twice as long
+        try:
+            if self.latency_s is None:
+                self._answered(now, code)
             return self._close(now, "ok", None, code)
+        finally:
+            lock.release()
 
     def close(
         self, now: float, outcome: Outcome, retry_after_s: float | None = None, code: int = 0, *, sent: bool = True
@@ -219,8 +224,8 @@ class Lease:
         learned.pace.add(waited_s)
         learned.cells[latency_cell(waited_s)] += 1
         learned.reals[LATENCY_SUM] += waited_s
-        if len(learned.notes) < learned.notes_room:
-            learned.notes.append((self.holder, now, waited_s, OUTRUN_CODE))
+        if learned.notes_room:
+            learned.note((kind_of(self.holder), now, waited_s, OUTRUN_CODE))
         change: BreakerChange | None = self._pool.count_outrun(self.backend, now, self._ticket)
         return change
 

@@ -9,7 +9,7 @@ the file lock that keeps the other workers out (`Membership.try_exclusive`), whi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import inf
 from random import Random
@@ -25,6 +25,7 @@ from smartedge.balancer.candidates import (
     candidates_of,
     last_resort,
     may_have_room,
+    must_stay,
     no_backend,
     untried,
 )
@@ -81,6 +82,7 @@ class Pool:
         self._part = 0
         self.backends: tuple[Backend, ...] = ()
         self.looked_at: tuple[Backend, ...] = ()
+        self._all_well = False  # the strategy alone decides: all breakers are closed, nobody can be full, nearness is no matter
         self.evidence = Evidence()
         self.replace_backends(backends, strategy, panic, near)
 
@@ -128,7 +130,7 @@ class Pool:
                 backend.learned.follow_spec(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []
-            self._early = False
+            self._early = self._all_well = False
             self._seen = 0
             self._valid_until = -inf
 
@@ -163,60 +165,84 @@ class Pool:
         pick was made of. must: the client is told 503 if there is none, so that whoever may still do is tried; False
         for a hedge, which is no such need. origin: where the request comes from, None for where the edge stands.
         """
-        with self.lock:
+        lock = self.lock
+        lock.acquire()  # `with` takes twice as long
+        try:
             if now >= self._valid_until or self.row.shared[EPOCH] != self._seen:
                 self._work_out_candidates(now)
-            candidates: Sequence[Backend] = self._candidates
-            if tried or self._limited:
-                candidates = untried(candidates, tried)
-            backend = None if prefer is None else self._preferred(prefer, now, tried)
-            last, near, tier = False, self.near, -1
-            if must and backend is None and not candidates:
-                backend = last_resort(self.backends, self._candidates, now, tried, self.panic)
-                last = backend is not None
-            while backend is not None or candidates:
-                if backend is None:
-                    if near is None:
-                        backend = self.strategy.pick(candidates, now, self._rng, key)
-                    else:
-                        backend = near.pick(candidates, now, self._rng, key, tried, origin, not must)
-                        tier = near.tier
-                learned = backend.learned
-                ticket = learned.breaker.take_ticket(now, self._early)
-                if ticket and ticket != EARLY:
-                    self.forget_candidates()
-                    if ticket == TAKEN:
-                        candidates = [other for other in candidates if other is not backend]
-                        backend, tier = None, -1
-                        continue
+            if self._all_well and prefer is None and not tried and trace is None:
+                lease: Lease | None = Lease(self, self.strategy.pick(self._candidates, now, self._rng, key), now, 0)
+            else:
+                lease = self._find_lease(now, tried, key, prefer, trace, must, origin)
+            if lease is not None:
+                learned = lease.backend.learned
                 cells = learned.cells
-                if near is not None:
-                    cells[TIER_0 + min(near.tier_of(backend, origin) if tier < 0 else tier, 3)] += 1
-                lease = Lease(self, backend, now, ticket)
-                if trace is not None:
-                    why = "the last resort" if last else ""
-                    lease.record = trace.add_pick(
-                        self.backends,
-                        candidates,
-                        tried,
-                        self.strategy,
-                        backend,
-                        now,
-                        prefer,
-                        probe=ticket > 0,
-                        why=why,
-                        near=near,
-                        asked=tier >= 0,
-                    )
                 cells[IN_FLIGHT] += 1
                 cells[LEASES] += 1
                 learned.waiting[lease] = now
                 return lease
-            if trace is not None:
-                trace.add_none(self.backends, tried, now)
-            if may_have_room(self._candidates, tried):
-                raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
+        finally:
+            lock.release()
         raise no_backend(self.backends, now, tried)
+
+    def _find_lease(
+        self,
+        now: float,
+        tried: Collection[Backend],
+        key: bytes,
+        prefer: str | None,
+        trace: Trace | None,
+        must: bool,
+        origin: Place | None,
+    ) -> Lease | None:
+        """Make a lease of the backend that may be picked by all that there is to consider; None without one. Raises AllFull."""
+        candidates: Sequence[Backend] = self._candidates
+        if tried or self._limited:
+            candidates = untried(candidates, tried)
+        backend = None if prefer is None else self._preferred(prefer, now, tried)
+        last, near, tier = False, self.near, -1
+        if must and backend is None and not candidates:
+            backend = last_resort(self.backends, self._candidates, now, tried, self.panic)
+            last = backend is not None
+        while backend is not None or candidates:
+            if backend is None:
+                if near is None:
+                    backend = self.strategy.pick(candidates, now, self._rng, key)
+                else:
+                    backend = near.pick(candidates, now, self._rng, key, tried, origin, not must)
+                    tier = near.tier
+            ticket = backend.learned.breaker.take_ticket(now, self._early)
+            if ticket and ticket != EARLY:
+                self.forget_candidates()
+                if ticket == TAKEN:
+                    candidates = [other for other in candidates if other is not backend]
+                    backend, tier = None, -1
+                    continue
+            if near is not None:
+                number = near.tier_of(backend, origin) if tier < 0 else tier
+                backend.learned.cells[TIER_0 + min(number, 3)] += 1
+            lease = Lease(self, backend, now, ticket)
+            if trace is not None:
+                why = "the last resort" if last else ""
+                lease.record = trace.add_pick(
+                    self.backends,
+                    candidates,
+                    tried,
+                    self.strategy,
+                    backend,
+                    now,
+                    prefer,
+                    probe=ticket > 0,
+                    why=why,
+                    near=near,
+                    asked=tier >= 0,
+                )
+            return lease
+        if trace is not None:
+            trace.add_none(self.backends, tried, now)
+        if may_have_room(self._candidates, tried):
+            raise AllFull(no_backend(self.backends, now, tried).detail, retry_after_s=RETRY_AFTER_S)
+        return None
 
     def backends_of(self, backend_id: str) -> Sequence[Backend]:
         """Return the backend of that id, or all that the entry of that id has become: one for each address of its name."""
@@ -239,7 +265,7 @@ class Pool:
     def eject(self, backend: Backend, now: float, max_ejected_ratio: float, why: str = "") -> BreakerChange | None:
         """Open a backend's breaker for what an outlier detector has found, unless too many are out; return the change."""
         with self.lock:
-            if self._must_stay(backend, now, max_ejected_ratio):
+            if must_stay(self.backends, backend, now, max_ejected_ratio):
                 return None
             return self.note_change(backend, backend.learned.breaker.eject(now, self._rng, why), now)
 
@@ -298,11 +324,14 @@ class Pool:
     def count_failure(self, backend: Backend, now: float, ticket: int, *, ratio_only: bool = False) -> BreakerChange | None:
         """Tell the breaker of a failure. Called under the lock."""
         breaker = backend.learned.breaker
-        return breaker.failed(now, self._rng, ticket, ratio_only=ratio_only, must_stay=partial(self._must_stay, backend, now))
+        return breaker.failed(now, self._rng, ticket, ratio_only=ratio_only, must_stay=self._must_stay(backend, now))
 
     def count_outrun(self, backend: Backend, now: float, ticket: int) -> BreakerChange | None:
         """Tell the breaker that a try was outrun. Called under the lock."""
-        return backend.learned.breaker.outrun(now, self._rng, ticket, must_stay=partial(self._must_stay, backend, now))
+        return backend.learned.breaker.outrun(now, self._rng, ticket, must_stay=self._must_stay(backend, now))
+
+    def _must_stay(self, backend: Backend, now: float) -> Callable[[], bool]:
+        return partial(must_stay, self.backends, backend, now, backend.spec.breaker.max_ejected_ratio)
 
     def note_change(self, backend: Backend, change: BreakerChange | None, now: float) -> BreakerChange | None:
         """Count what a breaker did, and have the candidates worked out again; return it. Called under the lock."""
@@ -321,17 +350,6 @@ class Pool:
         """Have them worked out again when they are next needed, in every worker. Called under the lock."""
         self._valid_until = -inf
         self.row.shared[EPOCH] = self._rng.getrandbits(62)
-
-    def _must_stay(self, backend: Backend, now: float, max_ejected_ratio: float | None = None) -> bool:
-        """Whether a backend may not be ejected: it is the last available one, or too many are out already.
-
-        max_ejected_ratio: None for the backend's own breaker's.
-        """
-        if max_ejected_ratio is None:
-            max_ejected_ratio = backend.spec.breaker.max_ejected_ratio
-        others = [other for other in self.backends if other.learned is not backend.learned]
-        out = sum(not other.learned.breaker.admits(now) for other in others) + 1
-        return out > max(1.0, max_ejected_ratio * len(self.backends)) or not any(other.available(now) for other in others)
 
     def _preferred(self, backend_id: str, now: float, tried: Collection[Backend]) -> Backend | None:
         """Return a sticky session's backend, if it may serve. Raises SessionFull if it may in a moment, and none was tried."""
@@ -372,6 +390,8 @@ class Pool:
         if near is not None:
             near.prepare(candidates, now)
         self._early = bool(candidates) and not any(backend.learned.breaker.admits(now) for backend in candidates)
+        closed = all(backend.learned.breaker.state == "closed" for backend in candidates)
+        self._all_well = closed and bool(candidates) and near is None and not self._limited
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:
             self._candidates, self._weights = candidates, weights

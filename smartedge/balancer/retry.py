@@ -7,6 +7,7 @@ retries are paid from a budget that the requests themselves fill (Finagle's `Ret
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +59,15 @@ class RetryBudget:
     In a window they may be `ratio` of its requests, plus `per_second` for each of its seconds.
     """
 
-    __slots__ = ("_deposit", "_parts", "_reserve", "_tick", "_ticks_per_s", "_window_s")
+    __slots__ = ("_deposit", "_earlier", "_part", "_part_ends", "_reserve", "_tick", "_ticks_per_s", "_window_s")
 
     def __init__(self, ratio: float, per_second: float, window_s: float = 10.0) -> None:
         self._window_s = window_s
         self._ticks_per_s = PARTS / window_s
-        self._parts = [0] * PARTS  # what came in less what was spent, for each tenth of the window
+        self._part = 0  # what came in less what was spent in this tenth of the window
+        self._earlier = deque([0] * (PARTS - 1), PARTS - 1)  # the same in those before it
         self._tick = 0
+        self._part_ends = 0.0
         self.set_rates(ratio, per_second)
 
     def set_rates(self, ratio: float, per_second: float) -> None:
@@ -74,39 +77,37 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """Count a client's request; its retries are not requests."""
-        tick = int(now * self._ticks_per_s)
-        if tick > self._tick:
-            self._move_on(tick)
-        self._parts[tick % PARTS] += self._deposit
+        if now >= self._part_ends:
+            self._move_on(now)
+        self._part += self._deposit
 
     def withdraw(self, now: float) -> bool:
         """Ask for one retry; True when it may be made, and then it is paid for."""
-        part = self._part(now)
-        if sum(self._parts) + self._reserve < RETRY:
+        if self.left(now) < 1:
             return False
-        self._parts[part] -= RETRY
+        self._part -= RETRY
         return True
 
     def left(self, now: float) -> int:
         """Return how many retries may be made now."""
-        self._part(now)
-        return max(0, (sum(self._parts) + self._reserve) // RETRY)
+        if now >= self._part_ends:
+            self._move_on(now)
+        return max(0, (sum(self._earlier) + self._part + self._reserve) // RETRY)
 
     def refund(self, now: float) -> None:
         """Take back the price of a retry that could not be made after all."""
-        self._parts[self._part(now)] += RETRY
+        if now >= self._part_ends:
+            self._move_on(now)
+        self._part += RETRY
 
-    def _part(self, now: float) -> int:
-        """Return the index of the current tenth, having emptied those that have left the window."""
+    def _move_on(self, now: float) -> None:
+        """Begin the tenth of the window that is now; a caller whose `now` is a little older does not turn time back."""
         tick = int(now * self._ticks_per_s)
-        if tick > self._tick:  # a caller whose `now` is a little older must not turn time back
-            self._move_on(tick)
-        return tick % PARTS
-
-    def _move_on(self, tick: int) -> None:
-        for gone in range(max(self._tick + 1, tick + 1 - PARTS), tick + 1):
-            self._parts[gone % PARTS] = 0
+        for _ in range(min(tick - self._tick, PARTS)):
+            self._earlier.append(self._part)
+            self._part = 0
         self._tick = tick
+        self._part_ends = (tick + 1) / self._ticks_per_s
 
 
 class Tries:

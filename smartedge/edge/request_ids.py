@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Iterator
+from typing import Final
 
 from smartedge.http.request import Request
+
+ENDINGS: Final = tuple(f"{number:02x}" for number in range(256))
+"""The last two digits of a block of ids: joining strings takes a third of the time that formatting a number does."""
 
 
 class RequestIds:
     """Makes ids that are unique over workers and restarts; owned by the Edge."""
 
     def __init__(self) -> None:
-        self._count = itertools.count(1)
+        self._blocks = itertools.count(1)
         self._prefix = f"{secrets.token_hex(6)}-"
+        self._left: Iterator[str] = iter(())
 
     def next(self) -> str:
         """Make one."""
-        return "%s%x" % (self._prefix, next(self._count))  # noqa: UP031 (half the time of an f-string's format call)
+        return next(self._left, "") or self._begin_block()
 
     def of(self, request: Request) -> str:
         """Return the id that a request brought along, or a new one."""
         said = request.fields.request_id
         return said.decode("latin-1") if said is not None else self.next()
+
+    def _begin_block(self) -> str:
+        """Go on with the next number before the last two digits; return the first of its ids."""
+        self._left = map(f"{self._prefix}{next(self._blocks):x}".__add__, ENDINGS)
+        return next(self._left)

@@ -38,9 +38,10 @@ def edge() -> SmallEdge:
 
 
 def take(edge: SmallEdge, latency_s: dict[str, float], count: int) -> None:
-    for _ in range(count):
-        lease = edge.pool.lease(1050.0)
-        lease.answered(1050.0 + latency_s[lease.backend.id])
+    for number in range(count):
+        began = 1050.0 + number * 0.002
+        lease = edge.pool.lease(began)
+        lease.answered(began + latency_s[lease.backend.id])
         lease.close(1051.0, "ok")
     edge.pool.learn_kinds(1052.0, 0.95)
 

@@ -81,7 +81,7 @@ def test_a_busy_backends_answers_are_a_sample_and_kinds_of_refused_requests_get_
     target = pool(members)
     for _ in range(1000):
         ends(target, a)
-    assert len(a.learned.notes) == a.learned.notes_room == 16
+    assert (len(a.learned.notes), a.learned.notes_room) == (16, 0)
     target.look_for_silence(NOW + 1.0)
     assert a.learned.notes == []
     known = len(target.evidence.kinds)

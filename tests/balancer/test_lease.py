@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from smartedge.balancer.cells import LATENCY_CELLS, LATENCY_SUM, private_row
+from smartedge.balancer.cells import LATENCY_CELLS, LATENCY_SUM, OK, private_row
 from smartedge.balancer.pool import Outcome
 from tests.balancer.leasing import cells, fail, outrun, served
 from tests.fakes import FakeClock
@@ -49,6 +49,28 @@ def test_the_first_byte_records_the_latency_once() -> None:
     assert totals[LATENCY_SUM] == 0.25
     assert sum(totals[LATENCY_CELLS]) == 1
     assert one.learned.ewma.read(NOW + 0.25) == 0.25
+
+
+def test_of_many_answers_within_a_millisecond_all_are_counted_and_the_slow_ones_are_learned_from() -> None:
+    """Of the others one is enough: the mean is no better by a thousand more in a second."""
+    (one,) = members = backends(1)
+    target = pool(members)
+    leases = [target.lease(NOW) for _ in range(100)]
+    for number, lease in enumerate(leases):
+        lease.finish(NOW + 0.01 + number * 1e-6, 200)
+    totals = one.learned.totals()
+    assert totals[LATENCY_SUM] == pytest.approx(1.0, rel=0.01)
+    assert sum(totals[LATENCY_CELLS]) == totals[OK] == 100
+    one.learned.pace.settle(NOW + 0.0101)
+    assert one.learned.pace.seen == 1
+    assert one.learned.heard_at == NOW + 0.01
+    slow, next_one = target.lease(NOW - 0.5), target.lease(NOW + 0.002)
+    slow.finish(NOW + 0.0102, 200)
+    assert one.learned.ewma.mean_s == pytest.approx(0.5102)
+    next_one.finish(NOW + 0.012, 200)
+    one.learned.pace.settle(NOW + 0.012)
+    assert one.learned.pace.seen == 2
+    assert one.learned.heard_at == NOW + 0.012
 
 
 def test_latency_starts_when_a_slow_client_has_sent_its_body() -> None:

@@ -47,7 +47,7 @@ class Watched:
 
     def readmit(self) -> None:
         for backend in self.pool.backends:
-            backend.learned.breaker.forget()
+            backend.learned.breaker.forget(self.now)
         self.pool.renew_candidates()
 
 

@@ -7,8 +7,8 @@ from tests.house import request
 
 
 def test_no_two_are_alike_in_one_worker_or_in_two() -> None:
-    ids = [made.next() for made in (RequestIds(), RequestIds()) for _ in range(100)]
-    assert len(set(ids)) == 200
+    ids = [made.next() for made in (RequestIds(), RequestIds()) for _ in range(1000)]
+    assert len(set(ids)) == 2000
 
 
 def test_the_one_that_a_request_brought_along_is_kept() -> None:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import HEARD_AT
+from smartedge.balancer.cells import HEARD_AT, IN_FLIGHT
 from smartedge.balancer.pace import FLOOR_S, Pace
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.round_robin import RoundRobin
@@ -63,7 +63,8 @@ class Standing:
     """A candidate as it compared at the last look; one for each backend, owned by `Adaptive`.
 
     share: of its turns that it takes, up to 1.0; credit: what it has saved for one. room: leases that it may have open.
-    stall_s: a silence that is too long, lone_stall_s: the same where one request waits. expected_s: what an answer takes, known
+    stall_s: a silence that is too long, lone_stall_s: the same where one request waits. sound_until: it has not stalled before,
+    by the answer that was last looked at, whatever comes. expected_s: what an answer takes, known
     by its own answers or else the quick ones' (then it is on_trial). log_mean, variance: of its
     pace; count: of the answers that it is worth.
     """
@@ -81,6 +82,7 @@ class Standing:
         "pace",
         "room",
         "share",
+        "sound_until",
         "stall_s",
         "variance",
     )
@@ -92,6 +94,7 @@ class Standing:
         self.credit = 0.0
         self.room = ROOM
         self.stall_s = self.lone_stall_s = 1.0
+        self.sound_until = 0.0
         self.expected_s = FLOOR_S
         self.log_mean = self.variance = 0.0
         self.count = 1.0
@@ -100,6 +103,7 @@ class Standing:
 
     def measure(self, now: float) -> None:
         """Take over what is known of its pace."""
+        self.sound_until = 0.0
         pace = self.pace
         pace.settle(now)
         self.count = pace.counted(now)
@@ -131,8 +135,10 @@ class Standing:
         One request that waits may be slow by nature; two that do, with no answer to any other, are a sign.
         """
         learned = self.backend.learned
-        silence_s = now - learned.shared_reals[HEARD_AT]
+        heard_at = learned.shared_reals[HEARD_AT]
+        silence_s = now - heard_at
         if silence_s <= self.stall_s:
+            self.sound_until = heard_at + self.stall_s
             return 0.0
         waiting = learned.waiting
         if len(waiting) > 1:
@@ -188,9 +194,10 @@ class Adaptive(Strategy):
             if standing.share < 1.0 and not standing.takes_turn(now):
                 continue
             learned = backend.learned
-            if learned.in_flight() >= standing.room:
+            opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
+            if opened >= standing.room:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has more open than its pace allows"
-            elif now - learned.shared_reals[HEARD_AT] <= standing.stall_s or not standing.stalled_s(now):
+            elif now <= standing.sound_until or not standing.stalled_s(now):
                 self.reason, self.scored = NEXT, False
                 return backend
             else:

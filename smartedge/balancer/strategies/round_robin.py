@@ -44,6 +44,7 @@ class RoundRobin(Strategy):
     def __init__(self) -> None:
         self._turns: dict[str, Turn] = {}
         self._whole: tuple[Backend, ...] = ()
+        self._count = 0
         self._rotates = False
         self._began = False
         self._next = 0
@@ -55,8 +56,8 @@ class RoundRobin(Strategy):
                 self._begin_anywhere(rng)
             return self._smooth(candidates)
         place = self._next
-        if place >= len(self._whole):
-            place = int(rng.random() * len(self._whole)) if place == ANYWHERE else 0
+        if place >= self._count:
+            place = int(rng.random() * self._count) if place == ANYWHERE else 0
         self._next = place + 1
         return self._whole[place]
 
@@ -67,7 +68,7 @@ class RoundRobin(Strategy):
         anew = self._began and not any(backend.key in places for backend in self._whole)
         self._next = next((places[backend.key] + 1 for backend in picked if backend.key in places), ANYWHERE if anew else 0)
         self._began = self._began or bool(candidates)
-        self._whole = candidates
+        self._whole, self._count = candidates, len(candidates)
         self._rotates = self._is_even()
 
     def failed(self, backend: Backend) -> None:
