@@ -13,15 +13,15 @@ from setuptools import setup
 COMPILED = """
 balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace places pool retry
 balancer: silence tier_views trace waiting_line
-http: answer_fields answer_head chunked cookies forwarded headers max_forwards request
+http: answer_fields answer_head chunked cookies forwarded headers max_forwards request sweep tls_wire wire
 server: answer answering front handler http2_answer incoming reader
-proxy: affinity attempts connection exchange forward outbound queue service tried upgrade
+proxy: adapter affinity attempts connection exchange forward outbound queue service transport tried upgrade upload
 edge: request_ids
 """
 """The modules that are compiled, all of them as one group: calls between compiled and interpreted code eat the gain of a few.
 
-Not among them: what users derive from (strategies), errors, which derive from the interpreter's, and what derives from
-requests (the adapter, the session) or is derived from by tests (wires)."""
+Not among them: what users derive from (strategies), errors, which derive from the interpreter's, and the session, which derives
+from requests'."""
 
 MYPY = "mypy[mypyc]==2.4.1"
 

@@ -75,19 +75,12 @@ class FakeSocket:
         """Nothing to close."""
 
 
-class FakeLoop:
-    """A loop that has always just looked at the sockets."""
-
-    polled_at = inf
-    wires: set[object] = set()
-
-
 class FakeWire(Wire):
     """Answers every read at once and takes every write."""
 
     def __init__(self, texts: list[bytes], count: int) -> None:
         super().__init__(FakeSocket())
-        self._loop = FakeLoop
+        self._loop.polled_at = inf  # it has always just looked at the sockets
         self.count = count
         self._next = cycle(texts).__next__
 

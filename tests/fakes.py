@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from smartedge.balancer.errors import ConnectFailed
 from smartedge.http.answer_fields import read_answer_fields
 from smartedge.http.environ_keys import GUNICORN_SOCKET, SOCKET
 from smartedge.http.headers import VIA
+from smartedge.http.wire import Wire
 from smartedge.proxy.outbound import Outbound
 
 
@@ -44,6 +46,13 @@ def local_client(app: Flask) -> FlaskClient:
     client = app.test_client()
     client.environ_base |= {SOCKET: _OURS, GUNICORN_SOCKET: _OURS}
     return client
+
+
+class NoWire(Wire):
+    """A wire without a socket, for what derives from it to send and receive."""
+
+    def __init__(self) -> None:
+        super().__init__(SimpleNamespace(_sock=SimpleNamespace(recv=None, send=None), close=lambda: None))
 
 
 class FakeAnswer:

@@ -146,22 +146,30 @@ class RequestFields:
         if passed:
             pieces.append(block[passed:])
             block = b"".join(pieces)
-            connection = self.connection
-            if connection is not None:
-                low = connection.lower()
-                if low in PLAIN_CONNECTION:
-                    self.persists = PLAIN_CONNECTION[low]
-                else:
-                    said = tokens(connection)
-                    self.persists = False if b"close" in said else True if b"keep-alive" in said else None
-                    block = b"".join(without_nominated(block.splitlines(True), connection))
-            if given_up:
-                # What the edge can keep of two fields that end here.
-                if b"trailers" in tokens(given_up.get(b"te")):  # RFC 9110 section 10.1.4: who sends TE names it in Connection
-                    block += TE_TRAILERS
-                if self.transfer_encoding is not None:
-                    block += announced_trailers(given_up.get(b"trailer", b""))
+            block = self._without_connection(block, given_up)
         self.block = block
+
+    def _without_connection(self, block: bytes, given_up: dict[bytes, bytes]) -> bytes:
+        """Take out what Connection names, and put in what the edge can keep of the fields that end here.
+
+        A method of its own: mypy takes what `__init__` has set to None for None to its end, and mypyc leaves out what follows.
+        """
+        connection = self.connection
+        if connection is not None:
+            low = connection.lower()
+            if low in PLAIN_CONNECTION:
+                self.persists = PLAIN_CONNECTION[low]
+            else:
+                said = tokens(connection)
+                self.persists = False if b"close" in said else True if b"keep-alive" in said else None
+                block = b"".join(without_nominated(block.splitlines(True), connection))
+        if given_up:
+            # What the edge can keep of two fields that end here.
+            if b"trailers" in tokens(given_up.get(b"te")):  # RFC 9110 section 10.1.4: who sends TE names it in Connection
+                block += TE_TRAILERS
+            if self.transfer_encoding is not None:
+                block += announced_trailers(given_up.get(b"trailer", b""))
+        return block
 
     def with_block(self, block: bytes) -> RequestFields:
         """Give fields of which other ones go on."""

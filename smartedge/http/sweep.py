@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 SWEEP_S = 0.1
@@ -45,7 +45,7 @@ class Sweep:
     polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
     """
 
-    _of_hub: WeakKeyDictionary[Any, Sweep] = WeakKeyDictionary()
+    _of_hub: ClassVar[WeakKeyDictionary[Any, Sweep]] = WeakKeyDictionary()
 
     def __init__(self, hub: Any) -> None:
         self.wires: set[Swept] = set()

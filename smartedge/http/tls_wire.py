@@ -14,6 +14,9 @@ from typing import Any
 
 from smartedge.http.certificates import Certificate, ServerSide
 from smartedge.http.wire import AT_ONCE_BYTES, RECV_BYTES, Wire, WireClosed, WireTimeout
+from smartedge.http.wire_errors import NotTls
+
+__all__ = ["NotTls", "TlsWire"]
 
 EARLY_BYTES = 65536
 """How much of what a peer sends ahead is decrypted before anybody reads it."""
@@ -22,10 +25,6 @@ GOODBYE_S = 1.0
 """How long our side's end may take to be sent, in seconds."""
 
 _HANDSHAKE_RECORD = b"\x16"
-
-
-class NotTls(ConnectionError):
-    """What the client sent does not begin a TLS handshake."""
 
 
 class TlsWire(Wire):

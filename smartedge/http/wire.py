@@ -16,8 +16,12 @@ from typing import Any
 from gevent import get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
+from smartedge.http.derivable import mypyc_attr
 from smartedge.http.peer import RESET, asker, is_gone, keep_asking, nothing_on_its_way
 from smartedge.http.sweep import Sweep
+from smartedge.http.wire_errors import WireClosed, WireStalled, WireTimeout
+
+__all__ = ["AT_ONCE_BYTES", "RECV_BYTES", "Wire", "WireClosed", "WireStalled", "WireTimeout"]
 
 RECV_BYTES = 131072
 """The most that one read takes from the kernel."""
@@ -28,18 +32,7 @@ AT_ONCE_BYTES = 65536
 _switch_to: Callable[[Any], Any] = greenlet.switch  # the hub's own asks first whether the one who leaves wants to be told
 
 
-class WireTimeout(Exception):
-    """The peer did nothing until the deadline."""
-
-
-class WireStalled(WireTimeout):
-    """The peer took nothing until the deadline."""
-
-
-class WireClosed(ConnectionError):
-    """This side closed the wire while somebody waited on it."""
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wire:
     """A plain TCP connection, used by at most one reader and one writer greenlet at a time.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any
+from typing import Any, NamedTuple
 
+from smartedge.http.headers import RequestFields
 from smartedge.http.request import PROTOCOLS, Request
+from smartedge.http.trace_context import trace_id_of
 from smartedge.observe.log_line import (
+    MOST_KNOWN,
     TLS_FIELDS,
     HeaderNames,
     NamedValues,
@@ -18,9 +21,17 @@ from smartedge.observe.log_line import (
     tries_of,
 )
 from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.outbound import Hop, Outbound
 
 MOST_QUOTED = 1024
+
+THREE_DIGITS = tuple(f"{number:03d}" for number in range(1000))
+
+
+def seconds(value: float) -> str:
+    """Write seconds with six digits behind the point; `.6f` takes three times as long for what is short."""
+    micros = int(value * 1e6 + 0.5)
+    return f"0.{THREE_DIGITS[micros // 1000]}{THREE_DIGITS[micros % 1000]}" if 0 <= micros < 1_000_000 else f"{value:.6f}"
 
 
 def quoted(text: str) -> str:
@@ -57,6 +68,20 @@ class FirstTry(dict[tuple[int, int, str | None, str | None, str], str]):
         return said
 
 
+class Asked(NamedTuple):
+    """What lines say of the requests that one client sends with the same fields: at the beginning, and at their end.
+
+    fields, method, peer, hop: what it was made of; held here, so that no other has its `id`.
+    """
+
+    fields: RequestFields
+    method: bytes
+    peer: bytes
+    hop: Hop
+    client: str
+    agent: str
+
+
 class JsonLines(NamedValues):
     """Writes lines as JSON objects; made and used by an AccessLog."""
 
@@ -64,16 +89,19 @@ class JsonLines(NamedValues):
         super().__init__(client_of, headers)
         self._quoted = Quoted()
         self._first_try = FirstTry()
+        self._asked: dict[int, Asked] = {}
+        self._tls: dict[Any, str] = {}
 
     def of_exchange(self, stamp: str, exchange: Exchange) -> str:
         """Write the line of a request that has been forwarded, or could not be."""
         attempts = exchange.attempts
         request, backend, answer = attempts.request, attempts.backend, attempts.answer
-        again, known = self._quoted, self._of_request.get(id(request.fields))
-        said = known[1] if known is not None else self._of_request.of(request.fields, request.block)
+        asked, method, hop = self._asked.get(id(request.fields)), request.method, attempts.hop
+        if asked is None or asked.method != method or asked.peer is not request.peer or asked.hop is not hop:
+            asked = self._tell_asked(request, hop)
         path = (exchange.asked_target or request.target).partition(b"?")[0].decode("utf-8", "backslashreplace")
-        latency_s = "null" if attempts.latency_s is None else f"{attempts.latency_s:.6f}"
-        trace_id = "null" if attempts.trace_id is None else f'"{attempts.trace_id}"'
+        latency_s = "null" if attempts.latency_s is None else seconds(attempts.latency_s)
+        trace_id = trace_id_of(request)
         route = None if exchange.route is None else exchange.route.id
         outbound = attempts.under_way
         if (
@@ -88,6 +116,7 @@ class JsonLines(NamedValues):
             told = self._first_try[request.version, exchange.status, exchange.routed_to, route, backend.id]
             told = f'{told}{latency_s}, "reason": null}}], "try_count": 1, "hedges": 0'
         else:
+            again = self._quoted
             told = (
                 f'"protocol": "{PROTOCOLS[request.version]}", "status": {exchange.status}, '
                 f'"service": {again[exchange.routed_to]}, "route": {again[route]}, '
@@ -102,12 +131,13 @@ class JsonLines(NamedValues):
         if (grpc_status := exchange.grpc_status) is not None:
             more += f', "grpc_status": {grpc_status}'
         return (
-            f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": {trace_id}, '
-            f'"client": {again[self._client_of(request)]}, "method": {again[request.method]}, '
+            f'{{"time": "{stamp}", "request_id": "{attempts.request_id}", "trace_id": '
+            f'{"null" if trace_id is None else quoted(trace_id)}, "client": {asked.client}, '
             f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, {told}, '
             f'"queue_s": {f"{attempts.queue_s:.6f}" if attempts.queue_s else "0.0"}, "latency_s": {latency_s}, '
-            f'"duration_s": {exchange.duration_s:.6f}, "bytes_in": {exchange.bytes_in}, '
-            f'"bytes_out": {exchange.bytes_out}, "tls": {self._tls(request) if request.secure else "null"}, {said}{more}}}\n'
+            f'"duration_s": {seconds(exchange.duration_s)}, "bytes_in": {0 if request.body is None else exchange.bytes_in}, '
+            f'"bytes_out": {exchange.bytes_out}, "tls": {self._tls_said(request) if request.secure else "null"}, '
+            f"{asked.agent}{more}}}\n"
         )
 
     def of_own(self, stamp: str, line: OwnLine) -> str:
@@ -127,10 +157,24 @@ class JsonLines(NamedValues):
     def _tell_answer(self, block: bytes) -> str:
         return _headers("answer_headers", self._answer_names, self._answer_values.find(block))
 
-    def _tls(self, request: Request) -> str:
-        return ", ".join(
-            f'"{key}": {_value(value)}' for key, value in zip(TLS_FIELDS, tls_of(request) or (None,) * 3, strict=True)
-        ).join("{}")
+    def _tell_asked(self, request: Request, hop: Hop) -> Asked:
+        if len(self._asked) >= MOST_KNOWN:
+            self._asked.clear()
+        again = self._quoted
+        client = f'{again[self._client_of(request)]}, "method": {again[request.method]}'
+        agent = self._of_request.of(request.fields, request.block)
+        asked = self._asked[id(request.fields)] = Asked(request.fields, request.method, request.peer, hop, client, agent)
+        return asked
+
+    def _tls_said(self, request: Request) -> str:
+        facts = tls_of(request) or (None,) * 3
+        said = self._tls.get(facts)
+        if said is None:
+            if len(self._tls) >= MOST_QUOTED:
+                self._tls.clear()
+            pairs = zip(TLS_FIELDS, facts, strict=True)
+            said = self._tls[facts] = ", ".join(f'"{key}": {_value(value)}' for key, value in pairs).join("{}")
+        return said
 
 
 def _headers(member: str, names: tuple[str, ...], found: dict[str, str | None]) -> str:

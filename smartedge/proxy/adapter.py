@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from requests.adapters import BaseAdapter
-
 from smartedge.balancer.spec import TlsSpec
-from smartedge.http.resources import HOLDERS
+from smartedge.http.derivable import mypyc_attr
 from smartedge.http.sockets import Address, resolve
 from smartedge.proxy.dialer import Dialer
 
@@ -25,10 +23,12 @@ class Limits:
     answer_head_bytes: int
 
 
-class BackendAdapter(BaseAdapter):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BackendAdapter:
     """Sends requests to one backend; an `EdgeAdapter` by HTTP/1.1, an `Http2Adapter` by HTTP/2, owned by its EdgeSession.
 
-    url, tls, on_connect, context, look_up: see Dialer. It may be asked for the descriptors of idle connections (`HOLDERS`).
+    Not a requests.adapters.BaseAdapter, which can't be compiled and says no more than that there are `send` and `close`.
+    url, tls, on_connect, context, look_up: see Dialer.
     """
 
     # Slots keep what each request needs on one line of the processor's cache; with hundreds of backends it is a cold one.
@@ -44,14 +44,12 @@ class BackendAdapter(BaseAdapter):
         context: Any = None,
         look_up: Callable[[str, int], Sequence[Address]] = resolve,
     ) -> None:
-        super().__init__()
         self.url = url
         self.limits = limits
         self._dialer = Dialer(url, limits.connect_s, tls, on_connect, context=context, look_up=look_up)
         self.to = self._dialer.to
         self._closed = False
         self._begin_pool()
-        HOLDERS.add(self)
 
     def _begin_pool(self) -> None:
         """Make what connections are kept in."""

@@ -106,7 +106,7 @@ class Http2Adapter(BackendAdapter):
 
     # ---- requests' adapter interface ----
 
-    def send(  # type: ignore[override]
+    def send(
         self,
         request: Outbound,
         stream: bool = True,

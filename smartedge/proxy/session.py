@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
 
 import requests
 
+from smartedge.http.resources import HOLDERS
 from smartedge.http.sockets import Destination
 from smartedge.proxy.adapter import Limits
 from smartedge.proxy.answer import Answer
@@ -39,24 +40,30 @@ class Adapter(Protocol):
     def close(self) -> None:
         """Close the idle connections and keep no more."""
 
+    def close_idle(self, most: int) -> int:
+        """Close so many idle connections at most; say how many it were."""
+
 
 class EdgeSession(requests.Session):
     """The pooled session of one backend, its `transport`; made by the registry, called by Attempts and Race.
 
-    It is requests' own, made safe to share between clients, with our adapter.
+    It is requests' own, made safe to share between clients, with our adapter. It may be asked for the descriptors of idle
+    connections (`HOLDERS`).
 
-    `send` hands a request straight to the adapter: the stock one follows redirects, runs hooks, stores cookies and keeps time.
+    send: the adapter's own, without a call between: the stock one follows redirects, runs hooks, stores cookies and keeps time.
     """
 
-    __slots__ = ("adapter", "netloc")
+    __slots__ = ("adapter", "netloc", "send")
 
     def __init__(self, adapter: Adapter) -> None:
         vars(self).update(vars(_FRESH))
         mounted: Any = adapter
         self.adapters = OrderedDict({"https://": mounted, "http://": mounted})
         self.adapter = adapter
+        self.send: Callable[[Outbound], Answer] = adapter.send  # type: ignore[assignment]
         self.netloc = adapter.to.authority
+        HOLDERS.add(self)
 
-    def send(self, request: Outbound) -> Answer:  # type: ignore[override]
-        """Send one request to the backend; see Adapter.send."""
-        return self.adapter.send(request)
+    def close_idle(self, most: int) -> int:
+        """Close so many idle connections at most; say how many it were."""
+        return self.adapter.close_idle(most)

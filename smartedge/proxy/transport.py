@@ -14,6 +14,7 @@ import requests
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout
 from smartedge.http.answer_fields import keep_alive_s
+from smartedge.http.derivable import mypyc_attr
 from smartedge.http.headers import VIA, VIA_10
 from smartedge.proxy.adapter import BackendAdapter
 from smartedge.proxy.answer import response_of
@@ -122,6 +123,7 @@ class Http1Answer:
             connection.close()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class EdgeAdapter(BackendAdapter):
     """Sends requests to one backend over connections that are kept and used again; owned by its EdgeSession.
 
@@ -136,7 +138,7 @@ class EdgeAdapter(BackendAdapter):
 
     # ---- requests' adapter interface ----
 
-    def send(  # type: ignore[override]
+    def send(
         self,
         request: Outbound,
         stream: bool = True,

@@ -16,7 +16,7 @@ from smartedge.proxy.exchange import Exchange
 from smartedge.server.answer import AnswerWriter
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
-from tests.fakes import FakeAnswer
+from tests.fakes import FakeAnswer, NoWire
 from tests.house import House
 
 
@@ -69,17 +69,18 @@ def test_a_foreign_server_gets_a_cut_as_a_broken_connection() -> None:
     assert house.counted(FAILED) == [1]
 
 
-class _Server:
+class _Server(NoWire):
     """Our own server as an exchange has it, and the wire to its client, which is gone when a byte is to go out."""
 
     def __init__(self, exchange: Exchange, *, gone: bool = False) -> None:
-        incoming = Incoming(self, b"1.2.3.4", secure=False)  # type: ignore[arg-type]
+        super().__init__()
+        incoming = Incoming(self, b"1.2.3.4", secure=False)
         incoming.request = exchange.request
         self.writer = AnswerWriter(incoming, Front(None, lambda: None), 1.0)
         self.gone = gone
         self.sent = b""
 
-    def send(self, data: bytes, timeout_s: float) -> None:
+    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         if self.gone:
             raise ConnectionResetError("gone")
         self.sent += data
@@ -99,7 +100,7 @@ def test_a_client_that_is_gone_when_its_short_answer_goes_out_leaves_nothing_ope
 
 def test_an_empty_piece_has_the_head_sent_when_the_body_is_not_here_yet() -> None:
     answer = FakeAnswer(200, b"data", here=False)
-    answer.connection, answer.at_hand = Connection(None, Way((), None), None), False  # type: ignore[arg-type]
+    answer.connection, answer.at_hand = Connection(NoWire(), Way((), None), None), False
     exchange = House([answer]).ask()
     exchange({}, lambda *_: None)
     assert [next(exchange), next(exchange)] == [b"", b"data"]

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
-from smartedge.http.wire import Wire
 from smartedge.server.answer import TOGETHER_BYTES, AnswerWriter
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
-from tests.fakes import Pieces
+from tests.fakes import NoWire, Pieces
 
 
-class Client:
+class Client(NoWire):
     """A client's connection, where it has asked; `sent`: what it has been sent, a write each."""
 
     def __init__(self, method: bytes = b"GET", version: int = 11, body: Any = None) -> None:
+        super().__init__()
         self.sent: list[bytes] = []
-        self.closed = self.broken = False
-        self.incoming = Incoming(cast("Wire", self), b"192.0.2.1", secure=False)
+        self.broken = False
+        self.incoming = Incoming(self, b"192.0.2.1", secure=False)
         block = b"Host: h\r\n"
         self.request = Request(method, b"/", version, block, RequestFields(block), b"192.0.2.1", secure=False)
         self.request.body = body
@@ -30,8 +30,8 @@ class Client:
         self.front = Front(None, lambda: None)
         self.writer = AnswerWriter(self.incoming, self.front, idle_s=5)
 
-    def send(self, data: bytes, _timeout_s: float) -> None:
-        self.sent.append(data)
+    def send(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        self.sent.append(bytes(data))
 
     def break_off(self) -> None:
         self.broken = True
