@@ -256,6 +256,7 @@ class Edge:
         if self._membership is not None:
             return
         self._rng.seed()  # with --preload all workers would have the same chance
+        self.ids.draw_prefix()  # and the same ids
         own, identity = edge_identity(self._env), self.identity
         follows = None if self._succession is None else identity
         membership = self._membership = open_membership(own, ROW_CELLS, LAYOUT, self._env, log, GAUGES, follows)

@@ -18,6 +18,10 @@ class RequestIds:
 
     def __init__(self) -> None:
         self._blocks = itertools.count(1)
+        self.draw_prefix()
+
+    def draw_prefix(self) -> None:
+        """Begin ids of another kind: whoever was forked must not go on with those of its parent."""
         self._prefix = f"{secrets.token_hex(6)}-"
         self._left: Iterator[str] = iter(())
 

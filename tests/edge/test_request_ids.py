@@ -15,3 +15,11 @@ def test_the_one_that_a_request_brought_along_is_kept() -> None:
     ids = RequestIds()
     assert ids.of(request(fields=b"X-Request-Id: of-the-client\r\n")) == "of-the-client"
     assert ids.of(request()) != ids.of(request())
+
+
+def test_whoever_was_forked_does_not_go_on_with_the_ids_of_its_parent() -> None:
+    ids = RequestIds()
+    ids.next()
+    before, _, _ = ids.next().partition("-")
+    ids.draw_prefix()
+    assert not ids.next().startswith(before)

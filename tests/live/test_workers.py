@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,8 @@ def test_preloaded_workers_are_one_edge_too(tmp_path: Path) -> None:
         os.kill(edge.process.pid, signal.SIGHUP)
         wait_until(lambda: len({w["pid"] for w in workers(edge)} - before) == WORKERS == len(workers(edge)), 30, "others")
         assert {edge.ask().body for _ in range(30)} == {b"old"}
+        ids = re.findall(rb"(?i)\r\nx-request-id: *(\S+)", b"".join([*old.requests, *new.requests]))
+        assert len(ids) == len(set(ids)) >= 60  # though they all have their ids from one arbiter
 
 
 @pytest.mark.parametrize("server", [OWN])
