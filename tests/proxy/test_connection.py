@@ -45,11 +45,13 @@ class Peer:
         fields = more[-1]
         self.interim.append((status, fields.block if isinstance(fields, AnswerFields) else b""))
 
-    def ask(self, *pieces: bytes, bodiless: bool = False, upgrade: bool = False, limit: int = 65536) -> bytes:
-        """Send a request, have this answered, each piece alone, and give the body."""
+    def ask(
+        self, *pieces: bytes, bodiless: bool = False, upgrade: bool = False, limit: int = 65536, closes: bool = False
+    ) -> bytes:
+        """Send a request, have this answered, each piece alone, and give the body. closes: the backend does, behind it."""
         self.connection.send(HEAD, None, 0.2, 0.2)
         head_of(self.sock)
-        gevent.spawn(self._say, pieces)
+        gevent.spawn(self._say, pieces, closes)
         self.connection.receive(bodiless, 0.2, limit, self.on_interim, upgrade)
         body = b""
         while not self.connection.complete or self.connection.at_hand:
@@ -59,11 +61,13 @@ class Peer:
             body += piece
         return body
 
-    def _say(self, pieces: tuple[bytes, ...]) -> None:
+    def _say(self, pieces: tuple[bytes, ...], closes: bool) -> None:
         with contextlib.suppress(OSError):
             for piece in pieces:
                 self.sock.sendall(piece)
                 gevent.sleep(0)
+        if closes:
+            self.sock.close()
 
     def close(self) -> None:
         self.connection.close()
@@ -112,8 +116,7 @@ def test_a_connection_is_used_again_only_after_a_whole_answer_and_nothing_more(
 
 
 def test_an_answer_without_a_length_ends_with_the_connection(peer: Peer) -> None:
-    gevent.spawn_later(0.02, peer.sock.close)
-    assert peer.ask(b"HTTP/1.1 200 OK\r\n\r\nall of it") == b"all of it"
+    assert peer.ask(b"HTTP/1.1 200 OK\r\n\r\nall of it", closes=True) == b"all of it"
     assert not peer.connection.reusable()
 
 
@@ -208,9 +211,8 @@ def test_a_later_minor_version_is_read_as_1_1(peer: Peer, version: bytes) -> Non
     ],
 )
 def test_a_close_before_the_end_is_told_from_a_close_before_the_answer(peer: Peer, raw: bytes, error: type[EdgeError]) -> None:
-    gevent.spawn_later(0.02, peer.sock.close)
     with pytest.raises(error):
-        peer.ask(raw)
+        peer.ask(raw, closes=True)
 
 
 def test_a_request_of_which_nothing_could_go_out_was_not_sent(peer: Peer) -> None:
