@@ -102,6 +102,7 @@ class JsonLines(NamedValues):
         path = (exchange.asked_target or request.target).partition(b"?")[0].decode("utf-8", "backslashreplace")
         latency_s = "null" if attempts.latency_s is None else seconds(attempts.latency_s)
         trace_id = trace_id_of(request)
+        bytes_in = 0 if request.body is None and exchange.status != 101 else exchange.bytes_in  # of a tunnel, too
         route = None if exchange.route is None else exchange.route.id
         outbound = attempts.under_way
         if (
@@ -135,7 +136,7 @@ class JsonLines(NamedValues):
             f'{"null" if trace_id is None else quoted(trace_id)}, "client": {asked.client}, '
             f'"path": {encode_basestring(path) if path.isprintable() else quoted(path)}, {told}, '
             f'"queue_s": {f"{attempts.queue_s:.6f}" if attempts.queue_s else "0.0"}, "latency_s": {latency_s}, '
-            f'"duration_s": {seconds(exchange.duration_s)}, "bytes_in": {0 if request.body is None else exchange.bytes_in}, '
+            f'"duration_s": {seconds(exchange.duration_s)}, "bytes_in": {bytes_in}, '
             f'"bytes_out": {exchange.bytes_out}, "tls": {self._tls_said(request) if request.secure else "null"}, '
             f"{asked.agent}{more}}}\n"
         )
