@@ -41,6 +41,7 @@ import gevent
 import greenlet
 
 from smartedge.cli import main as cli
+from smartedge.http import pipes
 from smartedge.http.sweep import Sweep
 from smartedge.server.greenlets import GreenletPool
 
@@ -52,7 +53,8 @@ def tell():
     idle = {waiting for found in objects if isinstance(found, GreenletPool) for waiting in found._idle}
     greenlets = [found for found in objects if isinstance(found, greenlet.greenlet) and not found.dead and found not in idle]
     wires = Sweep.of(gevent.get_hub()).wires
-    print("HOLDS", json.dumps({"greenlets": sorted(map(repr, greenlets)), "wires": len(wires)}), flush=True)
+    held = {"greenlets": sorted(map(repr, greenlets)), "wires": len(wires), "pipes": len(pipes._ready)}
+    print("HOLDS", json.dumps(held), flush=True)
 
 
 gevent.signal_handler(signal.SIGUSR1, tell)
@@ -86,9 +88,9 @@ def holds(edge: LiveEdge) -> dict[str, Any]:
 
 
 def counted(edge: LiveEdge) -> tuple[int, int, int]:
-    """How many of each."""
+    """How many of each; pipes that wait to be used again, two descriptors each, are nobody's."""
     found = holds(edge)
-    return len(found["greenlets"]), found["wires"], len(found["descriptors"])
+    return len(found["greenlets"]), found["wires"], len(found["descriptors"]) - 2 * found["pipes"]
 
 
 # ---- backends ----
