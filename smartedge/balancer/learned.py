@@ -191,8 +191,8 @@ class Learned:
 
     def in_flight(self) -> int:
         """Return the leases open now, in all workers."""
-        total = 0
-        for row in self.rows:
+        total = self.cells[IN_FLIGHT]
+        for row in self.others:
             total += row[IN_FLIGHT]
         return total
 

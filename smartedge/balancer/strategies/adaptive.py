@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import HEARD_AT, IN_FLIGHT
+from smartedge.balancer.cells import HEARD_AT
 from smartedge.balancer.pace import FLOOR_S, Pace
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.round_robin import RoundRobin
@@ -194,8 +194,7 @@ class Adaptive(Strategy):
             if standing.share < 1.0 and not standing.takes_turn(now):
                 continue
             learned = backend.learned
-            opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
-            if opened >= standing.room:
+            if learned.in_flight() >= standing.room:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has more open than its pace allows"
             elif now <= standing.sound_until or not standing.stalled_s(now):
                 self.reason, self.scored = NEXT, False
