@@ -82,12 +82,15 @@ _refused = not hasattr(os, "splice")
 """Whether this system does not let bytes go this way."""
 
 
-def receive(wire: Wire, timeout_s: float, most_bytes: int = PIPE_BYTES) -> bytes | memoryview | Pipe:
+def receive(wire: Wire, timeout_s: float, most_bytes: int = PIPE_BYTES, *, by_pipe: bool = True) -> bytes | memoryview | Pipe:
     """Wait for bytes and take what is there, as `Wire.recv` does; all but bytes is to be given back.
 
-    The wire is a plain one. A pipe is taken only when bytes are there, so that a body that stops holds none.
+    The wire is a plain one. by_pipe: who asks can do something with a Pipe. One is taken only when bytes are there, so that a
+    body that stops holds none.
     """
     global _refused
+    if not by_pipe:
+        return lent.receive(wire, timeout_s, most_bytes)
     while True:
         wire.wait_readable(timeout_s)
         pipe = _take()

@@ -14,9 +14,7 @@ from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_c
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import last_chunk
 from smartedge.http.lent import LENT_FROM_BYTES
-from smartedge.http.lent import receive as receive_lent
-from smartedge.http.pipes import HEAD_BYTES, Pipe
-from smartedge.http.pipes import receive as receive_piped
+from smartedge.http.pipes import HEAD_BYTES, Pipe, receive
 from smartedge.http.request import Body
 from smartedge.http.sockets import Address
 from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireStalled, WireTimeout
@@ -274,8 +272,7 @@ class Connection:
             pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
-            receive = receive_piped if self.pipes else receive_lent
-            piece: bytes | memoryview | Pipe = self._count(self._wait(lambda: receive(self.wire, idle_s)))
+            piece: bytes | memoryview | Pipe = self._count(self._wait(lambda: receive(self.wire, idle_s, by_pipe=self.pipes)))
             return piece
         while not self.complete:
             data = self._wait(lambda: self.wire.recv(idle_s))

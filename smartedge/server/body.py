@@ -8,9 +8,7 @@ from typing import TypeVar
 from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, PayloadTooLarge
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError
 from smartedge.http.lent import LENT_FROM_BYTES
-from smartedge.http.lent import receive as receive_lent
-from smartedge.http.pipes import Pipe, give_back
-from smartedge.http.pipes import receive as receive_piped
+from smartedge.http.pipes import Pipe, give_back, receive
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.front import ServerLimits
 from smartedge.server.incoming import Incoming
@@ -143,8 +141,7 @@ class LengthBody(ClientBody):
             return self.read()
         if lent is None:
             incoming.wire.readable = True  # there is something already, most likely: it is tried at once
-        receive = receive_piped if by_pipe else receive_lent
-        data = self._wait(lambda wire, idle_s: receive(wire, idle_s, left))
+        data = self._wait(lambda wire, idle_s: receive(wire, idle_s, left, by_pipe=by_pipe))
         if not isinstance(data, bytes):
             self._lent = data
         self._count(len(data))
