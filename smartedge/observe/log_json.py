@@ -163,7 +163,7 @@ class JsonLines(NamedValues):
             self._asked.clear()
         again = self._quoted
         client = f'{again[self._client_of(request)]}, "method": {again[request.method]}'
-        agent = self._of_request.of(request.fields, request.block)
+        agent = self._tell_request(request.block)
         asked = self._asked[id(request.fields)] = Asked(request.fields, request.method, request.peer, hop, client, agent)
         return asked
 
