@@ -70,13 +70,14 @@ class Service:
     def hang(self, said: bytes, context: Any) -> bytes:
         over = threading.Event()
         context.add_callback(over.set)
-        print("hangs", flush=True)
+        # Calls have threads of their own: a line and its end are one write, or those of two calls get mixed up.
+        print("hangs\n", end="", flush=True)
         over.wait()
-        print("cancelled", flush=True)
+        print("cancelled\n", end="", flush=True)
         return b""
 
     def slow(self, said: bytes, context: Any) -> bytes:
-        print("works", flush=True)
+        print("works\n", end="", flush=True)
         time.sleep(float(said))
         return self.name
 
