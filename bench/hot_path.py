@@ -80,7 +80,7 @@ class FakeWire(Wire):
 
     def __init__(self, texts: list[bytes], count: int) -> None:
         super().__init__(FakeSocket())
-        self._loop.polled_at = inf  # it has always just looked at the sockets
+        self.loop.polled_at = inf  # it has always just looked at the sockets
         self.count = count
         self._next = cycle(texts).__next__
 

@@ -96,7 +96,7 @@ class SmartEdge(flask.Flask):
             return None
         if request.target.startswith(_PERHAPS_RESERVED) and self.is_reserved(request, for_admin=False):
             return None
-        return edge.forwarder(request)
+        return edge.forwarder.forward(request)
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
@@ -118,7 +118,7 @@ class SmartEdge(flask.Flask):
                 return RefusalBody(body, ForeignClient(environ, start_response))
         for_admin = ADMIN in environ
         if self._is_passed_on(request, for_admin):
-            return self.edge.forwarder(request)(environ, start_response)
+            return self.edge.forwarder.forward(request)(environ, start_response)
         if self.is_reserved(request, for_admin):
             environ[REQUEST_ID], environ[SOCKET] = self.edge.ids.of(request), request.sock
             start_response = self._logged(environ, request, start_response)
@@ -174,7 +174,7 @@ class SmartEdge(flask.Flask):
 
     def forward_view(self, path: str = "") -> PassedResponse:
         """Forward any method and path that is not ours: the catch-all."""
-        return PassedResponse(self.edge.forwarder(flask.request.environ[REQUEST]))
+        return PassedResponse(self.edge.forwarder.forward(flask.request.environ[REQUEST]))
 
     def _has_no_hooks(self) -> bool:
         """Whether nothing is registered that Flask's own dispatch would call around the catch-all.

@@ -180,12 +180,12 @@ class House:
 
     def ask(self, method: bytes = b"GET", body: Any = None, **more: Any) -> Exchange:
         """Forward a request, and wait until its answer begins; see `request`."""
-        return self.forwarder(request(method, body=body, **more))
+        return self.forwarder.forward(request(method, body=body, **more))
 
     def begin(self, method: bytes = b"GET", body: Any = None, **more: Any) -> Any:
         """Begin to forward a request; the greenlet gives its exchange."""
         self.requests.append(request(method, body=body, **more))
-        greenlet = gevent.spawn(self.forwarder, self.requests[-1])
+        greenlet = gevent.spawn(self.forwarder.forward, self.requests[-1])
         gevent.sleep(0)
         gevent.sleep(0)
         return greenlet
@@ -204,8 +204,9 @@ class House:
 
     def leave(self, number: int = -1) -> None:
         """Have the client of the request begun so many others before leave."""
-        assert self.requests[number].on_gone is not None
-        gevent.get_hub().loop.run_callback(self.requests[number].on_gone)
+        waiter = self.requests[number].waiter
+        assert waiter is not None
+        gevent.get_hub().loop.run_callback(waiter.client_left)
 
     def asked(self) -> list[int]:
         """How many requests have come to a, b, c."""

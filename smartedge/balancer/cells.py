@@ -219,13 +219,20 @@ def _cells_of_codes() -> tuple[int, ...]:
     return tuple(cell.get(str(code), cell[f"{code // 100 or 5}xx"]) for code in range(600))
 
 
-_CELL_OF_CODE = _cells_of_codes()
-_INVALID_CODE = _CELL_OF_CODE[0]
+CELL_OF_CODE: Final = _cells_of_codes()
+"""The cells of the codes 0 to 599, for whoever has looked that it is one of these."""
+
+_INVALID_CODE = CELL_OF_CODE[0]
 
 
 def code_cell(code: int) -> int:
     """Return the cell that counts a status code; an invalid one counts as 5xx (RFC 9110 section 15)."""
-    return _CELL_OF_CODE[code] if 0 <= code < 600 else _INVALID_CODE
+    return CELL_OF_CODE[code] if 0 <= code < 600 else _INVALID_CODE
+
+
+QUICK_S: Final = DURATION_BOUNDS_S[0]
+QUICK: Final = DURATION_CELLS.start
+"""Most durations are no longer than that, and in this cell: to look a number up takes ten times as long as to compare two."""
 
 
 def latency_cell(latency_s: float) -> int:

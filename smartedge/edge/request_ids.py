@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
 from typing import Final
 
 from smartedge.http.request import Request
 
-ENDINGS: Final = tuple(f"{number:02x}" for number in range(256))
-"""The last two digits of a block of ids: joining strings takes a third of the time that formatting a number does."""
+ENDINGS: Final = tuple(f"{number:02x}" for number in reversed(range(256)))
+"""The last two digits of a block of ids, the last first: to join strings takes a third of what formatting a number does."""
 
 
 class RequestIds:
@@ -23,11 +22,11 @@ class RequestIds:
     def draw_prefix(self) -> None:
         """Begin ids of another kind: whoever was forked must not go on with those of its parent."""
         self._prefix = f"{secrets.token_hex(6)}-"
-        self._left: Iterator[str] = iter(())
+        self._left: list[str] = []
 
     def next(self) -> str:
         """Make one."""
-        return next(self._left, "") or self._begin_block()
+        return self._left.pop() if self._left else self._begin_block()
 
     def of(self, request: Request) -> str:
         """Return the id that a request brought along, or a new one."""
@@ -36,5 +35,6 @@ class RequestIds:
 
     def _begin_block(self) -> str:
         """Go on with the next number before the last two digits; return the first of its ids."""
-        self._left = map(f"{self._prefix}{next(self._blocks):x}".__add__, ENDINGS)
-        return next(self._left)
+        begin = f"{self._prefix}{next(self._blocks):x}"
+        self._left = [begin + ending for ending in ENDINGS]
+        return self._left.pop()

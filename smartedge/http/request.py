@@ -52,13 +52,20 @@ class Body(Protocol):
         """
 
 
+class Waiter(Protocol):
+    """Who waits on behalf of a request: its `Attempts`. An object, for a bound method takes as long as a call."""
+
+    def client_left(self) -> None:
+        """Hear that the client has closed its connection (called in the hub, so nothing here may wait)."""
+
+
 class Request:
     """A request line and its fields, as bytes; made by server/reader.py, or by server/wsgi.py of a foreign server's environ.
 
     method, target: as they came, the target in origin-form or `*`. version: 10, 11, or 20 for HTTP/2. peer: the client's
     address as text. secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None
-    where the server can't. block: the header fields as they came. on_gone: set by whoever wants to know that the client left
-    while it waits. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
+    where the server can't. block: the header fields as they came. waiter: who waits on its behalf, and is told that the client
+    left. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
     of the client's connection, for whoever must know who is at the other; None where the server does not tell. certificates:
     what the client was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the
     line that tells backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if
@@ -74,7 +81,6 @@ class Request:
         "hasty",
         "interim",
         "method",
-        "on_gone",
         "peer",
         "secure",
         "sock",
@@ -83,6 +89,7 @@ class Request:
         "tls",
         "traceparent",
         "version",
+        "waiter",
     )
 
     certificates: Sequence[Certificate]
@@ -105,7 +112,7 @@ class Request:
         self.sock: Any = None
         self.traceparent = b""
         self.span: Span | None = None
-        self.on_gone: Callable[[], None] | None = None
+        self.waiter: Waiter | None = None
 
     @property
     def protocol(self) -> str:

@@ -112,7 +112,7 @@ class TlsWire(Wire):
 
     def without_tls(self) -> Wire:
         """Give the socket back as a plain wire, to tell a client that does not speak TLS; this one is of no use then."""
-        self._loop.wires.discard(self)
+        self.loop.wires.discard(self)
         if self._armed:
             self._io.stop()
         return Wire(self.sock)
@@ -250,7 +250,7 @@ class TlsWire(Wire):
         """Send what OpenSSL has to say at the end, if the socket takes it soon and no writer is in the middle of a record."""
         if self._writer is None and not self._torn and self._outgoing.pending:
             if not self._waiting:
-                self._loop.sending.append(self)
+                self.loop.sending.append(self)
             self._waiting += self._outgoing.read()
             self._torn = True
 

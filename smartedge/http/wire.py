@@ -43,6 +43,7 @@ class Wire:
         backends are: what one sends unasked is known before a request of that round could go out on it and get it for an answer.
     on_idle: called without arguments when the peer sends or closes, or the deadline passes, while nobody reads
         (a pooled connection that went stale); None means nobody wants to know.
+    loop: what is done for all wires of its event loop.
     sent_at: when what `send` had put off last went out, by the monotonic clock; 0 before. unsent: of what it put off last not a
         byte has gone out, nor will. stuck: what `send` has put off waits for the socket to take more.
     """
@@ -55,7 +56,6 @@ class Wire:
         "_failure",
         "_hub",
         "_io",
-        "_loop",
         "_reader",
         "_recv",
         "_send",
@@ -65,6 +65,7 @@ class Wire:
         "_waiting",
         "_writer",
         "closed",
+        "loop",
         "on_idle",
         "read_deadline",
         "readable",
@@ -94,8 +95,8 @@ class Wire:
         self._failure: Exception | None = None  # of what was put off
         self.sent_at = 0.0
         self._hub = get_hub()
-        self._loop = Sweep.of(self._hub)
-        self._loop.wires.add(self)
+        self.loop = Sweep.of(self._hub)
+        self.loop.wires.add(self)
 
     def recv(self, timeout_s: float, size: int = RECV_BYTES) -> bytes:
         """Wait for bytes and take what is there: at least one byte, at most `size`, or b"" when the peer has finished.
@@ -185,10 +186,6 @@ class Wire:
         self._armed = True
         self._io.start(self._on_readable)
 
-    def unseen_s(self) -> float:
-        """How long ago the event loop last asked the kernel what there is, in seconds: what came since is not known."""
-        return monotonic() - self._loop.polled_at
-
     def peer_is_quiet(self) -> bool:
         """Ask the kernel whether the peer has neither sent nor closed (one system call)."""
         if self.readable or self.closed:
@@ -227,7 +224,7 @@ class Wire:
         Raises WireStalled when the peer takes nothing for `timeout_s` seconds, OSError when it is gone. What was put off can
         raise only later: then the next `send` does, or a `recv` that finds nothing. Where the error is needed now: `send_now`.
         """
-        waiting, loop = self._waiting, self._loop
+        waiting, loop = self._waiting, self.loop
         loop.sends += 1
         if self._at_once or not loop.busy or len(waiting) + len(data) >= AT_ONCE_BYTES:
             Wire.send_now(self, data, timeout_s)  # this one's own: what comes from TlsWire is encrypted already
@@ -374,7 +371,7 @@ class Wire:
         self.closed = self._at_once = True
         self._waiting = b""
         self._failure = None  # its traceback may hold this
-        self._loop.wires.discard(self)
+        self.loop.wires.discard(self)
         self.on_idle = None
         if self._armed:
             self._io.stop()

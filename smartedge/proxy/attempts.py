@@ -132,7 +132,7 @@ class Attempts:
             policy.limiter.admit(request, self.started)
         if policy.affinity is not None:
             self.key, self.preferred, self.origin = policy.affinity.read(request)
-        request.on_gone = self._client_left
+        request.waiter = self
         if request.body is not None:
             self.replay = Replay(request.body, policy.retry.body_bytes)
         service.budget.deposit(self.started)
@@ -186,7 +186,7 @@ class Attempts:
         if request.body is not None:
             outbound.on_sent = self._request_sent
         if request.interim is not None:
-            outbound.on_interim = self.pass_interim
+            outbound.told = self
         if self._more_tries is not None or self.queue_s or self.first_byte_s is not None:
             outbound.deadline, outbound.first_byte_s = self._deadline, self.first_byte_s
         outbound.hasty, outbound.upgrade, outbound.started = request.hasty, offered is not None, self.started
@@ -216,9 +216,9 @@ class Attempts:
 
     # ---- what comes while it waits ----
 
-    def _client_left(self) -> None:
+    def client_left(self) -> None:
         """The client closed its connection: the backend need not go on (called in the hub, so nothing here may wait)."""
-        self.request.on_gone = None
+        self.request.waiter = None
         self.gone = ClientGone("The client left before its answer was complete.")
         if self.under_way is not None and not (self.answer is not None and self.answer.complete):
             self.under_way.cancel(self.gone)

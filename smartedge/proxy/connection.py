@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import last_chunk
@@ -19,9 +18,8 @@ from smartedge.http.request import Body
 from smartedge.http.sockets import Address
 from smartedge.http.wire import RECV_BYTES, Wire, WireClosed, WireStalled, WireTimeout
 from smartedge.proxy.dialer import Way
+from smartedge.proxy.outbound import Told
 from smartedge.proxy.upload import TOOK_NOTHING, Upload
-
-Received = TypeVar("Received", bound=bytes | memoryview | Pipe)
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
@@ -34,7 +32,7 @@ class Connection:
 
     llhttp checks every head; bodies are counted, not parsed, and chunked ones have a decoder of their own.
     way, address: how it was made, and where it leads. reused: it has served a request before. failure: why it was closed from
-    elsewhere. idle_since: by the monotonic clock.
+    elsewhere. idle_since: by the monotonic clock. on_stale: closes it, for the time that it is idle; None once it is closed.
     lends: whoever reads the answer is done with a piece before asking for the next: `read` may give a memoryview then, which is
     to be given back (http/lent.py). pipes: who reads it sends it by a plain wire, and it may be a Pipe, too (http/pipes.py).
     doubtful: the last answer had no body by the rules (HEAD, 204, 304), and there are backends that send one all the same.
@@ -44,7 +42,7 @@ class Connection:
         "_chunked",
         "_head_read",
         "_left",
-        "_pieces",
+        "_piece",
         "_rest",
         "_upload",
         "address",
@@ -55,6 +53,7 @@ class Connection:
         "head_bytes",
         "idle_since",
         "lends",
+        "on_stale",
         "pipes",
         "reused",
         "status",
@@ -75,6 +74,8 @@ class Connection:
         self._upload: Upload | None = None
         self._rest = b""
         self._head_read = RECV_BYTES
+        # Made once: a bound method takes as long as a call (docs/performance.md).
+        self.on_stale: Callable[[], None] | None = self.close
 
     # ---- the request ----
 
@@ -123,7 +124,7 @@ class Connection:
         bodiless: bool,
         first_byte_s: float,
         limit_bytes: int,
-        on_interim: Callable[[int, bytes, AnswerFields], None] | None,
+        told: Told | None,
         upgrade: bool,
     ) -> None:
         """Wait for the answer's head; then status, status_line, version and fields are set and `read` gives the body.
@@ -131,7 +132,7 @@ class Connection:
         After a 101, `switched_to` is set instead, the value of its Upgrade fields, and `take_rest` gives what came with it.
 
         bodiless: it answers a HEAD. first_byte_s: how long the whole head may take, counted from the last byte of the request.
-        limit_bytes: of the head. on_interim: told of every 1xx but 101. upgrade: a 101 is welcome.
+        limit_bytes: of the head. told: is told of every 1xx but 101. upgrade: a 101 is welcome.
         Raises BackendClosed when nothing came, BadAnswer or BackendTimeout; the connection is of no use then.
         """
         data = self._rest
@@ -182,8 +183,8 @@ class Connection:
             interims += 1
             if interims > MOST_INTERIMS:
                 raise BadAnswer(f"The backend sent more than {MOST_INTERIMS} interim answers and no final one.")
-            if on_interim is not None:
-                on_interim(self.status, self.status_line, self.fields)
+            if told is not None:
+                told.pass_interim(self.status, self.status_line, self.fields)
             data = data[end:]
             scanned = 0
         self.head_bytes = end
@@ -219,7 +220,7 @@ class Connection:
         """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
         fields, status = self.fields, self.status
         self._chunked: ChunkedDecoder | None = None
-        self._pieces: list[bytes] = []
+        self._piece = b""  # of the body, that has come and was not read yet
         self._left = 0  # body bytes to come; -1: until the backend closes
         self.lends = self.pipes = False
         if status == 101:
@@ -248,14 +249,13 @@ class Connection:
                 rest = rest[:length]
                 self._spoil()
             if rest:
-                self._pieces.append(rest)
+                self._piece = rest
                 if self._left >= LENT_FROM_BYTES and type(self.wire) is Wire:
                     self.wire.readable = True  # there is more, most likely: it is tried at once
         else:
             self._left = -1
             self.complete = False
-            if rest:
-                self._pieces.append(rest)
+            self._piece = rest
 
     def _spoil(self) -> None:
         """Bytes came that belong to no answer: the next client must not get them."""
@@ -264,28 +264,28 @@ class Connection:
     @property
     def at_hand(self) -> bool:
         """Whether `read` would not have to wait."""
-        return self.complete or bool(self._pieces)
+        return self.complete or bool(self._piece)
 
     def read(self, idle_s: float) -> bytes | memoryview | Pipe:
         """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
-        if self._pieces:
-            pieces, self._pieces = self._pieces, []
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._piece:
+            here, self._piece = self._piece, b""
+            return here
         if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
-            piece: bytes | memoryview | Pipe = self._count(self._wait(lambda: receive(self.wire, idle_s, by_pipe=self.pipes)))
+            piece: bytes | memoryview | Pipe = self._count(self._wait(idle_s, lent=True))
             return piece
         while not self.complete:
-            data = self._wait(lambda: self.wire.recv(idle_s))
+            data = self._wait(idle_s)
             if data:
                 self._take(data)
-            if self._pieces:
+            if self._piece:
                 return self.read(idle_s)
         return b""
 
-    def _wait(self, receive: Callable[[], Received]) -> Received:
-        """Receive bytes of the body, nothing at the end of one that the connection ends."""
+    def _wait(self, idle_s: float, *, lent: bool = False) -> Any:
+        """Receive bytes of the body, nothing at the end of one that the connection ends. lent: see `lends`."""
         try:
-            data = receive()
+            data = receive(self.wire, idle_s, by_pipe=self.pipes) if lent else self.wire.recv(idle_s)
         except WireTimeout as error:
             raise BackendTimeout("The backend stopped in the middle of its answer.") from error
         except OSError as error:
@@ -304,15 +304,15 @@ class Connection:
             except ChunkedError as error:
                 raise BadAnswer(f"The backend's chunked answer is malformed: {error}.") from error
             if decoded:
-                self._pieces.append(b"".join(decoded))
+                self._piece = b"".join(decoded)
             if self._chunked.complete:
                 self.complete = True
                 if self._chunked.rest:
                     self._spoil()
         elif self._left == -1:
-            self._pieces.append(data)
+            self._piece = data
         else:
-            self._pieces.append(self._count(data))
+            self._piece = self._count(data)
 
     def _count(self, data: Any) -> Any:
         """Count bytes of a body whose length is known; give those that belong to it."""
@@ -357,3 +357,4 @@ class Connection:
         if self._upload is not None and not self._upload.done:
             self._upload.abandon()
         self.wire.close()
+        self.on_stale = None  # it holds this

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Lease, Outcome
@@ -25,6 +25,13 @@ from smartedge.proxy.tried import Tried, with_answered
 from smartedge.server.answer import AnswerWriter
 
 
+class Ending(Protocol):
+    """Whoever made an Exchange: the `Forwarder`."""
+
+    def end_exchange(self, exchange: Exchange) -> None:
+        """Count, record and log one that has ended."""
+
+
 class Exchange:
     """One client request on its way; made by the Forwarder, answered with and closed by the server.
 
@@ -33,7 +40,7 @@ class Exchange:
 
     route: the one that the request took, None without routes. asked_target: what the client asked for, where the route has
     changed that. own_answer: the edge's own, in place of a backend's.
-    on_end: the Forwarder's, told once when all is over. finished: the whole answer has been given to the server. counted: it
+    forwarder: told once when all is over. finished: the whole answer has been given to the server. counted: it
     has been counted already (a tunnel's is, with its 101).
     """
 
@@ -42,7 +49,7 @@ class Exchange:
 
     _lent: memoryview | Pipe | None = None
 
-    def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None]) -> None:
+    def __init__(self, attempts: Attempts, forwarder: Ending) -> None:
         self.attempts = attempts
         self.own_answer: OwnAnswer | None = None
         self.route: Route | None = None
@@ -51,7 +58,7 @@ class Exchange:
         self.status = self.bytes_out = 0
         self.duration_s = 0.0
         self.finished = self.counted = False
-        self._on_end = on_end
+        self._forwarder = forwarder
         self._closed = self._head_sent = False
         self._writer: AnswerWriter | None = None
         self._client: ForeignClient | None = None
@@ -107,8 +114,10 @@ class Exchange:
             self.belongs_to(ForeignClient(environ, start_response))
         return self
 
-    def answer_to(self, writer: AnswerWriter) -> Iterable[Any]:
+    def answer_to(self, writer: AnswerWriter) -> Iterable[Any] | None:
         """Answer a client of our own server, which takes the fields as the bytes they are; return what is still to be written.
+
+        None is returned for an answer that has been written whole.
 
         The server closes the exchange then. Raises the ClientGone of a client that has left, and what the writer raises.
         """
@@ -120,9 +129,9 @@ class Exchange:
                 raise self.error
             self._begin_own_answer(writer.start_response)
             return self
-        length, block = self._framed(answer)
-        writer.begin_answer(answer.status_code, answer.status_line, block, length, answer.fields.dated)
+        fields, block = answer.fields, self._block(answer)
         if not answer.complete:
+            writer.begin_answer(answer.status_code, answer.status_line, block, fields.content_length, fields.dated)
             if answer.connection is not None:
                 answer.connection.lends = True  # our writer has sent a piece before the next is asked for
                 answer.connection.pipes = writer.takes_pipes
@@ -132,10 +141,9 @@ class Exchange:
         self.bytes_out = len(body)
         if answer.trailers:
             writer.trailers = answer.trailers
-        if body:
-            writer.write(body)
+        writer.begin_answer(answer.status_code, answer.status_line, block, fields.content_length, fields.dated, body)
         self.finished = True
-        return ()
+        return None
 
     def _begin_own_answer(self, start_response: Any) -> None:
         assert self.own_answer is not None
@@ -151,15 +159,15 @@ class Exchange:
         if answer is not None and answer.status_code == 426 and (value := field(answer.fields.block, b"upgrade")):
             client.keep_upgrade(value.decode("latin-1"))
 
-    def _framed(self, answer: Answer) -> tuple[int | None, bytes]:
-        """Give the length of the answer's body and its header fields, as the client gets them."""
+    def _block(self, answer: Answer) -> bytes:
+        """Give the answer's header fields, as the client gets them."""
         fields = answer.fields
         added = answer.via if self.attempts.policy.affinity is None else self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
-            return None, without_length(fields.block) + added
+            return without_length(fields.block) + added
         if fields.announces and (self.request.version == 10 or self._writer is None):
-            return fields.content_length, fields.without_trailer() + added
-        return fields.content_length, fields.block + added
+            return fields.without_trailer() + added
+        return fields.block + added
 
     def added(self, answer: Answer) -> bytes:
         """Give the header fields that the edge adds to a backend's answer."""
@@ -175,7 +183,7 @@ class Exchange:
 
     def pairs(self, answer: Answer) -> list[tuple[str, str]]:
         """Give the answer's end-to-end fields as WSGI has them."""
-        return pairs_of(self._framed(answer)[1])
+        return pairs_of(self._block(answer))
 
     @property
     def is_for_nobody(self) -> bool:
@@ -276,7 +284,7 @@ class Exchange:
         self._closed = True
         attempts = self.attempts
         request, answer = attempts.request, attempts.answer
-        request.on_gone = None
+        request.waiter = None
         self.duration_s = monotonic() - attempts.started
         if self.error is None:
             self.error = attempts.gone
@@ -286,7 +294,7 @@ class Exchange:
             self._broken_off()
         if attempts.lease is not None:
             self._end_lease(attempts.lease, answer)
-        self._on_end(self)
+        self._forwarder.end_exchange(self)
         if self._client is not None and self.finished:
             self._client.leave()
 

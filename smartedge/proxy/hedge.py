@@ -133,8 +133,8 @@ class Race:
         hedge = attempts.service.pool.evidence.kind_of(attempts).hedge
         self._after_s = after_s = UNKNOWN_S if hedge is None else hedge.after_s
         self.due = lease.opened_at + after_s
-        if outbound.on_interim is not None:
-            outbound.on_interim = self._interim
+        if outbound.told is not None:
+            outbound.told = self
         hedges.watch(self, after_s)
 
     # ---- in the request's own greenlet ----
@@ -221,7 +221,7 @@ class Race:
             before[2].close()
             self._attempts.end_lease(before[0], "failed", before[2])
 
-    def _interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
+    def pass_interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
         """Pass a 1xx on. It says that the backend is at work, so the race is over: from here on the answer is its."""
         self.over = True
         self._cancel()
@@ -274,7 +274,7 @@ class Race:
         attempts.hedges += 1
         self._watch(now, after_s)  # It may be as slow as the first.
         outbound = attempts.make_outbound(lease)
-        outbound.body, outbound.on_interim, outbound.on_sent = body, None, None
+        outbound.body, outbound.told, outbound.on_sent = body, None, None
         self._follow(Runner(lease, outbound))
 
     def _watch(self, now: float, delay_s: float) -> None:

@@ -223,8 +223,8 @@ class BackendStream:
 
 
 def _pass_interim(request: Outbound, head: AnswerHead) -> None:
-    if request.on_interim is not None:
-        request.on_interim(head.status, status_line(head.status), read_answer_fields(head.block, head.status))
+    if request.told is not None:
+        request.told.pass_interim(head.status, status_line(head.status), read_answer_fields(head.block, head.status))
 
 
 def status_line(status: int) -> bytes:

@@ -148,7 +148,7 @@ class Http2Adapter(BackendAdapter):
                 conversation.close()
                 raise
             else:
-                request.on_interim = request.on_sent = None  # see EdgeAdapter.send
+                request.told = request.on_sent = None  # see EdgeAdapter.send
                 return answer
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
@@ -15,11 +16,18 @@ from smartedge.http.request import Replay, Request
 from smartedge.proxy.answer import Conversation
 
 
+class Told(Protocol):
+    """Whoever is told what comes before the answer: an `Attempts`, or its `Race`."""
+
+    def pass_interim(self, status: int, status_line: bytes, fields: AnswerFields) -> None:
+        """Pass a 1xx on to the client."""
+
+
 class Outbound:
     """One try's request, ready to be sent; made by `Attempts`, sent by an `EdgeAdapter`. requests has a PreparedRequest here.
 
     head: request line and fields with the empty line. repeatable: it may be sent again although the backend may have acted.
-    lease: of the try, which is told how long a new connection took. on_interim: told of every 1xx. on_sent: told when a body
+    lease: of the try, which is told how long a new connection took. told: is told of every 1xx. on_sent: told when a body
     that was still arriving has gone out. upgrade: a 101 is welcome. connection: the one it went out on, once it did. started:
     when the client's request came, None where it is nobody's. deadline: when the answer has to begin, of a try that is not the
     first. first_byte_s: with a deadline, the longest wait for an answer's first byte, None for the backend's own limit. hasty:
@@ -35,10 +43,10 @@ class Outbound:
         "head",
         "lease",
         "method",
-        "on_interim",
         "on_sent",
         "repeatable",
         "started",
+        "told",
         "upgrade",
     )
 
@@ -48,7 +56,7 @@ class Outbound:
         self.head = head
         self.body = body
         self.repeatable = repeatable
-        self.on_interim: Callable[[int, bytes, AnswerFields], None] | None = None
+        self.told: Told | None = None
         self.connection: Conversation | None = None
         self.on_sent: Callable[[], None] | None = None
         self.started: float | None = None

@@ -168,14 +168,14 @@ class EdgeAdapter(BackendAdapter):
                     request.method == b"HEAD",
                     first_byte_s,
                     limits.answer_head_bytes,
-                    request.on_interim,
+                    request.told,
                     request.upgrade,
                 )
                 if (lease := request.lease) is not None and connection.wire.sent_at > lease.sent_at:
                     lease.sent_at = connection.wire.sent_at  # it had waited for the end of the round
                 # Whoever waited for 1xx waits no more. Kept, they and this request would hold each other, and every request
                 # would be left to the garbage collector.
-                request.on_interim = request.on_sent = None
+                request.told = request.on_sent = None
                 return Http1Answer(self, connection)
             except BackendClosed:
                 connection.close()
@@ -253,7 +253,7 @@ class EdgeAdapter(BackendAdapter):
                 connection.close()
                 continue
             if (
-                request.hasty or connection.doubtful or not request.repeatable or wire.unseen_s() > UNSEEN_S
+                request.hasty or connection.doubtful or not request.repeatable or monotonic() - wire.loop.polled_at > UNSEEN_S
             ) and not wire.peer_is_quiet():
                 connection.close()
                 continue
@@ -283,7 +283,7 @@ class EdgeAdapter(BackendAdapter):
                 idle_s = min(idle_s, said - 1 if said > 1 else said / 2)
         wire = connection.wire
         connection.idle_since = wire.watch(idle_s)
-        wire.on_idle = connection.close
+        wire.on_idle = connection.on_stale
         idle.append(connection)
 
     def _open(self) -> Connection:

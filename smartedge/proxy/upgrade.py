@@ -21,7 +21,7 @@ from smartedge.http.wire import WireTimeout
 from smartedge.proxy.answer import Answer
 from smartedge.proxy.attempts import Attempts, HedgedSend
 from smartedge.proxy.connection import Connection
-from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.exchange import Ending, Exchange
 from smartedge.proxy.foreign import take_over
 from smartedge.proxy.tunnel import Tunnel, Tunnels
 
@@ -62,8 +62,8 @@ class UpgradeExchange(Exchange):
     tunnels: has the tunnel while it is open.
     """
 
-    def __init__(self, attempts: Attempts, on_end: Callable[[Exchange], None], tunnels: Tunnels) -> None:
-        super().__init__(attempts, on_end)
+    def __init__(self, attempts: Attempts, forwarder: Ending, tunnels: Tunnels) -> None:
+        super().__init__(attempts, forwarder)
         self._tunnels = tunnels
         self._tunnel: Tunnel | None = None
 
@@ -108,7 +108,7 @@ class UpgradeExchange(Exchange):
         assert isinstance(answer.connection, Connection)
         assert lease is not None
         connection = answer.connection
-        self.request.on_gone = None
+        self.request.waiter = None
         block = _CONTENT_LENGTH.sub(b"", answer.fields.block)  # RFC 9110 section 8.6: a 1xx has none
         head = (answer.status_line, block, self.added(answer), connection.switched_to or b"")
         try:

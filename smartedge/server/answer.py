@@ -74,12 +74,15 @@ class AnswerWriter:
         self.begin_answer(int(status[:3]), status.encode("latin-1") + b"\r\n", "".join(lines).encode("latin-1"), length, dated)
         return self.write
 
-    def begin_answer(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
+    def begin_answer(
+        self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool, body: bytes | None = None
+    ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body.
 
         status_line: code and reason, `200 OK CRLF`. block: `name: value CRLF` each, without hop-by-hop fields.
         length: of the body, None when it is not known beforehand.
-        dated: there is a Date among them, else one is added (RFC 9110 section 6.6.1).
+        dated: there is a Date among them, else one is added (RFC 9110 section 6.6.1). body: all of it, where
+        it is here already: then the answer is sent and finished, too.
         """
         incoming = self._incoming
         request = incoming.request
@@ -107,7 +110,17 @@ class AnswerWriter:
         if option:
             parts.append(b"Connection: %b\r\n" % option)
         parts.append(b"\r\n")
+        if body is not None and self._left == len(body) < TOGETHER_BYTES:  # most answers: head and body are joined once
+            parts.append(body)
+            self._left = 0
+            self.head_sent = True
+            incoming.wire.send(b"".join(parts), self._idle_s)
+            return
         self.head = b"".join(parts)
+        if body is not None:
+            if body:
+                self.write(body)
+            self.finish_answer()
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from smartedge.http.request import Request
 from smartedge.server.answer import AnswerWriter
@@ -11,31 +10,32 @@ from smartedge.server.front import Front
 from smartedge.server.wsgi import to_environ
 
 
-def give_answer(
-    request: Request,
-    writer: AnswerWriter,
-    front: Front,
-    forward: Callable[[Request], Any],
-    base_environ: Callable[[], dict[str, Any]],
-) -> None:
-    """Have the app answer a request, and its writer send what it says; raises what the app, the exchange and the writer raise.
+class Carrier(Protocol):
+    """What carries a request: an `EdgeHandler` its connection's, a `StreamHandler` its stream's."""
 
-    forward: is asked before the app (`AppHooks.forward`). base_environ: what the environs of all requests of this client have in
-    common.
-    """
+    def forward(self, request: Request) -> Any:
+        """Ask what answers before the app (`AppHooks.forward`)."""
+
+    def base_environ(self) -> dict[str, Any]:
+        """Make what the environs of all its requests have in common."""
+
+
+def give_answer(request: Request, writer: AnswerWriter, front: Front, carrier: Carrier) -> None:
+    """Have the app answer a request, and its writer send what it says; raises what the app, the exchange and the writer raise."""
     exchange = result = None
     try:
-        exchange = forward(request)
+        exchange = carrier.forward(request)
         if exchange is not None:
             pieces = exchange.answer_to(writer)
         else:
-            pieces = result = front.app(to_environ(request, base_environ()), writer.start_response)
-        for piece in pieces:
-            if piece:
-                writer.write(piece)
-            else:
-                writer.send_head()
-        writer.finish_answer()
+            pieces = result = front.app(to_environ(request, carrier.base_environ()), writer.start_response)
+        if pieces is not None:
+            for piece in pieces:
+                if piece:
+                    writer.write(piece)
+                else:
+                    writer.send_head()
+            writer.finish_answer()
     finally:
         if exchange is not None:
             exchange.close()

@@ -47,8 +47,9 @@ class EdgeHandler:
         self._limits = limits
         self.incoming = Incoming(wire, peer.removeprefix(b"::ffff:"), tls is not None)
         self.writer = AnswerWriter(self.incoming, front, limits.idle_s)
+        self._send_interim = self.writer.send_interim
         self._reader = RequestReader(self.incoming, front, limits)
-        self._forward: Callable[[Request], Any] = front.hooks.forward if ADMIN not in front.environ else lambda _: None
+        self.forward: Callable[[Request], Any] = front.hooks.forward if ADMIN not in front.environ else lambda _: None
 
     def handle(self, first: Callable[[RequestReader], Request] | None = None) -> None:
         """Serve requests until the client or the server has had enough; the connection is closed then.
@@ -62,13 +63,14 @@ class EdgeHandler:
                 self._shake_hands()
             if incoming.speaks_http2:
                 self._serve_http2(b"")
+            on_moved = self._on_client_moved  # made once: a bound method takes as long as a call (docs/performance.md)
             if first is not None:
-                self._answer(first(self._reader))
+                self._answer(first(self._reader), on_moved)
             while incoming.keep_alive:
                 request = self._reader.read_request()
                 if request is None:
                     break
-                self._answer(request)
+                self._answer(request, on_moved)
             self._leave()
         except PriorKnowledge as found:
             if self._front.hooks.h2c() and not incoming.secure and incoming.fresh:
@@ -91,7 +93,7 @@ class EdgeHandler:
 
         incoming = self.incoming
         incoming.keep_alive = False
-        Http2Connection(incoming, self._front, self._limits, self._sock, self._forward, self._base_environ).serve(early)
+        Http2Connection(incoming, self._front, self._limits, self._sock, self.forward, self.base_environ).serve(early)
 
     def take_over(self) -> tuple[Wire, bytes]:
         """Hand the connection to a tunnel, with what has come behind the request: from here on its bytes are not HTTP."""
@@ -122,7 +124,7 @@ class EdgeHandler:
             log.debug("TLS handshake with %s failed: %s", incoming.peer.decode("latin-1"), error)
             raise
 
-    def _base_environ(self) -> dict[str, Any]:
+    def base_environ(self) -> dict[str, Any]:
         """Make what the environs of all this connection's requests have in common."""
         address = self._address
         return {
@@ -133,18 +135,18 @@ class EdgeHandler:
             "wsgi.url_scheme": "https" if self.incoming.secure else "http",
         }
 
-    def _answer(self, request: Request) -> None:
-        """Have the app answer one request and send what it says."""
-        front, incoming, writer = self._front, self.incoming, self.writer
-        request.interim, request.sock = writer.send_interim, self._sock
+    def _answer(self, request: Request, on_moved: Callable[[], None]) -> None:
+        """Have the app answer one request and send what it says. on_moved: `_on_client_moved`."""
+        incoming, writer = self.incoming, self.writer
+        request.interim, request.sock = self._send_interim, self._sock
         if incoming.secure:
             assert isinstance(incoming.wire, TlsWire)
             request.certificates, request.tls = incoming.wire.certificates, incoming.tls
         writer.reset()
-        incoming.wire.on_idle = self._on_client_moved
+        incoming.wire.on_idle = on_moved
         try:
             try:
-                give_answer(request, writer, front, self._forward, self._base_environ)
+                give_answer(request, writer, self._front, self)
             finally:
                 incoming.wire.on_idle = None
         except EdgeError as error:
@@ -171,11 +173,11 @@ class EdgeHandler:
         """
         incoming = self.incoming
         request = incoming.request
-        if request is None or request.on_gone is None:
+        if request is None or request.waiter is None:
             return
         if incoming.wire.peer_is_gone():
             incoming.keep_alive = False
-            request.on_gone()
+            request.waiter.client_left()
         else:
             incoming.wire.probe_peer()
 

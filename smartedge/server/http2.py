@@ -180,6 +180,7 @@ class StreamHandler:
 
     def __init__(self, connection: Http2Connection, stream: Stream, head: RequestHead | None = None) -> None:
         self._connection = connection
+        self.forward = connection.forward
         self._stream = stream
         of_all = connection.incoming
         incoming = self._incoming = Incoming(of_all.wire, of_all.peer, of_all.secure)
@@ -198,8 +199,8 @@ class StreamHandler:
             request.certificates, request.tls = of_all.wire.certificates, of_all.tls
 
         def on_gone() -> None:
-            if request.on_gone is not None:
-                request.on_gone()
+            if request.waiter is not None:
+                request.waiter.client_left()
 
         stream.on_gone = on_gone
         return request
@@ -215,7 +216,7 @@ class StreamHandler:
         """Have the app answer, and send what it says."""
         writer = self.writer
         try:
-            give_answer(self.request, writer, self._connection.front, self._connection.forward, self._environ)
+            give_answer(self.request, writer, self._connection.front, self)
         except EdgeError as error:
             if writer.head_sent or writer.head is not None:
                 writer.cut_answer()
@@ -246,7 +247,8 @@ class StreamHandler:
         block = _ACCEPT.sub(b"", head[1]) + head[2]
         self._stream.send_head(encode_status(200) + encode_lines(block), timeout_s)
 
-    def _environ(self) -> dict[str, Any]:
+    def base_environ(self) -> dict[str, Any]:
+        """Make what the environs of all its requests have in common, with itself."""
         return {**self._connection.base_environ(), HANDLER: self}
 
     def _refuse(self, error: ClientError) -> None:

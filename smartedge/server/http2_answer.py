@@ -29,7 +29,9 @@ class StreamWriter(AnswerWriter):
         """Whether `write` takes Pipes: a stream is made of frames."""
         return False
 
-    def begin_answer(self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool) -> None:
+    def begin_answer(
+        self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool, body: bytes | None = None
+    ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body; see `AnswerWriter`."""
         request = self._incoming.request
         assert request is not None
@@ -39,6 +41,10 @@ class StreamWriter(AnswerWriter):
         if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
             block += self._hsts
         self.head = encode_status(status) + encode_lines(block)
+        if body is not None:
+            if body:
+                self.write(body)
+            self.finish_answer()
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on (RFC 9113 section 8.1); never a 101, which HTTP/2 has not."""

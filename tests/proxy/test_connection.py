@@ -41,7 +41,7 @@ class Peer:
         self.connection = Connection(Wire(ours), Way((), None), None)
         self.interim: list[tuple[int, bytes]] = []
 
-    def on_interim(self, status: int, *more: Any) -> None:
+    def pass_interim(self, status: int, *more: Any) -> None:
         fields = more[-1]
         self.interim.append((status, fields.block if isinstance(fields, AnswerFields) else b""))
 
@@ -52,7 +52,7 @@ class Peer:
         self.connection.send(HEAD, None, 0.2, 0.2)
         head_of(self.sock)
         gevent.spawn(self._say, pieces, closes)
-        self.connection.receive(bodiless, 0.2, limit, self.on_interim, upgrade)
+        self.connection.receive(bodiless, 0.2, limit, self, upgrade)
         body = b""
         while not self.connection.complete or self.connection.at_hand:
             piece = self.connection.read(0.2)

@@ -12,6 +12,7 @@ from gevent.event import Event
 from gevent.queue import Queue
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, ConnectFailed, DeadlineExceeded
+from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.request import Replay
 from smartedge.http2 import frames as h2
 from smartedge.proxy.http2_transport import Http2Adapter
@@ -155,12 +156,16 @@ def test_one_stream_more_than_the_backend_allows_opens_another_connection() -> N
 def test_interim_answers_are_passed_on() -> None:
     told: list[Any] = []
 
+    class Told:
+        def pass_interim(self, status: int, line: bytes, fields: AnswerFields) -> None:
+            told.append((status, line, fields.block))
+
     def answer(server: H2Server, stream: int) -> None:
         server.sock.sendall(h2.header_frames(stream, b"\x08\x03103" + h2.encode_field(b"link", b"</a>"), 16384, end=False))
         server.answer(stream, b"x")
 
     request = outbound()
-    request.on_interim = lambda status, line, fields: told.append((status, line, fields.block))
+    request.told = Told()
     ask(answer, request)
     assert told == [(103, b"103 Early Hints\r\n", b"link: </a>\r\n")]
 

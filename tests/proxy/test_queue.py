@@ -131,13 +131,13 @@ def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[Full, 
     house, held = one
     first, gone = house.begin(target=b"/1"), house.begin(target=b"/gone")
     waiter = house.service.queue.waiters[0]
-    leave = house.requests[1].on_gone
-    assert leave is not None
+    attempts = house.requests[1].waiter
+    assert attempts is not None
     take = waiter.take
 
     def and_leave(now: float, tried: Any, session: Any) -> Any:
         lease = take(now, tried, session)
-        leave()
+        attempts.client_left()
         return lease
 
     waiter.take = and_leave

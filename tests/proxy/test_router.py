@@ -51,7 +51,7 @@ class Routed:
         self.forwarder.router = Router(routes, services, Random(5), None, self.mirror)
 
     def ask(self, target: bytes = b"/", method: bytes = b"GET", **more: Any) -> Exchange:
-        return self.forwarder(request(method, target, **more))
+        return self.forwarder.forward(request(method, target, **more))
 
     @property
     def head(self) -> bytes:
@@ -111,7 +111,7 @@ def test_a_host_that_the_tls_connection_was_not_made_for_is_misdirected(host: by
     asked = request(block=b"Host: %b\r\n" % host, secure=True)
     if shown:
         asked.certificates = [Certificate(PemFiles("a.pem"), shown, "RSA", 0.0, 1.0, b"")]
-    assert served(routed.forwarder(asked))[0] == status
+    assert served(routed.forwarder.forward(asked))[0] == status
 
 
 def test_a_path_that_leads_to_two_routes_is_refused() -> None:

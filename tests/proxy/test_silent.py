@@ -157,7 +157,7 @@ def test_a_client_that_leaves_in_the_same_moment_leaves_no_lease() -> None:
     house.until(1, 0)
     house.falls_silent()
     exchange = next(iter(house.backends[0].learned.waiting)).holder
-    exchange._client_left()
+    exchange.client_left()
     assert finish([asked]) == [499]
     house.answer("a")
     while house.counted(IN_FLIGHT) != [0, 0]:

@@ -209,7 +209,7 @@ def test_a_server_that_stops_gives_everything_back() -> None:
 
 def test_a_server_that_can_hand_nothing_over_gives_everything_back() -> None:
     with in_front_of(switches_and_echoes) as edge:
-        exchange = edge.edge.forwarder(asking(b"chat"))
+        exchange = edge.edge.forwarder.forward(asking(b"chat"))
         assert exchange.switches
         assert edge.counted(IN_FLIGHT) == 1
         with pytest.raises(KeyError):

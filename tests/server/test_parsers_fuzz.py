@@ -86,10 +86,10 @@ class Edge:
         )
 
     def forward(self, request: Any) -> Any:
-        return self.house.forwarder(request) if request.fields.upgrade is None else None
+        return self.house.forwarder.forward(request) if request.fields.upgrade is None else None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        return self.house.forwarder(environ[REQUEST])(environ, start_response)
+        return self.house.forwarder.forward(environ[REQUEST])(environ, start_response)
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:

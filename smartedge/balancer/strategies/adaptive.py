@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from smartedge.balancer.backend import Backend
-from smartedge.balancer.cells import HEARD_AT
+from smartedge.balancer.cells import HEARD_AT, IN_FLIGHT
 from smartedge.balancer.pace import FLOOR_S, Pace
 from smartedge.balancer.strategies.base import Strategy
 from smartedge.balancer.strategies.round_robin import RoundRobin
@@ -194,10 +194,12 @@ class Adaptive(Strategy):
             if standing.share < 1.0 and not standing.takes_turn(now):
                 continue
             learned = backend.learned
-            if learned.in_flight() >= standing.room:
+            opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
+            if opened >= standing.room:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has more open than its pace allows"
             elif now <= standing.sound_until or not standing.stalled_s(now):
-                self.reason, self.scored = NEXT, False
+                if self.scored:
+                    self.reason, self.scored = NEXT, False
                 return backend
             else:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has stalled"
