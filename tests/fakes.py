@@ -82,6 +82,8 @@ class FakeAnswer:
             raise piece
         return piece
 
+    lend = read
+
     def close(self) -> None:
         self.closed = True
 

@@ -60,6 +60,9 @@ class Answer(Protocol):
         Bytes, or a memoryview where the connection `lends`, or a Pipe where it `pipes`.
         """
 
+    def lend(self) -> Any:
+        """Give what `read` does, though it may be a view of bytes. Raises as that does."""
+
     def close(self) -> None:
         """Be done with the answer, though it may not have come to its end."""
 

@@ -23,6 +23,9 @@ from smartedge.proxy.upload import TOOK_NOTHING, Upload
 
 _UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
+VIEW_BYTES = 65536
+"""So much of a body that came with the head is not copied once more (docs/performance.md)."""
+
 MOST_INTERIMS = 100
 """Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
 
@@ -188,7 +191,10 @@ class Connection:
             data = data[end:]
             scanned = 0
         self.head_bytes = end
-        self._frame(bodiless, data[end:] if len(data) > end else b"")
+        rest: bytes | memoryview = b""
+        if len(data) > end:
+            rest = data[end:] if len(data) - end < VIEW_BYTES else memoryview(data)[end:]
+        self._frame(bodiless, rest)
 
     def _more(self, data: bytes, timeout_s: float) -> bytes:
         """Wait for more of the head, of which `data` has come; raises BackendTimeout, BackendClosed, BadAnswer, or `failure`."""
@@ -216,15 +222,15 @@ class Connection:
         """Say that no answer came; to a request of which not a byte went out, none could."""
         return BackendClosed(detail, sent=not self.wire.unsent)
 
-    def _frame(self, bodiless: bool, rest: bytes) -> None:
+    def _frame(self, bodiless: bool, rest: bytes | memoryview) -> None:
         """Find out where the body ends (RFC 9112 section 6.3) and take what of it came with the head."""
         fields, status = self.fields, self.status
         self._chunked: ChunkedDecoder | None = None
-        self._piece = b""  # of the body, that has come and was not read yet
+        self._piece: bytes | memoryview = b""  # of the body, that has come and was not read yet
         self._left = 0  # body bytes to come; -1: until the backend closes
         self.lends = self.pipes = False
         if status == 101:
-            self._rest = rest
+            self._rest = bytes(rest)
             self.complete = False
             return
         self.doubtful = bodiless or status in (204, 304)
@@ -239,7 +245,7 @@ class Connection:
             self._chunked = ChunkedDecoder(from_backend=True)
             self.complete = False
             if rest:
-                self._take(rest)
+                self._take(bytes(rest))
         elif fields.content_length is not None:
             length = fields.content_length
             self._head_read = RECV_BYTES if length < LENT_FROM_BYTES else HEAD_BYTES
@@ -270,7 +276,7 @@ class Connection:
         """Wait for the next piece of the body; b"" at its end. Raises BadAnswer when it is cut, BackendTimeout after `idle_s`."""
         if self._piece:
             here, self._piece = self._piece, b""
-            return here
+            return here if self.lends or type(here) is bytes else bytes(here)
         if self._left >= LENT_FROM_BYTES and self.lends and type(self.wire) is Wire:
             piece: bytes | memoryview | Pipe = self._count(self._wait(idle_s, lent=True))
             return piece

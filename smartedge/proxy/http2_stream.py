@@ -308,6 +308,10 @@ class Http2Answer:
             self._finish(conversation, stream)
         return piece
 
+    def lend(self) -> bytes:
+        """Give what `read` does."""
+        return self.read()
+
     def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
         """Give the body in the pieces it came in (what requests calls on `raw`)."""
         while piece := self.read():

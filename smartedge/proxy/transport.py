@@ -60,6 +60,7 @@ class Http1Answer:
         self.complete = connection.complete
         if connection.complete:
             # A short answer is all here: give the connection back before the client has even been served.
+            connection.lends = True  # our own `read` makes bytes of a view
             self._body: Any = connection.read(0)
             self.connection = None
             if self.fields.chunked is not None:
@@ -93,8 +94,7 @@ class Http1Answer:
         Bytes, or a memoryview where the connection `lends`, or a Pipe where it `pipes`.
         """
         if self._body:
-            body, self._body = self._body, b""
-            return body
+            return bytes(self.lend())
         connection = self.connection
         if connection is None:
             return b""
@@ -102,6 +102,13 @@ class Http1Answer:
         if connection.complete:
             self._finish(connection)
         return piece
+
+    def lend(self) -> Any:
+        """Give what `read` does, though it may be a view of bytes. Raises as that does."""
+        if self._body:
+            body, self._body = self._body, b""
+            return body
+        return self.read()
 
     def _finish(self, connection: Connection) -> None:
         self.connection = None

@@ -82,6 +82,22 @@ def peer() -> Iterator[Peer]:
     made.close()
 
 
+@pytest.mark.parametrize(("lends", "kind"), [(False, bytes), (True, memoryview)])
+def test_much_that_came_with_the_head_is_copied_only_for_who_may_keep_it(peer: Peer, lends: bool, kind: type) -> None:
+    connection, body = peer.connection, bytes(range(250)) * 400
+    for _ in range(2):
+        connection.send(HEAD, None, 0.2, 0.2)
+        head_of(peer.sock)
+        gevent.spawn(peer._say, (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body,), False)
+        connection.receive(False, 0.2, 65536, None, False)
+        assert connection.complete
+        connection.lends = lends
+        piece = connection.read(0.2)
+        assert type(piece) is kind
+        assert piece == body
+        assert connection.reusable()
+
+
 def test_answers_follow_each_other_on_one_connection(peer: Peer) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n"
     for raw, body in [(OK, b"hello"), (chunked, b"abc"), (OK, b"hello"), (b"HTTP/1.1 204 No Content\r\n\r\n", b"")] * 2:

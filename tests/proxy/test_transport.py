@@ -112,6 +112,19 @@ def test_the_rest_of_requests_interface_is_there_for_those_who_want_it() -> None
         assert answer.url == url
 
 
+def test_who_reads_a_long_answer_that_is_all_here_gets_bytes() -> None:
+    """A view goes only to who asks for what is lent: requests' users, and PEP 3333, have bytes."""
+    body = b"x" * 100_000
+    with backend(says(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body)) as url:
+        pieces = list(session_for(url).send(get()).stream())
+        assert {type(piece) for piece in pieces} == {bytes}
+        assert b"".join(pieces) == body
+        answer, lent = session_for(url).send(get()), b""
+        while piece := answer.lend():
+            lent += piece
+        assert lent == body
+
+
 def test_a_connection_on_which_the_answer_was_not_read_to_its_end_is_not_kept() -> None:
     opened: list[int] = []
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
