@@ -35,7 +35,7 @@ class TlsWire(Wire):
     which RFC 8446 section 4.6.3 leaves time for; else reader and writer could get into each other's records.
     """
 
-    __slots__ = ("_early", "_ended", "_incoming", "_outgoing", "_tls", "_torn", "_until")
+    __slots__ = ("_early", "_has_more", "_incoming", "_outgoing", "_tls", "_torn", "_until")
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class TlsWire(Wire):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
         super().__init__(sock, urgent=urgent)
         self._early = b""
-        self._ended = self._torn = False
+        self._has_more = False  # OpenSSL has bytes, or the end, of what has arrived before
+        self._torn = False
         self._until = inf
 
     def handshake(self, timeout_s: float) -> None:
@@ -72,6 +73,7 @@ class TlsWire(Wire):
                 self._flush(max(0.001, deadline - monotonic()))
                 if isinstance(self._tls, ServerSide):
                     self._tls.hello = b""
+                self._has_more = bool(self._incoming.pending)
                 return
             data = Wire.recv(self, max(0.001, deadline - monotonic()))
             if not data:
@@ -127,8 +129,7 @@ class TlsWire(Wire):
             data, self._early = self._early[:size], self._early[size:]
             return data
         self._until = monotonic() + timeout_s
-        # OpenSSL is asked first only where it has something: else it raises, which takes longer than to decrypt a small request.
-        if self._incoming.pending or self._ended or self._tls.pending():
+        if self._has_more:  # else OpenSSL would raise, which takes longer than to decrypt a small request
             piece = self._decrypt(size)
             if piece is not None:
                 return piece
@@ -151,6 +152,7 @@ class TlsWire(Wire):
         """
         tls, incoming = self._tls, self._incoming
         pieces: list[bytes] = []
+        self._has_more = False
         while True:
             try:
                 piece = tls.read(size)
@@ -163,24 +165,20 @@ class TlsWire(Wire):
                 self._say()
                 raise
             if not piece:
-                self._ended = True  # told by the next read where something has come before it
-                return b"".join(pieces)
-            size -= len(piece)
-            is_all = not incoming.pending and not tls.pending()
+                self._has_more = True  # told by the next read where something has come before it
+                break
+            # A record's bytes that did not fit stay with OpenSSL; it takes the next record from `incoming` when it is asked.
+            is_all = not incoming.pending and (len(piece) < size or not tls.pending())
             if is_all and not pieces:
                 return piece
             pieces.append(piece)
+            size -= len(piece)
             if is_all:
                 break
             if not size:
-                self.readable = True
+                self.readable = self._has_more = True
                 break
-        return b"".join(pieces) if pieces else None
-
-    def wait_readable(self, timeout_s: float) -> None:
-        """Wait until the socket has bytes, which need not be a whole record."""
-        if not self._early:
-            super().wait_readable(timeout_s)
+        return b"".join(pieces) if pieces or self._has_more else None
 
     def expect_within(self, timeout_s: float) -> None:
         """Give whoever reads now a new deadline."""
@@ -202,7 +200,11 @@ class TlsWire(Wire):
             self.send_now(data, timeout_s)
         else:
             self._tls.write(data)  # takes all of it: there is no socket to be full
-            self._flush(timeout_s)
+            try:
+                Wire.send(self, self._outgoing.read(), timeout_s)
+            except BaseException:
+                self._torn = True
+                raise
 
     def send_now(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         """Send all of `data` as `Wire.send_now` does."""

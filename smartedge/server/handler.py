@@ -113,7 +113,7 @@ class EdgeHandler:
             incoming.wire.handshake(self._limits.head_s)
             self._front.hooks.on_handshake(incoming.wire.resumed)
             incoming.certificate_lines = certificate_lines(incoming.wire.peer_certificate())
-            incoming.tls = incoming.wire.facts
+            incoming.certificates, incoming.tls = incoming.wire.certificates, incoming.wire.facts
             incoming.speaks_http2 = incoming.wire.protocol == "h2"
         except NotTls:
             incoming.wire = incoming.wire.without_tls()
@@ -140,8 +140,7 @@ class EdgeHandler:
         incoming, writer = self.incoming, self.writer
         request.interim, request.sock = self._send_interim, self._sock
         if incoming.secure:
-            assert isinstance(incoming.wire, TlsWire)
-            request.certificates, request.tls = incoming.wire.certificates, incoming.tls
+            request.certificates, request.tls = incoming.certificates, incoming.tls
         writer.reset()
         incoming.wire.on_idle = on_moved
         try:

@@ -19,7 +19,6 @@ from smartedge.http.headers import RequestFields
 from smartedge.http.peer import keep_little_unsent
 from smartedge.http.request import Request
 from smartedge.http.side import Side, SwitchedHead
-from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import WireTimeout
 from smartedge.http2 import frames as h2
 from smartedge.http2.fields import RequestHead, encode_lines, encode_status, request_head
@@ -195,8 +194,8 @@ class StreamHandler:
         fields = head.fields
         request = Request(head.method, head.target, VERSION, head.block, fields, of_all.peer, of_all.secure)
         request.interim, request.sock = self.writer.send_interim, connection.sock
-        if isinstance(of_all.wire, TlsWire):
-            request.certificates, request.tls = of_all.wire.certificates, of_all.tls
+        if of_all.secure:
+            request.certificates, request.tls = of_all.certificates, of_all.tls
 
         def on_gone() -> None:
             if request.waiter is not None:
