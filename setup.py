@@ -13,7 +13,7 @@ from setuptools import setup
 COMPILED = """
 balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace places pool retry
 balancer: silence tier_views trace waiting_line
-http: answer_fields answer_head chunked cookies forwarded headers max_forwards request sweep tls_wire wire
+http: alike answer_fields answer_head chunked cookies forwarded headers max_forwards request sweep tls_wire wire
 server: answer answering front handler http2_answer incoming reader
 proxy: adapter affinity attempts connection exchange forward outbound queue service transport tried upgrade upload
 edge: request_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from smartedge.http.headers import HOP_BY_HOP, PLAIN_CONNECTION, announced_trailers, one_of, without_nominated
+from smartedge.http.headers import HOP_BY_HOP, PLAIN_CONNECTION, announced_trailers, length_of, one_of, without_nominated
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % one_of({*HOP_BY_HOP, b"content-length", b"date"}))
@@ -52,6 +52,19 @@ class AnswerFields:
             self.dated,
             self.announces,
         )
+
+    def with_values(self, block: bytes, lines: list[bytes], places: dict[bytes, int]) -> AnswerFields | None:
+        """Give fields of which other ones go on, in which no more than the values of these lines differ (http/alike.py).
+
+        None for a Content-Length that is no number.
+        """
+        place, length = places.get(b"content-length"), self.content_length
+        if place is not None:
+            said = length_of(lines[place])
+            if said is None:
+                return None
+            length = int(said)
+        return AnswerFields(block, self.chunked, length, self.keep_alive, self.persists, self.dated, self.announces)
 
     def without_trailer(self) -> bytes:
         """Give the block for a client that gets no trailers."""
@@ -108,6 +121,11 @@ def read_answer_fields(block: bytes, status: int = 200) -> AnswerFields:
             block += trailer
             announces = bool(trailer)
     return AnswerFields(block, chunked, length, keep_alive, persists, dated, announces)
+
+
+def may_differ(name: bytes) -> bool:
+    """Say whether another value of an answer's field, its name in lower case, changes no more than `with_values` takes over."""
+    return name not in HOP_BY_HOP
 
 
 def keep_alive_s(value: bytes | None) -> float | None:

@@ -7,7 +7,8 @@ import re
 import httptools
 
 from smartedge.balancer.errors import BadAnswer
-from smartedge.http.answer_fields import AnswerFields, read_answer_fields
+from smartedge.http.alike import Alike, find_alike
+from smartedge.http.answer_fields import AnswerFields, may_differ, read_answer_fields
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) (([0-9]{3})( [\t \x21-\x7e\x80-\xff]*)?\r\n)")
 """RFC 9112 section 4; backends leave out the space before an empty reason, and llhttp lets them."""
@@ -25,6 +26,12 @@ Knowing it saves 10 µs of a small request (docs/performance.md)."""
 KNOWN_HEADS = 64
 KNOWN_HEAD_BYTES = 2048
 """So many are known at most, and none that is longer."""
+
+
+_last_heads: dict[int, tuple[bytes, bytes, Head, Alike | None]] = {}
+"""The last one of the heads with so many line feeds: its status line and fields as they came, what it says, where others differ.
+
+A backend's answers are often alike, but for a date, a length and an ETag (http/alike.py)."""
 
 
 def bare_end(data: bytes) -> int:
@@ -45,6 +52,22 @@ def bare_end(data: bytes) -> int:
 def with_crlf(data: bytes, end: int) -> bytes:
     """Write a head that ends there with CR LF (RFC 9112 section 2.2 lets a recipient take LF alone for it)."""
     return data[:end].replace(b"\n", b"\r\n") + data[end:]
+
+
+def like_known(head: bytes) -> Head | None:
+    """Find out what a head says that differs from known ones in values only, and know it from now on; None where it does not."""
+    last = _last_heads.get(head.count(b"\n"))
+    if last is None or len(head) > KNOWN_HEAD_BYTES:
+        return None
+    first, _, (status, status_line, version, fields), alike = last
+    if alike is None or not head.startswith(first) or (lines := alike.between(head[len(first) : -2])) is None:
+        return None
+    values = fields.with_values(alike.going_on(lines), lines, alike.places)
+    if values is None:
+        return None
+    known = status, status_line, version, values
+    _know(head, known)
+    return known
 
 
 def parse_head(head: bytes) -> Head:
@@ -68,9 +91,20 @@ def parse_head(head: bytes) -> Head:
         raise BadAnswer("The backend's status code has no meaning.")
     if reason is None:
         status_line = code + b" \r\n"
-    known = status, status_line, 10 if minor == b"0" else 11, read_answer_fields(head[line.end() : -2], status)
+    first, block = head[: line.end()], head[line.end() : -2]
+    fields = read_answer_fields(block, status)
+    known = status, status_line, 10 if minor == b"0" else 11, fields
     if len(head) <= KNOWN_HEAD_BYTES:
-        if len(known_heads) >= KNOWN_HEADS:
-            known_heads.clear()
-        known_heads[head] = known
+        number = head.count(b"\n")
+        last = _last_heads.get(number)
+        same = last is not None and last[0] == first
+        alike = find_alike(block, fields.block, last[1], last[3], may_differ) if last is not None and same else None
+        _last_heads[number] = first, block, known, alike
+        _know(head, known)
     return known
+
+
+def _know(head: bytes, known: Head) -> None:
+    if len(known_heads) >= KNOWN_HEADS:
+        known_heads.clear()
+    known_heads[head] = known

@@ -68,6 +68,10 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
     return one_of(names).replace(b"-", b"[-_]")
 
 
+_SPECIAL = _PROTECTED | HOP_BY_HOP | _FOR_US
+_OF_ITS_OWN = frozenset((b"content-length", b"x-request-id"))
+"""Those of them of which another value changes no more than what `with_values` makes of it."""
+
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST = re.compile(
     rb"\n(%b):" % _either_spelling({*_PROTECTED, *HOP_BY_HOP, *_FOR_US, b"authorization", b"traceparent", b"tracestate"})
@@ -115,20 +119,43 @@ class RequestFields:
         "upgrade",
     )
 
-    def __init__(self, block: bytes) -> None:
+    connection: bytes | None
+    content_length: bytes | None
+    expect: bytes | None
+    explain: bytes | None
+    for_edge: bool
+    forwarded: Lines | None
+    host: bytes | None
+    hosts: int
+    persists: bool | None
+    request_id: bytes | None
+    traced: int
+    transfer_encoding: bytes | None
+    upgrade: bytes | None
+
+    def __init__(self, block: bytes, like: RequestFields | None = None) -> None:
+        """Look at a block; or have this one go on, and all else be said that other fields say."""
+        self.block = block
         self.onward: Any = None
+        if like is not None:
+            self.connection = like.connection
+            self.content_length = like.content_length
+            self.expect = like.expect
+            self.explain = like.explain
+            self.for_edge = like.for_edge
+            self.forwarded = like.forwarded
+            self.host = like.host
+            self.hosts = like.hosts
+            self.persists = like.persists
+            self.request_id = like.request_id
+            self.traced = like.traced
+            self.transfer_encoding = like.transfer_encoding
+            self.upgrade = like.upgrade
+            return
         self.traced = self.hosts = 0
         self.for_edge = False
-        self.connection: bytes | None = None
-        self.content_length: bytes | None = None
-        self.expect: bytes | None = None
-        self.explain: bytes | None = None
-        self.forwarded: Lines | None = None
-        self.host: bytes | None = None
-        self.persists: bool | None = None
-        self.request_id: bytes | None = None
-        self.transfer_encoding: bytes | None = None
-        self.upgrade: bytes | None = None
+        self.connection = self.content_length = self.expect = self.explain = self.host = None
+        self.forwarded = self.persists = self.request_id = self.transfer_encoding = self.upgrade = None
         given_up: dict[bytes, bytes] = {}
         pieces = []
         low = b"\n" + block.lower()  # so a line begins at one place in the block, and its line feed's in here
@@ -173,21 +200,26 @@ class RequestFields:
 
     def with_block(self, block: bytes) -> RequestFields:
         """Give fields of which other ones go on."""
-        made = RequestFields(b"")
-        made.block = block
+        made = RequestFields(block, self)
         made.traced = len(_TRACE_CONTEXT.findall(b"\n" + block.lower()))
-        made.connection = self.connection
-        made.content_length = self.content_length
-        made.expect = self.expect
-        made.explain = self.explain
-        made.for_edge = self.for_edge
-        made.forwarded = self.forwarded
-        made.host = self.host
-        made.hosts = self.hosts
-        made.persists = self.persists
-        made.request_id = self.request_id
-        made.transfer_encoding = self.transfer_encoding
-        made.upgrade = self.upgrade
+        return made
+
+    def with_values(self, block: bytes, lines: list[bytes], places: dict[bytes, int]) -> RequestFields | None:
+        """Give fields of which other ones go on, in which no more than the values of these lines differ (http/alike.py).
+
+        None for a Content-Length that is no number.
+        """
+        made = RequestFields(block, self)
+        made.onward = self.onward  # made of the host and of what other proxies said: those are the same
+        place = places.get(b"content-length")
+        if place is not None:
+            made.content_length = length_of(lines[place])
+            if made.content_length is None:
+                return None
+        place = places.get(b"x-request-id")
+        if place is not None:
+            value = lines[place][13:].strip()
+            made.request_id = value if REQUEST_ID.fullmatch(value) else None
         return made
 
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
@@ -262,6 +294,17 @@ class RequestFields:
         elif b"_" in low and low.replace(b"_", b"-") in _PROTECTED:
             return False  # A backend that folds both to one name (WSGI, CGI) would take it for the real one.
         return True
+
+
+def length_of(line: bytes) -> bytes | None:
+    """Give the value of a Content-Length, None where it is none, or so large that a parser has to say what it means."""
+    value = line[15:].strip()
+    return value if value.isdigit() and len(value) < 16 else None
+
+
+def may_differ(name: bytes) -> bool:
+    """Say whether another value of a request's field, its name in lower case, changes no more than `with_values` takes over."""
+    return name in _OF_ITS_OWN or folded(name) not in _SPECIAL
 
 
 def announced_trailers(value: bytes) -> bytes:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.http.answer_head import bare_end, known_heads, parse_head, with_crlf
+from smartedge.http.answer_head import bare_end, known_heads, like_known, parse_head, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
 from smartedge.http.headers import last_chunk
 from smartedge.http.lent import LENT_FROM_BYTES
@@ -166,7 +166,7 @@ class Connection:
             if end > limit_bytes:
                 raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
             head = data if end == len(data) else data[:end]
-            known = known_heads.get(head)
+            known = known_heads.get(head) or like_known(head)
             if known is None:
                 if bare := bare_end(head):
                     data = with_crlf(data, bare)  # the empty line that was found stands in the body

@@ -12,7 +12,8 @@ from time import monotonic
 import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, ExpectationFailed, HeadersTooLarge, MethodRefused, TargetTooLong
-from smartedge.http.headers import RequestFields
+from smartedge.http.alike import Alike, find_alike
+from smartedge.http.headers import RequestFields, may_differ
 from smartedge.http.lent import LENT_FROM_BYTES
 from smartedge.http.pipes import HEAD_BYTES
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
@@ -59,6 +60,8 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_alike",
+        "_alike_fields",
         "_front",
         "_incoming",
         "_known_block",
@@ -76,6 +79,8 @@ class RequestReader:
         self._known_block = b""
         self._known_end, self._known_bytes = b"\n\n", 0
         self._known_fields: RequestFields | None = None
+        self._alike: Alike | None = None
+        self._alike_fields: RequestFields | None = None
         self.wants_no_body = False
 
     def read_request(self) -> Request | None:
@@ -213,6 +218,12 @@ class RequestReader:
             raise TargetTooLong(f"The request line is longer than {limits.line_bytes} bytes.")
         if line is None and b" " in target:
             raise ClientError("The request target holds a space.")
+        rest = head[begin:]
+        block = rest[:-2]
+        if line is not None and self._alike is not None and (like := self._like_known(block)) is not None:
+            self._known_block, self._known_fields = block, like
+            self._known_end, self._known_bytes = rest, len(rest)
+            return method, target, http11, block, like
         try:
             # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
             if line is not None or method in _KNOWN_METHODS:
@@ -223,11 +234,9 @@ class RequestReader:
             pass
         except httptools.HttpParserError as error:
             if str(error) == _UNKNOWN_CODING:
-                coding = RequestFields(head[begin:-2]).transfer_encoding or b""
+                coding = RequestFields(block).transfer_encoding or b""
                 raise refused_coding(coding, http11) from None
             raise ClientError(f"Malformed request: {error}.") from None
-        rest = head[begin:]
-        block = rest[:-2]
         self._check_fields(block)
         fields, known = RequestFields(block), self._known_fields
         if known is None or fields.host != known.host or fields.hosts != 1 or fields.transfer_encoding is not None:
@@ -237,6 +246,10 @@ class RequestReader:
         if self._incoming.certificate_lines:
             fields = fields.with_certificate(self._incoming.certificate_lines)
         if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
+            if known is not None:
+                alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ)
+                if alike is not self._alike:
+                    self._alike, self._alike_fields = alike, fields
             self._known_block, self._known_fields = block, fields
             self._known_end, self._known_bytes = rest, len(rest)
         if line is None and (target[:1] != b"/" or b"#" in target):
@@ -248,6 +261,16 @@ class RequestReader:
                 if authority is not None:
                     fields = fields.with_host(authority)
         return method, target, http11, block, fields
+
+    def _like_known(self, block: bytes) -> RequestFields | None:
+        """Give the fields of a block of which but values differ from known ones; None where the whole has to be checked."""
+        alike, known = self._alike, self._alike_fields
+        if alike is None or known is None or (lines := alike.between(block)) is None:
+            return None
+        most = self._limits.field_bytes
+        if most and len(block) > most and max(map(len, lines)) > most + 2:
+            return None  # what is wrong is said of the whole
+        return known.with_values(alike.going_on(lines), lines, alike.places)
 
     def _unusual_line(self, head: bytes) -> tuple[bytes, bytes, bytes, bool, int]:
         """Read a request line that is not _PLAIN_LINE: give the head to go on with, method, target, whether 1.1, and its end."""

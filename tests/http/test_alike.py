@@ -1,0 +1,218 @@
+"""Heads that are nearly like the last one: read the short way they say what they say read whole, whatever the difference is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import httptools
+import pytest
+
+from smartedge.balancer.errors import BadAnswer, ClientError
+from smartedge.http import answer_head
+from smartedge.http.alike import _LINES, Alike, find_alike
+from smartedge.http.answer_fields import AnswerFields
+from smartedge.http.answer_fields import may_differ as may_differ_in_answers
+from smartedge.http.answer_head import known_heads, like_known, parse_head
+from smartedge.http.headers import RequestFields, may_differ
+from smartedge.server.front import ServerLimits
+from smartedge.server.reader import RequestReader
+
+REQUEST = b"Host: shop.test\r\nConnection: keep-alive\r\nAccept: */*\r\nReferer: /a\r\nCookie: seen=1\r\nSec-Fetch-Mode: cors\r\n"
+ANSWER = b'Server: x\r\nDate: Fri, 27 Nov 2026 12:00:00 GMT\r\nContent-Length: 5\r\nConnection: keep-alive\r\nETag: "1"\r\n'
+
+VALUES = b"a|b; c=d||\xc3\xa9|a\tb|7|12|007|+7|7 |9999999999999999999|7, 7|close|chunked".split(b"|")
+VALUES.append(b"x" * 300)
+DAMAGE = b"a\0b|a\x01b|a\x7f|a\rb|a\nb|a\r\n b|a\nHost: evil|a\r\nHost: evil|a\r\nX-Request-Id: z".split(b"|")
+NAMES = (
+    b"Accept|Referer|Cookie|X-Request-Id|x-request-id|X_Request_Id|Authorization|traceparent|Content-Length|content-length"
+    b"|Content_Length|Connection|X-Forwarded-For|Via|Expect|TE|Upgrade|Keep-Alive|ETag|Date|Server|Host|Transfer-Encoding|Trailer"
+    b"|Set-Cookie|Accept || A"
+).split(b"|")
+RARELY = (b"Host", b"Connection", b"Content-Length", b"Transfer-Encoding", b"Server")
+
+
+class Quiet:
+    """Of the connection what `_check` asks for."""
+
+    certificate_lines = b""
+    unread = b""
+
+
+def reader(limits: ServerLimits | None = None) -> RequestReader:
+    made: Any = RequestReader(Quiet(), None, limits or ServerLimits())  # type: ignore[arg-type]
+    return made
+
+
+def said(fields: Any) -> dict[str, object]:
+    names = [name for kind in type(fields).__mro__ for name in getattr(kind, "__slots__", ())] or list(vars(fields))
+    return {name: getattr(fields, name) for name in names if name != "onward"}
+
+
+def sequences(first: bytes, rounds: int) -> Iterator[list[bytes]]:
+    """Blocks that come one after the other, each made of the one before by changing a line or two, now and then by damage."""
+    chance = random.Random(16)
+    for _ in range(rounds):
+        lines = [line.split(b": ", 1) for line in first.split(b"\r\n")[:-1]]
+        for _ in range(chance.randrange(3)):
+            lines.insert(chance.randrange(len(lines) + 1), [chance.choice(NAMES[:-3]), chance.choice([*VALUES[:4], b"7"])])
+        made = []
+        for _ in range(8):
+            now = [list(line) for line in lines]
+            for _ in range(chance.choice((0, 1, 1, 2, 3))):
+                at = chance.randrange(len(now))
+                if now[at][0] not in RARELY or chance.random() < 0.1:
+                    now[at][1] = chance.choice(VALUES[:3] if chance.random() < 0.7 else VALUES)
+            if chance.random() < 0.15:
+                now[chance.randrange(len(now))][1] = chance.choice(DAMAGE)
+            if chance.random() < 0.1:
+                now[chance.randrange(len(now))][0] = chance.choice(NAMES)
+            if chance.random() < 0.1:
+                now.insert(chance.randrange(len(now) + 1), [chance.choice(NAMES), chance.choice(VALUES)])
+            if chance.random() < 0.1:
+                chance.shuffle(now)
+            made.append(b"".join(b"%b: %b\r\n" % (name, value) for name, value in now))
+        yield made
+
+
+def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
+    short = 0
+    for blocks in sequences(REQUEST, 1000):
+        one_after_the_other = reader()
+        for number, block in enumerate(blocks):
+            head = b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, block)
+            found: list[object] = []
+            short += one_after_the_other._like_known(block) is not None
+            for one in (reader(), one_after_the_other):
+                try:
+                    *rest, fields = one._check(head)
+                    found.append((rest, said(fields)))
+                except ClientError as error:
+                    found.append((type(error), str(error)))
+            assert found[0] == found[1], blocks[: number + 1]
+    assert short > 700  # else nothing has been compared
+
+
+def test_answers_read_one_after_the_other_say_what_each_says_alone() -> None:
+    short = 0
+    for blocks in sequences(ANSWER, 1000):
+        answer_head._last_heads.clear()
+        for number, block in enumerate(blocks):
+            head = b"HTTP/1.1 200 OK\r\n%b\r\n" % block
+            kept = dict(answer_head._last_heads)
+            answer_head._last_heads.clear()
+            found: list[object] = []
+            for look in (parse_head, lambda head: like_known(head) or parse_head(head)):
+                try:
+                    *rest, fields = look(head)
+                    found.append((rest, said(fields)))
+                except BadAnswer as error:
+                    found.append(str(error))
+                answer_head._last_heads.clear()
+                answer_head._last_heads.update(kept)
+            assert found[0] == found[1], blocks[: number + 1]
+            if like_known(head) is not None:
+                short += 1
+            elif isinstance(found[0], tuple):
+                parse_head(head)
+    assert short > 700
+    known_heads.clear()
+    answer_head._last_heads.clear()
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_a_line_between_may_hold_what_llhttp_lets_through(byte: int) -> None:
+    line = b"X: a%bz\r\n" % bytes((byte,))
+    try:
+        httptools.HttpRequestParser(None).feed_data(b"GET / HTTP/1.1\r\n%b\r\n" % line)
+        fine = True
+    except httptools.HttpParserError:
+        fine = False
+    assert bool(_LINES.fullmatch(line)) == fine
+
+
+def alike_of(*blocks: bytes) -> Alike | None:
+    found: Alike | None = None
+    for before, block in pairwise(blocks):
+        found = find_alike(block, RequestFields(block).block, before, found, may_differ)
+    return found
+
+
+def test_lines_are_between_from_the_first_that_has_differed_to_the_last() -> None:
+    referer, cookie = REQUEST.replace(b"/a", b"/b"), REQUEST.replace(b"seen=1", b"seen=2")
+    alike = alike_of(REQUEST, referer)
+    assert alike is not None
+    assert alike.between(cookie) is None  # the cookie has not differed yet
+    alike = alike_of(REQUEST, referer, cookie)
+    assert alike is not None
+    block = REQUEST.replace(b"/a", b"/longer").replace(b"seen=1", b"s")
+    lines = alike.between(block)
+    assert lines == [b"Referer: /longer\r\n", b"Cookie: s\r\n"]
+    assert alike.going_on(lines) == RequestFields(block).block
+    assert alike.places == {b"referer": 0, b"cookie": 1}
+
+
+def test_what_ends_here_may_stand_between() -> None:
+    blocks = [b"Host: h\r\nA: %d\r\nConnection: keep-alive\r\nX-Request-Id: %d\r\nB: %d\r\n" % (n, n, n) for n in range(3)]
+    alike = alike_of(*blocks[:2])
+    assert alike is not None
+    lines = alike.between(blocks[2])
+    assert lines is not None
+    assert alike.going_on(lines) == RequestFields(blocks[2]).block == b"Host: h\r\nA: 2\r\nB: 2\r\n"
+    made = RequestFields(blocks[0]).with_values(alike.going_on(lines), lines, alike.places)
+    assert made is not None
+    assert made.request_id == b"2"
+    assert alike.between(blocks[2].replace(b"keep-alive", b"close")) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "other"),
+    [
+        (b"A: 1\r\n", b"B: 1\r\n"),
+        (b"A: 1\r\n", b"a: 1\r\n"),
+        (b"Host: a\r\n", b"Host: b\r\n"),
+        (b"X-Forwarded-For: 1.1.1.1\r\n", b"X-Forwarded-For: 1.1.1.2\r\n"),
+        (b"X_Request_Id: 1\r\n", b"X_Request_Id: 2\r\n"),
+        (b"Via: 1.1 a\r\n", b"Via: 1.1 smartedge\r\n"),
+        (b"Connection: a\r\n", b"Connection: b\r\n"),
+        (b"X-SmartEdge-Explain: 1\r\n", b"X-SmartEdge-Explain: 2\r\n"),
+    ],
+)
+def test_heads_whose_difference_may_mean_more_are_not_alike(block: bytes, other: bytes) -> None:
+    if block[:2] in (b"A:",):
+        found = find_alike(other, other, block, None, may_differ)
+        assert found is None or found.between(block) is None
+    else:
+        assert find_alike(other, other, block, None, may_differ) is None
+
+
+def test_fields_that_were_put_in_are_not_looked_for_in_others() -> None:
+    block, other = b"TE: trailers\r\nConnection: TE\r\nA: 1\r\n", b"TE: trailers\r\nConnection: TE\r\nA: 2\r\n"
+    assert RequestFields(block).block == b"A: 1\r\nTE: trailers\r\nConnection: TE\r\n"
+    assert find_alike(block, RequestFields(block).block, other, None, may_differ) is None
+
+
+def test_a_head_of_another_length_leaves_what_is_known() -> None:
+    alike = alike_of(REQUEST, REQUEST.replace(b"/a", b"/b"))
+    assert alike is not None
+    assert find_alike(b"Host: h\r\n", b"Host: h\r\n", REQUEST, alike, may_differ) is alike
+
+
+def test_a_field_too_long_is_refused_the_short_way_too() -> None:
+    one = reader(ServerLimits(field_bytes=200))
+    for value in (b"a", b"b", b"c"):
+        one._check(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % value)
+    with pytest.raises(ClientError, match="longer than 200"):
+        one._check(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % (b"x" * 300))
+
+
+def test_an_answers_length_is_taken_over() -> None:
+    fields = AnswerFields(b"", None, 5, None, None, True, False)
+    made = fields.with_values(b"", [b"Content-Length:  12\r\n"], {b"content-length": 0})
+    assert made is not None
+    assert made.content_length == 12
+    assert fields.with_values(b"", [b"Content-Length: 1 2\r\n"], {b"content-length": 0}) is None
+    assert may_differ_in_answers(b"content-length")
+    assert not may_differ_in_answers(b"transfer-encoding")
