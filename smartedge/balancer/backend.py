@@ -21,10 +21,11 @@ class Backend:
 
     Two with the same key, before and after a reload, share what was learned. weight: the effective one, which the pool keeps
     up to date: the operator's, less while it starts slowly. labels: what the operator wrote for strategies to go by.
-    transport: how requests get there; the balancer never looks at it.
+    rewrites: its requests get another Host or path than clients have asked for. transport: how requests get there; the balancer
+    never looks at it.
     """
 
-    __slots__ = ("id", "key", "labels", "learned", "spec", "transport", "url", "weight")
+    __slots__ = ("id", "key", "labels", "learned", "rewrites", "spec", "transport", "url", "weight")
 
     def __init__(self, spec: BackendSpec, learned: Learned, transport: Any = None) -> None:
         self.spec = spec
@@ -35,6 +36,7 @@ class Backend:
         self.weight = float(spec.weight)
         self.labels: Mapping[str, str] = MappingProxyType(dict(spec.labels))
         self.key = spec.key
+        self.rewrites = bool(spec.base) or not spec.preserve_host
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.url}>"

@@ -56,9 +56,6 @@ from smartedge.balancer.health import Health, HealthChange, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
-Note = tuple[tuple[bytes, bytes], float, float, int]
-"""An answer as its lease notes it: the kind of its request (`Holder.kind`), when it began, after how many seconds, its status."""
-
 LEARN_EACH_S: Final = 0.001
 """Of more answers than one in this time only one is learned from: means are no better by a thousand more in a second."""
 
@@ -71,8 +68,8 @@ class Learned:
 
     spec: whose policies hold; None for the edge, which nobody probes or ejects. cells, reals: our own row. rows: this
     backend's row in every worker's slot, ours first; others: without it. shared, shared_reals: the row of all. waiting: our
-    leases that have had no answer yet, oldest first, and since when. notes: what answers tell of their kinds, until `Evidence`
-    reads them; notes_room: how many more it wants. learn_at: when an answer is next learned from (`learn`), or before that one
+    leases that have had no answer yet, oldest first, and since when. notes_room: how many more answers `Evidence`
+    wants to note. learn_at: when an answer is next learned from (`learn`), or before that one
     that took longer than usual_s, the mean of the last time.
     """
 
@@ -85,7 +82,6 @@ class Learned:
         "ewma",
         "health",
         "learn_at",
-        "notes",
         "notes_room",
         "others",
         "pace",
@@ -100,7 +96,6 @@ class Learned:
     def __init__(self, spec: BackendSpec | None = None) -> None:
         self.adapts = spec is not None and spec.max_in_flight == "adaptive"
         self.waiting: dict[Any, float] = {}
-        self.notes: list[Note] = []
         self.notes_room = 1
         self._others_waited_s = 0.0
         self.learn_at = self.usual_s = 0.0
@@ -186,11 +181,6 @@ class Learned:
             self.adaptive_cap.observe(now, latency_s, self.in_flight())
         elif not self.shared_reals[SILENT_SINCE]:
             self.learn_at = now + LEARN_EACH_S
-
-    def note(self, note: Note) -> None:
-        """Leave a note for the evidence, where there is room for one."""
-        self.notes.append(note)
-        self.notes_room -= 1
 
     def in_flight(self) -> int:
         """Return the leases open now, in all workers."""

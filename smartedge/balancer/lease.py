@@ -24,7 +24,7 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.errors import Reason
 from smartedge.balancer.evidence import OUTRUN_CODE
-from smartedge.balancer.kinds import Holder, kind_of
+from smartedge.balancer.kinds import Holder
 from smartedge.balancer.trace import TryKind, TryRecord
 
 Outcome = Literal["ok", "failed", "abandoned", "outrun"]
@@ -115,7 +115,7 @@ class Lease:
                 self._pool.end_silence(self, now, latency_s)
                 return latency_s
         if learned.notes_room:
-            learned.note((kind_of(self.holder), now, latency_s, code))
+            self._pool.evidence.note(learned, self.holder, now, latency_s, code)
         return latency_s
 
     def proved(self, now: float) -> BreakerChange | None:
@@ -153,7 +153,7 @@ class Lease:
         """Whether the other backends fail at requests of this kind, too."""
         pool = self._pool
         with pool.lock:
-            return bool(pool.evidence.is_hopeless(pool.backends, self.backend.learned, self.holder, now))
+            return bool(pool.evidence.is_hopeless(self.backend.learned, self.holder, now))
 
     def _close(
         self, now: float, outcome: Outcome, retry_after_s: float | None, code: int, sent: bool = True
@@ -191,7 +191,7 @@ class Lease:
     def _failed(self, now: float, retry_after_s: float | None, code: int, sent: bool) -> BreakerChange | None:
         """Hold a failure against the backend, as far as it is its own."""
         pool, learned = self._pool, self.backend.learned
-        blame = pool.evidence.failed(pool.backends, learned, self.holder, now) if sent else "own"
+        blame = pool.evidence.failed(learned, self.holder, now) if sent else "own"
         if blame == "shared":
             learned.cells[EXCUSED] += 1
             learned.breaker.abandoned(now, self._ticket)
@@ -224,13 +224,13 @@ class Lease:
         learned.cells[latency_cell(waited_s)] += 1
         learned.reals[LATENCY_SUM] += waited_s
         if learned.notes_room:
-            learned.note((kind_of(self.holder), now, waited_s, OUTRUN_CODE))
+            self._pool.evidence.note(learned, self.holder, now, waited_s, OUTRUN_CODE)
         change: BreakerChange | None = self._pool.count_outrun(self.backend, now, self._ticket)
         return change
 
     def _is_own_failure(self, now: float) -> bool:
         pool = self._pool
-        return bool(pool.evidence.failed(pool.backends, self.backend.learned, self.holder, now) == "own")
+        return bool(pool.evidence.failed(self.backend.learned, self.holder, now) == "own")
 
     def _changed(self, change: BreakerChange | None, now: float) -> BreakerChange | None:
         self._pool.note_change(self.backend, change, now)

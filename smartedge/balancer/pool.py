@@ -273,7 +273,7 @@ class Pool:
         """Find out who leaves unanswered what others answer, and who no longer does; return what is new. Called often."""
         with self.lock:
             self.looked_at = self._next_part()
-            self.evidence.read_notes(self.looked_at)
+            self.evidence.read_notes()
             changes = self._silence.look(self.looked_at, self.backends, self.evidence, now)
             if changes:
                 for fallen in changes:
@@ -306,7 +306,7 @@ class Pool:
     def learn_kinds(self, now: float, hedge_percentile: float) -> None:
         """Work out what is late for hedging, forget kinds that nobody asks for, and measure tiers. Called once a second."""
         with self.lock:
-            self.evidence.read_notes(self.backends)
+            self.evidence.read_notes()
             self.evidence.kinds.tick(now, hedge_percentile if self.evidence.hedging else None)
             if self.near is not None:
                 self.near.measure(now)

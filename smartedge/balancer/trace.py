@@ -23,6 +23,9 @@ MOST_TRIES: Final = 10
 MOST_SEEN: Final = 16
 """Backends that are looked at for one pick: a large pool must not be held up by its own explanation."""
 
+FEW_SEEN: Final = 4
+"""Of more than MOST_SEEN so many, where the strategy goes by no figures of theirs and nobody asks: any would do as well."""
+
 MOST_TOLD: Final = 3
 """Backends whose reason the summary says."""
 
@@ -209,7 +212,8 @@ class Trace:
         pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
         if probe:
             pick.reason += ", as the probe of its breaker"
-        shown = list(candidates[:MOST_SEEN])
+        most = MOST_SEEN if strategy.scored or self.asked or len(candidates) <= MOST_SEEN else FEW_SEEN
+        shown = list(candidates[:most])
         if picked not in shown:
             shown.append(picked)
         seen = None if sticky or why else candidates if len(candidates) <= MOST_SEEN else shown

@@ -108,15 +108,16 @@ class Onward:
 
 def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:
     """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base."""
-    fields, body, spec = request.fields, request.body, backend.spec
+    fields, body, target = request.fields, request.body, request.target
     block, onward = fields.block, fields.onward
     if onward is None or onward.hop is not hop or onward.peer is not request.peer or onward.version != request.version:
         onward = fields.onward = Onward(request, hop)
-    if not fields.host or not spec.preserve_host:
-        block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
-    target = request.target
-    if spec.base and target != b"*":
-        target = spec.base + target
+    if backend.rewrites or not fields.host:
+        spec = backend.spec
+        if not fields.host or not spec.preserve_host:
+            block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without_host())
+        if spec.base and target != b"*":
+            target = spec.base + target
     tail = b"\r\n\r\n"
     if body is not None:
         if body.length is None:

@@ -58,6 +58,7 @@ class Board:
         self.rows = rows
         self.row_cells = row_cells
         self._memory = memory
+        self._whole = memoryview(memory)  # of which rows are parts: a view of its own for each would be one more thing to touch
         self._fd = fd
         self._row_bytes = row_cells * CELL_BYTES
         self._row_stride, self._slot_stride = _strides(rows, row_cells)
@@ -108,7 +109,7 @@ class Board:
         """Return one row, its memory reserved; it starts as zeros. Raises BoardError if memory runs out."""
         start = self._start(slot, index)
         self._reserve(start)
-        cells = memoryview(self._memory)[start : start + self._row_bytes]
+        cells = self._whole[start : start + self._row_bytes]
         return cells.cast("q"), cells.cast("d")
 
     def peek(self, slot: int, index: int) -> Row:
@@ -126,6 +127,7 @@ class Board:
     def close(self) -> None:
         """Let go of the file. Rows that somebody still holds stay usable until they are let go of, too."""
         with contextlib.suppress(BufferError):  # somebody holds a row: the last one to go ends the mapping
+            self._whole.release()
             self._memory.close()
         if self._fd is not None:
             os.close(self._fd)

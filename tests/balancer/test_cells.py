@@ -50,7 +50,7 @@ def test_every_cell_of_a_row_has_one_meaning_and_a_name_in_the_layout() -> None:
 
 def test_seconds_are_kept_as_doubles() -> None:
     seconds = [name for name, cell in OWN_CELLS.items() if cell in REAL_CELLS]
-    assert seconds == ["WAITING_SINCE", "LATENCY_SUM", "DURATION_SUM", "BEAT_AT", "LOOP_LAG", "CONNECT_SUM", "QUEUE_WAIT_SUM"]
+    assert seconds == ["LATENCY_SUM", "DURATION_SUM", "WAITING_SINCE", "BEAT_AT", "LOOP_LAG", "CONNECT_SUM", "QUEUE_WAIT_SUM"]
 
 
 def test_every_standard_status_code_has_a_cell_of_its_own() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import EXCUSED, FAILED
+from smartedge.balancer.evidence import NOTES
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES
 from tests.balancer.asking import take
@@ -81,11 +82,26 @@ def test_a_busy_backends_answers_are_a_sample_and_kinds_of_refused_requests_get_
     target = pool(members)
     for _ in range(1000):
         ends(target, a)
-    assert (len(a.learned.notes), a.learned.notes_room) == (16, 0)
+    assert (len(target.evidence._notes), a.learned.notes_room) == (16, 0)
     target.look_for_silence(NOW + 1.0)
-    assert a.learned.notes == []
+    assert a.learned.notes_room == 16
     known = len(target.evidence.kinds)
     for step in range(10):
         ends(target, b, b"/" + bytes([97 + step]), 404)
     target.look_for_silence(NOW + 1.0)
     assert len(target.evidence.kinds) == known
+
+
+def test_of_very_many_backends_so_many_answers_are_noted_in_all_and_those_of_a_backend_where_others_wait() -> None:
+    members = backends(*[1] * 200)
+    target = pool(members)
+    asked = members[150]
+    take(target, asked, NOW)  # waits
+    for one in members:
+        ends(target, one)
+    noted = [note[0] for note in target.evidence._notes]
+    assert noted == [one.learned for one in (*members[:NOTES], asked)]
+    target.look_for_silence(NOW + 0.05)
+    for one in reversed(members):
+        ends(target, one)
+    assert [note[0] for note in target.evidence._notes] == [one.learned for one in (*members[: -NOTES - 1 : -1],)]

@@ -9,8 +9,9 @@ import pytest
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import BackendTimeout, NoBackend
 from smartedge.balancer.pool import Lease, Pool
+from smartedge.balancer.strategies.adaptive import Adaptive
 from smartedge.balancer.strategies.menu import STRATEGIES, RoundRobin
-from smartedge.balancer.trace import CANDIDATE, MOST_SEEN, MOST_TRIES, Trace, TryKind
+from smartedge.balancer.trace import CANDIDATE, FEW_SEEN, MOST_SEEN, MOST_TRIES, Trace, TryKind
 from tests.house import backend, backends, pool, set_state
 from tests.policies import breaker_policy
 
@@ -189,6 +190,15 @@ def test_a_large_pool_is_not_held_up_by_its_explanation() -> None:
     )
     assert lease.backend.id in rows(trace)
     assert asked == [MOST_SEEN + 1] * (MOST_SEEN + 1)
+
+
+def test_of_a_large_pool_few_are_shown_where_the_strategy_goes_by_none_of_their_figures_and_nobody_asks() -> None:
+    for why, shown in (("sampled", FEW_SEEN), ("asked", MOST_SEEN)):
+        trace = Trace(why)
+        lease = pool(backends(*[1] * 100), Adaptive()).lease(NOW, trace=trace)
+        (pick,) = trace.tries
+        assert (len(pick.candidates), pick.count, lease.backend.id in rows(trace)) == (shown, 100, True)
+        assert trace.summary() == f"{lease.backend.id} was picked: next in turn, one of 100 candidates"
 
 
 def test_tries_are_noted_with_their_ends() -> None:

@@ -179,6 +179,7 @@ class Adaptive(Strategy):
         self._whole: tuple[Backend, ...] = ()
         self._standings: dict[Backend, Standing] = {}
         self._look_at = 0.0
+        self._alike = True  # all take all of their turns
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the next that takes its turn, or, if that one has stalled or is crowded, who is expected to answer first."""
@@ -190,14 +191,18 @@ class Adaptive(Strategy):
             return self._first_to_answer(candidates, now, rng)
         for _ in candidates:
             backend = self._turns.pick(candidates, now, rng)
+            learned = backend.learned
+            opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
+            if not opened and self._alike:  # as with most of hundreds: nothing else of it needs to be looked at
+                if self.scored:
+                    self.reason, self.scored = NEXT, False
+                return backend
             standing = standings[backend]
             if standing.share < 1.0 and not standing.takes_turn(now):
                 continue
-            learned = backend.learned
-            opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
             if opened >= standing.room:
                 self.reason = f"least expected completion: {backend.id}, next in turn, has more open than its pace allows"
-            elif now <= standing.sound_until or not standing.stalled_s(now):
+            elif not opened or now <= standing.sound_until or not standing.stalled_s(now):  # where nothing waits nothing stalls
                 if self.scored:
                     self.reason, self.scored = NEXT, False
                 return backend
@@ -227,6 +232,7 @@ class Adaptive(Strategy):
         earned = {backend.key: standing.credit for backend, standing in before.items()} if fresh else {}
         for backend in fresh:
             self._standings[backend].credit = earned.get(backend.key, 0.0)
+        self._alike = all(standing.share >= 1.0 for standing in self._standings.values())
         if len(candidates) < MANY or len(fresh) * 10 > len(candidates):
             self._look_at = 0.0
 
@@ -272,6 +278,7 @@ class Adaptive(Strategy):
                 standing.share = standing.room = 1.0
                 standing.expected_s = quick.expected_s
                 standing.stall_s = standing.lone_stall_s = max(quick.stall_s, LEAST_STALL_S)
+        self._alike = all(standing.share >= 1.0 for standing in standings)
 
     def _first_to_answer(self, candidates: Sequence[Backend], now: float, rng: Random) -> Backend:
         """Return the candidate whose answer is expected first; chance decides between equals."""
