@@ -133,6 +133,28 @@ class ChunkedDecoder:
         self._held = begun
 
 
+def whole_body(data: bytes) -> bytes | None:
+    """Give the body where `data` is all of one, as most servers write it: plain sizes, no trailers, and nothing behind it.
+
+    None is all else: a ChunkedDecoder tells what it is. It takes what this takes for the same body.
+    """
+    if not data.endswith(LAST_CHUNK):
+        return None
+    pieces: list[bytes] = []
+    position, last = 0, len(data) - len(LAST_CHUNK)
+    while position < last:
+        plain = _PLAIN_SIZE.match(data, position)
+        if plain is None:
+            return None
+        begin = plain.end()
+        end = begin + int(plain[1], 16)
+        if begin == end or end + 2 > last or data[end : end + 2] != b"\r\n":
+            return None
+        pieces.append(data[begin:end])
+        position = end + 2
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 def chunk(piece: bytes | memoryview) -> bytes:
     """Wrap `piece` (not empty) as one chunk."""
     return b"".join((b"%x\r\n" % len(piece), piece, b"\r\n"))

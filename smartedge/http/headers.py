@@ -7,8 +7,10 @@ looked at once: `RequestFields` and `AnswerFields` keep the end-to-end ones as t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+
+from smartedge.http.chunked import LAST_CHUNK
 
 VIA = b"Via: 1.1 smartedge\r\n"
 VIA_10 = b"Via: 1.0 smartedge\r\n"
@@ -328,12 +330,14 @@ def without_nominated(lines: list[bytes], connection: bytes) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
 
 
-def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+def last_chunk(trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """End a chunked body, with those of its trailer fields that may go on.
 
     None that would change framing, routing, trust, conditions or what the body is: whoever reads them into the header section
     would be deceived (RFC 9110 section 6.5.1).
     """
+    if not trailers:
+        return LAST_CHUNK
     return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in kept_trailers(trailers)])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
 from smartedge.http.answer_head import bare_end, known_heads, like_known, parse_head, with_crlf
-from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk
+from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk, whole_body
 from smartedge.http.headers import last_chunk
 from smartedge.http.lent import LENT_FROM_BYTES
 from smartedge.http.pipes import HEAD_BYTES, Pipe, receive
@@ -242,10 +242,14 @@ class Connection:
         if fields.chunked is not None:
             if fields.chunked.strip(b" \t") != b"chunked" or self.version == 10:
                 raise BadAnswer("The backend's answer has a transfer coding that is not understood.")
+            whole = whole_body(data := bytes(rest))
+            self.complete = whole is not None
+            if whole is not None:
+                self._piece = whole
+                return
             self._chunked = ChunkedDecoder(from_backend=True)
-            self.complete = False
-            if rest:
-                self._take(bytes(rest))
+            if data:
+                self._take(data)
         elif fields.content_length is not None:
             length = fields.content_length
             self._head_read = RECV_BYTES if length < LENT_FROM_BYTES else HEAD_BYTES

@@ -75,7 +75,13 @@ class AnswerWriter:
         return self.write
 
     def begin_answer(
-        self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool, body: bytes | None = None
+        self,
+        status: int,
+        status_line: bytes,
+        block: bytes,
+        length: int | None,
+        dated: bool,
+        body: bytes | memoryview | None = None,
     ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body.
 
@@ -89,7 +95,7 @@ class AnswerWriter:
         assert request is not None
         self._chunking = False
         self._left = length
-        parts = [b"HTTP/1.1 ", status_line, block]
+        parts: list[bytes | memoryview] = [b"HTTP/1.1 ", status_line, block]
         if not dated:
             parts.append(b"Date: %b\r\n" % http_date())
         if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
@@ -110,9 +116,13 @@ class AnswerWriter:
         if option:
             parts.append(b"Connection: %b\r\n" % option)
         parts.append(b"\r\n")
-        if body is not None and self._left == len(body) < TOGETHER_BYTES:  # most answers: head and body are joined once
-            parts.append(body)
-            self._left = 0
+        if body is not None and len(body) < TOGETHER_BYTES and (self._chunking or self._left == len(body)):
+            # Most answers: head, body and what ends it are joined once.
+            if self._chunking:
+                parts += (chunk(body), last_chunk(self.trailers)) if body else (last_chunk(self.trailers),)
+            else:
+                parts.append(body)
+                self._left = 0
             self.head_sent = True
             incoming.wire.send(b"".join(parts), self._idle_s)
             return

@@ -30,7 +30,13 @@ class StreamWriter(AnswerWriter):
         return False
 
     def begin_answer(
-        self, status: int, status_line: bytes, block: bytes, length: int | None, dated: bool, body: bytes | None = None
+        self,
+        status: int,
+        status_line: bytes,
+        block: bytes,
+        length: int | None,
+        dated: bool,
+        body: bytes | memoryview | None = None,
     ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body; see `AnswerWriter`."""
         request = self._incoming.request

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smartedge.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk
+from smartedge.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk, whole_body
 from smartedge.http.headers import last_chunk
 
 TOKEN_BYTE = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -210,6 +210,41 @@ def test_what_the_reference_refuses_never_completes(body: bytes, damages: list[t
 def test_what_is_wrapped_is_taken_apart_again(parts: list[bytes]) -> None:
     wire = b"".join(map(chunk, parts)) + LAST_CHUNK
     assert decode(wire) == reference(wire) == Read(b"".join(parts), complete=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(bodies(), damage)
+def test_what_is_taken_whole_is_what_the_reference_reads(body: bytes, damages: list[tuple[int, int, bytes]]) -> None:
+    data = damaged(body, damages)
+    whole = whole_body(data)
+    assert whole is None or reference(data) == Read(whole, complete=True)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=5))
+def test_what_is_wrapped_is_taken_whole(parts: list[bytes]) -> None:
+    assert whole_body(b"".join(map(chunk, parts)) + LAST_CHUNK) == b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"1\r\na\r\n",
+        b"5\r\n0\r\n\r\n",  # what ends it is data of a chunk that goes on, or all of one
+        b"a\r\n12345" + LAST_CHUNK,
+        b"5\r\n" + LAST_CHUNK,
+        b"ffffffffffffffff\r\n" + LAST_CHUNK,
+        LAST_CHUNK * 2,  # it ends, and something lies behind it
+        b"1\r\na\r\n" + LAST_CHUNK + b"1\r\nb\r\n" + LAST_CHUNK,
+        b"2\r\na\r\n" + LAST_CHUNK,
+        b"1\r\nab\r\n" + LAST_CHUNK,
+        b"1;a=b\r\na\r\n" + LAST_CHUNK,  # these are bodies for a decoder
+        b"1\r\na\r\n0\r\nX: y\r\n\r\n",
+        b"1 \r\na\r\n" + LAST_CHUNK,
+    ],
+)
+def test_what_is_less_or_more_than_a_plain_body_is_not_taken_whole(data: bytes) -> None:
+    assert whole_body(data) is None
 
 
 def test_nothing_behind_the_end_is_looked_at() -> None:

@@ -77,6 +77,32 @@ def test_an_answer_without_a_body_is_one_write_too() -> None:
     assert client.sent == [b"HTTP/1.1 200 R\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
 
 
+@pytest.mark.parametrize(
+    ("length", "body", "trailers", "sent"),
+    [
+        (5, b"hello", [], b"\r\nhello"),
+        (0, b"", [], b"\r\n"),
+        (None, b"hello", [], b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        (None, b"hello", [(b"X-Sum", b"1")], b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        (None, b"", [], b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ],
+)
+def test_an_answer_that_is_all_here_is_one_write(length: int | None, body: bytes, trailers: Any, sent: bytes) -> None:
+    client = Client()
+    client.writer.trailers = trailers
+    client.writer.begin_answer(200, b"200 R\r\n", b"", length, True, body)
+    assert client.sent == [b"HTTP/1.1 200 R\r\n" + sent]
+    assert client.incoming.keep_alive
+
+
+@pytest.mark.parametrize("length", [None, TOGETHER_BYTES])
+def test_a_long_answer_that_is_all_here_is_complete(length: int | None) -> None:
+    client, body = Client(), b"x" * TOGETHER_BYTES
+    client.writer.begin_answer(200, b"200 R\r\n", b"", length, True, memoryview(body))
+    begin, end = (b"", b"") if length else (b"Transfer-Encoding: chunked\r\n", b"10000\r\n%b\r\n0\r\n\r\n" % body)
+    assert b"".join(client.sent) == b"HTTP/1.1 200 R\r\n" + begin + b"\r\n" + (end or body)
+
+
 def test_http_1_0_has_the_end_of_the_connection_for_the_end_of_the_body() -> None:
     client = Client(version=10)
     client.incoming.keep_alive = True
