@@ -2,7 +2,8 @@
 
 A line is of a forwarded request, of an admin page, or of a request that the server refused. No request waits for it and none
 fails by it: what ended in one round of the event loop is written down when the round is over, all together (run after run through
-the same code is 1 µs a line cheaper), and goes out by a thread (observe/log_writer.py, observe/console.py).
+the same code is 1 µs a line cheaper), of texts most of which are known (observe/log_asked.py), and goes out by a thread
+(observe/log_writer.py, observe/console.py).
 """
 
 from __future__ import annotations
@@ -123,11 +124,11 @@ class AccessLog:
 
     def write_refused(self, request_id: str, peer: bytes, error: EdgeError) -> None:
         """Log a request that the server refused before anybody saw it."""
-        self._add(OwnLine(request_id, peer, error.status, None, error.detail))
+        self._write_own(OwnLine(request_id, peer, error.status, None, error.detail))
 
     def write_admin(self, request: Request, request_id: str, status: int) -> None:
         """Log an answer of the admin pages."""
-        self._add(OwnLine(request_id, self._client_of(request), status, request, None))
+        self._write_own(OwnLine(request_id, self._client_of(request), status, request, None))
 
     def write_exchange(self, exchange: Exchange) -> None:
         """Log a request that has been forwarded, or could not be, unless it is one of many and not sampled."""
@@ -136,7 +137,12 @@ class AccessLog:
             if self._left >= 0:
                 return
             self._left = gap(self._style.sample_ratio, self._rng)
-        self._add(exchange)
+        pending = self._ended
+        pending.append(exchange)
+        if len(pending) == 1:
+            self._begin_round()
+        elif len(pending) >= MOST_TOGETHER:
+            self._write_down()
 
     def _is_usual(self, exchange: Exchange) -> bool:
         attempts, slow_s = exchange.attempts, self._style.slow_s
@@ -147,14 +153,14 @@ class AccessLog:
             and (slow_s is None or exchange.duration_s < slow_s)
         )
 
-    def _add(self, ended: Exchange | OwnLine) -> None:
-        """Take what has ended; the first of a round has it all written down at the round's end."""
-        pending = self._ended
-        pending.append(ended)
-        if len(pending) == 1:
-            get_hub().loop.run_callback(self._write_down)
-        elif len(pending) >= MOST_TOGETHER:
-            self._write_down()
+    def _write_own(self, line: OwnLine) -> None:
+        self._ended.append(line)
+        if len(self._ended) == 1:
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Have all that ends in this round of the loop written down when it is over."""
+        get_hub().loop.run_callback(self._write_down)
 
     def _write_down(self) -> None:
         ended, self._ended = self._ended, []
@@ -162,8 +168,21 @@ class AccessLog:
         if not ended or output is None:
             return
         form = self._format
-        stamp, of_exchange = form.stamp(time.time()), form.of_exchange
-        output.write("".join([form.of_own(stamp, one) if isinstance(one, OwnLine) else of_exchange(stamp, one) for one in ended]))
+        stamp = form.stamp(time.time())
+        try:
+            lines = form.lines(stamp, ended)
+        except Exception:  # of one of them; the others have their lines
+            lines = [text for one in ended for text in _line_of(form, stamp, one)]
+        output.write("".join(lines))
+
+
+def _line_of(form: LineFormat, stamp: str, ended: Exchange | OwnLine) -> list[str]:
+    try:
+        return form.lines(stamp, [ended])
+    except Exception:
+        log.exception("a line of the access log could not be written")
+        LOST.add(1)
+        return []
 
 
 _LOGS: WeakSet[AccessLog] = WeakSet()

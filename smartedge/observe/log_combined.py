@@ -10,61 +10,72 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from smartedge.http.request import Request
+from smartedge.observe.log_asked import AskedLines, agent_and_referer
 from smartedge.observe.log_line import Known, OwnLine
 from smartedge.proxy.exchange import Exchange
 
 _UNSAFE = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_USER_AGENT, _REFERER = (re.compile(rb"^%b:[ \t]*([^\r\n]*)" % name, re.I | re.M) for name in (b"user-agent", b"referer"))
 
 
-class CombinedLines:
+class CombinedLines(AskedLines):
     """Writes lines in the combined format; made and used by an AccessLog."""
 
-    def __init__(self, client_of: Any) -> None:
-        self._client_of = client_of
-        self._of_request = Known(_tell)
+    def __init__(self, client_of: Callable[[Request], bytes]) -> None:
+        super().__init__(client_of)
+        self._escaped = Known(_escaped_or_dash)
 
     def stamp(self, when: float) -> str:
         """Write a Unix time as it stands in lines: in UTC, with English months."""
         at = time.gmtime(when)
         return f"[{at.tm_mday:02d}/{_MONTHS[at.tm_mon - 1]}/{at.tm_year}:{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} +0000]"
 
-    def of_exchange(self, stamp: str, exchange: Exchange) -> str:
-        """Write the line of a request that has been forwarded, or could not be."""
-        request = exchange.attempts.request
-        asked = _request_line(request, exchange.asked_target or request.target)
-        said = self._of_request.of(request.fields, request.block)
-        client = escaped(self._client_of(request))
-        return f'{client} - - {stamp} "{asked}" {exchange.status} {exchange.bytes_out} {said}\n'
+    def lines(self, stamp: str, ended: Sequence[Exchange | OwnLine]) -> list[str]:
+        """Write the lines of what has ended."""
+        return [self._of_own(stamp, one) if isinstance(one, OwnLine) else self._of_exchange(stamp, one) for one in ended]
 
-    def of_own(self, stamp: str, line: OwnLine) -> str:
+    def _of_exchange(self, stamp: str, exchange: Exchange) -> str:
+        request = exchange.attempts.request
+        onward = request.fields.onward
+        asked = None if onward is None else onward.logged
+        if asked is None or asked.block is not request.block or asked.method != request.method or asked.by is not self:
+            asked = self._ask(request)
+        target = exchange.asked_target or request.target
+        if target != asked.target:
+            asked.target, asked.before = target, _request_line(request, target)
+        return f"{asked.client}{stamp}{asked.before}{exchange.status} {exchange.bytes_out}{asked.agent}"
+
+    def _of_own(self, stamp: str, line: OwnLine) -> str:
         """Write the line of another answer, whose length is not known here; of what was no request it has but a dash."""
         request = line.request
-        asked = "-" if request is None else _request_line(request, request.target)
-        said = _tell(b"" if request is None else request.block)
-        return f'{escaped(line.client) or "-"} - - {stamp} "{asked}" {line.status} - {said}\n'
+        asked = ' "-" ' if request is None else _request_line(request, request.target)
+        said = self._tell(b"" if request is None else request.block)
+        return f"{escaped(line.client) or '-'} - - {stamp}{asked}{line.status} -{said}"
+
+    def _tell_client(self, request: Request) -> str:
+        return f"{escaped(self._client_of(request))} - - "
+
+    def _tell_agent(self, request: Request) -> str:
+        return self._tell(request.block)
+
+    def _tell(self, block: bytes) -> str:
+        agent, referer = agent_and_referer(block, only_first=True)
+        return f' "{self._escaped[referer]}" "{self._escaped[agent]}"\n'
 
 
 def escaped(value: bytes) -> str:
     r"""Give bytes as printable ASCII without quotation marks; what is neither is `\xHH`."""
     if _UNSAFE.search(value):
         value = _UNSAFE.sub(lambda found: b"\\x%02X" % found[0][0], value)
-    return value.decode("ascii")
+    return value.decode()
 
 
 def _request_line(request: Request, target: bytes) -> str:
-    return f"{escaped(request.method)} {escaped(target)} {request.protocol}"
+    return f' "{escaped(request.method)} {escaped(target)} {request.protocol}" '
 
 
-def _tell(block: bytes) -> str:
-    referer, user_agent = (_value(field, block) for field in (_REFERER, _USER_AGENT))
-    return f'"{referer}" "{user_agent}"'
-
-
-def _value(field: re.Pattern[bytes], block: bytes) -> str:
-    found = field.search(block)
-    return escaped(found[1].rstrip(b" \t")) or "-" if found is not None else "-"
+def _escaped_or_dash(value: bytes | None) -> str:
+    return escaped(value) if value else "-"

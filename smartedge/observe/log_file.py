@@ -46,8 +46,9 @@ class LogFile:
         self.cannot_follow: OSError | None = None
         self.cannot_rotate: OSError | None = None
         self.wants_tidying = self.hurried = False
-        self._is_regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
-        self.rotation = rotation if self._is_regular and self.path is not None else None
+        kind = os.fstat(self.fd).st_mode
+        self._takes_all = stat.S_ISREG(kind) or stat.S_ISCHR(kind)  # a pipe, or the journal's socket, does not
+        self.rotation = rotation if stat.S_ISREG(kind) and self.path is not None else None
         self._torn = False
         self._followed_at = time.monotonic()
         self._stays_until = 0.0
@@ -85,7 +86,7 @@ class LogFile:
 
     def _write(self, lines: list[bytes]) -> bytes:
         data = b"".join(lines)
-        if self._is_regular:
+        if self._takes_all:
             return self._put(data) if data else b""
         return b"".join([self._put(piece) for piece in _pieces(data, PIPE_BUF)])
 

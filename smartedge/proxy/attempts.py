@@ -113,7 +113,7 @@ class Attempts:
         self.preferred: str | None = None
         self.origin: Place | None = None
         self.tries = self.hedges = 0
-        self.tried: list[Tried] | None = None
+        self.tried: tuple[Tried, ...] | None = None
         self.queue_s = 0.0
         self.latency_s: float | None = None
         self.hop = hop
@@ -292,7 +292,7 @@ class Attempts:
         if lease.record is not None:
             lease.record.end(now, outcome, code, error)
         if self.tried is not None:
-            keep(self.tried, lease, outcome, code, reason)
+            self.tried = keep(self.tried, lease, outcome, code, reason)
         sent = error is None or error.sent
         self.lease_ended(lease, lease.close(now, outcome, retry_after_s, code, sent=sent))
 

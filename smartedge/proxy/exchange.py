@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -209,11 +209,11 @@ class Exchange:
         body = self.attempts.request.body
         return body.received_bytes if body is not None else 0
 
-    def tries(self) -> list[Tried]:
+    def tries(self) -> Sequence[Tried]:
         """Give all tries, in the order that they began; called after the end, where a log or a trace wants them."""
         attempts = self.attempts
         outbound, answer = attempts.under_way, attempts.answer
-        tried = attempts.tried or []
+        tried = attempts.tried or ()
         if answer is not None and type(outbound) is Outbound and outbound.lease is not None:
             tried = with_answered(tried, outbound.lease, answer.counts_as)
         return tried if len(tried) < 2 else sorted(tried, key=lambda one: one.began)

@@ -68,7 +68,7 @@ class Forwarder:
             exchange.answer_here(own_answer)
             return exchange
         if self.log is not None or request.span is not None:
-            attempts.tried = []
+            attempts.tried = ()
         try:
             if fields.for_edge:
                 refuse_circles(request, self.hop.via)

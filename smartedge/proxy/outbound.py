@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
@@ -92,12 +92,14 @@ class Onward:
     """What backends are told beside a client's own fields, up to the request's id; made by `head_for`, kept in the fields.
 
     It is the same for all requests of a connection that send the same fields, until a reload: made for each it would take 3,700
-    instructions more (docs/performance.md). peer, version, hop: what it was made of besides.
+    instructions more (docs/performance.md). peer, version, hop: what it was made of besides. logged: what the access log has made
+    of the client (observe/log_asked.py), which is the same for as long.
     """
 
-    __slots__ = ("hop", "lines", "peer", "version")
+    __slots__ = ("hop", "lines", "logged", "peer", "version")
 
     def __init__(self, request: Request, hop: Hop) -> None:
+        self.logged: Any = None
         self.hop = hop
         self.peer = peer = request.peer
         self.version = request.version

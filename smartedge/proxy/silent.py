@@ -56,7 +56,7 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
     if lease.record is not None:
         lease.record.end(now, "overdue")
     if attempts.tried is not None:
-        keep(attempts.tried, lease, "overdue", reason="timeout")
+        attempts.tried = keep(attempts.tried, lease, "overdue", reason="timeout")
     attempts.moved_to, attempts.lease = another, None
     if sum(other.left for other in lease.backend.learned.waiting) < MOST:
         lease.left = True

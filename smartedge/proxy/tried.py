@@ -33,18 +33,21 @@ class Tried(NamedTuple):
     reason: str
 
 
-def keep(tried: list[Tried], lease: Lease, outcome: str, status: int = 0, reason: str = "") -> None:
-    """Keep how a lease's try has ended, which is now; in a long row the middle is left out."""
+Row = tuple[Tried, ...]
+
+
+def keep(tried: Row, lease: Lease, outcome: str, status: int = 0, reason: str = "") -> Row:
+    """Add how a lease's try has ended, which is now; in a long row the middle is left out."""
     if len(tried) >= MOST_KEPT:
-        del tried[MOST_KEPT // 2]
-    tried.append(_tried(lease, monotonic(), outcome, status, reason))
+        tried = tried[: MOST_KEPT // 2] + tried[MOST_KEPT // 2 + 1 :]
+    return (*tried, _tried(lease, monotonic(), outcome, status, reason))
 
 
-def with_answered(tried: list[Tried], lease: Lease, status: int) -> list[Tried]:
+def with_answered(tried: Row, lease: Lease, status: int) -> Row:
     """Add the try whose answer came whole and did, which is not kept on its way; nothing when its lease's try is there."""
     if any(one.began == lease.opened_at and one.backend is lease.backend for one in tried):
         return tried
-    return [*tried, _tried(lease, lease.sent_at + (lease.latency_s or 0.0), "ok", status, "")]
+    return (*tried, _tried(lease, lease.sent_at + (lease.latency_s or 0.0), "ok", status, ""))
 
 
 def _tried(lease: Lease, ended: float, outcome: str, status: int, reason: str) -> Tried:

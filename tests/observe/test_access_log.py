@@ -13,6 +13,7 @@ from smartedge.app import create_app
 from smartedge.balancer.errors import ClientError, ConnectFailed
 from smartedge.config.model import parse
 from smartedge.observe.access_log import MOST_TOGETHER, AccessLog, LineOutput, LogStyle
+from smartedge.observe.log_writer import LOST
 from smartedge.observe.rotation import Rotation
 from smartedge.proxy.exchange import Exchange
 from tests.fakes import FakeAnswer, local_client
@@ -161,6 +162,17 @@ def test_so_many_requests_of_one_round_are_written_down_before_its_end() -> None
     assert [text.count("\n") for text in log.written] == [MOST_TOGETHER]
     gevent.sleep(0)
     assert [text.count("\n") for text in log.written] == [MOST_TOGETHER, 1]
+
+
+def test_no_request_fails_by_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    log, lost = Log(), LOST.total
+    broken, whole = ended(FakeAnswer(200, b"ok")), ended(FakeAnswer(200, b"ok"), target=b"/whole")
+    del broken.attempts.request.target
+    log.log.write_exchange(broken)
+    log.log.write_exchange(whole)
+    assert log.paths() == ["/whole"]
+    assert LOST.total == lost + 1
+    assert "could not be written" in caplog.text
 
 
 def test_of_usual_requests_a_share_is_written_and_of_the_others_all() -> None:

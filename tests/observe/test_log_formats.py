@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,27 @@ from smartedge.balancer.errors import BackendTimeout, ConnectFailed
 from smartedge.http.request import Request
 from smartedge.observe.log_combined import CombinedLines, escaped
 from smartedge.observe.log_json import JsonLines
-from smartedge.observe.log_line import FIELDS, MOST_KNOWN, NO_HEADERS, TRY_FIELDS, HeaderNames, Known, OwnLine, tls_of
+from smartedge.observe.log_line import (
+    FIELDS,
+    LONGEST_KNOWN,
+    MOST_KNOWN,
+    NO_HEADERS,
+    TRY_FIELDS,
+    HeaderNames,
+    Known,
+    LineFormat,
+    OwnLine,
+    rfc3339,
+    seconds,
+    tls_of,
+)
 from smartedge.observe.log_logfmt import LogfmtLines, pairs
 from smartedge.proxy.exchange import Exchange
 from tests.fakes import FakeAnswer
-from tests.house import House, request, served
+from tests.house import House, request, running, served
+from tests.peers import backend, says
 
-STAMP = "2026-11-27T03:10:00.123Z"
+WHEN, STAMP = 1795749000.123, "2026-11-27T03:10:00.123Z"
 BROWSER = (
     b"Host: a\r\nUser-Agent: Mozilla/5.0 (X11)\r\nreferer:  https://example.com/?q=1 \r\nCookie: id=1\r\n"
     b"Accept: a\r\nACCEPT: b\r\n"
@@ -42,7 +57,8 @@ def ended(*answers: object, block: bytes = BROWSER, target: bytes = b"/shop?toke
 
 
 def as_json(exchange: Exchange, headers: HeaderNames = NO_HEADERS) -> dict[str, Any]:
-    text = JsonLines(client_of, headers).of_exchange(STAMP, exchange)
+    lines = JsonLines(client_of, headers)
+    text = lines.lines(lines.stamp(WHEN), [exchange])[0]
     assert text.index("\n") == len(text) - 1
     line: dict[str, Any] = json.loads(text)
     return line
@@ -94,7 +110,7 @@ def test_what_the_usual_line_says_in_short_is_what_the_long_way_says() -> None:
     """The usual try is written without making a list of tries of it."""
     exchange = ended(FakeAnswer(200, b"ok"))
     short = as_json(exchange)
-    exchange.attempts.tried = exchange.tries()
+    exchange.attempts.tried = tuple(exchange.tries())
     assert as_json(exchange) == short
 
 
@@ -110,15 +126,16 @@ def test_chosen_headers_are_written_and_no_others() -> None:
     line = as_json(exchange, HeaderNames(("accept", "dnt"), ("x-cache",)))
     assert line["request_headers"] == {"accept": "a, b", "dnt": None}
     assert line["answer_headers"] == {"x-cache": "HIT"}
-    plain = JsonLines(client_of, NO_HEADERS).of_exchange(STAMP, exchange)
+    plain = json.dumps(as_json(exchange))
     assert "id=1" not in plain + json.dumps(line)
     assert as_json(exchange, HeaderNames(("cookie",), ("set-cookie",)))["request_headers"] == {"cookie": "id=1"}
 
 
 def test_an_answer_of_the_edges_own_has_the_same_fields() -> None:
     lines = JsonLines(client_of, NO_HEADERS)
-    admin = json.loads(lines.of_own(STAMP, OwnLine("r-1", b"::1", 200, request(target=b"/api/status?x", block=BROWSER), None)))
-    refused = json.loads(lines.of_own(STAMP, OwnLine("r-2", b"::1", 400, None, 'no "HTTP"')))
+    asked = request(target=b"/api/status?x", block=BROWSER)
+    admin = json.loads(lines.lines(lines.stamp(WHEN), [OwnLine("r-1", b"::1", 200, asked, None)])[0])
+    refused = json.loads(lines.lines(lines.stamp(WHEN), [OwnLine("r-2", b"::1", 400, None, 'no "HTTP"')])[0])
     assert (list(admin), list(refused)) == (["time", *FIELDS], ["time", *FIELDS, "error"])
     assert (admin["path"], admin["user_agent"], admin["status"]) == ("/api/status", "Mozilla/5.0 (X11)", 200)
     assert (refused["path"], refused["error"], refused["user_agent"]) == (None, 'no "HTTP"', None)
@@ -131,7 +148,8 @@ def test_tls_is_told_of_our_own_server_and_of_another() -> None:
     asked.tls = ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "shop.example")
     expected = {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "server_name": "shop.example"}
     assert as_json(exchange)["tls"] == expected
-    assert as_logfmt(LogfmtLines(client_of, NO_HEADERS).of_exchange(STAMP, exchange))["tls.server_name"] == "shop.example"
+    lines = LogfmtLines(client_of, NO_HEADERS)
+    assert as_logfmt(lines.lines(lines.stamp(WHEN), [exchange])[0])["tls.server_name"] == "shop.example"
     other = request()
     other.secure = True
     other.sock = SimpleNamespace(version=lambda: "TLSv1.2", cipher=lambda: ("AES128-SHA", "TLSv1.0", 128))
@@ -161,7 +179,7 @@ FAIL2BAN = {
 def as_combined(exchange: Exchange) -> str:
     lines = CombinedLines(client_of)
     stamp = lines.stamp(datetime(2026, 11, 7, 3, 10, 5, tzinfo=UTC).timestamp())
-    text = lines.of_exchange(stamp, exchange)
+    text = lines.lines(stamp, [exchange])[0]
     assert text.index("\n") == len(text) - 1
     return text[:-1]
 
@@ -184,10 +202,10 @@ def test_the_combined_format_is_what_apache_and_nginx_write() -> None:
 
 def test_what_was_no_request_has_a_dash_and_is_found_by_fail2ban() -> None:
     lines = CombinedLines(client_of)
-    text = lines.of_own(lines.stamp(0), OwnLine("r", b"192.0.2.7", 400, None, "no HTTP"))
+    text = lines.lines(lines.stamp(0), [OwnLine("r", b"192.0.2.7", 400, None, "no HTTP")])[0]
     assert text == '192.0.2.7 - - [01/Jan/1970:00:00:00 +0000] "-" 400 - "-" "-"\n'
     assert re.search(r'^192\.0\.2\.7 - \S+ \[\] "[^"]*" 400', re.sub(r"\[[^\]]*\]", "[]", text))  # nginx-bad-request
-    admin = lines.of_own(lines.stamp(0), OwnLine("r", b"unix", 200, request(target=b"/metrics", block=BROWSER), None))
+    admin = lines.lines(lines.stamp(0), [OwnLine("r", b"unix", 200, request(target=b"/metrics", block=BROWSER), None)])[0]
     assert GOACCESS.fullmatch(admin[:-1])
 
 
@@ -212,7 +230,7 @@ def test_what_could_end_a_text_is_escaped_as_nginx_does(value: bytes, written: s
 def test_logfmt_has_the_same_fields_and_leaves_out_what_is_not_there() -> None:
     lines = LogfmtLines(client_of, HeaderNames(("accept", "dnt"), ("x-cache",)))
     exchange = ended(FakeAnswer(200, b"ok", block=b"X-Cache: a HIT\r\n"))
-    line = as_logfmt(lines.of_exchange(lines.stamp(1.5), exchange))
+    line = as_logfmt(lines.lines(lines.stamp(1.5), [exchange])[0])
     assert line["time"] == "1970-01-01T00:00:01.500Z"
     assert (line["method"], line["path"], line["status"], line["service"], line["backend"]) == (
         "GET",
@@ -231,21 +249,82 @@ def test_logfmt_has_the_same_fields_and_leaves_out_what_is_not_there() -> None:
 def test_logfmt_says_of_tries_what_json_says() -> None:
     exchange = ended(ConnectFailed("refused"), FakeAnswer(200, b"ok"))
     lines = LogfmtLines(client_of, NO_HEADERS)
-    line = as_logfmt(lines.of_exchange(STAMP, exchange))
+    line = as_logfmt(lines.lines(lines.stamp(WHEN), [exchange])[0])
     whole = as_logfmt(f"x=1{pairs('tries', as_json(exchange)['tries'])}\n")
     assert {key: value for key, value in line.items() if key.startswith("tries.")} == {
         key: value for key, value in whole.items() if key != "x"
     }
     usual = ended(FakeAnswer(200, b"ok"))
-    short = lines.of_exchange(STAMP, usual)
-    usual.attempts.tried = usual.tries()
-    assert {**as_logfmt(lines.of_exchange(STAMP, usual))}.keys() == as_logfmt(short).keys()
+    short = lines.lines(lines.stamp(WHEN), [usual])[0]
+    usual.attempts.tried = tuple(usual.tries())
+    assert {**as_logfmt(lines.lines(lines.stamp(WHEN), [usual])[0])}.keys() == as_logfmt(short).keys()
 
 
 def test_logfmt_of_the_edges_own_answers() -> None:
     lines = LogfmtLines(client_of, NO_HEADERS)
-    line = as_logfmt(lines.of_own(STAMP, OwnLine("r", b"::1", 400, request(target=b"/a b"), 'no "HTTP"\n')))
+    line = as_logfmt(lines.lines(lines.stamp(WHEN), [OwnLine("r", b"::1", 400, request(target=b"/a b"), 'no "HTTP"\n')])[0])
     assert (line["client"], line["path"], line["error"], line["status"]) == ("::1", "/a b", 'no "HTTP"\n', "400")
+
+
+# What is remembered.
+
+FORMATS: dict[str, Callable[[], LineFormat]] = {
+    "json": lambda: JsonLines(client_of, NO_HEADERS),
+    "json, headers": lambda: JsonLines(client_of, HeaderNames(("accept",), ())),
+    "logfmt": lambda: LogfmtLines(client_of, NO_HEADERS),
+    "combined": lambda: CombinedLines(client_of),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_connections_lines_are_what_each_would_be_alone(name: str) -> None:
+    """What lines say of who asks is remembered with the connection; each request has its own target, method and fields."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    heads = [
+        b"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nReferer: /r\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nReferer: /r\r\n",
+        b"GET /b?q HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nReferer: /r\r\n",
+        b"PUT /b?q HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nReferer: /r\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: y\r\nAccept: b\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nUSER-AGENT: z\r\nuser-agent: z\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: a=b\r\ntraceparent: 00-%032x-%016x-01\r\n" % (1, 2),
+        b"GET /a HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n",
+    ]
+    with backend(says(*[answer] * len(heads))) as url, running(url) as served_edge:
+        client = served_edge.client()
+        for count, head in enumerate(heads, 1):
+            client.sendall(head + b"\r\n")
+            served_edge.ended(count)
+        client.close()
+        exchanges = list(served_edge.logged)
+    form = FORMATS[name]()
+    stamp = form.stamp(WHEN)
+    together = form.lines(stamp, exchanges)
+    assert together == [FORMATS[name]().lines(stamp, [one])[0] for one in exchanges]
+    assert len(set(together)) >= len(heads) - 1  # the first two are of the same request
+    if name != "combined":
+        assert ["a=b" in line for line in together] == [False] * 6 + [True, False]
+
+
+def test_a_request_in_its_usual_way_and_in_full_is_the_same_line() -> None:
+    for form in (JsonLines(client_of, NO_HEADERS), LogfmtLines(client_of, NO_HEADERS)):
+        exchange = ended(FakeAnswer(200, b"ok"))
+        usual = form.lines(form.stamp(WHEN), [exchange])
+        form._has_more = True
+        assert form.lines(form.stamp(WHEN), [exchange]) == usual
+
+
+@given(st.floats(0, 2e9))
+def test_a_stamp_is_what_the_library_writes(when: float) -> None:
+    expected = datetime.fromtimestamp(when, UTC)
+    apart = datetime.fromisoformat(rfc3339(when)) - expected.replace(microsecond=expected.microsecond // 1000 * 1000)
+    assert abs(apart) <= timedelta(milliseconds=1 if expected.microsecond % 1000 in (0, 999) else 0)
+
+
+@given(st.floats(0, 100))
+def test_seconds_have_six_digits(value: float) -> None:
+    assert re.fullmatch(r"\d+\.\d{6}", seconds(value))
+    assert abs(float(seconds(value)) - value) <= 0.51e-6
 
 
 # Nobody writes into the log from outside.
@@ -258,7 +337,9 @@ STRANGE = st.binary(max_size=60).map(lambda value: re.sub(rb"[\r\n\x00]", b"?", 
 def test_whatever_a_client_sends_is_one_whole_line_in_each_format(target: bytes, agent: bytes, peer: bytes) -> None:
     asked = request(target=b"/" + target.replace(b"?", b"!"), block=b"Host: a\r\nUser-Agent: %b\r\n" % agent)
     own = OwnLine("r", peer, 400, asked, target.decode("latin-1"))
-    texts = [form.of_own(form.stamp(0.0), own) for form in (JsonLines(client_of, NO_HEADERS), LogfmtLines(client_of, NO_HEADERS))]
+    texts = [
+        form.lines(form.stamp(0.0), [own])[0] for form in (JsonLines(client_of, NO_HEADERS), LogfmtLines(client_of, NO_HEADERS))
+    ]
     combined = CombinedLines(client_of)
     for text in texts:
         assert text[:-1].isprintable()
@@ -267,22 +348,24 @@ def test_whatever_a_client_sends_is_one_whole_line_in_each_format(target: bytes,
     said = agent.strip(b" \t").decode("utf-8", "backslashreplace")
     assert json.loads(texts[0])["user_agent"] == said
     assert as_logfmt(texts[1]).get("user_agent") == said
-    line = combined.of_own(combined.stamp(0.0), own)
+    line = combined.lines(combined.stamp(0.0), [own])[0]
     assert line[:-1].isascii()
     assert APACHE.fullmatch(line[:-1].replace(" - - ", " - - ", 1)) or not peer.strip() or b" " in peer
 
 
 def test_names_that_a_terminal_would_obey_are_escaped() -> None:
     exchange = ended(FakeAnswer(200, b"ok"), target="/\u202egpj.exe\u2028\x9b31m".encode())
-    text = JsonLines(client_of, NO_HEADERS).of_exchange(STAMP, exchange)
+    lines = JsonLines(client_of, NO_HEADERS)
+    text = lines.lines(lines.stamp(WHEN), [exchange])[0]
     assert "\\u202egpj.exe\\u2028\\u009b31m" in text
     assert as_json(exchange)["path"] == "/\u202egpj.exe\u2028\x9b31m"
 
 
-def test_what_is_remembered_of_requests_has_an_end() -> None:
-    known = Known(lambda block: block.decode())
-    kept = [object() for _ in range(3 * MOST_KNOWN)]
-    for number, fields in enumerate(kept):
-        assert known.of(fields, b"%d" % number) == str(number)
-        assert known.of(fields, b"another") == str(number)
+def test_what_is_remembered_has_an_end() -> None:
+    known = Known(lambda text: text + "!")
+    for number in range(3 * MOST_KNOWN):
+        assert known[f"{number}"] == known[f"{number}"] == f"{number}!"
     assert len(known) <= MOST_KNOWN
+    known.clear()
+    assert known["x" * (LONGEST_KNOWN + 1)]
+    assert not known

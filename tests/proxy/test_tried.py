@@ -100,10 +100,10 @@ def test_nothing_is_kept_where_nobody_wants_to_know() -> None:
 
 def test_a_long_row_keeps_its_beginning_and_its_end() -> None:
     house = House(HeldTransport())
-    kept: list[Tried] = []
+    kept: tuple[Tried, ...] = ()
     leases = [house.pool.lease(monotonic()) for _ in range(2 * MOST_KEPT)]
     for number, lease in enumerate(leases):
-        keep(kept, lease, "failed", number)
+        kept = keep(kept, lease, "failed", number)
         lease.close(monotonic(), "failed")
     assert len(kept) == MOST_KEPT
     assert [one.status for one in (kept[0], kept[-1])] == [0, 2 * MOST_KEPT - 1]
