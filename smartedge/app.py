@@ -23,6 +23,7 @@ from smartedge.edge.client_counters import excess_counter, handshake_counter, st
 from smartedge.edge.cluster_start import ClusterStart, join_running, load_for_start
 from smartedge.edge.edge import Edge
 from smartedge.edge.follower import running_config
+from smartedge.edge.short_way import PERHAPS_RESERVED, PREFIX, ShortWay
 from smartedge.http import problem
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
 from smartedge.http.request import Request
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from smartedge.process.take_over import TakeOver
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
-PREFIX = b"/smartedge/"
-_PERHAPS_RESERVED = (b"/health", b"/api/", b"/metrics", PREFIX)
 CATCH_ALL = "forward"
 
 
@@ -57,6 +56,13 @@ class SmartEdge(flask.Flask):
     def __init__(self, edge: Edge) -> None:
         super().__init__("smartedge", static_folder=None, template_folder=None)
         self.edge = edge
+        short_way = ShortWay(
+            edge.forwarder,
+            vars(self),
+            edge.begin_serving,
+            is_plain=lambda: self._is_plain,
+            is_reserved=lambda request: self.is_reserved(request, for_admin=False),
+        )
         self.server_hooks = AppHooks(
             limits=lambda: edge.server_limits,
             next_request_id=edge.ids.next,
@@ -67,9 +73,8 @@ class SmartEdge(flask.Flask):
             on_excess=excess_counter(edge.edge_row),
             hsts=lambda: edge.hsts,
             h2c=lambda: edge.config.h2c,
-            forward=self.forward,
+            forward=short_way.forward,
         )
-        self._is_plain: bool | None = None
         self.url_map.converters["anypath"] = AnyPath
         self.url_map.merge_slashes = False
         self.register_blueprint(make_admin(edge))
@@ -84,19 +89,6 @@ class SmartEdge(flask.Flask):
         from smartedge.process.take_over import TakeOver
 
         return TakeOver(self)
-
-    def forward(self, request: Request) -> Exchange | None:
-        """Forward a request that came to our own server; None for one that `wsgi_app` has to see (see the module's head)."""
-        edge = self.edge
-        if not edge.began:
-            edge.begin_serving()
-        if self._is_plain is None:
-            self._is_plain = self._has_no_hooks()
-        if not self._is_plain or request.fields.upgrade is not None or "wsgi_app" in self.__dict__:
-            return None
-        if request.target.startswith(_PERHAPS_RESERVED) and self.is_reserved(request, for_admin=False):
-            return None
-        return edge.forwarder.forward(request)
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
@@ -136,14 +128,10 @@ class SmartEdge(flask.Flask):
 
     def _is_passed_on(self, request: Request, for_admin: bool = False) -> bool:
         """Whether nobody would notice that a request does not go through Flask."""
-        if self._is_plain is None:
-            self._is_plain = self._has_no_hooks()
         return self._is_plain and not self.is_reserved(request, for_admin)
 
     def _is_bare(self) -> bool:
         """Whether nothing of somebody else's is around the app or in it."""
-        if self._is_plain is None:
-            self._is_plain = self._has_no_hooks()
         return self._is_plain and "wsgi_app" not in self.__dict__
 
     def is_reserved(self, request: Request, for_admin: bool) -> bool:
@@ -156,7 +144,7 @@ class SmartEdge(flask.Flask):
         if self.edge.admin_apart:
             return for_admin
         target = request.target
-        if not target.startswith(_PERHAPS_RESERVED):
+        if not target.startswith(PERHAPS_RESERVED):
             return False
         return target.partition(b"?")[0] in RESERVED or target.startswith(PREFIX)
 
@@ -176,7 +164,8 @@ class SmartEdge(flask.Flask):
         """Forward any method and path that is not ours: the catch-all."""
         return PassedResponse(self.edge.forwarder.forward(flask.request.environ[REQUEST]))
 
-    def _has_no_hooks(self) -> bool:
+    @cached_property
+    def _is_plain(self) -> bool:
         """Whether nothing is registered that Flask's own dispatch would call around the catch-all.
 
         Flask refuses to take hooks after its first request, so this is asked once, at that moment.

@@ -18,6 +18,7 @@ from smartedge.http.answer_fields import read_answer_fields
 from smartedge.http.environ_keys import GUNICORN_SOCKET, SOCKET
 from smartedge.http.headers import VIA
 from smartedge.http.wire import Wire
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.outbound import Outbound
 
 
@@ -55,14 +56,10 @@ class NoWire(Wire):
         super().__init__(SimpleNamespace(_sock=SimpleNamespace(recv=None, send=None), close=lambda: None))
 
 
-class FakeAnswer:
+class FakeAnswer(Answer):
     """An answer of a backend whose pieces are given; an exception among them is raised. here: its body came with its head."""
 
-    via = VIA
-    connection: Any = None
-    trailers = ()
-    grpc_status = None
-    unacted = False
+    at_hand = True
 
     def __init__(self, status: int = 200, *pieces: bytes | Exception, block: bytes = b"X: y\r\n", here: bool = True) -> None:
         self.status_code = self.counts_as = status
@@ -70,7 +67,8 @@ class FakeAnswer:
         self.fields = read_answer_fields(block)
         self.pieces = list(pieces)
         self.complete = here
-        self.at_hand = True
+        self.via = VIA
+        self.trailers = ()
         self.closed = False
 
     def read(self) -> bytes:
@@ -81,8 +79,6 @@ class FakeAnswer:
         if isinstance(piece, Exception):
             raise piece
         return piece
-
-    lend = read
 
     def close(self) -> None:
         self.closed = True

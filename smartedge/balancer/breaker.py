@@ -68,7 +68,7 @@ LEAST_OUTRUN_S: Final = 1.0
 
 AGAIN: Final = "the request that tried it again failed too"
 
-MAX_DOUBLINGS = 40
+MAX_DOUBLINGS: Final = 40
 """Beyond any sensible `max_open_s`; a backend that is away for weeks must not overflow a float."""
 
 

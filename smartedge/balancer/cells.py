@@ -149,18 +149,18 @@ CODE_LABELS: Final = (*(str(int(status)) for status in HTTPStatus), "1xx", "2xx"
 LATENCY_BOUNDS_S: Final = tuple(1e-4 * 2 ** (step / 2) for step in range(40))
 """100 µs to 74 s in steps of the square root of two: a quantile is off by a fifth at most."""
 
-DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+DURATION_BOUNDS_S: Final[tuple[float, ...]] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """The bounds that Prometheus' own clients use by default."""
 
-_CODES = len(OWN_CELLS)
+_CODES: Final = len(OWN_CELLS)
 WINDOW_TICK: Final = _CODES + len(CODE_LABELS)
 WINDOW_REQUESTS: Final = WINDOW_TICK + 1
 WINDOW_FAILURES: Final = WINDOW_REQUESTS + WINDOW_PARTS
 WINDOW_CELLS: Final = range(WINDOW_TICK, WINDOW_FAILURES + WINDOW_PARTS)
 """The breaker's window: its newest part's number, then requests and failures in each part."""
 
-_LATENCY = WINDOW_FAILURES + WINDOW_PARTS
-_DURATION = _LATENCY + len(LATENCY_BOUNDS_S) + 1
+_LATENCY: Final = WINDOW_FAILURES + WINDOW_PARTS
+_DURATION: Final = _LATENCY + len(LATENCY_BOUNDS_S) + 1
 ROW_CELLS: Final = _DURATION + len(DURATION_BOUNDS_S) + 1
 
 CODE_CELLS: Final = slice(_CODES, WINDOW_TICK)
@@ -223,7 +223,7 @@ def _cells_of_codes() -> tuple[int, ...]:
 CELL_OF_CODE: Final = _cells_of_codes()
 """The cells of the codes 0 to 599, for whoever has looked that it is one of these."""
 
-_INVALID_CODE = CELL_OF_CODE[0]
+_INVALID_CODE: Final = CELL_OF_CODE[0]
 
 
 def code_cell(code: int) -> int:

@@ -7,19 +7,20 @@ the average of the last minute shows it, while one quick answer proves little.
 from __future__ import annotations
 
 from math import exp
+from typing import Final
 
 from smartedge.balancer.cells import EWMA, EWMA_AT, EWMA_BEFORE, FAILED_AT, Row
 
-TAU_S = 10.0
+TAU_S: Final = 10.0
 """Time in which a mean that nothing confirms falls to 1/e of itself."""
 
-FAILURE_S = 5.0
+FAILURE_S: Final = 5.0
 """The least that a failure counts as: a backend that fails fast must not look fast."""
 
-MAX_DOUBLINGS = 30
+MAX_DOUBLINGS: Final = 30
 """From a nanosecond to a second."""
 
-RETRY_AFTER_MAX_S = 300.0
+RETRY_AFTER_MAX_S: Final = 300.0
 """The most that a backend's own Retry-After can count as."""
 
 

@@ -50,7 +50,7 @@ WIDE: Final = 0.1
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
-_ID = re.compile(rb"[^/]*[0-9][^/]*[0-9][^/]*|[0-9]|[^/]{25,}")
+_ID: Final = re.compile(rb"[^/]*[0-9][^/]*[0-9][^/]*|[0-9]|[^/]{25,}")
 """A segment that looks like an id, a date or a version of a file: two digits, or long. `v1` is a name."""
 
 

@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """The methods, as on the wire, that may be repeated with the effect of one (RFC 9110 section 9.2.2)."""
 
-SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Those that ask for nothing to be changed (section 9.2.1), and are sent again even when the application has failed."""
 
-GATEWAY = frozenset({502, 503, 504})
+GATEWAY: Final = frozenset({502, 503, 504})
 """Answers that say that the request was not worked on, or not to its end; any other 5xx is the application's own word."""
 
-PARTS = 10
+PARTS: Final = 10
 """The window moves in steps of a tenth."""
 
-RETRY = 1000
+RETRY: Final = 1000
 """The price of a retry, in a currency without fractions: fifty times 0.2 is a little less than ten."""
 
 
-DEADLINE_S = 60.0
+DEADLINE_S: Final = 60.0
 """For all tries together, unless the operator says otherwise."""
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import compress
+from typing import Final
 
-_LINES = re.compile(rb"(?:[!-~][\t -~\x80-\xff]*\r\n)+")
+_LINES: Final = re.compile(rb"(?:[!-~][\t -~\x80-\xff]*\r\n)+")
 """Lines whose values hold what they may (RFC 9110 section 5.5), as llhttp lets them through (test_alike.py asks it)."""
 
 

@@ -8,8 +8,8 @@ from typing import Final
 from smartedge.http.headers import HOP_BY_HOP, PLAIN_CONNECTION, announced_trailers, length_of, one_of, without_nominated
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
-_SPECIAL_IN_ANSWER = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % one_of({*HOP_BY_HOP, b"content-length", b"date"}))
-_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+_SPECIAL_IN_ANSWER: Final = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % one_of({*HOP_BY_HOP, b"content-length", b"date"}))
+_RETRY_AFTER: Final = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
 class AnswerFields:

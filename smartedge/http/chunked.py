@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
-_OVERHEAD_BYTES = 16384
+_OVERHEAD_BYTES: Final = 16384
 """What chunk extensions and trailers may cost over the whole body, besides `_PER_CHUNK_BYTES` for each chunk."""
 
-_PER_CHUNK_BYTES = 24
-_MOST_BYTES = (1 << 64) - 1
+_PER_CHUNK_BYTES: Final = 24
+_MOST_BYTES: Final = (1 << 64) - 1
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
-_PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[\t \x21-\x7e\x80-\xff]*)?")
-_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-_BEGINS_A_SIZE = re.compile(rb"(?:[0-9A-Fa-f]+(?:[ \t;][^\r\n\0]*)?)?\r?")
-_TRAILER = re.compile(rb"(%b):([\t \x21-\x7e\x80-\xff]*)" % _TOKEN)
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
+_PADDED_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[\t \x21-\x7e\x80-\xff]*)?")
+_PLAIN_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+_BEGINS_A_SIZE: Final = re.compile(rb"(?:[0-9A-Fa-f]+(?:[ \t;][^\r\n\0]*)?)?\r?")
+_TRAILER: Final = re.compile(rb"(%b):([\t \x21-\x7e\x80-\xff]*)" % _TOKEN)
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class ChunkedError(Exception):

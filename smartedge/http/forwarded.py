@@ -6,6 +6,7 @@ Pure functions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from smartedge.http.cookies import field
 from smartedge.http.headers import FORWARDED, OF_CERTIFICATES, RequestFields
@@ -15,7 +16,7 @@ IsTrusted = Callable[[bytes], bool] | None
 """Whether a peer (its address as text) is a proxy whose word is believed; None when there are none."""
 
 
-MOST_HOPS = 64
+MOST_HOPS: Final = 64
 """Proxies that a client may be behind; who writes more addresses than that writes them to keep us busy."""
 
 

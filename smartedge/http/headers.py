@@ -12,34 +12,36 @@ from typing import Any, Final
 
 from smartedge.http.chunked import LAST_CHUNK
 
-VIA = b"Via: 1.1 smartedge\r\n"
-VIA_10 = b"Via: 1.0 smartedge\r\n"
-VIA_2 = b"Via: 2 smartedge\r\n"
+VIA: Final = b"Via: 1.1 smartedge\r\n"
+VIA_10: Final = b"Via: 1.0 smartedge\r\n"
+VIA_2: Final = b"Via: 2 smartedge\r\n"
 """RFC 9110 section 7.6.3; a pseudonym instead of a host name."""
 
-HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+HOP_BY_HOP: Final = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
 """RFC 9110 section 7.6.1, with the deprecated ones that are still seen. Of TE and Trailer goes on what the edge can keep."""
 
-TE_TRAILERS = b"TE: trailers\r\nConnection: TE\r\n"
+TE_TRAILERS: Final = b"TE: trailers\r\nConnection: TE\r\n"
 """How a client that takes trailers is passed on."""
 
-FORWARDED = frozenset(
+FORWARDED: Final = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-server x-forwarded-prefix"
     b" x-forwarded-ssl x-forwarded-scheme x-forwarded-by x-real-ip x-client-cert-subject x-client-cert-fingerprint".split()
 )
 """What a proxy in front of us says of its client: believed from `trusted_proxies` only."""
 
-OF_CERTIFICATES = frozenset((b"x-client-cert-subject", b"x-client-cert-fingerprint"))
+OF_CERTIFICATES: Final = frozenset((b"x-client-cert-subject", b"x-client-cert-fingerprint"))
 """Those of them that we say ourselves of a client that has shown a certificate (http/client_certificate.py)."""
 
-_PROTECTED = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
+_PROTECTED: Final = FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"via", b"x-request-id"}
 """What `Connection` can't have removed, and what no spelling with `_` can stand for."""
 
-_FOR_US = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain", b"x-smartedge-hello"))
+_FOR_US: Final = frozenset((b"expect", b"proxy-authorization", b"x-smartedge-explain", b"x-smartedge-hello"))
 """What ends here. X-SmartEdge-Hello holds what only the edge may know (admin/hello.py); Expect is answered here;
 Proxy-Authorization is for the proxy, that is for us, who never asked (RFC 9110 section 11.7.2)."""
 
-_NOT_IN_TRAILERS = (
+_NOT_IN_TRAILERS: Final = (
     _PROTECTED
     | HOP_BY_HOP
     | _FOR_US
@@ -70,18 +72,18 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
     return one_of(names).replace(b"-", b"[-_]")
 
 
-_SPECIAL = _PROTECTED | HOP_BY_HOP | _FOR_US
-_OF_ITS_OWN = frozenset((b"content-length", b"x-request-id"))
+_SPECIAL: Final = _PROTECTED | HOP_BY_HOP | _FOR_US
+_OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
 """Those of them of which another value changes no more than what `with_values` makes of it."""
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
-_SPECIAL_IN_REQUEST = re.compile(
+_SPECIAL_IN_REQUEST: Final = re.compile(
     rb"\n(%b):" % _either_spelling({*_PROTECTED, *HOP_BY_HOP, *_FOR_US, b"authorization", b"traceparent", b"tracestate"})
 )
-_TRACE_CONTEXT = re.compile(rb"\ntrace(?:parent|state):")
+_TRACE_CONTEXT: Final = re.compile(rb"\ntrace(?:parent|state):")
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{0,5})?")
 
 
 Lines = tuple[tuple[bytes, bytes], ...]

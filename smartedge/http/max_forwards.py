@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from smartedge.http.own_answer import OwnAnswer
 from smartedge.http.request import Request
 
-LIMITED = frozenset((b"TRACE", b"OPTIONS"))
+LIMITED: Final = frozenset((b"TRACE", b"OPTIONS"))
 """The methods in which the field means something; in others it goes on as it came."""
 
-_MAX_FORWARDS = re.compile(rb"^(max-forwards:)[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
-_MOST = 1_000_000
-_SECRET = re.compile(rb"^(?:authorization|proxy-authorization|cookie|x-smartedge-explain):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+_MAX_FORWARDS: Final = re.compile(rb"^(max-forwards:)[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+_MOST: Final = 1_000_000
+_SECRET: Final = re.compile(
+    rb"^(?:authorization|proxy-authorization|cookie|x-smartedge-explain):[^\n]*\n", re.IGNORECASE | re.MULTILINE
+)
 
 
 def count_hop(request: Request) -> OwnAnswer | None:

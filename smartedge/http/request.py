@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from smartedge.balancer.errors import ClientError, CodingRefused
 from smartedge.http.headers import HOST, RequestFields
@@ -14,10 +14,10 @@ from smartedge.http.span import Span
 if TYPE_CHECKING:
     from smartedge.http.certificates import Certificate
 
-PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
+PROTOCOLS: Final = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
 """A Request's versions, as logs and CGI write them."""
 
-_CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CODING: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Body(Protocol):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakKeyDictionary
 
-SWEEP_S = 0.1
+SWEEP_S: Final = 0.1
 """How often deadlines are looked at, in seconds."""
 
 STOOD_STILL_S = 1.0

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from smartedge.http.certificates import Certificate, ServerSide
 from smartedge.http.wire import AT_ONCE_BYTES, RECV_BYTES, Wire, WireClosed, WireTimeout
@@ -18,13 +18,13 @@ from smartedge.http.wire_errors import NotTls
 
 __all__ = ["NotTls", "TlsWire"]
 
-EARLY_BYTES = 65536
+EARLY_BYTES: Final = 65536
 """How much of what a peer sends ahead is decrypted before anybody reads it."""
 
-GOODBYE_S = 1.0
+GOODBYE_S: Final = 1.0
 """How long our side's end may take to be sent, in seconds."""
 
-_HANDSHAKE_RECORD = b"\x16"
+_HANDSHAKE_RECORD: Final = b"\x16"
 
 
 class TlsWire(Wire):

@@ -11,7 +11,7 @@ import socket as stdlib_socket
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from gevent import get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
@@ -23,10 +23,10 @@ from smartedge.http.wire_errors import WireClosed, WireStalled, WireTimeout
 
 __all__ = ["AT_ONCE_BYTES", "RECV_BYTES", "Wire", "WireClosed", "WireStalled", "WireTimeout"]
 
-RECV_BYTES = 131072
+RECV_BYTES: Final = 131072
 """The most that one read takes from the kernel."""
 
-AT_ONCE_BYTES = 65536
+AT_ONCE_BYTES: Final = 65536
 """What is as long as this, or longer, waits for nobody: the call costs little beside the copying."""
 
 _switch_to: Callable[[Any], Any] = greenlet.switch  # the hub's own asks first whether the one who leaves wants to be told

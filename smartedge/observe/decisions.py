@@ -22,7 +22,7 @@ from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
 from smartedge.observe.sampling import gap
-from smartedge.proxy.exchange import Exchange
+from smartedge.proxy.explain import Explain
 from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, newest_texts, texts
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _call_and_close(timer: Any, call: Callable[[], None]) -> None:
     call()
 
 
-class Decisions:
+class Decisions(Explain):
     """What was decided about requests: which are recorded, this worker's records, and those of all; owned by its Edge.
 
     The Forwarder begins a trace and has an exchange recorded; the admin pages read.
@@ -138,7 +138,7 @@ class Decisions:
             lease.record = trace.add_missed(lease.opened_at, lease.backend.id)
         return trace
 
-    def record_exchange(self, exchange: Exchange) -> None:
+    def record_exchange(self, exchange: Any) -> None:
         """Write down a request that has ended, if it is to be."""
         attempts, error = exchange.attempts, exchange.error
         trace = attempts.trace

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
 from smartedge.http.answer_head import bare_end, known_heads, like_known, parse_head, with_crlf
@@ -21,12 +21,12 @@ from smartedge.proxy.dialer import Way
 from smartedge.proxy.outbound import Told
 from smartedge.proxy.upload import TOOK_NOTHING, Upload
 
-_UPGRADE = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
+_UPGRADE: Final = re.compile(rb"\nupgrade:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 
-VIEW_BYTES = 65536
+VIEW_BYTES: Final = 65536
 """So much of a body that came with the head is not copied once more (docs/performance.md)."""
 
-MOST_INTERIMS = 100
+MOST_INTERIMS: Final = 100
 """Each 1xx lets the wait begin anew; a backend with no more to say than that is broken."""
 
 

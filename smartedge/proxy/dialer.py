@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.errors import ConnectFailed, OutOfResources
 from smartedge.balancer.spec import TlsSpec
@@ -14,7 +14,7 @@ from smartedge.http.tls import context_for
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire, WireTimeout
 
-H2 = "h2"
+H2: Final = "h2"
 """What TLS calls HTTP/2 (RFC 9113 section 3.2)."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from smartedge.balancer.errors import ClientGone, EdgeError
 from smartedge.balancer.pool import Lease, Outcome
@@ -23,16 +23,18 @@ from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.route import Route
 from smartedge.proxy.tried import Tried, with_answered
 from smartedge.server.answer import AnswerWriter
+from smartedge.server.answering import Forwarded
 
 
-class Ending(Protocol):
-    """Whoever made an Exchange: the `Forwarder`."""
+class Ending:
+    """Whoever made an Exchange: the `Forwarder`, which derives from this and imports this file."""
 
     def end_exchange(self, exchange: Exchange) -> None:
         """Count, record and log one that has ended."""
+        raise NotImplementedError
 
 
-class Exchange:
+class Exchange(Forwarded):
     """One client request on its way; made by the Forwarder, answered with and closed by the server.
 
     Called as a WSGI app it answers; iterated it gives the body; `close` ends the lease. A class with `close`, never a bare
@@ -132,9 +134,7 @@ class Exchange:
         fields, block = answer.fields, self._block(answer)
         if not answer.complete:
             writer.begin_answer(answer.status_code, answer.status_line, block, fields.content_length, fields.dated)
-            if answer.connection is not None:
-                answer.connection.lends = True  # our writer has sent a piece before the next is asked for
-                answer.connection.pipes = writer.takes_pipes
+            answer.begin_lending(pipes=writer.takes_pipes)  # our writer has sent a piece before the next is asked for
             return self
         # It is all here: one send, without going round the server's loop, saves 2.5 µs (docs/performance.md).
         body = answer.lend()
@@ -236,7 +236,7 @@ class Exchange:
             if not body:
                 raise StopIteration  # an empty piece would send the head alone, and what ends with it is told from that (gRPC)
             return body
-        if not self._head_sent and answer.connection is not None:
+        if not self._head_sent and not answer.complete:
             self._head_sent = True
             if not answer.at_hand:
                 return b""  # An event stream may say nothing for minutes after its head, which goes on now.

@@ -6,6 +6,7 @@ Every request gets an `Exchange` of its own (exchange.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from smartedge.balancer.errors import EdgeError, LoopDetected
 from smartedge.balancer.learned import Learned
@@ -13,8 +14,8 @@ from smartedge.balancer.trace import Trace
 from smartedge.http.max_forwards import LIMITED, count_hop
 from smartedge.http.request import Request
 from smartedge.proxy.attempts import Attempts, HedgedSend
-from smartedge.proxy.exchange import Exchange
-from smartedge.proxy.explain import Explain, NothingExplained
+from smartedge.proxy.exchange import Ending, Exchange
+from smartedge.proxy.explain import Explain
 from smartedge.proxy.hedge import Hedges
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.router import Router
@@ -23,11 +24,11 @@ from smartedge.proxy.tracer import Tracer
 from smartedge.proxy.tunnel import Tunnels
 from smartedge.proxy.upgrade import UpgradeExchange, offer
 
-MOST_TOLD = 1000
+MOST_TOLD: Final = 1000
 """Bytes of the field that says what was decided."""
 
 
-class Forwarder:
+class Forwarder(Ending):
     """Forwards requests to backends; owned by the edge, called by the app and its catch-all view.
 
     service: of the requests that no route takes elsewhere. router: carries out routes; None where there are none.
@@ -43,7 +44,7 @@ class Forwarder:
         self.edge_row = edge_row
         self.next_id = next_id
         self.router: Router | None = None
-        self.explain: Explain = NothingExplained()
+        self.explain = Explain()
         self.log: Callable[[Exchange], None] | None = None
         self.tracer: Tracer | None = None
         self.spans: Callable[[Exchange], None] = lambda _: None
@@ -113,7 +114,7 @@ class Forwarder:
         return service.pool.row if self.router is None or exchange.routed_to == service.name else self.edge_row
 
 
-MOST_EDGES = 10
+MOST_EDGES: Final = 10
 """So many edges behind one another are a circle: of them, one may have taken the mark out of Via by which it is known."""
 
 

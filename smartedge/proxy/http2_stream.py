@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from math import inf
 from time import monotonic
-
-import requests
+from typing import Final
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, DeadlineExceeded, EdgeError
 from smartedge.http import grpc
-from smartedge.http.answer_fields import AnswerFields, read_answer_fields
+from smartedge.http.answer_fields import read_answer_fields
 from smartedge.http.headers import VIA_2
 from smartedge.http.problem import reason
 from smartedge.http.wire import WireTimeout
@@ -21,17 +20,17 @@ from smartedge.http2.frames import StreamError
 from smartedge.http2.link import Link
 from smartedge.http2.stream import Pairs, Stream, StreamEnded
 from smartedge.proxy.adapter import Limits
-from smartedge.proxy.answer import response_of
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.connection import MOST_INTERIMS
 from smartedge.proxy.http2_upload import Http2Upload
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.upload import TOOK_NOTHING
 
-AT_ONCE_BYTES = 16384
+AT_ONCE_BYTES: Final = 16384
 """A body that is here and not larger goes out with its head, if the windows are open."""
 
 
-TOO_LONG = "The call took longer than its client's grpc-timeout allows."
+TOO_LONG: Final = "The call took longer than its client's grpc-timeout allows."
 
 
 class BackendStream:
@@ -51,8 +50,6 @@ class BackendStream:
         "failure",
         "head",
         "is_call",
-        "lends",
-        "pipes",
         "stream",
         "until",
     )
@@ -66,7 +63,6 @@ class BackendStream:
         self._link: Link | None = None
         self.head: AnswerHead | None = None
         self.failure: EdgeError | None = None
-        self.lends = self.pipes = False
         self.stream: Stream | None = None
         self.until: float | None = None
         self.is_call = grpc.is_call(request.head)
@@ -232,36 +228,22 @@ def status_line(status: int) -> bytes:
     return b"%d %b\r\n" % (status, reason(status).encode())
 
 
-class Http2Answer:
-    """A backend's answer by HTTP/2; made by its Http2Adapter. See `Answer`."""
+class Http2Answer(Answer):
+    """A backend's answer by HTTP/2; made by its Http2Adapter. conversation: while more of it is to come."""
 
-    __slots__ = (
-        "_body",
-        "_url",
-        "complete",
-        "connection",
-        "counts_as",
-        "fields",
-        "grpc_status",
-        "status_code",
-        "status_line",
-        "trailers",
-        "unacted",
-        "via",
-    )
+    __slots__ = ("_body", "conversation", "grpc_status", "unacted")
 
-    def __init__(self, conversation: BackendStream, url: str) -> None:
+    def __init__(self, conversation: BackendStream) -> None:
         head, stream = conversation.head, conversation.stream
         assert head is not None
         assert stream is not None
-        self._url = url
-        self.connection: BackendStream | None = conversation
+        self.conversation: BackendStream | None = conversation
         self.status_code = self.counts_as = head.status
         self.status_line = status_line(head.status)
-        self.fields: AnswerFields = read_answer_fields(head.block, head.status)
+        self.fields = read_answer_fields(head.block, head.status)
         self.via = VIA_2
-        self.trailers: Sequence[tuple[bytes, bytes]] = ()
-        self.grpc_status: int | None = None
+        self.trailers = ()
+        self.grpc_status = None
         self.complete = self.unacted = False
         self._body = b""
         if stream.has_ended:
@@ -271,7 +253,7 @@ class Http2Answer:
 
     def _finish(self, conversation: BackendStream, stream: Stream) -> None:
         self.complete = True
-        self.connection = None
+        self.conversation = None
         self.trailers = stream.trailers
         if conversation.is_call and self.status_code == 200:
             self._conclude(conversation, stream)
@@ -290,15 +272,15 @@ class Http2Answer:
     @property
     def at_hand(self) -> bool:
         """Whether `read` would give something, or the end, without waiting."""
-        conversation = self.connection
+        conversation = self.conversation
         return conversation is None or conversation.stream is None or conversation.stream.at_hand
 
-    def read(self, *_size: int) -> bytes:
+    def read(self) -> bytes:
         """Wait for the next piece of the body; b"" at the end. See `BackendStream.read`."""
         if self._body:
             body, self._body = self._body, b""
             return body
-        conversation = self.connection
+        conversation = self.conversation
         if conversation is None:
             return b""
         piece = conversation.read()
@@ -308,22 +290,9 @@ class Http2Answer:
             self._finish(conversation, stream)
         return piece
 
-    def lend(self) -> bytes:
-        """Give what `read` does."""
-        return self.read()
-
-    def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
-        """Give the body in the pieces it came in (what requests calls on `raw`)."""
-        while piece := self.read():
-            yield piece
-
-    def as_response(self) -> requests.Response:
-        """Give it as requests' users know answers; the body is read from this one."""
-        return response_of(self, self._url)
-
     def close(self) -> None:
         """Be done with the answer: what has not come is cancelled."""
-        conversation, self.connection = self.connection, None
+        conversation, self.conversation = self.conversation, None
         self.complete = True
         if conversation is not None:
             conversation.close()

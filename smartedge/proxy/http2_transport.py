@@ -132,7 +132,7 @@ class Http2Adapter(BackendAdapter):
             try:
                 conversation.send(request, link.link, self._scheme)
                 conversation.wait(request, first_byte_s)
-                answer = Http2Answer(conversation, self.url)
+                answer = Http2Answer(conversation)
             except BackendClosed as error:
                 conversation.close()
                 left -= 1

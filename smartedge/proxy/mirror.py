@@ -13,7 +13,7 @@ from smartedge.balancer.errors import BackendTimeout, EdgeError
 from smartedge.balancer.learned import Learned
 from smartedge.http.request import Request
 from smartedge.proxy.attempts import Attempts
-from smartedge.proxy.explain import NothingExplained
+from smartedge.proxy.explain import Explain
 from smartedge.proxy.outbound import Hop
 from smartedge.proxy.service import Service
 
@@ -56,7 +56,7 @@ class Mirror:
     def _send(self, copy: Request, service: Service, hop: Hop) -> None:
         said = copy.fields.request_id
         request_id = said.decode("latin-1") if said is not None else self._next_id()
-        attempts = Attempts(service, copy, request_id, hop, NothingExplained())
+        attempts = Attempts(service, copy, request_id, hop, Explain())
         error: EdgeError | None = None
         try:
             with gevent.Timeout(COPY_S, BackendTimeout("The copy took too long.")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
@@ -84,7 +84,7 @@ class Hop:
     forwarded_header: bool
 
 
-_RECEIVED = {10: b"1.0", 11: b"1.1", 20: b"2"}
+_RECEIVED: Final = {10: b"1.0", 11: b"1.1", 20: b"2"}
 """What Via calls the protocol of a request (RFC 9110 sections 2.5 and 7.6.3)."""
 
 
@@ -111,7 +111,8 @@ class Onward:
 def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:
     """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base."""
     fields, body, target = request.fields, request.body, request.target
-    block, onward = fields.block, fields.onward
+    block = fields.block
+    onward: Onward | None = fields.onward
     if onward is None or onward.hop is not hop or onward.peer is not request.peer or onward.version != request.version:
         onward = fields.onward = Onward(request, hop)
     if backend.rewrites or not fields.host:

@@ -6,48 +6,35 @@ requests and urllib3 rewrite paths, add and fold header fields, take a 103 for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any
-
-import requests
+from typing import Any, Final
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout
 from smartedge.http.answer_fields import keep_alive_s
 from smartedge.http.derivable import mypyc_attr
 from smartedge.http.headers import VIA, VIA_10
 from smartedge.proxy.adapter import BackendAdapter
-from smartedge.proxy.answer import response_of
+from smartedge.proxy.answer import Answer
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.outbound import Outbound
 
-FRESH_S = 1.0
+FRESH_S: Final = 1.0
 """A request that can't be repeated uses no connection that has been idle for longer, in seconds."""
 
-UNSEEN_S = 0.0005
+UNSEEN_S: Final = 0.0005
 """How old the event loop's view of a connection may be for a request to go out on it, in seconds: about as long as bytes are on
 their way anyhow. In a longer round (a scrape, many clients) the kernel is asked about the connection itself."""
 
 
-IDLE_POOL_S = 60.0
+IDLE_POOL_S: Final = 60.0
 """The longest that a connection waits for its next use; a backend's own `Keep-Alive: timeout=` shortens it."""
 
 
-class Http1Answer:
-    """A backend's answer by HTTP/1.1; made by its EdgeAdapter. See `Answer`."""
+class Http1Answer(Answer):
+    """A backend's answer by HTTP/1.1; made by its EdgeAdapter. connection: while more of it is to come."""
 
-    __slots__ = (
-        "_adapter",
-        "_body",
-        "complete",
-        "connection",
-        "counts_as",
-        "fields",
-        "status_code",
-        "status_line",
-        "trailers",
-        "via",
-    )
+    __slots__ = ("_adapter", "_body", "connection")
 
     def __init__(self, adapter: EdgeAdapter, connection: Connection) -> None:
         self._adapter = adapter
@@ -56,7 +43,7 @@ class Http1Answer:
         self.status_line = connection.status_line
         self.fields = connection.fields
         self.via = VIA if connection.version == 11 else VIA_10
-        self.trailers: Sequence[tuple[bytes, bytes]] = ()
+        self.trailers = ()
         self.complete = connection.complete
         if connection.complete:
             # A short answer is all here: give the connection back before the client has even been served.
@@ -69,30 +56,20 @@ class Http1Answer:
         else:
             self._body = b""
 
-    def as_response(self) -> requests.Response:
-        """Give it as requests' users know answers; the body is read from this one."""
-        return response_of(self, self._adapter.url)
-
-    @property
-    def grpc_status(self) -> None:
-        """None: gRPC is for HTTP/2."""
-
-    @property
-    def unacted(self) -> bool:
-        """Whether it is certain that the backend has done nothing; HTTP/1.1 has no word for that."""
-        return False
-
     @property
     def at_hand(self) -> bool:
         """Whether `read` would give something, or the end, without waiting."""
         connection = self.connection
         return connection is None or bool(self._body) or connection.at_hand
 
-    def read(self, *_size: int) -> Any:
-        """Wait for the next piece of the body; b"" at the end. Raises BadAnswer when it is cut, BackendTimeout when it stalls.
+    def begin_lending(self, *, pipes: bool) -> None:
+        """Have the connection lend what it reads; see `Answer.begin_lending`."""
+        if self.connection is not None:
+            self.connection.lends = True
+            self.connection.pipes = pipes
 
-        Bytes, or a memoryview where the connection `lends`, or a Pipe where it `pipes`.
-        """
+    def read(self) -> Any:
+        """Wait for the next piece of the body; see `Answer.read`."""
         if self._body:
             return bytes(self.lend())
         connection = self.connection
@@ -116,11 +93,6 @@ class Http1Answer:
         if self.fields.chunked is not None:
             self.trailers = connection.trailers
         self._adapter.give_back(connection)
-
-    def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
-        """Give the body in the pieces it came in (what requests calls on `raw`)."""
-        while piece := self.read():
-            yield piece
 
     def close(self) -> None:
         """Be done with the answer: a body that was not read to its end takes its connection with it."""

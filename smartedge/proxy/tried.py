@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import TryKind
 
-MOST_KEPT = 16
+MOST_KEPT: Final = 16
 """A request that a hundred backends refuse is told of by its first tries and its last."""
 
 

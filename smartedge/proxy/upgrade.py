@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.cells import BYTES_IN, BYTES_OUT, TUNNELS
 from smartedge.balancer.errors import BadAnswer, ClientGone, EdgeError
@@ -20,16 +20,16 @@ from smartedge.http.side import Side, SwitchedHead
 from smartedge.http.wire import WireTimeout
 from smartedge.proxy.answer import Answer
 from smartedge.proxy.attempts import Attempts, HedgedSend
-from smartedge.proxy.connection import Connection
 from smartedge.proxy.exchange import Ending, Exchange
 from smartedge.proxy.foreign import take_over
+from smartedge.proxy.transport import Http1Answer
 from smartedge.proxy.tunnel import Tunnel, Tunnels
 
-NEVER = frozenset((b"h2c", b"h2", b"http", b"tls"))
+NEVER: Final = frozenset((b"h2c", b"h2", b"http", b"tls"))
 """Protocols that carry HTTP requests: through a tunnel they would pass the edge unseen (h2c smuggling; RFC 9113 section 3.1)."""
 
-_PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
-_CONTENT_LENGTH = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+_PROTOCOL: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+_CONTENT_LENGTH: Final = re.compile(rb"^content-length:[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 
 
 def offer(request: Request) -> bytes | None:
@@ -72,7 +72,7 @@ class UpgradeExchange(Exchange):
         super().run(race)
         attempts = self.attempts
         answer = attempts.answer
-        if answer is not None and answer.status_code == 101 and isinstance(answer.connection, Connection):
+        if isinstance(answer, Http1Answer) and answer.status_code == 101 and answer.connection is not None:
             switched_to = tokens(answer.connection.switched_to)
             if not switched_to or not switched_to <= tokens(attempts.offered or b""):
                 attempts.answer = None
@@ -104,8 +104,8 @@ class UpgradeExchange(Exchange):
         """Tell the client, then be a tunnel until that ends. say: tells it, in its protocol."""
         attempts = self.attempts
         answer, lease, policy = attempts.answer, attempts.lease, attempts.policy
-        assert answer is not None
-        assert isinstance(answer.connection, Connection)
+        assert isinstance(answer, Http1Answer)
+        assert answer.connection is not None
         assert lease is not None
         connection = answer.connection
         self.request.waiter = None

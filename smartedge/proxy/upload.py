@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gevent import GreenletExit, get_hub, getcurrent
 from gevent.event import Event
@@ -17,9 +17,9 @@ from smartedge.http.request import Body
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.greenlets import GreenletPool
 
-TOOK_NOTHING = "The backend took no bytes of the request for too long."
+TOOK_NOTHING: Final = "The backend took no bytes of the request for too long."
 
-_GREENLETS = GreenletPool()
+_GREENLETS: Final = GreenletPool()
 """Where uploads run: a greenlet made for each takes some 15 µs (docs/performance.md)."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from smartedge.http.chunked import chunk
 from smartedge.http.date import http_date
@@ -14,7 +14,7 @@ from smartedge.http.wire import Wire
 from smartedge.server.front import Front
 from smartedge.server.incoming import Incoming
 
-TOGETHER_BYTES = 65536
+TOGETHER_BYTES: Final = 65536
 """A piece that is smaller is sent in one write with the head; copying a larger one would cost more than the write."""
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
+from smartedge.http.derivable import mypyc_attr
 from smartedge.http.request import Request
 from smartedge.server.answer import AnswerWriter
 from smartedge.server.front import Front
 from smartedge.server.wsgi import to_environ
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Forwarded:
+    """A request that needs nothing of the app, on its way: an `Exchange` (proxy/exchange.py), given by `AppHooks.forward`."""
+
+    def answer_to(self, writer: AnswerWriter) -> Iterable[Any] | None:
+        """Have the client answered; return what is still to be written, None when nothing is. Raises what the writer raises."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Be done with it, whatever has become of it."""
+        raise NotImplementedError
 
 
 class Carrier(Protocol):
@@ -22,7 +37,8 @@ class Carrier(Protocol):
 
 def give_answer(request: Request, writer: AnswerWriter, front: Front, carrier: Carrier) -> None:
     """Have the app answer a request, and its writer send what it says; raises what the app, the exchange and the writer raise."""
-    exchange = result = None
+    exchange: Forwarded | None = None
+    result: Any = None
     try:
         exchange = carrier.forward(request)
         if exchange is not None:

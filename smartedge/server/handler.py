@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.http import problem
@@ -25,7 +25,7 @@ from smartedge.server.reader import PriorKnowledge, RequestReader
 
 log = logging.getLogger(__name__)
 
-REFUSAL_S = 1.0
+REFUSAL_S: Final = 1.0
 """How long a client may take to receive the answer to what is no request, in seconds."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 import httptools
 
@@ -22,21 +23,23 @@ from smartedge.server.body import ChunkedBody, ClientBody, LengthBody
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.incoming import Incoming
 
-_KNOWN_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split())
-FRESH_S = 1.0
+_KNOWN_METHODS: Final = frozenset(
+    b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+)
+FRESH_S: Final = 1.0
 """Time that a server which stops gives a client to send the request for which it has just connected."""
 
-_PLAIN_LINE = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(sorted(_KNOWN_METHODS)))
+_PLAIN_LINE: Final = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(sorted(_KNOWN_METHODS)))
 """A request line that llhttp has nothing against, with a target in origin-form (tests/server/test_reader.py asks it)."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-CR = 13
-_PRI = b"PRI * HTTP/2.0\r\n\r\n"
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+CR: Final = 13
+_PRI: Final = b"PRI * HTTP/2.0\r\n\r\n"
 """How HTTP/2 begins (RFC 9113 section 3.4): to HTTP/1.1 a head like others, which nobody may serve."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
-_LATER_VERSION = re.compile(rb" HTTP/1\.[2-9]")
-_UNKNOWN_CODING = "Request has invalid `Transfer-Encoding`"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
+_LATER_VERSION: Final = re.compile(rb" HTTP/1\.[2-9]")
+_UNKNOWN_CODING: Final = "Request has invalid `Transfer-Encoding`"
 """llhttp's words for a coding behind which the end of the body is not known."""
 
 

@@ -13,8 +13,10 @@ import pytest
 from smartedge.balancer.errors import BackendTimeout, ClientGone, ClientTimeout, EdgeError, NoBackend
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.balancer.trace import Trace
+from smartedge.http.request import Request
 from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions, fitted
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
+from tests import house
 from tests.house import backend, backends, pool, until
 
 
@@ -38,9 +40,8 @@ def make(clock: Clock, ratio: float = 1.0, *, may_ask: bool = False) -> Decision
     return Decisions(ratio, Random(3), lambda _: may_ask, clock.monotonic, clock.wall, later=lambda call: call())
 
 
-def request(explain: bytes | None = None, target: bytes = b"/shop?secret=1") -> Any:
-    fields = SimpleNamespace(explain=explain, for_edge=explain is not None)
-    return SimpleNamespace(peer=b"192.0.2.1", method=b"GET", target=target, fields=fields)
+def request(explain: bytes = b"", target: bytes = b"/shop?secret=1") -> Request:
+    return house.request(target=target, fields=explain and b"X-SmartEdge-Explain: %b\r\n" % explain, peer=b"192.0.2.1")
 
 
 def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, error: EdgeError | None = None, **more: Any) -> Any:

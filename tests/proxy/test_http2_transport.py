@@ -67,7 +67,7 @@ class SlowBody(Pieces):
 
 
 def body_of(answer: Any) -> bytes:
-    return b"".join(answer.stream())
+    return b"".join(iter(answer.read, b""))
 
 
 def serve(answer: Callable[[H2Server, int], None], number: int = 1) -> Play:
@@ -114,7 +114,7 @@ def test_an_answer_is_what_one_of_http_1_1_is() -> None:
         assert body_of(got) == b"hello"
         assert got.trailers == [(b"t", b"2")]
         assert got.complete
-        assert got.connection is None
+        assert got.conversation is None
 
 
 def test_requests_share_a_connection_and_answers_come_as_they_are_ready() -> None:
