@@ -16,34 +16,34 @@ from http import HTTPStatus
 from struct import Struct
 from typing import Final
 
-# A worker's own row: every cell counts up, but for those in GAUGES. What each request touches comes first, here and in the shared
-# row: eight cells are a line of the processor's cache, and of hundreds of backends each line is a cold one.
+# A worker's own row: every cell counts up, but for those in GAUGES. What each request and each look touches comes first, here and
+# in the shared row: eight cells are a line of the processor's cache, and of hundreds of backends each line is a cold one.
 IN_FLIGHT: Final = 0
 LEASES: Final = 1
 OK: Final = 2
 BYTES_OUT: Final = 3
 LATENCY_SUM: Final = 4  # seconds, double
 DURATION_SUM: Final = 5  # seconds, double
-FAILED: Final = 6
-ABANDONED: Final = 7
-RETRIES: Final = 8
-BYTES_IN: Final = 9
-CONNECTS: Final = 10
-WAITING_SINCE: Final = 11  # seconds, double: when the oldest lease began that waits for its answer; 0.0 for none
-TUNNELS: Final = 12  # open now
-EJECTED: Final = 13  # times that this worker ejected it
-OBSERVED: Final = 14  # times that it would have, if it were to do more than observe
-HEDGES: Final = 15  # tries begun beside one that was late
-HEDGES_WON: Final = 16  # those of them whose answer was used
-QUEUED: Final = 17  # a service's own row: requests that wait now until a backend is not full
-QUEUE_REFUSED: Final = 18  # a service's own row: those that waited in vain, or found the queue full
-RATE_LIMITED: Final = 19  # a service's own row, the edge's for routes: requests beyond their client's rate
-GENERATION: Final = 20  # the edge's own row: number of the configuration that this worker has applied
-BEAT_AT: Final = 21  # the edge's own row, seconds, double: this worker's last heartbeat
-STRATEGY_FALLBACKS: Final = 22  # a service's own row: picks by round robin because a user's strategy failed
-EXCUSED: Final = 23  # failures that are not held against it: all fail alike, or nobody else was asked
-LOG_LINES_LOST: Final = 24  # the edge's own row: lines of log and console that could not be written
-OVERDUE: Final = 25  # requests now that wait on it for longer than others take
+OVERDUE: Final = 6  # requests now that wait on it for longer than others take
+WAITING_SINCE: Final = 7  # seconds, double: when the oldest lease began that waits for its answer; 0.0 for none
+FAILED: Final = 8
+ABANDONED: Final = 9
+RETRIES: Final = 10
+BYTES_IN: Final = 11
+CONNECTS: Final = 12
+TUNNELS: Final = 13  # open now
+EJECTED: Final = 14  # times that this worker ejected it
+OBSERVED: Final = 15  # times that it would have, if it were to do more than observe
+HEDGES: Final = 16  # tries begun beside one that was late
+HEDGES_WON: Final = 17  # those of them whose answer was used
+QUEUED: Final = 18  # a service's own row: requests that wait now until a backend is not full
+QUEUE_REFUSED: Final = 19  # a service's own row: those that waited in vain, or found the queue full
+RATE_LIMITED: Final = 20  # a service's own row, the edge's for routes: requests beyond their client's rate
+GENERATION: Final = 21  # the edge's own row: number of the configuration that this worker has applied
+BEAT_AT: Final = 22  # the edge's own row, seconds, double: this worker's last heartbeat
+STRATEGY_FALLBACKS: Final = 23  # a service's own row: picks by round robin because a user's strategy failed
+EXCUSED: Final = 24  # failures that are not held against it: all fail alike, or nobody else was asked
+LOG_LINES_LOST: Final = 25  # the edge's own row: lines of log and console that could not be written
 MIRRORED: Final = 26  # the edge's own row: copies of requests that were sent to another service
 MIRRORS_DROPPED: Final = 27  # the edge's own row: copies that were not: too many under way, or a body that was not kept
 OUTRUN: Final = 28  # leases that ended because a try begun later had its answer first
@@ -230,6 +230,9 @@ def code_cell(code: int) -> int:
     """Return the cell that counts a status code; an invalid one counts as 5xx (RFC 9110 section 15)."""
     return CELL_OF_CODE[code] if 0 <= code < 600 else _INVALID_CODE
 
+
+FASTEST: Final = LATENCY_CELLS.start
+"""Counts the latencies up to the first bound; the cells behind it, those up to the others."""
 
 QUICK_S: Final = DURATION_BOUNDS_S[0]
 QUICK: Final = DURATION_CELLS.start

@@ -170,17 +170,22 @@ class Learned:
         cells[BYTES_OUT] += bytes_out
         self.reals[DURATION_SUM] += duration_s
 
-    def learn(self, now: float, latency_s: float) -> None:
-        """Learn from an answer how long they take; called for one in LEARN_EACH_S, and those between that take longer."""
+    def learn(self, now: float, latency_s: float) -> bool:
+        """Learn from an answer how long they take; return whether the backend was silent until then (`silence`).
+
+        Called for one in LEARN_EACH_S, and those between that take longer.
+        """
         self.usual_s = self.ewma.observe(now, latency_s)
+        was_silent = self.shared_reals[SILENT_SINCE] > 0.0
         if now < self.learn_at:
-            return
+            return was_silent
         self.pace.add(latency_s)
         self.shared_reals[HEARD_AT] = now
         if self.adapts:
             self.adaptive_cap.observe(now, latency_s, self.in_flight())
-        elif not self.shared_reals[SILENT_SINCE]:
+        elif not was_silent:
             self.learn_at = now + LEARN_EACH_S
+        return was_silent
 
     def in_flight(self) -> int:
         """Return the leases open now, in all workers."""

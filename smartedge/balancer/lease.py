@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any, Final, Literal
 
 from smartedge.balancer.backend import Backend
@@ -15,11 +16,12 @@ from smartedge.balancer.cells import (
     FAILED_CONNECT,
     FAILED_STATUS,
     FAILED_TIMEOUT,
+    FASTEST,
     IN_FLIGHT,
+    LATENCY_BOUNDS_S,
     LATENCY_SUM,
     OK,
     OUTRUN,
-    SILENT_SINCE,
     latency_cell,
 )
 from smartedge.balancer.errors import Reason
@@ -107,13 +109,11 @@ class Lease:
         if self.record is not None:
             self.record.latency_s = latency_s
         learned.waiting.pop(self, None)
-        learned.cells[latency_cell(latency_s)] += 1
+        learned.cells[FASTEST + bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
-        if now >= learned.learn_at or latency_s > learned.usual_s:
-            learned.learn(now, latency_s)
-            if learned.shared_reals[SILENT_SINCE]:
-                self._pool.end_silence(self, now, latency_s)
-                return latency_s
+        if (now >= learned.learn_at or latency_s > learned.usual_s) and learned.learn(now, latency_s):
+            self._pool.end_silence(self, now, latency_s)
+            return latency_s
         if learned.notes_room:
             self._pool.evidence.note(learned, self.holder, now, latency_s, code)
         return latency_s

@@ -122,7 +122,8 @@ class Pace:
     @property
     def variance(self) -> float:
         """The variance of the logarithms."""
-        return max(self.reals[PACE_VARIANCE], LEAST_VARIANCE)
+        variance = self.reals[PACE_VARIANCE]
+        return variance if variance > LEAST_VARIANCE else LEAST_VARIANCE
 
     @property
     def at(self) -> float:
@@ -131,12 +132,16 @@ class Pace:
 
     def weight(self, now: float) -> float:
         """How many answers the mean is worth now."""
-        reals = self.reals
-        return reals[PACE_WEIGHT] * exp(min(reals[PACE_AT] - now, 0.0) / TRUSTED_S)
+        age_s = now - self.reals[PACE_AT]
+        weight = self.reals[PACE_WEIGHT]
+        return weight * exp(-age_s / TRUSTED_S) if age_s > 0.0 else weight
 
     def counted(self, now: float) -> float:
         """How many independent answers the mean is worth now; its standard error is the root of variance by that."""
-        return min(max(self.weight(now), 1e-9), MOST_COUNTED)
+        weight = self.weight(now)
+        if weight > MOST_COUNTED:
+            return MOST_COUNTED
+        return weight if weight > 1e-9 else 1e-9
 
 
 _LOG_FLOOR: Final = log(FLOOR_S)

@@ -40,21 +40,38 @@ class Exchange(Forwarded):
     Called as a WSGI app it answers; iterated it gives the body; `close` ends the lease. A class with `close`, never a bare
     generator: one that is never started runs no `finally` (PEP 3333; a HEAD or 304).
 
-    route: the one that the request took, None without routes. asked_target: what the client asked for, where the route has
+    route: the one that the request took, None without routes. routed_to: the name of the service that it is for, None for what
+    the edge answers itself. asked_target: what the client asked for, where the route has
     changed that. own_answer: the edge's own, in place of a backend's.
     forwarder: told once when all is over. finished: the whole answer has been given to the server. counted: it
     has been counted already (a tunnel's is, with its 101).
     """
 
-    routed_to: str | None = None
-    """The name of the service that the request is for; None for what the edge answers itself."""
-
-    _lent: memoryview | Pipe | None = None
+    __slots__ = (
+        "_client",
+        "_closed",
+        "_forwarder",
+        "_head_sent",
+        "_lent",
+        "_writer",
+        "asked_target",
+        "attempts",
+        "bytes_out",
+        "counted",
+        "duration_s",
+        "error",
+        "finished",
+        "own_answer",
+        "route",
+        "routed_to",
+        "status",
+    )
 
     def __init__(self, attempts: Attempts, forwarder: Ending) -> None:
         self.attempts = attempts
         self.own_answer: OwnAnswer | None = None
         self.route: Route | None = None
+        self.routed_to: str | None = None
         self.asked_target: bytes | None = None
         self.error: EdgeError | None = None
         self.status = self.bytes_out = 0
@@ -64,6 +81,7 @@ class Exchange(Forwarded):
         self._closed = self._head_sent = False
         self._writer: AnswerWriter | None = None
         self._client: ForeignClient | None = None
+        self._lent: memoryview | Pipe | None = None
 
     @property
     def request(self) -> Request:
@@ -131,9 +149,11 @@ class Exchange(Forwarded):
                 raise self.error
             self._begin_own_answer(writer.start_response)
             return self
-        fields, block = answer.fields, self._block(answer)
+        fields, length = answer.fields, answer.fields.content_length
+        block = self._block(answer) if fields.announces or answer.status_code == 204 else fields.block
+        added = answer.via if self.attempts.policy.affinity is None else self.added(answer)
         if not answer.complete:
-            writer.begin_answer(answer.status_code, answer.status_line, block, fields.content_length, fields.dated)
+            writer.begin_answer(answer.status_code, answer.status_line, block, length, fields.dated, None, added)
             answer.begin_lending(pipes=writer.takes_pipes)  # our writer has sent a piece before the next is asked for
             return self
         # It is all here: one send, without going round the server's loop, saves 2.5 µs (docs/performance.md).
@@ -141,7 +161,7 @@ class Exchange(Forwarded):
         self.bytes_out = len(body)
         if answer.trailers:
             writer.trailers = answer.trailers
-        writer.begin_answer(answer.status_code, answer.status_line, block, fields.content_length, fields.dated, body)
+        writer.begin_answer(answer.status_code, answer.status_line, block, length, fields.dated, body, added)
         self.finished = True
         return None
 
@@ -160,14 +180,13 @@ class Exchange(Forwarded):
             client.keep_upgrade(value.decode("latin-1"))
 
     def _block(self, answer: Answer) -> bytes:
-        """Give the answer's header fields, as the client gets them."""
+        """Give the answer's own header fields, as the client gets them."""
         fields = answer.fields
-        added = answer.via if self.attempts.policy.affinity is None else self.added(answer)
         if answer.status_code == 204 and fields.content_length is not None:  # RFC 9110 section 8.6: a 204 has none
-            return without_length(fields.block) + added
+            return without_length(fields.block)
         if fields.announces and (self.request.version == 10 or self._writer is None):
-            return fields.without_trailer() + added
-        return fields.block + added
+            return fields.without_trailer()
+        return fields.block
 
     def added(self, answer: Answer) -> bytes:
         """Give the header fields that the edge adds to a backend's answer."""
@@ -183,7 +202,7 @@ class Exchange(Forwarded):
 
     def pairs(self, answer: Answer) -> list[tuple[str, str]]:
         """Give the answer's end-to-end fields as WSGI has them."""
-        return pairs_of(self._block(answer))
+        return pairs_of(self._block(answer) + self.added(answer))
 
     @property
     def is_for_nobody(self) -> bool:

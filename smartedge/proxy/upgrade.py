@@ -62,6 +62,8 @@ class UpgradeExchange(Exchange):
     tunnels: has the tunnel while it is open.
     """
 
+    __slots__ = ("_tunnel", "_tunnels")
+
     def __init__(self, attempts: Attempts, forwarder: Ending, tunnels: Tunnels) -> None:
         super().__init__(attempts, forwarder)
         self._tunnels = tunnels

@@ -82,10 +82,11 @@ class AnswerWriter:
         length: int | None,
         dated: bool,
         body: bytes | memoryview | None = None,
+        added: bytes = b"",
     ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body.
 
-        status_line: code and reason, `200 OK CRLF`. block: `name: value CRLF` each, without hop-by-hop fields.
+        status_line: code and reason, `200 OK CRLF`. block, added: `name: value CRLF` each, without hop-by-hop fields.
         length: of the body, None when it is not known beforehand.
         dated: there is a Date among them, else one is added (RFC 9110 section 6.6.1). body: all of it, where
         it is here already: then the answer is sent and finished, too.
@@ -95,7 +96,7 @@ class AnswerWriter:
         assert request is not None
         self._chunking = False
         self._left = length
-        parts: list[bytes | memoryview] = [b"HTTP/1.1 ", status_line, block]
+        parts: list[bytes | memoryview] = [b"HTTP/1.1 ", status_line, block, added]
         if not dated:
             parts.append(b"Date: %b\r\n" % http_date())
         if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():

@@ -16,6 +16,8 @@ from smartedge.server.wsgi import to_environ
 class Forwarded:
     """A request that needs nothing of the app, on its way: an `Exchange` (proxy/exchange.py), given by `AppHooks.forward`."""
 
+    __slots__ = ()
+
     def answer_to(self, writer: AnswerWriter) -> Iterable[Any] | None:
         """Have the client answered; return what is still to be written, None when nothing is. Raises what the writer raises."""
         raise NotImplementedError

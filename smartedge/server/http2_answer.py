@@ -37,11 +37,13 @@ class StreamWriter(AnswerWriter):
         length: int | None,
         dated: bool,
         body: bytes | memoryview | None = None,
+        added: bytes = b"",
     ) -> None:
         """Make an answer's head, which goes out with the first bytes of its body; see `AnswerWriter`."""
         request = self._incoming.request
         assert request is not None
         self._left = 0 if request.method == b"HEAD" or status in (204, 304) else length
+        block += added
         if not dated:
             block += b"Date: %b\r\n" % http_date()
         if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():

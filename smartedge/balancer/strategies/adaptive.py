@@ -248,19 +248,19 @@ class Adaptive(Strategy):
         """Compare the paces, and see how much is open."""
         standings = self._standings.values()
         self._look_at = now + LOOK_S + LOOK_EACH_S * len(standings)
-        opened = weights = 0.0
-        known = []
+        weights = 0.0
+        counts, known = [], []
         for standing in standings:
             standing.measure(now)
-            opened += standing.backend.learned.in_flight()
+            counts.append(standing.backend.learned.in_flight())
             weights += standing.backend.weight
             if standing.known:
                 known.append(standing)
-        for standing in standings:
-            backend = standing.backend
-            others = weights - backend.weight
-            opened_there = opened - backend.learned.in_flight()
-            standing.room = ROOM + max(ROOM * opened_there * backend.weight / others, 1.0) if others else inf
+        opened = sum(counts)
+        for standing, count in zip(standings, counts, strict=True):
+            weight = standing.backend.weight
+            others = weights - weight
+            standing.room = ROOM + max(ROOM * (opened - count) * weight / others, 1.0) if others else inf
         if not known:
             return
         known.sort(key=_log_mean)
