@@ -70,6 +70,7 @@ def exposition(
     series = [backend.labels for backend in snapshot.backends]
     pieces = []
     for line in TABLE:
+        pause()
         pieces.append(encode(OneMetric(line.kind(line.name, line.help))).removesuffix(b"# EOF\n"))
         shown = exemplars.of(line.name)
         for piece in _in_batches(line.read(snapshot)):

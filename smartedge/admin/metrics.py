@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from itertools import accumulate, chain, compress
+from itertools import accumulate, chain
 from operator import sub
 from typing import Any, Final, NamedTuple, get_args
 
@@ -25,6 +25,7 @@ from smartedge.admin.readings import (
     SourceReading,
     Summed,
     WorkerReading,
+    codes_of,
     labels_text,
 )
 from smartedge.balancer.breaker import BreakerState
@@ -33,7 +34,6 @@ from smartedge.balancer.cells import (
     BYTES_IN,
     BYTES_OUT,
     CODE_CELLS,
-    CODE_LABELS,
     CONNECT_SUM,
     CONNECTS,
     DURATION_BOUNDS_S,
@@ -162,10 +162,13 @@ def cluster(read: Callable[[ClusterReading], float]) -> Callable[[Snapshot], Sam
 
 
 def _requests(snapshot: Snapshot) -> Samples:
-    backends = ((backend.labels, backend.cells) for backend in snapshot.backends)
-    for labels, cells in chain(backends, snapshot.own_rows()):
-        counts = cells[CODE_CELLS]
-        yield from [(labels.with_label(code), count) for code, count in compress(zip(_CODES, counts, strict=True), counts)]
+    backends = ((backend.labels, backend.codes) for backend in snapshot.backends)
+    for labels, codes in chain(backends, ((labels, codes_of(cells)) for labels, cells in snapshot.own_rows())):
+        yield from [(labels.with_label(code), count) for code, count in codes]
+
+
+def _answered(backend: BackendReading) -> float:
+    return sum(count for _, count in backend.codes)
 
 
 def _tunnels(snapshot: Snapshot) -> Samples:
@@ -208,7 +211,7 @@ def _handshakes(snapshot: Snapshot) -> Samples:
 
 def _protocols(snapshot: Snapshot) -> Samples:
     counted = sum(sum(cells[CODE_CELLS]) for _, cells in snapshot.own_rows())
-    counted += sum(sum(backend.cells[CODE_CELLS]) for backend in snapshot.backends)
+    counted += sum(_answered(backend) for backend in snapshot.backends)
     by_http2 = snapshot.edge[HTTP2_REQUESTS]
     return [('protocol="HTTP/1"', max(0, counted - by_http2)), ('protocol="HTTP/2"', by_http2)]
 
@@ -254,15 +257,13 @@ def _cross_zone(snapshot: Snapshot) -> Samples:
     counts = {service.name: 0.0 for service in snapshot.services}
     for backend in snapshot.backends:
         if backend.crosses_zones:
-            counts[backend.service] = counts.get(backend.service, 0.0) + sum(backend.cells[CODE_CELLS])
+            counts[backend.service] = counts.get(backend.service, 0.0) + _answered(backend)
     return [(service_labels(name), count) for name, count in counts.items()]
 
 
 def _build(snapshot: Snapshot) -> Samples:
     return [(labels_text(("version", "python"), (snapshot.version, platform.python_version())), 1)]
 
-
-_CODES: Final = [f'code="{label}"' for label in CODE_LABELS]
 
 C, G, H, T = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 S = ("service",)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final, NamedTuple
 
 from smartedge.balancer.breaker import BreakerState
+from smartedge.balancer.cells import CODE_CELLS, CODE_LABELS
 from smartedge.balancer.spec import State
 from smartedge.http.certificates import Certificate
 
@@ -18,6 +20,18 @@ NONE: Final = "none"
 
 Cells = Sequence[float]
 """The cells of a row, added up over all workers (`Learned.totals`)."""
+
+
+Codes = Sequence[tuple[str, float]]
+"""Labels of codes, `code="200"`, and how many answers had them; those that there were."""
+
+_CODES: Final = [f'code="{label}"' for label in CODE_LABELS]
+
+
+def codes_of(cells: Cells) -> Codes:
+    """Give the answers that a row counts."""
+    counts = cells[CODE_CELLS]
+    return list(zip(compress(_CODES, counts), filter(None, counts), strict=True))
 
 
 def labels_text(names: Sequence[str], values: Sequence[str]) -> str:
@@ -52,7 +66,7 @@ def _escaped(text: str) -> str:
 
 class BackendReading(NamedTuple):
     """One backend at the moment of the scrape. labels: see `backend_labels`. last_probe_at: Unix time, None before the first
-    probe has ended."""
+    probe has ended. codes: the answers that its cells count (`codes_of`), looked for here, once: a row has 500."""
 
     labels: Labels
     service: str
@@ -63,6 +77,7 @@ class BackendReading(NamedTuple):
     breaker: BreakerState
     last_probe_at: float | None
     cells: Cells
+    codes: Codes
     max_in_flight: int | None = None
     zone: str | None = None
     crosses_zones: bool = False

@@ -11,7 +11,7 @@ from smartedge.admin.exemplars import NEWEST, NO_EXEMPLARS, Exemplars
 from smartedge.admin.exposition import content_type_of, exposition, has_exemplars
 from smartedge.admin.snapshot import read_snapshot
 from smartedge.edge.edge import Edge
-from smartedge.workers.periodic import Pauses
+from smartedge.workers.periodic import Pauses, in_pieces
 
 Text = tuple[Sequence[bytes], str]
 """Pieces of a text, and its content type."""
@@ -48,8 +48,9 @@ class Scrapes:
         return made
 
     def _make(self, accept: str, content_type: str) -> Text:
-        snapshot = read_snapshot(self._edge)
+        snapshot, pause = read_snapshot(self._edge), Pauses()
         exemplars = NO_EXEMPLARS
         if has_exemplars(content_type):
-            exemplars = Exemplars(self._edge.decisions.newest_traced(NEWEST))
-        return exposition(snapshot, accept, Pauses(), exemplars)
+            exemplars = Exemplars(in_pieces(self._edge.decisions.newest_traced(NEWEST)))
+            pause()
+        return exposition(snapshot, accept, pause, exemplars)

@@ -14,6 +14,7 @@ from smartedge.admin.readings import (
     SourceReading,
     WorkerReading,
     backend_labels,
+    codes_of,
 )
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.drowning import drowning
@@ -75,7 +76,7 @@ def _readings(edge: Edge) -> list[BackendReading]:
 
 
 def _reading(edge: Edge, backend: Backend) -> BackendReading:
-    at = backend.learned.last_probe_at
+    at, cells = backend.learned.last_probe_at, backend.learned.totals()
     return BackendReading(
         labels=backend_labels(backend.spec.service, backend.id),
         service=backend.spec.service,
@@ -85,7 +86,8 @@ def _reading(edge: Edge, backend: Backend) -> BackendReading:
         state=backend.state,
         breaker=backend.learned.breaker.state,
         last_probe_at=edge.unix_time(at) if at else None,
-        cells=backend.learned.totals(),
+        cells=cells,
+        codes=codes_of(cells),
         max_in_flight=backend.cap(),
         zone=backend.spec.zone,
         crosses_zones=crosses_zones(backend, edge.config.zone),

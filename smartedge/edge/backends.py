@@ -32,24 +32,21 @@ from smartedge.proxy.adapter import Limits
 from smartedge.proxy.session import Adapter, EdgeSession
 from smartedge.proxy.transport import EdgeAdapter
 from smartedge.workers.membership import Membership
-from smartedge.workers.periodic import give_way, in_pieces
+from smartedge.workers.periodic import Pauses, give_way, in_pieces
 from smartedge.workers.row_book import EDGE_KEY
 from smartedge.workers.state_dir import StateError
 
 log = logging.getLogger("smartedge")
 
 
-SLICE = 50
-"""So many backends are built before requests are let through: less than a millisecond's work."""
-
 FORGOTTEN = 50
 """So many backends are forgotten at once, some 2 ms."""
 
-CLAIMED = 100
-"""Rows of the board that are claimed at a stretch, some 3 ms."""
+CLAIMED = 50
+"""Rows of the board that are claimed at a stretch, some 2 ms."""
 
 LOOKED_AT = 250
-"""And after so many that are only looked at."""
+"""With so many backends requests are let through while names are looked for."""
 
 FIRST_S = 1.0
 """How long the start and a reload wait for names that nobody has looked up yet."""
@@ -99,6 +96,10 @@ class BackendRegistry:
     def know_names(self, config: Config) -> None:
         """Wait a moment for names of this configuration that nobody has looked up, once the edge serves."""
         if self._membership is not None:
+            if len(self._learned) >= LOOKED_AT:
+                for service in config.all_services():
+                    for backend in in_pieces(service.config.backends):
+                        destination(backend.url)  # taken apart once; below, all at a stretch
             names = self._all_names(config)
             if len(self._learned) >= LOOKED_AT:
                 give_way()
@@ -122,14 +123,14 @@ class BackendRegistry:
                 siblings.setdefault(backend.spec.entry, []).append(backend)
         made: list[tuple[Backend, ...]] = []
         fresh: list[Backend] = []
-        for place, entry in enumerate(service.config.backends, 1):
-            self._give_way_each(LOOKED_AT, place)
+        pause = Pauses() if self._membership is not None else _nothing  # before the edge serves there is nobody to give way to
+        for entry in service.config.backends:
+            pause()
             now = kept.get(id(entry), ())
             if not now or not self._still_fits(now, files):
                 specs = self._at_addresses(spec_of(entry))
                 now = tuple(self._build_backend(spec, files, limits, old, siblings) for spec in specs)
                 fresh += now
-                self._give_way_each(SLICE, len(fresh))
             made.append(now)
         return Built(service.config, nodes, tuple(made), tuple(backend for each in made for backend in each), tuple(fresh))
 
@@ -155,11 +156,6 @@ class BackendRegistry:
         if previous is not None and _is_spoken_to_alike(previous.spec, spec) and previous.transport.adapter.limits == limits:
             return Backend(spec, learned, previous.transport)
         return Backend(spec, learned, EdgeSession(self._adapter(spec, files, limits, learned)))
-
-    def _give_way_each(self, count: int, done: int) -> None:
-        """Let requests go on after each so many backends, once the edge serves."""
-        if self._membership is not None and done % count == 0:
-            give_way()
 
     def ways_of(self, config: ServiceConfig) -> tuple[tuple[str, ...], ...]:
         """Return where the names of a service's backends lead to now."""
@@ -345,6 +341,10 @@ class BackendRegistry:
             learned.move_to(rows)
             if self._membership.state is not None:
                 learned.breaker.try_exclusive = self._membership.try_exclusive
+
+
+def _nothing() -> None:
+    """Give way to nobody."""
 
 
 def _is_spoken_to_alike(one: BackendSpec, other: BackendSpec) -> bool:

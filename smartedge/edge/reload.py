@@ -157,6 +157,7 @@ class Reloader:
                 if is_other or kept != number:
                     serial += 1
                     self._peers.publish(kept, serial, canonical or config.to_json(), found.text)
+            self._pause()
             number = kept
             self._use_if_other(setup, found)
             self._renewed = frozenset()

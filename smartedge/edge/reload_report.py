@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smartedge.balancer.spec import name_backend
 from smartedge.config.problems import path_text
 from smartedge.workers.generations import Confirmed
+from smartedge.workers.periodic import in_pieces
 
 if TYPE_CHECKING:
     from smartedge.config.model import Config
@@ -93,8 +94,11 @@ def report(
     persisted: bool,
     took_s: float,
 ) -> Applied:
-    """Compare two configurations, and `at_start`, the settings that this process began with (see `settings_of`)."""
-    before, after = _backends(old, new), _backends(new, old)
+    """Compare two configurations, and `at_start`, the settings that this process began with (see `settings_of`).
+
+    changed: they are not the same. Requests go on in between.
+    """
+    before, after = (_backends(old, new), _backends(new, old)) if changed else ({}, {})
     was, settings = settings_of(old), settings_of(new)
     return Applied(
         generation=number,
@@ -161,7 +165,7 @@ def _backends(config: Config, other: Config) -> dict[str, Any]:
         name_backend(service.name, backend.id): backend.model_dump(mode="json")
         for service in config.all_services()
         if service.config is not other.services.get(service.name)
-        for backend in service.config.backends
+        for backend in in_pieces(service.config.backends)
     }
 
 

@@ -29,7 +29,7 @@ from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.place_database import PlaceDatabases
 from smartedge.workers.loop_lag import LoopLag
-from smartedge.workers.periodic import PeriodicWork
+from smartedge.workers.periodic import PeriodicWork, give_way
 
 if TYPE_CHECKING:
     from smartedge.edge.cluster_node import ClusterNode
@@ -125,13 +125,17 @@ class Upkeep:
             self._announcer.files_replaced(renewed, leading=leading)
         tunnels = self._forwarder.tunnels
         tunnels.end_overdue(now)
+        give_way()  # the book of rows is read and written below, three times: milliseconds, with hundreds of backends gone
         self._registry.forget_gone(
             now, self._services.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
         )
+        give_way()
         self._registry.meet_workers(list(self._services.backends()))
         if leading:
             self._certificates.look(self._reloader.setup.config, self._tls.certificates)
+            give_way()
             self._registry.free_rows()
+        give_way()
         self._rollouts.look(leading=leading)
         for noticed in self._changes.look(self._seen(leading=leading), now, leading=leading):
             self._announcer.tell(noticed)

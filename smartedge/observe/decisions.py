@@ -23,7 +23,7 @@ from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
 from smartedge.observe.sampling import gap
 from smartedge.proxy.explain import Explain
-from smartedge.workers.ring import RECORDS, ROOM_BYTES, Ring, newest_texts, texts
+from smartedge.workers.ring import RECORD_BYTES, RECORDS, ROOM_BYTES, Ring, newest_texts, texts, written_part
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ class Decisions(Explain):
         if self._directory is None:
             yield self._ring.content()
         else:
-            yield from (path.read_bytes() for path in sorted(self._directory.glob("decisions-*.ring")))
+            yield from (written_part(path, RECORD_BYTES) for path in sorted(self._directory.glob("decisions-*.ring")))
 
 
 def fitted(document: Document) -> bytes:

@@ -107,7 +107,7 @@ class Membership:
 
     def row_for(self, key: str) -> BackendRows:
         """Return a backend's cells, the edge's own for the key "". Raises StateError if there is no room."""
-        return self.rows_for([key])[key]
+        return self._held.get(key) or self.rows_for([key])[key]
 
     def rows_for(self, keys: Iterable[str]) -> dict[str, BackendRows]:
         """Return the cells of several backends, with one look into the row book."""

@@ -30,7 +30,7 @@ def shown(*records: dict[str, object], accept: str = "application/openmetrics-te
         row.count(200, 0.04, 0, 0)
     learned.add(latency_cell(0.03))
     backend = BackendReading(
-        backend_labels("default", "b1"), "default", 1, 0.0, True, "enabled", "closed", None, learned.totals()
+        backend_labels("default", "b1"), "default", 1, 0.0, True, "enabled", "closed", None, learned.totals(), ()
     )
     snapshot = Snapshot([backend], [], own.totals(), 1, [WorkerReading(0, True, 1, 1.75e9, 0.0)], "0.1.0")
     text = b"".join(exposition(snapshot, accept, exemplars=Exemplars(records))[0]).decode()

@@ -19,7 +19,15 @@ from prometheus_client.utils import floatToGoString
 from smartedge.admin.exemplars import NO_EXEMPLARS, Exemplars
 from smartedge.admin.exposition import exposition, number
 from smartedge.admin.metrics import TABLE
-from smartedge.admin.readings import BackendReading, ServiceReading, Snapshot, SourceReading, WorkerReading, backend_labels
+from smartedge.admin.readings import (
+    BackendReading,
+    ServiceReading,
+    Snapshot,
+    SourceReading,
+    WorkerReading,
+    backend_labels,
+    codes_of,
+)
 from smartedge.balancer.cells import (
     CONNECT_SUM,
     CONNECTS,
@@ -61,7 +69,8 @@ def reading(id_: str = "b1", learned: Learned | None = None, **more: object) -> 
         "last_probe_at": None,
     } | more
     labels = backend_labels(str(fields["service"]), id_)
-    return BackendReading(labels=labels, cells=(learned or Learned()).totals(), **fields)  # type: ignore[arg-type]
+    cells = (learned or Learned()).totals()
+    return BackendReading(labels=labels, cells=cells, codes=codes_of(cells), **fields)  # type: ignore[arg-type]
 
 
 def edge_of(*backends: BackendReading, own: Learned | None = None, waits: Learned | None = None) -> Snapshot:
@@ -367,3 +376,11 @@ def test_each_source_of_discovery_has_its_age_its_errors_and_its_backends() -> N
         'smartedge_discovery_backends{service="web",source="dns"} 2',
     ):
         assert line in text.splitlines() or f"{line}.0" in text.splitlines()
+
+
+def test_codes_are_those_that_were_answered() -> None:
+    learned = Learned()
+    for status in (200, 200, 404, 503):
+        learned.count(status, 0.01, 0, 0)
+    assert sorted(codes_of(learned.totals())) == [('code="200"', 2), ('code="404"', 1), ('code="503"', 1)]
+    assert list(codes_of(Learned().totals())) == []

@@ -62,7 +62,7 @@ def test_no_configuration_has_such_an_id_or_service_and_the_refusal_is_harmless(
 
 @each_name
 def test_metrics_escape_it_so_that_it_is_read_back_as_it_was(name: str) -> None:
-    backend = BackendReading(backend_labels(name, name), name, 1, 0.0, True, "enabled", "closed", None, Learned().totals())
+    backend = BackendReading(backend_labels(name, name), name, 1, 0.0, True, "enabled", "closed", None, Learned().totals(), ())
     snapshot = Snapshot([backend], [], Learned().totals(), 1, [WorkerReading(0, True, 1, 1.0, 0.0)], "0.1.0")
     text = b"".join(exposition(snapshot)[0]).decode()
     if "\r" in name:  # the parser takes it for a line end, Prometheus does not

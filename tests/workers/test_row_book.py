@@ -134,3 +134,25 @@ def test_what_is_in_use_can_be_read_while_somebody_holds_the_lock(workers: Worke
     rows.claim(["b1"])
     with held(tmp_path / "rows.lock"):
         assert rows.indexes() == [0, 1]
+
+
+def test_the_book_is_written_as_json_whatever_backends_are_called(workers: Workers, tmp_path: Path) -> None:
+    keys = ['default "b"', "default \\", "default \u00e4\u2028\n", "default b http://127.0.0.1:1"]
+    workers(0).claim(keys)
+    workers(1).claim(keys[1:3])
+    text = (tmp_path / "rows.json").read_text()
+    slots = [[0], [0, 1], [0, 1], [0]]
+    assert text == json.dumps({key: {"row": row, "slots": slots[row - 1]} for row, key in enumerate(keys, 1)})
+
+
+def test_where_nothing_is_to_be_freed_the_book_stays_as_it_is(workers: Workers, tmp_path: Path) -> None:
+    rows, path = workers(0), tmp_path / "rows.json"
+    rows.claim(["a", "b"])
+    written = path.stat().st_ino
+    rows.free_rows([])
+    assert path.stat().st_ino == written
+    workers(1).claim(["c"])
+    workers.live = {0}
+    rows.free_rows([])
+    assert list(json.loads(path.read_text())) == ["a", "b"]
+    assert rows.claim(["d"])["d"] == 3
