@@ -22,7 +22,20 @@ class Alike:
     places: where in the lines between which name, in lower case, stands. number: of lines in all. first, last: of those between.
     """
 
-    __slots__ = ("_begin", "_begin_on", "_between", "_end", "_end_on", "_kept", "_starts", "first", "last", "number", "places")
+    __slots__ = (
+        "_begin",
+        "_begin_on",
+        "_end",
+        "_end_on",
+        "_kept",
+        "_start",
+        "_starts",
+        "_tail",
+        "first",
+        "last",
+        "number",
+        "places",
+    )
 
     def __init__(self, lines: list[bytes], kept: list[bool], first: int, last: int, may_differ: Callable[[bytes], bool]) -> None:
         self.number, self.first, self.last = len(lines), first, last
@@ -30,7 +43,7 @@ class Alike:
         self._begin_on = b"".join(compress(lines[:first], kept))
         self._end = b"".join(lines[last + 1 :])
         self._end_on = b"".join(compress(lines[last + 1 :], kept[last + 1 :]))
-        self._between = slice(len(self._begin), -len(self._end) or None)
+        self._start, self._tail = len(self._begin), len(self._end)
         between = lines[first : last + 1]
         self._kept = kept[first : last + 1]
         names = [_name_of(line) for line in between]
@@ -40,9 +53,10 @@ class Alike:
 
     def between(self, block: bytes) -> list[bytes] | None:
         """Give the lines of a block that may differ from the known ones, well-formed ones; None when it is not alike."""
-        if not block.startswith(self._begin) or not block.endswith(self._end):
+        stop = len(block) - self._tail
+        if stop <= self._start or not block.startswith(self._begin) or not block.endswith(self._end):
             return None
-        between = block[self._between]
+        between = block[self._start : stop]  # no slice that is kept: compiled code takes it for an index
         if _LINES.fullmatch(between) is None:
             return None
         lines = between.splitlines(True)
