@@ -17,8 +17,10 @@ from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_fields import may_differ as may_differ_in_answers
 from smartedge.http.answer_head import known_heads, like_known, parse_head
 from smartedge.http.headers import RequestFields, may_differ
-from smartedge.server.front import ServerLimits
+from smartedge.server.front import Front, ServerLimits
+from smartedge.server.incoming import Incoming
 from smartedge.server.reader import RequestReader
+from tests.fakes import NoWire
 
 REQUEST = b"Host: shop.test\r\nConnection: keep-alive\r\nAccept: */*\r\nReferer: /a\r\nCookie: seen=1\r\nSec-Fetch-Mode: cors\r\n"
 ANSWER = b'Server: x\r\nDate: Fri, 27 Nov 2026 12:00:00 GMT\r\nContent-Length: 5\r\nConnection: keep-alive\r\nETag: "1"\r\n'
@@ -34,16 +36,9 @@ NAMES = (
 RARELY = (b"Host", b"Connection", b"Content-Length", b"Transfer-Encoding", b"Server")
 
 
-class Quiet:
-    """Of the connection what `_check` asks for."""
-
-    certificate_lines = b""
-    unread = b""
-
-
 def reader(limits: ServerLimits | None = None) -> RequestReader:
-    made: Any = RequestReader(Quiet(), None, limits or ServerLimits())  # type: ignore[arg-type]
-    return made
+    incoming = Incoming(NoWire(), b"1.2.3.4", secure=False)
+    return RequestReader(incoming, Front(None, lambda: None), limits or ServerLimits())
 
 
 def said(fields: Any) -> dict[str, object]:
