@@ -42,8 +42,9 @@ def reader(limits: ServerLimits | None = None) -> RequestReader:
 
 
 def said(fields: Any) -> dict[str, object]:
-    names = [name for kind in type(fields).__mro__ for name in getattr(kind, "__slots__", ())] or list(vars(fields))
-    return {name: getattr(fields, name) for name in names if name != "onward"}
+    """Give all that fields say. By `dir`: what is compiled has no `__slots__`."""
+    values = {name: getattr(fields, name) for name in dir(fields) if not name.startswith("__") and name != "onward"}
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 def sequences(first: bytes, rounds: int) -> Iterator[list[bytes]]:
