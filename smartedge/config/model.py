@@ -64,11 +64,10 @@ def _workers(value: object) -> int | str:
 
 
 MAX_WORKERS = 64
+"""As many as there are slots (workers/state_dir.py)."""
 
 WRITTEN_AT_ONCE = 100
 """So many backends are written out at a stretch, some 0.6 ms."""
-
-"""As many as there are slots (workers/state_dir.py)."""
 
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 

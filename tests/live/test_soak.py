@@ -43,6 +43,7 @@ import greenlet
 from smartedge.cli import main as cli
 from smartedge.http import pipes
 from smartedge.http.sweep import Sweep
+from smartedge.proxy import upload
 from smartedge.server.greenlets import GreenletPool
 
 
@@ -50,7 +51,9 @@ def tell():
     gc.collect()
     objects = gc.get_objects()
     # Those that wait in a pool to be used again are nobody's: how many there are is the most that ever ran at a time.
-    idle = {waiting for found in objects if isinstance(found, GreenletPool) for waiting in found._idle}
+    # That of uploads is as old as its module, and frozen: the collector does not tell of it.
+    pools = [upload._GREENLETS, *[found for found in objects if isinstance(found, GreenletPool)]]
+    idle = {waiting for pool in pools for waiting in pool._idle}
     greenlets = [found for found in objects if isinstance(found, greenlet.greenlet) and not found.dead and found not in idle]
     wires = Sweep.of(gevent.get_hub()).wires
     held = {"greenlets": sorted(map(repr, greenlets)), "wires": len(wires), "pipes": len(pipes._ready)}
