@@ -363,8 +363,13 @@ class Connection:
         self.wire.close()
 
     def close(self) -> None:
-        """Close the connection and end an upload that still goes on."""
-        if self._upload is not None and not self._upload.done:
-            self._upload.abandon()
-        self.wire.close()
-        self.on_stale = None  # it holds this
+        """Close the connection and end an upload that still goes on, which is waited for.
+
+        Whoever waits may be ended meanwhile, or be told that another try was faster (hedge.py): it is closed all the same.
+        """
+        try:
+            if self._upload is not None and not self._upload.done:
+                self._upload.abandon()
+        finally:
+            self.wire.close()
+            self.on_stale = None  # it holds this

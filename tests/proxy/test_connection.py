@@ -417,6 +417,25 @@ def test_an_upload_that_is_abandoned_has_stopped_when_the_next_try_begins_and_it
         again.close()
 
 
+def test_whoever_closes_a_connection_may_be_ended_while_its_upload_stops(peer: Peer) -> None:
+    """Nobody closed it then: it stayed open, among the wires of its loop, as long as the process ran."""
+
+    class Waits(Pieces):
+        def read(self) -> bytes:
+            gevent.sleep(60)
+            return b""
+
+    peer.connection.send(HEAD, Waits(b"x"), 1, 1)
+    gevent.sleep(0)
+    closing = gevent.spawn(peer.connection.close)
+    gevent.spawn(closing.kill, block=False)  # once the other waits
+    closing.join()
+    assert peer.connection.wire.closed
+    assert peer.connection.wire not in peer.connection.wire.loop.wires
+    assert received(peer, HEAD) == HEAD
+    assert peer.sock.recv(10) == b""
+
+
 def test_the_time_for_the_answer_begins_when_the_upload_has_ended(peer: Peer) -> None:
     class Slow(Pieces):
         def read(self) -> bytes:
