@@ -61,11 +61,14 @@ class BackendLink:
             self.wire.close()
 
     def settle(self, url: str, left_s: float) -> None:
-        """Wait for the backend's settings, the first that it says; raises ConnectFailed."""
+        """Wait for the backend's settings, the first that it says; raises ConnectFailed. The connection is closed then."""
         link = self.link
-        if not link.peer_settled.wait(max(0.001, left_s)):
-            self.wire.close()
-            raise ConnectFailed(f"{url} did not begin to speak HTTP/2 in time.")
+        try:
+            if not link.peer_settled.wait(max(0.001, left_s)):
+                raise ConnectFailed(f"{url} did not begin to speak HTTP/2 in time.")
+        except BaseException:
+            self.wire.close()  # who is ended here leaves nobody who knows of it
+            raise
         if link.closed:
             raise ConnectFailed(f"{url} does not speak HTTP/2: {link.failure}")
 

@@ -39,7 +39,8 @@ class Http2Upload:
         self._send_s = send_s
         self._on_sent = on_sent
         self._fail = fail
-        self._is_reading = self.done = False
+        self._is_reading = True  # or has not begun, which comes to the same: to end it harms nobody
+        self.done = False
         self._greenlet: Any = gevent.spawn(self._run)
 
     def abandon(self) -> None:
@@ -49,6 +50,7 @@ class Http2Upload:
 
     def _run(self) -> None:
         stream, body = self._stream, self._body
+        self._is_reading = False
         try:
             piece = self._read() if self._whole is None else self._whole
             while piece:

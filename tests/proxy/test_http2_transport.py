@@ -15,6 +15,7 @@ from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, 
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.request import Replay
 from smartedge.http2 import frames as h2
+from smartedge.proxy.http2_stream import BackendStream
 from smartedge.proxy.http2_transport import Http2Adapter
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.session import EdgeSession
@@ -304,6 +305,24 @@ def test_an_answer_that_does_not_wait_for_the_body_ends_the_upload() -> None:
         assert resets == [{1: h2.CANCEL}]
 
 
+def test_an_upload_that_has_not_begun_takes_nothing_from_the_next_try() -> None:
+    """It read a piece of the body when it came to begin, though its stream had ended: the next try's body lacked that one."""
+    resets: list[dict[int, int]] = []
+
+    def play(server: H2Server, _: int) -> None:
+        server.until(lambda: server.resets)
+        resets.append(server.resets)
+
+    with h2_backend(play) as url:
+        request = outbound(b"POST", body=Replay(Pieces(b"one", b"two"), 1000))
+        stream = BackendStream(request, LIMITS, lambda: None)
+        stream.send(request, Http2Adapter(url, LIMITS, None)._take(request).link, b"http")
+        stream.close()
+        until(lambda: resets)
+        assert request.body is not None
+        assert [request.body.read(), request.body.read()] == [b"one", b"two"]
+
+
 def test_a_client_that_fails_in_mid_upload_ends_the_stream() -> None:
     resets: list[dict[int, int]] = []
 
@@ -433,6 +452,21 @@ def test_who_does_not_speak_http_2_is_not_sent_anything() -> None:
 def test_who_says_nothing_is_waited_for_no_longer_than_for_a_connection() -> None:
     with backend(lambda sock, _: gevent.sleep(5)) as url, pytest.raises(ConnectFailed, match="in time"):
         EdgeSession(Http2Adapter(url, limits(connect_s=0.05), None)).send(outbound())
+
+
+def test_whoever_opens_a_connection_may_be_ended_before_the_backend_has_spoken() -> None:
+    """Nobody knew of the connection then: it was open until it had been idle for a minute, or the backend closed it."""
+    said: list[bytes] = []
+
+    def play(sock: Any, _: int) -> None:
+        while not said or said[-1]:
+            said.append(sock.recv(65536))
+
+    with backend(play) as url:
+        asking = gevent.spawn(session_for(url, connect_s=30).send, outbound())
+        until(lambda: said)
+        asking.kill()
+        until(lambda: said[-1] == b"")
 
 
 def test_all_who_wait_for_a_connection_hear_that_there_is_none() -> None:
