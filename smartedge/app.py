@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import Any
 
 import flask
 from werkzeug.routing import BaseConverter, Rule
@@ -35,9 +35,6 @@ from smartedge.server.front import AppHooks
 from smartedge.server.wsgi import from_environ
 from smartedge.workers.identity import Succession
 from smartedge.workers.process import when_serving
-
-if TYPE_CHECKING:
-    from smartedge.process.take_over import TakeOver
 
 RESERVED = frozenset((b"/health", b"/api/reload", b"/api/status", b"/metrics"))
 CATCH_ALL = "forward"
@@ -83,21 +80,12 @@ class SmartEdge(flask.Flask):
             self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
         self.view_functions[CATCH_ALL] = self.forward_view
 
-    @cached_property
-    def take_over(self) -> TakeOver:
-        """What serves connections of gunicorn's in place of its loop; made by the first request of a foreign server."""
-        from smartedge.process.take_over import TakeOver
-
-        return TakeOver(self)
-
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward, the short way if there is nothing in Flask's; see the module's head."""
         if not self.edge.began:
             self.edge.begin_serving()
         request: Request | None = environ.get(REQUEST)
         if request is None:
-            if self._is_bare() and (result := self.take_over.serve(environ, start_response)) is not None:
-                return result  # type: ignore[no-any-return]
             try:
                 request = environ[REQUEST] = from_environ(environ, start_response, self.edge.server_limits.body_bytes)
                 if request.fields.upgrade is not None and not can_take_over(environ):
@@ -130,7 +118,7 @@ class SmartEdge(flask.Flask):
         """Whether nobody would notice that a request does not go through Flask."""
         return self._is_plain and not self.is_reserved(request, for_admin)
 
-    def _is_bare(self) -> bool:
+    def is_bare(self) -> bool:
         """Whether nothing of somebody else's is around the app or in it."""
         return self._is_plain and "wsgi_app" not in self.__dict__
 
@@ -256,5 +244,8 @@ def create_app(
     when_serving(edge.begin_serving)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:
+        from smartedge.process.take_over import take_over
+
         edge.doors = HttpDoor(app), AdminDoor(app)
+        when_serving(partial(take_over, app))
     return app

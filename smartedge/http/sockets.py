@@ -149,6 +149,10 @@ class Socket:
             return False
         return True
 
+    def detach(self) -> int:
+        """Give the descriptor away, which is for somebody else to close; nobody has waited on this socket, and nobody will."""
+        return self._sock.detach()
+
     def fileno(self) -> int:
         """Return the descriptor, -1 when it is closed; edge/peer_owner.py asks the kernel by it who is at the other end."""
         return self._sock.fileno()

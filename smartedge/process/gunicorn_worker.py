@@ -16,9 +16,9 @@ def gunicorn_worker() -> Any:
 
 
 def gunicorn_servers() -> list[Any]:
-    """Return gevent's servers with which that worker accepts connections; none where they can't be found."""
+    """Return that worker's own list of gevent's servers with which it accepts connections; none where it can't be found."""
     frame = _running()
-    return [] if frame is None else list(frame.f_locals.get("servers", ()))
+    return [] if frame is None else frame.f_locals.get("servers", [])
 
 
 def count_request(worker: Any) -> None:

@@ -137,14 +137,9 @@ def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
     handler: EdgeHandler | None = environ.get(HANDLER)
     if handler is not None:
         return (*handler.take_over(), None)
-    return BorrowedWire(environ[GUNICORN_SOCKET]), *take_from_gunicorn(environ)
-
-
-def take_from_gunicorn(environ: dict[str, Any]) -> tuple[bytes, Any]:
-    """Take what gunicorn has read behind a request's head, and what to return to it when all is done; see `can_take_over`."""
     unreader = _unreader(environ)
-    early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()
-    return early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
+    early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()  # what it has read behind the request's head
+    return BorrowedWire(environ[GUNICORN_SOCKET]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
 
 
 def _unreader(environ: dict[str, Any]) -> Any:

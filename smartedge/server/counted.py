@@ -11,7 +11,7 @@ from smartedge.server.front import hooks_of
 
 
 class CountedApp:
-    """An app that has `count` called for each of its requests; made by `EdgeWorker` and `TakeOver` where a worker has a limit.
+    """An app that has `count` called for each of its requests; made by `EdgeWorker` and `TakenServer` where a worker has a limit.
 
     Called by a server as the app would be.
     """

@@ -71,7 +71,7 @@ def hooks_of(app: Any) -> AppHooks:
 
 
 class Front:
-    """What all connections of a server share; made and kept up by its `EdgeServer` (or `TakeOver`), read by the `EdgeHandler`s.
+    """What all connections of a server share; made and kept up by its `EdgeServer`, read by the `EdgeHandler`s.
 
     tls: gives the SSLContext for a new connection, None for a plain one. environ: what the environs of all requests have in
     common. stopping: each answer is its connection's last. lingers: but connections that wait for a request may still send

@@ -51,11 +51,8 @@ class EdgeHandler:
         self._reader = RequestReader(self.incoming, front, limits)
         self.forward: Callable[[Request], Any] = front.hooks.forward if ADMIN not in front.environ else lambda _: None
 
-    def handle(self, first: Callable[[RequestReader], Request] | None = None) -> None:
-        """Serve requests until the client or the server has had enough; the connection is closed then.
-
-        first: gives the first one, where another server has read its head (process/take_over.py); raises ClientError.
-        """
+    def handle(self) -> None:
+        """Serve requests until the client or the server has had enough; the connection is closed then."""
         incoming = self.incoming
         self._front.open.add(incoming)
         try:
@@ -64,8 +61,6 @@ class EdgeHandler:
             if incoming.speaks_http2:
                 self._serve_http2(b"")
             on_moved = self._on_client_moved  # made once: a bound method takes as long as a call (docs/performance.md)
-            if first is not None:
-                self._answer(first(self._reader), on_moved)
             while incoming.keep_alive:
                 request = self._reader.read_request()
                 if request is None:

@@ -6,7 +6,6 @@ What is not HTTP is refused before anybody else sees it: the stock handler takes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -112,29 +111,6 @@ class RequestReader:
         except ClientError:
             self.wants_no_body = data.lstrip(b"\r\n")[:5] == b"HEAD "
             raise
-
-    def take_on(self, read_head: Callable[[], Request], is_head: bool) -> Request:
-        """Take a connection's first request from another server, which has read no more than its head.
-
-        is_head: it is a HEAD. Raises ClientError, as `read_head` may.
-        """
-        self.wants_no_body = is_head
-        request = read_head()
-        fields, limits = request.fields, self._limits
-        if len(request.target) > limits.target_bytes:
-            raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
-        if len(request.target) + len(request.block) > limits.head_bytes:
-            raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        self._check_fields(request.block)
-        incoming = self._incoming
-        incoming.request = request
-        incoming.fresh = incoming.idle = False
-        incoming.keep_alive = request.version == 11 if fields.persists is None else fields.persists
-        if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._add_body(request, fields)
-            request.expects_continue = False  # it has been told to go on
-        self.wants_no_body = False
-        return request
 
     def _past_empty_lines(self, data: bytes) -> bytes:
         """Read on while nothing but empty lines has come: many a client ends a POST with one (RFC 9112 section 2.2)."""

@@ -153,6 +153,8 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
             sleep(0.02)
         done = not self.front.open
         for incoming in list(self.front.open):
+            if incoming.request is not None and incoming.request.waiter is not None:
+                incoming.request.waiter.client_left()  # nobody is left to take the answer, once the wire is closed
             incoming.wire.close()
         deadline = monotonic() + ENDED_S
         while self.front.open and monotonic() < deadline:

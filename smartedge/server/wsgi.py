@@ -26,8 +26,11 @@ PIECE_BYTES = 131072
 
 
 def from_environ(environ: dict[str, Any], start_response: Any = None, limit_bytes: int = 0) -> Request:
-    """Read a request from the environ of a server that is not ours, and stays in charge. limit_bytes: of the body, 0 for none."""
-    request = head_from_environ(environ, start_response)
+    """Read a request from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
+
+    limit_bytes: of the body, 0 for none.
+    """
+    request = _head_from_environ(environ, start_response)
     fields = request.fields
     request.sock = environ.get(GUNICORN_SOCKET)
     if "wsgi.early_hints" in environ:
@@ -41,8 +44,8 @@ def from_environ(environ: dict[str, Any], start_response: Any = None, limit_byte
     return request
 
 
-def head_from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
-    """Read a request but for its body from the environ of a server that is not ours: gunicorn's own loop, Flask's test client.
+def _head_from_environ(environ: dict[str, Any], start_response: Any = None) -> Request:
+    """Read a request but for its body.
 
     gunicorn gives the raw target in RAW_URI. Its environ has each field once, repetitions joined by commas; the request behind
     its `start_response` still has them one by one, upper-case.
