@@ -98,8 +98,9 @@ def parse_head(head: bytes) -> Head:
     if len(head) <= KNOWN_HEAD_BYTES:
         number = head.count(b"\n")
         last = _last_heads.get(number)
-        same = last is not None and last[0] == first
-        alike = find_alike(block, fields.block, last[1], last[3], may_differ) if last is not None and same else None
+        alike = None
+        if last is not None and last[0] == first:
+            alike = find_alike(block, fields.block, last[1], last[3], may_differ)
         _last_heads[number] = first, block, known, alike
         _know(head, known)
     return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -58,25 +58,16 @@ class ChunkedDecoder:
             data, self._held = self._held + data, b""
         decoded: list[memoryview] = []
         view = memoryview(data)
-        body_bytes = position = 0
+        position = 0
         while position < len(data) and not self.complete:
             if not (self._left or self._between or self._last):
-                # Whole chunks as most servers write them, one after the other; all else is for what comes below.
-                while (plain := _PLAIN_SIZE.match(data, position)) is not None:
-                    begin = plain.end()
-                    size = int(plain[1], 16)
-                    end = begin + size
-                    if not size or not data.startswith(b"\r\n", end):
-                        break
-                    decoded.append(view[begin:end])
-                    body_bytes += size
-                    position = end + 2
-                    self._chunks += 1
+                before = len(decoded)
+                position = _take_whole_chunks(data, view, position, decoded)
+                self._chunks += len(decoded) - before
             if self._left:
                 piece = view[position : position + self._left]
                 decoded.append(piece)
                 position += len(piece)
-                body_bytes += len(piece)
                 self._left -= len(piece)
                 self._between = not self._left
             elif (end := data.find(b"\r\n", position)) >= 0:
@@ -85,7 +76,7 @@ class ChunkedDecoder:
             else:
                 self._hold(data[position:])
                 position = len(data)
-        self._overhead += position - body_bytes
+        self._overhead += position - sum(map(len, decoded))
         if self._overhead > _OVERHEAD_BYTES + _PER_CHUNK_BYTES * self._chunks:
             raise ChunkedError("chunk extensions or trailers are too long")
         if self.complete:
@@ -142,18 +133,24 @@ def whole_body(data: bytes) -> bytes | None:
     if not data.endswith(LAST_CHUNK):
         return None
     pieces: list[bytes] = []
-    position, last = 0, len(data) - len(LAST_CHUNK)
-    while position < last:
-        plain = _PLAIN_SIZE.match(data, position)
-        if plain is None:
-            return None
+    if data[_take_whole_chunks(data, data, 0, pieces) :] != LAST_CHUNK:
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _take_whole_chunks(data: bytes, source: Any, position: int, pieces: list[Any]) -> int:
+    """Take whole chunks as most servers write them, one after the other; return where something else begins, the last chunk, too.
+
+    source: `data` itself or a view of it, of which the pieces are made.
+    """
+    while (plain := _PLAIN_SIZE.match(data, position)) is not None:
         begin = plain.end()
         end = begin + int(plain[1], 16)
-        if begin == end or end + 2 > last or data[end : end + 2] != b"\r\n":
-            return None
-        pieces.append(data[begin:end])
+        if begin == end or not data.startswith(b"\r\n", end):
+            break
+        pieces.append(source[begin:end])
         position = end + 2
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return position
 
 
 def chunk(piece: bytes | memoryview) -> bytes:

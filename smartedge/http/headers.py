@@ -222,8 +222,7 @@ class RequestFields:
                 return None
         place = places.get(b"x-request-id")
         if place is not None:
-            value = lines[place][13:].strip()
-            made.request_id = value if REQUEST_ID.fullmatch(value) else None
+            made.request_id = _request_id(lines[place][13:].strip())
         return made
 
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
@@ -277,7 +276,7 @@ class RequestFields:
         elif low == b"traceparent" or low == b"tracestate":
             self.traced += 1
         elif low == b"x-request-id":
-            self.request_id = value if REQUEST_ID.fullmatch(value) else None
+            self.request_id = _request_id(value)
             return False
         elif low in FORWARDED:
             self.forwarded = (*(self.forwarded or ()), (low, line))
@@ -304,6 +303,11 @@ def length_of(line: bytes) -> bytes | None:
     """Give the value of a Content-Length, None where it is none, or so large that a parser has to say what it means."""
     value = line[15:].strip()
     return value if value.isdigit() and len(value) < 16 else None
+
+
+def _request_id(value: bytes) -> bytes | None:
+    """Give the value of an X-Request-Id, None where it is none that may be taken over."""
+    return value if REQUEST_ID.fullmatch(value) else None
 
 
 def may_differ(name: bytes) -> bool:

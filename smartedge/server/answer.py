@@ -129,9 +129,7 @@ class AnswerWriter:
             return
         self.head = b"".join(parts)
         if body is not None:
-            if body:
-                self.write(body)
-            self.finish_answer()
+            self._give_whole(body)
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""
@@ -174,6 +172,12 @@ class AnswerWriter:
         """Send the head alone: the app has said that the body will be some time (PEP 3333: an empty piece)."""
         if self.head is not None:
             self._send(b"")
+
+    def _give_whole(self, body: bytes | memoryview) -> None:
+        """Send the whole body of an answer that has begun, and what ends it."""
+        if body:
+            self.write(body)
+        self.finish_answer()
 
     def finish_answer(self) -> None:
         """Send what is still missing of a complete answer."""

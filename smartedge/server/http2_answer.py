@@ -50,9 +50,7 @@ class StreamWriter(AnswerWriter):
             block += self._hsts
         self.head = encode_status(status) + encode_lines(block)
         if body is not None:
-            if body:
-                self.write(body)
-            self.finish_answer()
+            self._give_whole(body)
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on (RFC 9113 section 8.1); never a 101, which HTTP/2 has not."""

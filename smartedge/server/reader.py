@@ -199,13 +199,27 @@ class RequestReader:
             raise ClientError("The request target holds a space.")
         rest = head[begin:]
         block = rest[:-2]
-        if line is not None and self._alike is not None and (like := self._like_known(block)) is not None:
-            self._known_block, self._known_fields = block, like
+        fields = self._like_known(block) if line is not None else None
+        if fields is None:
+            fields = self._read_fields(head, method, block, http11)
+        if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
+            self._known_block, self._known_fields = block, fields
             self._known_end, self._known_bytes = rest, len(rest)
-            return method, target, http11, block, like
+        if line is None and (target[:1] != b"/" or b"#" in target):
+            if target == b"*":
+                if method != b"OPTIONS":
+                    raise ClientError("Only OPTIONS has the target '*'.")
+            else:
+                target, authority = origin_form(target, method)
+                if authority is not None:
+                    fields = fields.with_host(authority)
+        return method, target, http11, block, fields
+
+    def _read_fields(self, head: bytes, method: bytes, block: bytes, http11: bool) -> RequestFields:
+        """Check a whole head and read its fields; find out where they differ from the known ones, if in values only."""
         try:
             # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
-            if line is not None or method in _KNOWN_METHODS:
+            if method in _KNOWN_METHODS:
                 httptools.HttpRequestParser(None).feed_data(head)
             else:
                 self._check_unknown_method(head, method)
@@ -224,22 +238,11 @@ class RequestReader:
             fields.onward = known.onward  # made of the host and what other proxies said, and nothing else of the fields
         if self._incoming.certificate_lines:
             fields = fields.with_certificate(self._incoming.certificate_lines)
-        if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
-            if known is not None:
-                alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ)
-                if alike is not self._alike:
-                    self._alike, self._alike_fields = alike, fields
-            self._known_block, self._known_fields = block, fields
-            self._known_end, self._known_bytes = rest, len(rest)
-        if line is None and (target[:1] != b"/" or b"#" in target):
-            if target == b"*":
-                if method != b"OPTIONS":
-                    raise ClientError("Only OPTIONS has the target '*'.")
-            else:
-                target, authority = origin_form(target, method)
-                if authority is not None:
-                    fields = fields.with_host(authority)
-        return method, target, http11, block, fields
+        if known is not None and fields.hosts == 1 and fields.transfer_encoding is None:
+            alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ)
+            if alike is not self._alike:
+                self._alike, self._alike_fields = alike, fields
+        return fields
 
     def _like_known(self, block: bytes) -> RequestFields | None:
         """Give the fields of a block of which but values differ from known ones; None where the whole has to be checked."""
