@@ -220,19 +220,14 @@ def _cells_of_codes() -> tuple[int, ...]:
     return tuple(cell.get(str(code), cell[f"{code // 100 or 5}xx"]) for code in range(600))
 
 
-CELL_OF_CODE: Final = _cells_of_codes()
-"""The cells of the codes 0 to 599, for whoever has looked that it is one of these."""
-
-_INVALID_CODE: Final = CELL_OF_CODE[0]
+_CELL_OF_CODE: Final = _cells_of_codes()
+_INVALID_CODE: Final = _CELL_OF_CODE[0]
 
 
 def code_cell(code: int) -> int:
     """Return the cell that counts a status code; an invalid one counts as 5xx (RFC 9110 section 15)."""
-    return CELL_OF_CODE[code] if 0 <= code < 600 else _INVALID_CODE
+    return _CELL_OF_CODE[code] if 0 <= code < 600 else _INVALID_CODE
 
-
-FASTEST: Final = LATENCY_CELLS.start
-"""Counts the latencies up to the first bound; the cells behind it, those up to the others."""
 
 QUICK_S: Final = DURATION_BOUNDS_S[0]
 QUICK: Final = DURATION_CELLS.start

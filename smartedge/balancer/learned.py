@@ -23,7 +23,6 @@ from smartedge.balancer.breaker import Breaker, BreakerChange, BreakerPolicy
 from smartedge.balancer.cells import (
     BYTES_IN,
     BYTES_OUT,
-    CELL_OF_CODE,
     CHECK_AT,
     CHECK_DETAIL,
     CHECK_OK,
@@ -163,7 +162,7 @@ class Learned:
     def count(self, code: int, duration_s: float, bytes_in: int, bytes_out: int) -> None:
         """Count a client's finished request, with the bytes of its body and of the answer's."""
         cells = self.cells
-        cells[CELL_OF_CODE[code] if 0 <= code < 600 else code_cell(code)] += 1
+        cells[code_cell(code)] += 1
         cells[QUICK if duration_s <= QUICK_S else duration_cell(duration_s)] += 1
         if bytes_in:
             cells[BYTES_IN] += bytes_in

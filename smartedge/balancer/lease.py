@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Any, Final, Literal
 
 from smartedge.balancer.backend import Backend
@@ -16,9 +15,7 @@ from smartedge.balancer.cells import (
     FAILED_CONNECT,
     FAILED_STATUS,
     FAILED_TIMEOUT,
-    FASTEST,
     IN_FLIGHT,
-    LATENCY_BOUNDS_S,
     LATENCY_SUM,
     OK,
     OUTRUN,
@@ -109,7 +106,7 @@ class Lease:
         if self.record is not None:
             self.record.latency_s = latency_s
         learned.waiting.pop(self, None)
-        learned.cells[FASTEST + bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        learned.cells[latency_cell(latency_s)] += 1
         learned.reals[LATENCY_SUM] += latency_s
         if (now >= learned.learn_at or latency_s > learned.usual_s) and learned.learn(now, latency_s):
             self._pool.end_silence(self, now, latency_s)

@@ -22,7 +22,7 @@ from smartedge.balancer.cells import (
 )
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec
-from smartedge.config.model import Config, ConfigError, Problem
+from smartedge.config.model import Config, ConfigError, Problem, at_once
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
 from smartedge.edge.files import Files
@@ -123,7 +123,7 @@ class BackendRegistry:
                 siblings.setdefault(backend.spec.entry, []).append(backend)
         made: list[tuple[Backend, ...]] = []
         fresh: list[Backend] = []
-        pause = Pauses() if self._membership is not None else _nothing  # before the edge serves there is nobody to give way to
+        pause = Pauses() if self._membership is not None else at_once  # before the edge serves there is nobody to give way to
         for entry in service.config.backends:
             pause()
             now = kept.get(id(entry), ())
@@ -341,10 +341,6 @@ class BackendRegistry:
             learned.move_to(rows)
             if self._membership.state is not None:
                 learned.breaker.try_exclusive = self._membership.try_exclusive
-
-
-def _nothing() -> None:
-    """Give way to nobody."""
 
 
 def _is_spoken_to_alike(one: BackendSpec, other: BackendSpec) -> bool:

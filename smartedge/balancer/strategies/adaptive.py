@@ -193,24 +193,22 @@ class Adaptive(Strategy):
             backend = self._turns.pick(candidates, now, rng)
             learned = backend.learned
             opened = learned.in_flight() if learned.others else learned.cells[IN_FLIGHT]
-            if not opened and self._alike:  # as with most of hundreds: nothing else of it needs to be looked at
-                if self.scored:
-                    self.reason, self.scored = NEXT, False
-                return backend
-            standing = standings[backend]
-            if standing.share < 1.0 and not standing.takes_turn(now):
-                continue
-            if opened >= standing.room:
-                self.reason = f"least expected completion: {backend.id}, next in turn, has more open than its pace allows"
-            elif not opened or now <= standing.sound_until or not standing.stalled_s(now):  # where nothing waits nothing stalls
-                if self.scored:
-                    self.reason, self.scored = NEXT, False
-                return backend
-            else:
-                self.reason = f"least expected completion: {backend.id}, next in turn, has stalled"
-            self.scored = True
-            standing.pace.passed += 1
-            return self._first_to_answer(candidates, now, rng)
+            if opened or not self._alike:  # else nothing more of it needs to be looked at, as with most of hundreds
+                standing = standings[backend]
+                if standing.share < 1.0 and not standing.takes_turn(now):
+                    continue
+                unfit = ""
+                if opened >= standing.room:
+                    unfit = "has more open than its pace allows"
+                elif opened and now > standing.sound_until and standing.stalled_s(now):  # where nothing waits nothing stalls
+                    unfit = "has stalled"
+                if unfit:
+                    self.reason, self.scored = f"least expected completion: {backend.id}, next in turn, {unfit}", True
+                    standing.pace.passed += 1
+                    return self._first_to_answer(candidates, now, rng)
+            if self.scored:
+                self.reason, self.scored = NEXT, False
+            return backend
         self.reason, self.scored = "least expected completion: those next in turn let it pass", True
         return self._first_to_answer(candidates, now, rng)
 
