@@ -32,7 +32,7 @@ InPanic = Callable[[Sequence[Backend], Sequence[WhyNot | None]], Collection[Back
 
 def all_if_too_few(wanted: Sequence[Backend], reasons: Sequence[WhyNot | None]) -> Collection[Backend]:
     """Return all of them if too few are available, else none: the rule where nobody minds where backends stand."""
-    return wanted if sum(reason in _SERVING for reason in reasons) < PANIC_RATIO * len(wanted) else ()
+    return wanted if sum(reason in SERVING for reason in reasons) < PANIC_RATIO * len(wanted) else ()
 
 
 def candidates_of(
@@ -51,7 +51,7 @@ def candidates_of(
     found = tuple(
         backend
         for backend, reason in zip(wanted, reasons, strict=True)
-        if reason in _SERVING or (reason == "breaker_open" and backend in helping)
+        if reason in SERVING or (reason == "breaker_open" and backend in helping)
     )
     return found or tuple(backend for backend, reason in zip(wanted, reasons, strict=True) if reason == "unprobed")
 
@@ -59,7 +59,8 @@ def candidates_of(
 _TAKEN_OUT: Final = frozenset({"draining", "disabled", "zero_weight"})
 """By the operator; these reasons go before all others."""
 
-_SERVING: Final = frozenset({None, "full"})
+SERVING: Final = frozenset({None, "full"})
+"""Why not of those that serve: a full one is full only for a moment, and then passed by."""
 
 
 def no_backend(backends: Sequence[Backend], now: float, tried: Collection[Backend] = ()) -> NoBackend:

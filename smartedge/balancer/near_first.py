@@ -19,11 +19,12 @@ from zlib import crc32
 
 from smartedge.balancer.backend import Backend, WhyNot
 from smartedge.balancer.blend import with_trials
+from smartedge.balancer.candidates import SERVING
 from smartedge.balancer.locality import SpillPolicy, panics, shares_of
 from smartedge.balancer.places import NOWHERE, Group, Place, Tier, tiers_of
 from smartedge.balancer.spec import BackendSpec
 from smartedge.balancer.strategies.base import Strategy
-from smartedge.balancer.tier_views import AVAILABLE, TierRun, TierView, count_of, latency_of
+from smartedge.balancer.tier_views import TierRun, TierView, count_of, latency_of
 
 MOST_TRIED: Final = 2
 """So many backends of a tier may fail a request before it prefers another tier: what is wrong may be the place."""
@@ -113,7 +114,7 @@ class NearFirst:
         self._picked_from = {}
         for backend in candidates:
             self._picked_from.setdefault(self._groups[backend.key], []).append(backend)
-        self._available = {backend for backend in self._backends if backend.why_not(now) in AVAILABLE}
+        self._available = {backend for backend in self._backends if backend.why_not(now) in SERVING}
         if not self._available:
             self._available = {backend for backend in candidates if backend.why_not(now) == "unprobed"}
 
@@ -122,7 +123,7 @@ class NearFirst:
         parts = [tier.groups for tier in self.own_view.nearest]
         if self.locality.by_client:
             parts = [frozenset({group}) for group in self._members]
-        serving = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in AVAILABLE}
+        serving = {backend for backend, reason in zip(wanted, reasons, strict=True) if reason in SERVING}
         here = set(wanted)
         members = [[one for group in part for one in self._members[group] if one in here] for part in parts]
         counts = [count_of(part, serving) for part in members]

@@ -15,9 +15,6 @@ from smartedge.balancer.strategies.base import Strategy
 ENOUGH_SEEN: Final = 16
 """So many answers of a tier are needed until its latency is believed."""
 
-AVAILABLE: Final = frozenset({None, "full"})
-"""A full one is available: it is full only for a moment, and then passed by."""
-
 
 class TierRun:
     """A tier at run time, whoever sees it so: who may be picked, and the strategy that picks; owned by a `NearFirst`."""

@@ -46,10 +46,7 @@ class Noticed:
 
 
 class PoolWatch:
-    """Looks at one pool every TIDY_S; owned by the edge, and by a run of the simulator.
-
-    edge_row: the edge's own, where all workers see whether the pool drowns; None where nobody is to be told, as in a simulation.
-    """
+    """Looks at one pool every TIDY_S; owned by the edge, and by a run of the simulator."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

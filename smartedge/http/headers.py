@@ -78,7 +78,7 @@ _OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST: Final = re.compile(
-    rb"\n(%b):" % _either_spelling({*_PROTECTED, *HOP_BY_HOP, *_FOR_US, b"authorization", b"traceparent", b"tracestate"})
+    rb"\n(%b):" % _either_spelling(_SPECIAL | {b"authorization", b"traceparent", b"tracestate"})
 )
 _TRACE_CONTEXT: Final = re.compile(rb"\ntrace(?:parent|state):")
 
@@ -252,10 +252,6 @@ class RequestFields:
         made.forwarded = tuple([one for one in self.forwarded or () if one[0] not in names]) or None
         return made
 
-    def without_host(self) -> bytes:
-        """Give the block without Host."""
-        return self.without(b"host")
-
     def without(self, name: bytes) -> bytes:
         """Give the block without the fields of a name, in lower case."""
         start = name + b":"
@@ -317,7 +313,7 @@ def may_differ(name: bytes) -> bool:
 
 def announced_trailers(value: bytes) -> bytes:
     """Write Trailer with those of its names that may go on as trailers (RFC 9110 section 6.6.2), b"" without any."""
-    names = [name for name in (part.strip(b" \t") for part in value.split(b",")) if name and _may_trail(folded(name))]
+    names = [name for name in (part.strip(b" \t") for part in value.split(b",")) if name and _may_trail(name)]
     return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
 
 
@@ -349,7 +345,7 @@ def last_chunk(trailers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
 
 def kept_trailers(trailers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Give those trailer fields that may go on."""
-    return [(name, value) for name, value in trailers if _may_trail(folded(name))]
+    return [(name, value) for name, value in trailers if _may_trail(name)]
 
 
 def folded(name: bytes) -> bytes:
@@ -358,6 +354,7 @@ def folded(name: bytes) -> bytes:
 
 
 def _may_trail(name: bytes) -> bool:
+    name = folded(name)
     return name not in _NOT_IN_TRAILERS and not name.startswith((b"content-", b"if-"))
 
 

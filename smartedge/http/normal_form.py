@@ -21,7 +21,9 @@ PLAIN = "!$&'()*+,=:@~"
 """What stands for itself in a segment besides letters, digits and `-._` (RFC 3986 section 3.3), without `;`."""
 
 _not_plain = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,=:@/-]").search
-_DOTS = (b".", b"..")
+DOTS = (b".", b"..")
+"""Dot segments (RFC 3986 section 3.3)."""
+
 _SEPARATORS = re.compile(rb"[/\\;]")
 _ODD = re.compile(rb"%[uU][0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
 """What is a character of ASCII for some readers, and none for all others: `%u002e` (IIS), UTF-8 longer than it has to be."""
@@ -63,8 +65,8 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     if _ODD.search(decoded):
         raise ClientError("The path has characters that some readers only would take for others, such as '%c0%ae' or '%u002e'.")
     segments = path.split(b"/")[1:]
-    dots = sum(unquote_to_bytes(segment) in _DOTS for segment in segments)
-    if sum(piece in _DOTS for piece in _SEPARATORS.split(decoded)) != dots:
+    dots = sum(unquote_to_bytes(segment) in DOTS for segment in segments)
+    if sum(piece in DOTS for piece in _SEPARATORS.split(decoded)) != dots:
         raise ClientError("The path has a dot segment ('..') for some readers only, such as '..%2F' or '..;'.")
     if dots and (_SEPARATORS.search(decoded.replace(b"/", b"")) or decoded.count(b"/") != path.count(b"/")):
         raise ClientError("The path has dot segments ('..') beside encoded slashes, backslashes or ';'.")
@@ -103,4 +105,4 @@ def _resolved(segments: Iterable[bytes]) -> list[bytes]:
 def _joined(segments: Iterable[bytes], last: bytes) -> bytes:
     """Write a path without empty segments. last: its last segment as it came; an empty one or dots leave a slash at the end."""
     text = b"".join(b"/%b" % segment for segment in segments if segment)
-    return text + b"/" if not text or not last or unquote_to_bytes(last) in _DOTS else text
+    return text + b"/" if not text or not last or unquote_to_bytes(last) in DOTS else text

@@ -21,7 +21,7 @@ _CODING: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Body(Protocol):
-    """A request body that arrives while it is read: a ClientBody of our own server, a WsgiBody of another, a copy of a Replay.
+    """A request body that arrives while it is read: a ClientBody or StreamBody of our own server, a WsgiBody, a Replay.
 
     length: bytes in all, or None when it is chunked. complete: nothing is left to read. received_bytes: read so far.
     trailers: the fields behind a chunked one, once it is complete.

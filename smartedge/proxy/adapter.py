@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
+from smartedge.balancer.errors import BackendTimeout
 from smartedge.balancer.spec import TlsSpec
 from smartedge.http.derivable import mypyc_attr
 from smartedge.http.sockets import Address, resolve
 from smartedge.proxy.dialer import Dialer
+from smartedge.proxy.outbound import Outbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,14 @@ class BackendAdapter:
     def context(self) -> Any:
         """The TLS settings of new connections, None without TLS."""
         return self._dialer.way.tls
+
+    def _waits(self, request: Outbound, deadline: float) -> tuple[float, float]:
+        """Return how long a try waits for its answer at most, and for how much of that there is time before its deadline."""
+        longest_s = self.limits.first_byte_s if request.first_byte_s is None else request.first_byte_s
+        return longest_s, max(0.0, min(longest_s, deadline - monotonic()))
+
+
+def blame_deadline(error: BackendTimeout) -> None:
+    """Say of a try that it had less time than others have: the tries before it used up the rest."""
+    error.blame = "edge"
+    error.detail = "No backend answered before the deadline of all tries (retry.deadline_s)."

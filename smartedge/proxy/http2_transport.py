@@ -17,7 +17,7 @@ from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire
 from smartedge.http2.link import Link, LinkLimits
 from smartedge.http2.receive import Receiver
-from smartedge.proxy.adapter import BackendAdapter, Limits
+from smartedge.proxy.adapter import BackendAdapter, Limits, blame_deadline
 from smartedge.proxy.dialer import H2, Way
 from smartedge.proxy.http2_stream import BackendStream, Http2Answer
 from smartedge.proxy.outbound import Outbound
@@ -96,8 +96,8 @@ class _Opening:
 class Http2Adapter(BackendAdapter):
     """Sends requests to one backend as streams of few connections; owned by its EdgeSession.
 
-    A connection is opened when there is none with room for one more stream,
-    one at a time, and closed when it has been idle for IDLE_POOL_S.
+    A connection is opened when there is none with room for one more stream, one at a time, and closed when it has been idle for
+    IDLE_POOL_S.
     """
 
     __slots__ = ("_links", "_opening", "_scheme")
@@ -127,9 +127,7 @@ class Http2Adapter(BackendAdapter):
         while True:
             link = self._take(request)
             if request.deadline is not None:
-                if request.first_byte_s is not None:
-                    longest_s = request.first_byte_s
-                first_byte_s = max(0.0, min(longest_s, request.deadline - monotonic()))
+                longest_s, first_byte_s = self._waits(request, request.deadline)
             was_used, link.served = link.served, True
             conversation = request.connection = BackendStream(request, self.limits, lambda at=link: self._ended(at))  # type: ignore[misc]
             try:
@@ -144,8 +142,7 @@ class Http2Adapter(BackendAdapter):
             except BackendTimeout as error:
                 conversation.close()
                 if first_byte_s < longest_s:
-                    error.blame = "edge"  # see EdgeAdapter.send
-                    error.detail = "No backend answered before the deadline of all tries (retry.deadline_s)."
+                    blame_deadline(error)
                 raise
             except BaseException:
                 conversation.close()
@@ -183,10 +180,6 @@ class Http2Adapter(BackendAdapter):
             link.link.going = True
             link.wire.close()
         return len(idle)
-
-    def drop_idle(self) -> None:
-        """Close every connection on which nothing is under way."""
-        self.close_idle(len(self._links))
 
     def _take(self, request: Outbound) -> BackendLink:
         """Give a connection that has room for one more stream: one that is there, one that is being opened, or a new one."""

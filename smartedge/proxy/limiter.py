@@ -17,19 +17,19 @@ from smartedge.http.request import Request
 class ClientLimiter:
     """Keeps clients to their rate; part of a `ServicePolicy` or of a route's `Guard`.
 
-    key_of: gives what a client is known by. edge_row: counts who was refused.
+    key_of: gives what a client is known by. row: counts who was refused; the service's, for a route the edge's.
     """
 
-    def __init__(self, limiter: RateLimiter, key_of: Callable[[Request], bytes], edge_row: Learned) -> None:
+    def __init__(self, limiter: RateLimiter, key_of: Callable[[Request], bytes], row: Learned) -> None:
         self._limiter = limiter
         self._key_of = key_of
-        self._edge_row = edge_row
+        self._row = row
 
     def admit(self, request: Request, now: float) -> None:
         """Count a request; raises TooManyRequests when it is one too many."""
         wait_s = self._limiter.take_token(self._key_of(request), now)
         if wait_s:
-            self._edge_row.add(RATE_LIMITED)
+            self._row.add(RATE_LIMITED)
             policy = self._limiter.policy
             raise TooManyRequests(f"A client may send {policy.per_s:g} requests a second.", retry_after_s=wait_s)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from smartedge.http.normal_form import host_name, is_unusual, readings
+from smartedge.http.normal_form import DOTS, host_name, is_unusual, readings
 from smartedge.http.request import Request
-
-_DOTS = (b".", b"..")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def behind(path: bytes, prefix: bytes) -> bytes:
     if path.startswith(prefix) and not is_unusual(path):
         return path[len(prefix) :]
     segments = path.split(b"/")
-    if not any(unquote_to_bytes(segment) in _DOTS for segment in segments):
+    if not any(unquote_to_bytes(segment) in DOTS for segment in segments):
         taken = prefix.count(b"/")
         at = 1
         while taken:

@@ -26,8 +26,7 @@ from smartedge.proxy.service import Service, ServicePolicy
 class Router:
     """What the `Forwarder` asks where a configuration has routes; made at reload, and replaced whole by the next.
 
-    services: by name, all that the routes name. is_trusted: as in `Hop`. mirror: sends
-    copies.
+    services: by name, all that the routes name. is_trusted: as in `Hop`. mirror: sends copies.
     """
 
     def __init__(

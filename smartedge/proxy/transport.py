@@ -14,7 +14,7 @@ from smartedge.balancer.errors import BackendClosed, BackendTimeout
 from smartedge.http.answer_fields import keep_alive_s
 from smartedge.http.derivable import mypyc_attr
 from smartedge.http.headers import VIA, VIA_10
-from smartedge.proxy.adapter import BackendAdapter
+from smartedge.proxy.adapter import BackendAdapter, blame_deadline
 from smartedge.proxy.answer import Answer
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.outbound import Outbound
@@ -49,10 +49,7 @@ class Http1Answer(Answer):
             # A short answer is all here: give the connection back before the client has even been served.
             connection.lends = True  # our own `read` makes bytes of a view
             self._body: Any = connection.read(0)
-            self.connection = None
-            if self.fields.chunked is not None:
-                self.trailers = connection.trailers
-            adapter.give_back(connection)
+            self._finish(connection)
         else:
             self._body = b""
 
@@ -137,9 +134,7 @@ class EdgeAdapter(BackendAdapter):
         while True:
             connection = request.connection = self._take(request)
             if request.deadline is not None:
-                if request.first_byte_s is not None:
-                    longest_s = request.first_byte_s
-                first_byte_s = max(0.0, min(longest_s, request.deadline - monotonic()))
+                longest_s, first_byte_s = self._waits(request, request.deadline)
             try:
                 at_once = connection.reused and not request.repeatable  # of these `_take` has just asked the kernel
                 connection.send(request.head, request.body, limits.idle_s, first_byte_s, request.on_sent, at_once)
@@ -165,8 +160,7 @@ class EdgeAdapter(BackendAdapter):
             except BackendTimeout as error:
                 connection.close()
                 if first_byte_s < longest_s:
-                    error.blame = "edge"  # It had less time than others have: the tries before it used up the rest.
-                    error.detail = "No backend answered before the deadline of all tries (retry.deadline_s)."
+                    blame_deadline(error)
                 raise
             except BaseException:
                 connection.close()

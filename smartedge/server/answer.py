@@ -133,14 +133,19 @@ class AnswerWriter:
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on, to clients that know them (RFC 9110 section 15.2)."""
+        if self._takes_interim(status):
+            self._incoming.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, without_length(block)), self._idle_s)
+
+    def _takes_interim(self, status: int) -> bool:
+        """Whether the client may have this 1xx now; a 100 it gets once, if it waits for one."""
         request = self._incoming.request
         if request is None or request.version == 10 or self.head_sent:
-            return
+            return False
         if status == 100:
             if not request.expects_continue:
-                return
+                return False
             request.expects_continue = False
-        self._incoming.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, without_length(block)), self._idle_s)
+        return True
 
     # ---- the body ----
 

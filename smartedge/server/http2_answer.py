@@ -54,14 +54,8 @@ class StreamWriter(AnswerWriter):
 
     def send_interim(self, status: int, status_line: bytes, block: bytes) -> None:
         """Pass a 1xx on (RFC 9113 section 8.1); never a 101, which HTTP/2 has not."""
-        request = self._incoming.request
-        if request is None or self.head_sent or status == 101:
-            return
-        if status == 100:
-            if not request.expects_continue:
-                return
-            request.expects_continue = False
-        self._stream.send_head(encode_status(status) + encode_lines(without_length(block)), self._idle_s)
+        if status != 101 and self._takes_interim(status):
+            self._stream.send_head(encode_status(status) + encode_lines(without_length(block)), self._idle_s)
 
     def finish_answer(self) -> None:
         """Send what is still missing of a complete answer, its trailers or its end; less than was promised is cut off."""
