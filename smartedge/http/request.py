@@ -169,7 +169,7 @@ class Replay:
     What was read of the `body` is kept, up to `cap_bytes`; beyond that nothing is.
     """
 
-    __slots__ = ("_cap_bytes", "_kept", "_position", "body", "length")
+    __slots__ = ("_cap_bytes", "_is_reading", "_kept", "_position", "body", "length")
 
     def __init__(self, body: Body, cap_bytes: int) -> None:
         self.body = body
@@ -177,6 +177,7 @@ class Replay:
         self._cap_bytes = cap_bytes
         self._kept: list[bytes] | None = []
         self._position = 0
+        self._is_reading = False
 
     @property
     def complete(self) -> bool:
@@ -222,11 +223,14 @@ class Replay:
         if self._position < len(kept):
             self._position += 1
             return kept[self._position - 1]
+        self._is_reading = True
         try:
             piece = self.body.read()
         except BaseException:
             self._kept = None  # Stopped in the middle of a read: what was on its way is lost.
             raise
+        finally:
+            self._is_reading = False
         if piece:
             if self.body.received_bytes > self._cap_bytes:
                 self._kept = None
@@ -256,9 +260,14 @@ class Replay:
         twin._kept = self._kept
         return twin
 
+    @property
+    def can_rewind(self) -> bool:
+        """Whether it can be sent again. Not while an upload waits for more of it: that is about to be stopped in mid-read."""
+        return self._kept is not None and not self._is_reading
+
     def rewind(self) -> bool:
         """Go back to the first byte; False when that is no longer possible."""
-        if self._kept is None:
+        if not self.can_rewind:
             return False
         self._position = 0
         return True

@@ -22,7 +22,7 @@ from typing import Protocol
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import RETRIES
-from smartedge.balancer.errors import BackendError, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.errors import BackendError, BadAnswer, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.lease import REASON_CELLS
 from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
@@ -168,7 +168,7 @@ class Attempts:
                 if another is not None:
                     answer.close()
                     self.end_lease(lease, "failed" if self.is_failure(answer) else "ok", answer)
-                    lease = another
+                    lease = self._begin_anew(another, BadAnswer("The backend did not wait for the whole request."))
                     continue
             self.answer = answer
             return answer
@@ -318,10 +318,7 @@ class Attempts:
         return self.request.method in IDEMPOTENT and self.offered is None
 
     def _may_hedge(self) -> bool:
-        """Whether it may be with two backends at once.
-
-        One who waits for a 100 has one conversation; and a sticky session's backend being late is no reason to leave it.
-        """
+        """Whether it may be with two backends at once: not who waits for a 100, nor a sticky session, be it late."""
         return self.is_repeatable and not self.request.expects_continue and self.preferred is None
 
     @property
@@ -341,10 +338,7 @@ class Attempts:
         """Take a lease on a backend that was not tried after a try that failed; raises what the client is to hear of."""
         moved_to, self.moved_to = self.moved_to, None
         if moved_to is not None:
-            if self.gone is None and (self.replay is None or self.replay.rewind()):
-                return moved_to
-            self.end_lease(moved_to, "abandoned")
-            raise self.gone or error
+            return self._begin_anew(moved_to, error)
         if self.lease is not None:
             self.lease_failed(self.lease, error)
         now = monotonic()
@@ -366,11 +360,17 @@ class Attempts:
         self._note_try(lease, "retry", RETRIES)
         return lease
 
+    def _begin_anew(self, lease: Lease, error: EdgeError) -> Lease:
+        """Go back to the first byte of the request, for another try with this lease; raises `error`, or that the client left."""
+        if self.gone is None and (self.replay is None or self.replay.rewind()):
+            return lease
+        self.end_lease(lease, "abandoned")
+        raise self.gone or error
+
     def _lease_instead_of(self, lease: Lease, answer: Answer) -> Lease | None:
         """Take a lease for another try after an answer that may be bettered; None when it has to do."""
-        now = monotonic()
-        more_tries = self.more_tries
-        if self.replay is not None and not self.replay.rewind():
+        now, more_tries = monotonic(), self.more_tries
+        if self.replay is not None and not self.replay.can_rewind:
             return None
         if not more_tries.again_after(now, answer.counts_as, lambda: lease.is_hopeless(now), unacted=answer.unacted):
             return None

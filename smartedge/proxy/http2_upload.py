@@ -11,7 +11,7 @@ from smartedge.balancer.errors import BackendTimeout, EdgeError
 from smartedge.http.request import Body
 from smartedge.http.wire import WireTimeout
 from smartedge.http2.fields import encode_trailers
-from smartedge.http2.stream import Stream
+from smartedge.http2.stream import Stream, StreamEnded
 from smartedge.proxy.upload import TOOK_NOTHING
 
 
@@ -22,7 +22,18 @@ class Http2Upload:
     out. fail: ends the stream with an error, for whoever waits there for an answer. done: all of it has been sent.
     """
 
-    __slots__ = ("_body", "_fail", "_greenlet", "_is_reading", "_on_sent", "_send_s", "_stream", "_whole", "done")
+    __slots__ = (
+        "_body",
+        "_fail",
+        "_greenlet",
+        "_is_abandoned",
+        "_is_reading",
+        "_on_sent",
+        "_send_s",
+        "_stream",
+        "_whole",
+        "done",
+    )
 
     def __init__(
         self,
@@ -40,11 +51,12 @@ class Http2Upload:
         self._on_sent = on_sent
         self._fail = fail
         self._is_reading = True  # or has not begun, which comes to the same: to end it harms nobody
-        self.done = False
+        self.done = self._is_abandoned = False
         self._greenlet: Any = gevent.spawn(self._run)
 
     def abandon(self) -> None:
         """Read no more from the client. In the middle of a write the stream's end stops it: the connection is others', too."""
+        self._is_abandoned = True
         if self._is_reading:
             self._greenlet.kill(block=False)
 
@@ -76,6 +88,8 @@ class Http2Upload:
     def _read(self) -> bytes:
         if self._whole is not None:
             return b""
+        if self._is_abandoned:
+            raise StreamEnded("What comes next is for another try.")
         self._is_reading = True
         try:
             return self._body.read()

@@ -93,6 +93,8 @@ class Upload:
                     send_piped(wire, piece, self._send_s)
                 else:
                     wire.send_now(piece if body.length is not None else chunk(piece), self._send_s)
+                if self._abandoned:
+                    return  # what comes next is for another try
             if body.length is None:
                 wire.send_now(last_chunk(body.trailers), self._send_s)
             self.done = True

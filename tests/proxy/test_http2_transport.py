@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent
 import pytest
@@ -17,6 +17,7 @@ from smartedge.http.request import Replay
 from smartedge.http2 import frames as h2
 from smartedge.proxy.http2_stream import BackendStream
 from smartedge.proxy.http2_transport import Http2Adapter
+from smartedge.proxy.http2_upload import Http2Upload
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.session import EdgeSession
 from tests.fakes import Pieces
@@ -321,6 +322,47 @@ def test_an_upload_that_has_not_begun_takes_nothing_from_the_next_try() -> None:
         until(lambda: resets)
         assert request.body is not None
         assert [request.body.read(), request.body.read()] == [b"one", b"two"]
+
+
+def test_a_body_that_is_still_coming_when_its_stream_is_refused_is_not_sent_again() -> None:
+    """Its upload was stopped a moment later, in mid-read, and what had come by then was missing from the next try's body."""
+
+    def play(server: H2Server, _: int) -> None:
+        server.until(lambda: server.bodies.get(1))
+        server.h2.reset_stream(1, h2.REFUSED_STREAM)
+        server.flush()
+        server.until(lambda: False)
+
+    with h2_backend(play) as url:
+        body = SlowBody()
+        body.coming.put(b"one")
+        request = outbound(b"PUT", body=Replay(body, 1000))
+        with pytest.raises(BackendClosed, match="refused"):
+            session_for(url).send(request)
+        assert request.body is not None
+        assert not request.body.rewind()
+
+
+def test_an_upload_that_is_abandoned_in_mid_write_takes_nothing_more_from_the_client() -> None:
+    class Writes:
+        """A stream whose writer is told in mid-write that nobody wants the rest."""
+
+        is_done = False
+        sent: ClassVar[list[bytes]] = []
+
+        def send(self, piece: bytes, _timeout_s: float, *, end: bool) -> None:
+            self.sent.append(piece)
+            upload.abandon()
+
+        def wake(self) -> None:
+            over.set()
+
+    over = Event()
+    body = Pieces(b"one", b"two")
+    stream: Any = Writes()
+    upload = Http2Upload(stream, Replay(body, 1000), None, 1, None, lambda error: None)
+    over.wait()
+    assert (stream.sent, body.pieces, upload.done) == ([b"one"], [b"two"], False)
 
 
 def test_a_client_that_fails_in_mid_upload_ends_the_stream() -> None:
