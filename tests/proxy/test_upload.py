@@ -60,6 +60,28 @@ def test_an_early_answer_that_could_be_bettered_is_the_answer_while_the_body_sti
         assert ended.attempts.tries == 1
 
 
+def test_an_early_answer_that_no_other_backend_can_better_leaves_the_upload_as_it_is() -> None:
+    """It went back to what had been kept, for a try that was not made, and the backend got a piece twice."""
+    got: list[bytes] = []
+
+    def refuses(sock: Any, _: int) -> None:
+        got.append(head_of(sock).partition(b"\r\n\r\n")[2])
+        sock.sendall(b"HTTP/1.1 503 Sorry\r\nContent-Length: 5\r\n\r\n")
+        while not got[-1].endswith(b"0\r\n\r\n"):
+            got[-1] += sock.recv(65536)
+        sock.sendall(b"later")
+
+    with backend(refuses) as only, running(only) as edge:
+        client = edge.client()
+        client.sendall(HEAD + b"3\r\nabc\r\n")
+        assert head_of(client).startswith(b"HTTP/1.1 503 ")
+        client.sendall(b"3\r\ndef\r\n")
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(100) == b"later"
+        client.close()
+    assert got == [b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"]
+
+
 def test_an_upload_that_is_abandoned_in_mid_write_takes_nothing_more_from_the_client() -> None:
     """What it read then was missing from the next try, which begins again with what has been kept."""
     ours, theirs = gevent.socket.socketpair()
