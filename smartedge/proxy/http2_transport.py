@@ -126,6 +126,8 @@ class Http2Adapter(BackendAdapter):
         left = AGAIN
         while True:
             link = self._take(request)
+            if request.cancelled is not None:  # while it waited for the connection, which is for others
+                raise request.cancelled
             if request.deadline is not None:
                 longest_s, first_byte_s = self._waits(request, request.deadline)
             was_used, link.served = link.served, True

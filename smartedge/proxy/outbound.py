@@ -31,11 +31,13 @@ class Outbound:
     that was still arriving has gone out. upgrade: a 101 is welcome. connection: the one it went out on, once it did. started:
     when the client's request came, None where it is nobody's. deadline: when the answer has to begin, of a try that is not the
     first. first_byte_s: with a deadline, the longest wait for an answer's first byte, None for the backend's own limit. hasty:
-    the event loop has not run since the answer before, so it could not tell of stray bytes behind that one.
+    the event loop has not run since the answer before, so it could not tell of stray bytes behind that one. cancelled: why
+    nobody waits for it any more.
     """
 
     __slots__ = (
         "body",
+        "cancelled",
         "connection",
         "deadline",
         "first_byte_s",
@@ -64,9 +66,11 @@ class Outbound:
         self.first_byte_s: float | None = None
         self.hasty = False
         self.upgrade = False
+        self.cancelled: EdgeError | None = None
 
     def cancel(self, error: EdgeError) -> None:
-        """Have whoever waits for the answer, or reads it, end with this error."""
+        """Have whoever waits for the answer, or reads it, end with this error; who still waits for a connection sends nothing."""
+        self.cancelled = error
         if self.connection is not None:
             self.connection.fail(error)
 

@@ -236,6 +236,9 @@ class EdgeAdapter(BackendAdapter):
         connection = self._open()
         if request.lease is not None:
             request.lease.connect_s = monotonic() - began
+        if request.cancelled is not None:
+            connection.close()
+            raise request.cancelled
         return connection
 
     def give_back(self, connection: Connection) -> None:

@@ -511,6 +511,27 @@ def test_whoever_opens_a_connection_may_be_ended_before_the_backend_has_spoken()
         until(lambda: said[-1] == b"")
 
 
+def test_a_request_whose_client_leaves_while_the_connection_is_opened_is_not_sent() -> None:
+    """It had no stream that could be ended, so it went out all the same. Others use the connection."""
+    heads: list[int] = []
+
+    def play(server: H2Server, _: int) -> None:
+        server.answer(server.request(), b"second")
+        heads.append(len(server.requests))
+        server.until(lambda: False)
+
+    with h2_backend(play) as url:
+        session = session_for(url)
+        request = outbound()
+        first = gevent.spawn(session.send, request)
+        gevent.sleep(0)
+        request.cancel(ClientGone("gone"))
+        with pytest.raises(ClientGone):
+            first.get()
+        assert body_of(session.send(outbound())) == b"second"
+        assert heads == [1]
+
+
 def test_all_who_wait_for_a_connection_hear_that_there_is_none() -> None:
     session = session_for("http://127.0.0.1:1")
     asking = [gevent.spawn(session.send, outbound()) for _ in range(3)]

@@ -512,3 +512,25 @@ def test_the_latency_counts_from_when_the_request_has_left() -> None:
             pass
         sending.get()
         assert lease.sent_at >= busy_until
+
+
+def test_a_request_whose_client_leaves_while_its_connection_is_opened_is_not_sent() -> None:
+    """It had no connection that could be closed, so it went out all the same, and the backend acted for nobody."""
+    go_on = Event()
+    got: list[bytes] = []
+
+    def look_up(_name: str, port: int) -> list[Address]:
+        go_on.wait()
+        return [address_of("127.0.0.1", port)]
+
+    with backend(lambda sock, _: got.append(head_of(sock))) as url:
+        session = session_for(url.replace("127.0.0.1", "app.test"), look_up=look_up)
+        request = get()
+        asking = gevent.spawn(session.send, request)
+        gevent.sleep(0)
+        request.cancel(ClientGone("left"))
+        go_on.set()
+        with pytest.raises(ClientGone):
+            asking.get()
+        until(lambda: got)
+        assert got == [b""]  # connected, and closed
