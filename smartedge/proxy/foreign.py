@@ -137,9 +137,9 @@ def take_over(environ: dict[str, Any]) -> tuple[Side, bytes, Any]:
     handler: EdgeHandler | None = environ.get(HANDLER)
     if handler is not None:
         return (*handler.take_over(), None)
-    unreader = _unreader(environ)
+    client, unreader = BorrowedWire(environ[GUNICORN_SOCKET]), _unreader(environ)
     early, unreader.buf = unreader.buf.getvalue(), type(unreader.buf)()  # what it has read behind the request's head
-    return BorrowedWire(environ[GUNICORN_SOCKET]), early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
+    return client, early, sys.modules["gunicorn.workers.base_async"].ALREADY_HANDLED
 
 
 def _unreader(environ: dict[str, Any]) -> Any:
