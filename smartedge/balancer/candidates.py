@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 from typing import Final, Literal
 
 from smartedge.balancer.backend import Backend, WhyNot
+from smartedge.balancer.breaker import CLOSED
+from smartedge.balancer.cells import BREAKER
 from smartedge.balancer.errors import NoBackend
 
 Panic = Literal["all", "fail"]
@@ -26,6 +29,9 @@ RETRY_AFTER_S: Final = 1.0
 """When a client is told to come back where nothing tells when there will be room, or a backend."""
 
 
+WARM_UP_STEPS: Final = 20
+"""Weights of backends that start slowly are worked out so often in that time."""
+
 InPanic = Callable[[Sequence[Backend], Sequence[WhyNot | None]], Collection[Backend]]
 """Says which of the backends have to help although they are ejected, by why each can't be picked."""
 
@@ -33,6 +39,22 @@ InPanic = Callable[[Sequence[Backend], Sequence[WhyNot | None]], Collection[Back
 def all_if_too_few(wanted: Sequence[Backend], reasons: Sequence[WhyNot | None]) -> Collection[Backend]:
     """Return all of them if too few are available, else none: the rule where nobody minds where backends stand."""
     return wanted if sum(reason in SERVING for reason in reasons) < PANIC_RATIO * len(wanted) else ()
+
+
+def weigh(backends: Sequence[Backend], now: float) -> tuple[float, bool]:
+    """Bring all weights up to date; return until when they and the breakers stay so, and whether all of these are closed."""
+    valid_until, closed = inf, True
+    for backend in backends:
+        backend.weight = full_weight = backend.full_weight
+        if slow_start_s := backend.spec.slow_start_s:
+            backend.weight = backend.weight_at(now)
+            if backend.weight < full_weight:
+                valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
+        learned = backend.learned
+        if learned.shared[BREAKER] != CLOSED:
+            closed = False
+            valid_until = min(valid_until, learned.breaker.next_change_at(now))
+    return valid_until, closed
 
 
 def candidates_of(

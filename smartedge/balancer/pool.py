@@ -28,6 +28,7 @@ from smartedge.balancer.candidates import (
     must_stay,
     no_backend,
     untried,
+    weigh,
 )
 from smartedge.balancer.cells import EJECTED, EPOCH, IN_FLIGHT, LEASES, OBSERVED, SILENT_SINCE, STATE, TIER_0, WEIGHT
 from smartedge.balancer.errors import AllFull, SessionFull
@@ -42,9 +43,6 @@ from smartedge.balancer.strategies.menu import Strategy
 from smartedge.balancer.trace import Trace
 
 __all__ = ["Lease", "Outcome", "Pool"]
-
-WARM_UP_STEPS: Final = 20
-"""Weights of backends that start slowly are worked out so often in that time."""
 
 LOOK_AT: Final = 1_000
 """So many backends are looked at for silence at once; of more it is another part each time, for a look holds up requests."""
@@ -82,6 +80,7 @@ class Pool:
         self._part = 0
         self.backends: tuple[Backend, ...] = ()
         self.looked_at: tuple[Backend, ...] = ()
+        self._closed = False  # the breakers of all, when the candidates were worked out
         self._all_well = False  # the strategy alone decides: all breakers are closed, nobody can be full, nearness is no matter
         self.evidence = Evidence()
         self.replace_backends(backends, strategy, panic, near)
@@ -146,7 +145,8 @@ class Pool:
 
     def panics(self, now: float) -> bool:
         """Whether backends are picked from that are ejected, for too few others are available."""
-        return any(backend.why_not(now) == "breaker_open" for backend in self.candidates(now))
+        candidates = self.candidates(now)
+        return not self._closed and any(backend.why_not(now) == "breaker_open" for backend in candidates)
 
     def lease(
         self,
@@ -375,22 +375,14 @@ class Pool:
 
     def _work_out_candidates(self, now: float) -> None:
         self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
-        valid_until = inf
-        for backend in self.backends:
-            slow_start_s = backend.spec.slow_start_s
-            backend.weight = backend.weight_at(now) if slow_start_s else backend.full_weight
-            if slow_start_s and backend.weight < backend.full_weight:
-                valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
-            change_at = backend.learned.breaker.next_change_at(now)
-            if change_at < valid_until:
-                valid_until = change_at
-        self._valid_until = valid_until
+        self._valid_until, closed = weigh(self.backends, now)
+        self._closed = closed
         near = self.near
         candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)
         if near is not None:
             near.prepare(candidates, now)
         self._early = bool(candidates) and not any(backend.learned.breaker.admits(now) for backend in candidates)
-        closed = all(backend.learned.breaker.state == "closed" for backend in candidates)
+        closed = closed or all(backend.learned.breaker.state == "closed" for backend in candidates)
         self._all_well = closed and bool(candidates) and near is None and not self._limited
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:

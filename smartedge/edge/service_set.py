@@ -100,15 +100,16 @@ class ServiceSet:
                 follow_bound(strategy, one.bounded_load_ratio)
             self._registry.let_go(before, one.backends, deadline)
         self._in_use = setup.services
-        if self._fresh >= SPARE_EACH:
-            self._spare_collector()
 
-    def _spare_collector(self) -> None:
+    def spare_collector(self) -> None:
         """Have the garbage collector look through what has come no more, as at the start of a worker: it stays for long.
 
-        Nothing of it is in a circle, so that what goes is freed all the same. Else a thousand backends that change all the time
-        would have every full collection hold up all clients for as long as hundreds of requests take.
+        Called once a second, and not by the reload that it came with, which has held up requests for long enough. Nothing of it
+        is in a circle, so that what goes is freed all the same. Else a thousand backends that change all the time would have
+        every full collection hold up all clients for as long as hundreds of requests take.
         """
+        if self._fresh < SPARE_EACH:
+            return
         self._fresh = 0
         gc.collect(1)
         gc.freeze()

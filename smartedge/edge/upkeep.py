@@ -125,6 +125,8 @@ class Upkeep:
             self._announcer.files_replaced(renewed, leading=leading)
         tunnels = self._forwarder.tunnels
         tunnels.end_overdue(now)
+        give_way()
+        self._services.spare_collector()
         give_way()  # the book of rows is read and written below, three times: milliseconds, with hundreds of backends gone
         self._registry.forget_gone(
             now, self._services.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")

@@ -69,7 +69,7 @@ class Dialer:
         """
         before = self.way
         addresses = self.to.fixed or tuple(address_of(ip, self.to.port) for ip in ips) or before.addresses
-        if set(addresses) == set(before.addresses) and context is before.tls:
+        if context is before.tls and (addresses == before.addresses or set(addresses) == set(before.addresses)):
             return None
         self.way = Way(addresses, context)
         return bool(before.addresses) and set(addresses).isdisjoint(before.addresses)
