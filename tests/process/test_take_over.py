@@ -260,6 +260,13 @@ def test_our_own_pages_are_answered_on_such_a_connection() -> None:
             assert json.loads(read_answer(client).body)["status"] == "ok"
 
 
+def test_clients_may_speak_http2_at_once_where_the_configuration_says_so() -> None:
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # and no settings
+    with serving(document={"h2c": True}) as edge, edge.client(hello) as client:
+        client.fill()
+        assert client.buffer[3] == 4  # its own SETTINGS (RFC 9113 section 6.5)
+
+
 def test_a_unix_socket_is_taken_over_like_any_other(tmp_path: Path) -> None:
     with serving(echoes, path=tmp_path / "sock") as edge, edge.client(GET, GET) as client:
         for _ in range(2):
