@@ -16,6 +16,8 @@ ARGS      ?=
 # Tests run in three processes for two processors, for some wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
 # The live ones mostly wait, so there are two for each processor.
 PYTEST    := -m pytest -n auto --durations=25
+# Python keeps what it compiles, whatever the environment says: each process would compile 350 test modules at every start, for 18 s.
+test test-live test-long: export PYTHONDONTWRITEBYTECODE :=
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
