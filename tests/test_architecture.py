@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ MODULES = modules()
 def imports(path: Path, *, for_types: bool) -> frozenset[str]:
     """The full names that a module imports, wherever in it; for_types: those too that only type checkers read."""
     found: set[str] = set()
-    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    pending: list[Any] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
         if not for_types and isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -91,7 +92,8 @@ def imports(path: Path, *, for_types: bool) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        pending += ast.iter_child_nodes(node)
+        for statements in ("body", "orelse", "finalbody", "handlers", "cases"):  # expressions import nothing
+            pending += getattr(node, statements, ())
     return frozenset(found)
 
 

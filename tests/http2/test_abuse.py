@@ -297,7 +297,7 @@ def test_a_client_that_takes_what_others_send_has_no_stream_ended() -> None:
 def test_a_client_that_reads_nothing_is_not_read_either() -> None:
     """Heads of answers need no window: without a limit they would be held, as many as it asks for. Nothing of them is lost."""
     app = EchoApp()
-    count = 4000
+    count = 2000
     with serving(app) as server, client(server.server_port, recv_bytes=4096) as one:
         (incoming,) = server.front.open
         link = incoming.leave.__self__.link  # type: ignore[union-attr]

@@ -22,8 +22,8 @@ def test_each_node_finds_out_for_itself_that_a_backend_fails(nodes: int) -> None
 
 @pytest.mark.parametrize("nodes", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_each_node_knows_only_what_it_has_open_itself(nodes: int) -> None:
-    """A cap of two for each backend lets four edges have eight open there."""
-    world = {"nodes": nodes, "arrivals": {"per_s": 800}, "backend": {"service": {"mean_s": 0.1}, "slots": 100}}
+    """A cap of two for each backend lets four edges have eight open there; four times what those can do is asked for."""
+    world = {"nodes": nodes, "arrivals": {"per_s": 320}, "backend": {"service": {"mean_s": 0.1}, "slots": 100}}
     found = outcome_figures(world, count=1, limits={"in_flight_per_backend": 2, "queue": 10_000, "queue_s": 60})
 
     assert found.busiest_p99 == 2 * nodes

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,19 +56,20 @@ def test_what_one_opener_writes_another_one_reads(path: Path, board: Board) -> N
     other.close()
 
 
-def _count(path: Path, slot: int) -> None:
-    ints, _ = opened(path).row(slot, 1)
-    for _ in range(1000):
-        ints[0] += 1
+COUNT = f"""
+import sys
+from pathlib import Path
+from smartedge.workers.board import Board
+board = Board.open(Path(sys.argv[1]), slots={SLOTS}, rows={ROWS}, row_cells={CELLS}, layout="cells v1")
+ints, _ = board.row(int(sys.argv[2]), 1)
+for _ in range(1000):
+    ints[0] += 1
+"""
 
 
 def test_processes_that_start_at_once_get_one_board_and_count_into_it(path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_count, args=(path, slot)) for slot in range(SLOTS)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT, str(path), str(slot)]) for slot in range(SLOTS)]
+    assert [process.wait(60) for process in processes] == [0] * SLOTS
     board = opened(path)
     assert [board.row(slot, 1)[0][0] for slot in range(SLOTS)] == [1000] * SLOTS
     assert [file.name for file in path.parent.iterdir()] == ["board"]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
@@ -239,21 +238,21 @@ def test_leftovers_of_a_killed_edge_are_removed_and_that_is_said(env: dict[str, 
     membership.close()
 
 
-def _join_and_count(path: str) -> None:
-    membership = membership_in({"SMARTEDGE_STATE_DIR": path})
-    ints = membership.rows_for([f"b{number}" for number in range(20)])["b7"].own[0]
-    for _ in range(100):
-        ints[COUNT] += 1
+JOIN_AND_COUNT = """
+import logging, sys
+from smartedge.workers.membership import open_membership
+env = {"SMARTEDGE_STATE_DIR": sys.argv[1]}
+membership = open_membership("gunicorn-1", 6, "cells", env, logging.getLogger(), gauges=[0])
+ints = membership.rows_for([f"b{number}" for number in range(20)])["b7"].own[0]
+for _ in range(100):
+    ints[1] += 1
+"""
 
 
 def test_workers_that_start_at_once_agree_on_the_rows(env: dict[str, str], tmp_path: Path) -> None:
     membership = membership_in(env)
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_join_and_count, args=(str(tmp_path),)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
+    processes = [subprocess.Popen([sys.executable, "-c", JOIN_AND_COUNT, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
     membership.refresh()
     assert total(membership, COUNT, "b7") == 400
     membership.close()

@@ -41,12 +41,16 @@ def test_every_worker_and_every_start_agrees() -> None:
     """Python's own hash() of bytes is another in every process."""
     code = (
         "from random import Random\n"
+        "import json\n"
+        "from smartedge.balancer.backend import Backend\n"
+        "from smartedge.balancer.learned import Learned\n"
         "from smartedge.balancer.strategies.menu import ConsistentHash\n"
-        "from tests.house import backends, names\n"
-        "members = backends(1, 2, 3)\n"
+        "from smartedge.config.model import parse\n"
+        "written = [{'url': f'http://{id}', 'id': id, 'weight': weight} for id, weight in (('a', 1), ('b', 2), ('c', 3))]\n"
+        "members = tuple(Backend(spec, Learned(spec), None) for spec in parse(json.dumps({'backends': written})).specs())\n"
         "strategy = ConsistentHash()\n"
         "strategy.prepare(members)\n"
-        "print(names([strategy.pick(members, 1.0, Random(), b'%d' % n) for n in range(40)]))\n"
+        "print(*[strategy.pick(members, 1.0, Random(), b'%d' % n).id for n in range(40)])\n"
     )
     run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert run[0] == run[1]
