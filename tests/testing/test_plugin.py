@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENV = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugin but ours: some import more than the edge does
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -22,11 +23,9 @@ def pytest_in(folder: Path, *words: str) -> str:
         "smartedge.testing.plugin",
         "-p",
         "no:cacheprovider",
-        "-p",
-        "no:xdist",
         *words,
     ]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | ENV
     env.pop("PYTEST_ADDOPTS", None)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
@@ -80,7 +79,7 @@ def test_under_gevents_patches_too(tmp_path: Path) -> None:
         "-p",
         "no:cacheprovider",
     ]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | ENV
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
