@@ -27,14 +27,6 @@ EDGE = "http://127.0.0.1:8080"
 LEFT_OUT = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", ".coverage", "htmlcov", "build", "results")
 # This may itself run under make, and its variables are not meant for the one under test.
 CLEAN = {"MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": "", "MAKEOVERRIDES": ""}
-# Nobody answers there, and pip is to look nowhere else.
-NO_INDEX = {
-    "PIP_CONFIG_FILE": os.devnull,
-    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-    "PIP_EXTRA_INDEX_URL": "",
-    "PIP_FIND_LINKS": "",
-    "PIP_NO_CACHE_DIR": "1",
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +37,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with make_run(copy) as first:
         assert "installing requirements.txt" in first.output
     return copy
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a list of one package: what `make venv` does with the project's own list takes a minute."""
-    directory = tmp_path_factory.mktemp("small")
-    pin = next(line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith("iniconfig=="))
-    (directory / "requirements.txt").write_text(f"{pin}\n")
-    return directory
 
 
 @pytest.fixture
@@ -94,17 +77,6 @@ def make(tree: Path, *arguments: str, env: dict[str, str] | None = None) -> subp
     return subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
     )
-
-
-def environment(directory: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """What `make venv` runs, for another environment and list of packages."""
-    command = [
-        shutil.which("python3") or "python3",
-        ROOT / "deploy" / "environment.py",
-        directory / "v",
-        directory / "requirements.txt",
-    ]
-    return subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=240)
 
 
 def said(result: subprocess.CompletedProcess[str]) -> list[str]:
@@ -207,14 +179,6 @@ def test_a_missing_or_broken_configuration_starts_nothing(config: Path, text: st
     assert "server1 on" not in refused.stdout
 
 
-def test_an_unreachable_package_index_is_one_clear_line_and_the_next_run_mends_it(small: Path) -> None:
-    refused = environment(small, NO_INDEX)
-    assert refused.returncode == 2
-    assert len(said(refused)) == 1
-    assert said(refused)[0].startswith("cannot reach the package index: check the network or PIP_INDEX_URL")
-    assert environment(small).returncode == 0
-
-
 @pytest.mark.parametrize(
     ("python", "complaint"),
     [("python3.no-such", "is missing; install it with: sudo apt install"), ("./old-python", "is too old: 3.11 or")],
@@ -233,23 +197,6 @@ def test_a_missing_python3_venv_is_one_clear_line(tree: Path, tmp_path: Path) ->
     refused = make(tree, "run", f"VENV={tmp_path}/v", env={"PYTHONPATH": str(tmp_path)})
     assert refused.returncode == 2
     assert said(refused) == ["python3-venv is missing; install it with: sudo apt install python3-venv"]
-
-
-@pytest.mark.parametrize("damage", ["no interpreter", "no pip"])
-def test_a_broken_environment_is_made_anew_and_filled_again(small: Path, damage: str) -> None:
-    """One that was to be made anew was once taken for full, because the old one had been."""
-    assert environment(small).returncode == 0
-    python = small / "v" / "bin" / "python"
-    if damage == "no interpreter":
-        python.unlink()
-        python.symlink_to("/no/such/python")
-    else:
-        for part in (small / "v").glob("lib/python*/site-packages/pip-*"):
-            shutil.rmtree(part)
-    mended = environment(small)
-    assert mended.returncode == 0, mended.stderr
-    assert f"making {small / 'v'}" in mended.stdout
-    assert subprocess.run([python, "-c", "import iniconfig"]).returncode == 0
 
 
 def test_load_test_without_a_balancer_says_make_run(tree: Path) -> None:
