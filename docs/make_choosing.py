@@ -62,7 +62,7 @@ def keys_block() -> str:
 
     tables = _tables()
     tables.TITLE_OF.update({model: title for model, title, _ in SECTIONS})
-    schema = ScenarioFile.model_json_schema()
+    schema = ScenarioFile.json_schema()
     definitions = schema["$defs"]
     parts: list[str] = []
     for model, title, text in SECTIONS:

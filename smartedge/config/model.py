@@ -340,7 +340,7 @@ def load(
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of `backends.json`, for editors and the reference table."""
-    schema = Config.model_json_schema()
+    schema = Config.json_schema()
     schema["properties"]["$schema"] = {
         "type": "string",
         "description": "Where an editor finds the schema of this file (`smartedge config schema`); the edge does not look at it.",

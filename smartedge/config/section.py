@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +19,8 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from smartedge.config import values
 
@@ -85,6 +90,33 @@ class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no conversions, no NaN."""
 
     # defer_build: only a few are ever checked by themselves; what checks the others is part of the whole.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema of what such a section is part of or stands above, with what is written below each key."""
+        return cls.model_json_schema(schema_generator=_WithDocstrings)
+
+
+class _WithDocstrings(GenerateJsonSchema):
+    """Reads the docstrings when somebody asks: pydantic's `use_attribute_docstrings` does so at each start."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        for name, text in docstrings(schema["cls"]).items():
+            made["properties"][name].setdefault("description", text)
+        return made
+
+
+def docstrings(section: type[Section]) -> dict[str, str]:
+    """What is written below each key of a section, and of those that it is made of."""
+    found: dict[str, str] = {}
+    for part in reversed(section.__mro__):
+        if issubclass(part, Section):
+            (written,) = ast.parse(inspect.getsource(part)).body
+            assert isinstance(written, ast.ClassDef)
+            for above, below in pairwise(written.body):
+                match above, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[name] = inspect.cleandoc(text)
+    return {name: text for name, text in found.items() if name in section.model_fields}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from smartedge.balancer.breaker import BreakerPolicy
 from smartedge.balancer.health import ANSWERED, OK_STATUSES, HealthPolicy
@@ -13,8 +13,9 @@ from smartedge.balancer.rate_limit import RatePolicy
 from smartedge.balancer.spec import TlsSpec
 from smartedge.config.cluster import ClusterConfig
 from smartedge.config.discover import ConsulConfig, DnsConfig, EtcdConfig, FileConfig
-from smartedge.config.model import WRITTEN_AT_ONCE, Config, load, parse
+from smartedge.config.model import WRITTEN_AT_ONCE, Config, json_schema, load, parse
 from smartedge.config.route_sections import BasicAuthConfig, ForwardAuthConfig, MirrorConfig
+from smartedge.config.section import Section, docstrings
 from tests.config.sections import models
 from tests.policies import backend_spec, breaker_policy, health_policy, retry_policy
 
@@ -347,15 +348,26 @@ ALSO_NEEDED = {
 
 @pytest.mark.parametrize("model", sorted(models(Config), key=lambda model: model.__name__))
 def test_every_key_has_a_description_and_all_but_the_addresses_of_backends_a_default(
-    model: type[BaseModel],
+    model: type[Section],
 ) -> None:
+    assert docstrings(model).keys() == model.model_fields.keys()
     for name, field in model.model_fields.items():
-        assert field.description, name
         assert field.is_required() == (name == "url" or (model, name) in ALSO_NEEDED), name
 
 
 def test_every_section_is_found_by_the_test_before() -> None:
     assert len(models(Config)) == 37
+
+
+def test_the_schema_says_what_each_key_is_for() -> None:
+    schema = json_schema()
+    keys = {
+        f"{name}.{key}": field
+        for name, section in {**schema["$defs"], "Config": schema}.items()
+        for key, field in section.get("properties", {}).items()
+    }
+    assert len(keys) > 200
+    assert [key for key, field in keys.items() if not field.get("description")] == []
 
 
 def test_a_long_configuration_is_written_out_in_pieces_beforehand() -> None:
