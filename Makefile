@@ -42,7 +42,7 @@ test: venv-dev ## run the fast tests; `make test-live` has those with real serve
 	@$(PY) $(PYTEST) -n $$(( (3 * $$(nproc) + 1) / 2 )) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
 
 test-live: venv-dev ## run the long tests: real servers, a real `make run` (ports 8080-8082 must be free), hours simulated
-	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile tests/live $(ARGS)
+	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile --no-loadscope-reorder tests/live $(ARGS)
 	@$(if $(ARGS),,$(MAKE) test-long)
 
 test-long: venv-dev

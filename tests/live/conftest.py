@@ -11,6 +11,21 @@ import pytest
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, start_edge
 from tests.live.peers import Script
 
+LONGEST = """
+    make workers environment upgrading services operate_live cluster_chaos soak commands_live edge_tls http2_live own_trouble
+    workers_signals strategies_live prometheus cluster_live cluster_attacks many_workers discovery_chaos discovery_dns grpc tunnel
+""".split()  # noqa: SIM905
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: at the end one of them alone would keep one process busy, and the others idle.
+
+    By itself xdist begins with those that have most tests; several of the longest have three or fewer.
+    """
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(scope="session")
 def edge_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], LiveEdge]]:
