@@ -11,14 +11,14 @@ import os
 from setuptools import setup
 
 COMPILED = """
-balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace places pool retry
-balancer: silence spec tier_views trace waiting_line
+balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace past places pool
+balancer: retry silence spec tier_views trace waiting_line
 http: alike answer_fields answer_head chunked cookies forwarded headers max_forwards request sweep tls_wire wire
 server: answer answering front handler http2_answer incoming reader
 proxy: adapter affinity answer attempts connection dialer exchange explain forward http2_stream outbound queue service transport
 proxy: tried upgrade upload
 edge: request_ids short_way
-observe: decisions
+observe: decision_text decisions
 """
 """The modules that are compiled, all of them as one group: calls between compiled and interpreted code eat the gain of a few.
 

@@ -137,6 +137,9 @@ EVENTS: Final = 40  # the edge's own row: another number whenever a worker has w
 SHARED_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int and name not in OWN_CELLS}
 """The numbered cells of the shared row, by name."""
 
+NOTED_CELLS: Final = PACE_SEEN + 1
+"""So many shared cells, from the first on, hold all that a recorded decision says of a backend (`past`)."""
+
 CHECK_DETAIL: Final = slice(len(SHARED_CELLS), len(SHARED_CELLS) + 32)
 """The shared cells that hold the latest probe's one line for people: 256 bytes of UTF-8, filled up with NUL."""
 

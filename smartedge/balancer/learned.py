@@ -15,6 +15,7 @@ pool's lock keeps those apart that belong together.
 
 from __future__ import annotations
 
+from itertools import islice
 from operator import add
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from smartedge.balancer.cells import (
     IN_FLIGHT,
     IN_SERVICE_SINCE,
     KNOWN,
+    NOTED_CELLS,
     NUDGED,
     NUMBERS,
     QUICK,
@@ -55,6 +57,10 @@ from smartedge.balancer.health import Health, HealthChange, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
+Noted = tuple[bytes, int, float, tuple[float, ...]]
+"""What `Learned.note` takes down: cells of the shared row, leases open in all workers, how long a lease of another worker has
+waited, and since when the two oldest of our own leases that wait have done so."""
+
 LEARN_EACH_S: Final = 0.001
 """Of more answers than one in this time only one is learned from: means are no better by a thousand more in a second."""
 
@@ -73,6 +79,7 @@ class Learned:
     """
 
     __slots__ = (
+        "_noted",
         "_others_waited_s",
         "adaptive_cap",
         "adapts",
@@ -106,6 +113,7 @@ class Learned:
     def _build(self, rows: BackendRows, health: Any, breaker: BreakerPolicy) -> None:
         self.cells, self.reals = rows.own
         self.shared, self.shared_reals = rows.shared
+        self._noted = self.shared[:NOTED_CELLS]
         self.rows = rows.everyone
         self.others = rows.everyone[1:]
         self.breaker = Breaker(breaker, rows)
@@ -212,6 +220,12 @@ class Learned:
             return self._others_waited_s
         age_s = now - next(iter(self.waiting.values()))
         return age_s if age_s > self._others_waited_s else self._others_waited_s
+
+    def note(self) -> Noted:
+        """Take down what it is now, unread: `PastLearned` tells it later, if anybody wants to know."""
+        in_flight = self.in_flight() if self.others else self.cells[IN_FLIGHT]
+        waiting = self.waiting
+        return self._noted.tobytes(), in_flight, self._others_waited_s, tuple(islice(waiting.values(), 2)) if waiting else ()
 
     def tell_waiting(self, now: float) -> None:
         """Let the other workers know how long our leases have waited, and hear of theirs; done often."""

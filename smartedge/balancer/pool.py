@@ -36,11 +36,12 @@ from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
 from smartedge.balancer.near_first import NearFirst
+from smartedge.balancer.past import Seen
 from smartedge.balancer.places import Place
 from smartedge.balancer.silence import LEAST_S, Fallen, Silence, late
 from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import Strategy
-from smartedge.balancer.trace import Trace
+from smartedge.balancer.trace import Trace, seen_always
 
 __all__ = ["Lease", "Outcome", "Pool"]
 
@@ -78,6 +79,7 @@ class Pool:
         self._rng = rng
         self._silence = Silence()
         self._part = 0
+        self._usual: Seen | None = None  # of the candidates now, once a decision was recorded
         self.backends: tuple[Backend, ...] = ()
         self.looked_at: tuple[Backend, ...] = ()
         self._closed = False  # the breakers of all, when the candidates were worked out
@@ -172,6 +174,10 @@ class Pool:
                 self._work_out_candidates(now)
             if self._all_well and prefer is None and not tried and trace is None:
                 lease: Lease | None = Lease(self, self.strategy.pick(self._candidates, now, self._rng, key), now, 0)
+            elif self._usual is not None and prefer is None and not tried and trace is not None:  # all is well, too
+                backend = self.strategy.pick(self._candidates, now, self._rng, key)
+                lease = Lease(self, backend, now, 0)
+                lease.record = trace.add_usual_pick(self._usual, self.strategy, backend, now)
             else:
                 lease = self._find_lease(now, tried, key, prefer, trace, must, origin)
             if lease is not None:
@@ -224,19 +230,10 @@ class Pool:
             lease = Lease(self, backend, now, ticket)
             if trace is not None:
                 why = "the last resort" if last else ""
-                lease.record = trace.add_pick(
-                    self.backends,
-                    candidates,
-                    tried,
-                    self.strategy,
-                    backend,
-                    now,
-                    prefer,
-                    probe=ticket > 0,
-                    why=why,
-                    near=near,
-                    asked=tier >= 0,
-                )
+                how: Any = {"probe": ticket > 0, "why": why, "near": near, "asked": tier >= 0}
+                lease.record = trace.add_pick(self.backends, candidates, tried, self.strategy, backend, now, prefer, **how)
+                if self._all_well:
+                    self._usual = seen_always(self._candidates, self.backends)
             return lease
         if trace is not None:
             trace.add_none(self.backends, tried, now)
@@ -377,6 +374,7 @@ class Pool:
         self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
         self._valid_until, closed = weigh(self.backends, now)
         self._closed = closed
+        self._usual = None
         near = self.near
         candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)
         if near is not None:

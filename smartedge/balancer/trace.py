@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 from math import exp
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from smartedge.balancer.learned import Noted
+from smartedge.balancer.past import PastBackend, Seen
+
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
     from smartedge.balancer.near_first import NearFirst
@@ -61,55 +64,40 @@ changes nothing."""
 class TryRecord:
     """One pick and what came of it; kept by the Trace of its request, and carried and ended by the Lease that it led to.
 
-    Times are seconds of a monotonic clock; candidates, left_out: rows of the above.
+    Times are seconds of a monotonic clock. At the pick raw numbers are taken down (noted, figures), as it is under the pool's
+    lock; what they come to (candidates, cost) is worked out when it is first asked for, which of most is never.
 
-    count: of all candidates. unseen: how many others have no row. recorded: False for a try that began before anybody
-    knew that the request would be worth recording: then only its backend and its end are known. backend: None when
-    there was none to pick.
+    by: the strategy, with its reason, and whether it went by its score. seen: the candidates that have a row. count: of all
+    candidates. left_out: rows of the above, and unseen: how many others have none. judged: the strategy was asked. recorded:
+    False for a try that began before anybody knew that the request would be worth recording: then only its backend and its end
+    are known. backend: None when there was none to pick.
     """
 
-    __slots__ = (
-        "at",
-        "backend",
-        "blame",
-        "candidates",
-        "cost",
-        "count",
-        "duration_s",
-        "error",
-        "kind",
-        "latency_s",
-        "left_out",
-        "outcome",
-        "panic",
-        "reason",
-        "recorded",
-        "status",
-        "strategy",
-        "unseen",
-        "where",
-    )
+    kind: TryKind = "first"
+    recorded: bool = True
+    by: Strategy | None = None
+    reason: str = ""
+    where: str = ""
+    scored: bool = False
+    judged: bool = True
+    panic: bool = False
+    count: int = 0
+    seen: Seen | None = None
+    noted: Sequence[Noted] = ()
+    figures: Any = None
+    left_out: Sequence[Sequence[Any]] = ()
+    unseen: int = 0
+    outcome: str = ""
+    status: int = 0
+    latency_s: float | None = None
+    duration_s: float | None = None
+    blame: str = ""
+    error: str = ""
+    _rows: list[tuple[Any, ...]] | None = None
 
     def __init__(self, at: float, backend: str | None) -> None:
-        self.kind: TryKind = "first"
         self.at = at
         self.backend = backend
-        self.recorded = False
-        self.strategy = ""
-        self.reason = ""
-        self.where = ""
-        self.cost: float | None = None
-        self.panic = False
-        self.count = 0
-        self.candidates: list[tuple[Any, ...]] = []
-        self.left_out: list[list[Any]] = []
-        self.unseen = 0
-        self.outcome = ""
-        self.status = 0
-        self.latency_s: float | None = None
-        self.duration_s: float | None = None
-        self.blame = ""
-        self.error = ""
 
     def end(self, now: float, outcome: str, status: int = 0, error: Any = None) -> None:
         """Note how it ended, once: "ok", "failed", "abandoned", "outrun" (a hedge was quicker) or "overdue" (it was moved).
@@ -124,50 +112,42 @@ class TryRecord:
         elif outcome == "failed":
             self.blame = "backend"
 
-    def rows(self) -> list[list[Any]]:
-        """Give its candidates as they are shown, with their numbers rounded: on the request's way there is no time for it."""
-        return [
-            [name, full, round(weight, 3), load, _rounded(ewma_s), _rounded(None if log_pace is None else exp(log_pace))]
-            + [_rounded(number) for number in more]
-            for name, full, weight, load, ewma_s, log_pace, *more in self.candidates
-        ]
+    @property
+    def strategy(self) -> str:
+        """The name of the strategy."""
+        return "" if self.by is None else self.by.name
 
-    def to_json(self, started: float) -> dict[str, Any]:
-        """Give it as plain data; times are seconds since the request began."""
-        document: dict[str, Any] = {
-            "kind": self.kind,
-            "after_s": _rounded(self.at - started),
-            "backend": self.backend,
-            "recorded": self.recorded,
-            "strategy": self.strategy,
-            "reason": self.reason,
-            "where": self.where or None,
-            "cost": _rounded(self.cost),
-            "panic": self.panic,
-            "candidate_count": self.count,
-            "candidates": self.rows(),
-            "left_out": self.left_out,
-            "unseen": self.unseen,
-            "outcome": self.outcome,
-            "status": self.status or None,
-            "latency_s": _rounded(self.latency_s),
-            "duration_s": _rounded(self.duration_s),
-            "blame": self.blame or None,
-            "error": self.error or None,
-        }
-        return document
+    @property
+    def candidates(self) -> list[tuple[Any, ...]]:
+        """A row of each that was seen, its numbers unrounded."""
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = []
+            if self.seen is not None and self.by is not None:
+                then = self.seen.then(self.noted)
+                figures = self.by.figures(self.figures, then, then if self.judged else None, self.at)
+                for backend, (cost, turns_ratio) in zip(then, figures, strict=True):
+                    rows.append((*_numbers(backend, self.at), cost, turns_ratio))
+        return rows
+
+    @property
+    def cost(self) -> float | None:
+        """The figure by which it was picked, if it was by one."""
+        if not self.scored:
+            return None
+        costs: list[float | None] = [row[COST] for row in self.candidates if row[0] == self.backend]
+        return costs[0] if costs else None
 
 
 class Trace:
     """What was decided about one request. why: what made it worth recording. asked: an operator wants to be told."""
 
-    __slots__ = ("asked", "more", "tries", "why")
+    more: int = 0
 
     def __init__(self, why: str) -> None:
         self.why = [why]
         self.asked = why == "asked"
         self.tries: list[TryRecord] = []
-        self.more = 0
 
     # ---- what happens ----
 
@@ -178,7 +158,24 @@ class Trace:
 
     def add_missed(self, at: float, backend_id: str) -> TryRecord:
         """Note a try that began before anything was recorded."""
-        return self._add(TryRecord(at, backend_id))
+        missed = TryRecord(at, backend_id)
+        missed.recorded = False
+        return self._add(missed)
+
+    def add_usual_pick(self, seen: Seen, strategy: Strategy, picked: Backend, now: float) -> TryRecord:
+        """Note a pick as `add_pick` would that the strategy made from all there are (`seen_always`), as nearly all are."""
+        pick = TryRecord(now, picked.id)
+        pick.by = strategy
+        pick.reason = strategy.reason[:MOST_TEXT]
+        pick.scored = strategy.scored
+        pick.count = len(seen.backends)
+        pick.seen = seen
+        pick.noted = seen.note()
+        pick.figures = strategy.note_figures(seen.backends, seen.backends, now)
+        if self.tries:
+            return self._add(pick)
+        self.tries.append(pick)
+        return pick
 
     def add_pick(
         self,
@@ -207,19 +204,20 @@ class Trace:
             candidates, strategy = near.asked, near.strategy
         sticky = picked.id == prefer
         pick = TryRecord(now, picked.id)
-        pick.recorded = True
-        pick.strategy = strategy.name
+        pick.by = strategy
         pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
         if probe:
             pick.reason += ", as the probe of its breaker"
+        pick.scored = strategy.scored
+        pick.judged = not (sticky or why)
         most = MOST_SEEN if strategy.scored or self.asked or len(candidates) <= MOST_SEEN else FEW_SEEN
-        shown = list(candidates[:most])
+        shown = candidates if len(candidates) <= most else candidates[:most]
         if picked not in shown:
-            shown.append(picked)
-        seen = None if sticky or why else candidates if len(candidates) <= MOST_SEEN else shown
-        pick.candidates = [_candidate(backend, seen, now, strategy) for backend in shown]
-        if strategy.scored:
-            pick.cost = pick.candidates[shown.index(picked)][COST]
+            shown = [*shown, picked]
+        pick.seen = Seen(shown)
+        pick.noted = pick.seen.note()
+        judged_from = None if sticky or why else candidates if len(candidates) <= MOST_SEEN else shown
+        pick.figures = strategy.note_figures(shown, judged_from, now)
         if len(candidates) == len(backends):
             pick.count = len(candidates)
         else:
@@ -239,7 +237,6 @@ class Trace:
         """Note that no backend could be picked, and why each could not."""
         vain = TryRecord(now, None)
         vain.kind = "retry" if tried else "first"
-        vain.recorded = True
         vain.outcome = "no backend"
         vain.left_out, vain.unseen = _left_out(backends, tried, now)
         if self.tries and self.tries[-1].backend is None:
@@ -259,6 +256,17 @@ class Trace:
             if not one.outcome:
                 one.end(now, outcome if last else "abandoned", status if last else 0, error if last else None)
                 last = False
+
+    def end_well(self, now: float, status: int) -> str:
+        """End it with a request that no error of ours has ended; return how that ended: "ok", or "failed" as its last try."""
+        if len(self.tries) == 1:  # what is said below comes to this
+            one = self.tries[0]
+            if not one.outcome:
+                one.outcome, one.status, one.duration_s = "ok", status, now - one.at
+            return "failed" if one.outcome == "failed" else "ok"
+        outcome = "failed" if self.failed else "ok"
+        self.close(now, outcome, status)
+        return outcome
 
     def _add(self, one: TryRecord) -> TryRecord:
         if len(self.tries) >= MOST_TRIES:
@@ -312,8 +320,19 @@ class Trace:
 _KINDS: Final = {"first": "", "retry": " for the retry", "hedge": " for the hedge"}
 
 
-def _candidate(backend: Backend, seen: Sequence[Backend] | None, now: float, strategy: Strategy) -> tuple[Any, ...]:
-    """Take down the numbers of a candidate; seen: those that the strategy has to go by, None if it was not asked."""
+def seen_always(candidates: Sequence[Backend], backends: Sequence[Backend]) -> Seen | None:
+    """Return what `add_usual_pick` can show of every pick from these candidates; None if there is more to say of each pick.
+
+    That is the case where others are left out, some are too many to be shown, or none is known to be healthy. Their breakers are
+    closed.
+    """
+    if len(candidates) != len(backends) or len(candidates) > MOST_SEEN:
+        return None
+    return Seen(candidates) if all(one.learned.health.state == "healthy" for one in candidates) else None
+
+
+def _numbers(backend: PastBackend, now: float) -> tuple[Any, ...]:
+    """Return the numbers of a candidate that its strategy does not give."""
     learned = backend.learned
     pace = learned.pace
     latency_s = ewma_s = learned.ewma.read(now)
@@ -328,11 +347,9 @@ def _candidate(backend: Backend, seen: Sequence[Backend] | None, now: float, str
         backend.weight,
         learned.in_flight(),
         ewma_s,
-        pace.log_mean if pace.known else None,
+        exp(pace.log_mean) if pace.known else None,
         waiting_s,
         latency_s,
-        None if seen is None else strategy.score(backend, seen, now),
-        strategy.turns_ratio(backend),
     )
 
 

@@ -86,9 +86,7 @@ class ProxyWatch:
 
     def __call__(self, request: Request) -> None:
         """Look at a request: some microseconds, and a system call or two for one that was forwarded."""
-        if not self._left or not self._is_open():
-            return
-        if was_forwarded(request):
+        if self._left and was_forwarded(request) and self._is_open():
             self._left -= 1
             if is_taken_for_ours(request):
                 self._left = 0

@@ -21,13 +21,12 @@ from gevent import get_hub
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
+from smartedge.observe.decision_text import Document, record_text
 from smartedge.observe.sampling import gap
 from smartedge.proxy.explain import Explain
-from smartedge.workers.ring import RECORD_BYTES, RECORDS, ROOM_BYTES, Ring, newest_texts, texts, written_part
+from smartedge.workers.ring import RECORD_BYTES, RECORDS, Ring, newest_texts, texts, written_part
 
 log = logging.getLogger(__name__)
-
-Document = dict[str, Any]
 
 SAMPLED: Final = ["sampled"]
 
@@ -41,10 +40,6 @@ LATE_PER_S: Final = 200
 
 NOT_TRACED: Final = b'"trace_id":null'
 """What stands in a record without a trace id: its paths are escaped, so that no client can write this."""
-
-MOST_PATH: Final = 256
-ROWS: Final = (64, 32, 16, 8, 4, 2, 1, 0)
-"""How many candidates of a try are kept, and of the others: the most with which the record fits."""
 
 
 def _in_a_moment(call: Callable[[], None]) -> None:
@@ -116,7 +111,7 @@ class Decisions(Explain):
         self._left -= 1  # ordinary requests until the next one that is sampled
         sampled = self._left < 0
         if sampled:
-            self._left = gap(self._ratio, self._rng)
+            self._left = 0 if self._ratio >= 1.0 else gap(self._ratio, self._rng)
             self._on_sampled(request)
         if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
@@ -149,24 +144,26 @@ class Decisions(Explain):
                 trace.because("error")
         if trace is None:
             return
-        outcome = "failed" if trace.failed else "ok"
-        if error is not None:
+        now, status = self._clock(), exchange.status
+        if error is None:
+            outcome = trace.end_well(now, status)
+        else:
             outcome = "abandoned" if error.blame == "client" else "failed"
-        now = self._clock()
-        trace.close(now, outcome, exchange.status, error)
+            trace.close(now, outcome, status, error)
         request, route = attempts.request, exchange.route
+        started = attempts.started
         ended = (
-            self._wall() - (now - attempts.started),
+            self._wall() - (now - started),
             trace,
             outcome,
-            self._client_of(request),
+            request.peer if request.fields.forwarded is None else self._client_of(request),
             request.method,
             exchange.asked_target or request.target,
-            exchange.status,
+            status,
             None if error is None else (error.blame, error.detail),
             attempts.request_id,
             attempts.trace_id,
-            attempts.started,
+            started,
             attempts.tries,
             attempts.latency_s,
             exchange.duration_s,
@@ -178,7 +175,7 @@ class Decisions(Explain):
                 self._writes = True
                 self._later(self._write_some)
         else:
-            self._ring.write(fitted(self._document(*ended)))
+            self._ring.write(record_text(self._slot, *ended))
 
     def _write_some(self) -> None:
         """Write down some of what has ended, the oldest first, and the rest later (called in the hub)."""
@@ -189,49 +186,7 @@ class Decisions(Explain):
             self._later(self._write_some)
 
     def _write_oldest(self) -> None:
-        self._ring.write(fitted(self._document(*self._pending.popleft())))
-
-    def _document(
-        self,
-        at: float,
-        trace: Trace,
-        outcome: str,
-        client: bytes,
-        method: bytes,
-        target: bytes,
-        status: int,
-        error: tuple[str, str] | None,
-        request_id: str,
-        trace_id: str | None,
-        started: float,
-        tries: int,
-        latency_s: float | None,
-        duration_s: float,
-        routed: tuple[str, str | None] | None,
-    ) -> Document:
-        document = {
-            "request_id": request_id,
-            "trace_id": trace_id,
-            "at": round(at, 6),
-            "slot": self._slot,
-            "why": trace.why,
-            "client": client.decode("latin-1"),
-            "method": method.decode("latin-1")[:MOST_PATH],
-            "path": target.partition(b"?")[0].decode("latin-1")[:MOST_PATH],
-            "status": status,
-            "outcome": outcome,
-            "blame": None if error is None else error[0],
-            "error": None if error is None else error[1][:MOST_PATH],
-            "try_count": tries,
-            "latency_s": None if latency_s is None else round(latency_s, 6),
-            "duration_s": round(duration_s, 6),
-            "summary": trace.summary()[:1000],
-            "tries_left_out": trace.more,
-            "tries": [one.to_json(started) for one in trace.tries],
-        }
-        if routed is not None:
-            document |= {"route": routed[0], "service": routed[1]}
-        return document
+        self._ring.write(record_text(self._slot, *self._pending.popleft()))
 
     # ---- for whoever asks ----
 
@@ -275,22 +230,6 @@ class Decisions(Explain):
             yield from (written_part(path, RECORD_BYTES) for path in sorted(self._directory.glob("decisions-*.ring")))
 
 
-def fitted(document: Document) -> bytes:
-    """Write a record as text that fits into the ring: the picked and the best candidates are kept longest, then the tries."""
-    text = _text(document)
-    for most in ROWS:
-        if len(text) <= ROOM_BYTES:
-            return text
-        text = _text(document | {"tries": [_shortened(one, most) for one in document["tries"]]})
-    tries = [_shortened(one, 0) for one in document["tries"]]
-    left_out = document["tries_left_out"]
-    while len(text) > ROOM_BYTES and tries:
-        del tries[len(tries) // 2]
-        left_out += 1
-        text = _text(document | {"tries": tries, "tries_left_out": left_out})
-    return text if len(text) <= ROOM_BYTES else _text(document | {"tries": [], "summary": "", "error": None})
-
-
 def expanded(document: Document) -> Document:
     """Return a record as it is shown: its rows with their names, and Unix times."""
     tries = []
@@ -309,18 +248,3 @@ def expanded(document: Document) -> Document:
             }
         )
     return document | {"tries": tries}
-
-
-def _shortened(one: Document, most: int) -> Document:
-    """Keep at most so many rows of a try; the numbers of all stay."""
-    candidates, left_out = one["candidates"], one["left_out"]
-    best = sorted(candidates, key=lambda row: (row[0] != one["backend"], row[-1] is None, row[-1]))[: most or 1]
-    kept = [row for row in candidates if row in best]
-    return one | {"candidates": kept, "left_out": left_out[:most], "unseen": one["unseen"] + len(left_out[most:])}
-
-
-_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
-
-
-def _text(document: Document) -> bytes:
-    return _encode(document).encode("utf-8", "replace")

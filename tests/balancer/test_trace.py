@@ -35,7 +35,7 @@ def ended(lease: Lease, *how: Any, **more: Any) -> None:
 
 
 def rows(trace: Trace, number: int = -1) -> dict[str, dict[str, Any]]:
-    named = [dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[number].rows()]
+    named = [dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[number].candidates]
     return {row["id"]: row for row in named}
 
 
@@ -215,13 +215,12 @@ def test_tries_are_noted_with_their_ends() -> None:
     trace.close(NOW + 7, "ok", 200)
 
     assert trace.why == ["sampled", "retry", "hedge"]
-    told = [one.to_json(NOW) for one in trace.tries]
-    assert [(one["kind"], one["after_s"], one["outcome"], one["status"], one["blame"]) for one in told] == [
-        ("first", 0.0, "failed", None, "backend"),
-        ("retry", 0.0, "failed", 503, "backend"),
-        ("hedge", 6.0, "ok", 200, None),
+    assert [(one.kind, one.at, one.outcome, one.status, one.blame) for one in trace.tries] == [
+        ("first", NOW, "failed", 0, "backend"),
+        ("retry", NOW, "failed", 503, "backend"),
+        ("hedge", NOW + 6, "ok", 200, ""),
     ]
-    assert [(one["latency_s"], one["duration_s"]) for one in told] == [(None, 5.0), (None, 6.0), (0.5, 1.0)]
+    assert [(one.latency_s, one.duration_s) for one in trace.tries] == [(None, 5.0), (None, 6.0), (0.5, 1.0)]
     assert trace.summary() == (
         "a was picked: next in turn, one of 3 candidates, and failed: It was silent for 5 s; "
         "then b was picked for the retry: next in turn, one of 2 candidates, and failed with status 503; "

@@ -14,7 +14,8 @@ from smartedge.balancer.errors import BackendTimeout, ClientGone, ClientTimeout,
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.balancer.trace import Trace
 from smartedge.http.request import Request
-from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions, fitted
+from smartedge.observe.decision_text import fitted
+from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
 from tests import house
 from tests.house import backend, backends, pool, until

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf, log, sqrt
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import HEARD_AT, IN_FLIGHT
@@ -180,6 +180,9 @@ class Adaptive(Strategy):
         self._standings: dict[Backend, Standing] = {}
         self._look_at = 0.0
         self._alike = True  # all take all of their turns
+        self._noted: list[tuple[float, float, float, float]] = []
+        self._noted_of: Sequence[Backend] = ()
+        self._noted_at = 0.0
 
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return the next that takes its turn, or, if that one has stalled or is crowded, who is expected to answer first."""
@@ -220,10 +223,33 @@ class Adaptive(Strategy):
         """Return the part of its turns that it takes."""
         return self._standing(backend).share
 
+    def note_figures(self, backends: Sequence[Backend], candidates: Sequence[Backend] | None, now: float) -> Any:
+        """Take down how they compared at the last look: the same list for all picks until the next one, of the same backends."""
+        if backends is not self._noted_of or self._noted_at != self._look_at:
+            standings = map(self._standing, backends)
+            self._noted = [(one.expected_s, one.stall_s, one.lone_stall_s, one.share) for one in standings]
+            self._noted_of, self._noted_at = backends, self._look_at
+        return self._noted
+
+    def figures(
+        self, noted: Any, backends: Sequence[Backend], candidates: Sequence[Backend] | None, now: float
+    ) -> Sequence[tuple[float | None, float | None]]:
+        """Return score and turns_ratio of each as they were at the pick."""
+        if candidates is None:
+            return [(None, share) for *_, share in noted]
+        found = []
+        standing = Standing(backends[0])
+        for backend, one in zip(backends, noted, strict=True):
+            standing.backend = backend
+            standing.expected_s, standing.stall_s, standing.lone_stall_s, share = one
+            found.append((standing.completion_s(now), share))
+        return found
+
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Go on with the turns; compare at the next pick, or, where a few of many are others, when it is time anyway."""
         self._turns.prepare(candidates)
         self._whole = candidates
+        self._noted_of = ()
         before = self._standings
         self._standings = {backend: before.get(backend) or Standing(backend) for backend in candidates}
         fresh = [backend for backend in candidates if backend not in before]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from smartedge.balancer.backend import Backend
 
@@ -27,6 +27,10 @@ class Strategy(Protocol):
     scored: bool = True
     """Whether the last pick went by the score, as far as there is one."""
 
+    by_numbers: ClassVar[bool] = False
+    """Whether `score` goes by nothing but the weights, leases and latencies of the backends that it is handed, and what it is
+    asked of a moment can so be worked out later, from what they were then (`past`). Not to be said of a user's own."""
+
     def pick(self, candidates: Sequence[Backend], now: float, rng: Random, key: bytes = b"") -> Backend:
         """Return one of the candidates, of which there is at least one; each has a weight above zero.
 
@@ -41,6 +45,22 @@ class Strategy(Protocol):
     def turns_ratio(self, backend: Backend) -> float | None:
         """Return which part of its turns a candidate takes, or None where there are no turns; asking changes nothing."""
         return None
+
+    def note_figures(self, backends: Sequence[Backend], candidates: Sequence[Backend] | None, now: float) -> Any:
+        """Take down, after a pick that is recorded, what `figures` goes by; candidates: None if the strategy was not asked."""
+        return None if self.by_numbers else self._figures(backends, candidates, now)
+
+    def figures(
+        self, noted: Any, backends: Sequence[Backend], candidates: Sequence[Backend] | None, now: float
+    ) -> Sequence[tuple[float | None, float | None]]:
+        """Return score and turns_ratio of each as they were at the pick, however much later. backends: as they were then."""
+        return self._figures(backends, candidates, now) if self.by_numbers else noted
+
+    def _figures(
+        self, backends: Sequence[Backend], candidates: Sequence[Backend] | None, now: float
+    ) -> list[tuple[float | None, float | None]]:
+        scores = [None if candidates is None else self.score(one, candidates, now) for one in backends]
+        return list(zip(scores, map(self.turns_ratio, backends), strict=True))
 
     def prepare(self, candidates: tuple[Backend, ...]) -> None:
         """Hear that this tuple is what is picked from now on, with these weights; any other sequence is a part of it."""

@@ -41,6 +41,7 @@ class ConsistentHash(Strategy):
 
     name = "consistent_hash"
     reason = ""
+    by_numbers = True
 
     SLOT_BITS: Final = 16
     STEPS: Final = 16

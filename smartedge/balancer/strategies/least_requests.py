@@ -22,6 +22,7 @@ class LeastRequests(Strategy):
 
     name = "least_requests"
     reason = "fewest open leases for its weight"
+    by_numbers = True
 
     ALL_UP_TO: Final = 64
     SAMPLE: Final = 16

@@ -23,6 +23,7 @@ class PeakEwmaStrategy(Strategy):
 
     name = "ewma"
     reason = "least cost"
+    by_numbers = True
 
     ALL_UP_TO: Final = 16
 

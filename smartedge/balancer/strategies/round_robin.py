@@ -40,6 +40,7 @@ class RoundRobin(Strategy):
 
     name = "round_robin"
     reason = "next in turn"
+    by_numbers = True
 
     def __init__(self) -> None:
         self._turns: dict[str, Turn] = {}

@@ -20,6 +20,7 @@ class TwoChoices(Strategy):
 
     name = "random"
     reason = "of two that were drawn, fewer open leases for its weight"
+    by_numbers = True
 
     def __init__(self) -> None:
         self._draw = Draw()

@@ -214,7 +214,7 @@ def test_an_explanation_shows_pace_and_turns_and_why_it_was_not_its_turn() -> No
     trace = Trace("asked")
     for _ in range(2):
         target.lease(NOW, trace=trace)
-    rows = {row[0]: dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[-1].rows()}
+    rows = {row[0]: dict(zip(CANDIDATE, row, strict=True)) for row in trace.tries[-1].candidates}
     assert rows["a"]["pace_s"] == pytest.approx(0.08, rel=0.1)
     assert (rows["a"]["turns_ratio"], rows["b"]["turns_ratio"]) == (pytest.approx(0.003), 1.0)
     assert trace.tries[-1].reason == "next in turn"
