@@ -45,11 +45,10 @@ def weigh(backends: Sequence[Backend], now: float) -> tuple[float, bool]:
     """Bring all weights up to date; return until when they and the breakers stay so, and whether all of these are closed."""
     valid_until, closed = inf, True
     for backend in backends:
-        backend.weight = full_weight = backend.full_weight
-        if slow_start_s := backend.spec.slow_start_s:
-            backend.weight = backend.weight_at(now)
-            if backend.weight < full_weight:
-                valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
+        slow_start_s, full_weight = backend.spec.slow_start_s, backend.full_weight
+        backend.weight = backend.weight_at(now) if slow_start_s else full_weight
+        if slow_start_s and backend.weight < full_weight:
+            valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
         learned = backend.learned
         if learned.shared[BREAKER] != CLOSED:
             closed = False
