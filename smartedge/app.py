@@ -241,11 +241,11 @@ def create_app(
                 raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
             raise
     edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front, cluster=cluster, succession=succession)
-    when_serving(edge.begin_serving)
     app = SmartEdge(edge)
     if "gunicorn.arbiter" in sys.modules:
         from smartedge.process.take_over import take_over
 
         edge.doors = HttpDoor(app), AdminDoor(app)
-        when_serving(partial(take_over, app))
+        when_serving(partial(take_over, app))  # first: the next takes so long that the loop would accept meanwhile
+    when_serving(edge.begin_serving)
     return app

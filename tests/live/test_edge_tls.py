@@ -405,6 +405,7 @@ def test_under_gunicorn_its_own_certfile_counts(server: str, tmp_path: Path) -> 
         Script(echoes_once) as backend,
         start_edge(tmp_path, backend, server=server, arguments=arguments, probed=False, certfile=None) as edge,
     ):
+        edge.process.wait_for(f"✅ {backend.url} OK", 60)  # gunicorn listens seconds before its worker serves
         with Client(edge.port, host="localhost", tls=trusting()) as client:
             client.send(request())
             assert b"X-Forwarded-Proto: https" in client.answer().body

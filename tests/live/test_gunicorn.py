@@ -6,6 +6,7 @@ docs/deployment.md tells of; none of them may let a request through that two par
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -42,6 +43,21 @@ def test_the_loops_start_before_the_first_request_also_with_preload(tmp_path: Pa
         assert backend.requests == []
         assert edge.worker_pid() != edge.process.pid
         assert edge.ask().status == 200
+
+
+@pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["", "preload"])
+def test_a_client_that_came_before_the_worker_could_serve_is_our_servers(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """gunicorn listens while its worker still imports: what waits there is accepted in the loop's first round."""
+    with (
+        Script(answers(headers=[("Server", "backend/1")])) as backend,
+        start_edge(tmp_path, backend, server=GEVENT, arguments=arguments, probed=False) as edge,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(edge.client(60)) for _ in range(3)]
+        for client in clients:
+            client.send(request())
+        for client in clients:
+            assert client.answer().get(b"server") == b"backend/1"
 
 
 @pytest.mark.parametrize("kind", [GEVENT, WORKER])
