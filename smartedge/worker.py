@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import raise_limit
-from smartedge.process.gunicorn_worker import count_request
-from smartedge.server.counted import CountedApp
+from smartedge.process.gunicorn_worker import counted
 from smartedge.server.server import EdgeServer
 
 
@@ -34,5 +32,4 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
         if edge is not None and not self.cfg.is_ssl and (edge.config.certificates or edge.config.certificates_dir):
             self.speaks_tls = True
             self.server_class = partial(EdgeServer, ssl_context=edge.tls)
-        if self.max_requests < sys.maxsize:
-            self.wsgi = CountedApp(app, partial(count_request, self))
+        self.wsgi = counted(app, self)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import gevent
+
+from smartedge.server.counted import CountedApp
 
 
 def gunicorn_worker() -> Any:
@@ -19,6 +22,11 @@ def gunicorn_servers() -> list[Any]:
     """Return that worker's own list of gevent's servers with which it accepts connections; none where it can't be found."""
     frame = _running()
     return [] if frame is None else frame.f_locals.get("servers", [])
+
+
+def counted(app: Any, worker: Any) -> Any:
+    """Give the app for a server of ours in this worker, counted if that is to end after so many requests (`--max-requests`)."""
+    return CountedApp(app, partial(count_request, worker)) if worker.max_requests < sys.maxsize else app
 
 
 def count_request(worker: Any) -> None:

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partial
-from sys import maxsize
 from typing import Any
 
 import gevent.socket
 
 from smartedge.http.resources import raise_limit
-from smartedge.process.gunicorn_worker import count_request, gunicorn_servers, gunicorn_worker
-from smartedge.server.counted import CountedApp
+from smartedge.process.gunicorn_worker import counted, gunicorn_servers, gunicorn_worker
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
 
@@ -57,10 +54,9 @@ class TakenServer(EdgeServer):
 
     def __init__(self, listener: Any, theirs: Any, worker: Any, app: Any) -> None:
         self._theirs, self._worker, self._app = theirs, worker, app
-        counted = CountedApp(app, partial(count_request, worker)) if worker.max_requests < maxsize else app
         super().__init__(
             listener,
-            counted,
+            counted(app, worker),
             ssl_context=theirs.wrap_socket.__self__ if theirs.ssl_enabled else None,
             spawn=theirs.pool.size,
             environ={"wsgi.multithread": True, "wsgi.multiprocess": worker.cfg.workers > 1},
