@@ -57,7 +57,7 @@ from smartedge.balancer.health import Health, HealthChange, ProbeResult
 from smartedge.balancer.pace import Pace
 from smartedge.balancer.spec import STATES, BackendSpec
 
-Noted = tuple[bytes, int, float, tuple[float, ...]]
+LearnedNote = tuple[bytes, int, float, tuple[float, ...]]
 """What `Learned.note` takes down: cells of the shared row, leases open in all workers, how long a lease of another worker has
 waited, and since when the two oldest of our own leases that wait have done so."""
 
@@ -221,11 +221,10 @@ class Learned:
         age_s = now - next(iter(self.waiting.values()))
         return age_s if age_s > self._others_waited_s else self._others_waited_s
 
-    def note(self) -> Noted:
+    def note(self) -> LearnedNote:
         """Take down what it is now, unread: `PastLearned` tells it later, if anybody wants to know."""
-        in_flight = self.in_flight() if self.others else self.cells[IN_FLIGHT]
-        waiting = self.waiting
-        return self._noted.tobytes(), in_flight, self._others_waited_s, tuple(islice(waiting.values(), 2)) if waiting else ()
+        oldest = tuple(islice(self.waiting.values(), 2)) if self.waiting else ()
+        return self._noted.tobytes(), self.in_flight(), self._others_waited_s, oldest
 
     def tell_waiting(self, now: float) -> None:
         """Let the other workers know how long our leases have waited, and hear of theirs; done often."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.ewma import PeakEwma
-from smartedge.balancer.learned import Learned, Noted
+from smartedge.balancer.learned import Learned, LearnedNote
 from smartedge.balancer.pace import Pace
 
 _NOTE: Final = Learned.note
@@ -22,7 +22,7 @@ class PastLearned(Learned):
 
     __slots__ = ()
 
-    def __init__(self, noted: Noted) -> None:
+    def __init__(self, noted: LearnedNote) -> None:
         cells, in_flight, self._others_waited_s, waiting = noted
         whole = memoryview(cells)
         self.shared, self.shared_reals = row = whole.cast("q"), whole.cast("d")
@@ -38,13 +38,13 @@ class PastBackend(Backend):
 
     __slots__ = ()
 
-    def __init__(self, backend: Backend, weight: float, noted: Noted) -> None:
+    def __init__(self, backend: Backend, weight: float, noted: LearnedNote) -> None:
         self.spec, self.id, self.url, self.key, self.labels = backend.spec, backend.id, backend.url, backend.key, backend.labels
         self.weight = weight
         self.learned = PastLearned(noted)
 
 
-class Seen:
+class ShownCandidates:
     """The candidates that a record shows, with their effective weights; made for one pick, or for many from the same ones."""
 
     __slots__ = ("backends", "learned", "weights")
@@ -54,11 +54,11 @@ class Seen:
         self.learned = [backend.learned for backend in backends]
         self.weights = [backend.weight for backend in backends]
 
-    def note(self) -> tuple[Noted, ...]:
+    def note(self) -> tuple[LearnedNote, ...]:
         """Take down what they are now."""
         return tuple(map(_NOTE, self.learned))  # of what is in it nothing is the garbage collector's business
 
-    def then(self, noted: Sequence[Noted]) -> list[PastBackend]:
+    def then(self, noted: Sequence[LearnedNote]) -> list[PastBackend]:
         """Return them as they were when this was noted."""
         then = zip(self.backends, self.weights, noted, strict=True)
         return [PastBackend(backend, weight, what) for backend, weight, what in then]

@@ -36,12 +36,12 @@ from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.lease import Lease, Outcome
 from smartedge.balancer.near_first import NearFirst
-from smartedge.balancer.past import Seen
+from smartedge.balancer.past import ShownCandidates
 from smartedge.balancer.places import Place
 from smartedge.balancer.silence import LEAST_S, Fallen, Silence, late
 from smartedge.balancer.spec import STATES, State
 from smartedge.balancer.strategies.menu import Strategy
-from smartedge.balancer.trace import Trace, seen_always
+from smartedge.balancer.trace import Trace, shown_always
 
 __all__ = ["Lease", "Outcome", "Pool"]
 
@@ -79,10 +79,9 @@ class Pool:
         self._rng = rng
         self._silence = Silence()
         self._part = 0
-        self._usual: Seen | None = None  # of the candidates now, once a decision was recorded
+        self._usual: ShownCandidates | None = None  # of the candidates now, once a decision was recorded
         self.backends: tuple[Backend, ...] = ()
         self.looked_at: tuple[Backend, ...] = ()
-        self._closed = False  # the breakers of all, when the candidates were worked out
         self._all_well = False  # the strategy alone decides: all breakers are closed, nobody can be full, nearness is no matter
         self.evidence = Evidence()
         self.replace_backends(backends, strategy, panic, near)
@@ -148,7 +147,7 @@ class Pool:
     def panics(self, now: float) -> bool:
         """Whether backends are picked from that are ejected, for too few others are available."""
         candidates = self.candidates(now)
-        return not self._closed and any(backend.why_not(now) == "breaker_open" for backend in candidates)
+        return not self._all_well and any(backend.why_not(now) == "breaker_open" for backend in candidates)
 
     def lease(
         self,
@@ -230,10 +229,21 @@ class Pool:
             lease = Lease(self, backend, now, ticket)
             if trace is not None:
                 why = "the last resort" if last else ""
-                how: Any = {"probe": ticket > 0, "why": why, "near": near, "asked": tier >= 0}
-                lease.record = trace.add_pick(self.backends, candidates, tried, self.strategy, backend, now, prefer, **how)
+                lease.record = trace.add_pick(
+                    self.backends,
+                    candidates,
+                    tried,
+                    self.strategy,
+                    backend,
+                    now,
+                    prefer,
+                    probe=ticket > 0,
+                    why=why,
+                    near=near,
+                    asked=tier >= 0,
+                )
                 if self._all_well:
-                    self._usual = seen_always(self._candidates, self.backends)
+                    self._usual = shown_always(self._candidates, self.backends)
             return lease
         if trace is not None:
             trace.add_none(self.backends, tried, now)
@@ -373,7 +383,6 @@ class Pool:
     def _work_out_candidates(self, now: float) -> None:
         self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
         self._valid_until, closed = weigh(self.backends, now)
-        self._closed = closed
         self._usual = None
         near = self.near
         candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)

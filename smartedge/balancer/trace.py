@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from math import exp
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from smartedge.balancer.learned import Noted
-from smartedge.balancer.past import PastBackend, Seen
+from smartedge.balancer.learned import LearnedNote
+from smartedge.balancer.past import PastBackend, ShownCandidates
 
 if TYPE_CHECKING:
     from smartedge.balancer.backend import Backend
@@ -82,8 +82,8 @@ class TryRecord:
     judged: bool = True
     panic: bool = False
     count: int = 0
-    seen: Seen | None = None
-    noted: Sequence[Noted] = ()
+    seen: ShownCandidates | None = None
+    noted: Sequence[LearnedNote] = ()
     figures: Any = None
     left_out: Sequence[Sequence[Any]] = ()
     unseen: int = 0
@@ -162,20 +162,11 @@ class Trace:
         missed.recorded = False
         return self._add(missed)
 
-    def add_usual_pick(self, seen: Seen, strategy: Strategy, picked: Backend, now: float) -> TryRecord:
-        """Note a pick as `add_pick` would that the strategy made from all there are (`seen_always`), as nearly all are."""
-        pick = TryRecord(now, picked.id)
-        pick.by = strategy
-        pick.reason = strategy.reason[:MOST_TEXT]
-        pick.scored = strategy.scored
+    def add_usual_pick(self, seen: ShownCandidates, strategy: Strategy, picked: Backend, now: float) -> TryRecord:
+        """Note a pick as `add_pick` would that the strategy made from all there are (`shown_always`), as nearly all are."""
+        pick = _take_down(picked, seen, seen.backends, strategy, now)
         pick.count = len(seen.backends)
-        pick.seen = seen
-        pick.noted = seen.note()
-        pick.figures = strategy.note_figures(seen.backends, seen.backends, now)
-        if self.tries:
-            return self._add(pick)
-        self.tries.append(pick)
-        return pick
+        return self._add(pick)
 
     def add_pick(
         self,
@@ -202,22 +193,16 @@ class Trace:
         """
         if near is not None and asked:
             candidates, strategy = near.asked, near.strategy
-        sticky = picked.id == prefer
-        pick = TryRecord(now, picked.id)
-        pick.by = strategy
-        pick.reason = why or ("its session is with it" if sticky else strategy.reason[:MOST_TEXT])
-        if probe:
-            pick.reason += ", as the probe of its breaker"
-        pick.scored = strategy.scored
-        pick.judged = not (sticky or why)
+        why = why or ("its session is with it" if picked.id == prefer else "")
         most = MOST_SEEN if strategy.scored or self.asked or len(candidates) <= MOST_SEEN else FEW_SEEN
         shown = candidates if len(candidates) <= most else candidates[:most]
         if picked not in shown:
             shown = [*shown, picked]
-        pick.seen = Seen(shown)
-        pick.noted = pick.seen.note()
-        judged_from = None if sticky or why else candidates if len(candidates) <= MOST_SEEN else shown
-        pick.figures = strategy.note_figures(shown, judged_from, now)
+        judged_from = None if why else candidates if len(candidates) <= MOST_SEEN else shown
+        pick = _take_down(picked, ShownCandidates(shown), judged_from, strategy, now)
+        pick.reason = why or pick.reason
+        if probe:
+            pick.reason += ", as the probe of its breaker"
         if len(candidates) == len(backends):
             pick.count = len(candidates)
         else:
@@ -320,7 +305,22 @@ class Trace:
 _KINDS: Final = {"first": "", "retry": " for the retry", "hedge": " for the hedge"}
 
 
-def seen_always(candidates: Sequence[Backend], backends: Sequence[Backend]) -> Seen | None:
+def _take_down(
+    picked: Backend, seen: ShownCandidates, judged_from: Sequence[Backend] | None, strategy: Strategy, now: float
+) -> TryRecord:
+    """Begin the record of a pick with what there is to go by. judged_from: what the strategy was asked of, None if it was not."""
+    pick = TryRecord(now, picked.id)
+    pick.by = strategy
+    pick.reason = strategy.reason[:MOST_TEXT]
+    pick.scored = strategy.scored
+    pick.judged = judged_from is not None
+    pick.seen = seen
+    pick.noted = seen.note()
+    pick.figures = strategy.note_figures(seen.backends, judged_from, now)
+    return pick
+
+
+def shown_always(candidates: Sequence[Backend], backends: Sequence[Backend]) -> ShownCandidates | None:
     """Return what `add_usual_pick` can show of every pick from these candidates; None if there is more to say of each pick.
 
     That is the case where others are left out, some are too many to be shown, or none is known to be healthy. Their breakers are
@@ -328,7 +328,7 @@ def seen_always(candidates: Sequence[Backend], backends: Sequence[Backend]) -> S
     """
     if len(candidates) != len(backends) or len(candidates) > MOST_SEEN:
         return None
-    return Seen(candidates) if all(one.learned.health.state == "healthy" for one in candidates) else None
+    return ShownCandidates(candidates) if all(one.learned.health.state == "healthy" for one in candidates) else None
 
 
 def _numbers(backend: PastBackend, now: float) -> tuple[Any, ...]:

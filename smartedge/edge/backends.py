@@ -263,8 +263,8 @@ class BackendRegistry:
         known of that: it serves after its first good probe, unless nothing else can.
         """
         for backend in backends:
-            adapter, spec = backend.transport.adapter, backend.spec
-            if adapter.use(spec.addresses, files.context_for(spec.tls) if adapter.to.secure else None) and leads:
+            adapter = backend.transport.adapter
+            if adapter.use(backend.spec.addresses, _context(backend.spec, files)) and leads:
                 backend.learned.forget(now)
             self._learned[backend.key] = backend.learned
             self._leaving.pop(backend.key, None)

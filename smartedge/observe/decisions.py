@@ -111,7 +111,7 @@ class Decisions(Explain):
         self._left -= 1  # ordinary requests until the next one that is sampled
         sampled = self._left < 0
         if sampled:
-            self._left = 0 if self._ratio >= 1.0 else gap(self._ratio, self._rng)
+            self._left = gap(self._ratio, self._rng)
             self._on_sampled(request)
         if request.fields.for_edge and self._may_ask(request):
             return Trace("asked")
@@ -156,7 +156,7 @@ class Decisions(Explain):
             self._wall() - (now - started),
             trace,
             outcome,
-            request.peer if request.fields.forwarded is None else self._client_of(request),
+            self._client_of(request),
             request.method,
             exchange.asked_target or request.target,
             status,
