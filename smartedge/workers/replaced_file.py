@@ -1,4 +1,4 @@
-"""A file that is replaced whole, by one worker at a time, and read by all: a reader sees the old one or the new one."""
+"""A file that is replaced whole and read by all: a reader sees the old one or the new one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def version_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file's text, for its user alone; after an OSError it is as it was. The caller keeps the other writers out."""
-    fresh = path.with_suffix(".new")
+    """Replace a file's text, for its user alone; after an OSError it is as it was. Of several writers the last one wins."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")  # our own: workers that start together write the same files
     try:
         with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(text)

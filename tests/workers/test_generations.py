@@ -250,12 +250,12 @@ def test_a_refused_reload_leaves_the_generation_and_no_file_behind(crew: Greenle
 
 def test_a_full_state_directory_refuses_the_reload_and_changes_nothing(crew: GreenletPool) -> None:
     first = crew.start()
-    (crew.state / "generation.new").mkdir()  # it cannot be written, for root neither
+    (crew.state / f"generation.json.{os.getpid()}.new").mkdir()  # it cannot be written, for root neither
     with pytest.raises(NotShared, match=r"cannot write .*; nothing changed"):
         first.reload(text(2))
     assert crew.file.read_bytes() == text(1)
     assert (first.reloader.generation, first.applied) == (1, [])
-    (crew.state / "generation.new").rmdir()
+    (crew.state / f"generation.json.{os.getpid()}.new").rmdir()
     assert first.reload(text(2)).generation == 2
 
 
@@ -386,12 +386,12 @@ def test_what_cannot_be_built_or_told_changes_nothing(crew: GreenletPool) -> Non
     with pytest.raises(ConfigError):
         first.reloader.use_found({("default", "file"): found(1)})
     first.refuse = None
-    (crew.state / "generation.new").mkdir()
+    (crew.state / f"generation.json.{os.getpid()}.new").mkdir()
     with pytest.raises(NotShared):
         first.reloader.use_found({("default", "file"): found(1)})
 
     assert (first.reloader.generation, pool_of(first), first.applied) == (1, ["localhost-1"], [])
-    (crew.state / "generation.new").rmdir()
+    (crew.state / f"generation.json.{os.getpid()}.new").rmdir()
     assert first.reloader.use_found({("default", "file"): found(1)}) is not None
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +26,23 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_is_and_alone(tmp_path: Path)
     with pytest.raises(OSError, match="directory"):
         replace_text(path, "1")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_workers_that_start_together_may_write_the_same_file(tmp_path: Path) -> None:
+    """They shared one file to write to: whoever was second to rename it had none, and its worker, so gunicorn, ended."""
+    path = tmp_path / "a.json"
+    processes = multiprocessing.get_context("fork")
+    barrier = processes.Barrier(2)
+    workers = [processes.Process(target=_replace_often, args=(path, barrier)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("1", [path])
+
+
+def _replace_often(path: Path, barrier: Any) -> None:
+    for _ in range(100):
+        barrier.wait(10)
+        replace_text(path, "1")
