@@ -50,6 +50,12 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
     return b"".join([*lines, ours])
 
 
+def told_of_client(request: Request, is_trusted: IsTrusted, standard: bool = False) -> bytes:
+    """Say for whom this request is made, as `forwarded_lines`; what its peer says is kept if it is one that is believed."""
+    trusted = is_trusted is not None and is_trusted(request.peer)
+    return forwarded_lines(request.fields, request.peer, b"https" if request.secure else b"http", trusted, standard)
+
+
 def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
     """Return the client's address as text: the peer's, or the last in X-Forwarded-For that no trusted proxy has.
 
@@ -83,9 +89,7 @@ def told(request: Request, name: bytes, is_trusted: IsTrusted) -> bytes | None:
     """
     if name not in FORWARDED:
         return field(request.block, name)
-    trusted = is_trusted is not None and is_trusted(request.peer)
-    scheme = b"https" if request.secure else b"http"
-    return field(request.fields.block + forwarded_lines(request.fields, request.peer, scheme, trusted), name)
+    return field(request.fields.block + told_of_client(request, is_trusted), name)
 
 
 def key_field(request: Request, name: bytes) -> bytes | None:

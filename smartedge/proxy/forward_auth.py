@@ -10,7 +10,7 @@ from time import monotonic
 import gevent
 
 from smartedge.balancer.errors import BackendTimeout, BadAnswer, EdgeError
-from smartedge.http.forwarded import forwarded_lines
+from smartedge.http.forwarded import told_of_client
 from smartedge.http.headers import folded, pairs_of
 from smartedge.http.own_answer import OwnAnswer, own_answer
 from smartedge.http.request import Request
@@ -79,13 +79,11 @@ class ForwardAuth:
 
     def head(self, request: Request) -> bytes:
         """Write the head of the request that asks: the client's own fields, and what it wants to do."""
-        trusted = self.hop.is_trusted is not None and self.hop.is_trusted(request.peer)
-        scheme = b"https" if request.secure else b"http"
         return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%bVia: 1.1 %b\r\nX-Forwarded-Method: %b\r\nX-Forwarded-Uri: %b\r\n%b\r\n" % (
             self.target,
             self.host,
             b"".join(_without(request.fields.block, _NOT_ASKED)),
-            forwarded_lines(request.fields, request.peer, scheme, trusted),
+            told_of_client(request, self.hop.is_trusted),
             self.hop.via,
             request.method,
             request.target,

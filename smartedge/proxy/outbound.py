@@ -10,7 +10,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.errors import EdgeError
 from smartedge.balancer.pool import Lease
 from smartedge.http.answer_fields import AnswerFields
-from smartedge.http.forwarded import IsTrusted, forwarded_lines
+from smartedge.http.forwarded import IsTrusted, told_of_client
 from smartedge.http.headers import TE_TRAILERS
 from smartedge.http.request import Replay, Request
 from smartedge.proxy.answer import Conversation
@@ -105,11 +105,10 @@ class Onward:
     def __init__(self, request: Request, hop: Hop) -> None:
         self.logged: Any = None
         self.hop = hop
-        self.peer = peer = request.peer
+        self.peer = request.peer
         self.version = request.version
-        scheme, trusted = b"https" if request.secure else b"http", hop.is_trusted is not None and hop.is_trusted(peer)
-        forwarded = forwarded_lines(request.fields, peer, scheme, trusted, hop.forwarded_header)
-        self.lines = b"%bVia: %b %b\r\nX-Request-Id: " % (forwarded, _RECEIVED[request.version], hop.via)
+        client = told_of_client(request, hop.is_trusted, hop.forwarded_header)
+        self.lines = b"%bVia: %b %b\r\nX-Request-Id: " % (client, _RECEIVED[request.version], hop.via)
 
 
 def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:

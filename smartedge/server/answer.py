@@ -48,6 +48,11 @@ class AnswerWriter:
 
     # ---- the head ----
 
+    def _missing(self, block: bytes, dated: bool) -> bytes:
+        """Give what these lines lack and every answer has: Date (RFC 9110 section 6.6.1), and HSTS if on (RFC 6797)."""
+        date = b"" if dated else b"Date: %b\r\n" % http_date()
+        return date if b"\nstrict-transport-security:" in b"\n" + block.lower() else date + self._hsts
+
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         """Take status and header fields as PEP 3333 has it; raises ValueError for what would break the wire."""
         if exc_info and self.head_sent:
@@ -97,10 +102,8 @@ class AnswerWriter:
         self._chunking = False
         self._left = length
         parts: list[bytes | memoryview] = [b"HTTP/1.1 ", status_line, block, added]
-        if not dated:
-            parts.append(b"Date: %b\r\n" % http_date())
-        if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
-            parts.append(self._hsts)
+        if not dated or self._hsts:
+            parts.append(self._missing(block, dated))
         if request.method == b"HEAD" or status in (204, 304):
             self._left = 0
         elif length is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from smartedge.http.date import http_date
 from smartedge.http.headers import without_length
 from smartedge.http2.fields import encode_lines, encode_status, encode_trailers
 from smartedge.http2.frames import INTERNAL_ERROR
@@ -43,12 +42,7 @@ class StreamWriter(AnswerWriter):
         request = self._incoming.request
         assert request is not None
         self._left = 0 if request.method == b"HEAD" or status in (204, 304) else length
-        block += added
-        if not dated:
-            block += b"Date: %b\r\n" % http_date()
-        if self._hsts and b"\nstrict-transport-security:" not in b"\n" + block.lower():
-            block += self._hsts
-        self.head = encode_status(status) + encode_lines(block)
+        self.head = encode_status(status) + encode_lines(block + added + self._missing(block, dated))
         if body is not None:
             self._give_whole(body)
 
