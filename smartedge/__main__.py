@@ -15,7 +15,10 @@ def main() -> int:
 
         from gevent import monkey
 
-        monkey.patch_all()
+        from smartedge.process.plugins import plugins_found_once
+
+        with plugins_found_once():
+            monkey.patch_all()
 
         from smartedge.cli import main as cli
 

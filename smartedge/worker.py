@@ -9,6 +9,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import raise_limit
 from smartedge.process.gunicorn_worker import counted
+from smartedge.process.plugins import plugins_found_once
 from smartedge.server.server import EdgeServer
 
 
@@ -19,6 +20,11 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
     wsgi: Any
     speaks_tls = False
     """Whether clients speak TLS with certificates of our configuration, not with gunicorn's."""
+
+    def patch(self) -> None:
+        """Patch the standard library, as gunicorn's worker does."""
+        with plugins_found_once():
+            super().patch()
 
     def load_wsgi(self) -> None:
         """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`).
