@@ -8,15 +8,14 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import raise_limit
-from smartedge.process.gunicorn_worker import counted
+from smartedge.process.gunicorn_worker import WorkerServer, counted
 from smartedge.process.plugins import plugins_found_once
-from smartedge.server.server import EdgeServer
 
 
 class EdgeWorker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's gevent worker with `EdgeServer` in place of gunicorn's own parser and loop."""
+    """gunicorn's gevent worker with `WorkerServer` in place of gunicorn's own parser and loop."""
 
-    server_class: Any = EdgeServer
+    server_class: Any = WorkerServer
     wsgi: Any
     speaks_tls = False
     """Whether clients speak TLS with certificates of our configuration, not with gunicorn's."""
@@ -37,5 +36,5 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
         edge = getattr(app, "edge", None)
         if edge is not None and not self.cfg.is_ssl and (edge.config.certificates or edge.config.certificates_dir):
             self.speaks_tls = True
-            self.server_class = partial(EdgeServer, ssl_context=edge.tls)
+            self.server_class = partial(WorkerServer, ssl_context=edge.tls)
         self.wsgi = counted(app, self)

@@ -10,6 +10,31 @@ from typing import Any
 import gevent
 
 from smartedge.server.counted import CountedApp
+from smartedge.server.server import EdgeServer
+
+LINGER_S = 1.9
+"""As a worker ends, a connection on which nothing is under way may carry one more request for so long, in seconds.
+
+gunicorn's own loop gives it `--keep-alive` (2 s); the worker looks once a second whether all have ended.
+"""
+
+
+class WorkerServer(EdgeServer):
+    """An EdgeServer in a worker of gunicorn's, which is mostly replaced when it ends (`--max-requests`, SIGHUP, SIGUSR2).
+
+    So a client that sends a request on its idle connection as the worker ends is answered, and told to open another one.
+    """
+
+    def close(self) -> None:
+        """Stop accepting, and after a while close the connections on which no request is under way."""
+        if not self.front.stopping:
+            self.front.lingers = True
+            gevent.spawn_later(LINGER_S, self._last_call)
+        super().close()
+
+    def _last_call(self) -> None:
+        self.front.lingers = False
+        self.front.close_idle(fresh=True)
 
 
 def gunicorn_worker() -> Any:

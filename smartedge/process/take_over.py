@@ -18,9 +18,8 @@ from typing import Any
 import gevent.socket
 
 from smartedge.http.resources import raise_limit
-from smartedge.process.gunicorn_worker import counted, gunicorn_servers, gunicorn_worker
+from smartedge.process.gunicorn_worker import WorkerServer, counted, gunicorn_servers, gunicorn_worker
 from smartedge.server.front import ServerLimits
-from smartedge.server.server import EdgeServer
 
 
 def take_over(app: Any) -> None:
@@ -45,7 +44,7 @@ def replace_servers(servers: list[Any], worker: Any, app: Any) -> None:
         server.start()
 
 
-class TakenServer(EdgeServer):
+class TakenServer(WorkerServer):
     """Our server on a listener of gunicorn's, in its worker's list of servers; made by `replace_servers`.
 
     theirs: gevent's server that gunicorn had made for it, which is closed. A connection that somebody wants to see in

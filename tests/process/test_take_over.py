@@ -29,6 +29,7 @@ from smartedge.app import SmartEdge
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
 from smartedge.http.resources import HOLDERS
+from smartedge.process import gunicorn_worker
 from smartedge.process.take_over import is_plain_gevent, replace_servers, stricter
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
@@ -457,7 +458,7 @@ def test_every_request_counts_for_max_requests() -> None:
 # ---- the end ----
 
 
-def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way() -> None:
+def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = gevent.event.Event()
     came = gevent.event.Event()
 
@@ -469,6 +470,7 @@ def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way() 
                 go_on.wait(20)
             sock.sendall(HELLO)
 
+    monkeypatch.setattr(gunicorn_worker, "LINGER_S", 0.1)
     late = GET.replace(b"/", b"/late", 1)
     with serving(play, keepalive=60) as edge, edge.client(GET) as idle, edge.client(late) as busy:
         assert read_answer(idle).status == 200
@@ -482,6 +484,19 @@ def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way() 
         assert (answer.status, answer.body, answer.get(b"connection")) == (200, b"hello", b"close")
         assert busy.rest() == b""
         until(lambda: edge.server.pool.free_count() == edge.server.pool.size, 20)
+
+
+@pytest.mark.parametrize("take_over", [True, False])
+def test_a_request_on_a_connection_that_was_idle_as_the_worker_ended_is_answered(take_over: bool) -> None:
+    """It met a closed connection at each end of a worker (`--max-requests`), and nobody could know whether it was taken."""
+    with serving(document={"take_over": take_over}, keepalive=60) as edge, edge.client(GET) as client:
+        assert read_answer(client).status == 200
+        edge.begin_stop()
+        gevent.sleep(0)  # whoever was to be closed is closed by now
+        client.sock.sendall(GET)  # type: ignore[union-attr]
+        answer = read_answer(client)
+        assert (answer.status, answer.get(b"connection")) == (200, b"close")
+        assert client.rest() == b""
 
 
 @pytest.mark.parametrize("take_over", [True, False])
