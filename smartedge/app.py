@@ -14,9 +14,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import flask
-from werkzeug.routing import BaseConverter, Rule
+from werkzeug.routing import BaseConverter
 
 from smartedge.admin.blueprint import make_admin
+from smartedge.admin.one_way_rule import OneWayRule
 from smartedge.balancer.errors import ClientError
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.edge.client_counters import excess_counter, handshake_counter, stream_counter
@@ -76,8 +77,8 @@ class SmartEdge(flask.Flask):
         self.url_map.merge_slashes = False
         self.register_blueprint(make_admin(edge))
         for websocket in (False, True):
-            self.url_map.add(Rule("/<anypath:path>", endpoint=CATCH_ALL, methods=None, websocket=websocket))
-            self.url_map.add(Rule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
+            self.url_map.add(OneWayRule("/<anypath:path>", endpoint=CATCH_ALL, methods=None, websocket=websocket))
+            self.url_map.add(OneWayRule("/", endpoint=CATCH_ALL, methods=None, websocket=websocket))
         self.view_functions[CATCH_ALL] = self.forward_view
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

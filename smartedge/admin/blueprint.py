@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter, Rule
+from werkzeug.routing import BaseConverter
 
 from smartedge.admin import hello
 from smartedge.admin.cluster import cluster_pages
@@ -24,6 +24,7 @@ from smartedge.admin.edit import patch
 from smartedge.admin.events import event_pages
 from smartedge.admin.history import history_pages
 from smartedge.admin.live import LiveDocument, live_pages
+from smartedge.admin.one_way_rule import OneWayRule
 from smartedge.admin.operate import drain_pages, operator_pages
 from smartedge.admin.page import READ, WRITE, Page, answer, problem, read_flag, read_json
 from smartedge.admin.reloading import asked_of, reload_edge, split_body
@@ -149,7 +150,7 @@ def make_admin(edge: Edge) -> Blueprint:
         for page in pages:
             endpoint = f"{blueprint.name}.{page.view.__name__}"
             state.app.view_functions[endpoint] = guarded(page)
-            state.app.url_map.add(Rule(page.path, endpoint=endpoint, methods=None))
+            state.app.url_map.add(OneWayRule(page.path, endpoint=endpoint, methods=None))
 
     blueprint.record(add)
     blueprint.register_error_handler(ConfigError, config_error)

@@ -11,10 +11,11 @@ from typing import Any
 
 import flask
 from flask.testing import FlaskClient
-from werkzeug.routing import BaseConverter, Rule
+from werkzeug.routing import BaseConverter
 from werkzeug.test import TestResponse
 
 from smartedge.admin.blueprint import make_admin
+from smartedge.admin.one_way_rule import OneWayRule
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import OK, latency_cell
 from smartedge.balancer.health import ProbeResult
@@ -189,7 +190,7 @@ def client_of(edge: SmallEdge) -> FlaskClient:
     app.url_map.converters["any"] = AnyPath
     app.url_map.merge_slashes = False
     app.register_blueprint(make_admin(edge))
-    app.url_map.add(Rule("/<any:path>", endpoint="forward", methods=None))
+    app.url_map.add(OneWayRule("/<any:path>", endpoint="forward", methods=None))
     app.view_functions["forward"] = forwarded
     return local_client(app)
 
