@@ -12,8 +12,9 @@ from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, start_edge
 from tests.live.peers import Script
 
 LONGEST = """
-    make workers environment upgrading services operate_live cluster_chaos soak commands_live edge_tls http2_live own_trouble
-    workers_signals strategies_live prometheus cluster_live cluster_attacks many_workers discovery_chaos discovery_dns grpc tunnel
+    make workers upgrading cluster_chaos workers_signals environment page services operate_live commands_live strategies_live
+    edge_tls own_trouble cluster_live discovery_etcd http2_live grpc discovery_dns cluster_attacks stopping make_cluster acme
+    many_workers tunnel gunicorn soak prometheus discovery_chaos
 """.split()  # noqa: SIM905
 
 

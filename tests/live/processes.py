@@ -31,6 +31,9 @@ PATIENCE = 4
 LONGEST_S = 100.0
 """Below pytest's own timeout, so that it is said what was waited for."""
 
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.1
+"""Between two looks at a condition, which mostly asks a server that has other things to do: rarely if it takes long."""
+
 
 def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: str = "") -> Truth:
     """Return the first true answer of `condition`, or fail and say `what` was waited for.
@@ -40,6 +43,7 @@ def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: st
     """
     deadline = time.monotonic() + min(PATIENCE * timeout_s, LONGEST_S)
     last: object = None
+    pause_s = FIRST_PAUSE_S
     while True:
         try:
             last = answer = condition()
@@ -49,7 +53,8 @@ def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: st
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {PATIENCE} times {timeout_s} s: {what or condition} (last: {last!r})")
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.25, LAST_PAUSE_S)
 
 
 def free_port() -> int:

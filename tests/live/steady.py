@@ -59,7 +59,7 @@ class SteadyLoad(Load):
     A kept connection that ends between two requests is no failure: a client opens another one and asks again, once.
     """
 
-    def __init__(self, port: int, clients: int = 8, pause_s: float = 0.02, timeout_s: float = 20.0) -> None:
+    def __init__(self, port: int, clients: int = 8, pause_s: float = 0.05, timeout_s: float = 20.0) -> None:
         super().__init__([partial(self._run, number) for number in range(clients)], timeout_s)
         self._port, self._pause_s = port, pause_s
         self.reconnected = 0

@@ -24,7 +24,7 @@ from tests.live.processes import ask, free_port, wait_until
 from tests.live.steady import SteadyLoad
 
 WORKERS = 3
-RELOADS = 100
+RELOADS = 50
 KILL_EVERY_S = 1.0
 FLIP_EVERY_S = 3.0
 EXPECTED_FILES = ("board", "generation.json", "rows.json")
@@ -142,7 +142,7 @@ def test_reloads_kills_and_flips_under_load_lose_nothing_but_what_was_killed(tmp
 
 def judge(edge: LiveEdge, load: SteadyLoad, killer: Killer, last: int) -> None:
     """No request failed but those that were under way when a worker was killed; all workers are up to date and one leads."""
-    assert load.answered > 1000
+    assert load.answered > 4 * RELOADS
     unexplained = [
         failure for failure in load.failures if not any(failure.began <= killed <= failure.ended + 0.1 for killed in killer.kills)
     ]

@@ -102,6 +102,7 @@ def test_a_session_sticks_and_a_key_hashes_within_its_own_service(site: LiveEdge
     assert ask(site, API).get(b"set-cookie") is None
 
 
+@pytest.mark.parametrize("site", [OWN], indirect=True)
 def test_a_server_is_drained_in_one_service_by_the_command_and_a_reload_of_the_other_leaves_it_so(site: LiveEdge) -> None:
     refused = smartedge(site, "drain", "both")
     assert (refused.returncode, refused.stdout) == (2, "")
