@@ -28,6 +28,7 @@ from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.forward import Forwarder
 from smartedge.proxy.place_database import PlaceDatabases
+from smartedge.workers.huge_pages import HugePages
 from smartedge.workers.loop_lag import LoopLag
 from smartedge.workers.periodic import PeriodicWork, give_way
 
@@ -83,6 +84,7 @@ class Upkeep:
         self._rollouts = rollouts
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
+        self._huge_pages = HugePages()
         remember = PeriodicWork(lambda: chronicle.history.look(leading=follower.leading), TIDY_S)
         self._works = PeriodicWork(self.tidy, TIDY_S), PeriodicWork(self.look, LOOK_S), remember  # apart: it takes many turns
 
@@ -127,6 +129,7 @@ class Upkeep:
         tunnels.end_overdue(now)
         give_way()
         self._services.spare_collector()
+        self._huge_pages.look(now)
         give_way()  # the book of rows is read and written below, three times: milliseconds, with hundreds of backends gone
         self._registry.forget_gone(
             now, self._services.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
