@@ -58,6 +58,9 @@ HUNG_S = 60
 STOOD_STILL_S = 10
 """An arbiter that has not looked after its workers for so long has stood still, and they may have, too."""
 
+PROGRAM, NOBODY = 1, 2
+"""Who serves when the workers have ended, as the arbiter tells them: a program that has taken over, or nobody."""
+
 KEPT_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 """Signals that a worker which still begins must neither miss nor die of: they are kept until it can act on them."""
 
@@ -110,7 +113,7 @@ def serve_many(
 class GunicornApp(BaseApplication):  # type: ignore[misc]
     """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
 
-    A pipe is how workers tell the arbiter; a byte of memory is how it tells them that another program has taken over.
+    A pipe is how workers tell the arbiter; a byte of memory is how it tells them who serves when they have ended.
     """
 
     def __init__(self, config: Config, listeners: list[Listener], workers: int, load: Callable[[], SmartEdge]) -> None:
@@ -118,7 +121,7 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
         self.listeners = listeners
         self.workers = workers
         self.load = load
-        self._taken_over = mmap.mmap(-1, 1)
+        self._next = mmap.mmap(-1, 1)
         self._hears, self._tells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__(prog="smartedge")
 
@@ -143,11 +146,16 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
     @property
     def is_taken_over(self) -> bool:
         """Whether another program serves in our place."""
-        return self._taken_over[0] == 1
+        return self._next[0] == PROGRAM
 
-    def say_taken_over(self) -> None:
-        """Say that one does; called in the arbiter, before it ends its workers."""
-        self._taken_over[0] = 1
+    @property
+    def is_ending(self) -> bool:
+        """Whether nobody will serve."""
+        return self._next[0] == NOBODY
+
+    def say_who_is_next(self, who: int) -> None:
+        """Say PROGRAM or NOBODY; called in the arbiter, before it ends its workers."""
+        self._next[0] = who
 
     def tell_arbiter(self, what: bytes, arbiter: int) -> None:
         """Write SERVING, RELOADED or REFUSED to the arbiter, and wake it; called in a worker."""
@@ -272,9 +280,10 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         if self._upgrade.done and self._upgrade.successor is not None:
             self._forgiven = 1
             self._manager.taken_over_by(self._upgrade.successor.pid)
-            self.app.say_taken_over()
+            self.app.say_who_is_next(PROGRAM)
         else:
             self._upgrade.end()
+            self.app.say_who_is_next(NOBODY)
             self._manager.stopping()
         super().halt(reason, exit_status)
 
@@ -321,9 +330,13 @@ class FleetWorker(EdgeWorker):
             else:
                 app.edge.follower.stopping = True
             grace_s = app.edge.config.shutdown_grace_s
-            stopping = [gevent.spawn(server.stop_gracefully, grace_s, lingers=is_taken_over) for server in servers]
+            others_serve = is_taken_over or (self.ppid == os.getppid() and not self.app.is_ending)
+            stopping = [gevent.spawn(server.stop_gracefully, grace_s, lingers=others_serve) for server in servers]
             while not all(greenlet.ready() for greenlet in stopping):
                 self.tmp.notify()
+                if self.app.is_ending:
+                    for server in servers:
+                        server.stop_lingering()
                 gevent.sleep(LOOK_S)
         finally:
             app.edge.stop()

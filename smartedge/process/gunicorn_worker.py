@@ -29,12 +29,8 @@ class WorkerServer(EdgeServer):
         """Stop accepting, and after a while close the connections on which no request is under way."""
         if not self.front.stopping:
             self.front.lingers = True
-            gevent.spawn_later(LINGER_S, self._last_call)
+            gevent.spawn_later(LINGER_S, self.stop_lingering)
         super().close()
-
-    def _last_call(self) -> None:
-        self.front.lingers = False
-        self.front.close_idle(fresh=True)
 
 
 def gunicorn_worker() -> Any:

@@ -132,6 +132,12 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
             self.front.close_idle(fresh=False)
             spawn_later(FRESH_S, self.front.close_idle, fresh=True)
 
+    def stop_lingering(self) -> None:
+        """Close the connections that wait for a request, where a stop has let them have one more."""
+        if self.front.lingers:
+            self.front.lingers = False
+            self.front.close_idle(fresh=True)
+
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, let open requests finish for up to `timeout` seconds (stop_timeout when None), end the rest."""
         self.stop_gracefully(self.stop_timeout if timeout is None else timeout)
@@ -139,7 +145,7 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
     def stop_gracefully(self, grace_s: float, *, lingers: bool = False) -> bool:
         """Stop accepting, let open requests finish for up to `grace_s` seconds; True when all did.
 
-        lingers: another program serves here by now, so there is no hurry, and a connection is closed behind its next answer:
+        lingers: others serve here by now, so there is no hurry, and a connection is closed behind its next answer:
         whoever sends a request on one that was idle, just as it is closed, would not know whether it was taken.
         """
         self.front.lingers = lingers
@@ -147,9 +153,8 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         deadline = monotonic() + grace_s
         last_call = deadline - min(LAST_CALL_S, grace_s / 2)
         while self.front.open and monotonic() < deadline:
-            if self.front.lingers and monotonic() > last_call:
-                self.front.lingers = False
-                self.front.close_idle(fresh=True)
+            if monotonic() > last_call:
+                self.stop_lingering()
             sleep(0.02)
         done = not self.front.open
         for incoming in list(self.front.open):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smartedge.workers.identity import sockets_of
 from tests.live.acts import answers
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, document_of, first_piece, request, start_edge
 from tests.live.peers import Call, Client, Script
@@ -74,6 +75,42 @@ def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path, server: str) ->
             os.kill(edge.process.pid, signal.SIGTTOU)
             wait_until(lambda now=now: len(pids(edge)) == now - 1, 30, "one worker less")
         assert len(pids(edge)) == 1
+
+
+@pytest.mark.parametrize("server", [GEVENT, OWN])
+def test_a_client_of_a_worker_that_goes_may_ask_once_more_on_its_connection(tmp_path: Path, server: str) -> None:
+    """Such connections were closed at once: whoever sent a request just then lost it."""
+    with contextlib.ExitStack() as stack:
+        edge = stack.enter_context(many(tmp_path, server, stack.enter_context(Script(answers()))))
+        clients: list[Client] = []
+        workers = pids(edge)
+        for other in workers:
+            os.kill(other, signal.SIGSTOP)  # so that each worker has some
+            try:
+                fresh = [stack.enter_context(edge.client()) for _ in range(4)]
+                assert not any(closes(client) for client in fresh)
+            finally:
+                os.kill(other, signal.SIGCONT)
+            clients += fresh
+        listener = frozenset.intersection(*map(open_sockets, workers))
+        os.kill(edge.process.pid, signal.SIGTTOU)
+        wait_until(lambda: any(listener - open_sockets(pid) for pid in workers), 30, "one worker to listen no more")
+        assert sum(closes(client) for client in clients) == 4
+
+
+def open_sockets(pid: int) -> frozenset[str]:
+    """The names of a process's sockets."""
+    found = sockets_of(pid)
+    assert found is not None
+    return found
+
+
+def closes(client: Client) -> bool:
+    """Ask on a connection, and say whether it was the last time."""
+    client.send(b"GET / HTTP/1.1\r\nHost: edge.test\r\n\r\n")
+    answer = client.answer()
+    assert answer.status == 200
+    return answer.get(b"connection") == b"close"
 
 
 def test_usr2_starts_from_the_file_also_with_preload(tmp_path: Path) -> None:
