@@ -7,8 +7,9 @@ nothing here needs a compiler, and the same files run as they are.
 from __future__ import annotations
 
 import os
+import sys
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 COMPILED = """
 balancer: adaptive_cap backend blame breaker candidates cells evidence ewma kinds learned lease near_first pace past places pool
@@ -27,21 +28,24 @@ from requests'."""
 
 MYPY = "mypy[mypyc]==2.4.1"
 
+GROUP = "smartedge"
 
-def extensions() -> list[object]:
-    """Translate and return what is to be compiled; nothing while mypy is still to be installed."""
-    try:
-        from mypyc.build import mypycify
-    except ImportError:
-        return []
+
+def extensions() -> list[Extension]:
+    """Translate and return what is to be compiled; where pip asks for the metadata, only what these name: the one library.
+
+    pip asks before it builds, first without mypy. Translating takes a minute.
+    """
+    if not {"egg_info", "dist_info"}.isdisjoint(sys.argv):
+        return [Extension(f"{GROUP}__mypyc", sources=[])]
+    from mypyc.build import mypycify
+
     files = []
     for line in COMPILED.strip().split("\n"):
         folder, _, names = line.partition(": ")
         files += [f"smartedge/{folder}/{name}.py" for name in names.split()]
     options = ["--config-file=", "--python-version=3.11", "--ignore-missing-imports"]
-    return mypycify(
-        [*options, *files], opt_level=os.environ.get("SMARTEDGE_MYPYC_OPT", "2"), debug_level="0", group_name="smartedge"
-    )
+    return mypycify([*options, *files], opt_level=os.environ.get("SMARTEDGE_MYPYC_OPT", "2"), debug_level="0", group_name=GROUP)
 
 
 if os.environ.get("SMARTEDGE_MYPYC") == "1":
