@@ -50,9 +50,9 @@ def private(storage: Path) -> bool:
 
 
 def test_two_flags_lead_to_https_over_http_01_and_renewals_follow(tmp_path: Path) -> None:
-    """In two workers; certificates live 40 s here, so the next is due after 26."""
+    """In two workers; certificates live 24 s here, so the next is due after 16."""
     storage = tmp_path / "acme"
-    with pebble(tmp_path, life_s=40, **AWKWARD) as authority, Script(answers()) as backend:
+    with pebble(tmp_path, life_s=24, **AWKWARD) as authority, Script(answers()) as backend:
         arguments = ("--backend", backend.url, "--domain", "shop.example", "--domain", "www.shop.example", "--workers", "2")
         ports = ("--http-bind", f"127.0.0.1:{authority.http_port}", "--admin-bind", f"127.0.0.1:{(admin := free_port())}")
         with start_edge(
