@@ -31,10 +31,14 @@ FRESH_S: Final = 1.0
 _PLAIN_LINE: Final = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.([01])\r\n" % b"|".join(sorted(_KNOWN_METHODS)))
 """A request line that llhttp has nothing against, with a target in origin-form (tests/server/test_reader.py asks it)."""
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+METHOD_BYTES: Final = 64
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 CR: Final = 13
 _PRI: Final = b"PRI * HTTP/2.0\r\n\r\n"
 """How HTTP/2 begins (RFC 9113 section 3.4): to HTTP/1.1 a head like others, which nobody may serve."""
+
+_TLS_RECORD: Final = b"\x16\x03"
+"""How a client begins that takes this for a port with TLS: a handshake record of any version (RFC 8446 section 5.1)."""
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _LATER_VERSION: Final = re.compile(rb" HTTP/1\.[2-9]")
@@ -173,6 +177,8 @@ class RequestReader:
             if len(data) > limits.head_bytes:
                 raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
             if b"\n" in data.replace(b"\r\n", b"") or b"\0" in data:
+                if data[:2] == _TLS_RECORD:
+                    raise ClientError("This port does not speak TLS: ask for http://, or give it a certificate.")
                 raise ClientError("Lines of a request end with CR LF.")
             try:
                 more = self._incoming.wire.recv(max(0.001, deadline - monotonic()))
@@ -274,6 +280,8 @@ class RequestReader:
         """Have llhttp check a head whose method may be one that it does not know: it has a closed list, and HTTP has none."""
         if not _TOKEN.fullmatch(method):
             raise ClientError("The request method is not a token.")
+        if len(method) > METHOD_BYTES:
+            raise ClientError(f"The request method is longer than {METHOD_BYTES} bytes.")
         if method == b"CONNECT":
             raise MethodRefused("CONNECT is for forward proxies.")
         httptools.HttpRequestParser(None).feed_data(b"POST" + head[len(method) :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,6 +105,31 @@ def test_others_are_refused(version: bytes) -> None:
     with edge() as (made, seen):
         assert ask(made, b"GET / %b\r\nHost: h\r\n\r\n" % version).status == 400
         assert seen.raw == []
+
+
+# What is no request line.
+
+
+def test_a_client_that_takes_the_port_for_one_with_tls_is_told_so() -> None:
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(received, sent, server_hostname="shop.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with edge() as (made, seen):
+        answer = ask(made, sent.read())
+        assert (answer.status, seen.raw) == (400, [])
+        assert b"This port does not speak TLS" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "said"),
+    [(b"M" * 64, 200, b""), (b"M" * 65, 400, b"longer than 64 bytes"), (b"GE(T", 400, b"not a token")],
+)
+def test_a_method_is_a_token_of_64_bytes_at_most_and_which_it_is_not_is_said(method: bytes, status: int, said: bytes) -> None:
+    with edge() as (made, seen):
+        answer = ask(made, method + b" / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (answer.status, len(seen.raw)) == (status, status == 200)
+        assert said in answer.body
 
 
 # Transfer codings.
