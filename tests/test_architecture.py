@@ -6,6 +6,7 @@ docs/architecture.md has the same table, with what each folder is for.
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -220,15 +221,18 @@ TESTS = {path: path.read_text(encoding="utf-8") for path in Path(__file__).paren
 
 def test_no_test_file_is_imported_by_another() -> None:
     """What two of them need has a module of its own: house.py makes our objects, fakes.py and peers.py what stands around."""
-    wrong = [
-        f"{path.name}: {imported}"
-        for path in TESTS
-        for imported in imports(path, for_types=True)
-        if imported.startswith("tests.") and any(part.startswith("test_") for part in imported.split(".")[1:])
-    ]
-    assert wrong == []
+    of_ours = re.compile(
+        r"^\s*(?:from|import) (tests\b[\w.]*(?: import (?:\([^)]*\)|.*))?)", re.MULTILINE
+    )  # parsing all takes 2 s
+    found = [(path.name, imported) for path, text in TESTS.items() for imported in of_ours.findall(text)]
+    assert len(found) > len(TESTS) / 2
+    assert [one for one in found if re.search(r"\btest_", one[1])] == []
 
 
 def test_nothing_is_mocked() -> None:
     """Stand-ins are given, not patched in: a mock goes on passing when what it stands for has changed."""
-    assert [path.name for path in TESTS if any(name.startswith("unittest") for name in imports(path, for_types=True))] == []
+    assert [
+        path.name
+        for path, text in TESTS.items()
+        if "unittest" in text and any(name.startswith("unittest") for name in imports(path, for_types=True))
+    ] == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import sys
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -113,10 +115,15 @@ def docstrings(section: type[Section]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in reversed(section.__mro__):
         if issubclass(part, Section):
-            (written,) = ast.parse(inspect.getsource(part)).body
-            assert isinstance(written, ast.ClassDef)
-            for above, below in pairwise(written.body):
+            for above, below in pairwise(_classes(part.__module__)[part.__name__].body):
                 match above, below:
                     case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                         found[name] = inspect.cleandoc(text)
     return {name: text for name, text in found.items() if name in section.model_fields}
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module as they are written. `inspect` would parse the module once for each of them."""
+    written = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {one.name: one for one in written if isinstance(one, ast.ClassDef)}

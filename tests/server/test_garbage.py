@@ -13,7 +13,7 @@ import pytest
 from tests.house import running
 from tests.peers import backend, head_of
 
-REQUESTS = 200
+REQUESTS = 60
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"

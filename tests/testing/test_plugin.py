@@ -32,17 +32,17 @@ def pytest_in(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_examples_of_the_page_are_a_project_that_passes(tmp_path: Path) -> None:
+def test_a_project_of_the_pages_examples_and_of_two_that_fail(tmp_path: Path) -> None:
+    """All examples pass, a wrong mark is named, and a failing test fails and ends.
+
+    The edge's thread keeps no process from ending, and a hanging backend neither.
+    """
     for number, block in enumerate(BLOCKS):
         (tmp_path / f"test_{number}.py").write_text(block, encoding="utf-8")
-    said = pytest_in(tmp_path)
-    count = len(re.findall("^def test_", "".join(BLOCKS), re.MULTILINE))
-    assert f" {count} passed" in said, said
-
-
-def test_a_failing_test_fails_and_ends(tmp_path: Path) -> None:
-    """The edge's thread keeps no process from ending, and a hanging backend neither."""
-    (tmp_path / "test_it.py").write_text(
+    (tmp_path / "test_marked.py").write_text(
+        "import pytest\n@pytest.mark.smartedge(backends='many')\ndef test_it(edge):\n    pass\n"
+    )
+    (tmp_path / "test_failing.py").write_text(
         "import threading\n"
         "def test_it(edge, backends):\n"
         "    for backend in backends:\n"
@@ -51,7 +51,12 @@ def test_a_failing_test_fails_and_ends(tmp_path: Path) -> None:
         "    backends[0].wait_for()\n"
         "    assert edge.share == {}\n"
     )
-    assert "1 failed" in pytest_in(tmp_path)
+    said = pytest_in(tmp_path)
+    count = len(re.findall("^def test_", "".join(BLOCKS), re.MULTILINE))
+    assert f"1 failed, {count} passed" in said, said
+    assert "1 error" in said, said
+    assert "FAILED test_failing.py::test_it" in said, said
+    assert "backends must be a number from 0 to 26, not 'many'" in said, said
 
 
 def test_pytest_without_the_fixtures_imports_nothing_of_the_edge(tmp_path: Path) -> None:
@@ -82,8 +87,3 @@ def test_under_gevents_patches_too(tmp_path: Path) -> None:
     env = os.environ | ENV
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_a_mark_that_is_wrong_is_named(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.smartedge(backends='many')\ndef test_it(edge):\n    pass\n")
-    assert "backends must be a number from 0 to 26, not 'many'" in pytest_in(tmp_path)

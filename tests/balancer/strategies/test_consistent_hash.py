@@ -38,7 +38,7 @@ def test_a_key_stays_where_it_is() -> None:
 
 
 def test_every_worker_and_every_start_agrees() -> None:
-    """Python's own hash() of bytes is another in every process."""
+    """Python's own hash() of bytes is another in every process, so that it would not be what it is here."""
     code = (
         "from random import Random\n"
         "import json\n"
@@ -52,9 +52,8 @@ def test_every_worker_and_every_start_agrees() -> None:
         "strategy.prepare(members)\n"
         "print(*[strategy.pick(members, 1.0, Random(), b'%d' % n).id for n in range(40)])\n"
     )
-    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    assert run[0] == run[1]
-    assert run[0] == "c a b c b c c c b a c c b c a b c b b a c b c c c c b b b b a b b c c a b a b b\n"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert run == "c a b c b c c c b a c c b c a b c b b a c b c c c c b b b b a b b c c a b a b b\n"
 
 
 def test_the_order_in_the_file_does_not_matter() -> None:
@@ -97,7 +96,7 @@ def test_weights_give_shares_in_proportion(weights: list[int]) -> None:
         assert counts[one.id] / count == pytest.approx(share, abs=noise)
 
 
-@pytest.mark.parametrize("weights", [[1] * 3, [3, 2, 1] * 10])
+@pytest.mark.parametrize("weights", [[1] * 3, [3, 2, 1] * 4])
 def test_the_slots_themselves_are_shared_out_fairly(weights: list[int]) -> None:
     """Chi-squared over all 65,536 slots; the products must be as good as chance."""
     members = backends(*weights)
