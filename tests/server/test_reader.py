@@ -127,7 +127,7 @@ def test_a_client_that_takes_the_port_for_one_with_tls_is_told_so() -> None:
 )
 def test_a_method_is_a_token_of_64_bytes_at_most_and_which_it_is_not_is_said(method: bytes, status: int, said: bytes) -> None:
     with edge() as (made, seen):
-        answer = ask(made, method + b" / HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = ask(made, method + b" / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         assert (answer.status, len(seen.raw)) == (status, status == 200)
         assert said in answer.body
 
