@@ -16,7 +16,7 @@ from smartedge.workers.periodic import give_way
 
 PAGE_BYTES: Final = 1 << 21
 SMALL_BYTES: Final = 1 << 12
-FIRST_S: Final = 10.0
+FIRST_S: Final = 3.0
 AGAIN_S: Final = 60.0
 """When memory is put together: once a worker has what it needs for requests, and again for what has come since."""
 
