@@ -207,6 +207,7 @@ def test_each_side_may_finish_first_and_still_read(edge: LiveEdge) -> None:
         client.send(b"still heard")
         client.half_close()
         wait_until(lambda: heard == [b"still heard"], 5, "the rest at the backend")
+        assert edge.log(status=101).get("error") is None
 
     with Script(switching(echoes)) as backend, edge.client() as client:
         edge.configure(backend)

@@ -440,15 +440,18 @@ def test_workers_whose_state_directory_was_removed_meet_in_a_new_one(tmp_path: P
 
 @pytest.mark.parametrize("kind", [GEVENT])
 def test_a_worker_that_cannot_join_does_not_end_those_who_serve(tmp_path: Path, kind: str) -> None:
-    """A full state directory, when one dies: the others go on, and it is replaced once there is room."""
+    """A state directory without room, when one dies: the others go on, and it is replaced once there is some."""
     with Script(answers()) as backend, many(tmp_path, kind, backend) as edge:
         wait_until(lambda: all(worker["uptime_s"] > STARTING_S for worker in workers(edge)), 30, "workers of some age")
         (directory,) = (tmp_path / "state").glob("*/*")
-        in_the_way = directory / "rows.new"  # what is written before it replaces rows.json
-        in_the_way.mkdir()
+        newest, most = int(Path("/proc/loadavg").read_text().split()[-1]), int(Path("/proc/sys/kernel/pid_max").read_text())
+        in_the_way = [directory / f"rows.json.{(newest + more) % most}.new" for more in range(1, 5000)]
+        for name in in_the_way:  # what a process that comes would write before it replaces rows.json
+            name.mkdir()
         os.kill(workers(edge)[0]["pid"], signal.SIGKILL)
         wait_until(lambda: edge.process.output.count("cannot use the state directory") >= 2, 30, "two tries")
         assert {edge.ask().status for _ in range(10)} == {200}
         assert len(workers(edge)) >= WORKERS - 1
-        in_the_way.rmdir()
+        for name in in_the_way:
+            name.rmdir()
         wait_until(lambda: len(workers(edge)) == WORKERS, 30, "another worker")
