@@ -26,12 +26,14 @@ class GreenletPool:
 
     def spawn(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` soon; what it raises is reported as gevent reports it, and ends nothing else."""
-        if self._idle:
+        hub = get_hub()
+        while self._idle:
             greenlet = self._idle.pop()
-            self._work[greenlet] = function, args
-            get_hub().loop.run_callback(greenlet.switch)
-        else:
-            gevent.spawn(self._serve, function, args)
+            if greenlet.parent is hub:  # one of another thread's loop, which may have ended, is let go
+                self._work[greenlet] = function, args
+                hub.loop.run_callback(greenlet.switch)
+                return
+        gevent.spawn(self._serve, function, args)
 
     def _serve(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         me = getcurrent()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import gevent
 import pytest
 from gevent import getcurrent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from gevent.pool import Pool
 
 from smartedge.server.greenlets import GreenletPool, LimitedGreenletPool
 from smartedge.server.server import EdgeServer
+from smartedge.testing.loop_thread import LoopThread
 from tests.peers import App, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -22,6 +24,24 @@ CLOSE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 def patience() -> Iterator[None]:
     with gevent.Timeout(5):
         yield
+
+
+def test_a_greenlet_of_a_thread_that_has_ended_does_nothing_more() -> None:
+    """Uploads of all edges in a process have one pool: the second edge in a thread of its own waited for ever to send a body."""
+    pool = GreenletPool()
+
+    def run() -> int:
+        done: AsyncResult[int] = AsyncResult()
+        pool.spawn(lambda: done.set(threading.get_ident()))
+        return int(done.get(timeout=3))
+
+    for _ in range(3):
+        loop = LoopThread()
+        try:
+            assert loop.call(run) == loop.call(run) != threading.get_ident()
+        finally:
+            loop.stop()
+    assert run() == threading.get_ident()
 
 
 @pytest.mark.parametrize("pool", [GreenletPool(), LimitedGreenletPool(3)])
