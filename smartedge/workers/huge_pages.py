@@ -1,7 +1,7 @@
 """A worker's memory in pages of 2 MiB instead of 4 KiB, where the kernel lets it: Linux from 6.1 on, `madvise(2)`.
 
 A request touches places all over the interpreter's memory. Where each page lies has to be looked up, a processor remembers some
-1,500 of them, and on a virtual machine each look-up is two: 4 to 5% of a request's processor time (docs/performance.md).
+1,500 of them, and on a virtual machine each look-up is two: 3 to 5% of a request's processor time (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from smartedge.workers.periodic import give_way
+from gevent import get_hub
 
 PAGE_BYTES: Final = 1 << 21
 SMALL_BYTES: Final = 1 << 12
@@ -23,8 +23,17 @@ AGAIN_S: Final = 60.0
 MOSTLY_USED: Final = 384
 """Of the 512 small pages so many have to be there, for all are afterwards: a thread's stack would only grow."""
 
+MOST_REFUSED: Final = 3
+"""A kernel that has refused so many has no memory in one piece, or no wish: it is asked again at the next time."""
+
 _ANONYMOUS: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0 *(?:\[heap\]|\[anon.*)?\n")
 _MADV_COLLAPSE: Final = 25
+
+
+def in_a_thread(function: Callable[..., int], *args: Any) -> int:
+    """Call it while requests go on: to make room for a large page a kernel may have to move others about, for milliseconds."""
+    result: int = get_hub().threadpool.apply(function, args)
+    return result
 
 
 class HugePages:
@@ -38,10 +47,10 @@ class HugePages:
         self,
         setting: Path = Path("/sys/kernel/mm/transparent_hugepage/enabled"),
         maps: Path = Path("/proc/self/maps"),
-        pause: Callable[[], None] = give_way,
+        call: Callable[..., int] = in_a_thread,
     ) -> None:
         self._setting, self._maps = setting, maps
-        self._pause = pause
+        self._call = call
         self._due: float | None = None
 
     def look(self, now: float) -> None:
@@ -61,10 +70,12 @@ class HugePages:
         except OSError:  # another system
             return
         kernel = ctypes.CDLL(None)
+        refused = 0
         for start in whole_pages(maps):
             if _used(kernel, start) >= MOSTLY_USED:
-                kernel.madvise(ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), _MADV_COLLAPSE)
-                self._pause()
+                refused += bool(self._call(kernel.madvise, ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), _MADV_COLLAPSE))
+                if refused == MOST_REFUSED:
+                    return
 
 
 def whole_pages(maps: str) -> Iterator[int]:

@@ -4,10 +4,22 @@ import ctypes
 import mmap
 import re
 from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
+from gevent.monkey import get_original
 
-from smartedge.workers.huge_pages import AGAIN_S, FIRST_S, PAGE_BYTES, SMALL_BYTES, HugePages, whole_pages
+from smartedge.workers.huge_pages import (
+    AGAIN_S,
+    FIRST_S,
+    MOST_REFUSED,
+    PAGE_BYTES,
+    SMALL_BYTES,
+    HugePages,
+    in_a_thread,
+    whole_pages,
+)
 
 
 class Memory:
@@ -33,6 +45,18 @@ class Memory:
         return found
 
 
+class Asked:
+    """Counts how often the kernel is asked, and asks it, or refuses in its place."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.times = 0
+        self.refuses = refuses
+
+    def __call__(self, function: Any, *args: Any) -> int:
+        self.times += 1
+        return -1 if self.refuses else int(function(*args))
+
+
 def kernel_can(memory: Memory) -> bool:
     """Whether this kernel puts memory together at all: asked of the first large page of it, without the class under test."""
     first = -(-memory.start // PAGE_BYTES) * PAGE_BYTES
@@ -48,57 +72,70 @@ def setting(tmp_path: Path) -> Path:
 
 def test_memory_in_use_is_put_together_and_holds_what_it_held(tmp_path: Path, setting: Path) -> None:
     memory = Memory(tmp_path)
-    pauses: list[int] = []
     memory.use()
     memory.held[5 * SMALL_BYTES] = 42
-    HugePages(setting, memory.maps, lambda: pauses.append(1)).put_together()
+    HugePages(setting, memory.maps).put_together()
     found = memory.huge_kb()
     other = Memory(tmp_path)
     other.use()
     assert (found >= 2 * PAGE_BYTES // 1024) == kernel_can(other)
     assert memory.held[5 * SMALL_BYTES] == 42
-    assert len(pauses) >= 2
+
+
+def test_requests_go_on_while_the_kernel_is_at_it() -> None:
+    """It may have to move other pages about first."""
+    went_on = get_original("threading", "Event")()
+    gevent.spawn(went_on.set)
+    assert in_a_thread(went_on.wait, 10) == 1
+
+
+def test_a_kernel_that_refuses_is_left_alone_until_the_next_time(tmp_path: Path, setting: Path) -> None:
+    memory, asked = Memory(tmp_path), Asked(refuses=True)
+    memory.use()
+    memory.maps.write_text(memory.maps.read_text() * 10)
+    pages = HugePages(setting, memory.maps, asked)
+    pages.put_together()
+    assert asked.times == MOST_REFUSED
+    pages.put_together()
+    assert asked.times == 2 * MOST_REFUSED
 
 
 def test_memory_of_which_little_is_in_use_is_left_alone(tmp_path: Path, setting: Path) -> None:
-    memory = Memory(tmp_path)
-    pauses: list[int] = []
+    memory, asked = Memory(tmp_path), Asked()
     memory.held.madvise(mmap.MADV_NOHUGEPAGE)  # where the kernel gives large pages to everybody, the first byte would have one
     memory.use(one_in=2)
-    HugePages(setting, memory.maps, lambda: pauses.append(1)).put_together()
-    assert pauses == []
+    HugePages(setting, memory.maps, asked).put_together()
+    assert asked.times == 0
     memory.use()
-    HugePages(setting, memory.maps, lambda: pauses.append(1)).put_together()
-    assert len(pauses) >= 2
+    HugePages(setting, memory.maps, asked).put_together()
+    assert asked.times >= 2
 
 
 def test_an_administrator_who_wants_none_has_none(tmp_path: Path, setting: Path) -> None:
-    memory = Memory(tmp_path)
-    pauses: list[int] = []
+    memory, asked = Memory(tmp_path), Asked()
     memory.use()
     setting.write_text("always madvise [never]\n")
-    HugePages(setting, memory.maps, lambda: pauses.append(1)).put_together()
-    assert pauses == []
+    HugePages(setting, memory.maps, asked).put_together()
+    assert asked.times == 0
 
 
 def test_a_system_without_them_is_left_alone(tmp_path: Path, setting: Path) -> None:
-    pauses: list[int] = []
-    HugePages(tmp_path / "missing", pause=lambda: pauses.append(1)).put_together()
-    HugePages(setting, tmp_path / "missing", pause=lambda: pauses.append(1)).put_together()
-    assert pauses == []
+    asked = Asked()
+    HugePages(tmp_path / "missing", call=asked).put_together()
+    HugePages(setting, tmp_path / "missing", call=asked).put_together()
+    assert asked.times == 0
 
 
 def test_it_is_done_when_a_worker_has_got_going_and_each_minute_from_then_on(tmp_path: Path, setting: Path) -> None:
-    memory = Memory(tmp_path)
-    pauses: list[int] = []
+    memory, asked = Memory(tmp_path), Asked()
     memory.use()
-    pages = HugePages(setting, memory.maps, lambda: pauses.append(1))
+    pages = HugePages(setting, memory.maps, asked)
     done = []
     for second in range(int(FIRST_S + 2 * AGAIN_S) + 2):
         pages.look(1000.0 + second)
-        if pauses:
+        if asked.times:
             done.append(second)
-            pauses.clear()
+            asked.times = 0
     assert done == [FIRST_S, FIRST_S + AGAIN_S, FIRST_S + 2 * AGAIN_S]
 
 
