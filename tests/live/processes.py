@@ -31,8 +31,8 @@ PATIENCE = 4
 LONGEST_S = 100.0
 """Below pytest's own timeout, so that it is said what was waited for."""
 
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.1
-"""Between two looks at a condition, which mostly asks a server that has other things to do: rarely if it takes long."""
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.03
+"""Between two looks at a condition: not too often, for who is asked is slowed down; but asking may be what brings it about."""
 
 
 def wait_until(condition: Callable[[], Truth], timeout_s: float = 10.0, what: str = "") -> Truth:
