@@ -115,15 +115,19 @@ def docstrings(section: type[Section]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in reversed(section.__mro__):
         if issubclass(part, Section):
-            for above, below in pairwise(_classes(part.__module__)[part.__name__].body):
-                match above, below:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                        found[name] = inspect.cleandoc(text)
+            found |= _docstrings_of(part.__module__)[part.__name__]
     return {name: text for name, text in found.items() if name in section.model_fields}
 
 
 @cache
-def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes of a module as they are written. `inspect` would parse the module once for each of them."""
-    written = ast.parse(inspect.getsource(sys.modules[module])).body
-    return {one.name: one for one in written if isinstance(one, ast.ClassDef)}
+def _docstrings_of(module: str) -> dict[str, dict[str, str]]:
+    """What stands below the keys of each class of a module. `inspect` would parse the module once for each of them."""
+    found: dict[str, dict[str, str]] = {}
+    for written in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(written, ast.ClassDef):
+            said = found[written.name] = {}
+            for above, below in pairwise(written.body):
+                match above, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        said[name] = inspect.cleandoc(text)
+    return found

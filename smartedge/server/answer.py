@@ -51,7 +51,9 @@ class AnswerWriter:
     def _missing(self, block: bytes, dated: bool) -> bytes:
         """Give what these lines lack and every answer has: Date (RFC 9110 section 6.6.1), and HSTS if on (RFC 6797)."""
         date = b"" if dated else b"Date: %b\r\n" % http_date()
-        return date if b"\nstrict-transport-security:" in b"\n" + block.lower() else date + self._hsts
+        if not self._hsts or b"\nstrict-transport-security:" in b"\n" + block.lower():
+            return date
+        return date + self._hsts
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         """Take status and header fields as PEP 3333 has it; raises ValueError for what would break the wire."""

@@ -69,11 +69,11 @@ class HugePages:
             maps = self._maps.read_text()
         except OSError:  # another system
             return
-        kernel = ctypes.CDLL(None)
+        libc = ctypes.CDLL(None)
         refused = 0
         for start in whole_pages(maps):
-            if _used(kernel, start) >= MOSTLY_USED:
-                refused += bool(self._call(kernel.madvise, ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), _MADV_COLLAPSE))
+            if _used(libc, start) >= MOSTLY_USED:
+                refused += bool(self._call(libc.madvise, ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), _MADV_COLLAPSE))
                 if refused == MOST_REFUSED:
                     return
 
@@ -85,9 +85,9 @@ def whole_pages(maps: str) -> Iterator[int]:
         yield from range(-(-start // PAGE_BYTES) * PAGE_BYTES, end - PAGE_BYTES + 1, PAGE_BYTES)
 
 
-def _used(kernel: Any, start: int) -> int:
+def _used(libc: Any, start: int) -> int:
     """Count the small pages there that are in memory (mincore(2))."""
     there = (ctypes.c_ubyte * (PAGE_BYTES // SMALL_BYTES))()
-    if kernel.mincore(ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), there):
+    if libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(PAGE_BYTES), there):
         return 0  # it has been given back meanwhile
     return sum(one & 1 for one in there)
