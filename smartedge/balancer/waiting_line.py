@@ -47,10 +47,11 @@ class Waiter:
     settle: the owner's, for what the line has decided. tried: the backends that are left out. session: id of the backend that
     its session is with, which alone it waits for, until its time is over. failed: what became of the latest try, if it was
     refused and nobody was left after it. room_until, back_until: when it has waited long enough, for room or, `away`, for
-    somebody to come back. over: it waits no more, and is taken off the line by whoever looks next.
+    somebody to come back. over: it waits no more, and is taken off the line by whoever looks next. heard: how much had been
+    heard of all backends when it came.
     """
 
-    __slots__ = ("away", "back_until", "failed", "over", "room_until", "session", "settle", "take", "tried")
+    __slots__ = ("away", "back_until", "failed", "heard", "over", "room_until", "session", "settle", "take", "tried")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Waiter:
         self.back_until = back_until
         self.away = False
         self.over = False
+        self.heard = 0.0
 
     @property
     def until(self) -> float:
@@ -120,6 +122,7 @@ class WaitingLine:
             self.waiters.append(waiter)
         else:
             self.waiters.appendleft(waiter)  # it has waited before
+            waiter.heard = self._heard()
         if not is_full:
             self._want_back(waiter, now)
         return None
@@ -204,8 +207,9 @@ class WaitingLine:
         waiter.away = self._wanted = True
         if waiter.tried and waiter.failed is not None:
             waiter.tried = ()
-            self._refused = self._heard()
-            self._next_scout = now + LOOK_S
+            if waiter.heard == self._heard():  # else somebody has got through since, and this one says nothing new
+                self._refused = waiter.heard
+                self._next_scout = now + LOOK_S
 
     def _is_still_refused(self) -> bool:
         if self._heard() == self._refused:

@@ -211,6 +211,7 @@ class Link:
                     stream.drop()  # where we are the client, somebody is about to read it
                 self.calm.answered()
             elif self.is_server:
+                stream.on_gone = None  # it has its answer: nobody has left
                 self.reset(stream, h2.NO_ERROR, "answered before the request was complete")  # RFC 9113 section 8.1
 
     def go(self, last: int) -> None:
@@ -363,9 +364,11 @@ class Link:
                 pending.clear()
                 self.wire.send(data, timeout_s)
                 self._room.set()
-        except BaseException:
+        except BaseException as error:
             self._turns.are_taken = False
-            self.wire.close()  # whoever reads ends the rest
+            if self.is_server or not isinstance(error, ConnectionError):
+                self.wire.close()  # whoever reads ends the rest
+            # else a backend has closed, and may have said before what it has not looked at: that is read first, and then the end
             self._room.set()
             raise
         self._turns.hand_on(stream)

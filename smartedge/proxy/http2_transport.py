@@ -34,15 +34,19 @@ AGAIN: Final = 3
 
 
 class BackendLink:
-    """A connection of an Http2Adapter. way, address: how it was made, and where it leads. on_end: told when it has ended."""
+    """A connection of an Http2Adapter. way, address: how it was made, and where it leads. on_end: told when it has ended.
 
-    __slots__ = ("address", "link", "served", "way", "wire")
+    opened_at: when the backend had begun to speak on it.
+    """
+
+    __slots__ = ("address", "link", "opened_at", "served", "way", "wire")
 
     def __init__(self, wire: Wire, way: Way, address: Address, limits: Limits, on_end: Callable[[BackendLink], None]) -> None:
         self.wire = wire
         self.way = way
         self.address = address
         self.served = False
+        self.opened_at = 0.0
         most = LinkLimits(
             streams=STREAMS,
             window_bytes=WINDOW_BYTES,
@@ -71,6 +75,7 @@ class BackendLink:
             raise
         if link.closed:
             raise ConnectFailed(f"{url} does not speak HTTP/2: {link.failure}")
+        self.opened_at = monotonic()
 
     def retire(self) -> None:
         """Take no more requests, and end with the last answer."""
@@ -123,9 +128,9 @@ class Http2Adapter(BackendAdapter):
         Raises BackendError, DeadlineExceeded or ClientError.
         """
         first_byte_s = longest_s = self.limits.first_byte_s
-        left = AGAIN
+        left, refused_at = AGAIN, 0.0
         while True:
-            link = self._take(request)
+            link = self._take(request, refused_at)
             if request.cancelled is not None:  # while it waited for the connection, which is for others
                 raise request.cancelled
             if request.deadline is not None:
@@ -141,6 +146,7 @@ class Http2Adapter(BackendAdapter):
                 left -= 1
                 if not left or not _may_go_again(request, link, was_used, sent=error.sent):
                     raise
+                refused_at = monotonic()  # a backend that restarts leaves all connections that it has
             except BackendTimeout as error:
                 conversation.close()
                 if first_byte_s < longest_s:
@@ -183,11 +189,14 @@ class Http2Adapter(BackendAdapter):
             link.wire.close()
         return len(idle)
 
-    def _take(self, request: Outbound) -> BackendLink:
-        """Give a connection that has room for one more stream: one that is there, one that is being opened, or a new one."""
+    def _take(self, request: Outbound, since: float = 0.0) -> BackendLink:
+        """Give a connection that has room for one more stream: one that is there, one that is being opened, or a new one.
+
+        since: only one that has been opened since then will do.
+        """
         while True:
             for link in self._links:
-                if link.link.has_room:
+                if link.link.has_room and link.opened_at >= since:
                     return link
             opening = self._opening
             if opening is None:

@@ -157,6 +157,19 @@ def test_of_all_who_wait_for_a_restart_one_asks_at_a_time_until_something_is_hea
     assert len(served(house.line.look(later))) == 2
 
 
+def test_all_who_were_refused_at_once_are_served_when_one_of_them_has_got_through() -> None:
+    house = House("a", max_in_flight=None)
+    first = house.join(tried=house.backends, failed=REFUSED)
+    others = [house.waiter(tried=house.backends, failed=REFUSED) for _ in range(5)]
+    for number, waiter in enumerate(others):
+        assert house.line.admit(waiter, None, 1 + number, T0) is None, "nobody has looked, because others wait"
+    later = T0 + 1.5 * LOOK_S
+    assert len(served(house.line.look(later))) == 1
+    assert house.line.look(later) == []
+    house.backends[0].learned.add(CONNECTS)
+    assert len(served(house.line.look(later))) == len([first, *others]) - 1
+
+
 def test_who_was_there_and_broke_it_off_is_not_waited_for() -> None:
     house = House("a", max_in_flight=None)
     waiter = house.waiter(tried=house.backends, failed=BackendTimeout("slow"))

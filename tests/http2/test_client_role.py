@@ -65,6 +65,18 @@ def test_streams_are_opened_in_order_and_answered(ends: Ends) -> None:
     assert ends.link.streams == {}
 
 
+def test_what_a_server_says_before_it_closes_is_read_though_nothing_can_be_sent_any_more(ends: Ends) -> None:
+    first = ends.open()
+    ends.server.request()
+    ends.sock.sendall(h2.goaway(1, h2.NO_ERROR) + h2.frame(h2.RST_STREAM, 0, 1, h2.REFUSED_STREAM.to_bytes(4, "big")))
+    ends.sock.close()
+    second = ends.link.open_stream()  # in the same round: nobody has read yet
+    with pytest.raises(BrokenPipeError):
+        second.send_head(HEAD, 5.0, end=True)
+    until(lambda: ends.link.closed)
+    assert [one.failure and one.failure.code for one in (first, second)] == [h2.REFUSED_STREAM] * 2
+
+
 def test_an_answer_that_is_here_stays_when_the_connection_goes(ends: Ends) -> None:
     stream = ends.open()
     ends.server.answer(ends.server.request(), b"whole")

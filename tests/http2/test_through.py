@@ -104,6 +104,16 @@ def test_an_answer_that_breaks_off_is_reset_and_the_connection_goes_on() -> None
         assert one.ask(3).status == 200
 
 
+def test_who_has_a_whole_answer_before_its_request_is_complete_has_not_left() -> None:
+    with through(says(OK)) as (edge, one):
+        one.send(open_headers(1, POST), data(1, b"a piece"))
+        one.until(lambda: one.of(1).reset)
+        got = one.of(1)
+        assert (got.status, got.body, got.ended, got.reset) == (200, b"ok", True, "NO_ERROR")
+        (exchange,) = edge.ended()
+        assert (exchange.status, exchange.error) == (200, None)
+
+
 def test_a_client_that_leaves_its_stream_ends_the_request_at_the_backend() -> None:
     """And the connection lives on: another stream's request is none of its business."""
     gone = gevent.event.Event()

@@ -424,6 +424,28 @@ def test_goaway_has_what_was_not_looked_at_sent_again_elsewhere() -> None:
         assert body_of(session_for(url).send(request)) == b"it by the second"
 
 
+def test_what_one_connection_has_not_looked_at_goes_to_a_new_one_and_not_to_others_that_end_too() -> None:
+    """A backend that restarts takes leave on all of them, and nobody may have read that yet."""
+    old, here = 5, Event()
+
+    def play(server: H2Server, number: int) -> None:
+        stream = server.request()
+        if number == old:
+            here.set()
+        here.wait()
+        server.answer(stream, b"%d" % number)
+        if number <= old:
+            server.until(lambda: len(server.requests) == 2)
+            server.sock.sendall(h2.goaway(stream, h2.NO_ERROR))
+        server.until(lambda: False)
+
+    with h2_backend(play, {h2.MAX_CONCURRENT_STREAMS: 1}) as url:
+        session = session_for(url)
+        asking = [gevent.spawn(lambda: body_of(session.send(outbound()))) for _ in range(old)]
+        assert sorted(one.get() for one in asking) == [b"1", b"2", b"3", b"4", b"5"]
+        assert body_of(session.send(outbound(b"POST", repeatable=False))) == b"6"
+
+
 def test_after_goaway_open_streams_end_and_new_ones_go_elsewhere() -> None:
     first_ends = Event()
 
