@@ -33,11 +33,15 @@ class FileLook:
         self._stamp: object = None
         self._digest = b""
         self._changed_at = 0.0
+        self._seen_at = 0.0
 
     @property
     def is_settled(self) -> bool:
-        """Whether its last change, as far as it was looked at, is long enough ago for it to be whole."""
-        return time.time() - self._changed_at > SETTLES_S
+        """Whether its last change is long enough ago for it to be whole: by the file's times, or by when it was seen.
+
+        A file's times may lie ahead of the clock, for one was put back, or is another machine's.
+        """
+        return time.time() - self._changed_at > SETTLES_S or time.monotonic() - self._seen_at > SETTLES_S
 
     def read_changed(self) -> bytes | None:
         """Return what it holds, or None where that is what it held last time, though it was touched; raises OSError."""
@@ -50,9 +54,10 @@ class FileLook:
         with open(self.path, "rb") as file:
             text = file.read(MAX_BYTES + 1)
         self._changed_at = max(found.st_mtime, found.st_ctime)
-        self._stamp = stamp if time.time() - self._changed_at > TICK_S else None
+        self._stamp = stamp if abs(time.time() - self._changed_at) > TICK_S else None
         digest = blake2b(text).digest()
         if digest == self._digest:
             return None
         self._digest = digest
+        self._seen_at = time.monotonic()
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ def test_a_file_that_has_just_been_written_is_read_again_though_it_looks_the_sam
     path.write_bytes(b"one")
     found = os.stat(path)
     now = found.st_mtime + age_s
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now, monotonic=lambda: 0.0))
     monkeypatch.setattr(module, "os", SimpleNamespace(stat=lambda _: found))
     look = FileLook(str(path))
     assert look.read_changed() == b"one"
@@ -62,8 +63,31 @@ def test_it_has_settled_a_second_after_its_last_change(tmp_path: Path, monkeypat
     look.read_changed()
     changed_at = os.stat(path).st_mtime
     for after_s, settled in ((0.5, False), (1.5, True)):
-        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda after_s=after_s: changed_at + after_s))
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(time=lambda after_s=after_s: changed_at + after_s, monotonic=lambda: 0.0)
+        )
         assert look.is_settled is settled
+
+
+def test_a_file_of_the_future_has_settled_a_second_after_it_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clock was put back, or the file's times are another machine's, it never had: what is wrong in it was not said."""
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    ahead = os.stat(path).st_mtime + 3600
+    os.utime(path, (ahead, ahead))
+    now = 100.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=time.time, monotonic=lambda: now))
+    look = FileLook(str(path))
+    look.read_changed()
+    now = 100.5
+    assert not look.is_settled
+    path.write_bytes(b"two")
+    os.utime(path, (ahead, ahead))
+    assert look.read_changed() == b"two"
+    now = 101.4
+    assert not look.is_settled
+    now = 101.6
+    assert look.is_settled
 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
