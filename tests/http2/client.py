@@ -164,11 +164,12 @@ class Got:
 
 
 class Client:
-    """One connection. window: opened again by what DATA takes of it, or left alone."""
+    """One connection. opens: its windows again by what DATA takes of them, in so many `pieces`, or leaves them alone."""
 
     def __init__(self, sock: Any, *, opens: bool = True) -> None:
         self.sock = sock
         self.opens = opens
+        self.pieces = 1
         self.streams: dict[int, Got] = {}
         self.settings: dict[int, int] = {}
         self.acks = 0
@@ -226,7 +227,10 @@ class Client:
             got.frames.append(len(one.data))
             got.ended = "END_STREAM" in one.flags
             if one.data and self.opens:
-                self.send(window(0, len(one.data)), *([] if got.ended else [window(one.stream_id, len(one.data))]))
+                for at in range(self.pieces):
+                    size = len(one.data[at :: self.pieces])
+                    if size:
+                        self.send(window(0, size), *([] if got.ended else [window(one.stream_id, size)]))
         elif isinstance(one, hf.RstStreamFrame):
             assert got is not None
             got.reset = CODES[one.error_code]

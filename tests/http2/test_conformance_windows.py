@@ -138,6 +138,13 @@ def test_a_client_that_opens_its_windows_for_every_frame_takes_a_body_of_any_len
         assert len(one.ask(1, bytes_of(30_000_000)).body) == 30_000_000
 
 
+def test_a_client_that_opens_its_windows_several_times_for_a_frame_is_no_flood_either(server: EdgeServer) -> None:
+    """HAProxy does: by what its own client has taken, in pieces of any size."""
+    with client(server.server_port) as one:
+        one.pieces = 4
+        assert len(one.ask(1, bytes_of(10_000_000)).body) == 10_000_000
+
+
 # ---- what we receive ----
 
 
