@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smartedge.http2.frames import CANCEL
-from smartedge.http2.stream import Stream
+from smartedge.http2.stream import Stream, StreamEnded
 
 
 class StreamSide:
@@ -11,17 +11,24 @@ class StreamSide:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._has_finished = False
 
     def recv(self, timeout_s: float, _size: int = 0) -> bytes:
         """Wait for bytes; b"" at the end. Raises StreamEnded, which is a ConnectionError, and WireTimeout."""
-        return self._stream.read(timeout_s)
+        try:
+            return self._stream.read(timeout_s)
+        except StreamEnded:
+            if self._has_finished:
+                return b""  # our end ended the stream, and nothing broke
+            raise
 
     def send_now(self, data: bytes, timeout_s: float) -> None:
         """Send all of it, as the client's windows allow; raises as `recv` does."""
         self._stream.send(data, timeout_s)
 
     def finish_sending(self) -> None:
-        """Say that nothing more comes; the client may go on."""
+        """Say that nothing more comes, which ends the stream: what the client still says is for nobody."""
+        self._has_finished = True
         try:
             self._stream.send(b"", GOODBYE_S, end=True)
         except OSError:

@@ -114,6 +114,26 @@ def test_who_has_a_whole_answer_before_its_request_is_complete_has_not_left() ->
         assert (exchange.status, exchange.error) == (200, None)
 
 
+def test_a_tunnel_that_the_backend_ends_has_not_been_broken_by_its_client() -> None:
+    """A server that closes a WebSocket has said so, and its client has agreed."""
+    gone: list[bytes] = []
+
+    def play(sock: Any, _number: int) -> None:
+        head_of(sock)
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye")
+        sock.shutdown(1)
+        gone.append(sock.recv(10))
+
+    opens = plus((b":protocol", b"websocket"), of=having(GET, method=b"CONNECT"))
+    with through(play) as (edge, one):
+        one.send(open_headers(1, opens))
+        got = one.answer(1)
+        assert (got.status, bytes(got.body), got.ended) == (200, b"bye", True)
+        (exchange,) = edge.ended()
+        assert (exchange.status, exchange.error) == (101, None)
+    assert gone == [b""], "an end, no reset"
+
+
 def test_a_client_that_leaves_its_stream_ends_the_request_at_the_backend() -> None:
     """And the connection lives on: another stream's request is none of its business."""
     gone = gevent.event.Event()
