@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +22,17 @@ from smartedge.http.headers import VIA
 from smartedge.http.wire import Wire
 from smartedge.proxy.answer import Answer
 from smartedge.proxy.outbound import Outbound
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond this: write() fails in the middle, as on a full disk, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class FakeClock:

@@ -33,8 +33,7 @@ from smartedge.proxy.session import Adapter, EdgeSession
 from smartedge.proxy.transport import EdgeAdapter
 from smartedge.workers.membership import Membership
 from smartedge.workers.periodic import Pauses, give_way, in_pieces
-from smartedge.workers.row_book import EDGE_KEY
-from smartedge.workers.state_dir import StateError
+from smartedge.workers.row_book import EDGE_KEY, RowsError
 
 log = logging.getLogger("smartedge")
 
@@ -239,9 +238,10 @@ class BackendRegistry:
         self.names.look_up_soon(backend.transport.adapter.to.name)
 
     def claim_rows(self, service: str, backends: Sequence[Backend]) -> None:
-        """Make sure that a service and all of these have rows on the board, and have them count there; raises ConfigError.
+        """Make sure that a service and all of these have rows on the board, and have them count there.
 
         They are not in use yet, and may never be: but once they are, all of it has to be done at once.
+        Raises ConfigError where there are too many, StateError where the state directory has no room.
         """
         if self._membership is None:
             return
@@ -251,7 +251,7 @@ class BackendRegistry:
                 give_way()
             try:
                 self._membership.rows_for(keys[first : first + CLAIMED])
-            except StateError as error:
+            except RowsError as error:
                 raise ConfigError([Problem("backends", str(error))], status=422) from error
         for backend in in_pieces(backends) if len(backends) >= CLAIMED else backends:
             self._attach(backend.key, backend.learned)

@@ -220,7 +220,8 @@ class Reloader:
         with self._lock:
             old, config = self.setup.config, self._origin.parse_text(text)
             config = config.with_found(self.found.only_for(sources_of(config.all_services())).backends)
-            setup = self._build(config, self.setup, None)
+            with _not_shared_without_room():
+                setup = self._build(config, self.setup, None)
             renewed = tuple(sorted(setup.files.renewed_since(self.setup.files)))
             changed = config.etag != old.etag
             applied = report(
@@ -294,11 +295,8 @@ class Reloader:
     @contextlib.contextmanager
     def _exclusive_among_workers(self) -> Iterator[None]:
         """Keep the other workers' reloads out; raises NotShared when that can't be done, or the state directory fails us."""
-        try:
-            with self._peers.writing():
-                yield
-        except StateError as error:
-            raise NotShared(f"{error}; nothing changed") from error
+        with _not_shared_without_room(), self._peers.writing():
+            yield
 
     def _newest(self) -> Newest:
         """Return what is the edge's newest, which may not be in use here yet; called under the lock."""
@@ -351,3 +349,12 @@ def _matches(if_match: str, etag: str) -> bool:
     """Compare strongly, as If-Match must (RFC 9110 section 13.1.1): a weak tag never matches, `*` always does."""
     tags = [tag.strip() for tag in if_match.split(",")]
     return "*" in tags or f'"{etag}"' in tags
+
+
+@contextlib.contextmanager
+def _not_shared_without_room() -> Iterator[None]:
+    """Have trouble with the state directory be a reload that is refused, through no fault of the configuration."""
+    try:
+        yield
+    except StateError as error:
+        raise NotShared(f"{error}; nothing changed") from error

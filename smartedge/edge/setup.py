@@ -1,6 +1,6 @@
 """What a configuration means for one worker, built whole before any of it is in force.
 
-A `Setup` is a frozen value. The `SetupBuilder` makes it of a `Config`, or raises ConfigError and has changed nothing. The `Edge`
+A `Setup` is a frozen value. The `SetupBuilder` makes it of a `Config`, or raises an error and has changed nothing. The `Edge`
 puts it to use by one method, `use_setup`, whether the worker starts, takes its place among others, reloads, or goes on with files
 and addresses that have changed. What was learned (`Learned`), connections and strategies that still fit are taken over from the
 setup before; the objects that live as long as the worker (`Service` with its `Pool`, `Forwarder`) are handed the values.
@@ -49,7 +49,7 @@ from smartedge.proxy.tracer import Tracer
 from smartedge.server.front import ServerLimits
 from smartedge.workers.membership import Membership, Table
 from smartedge.workers.shared_secret import Secret
-from smartedge.workers.state_dir import StateError
+from smartedge.workers.state_dir import no_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,10 @@ class SetupBuilder:
         return share != before
 
     def build_setup(self, config: Config, before: Setup | None, files: Files | None = None) -> Setup:
-        """Build all that a configuration means; raises ConfigError with what cannot be used. files: None has them read now."""
+        """Build all that a configuration means. files: None has them read now.
+
+        Raises ConfigError with what cannot be used, StateError where the state directory has no room for what it needs.
+        """
         load_http2(config, self._origin)
         if files is None:
             files = read_files(config, self._origin, None if before is None else before.files)
@@ -264,21 +267,19 @@ class SetupBuilder:
         policy = said.policy(self._share.nodes)
         if policy is None or self._membership is None:
             return None
-        try:
-            if self._clients is None:
-                self._clients = self._membership.table("clients", TABLE_CELLS)
-        except StateError as error:
-            raise self._origin.unusable(("rate_limit",), str(error)) from error
+        if self._clients is None:
+            self._clients = self._membership.table("clients", TABLE_CELLS)
         limiter = RateLimiter(policy, self._clients.ints, self._clients.reals, self._clients.salt)
         client_of = client_reader(said.by, is_trusted)
         return ClientLimiter(limiter, (lambda request: apart + client_of(request)) if apart else client_of, row)
 
     def _choose_secrets(self, service: WrittenService, files: Files) -> tuple[bytes, ...]:
         path = service.config.sticky.secret_file
+        directory = self._state_path()
         try:
-            return self._secret.choose(None if path is None else files.content_of(path), self._state_path())
+            return self._secret.choose(None if path is None else files.content_of(path), directory)
         except OSError as error:
-            raise self._origin.unusable((*service.steps, "sticky"), f"has no secret: {error}") from error
+            raise no_room(directory or Path(), error) from error
 
     def _state_path(self) -> Path | None:
         state = None if self._membership is None else self._membership.state

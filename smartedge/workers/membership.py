@@ -28,8 +28,8 @@ from smartedge.balancer.cells import BEAT_AT, GENERATION, SERIAL, BackendRows
 from smartedge.workers.board import Board, BoardError, layout_crc
 from smartedge.workers.identity import UNDER_GUNICORN, sockets_of
 from smartedge.workers.inheritance import Inheritance, inherit, write_layout
-from smartedge.workers.row_book import EDGE_ROW, RowBook, RowsError
-from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, try_lock
+from smartedge.workers.row_book import EDGE_ROW, RowBook
+from smartedge.workers.state_dir import MAX_SLOTS, Busy, FileLock, StateDir, StateError, held, no_room, try_lock
 
 MAX_ROWS = 16_384
 """Backends, services and the edge itself; the board is a sparse file, which costs what is used of it."""
@@ -110,15 +110,15 @@ class Membership:
         return self._held.get(key) or self.rows_for([key])[key]
 
     def rows_for(self, keys: Iterable[str]) -> dict[str, BackendRows]:
-        """Return the cells of several backends, with one look into the row book."""
+        """Return the cells of several backends, with one look into the row book. Raises RowsError or StateError."""
         wanted = list(keys)
         new = [key for key in wanted if key not in self._held]
         if new:
             try:
                 self._indexes |= self._book.claim(new)
                 self._held |= {key: self._rows_at(self._indexes[key]) for key in new}
-            except (BoardError, RowsError, OSError) as error:
-                raise StateError(str(error)) from error
+            except (BoardError, OSError) as error:
+                raise self._no_room(error) from error
         return {key: self._held[key] for key in wanted}
 
     def row_index(self, key: str) -> int | None:
@@ -141,7 +141,7 @@ class Membership:
                 if not any(ints[:SALT_CELLS]):
                     ints[:SALT_CELLS] = memoryview(secrets.token_bytes(SALT_CELLS * 8)).cast("q")
         except (BoardError, OSError) as error:
-            raise StateError(str(error)) from error
+            raise self._no_room(error) from error
         self._tables.append(board)
         return Table(ints[SALT_CELLS:], reals[SALT_CELLS:], bytes(ints[:SALT_CELLS].cast("B")))
 
@@ -278,6 +278,11 @@ class Membership:
         sockets = sockets_of(self._parent)
         return sockets is None or not self._sockets.isdisjoint(sockets)
 
+    def _no_room(self, error: BoardError | OSError) -> StateError:
+        if self.state is None or isinstance(error, BoardError):
+            return StateError(str(error))
+        return no_room(self.state.path, error)
+
     def _rows_at(self, index: int) -> BackendRows:
         own = self._board.row(self.slot, index)
         others = [self._board.row(slot, index)[0] for slot in self._slots[1:]]
@@ -356,8 +361,7 @@ def _open(
     try:
         return _take_slot(state, identity, row_cells, layout, log, gauges, follows)
     except OSError as error:
-        what = f"cannot use the state directory {state.path}: {error.strerror}"
-        raise StateError(f"{what}; make room there or set SMARTEDGE_STATE_DIR to another one") from error
+        raise no_room(state.path, error) from error
 
 
 def _take_slot(

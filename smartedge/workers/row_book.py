@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from smartedge.workers.replaced_file import replace_text, version_of
+from smartedge.workers.state_dir import StateError
 
 EDGE_KEY = ""
 EDGE_ROW = 0
@@ -31,7 +32,7 @@ class Entry(TypedDict):
 Book = dict[str, Entry]
 
 
-class RowsError(Exception):
+class RowsError(StateError):
     """There are more backends than the board has rows."""
 
 

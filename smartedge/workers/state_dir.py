@@ -49,6 +49,13 @@ class StateError(Exception):
     """The state directory cannot be used; the text says which one, why, and what to do."""
 
 
+def no_room(path: Path, error: OSError) -> StateError:
+    """Make the error for a state directory in which something could not be written."""
+    return StateError(
+        f"cannot use the state directory {path}: {error.strerror}; make room there or set SMARTEDGE_STATE_DIR to another one"
+    )
+
+
 class Busy(StateError):
     """It cannot be used now, for another process holds a lock in it: later it can."""
 

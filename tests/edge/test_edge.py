@@ -14,7 +14,8 @@ from smartedge.app import SmartEdge
 from smartedge.balancer.cells import EPOCH, QUEUE_REFUSED, QUEUED, RATE_LIMITED
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
-from tests.fakes import local_client
+from smartedge.edge.reload_errors import NotShared
+from tests.fakes import full_disk, local_client
 from tests.live.peers import Script, answers
 
 
@@ -83,6 +84,32 @@ def test_a_client_has_its_rate_in_each_service(edge: Edge, one: Script) -> None:
     assert [ask(edge, path) for path in ("/api", "/api", "/api", "/x", "/x", "/x")] == [200, 200, 429, 200, 200, 429]
     assert [service.pool.row.cells[RATE_LIMITED] for service in edge.services.values()] == [1, 1]
     assert edge.edge_row.cells[RATE_LIMITED] == 0
+
+
+@pytest.mark.parametrize(
+    "more", [{"backends": ["http://127.0.0.1:2"]}, {"rate_limit": {"per_s": 1, "burst": 2}}, {"sticky": {"cookie": "edge"}}]
+)
+def test_a_full_state_directory_is_no_fault_of_the_configuration(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was answered 422, "Invalid configuration", "backends: [Errno 28] No space left on device"."""
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path / "state"))
+    before = {"backends": ["http://127.0.0.1:1"]}
+    edge = Edge(parse(json.dumps(before)))
+    text = json.dumps(before | more).encode()
+    try:
+        edge.take_place()
+        for ask_for in (edge.reload, edge.rollouts.preview):
+            with (
+                full_disk(0),
+                pytest.raises(NotShared, match=r"state.*: File too large.*; nothing changed"),
+            ):
+                ask_for(text)
+        assert edge.generation == 1
+        edge.reload(text)
+        assert edge.generation == 2
+    finally:
+        edge.stop()
 
 
 def test_what_concerns_a_whole_service_has_a_row_of_its_own_until_it_is_gone(edge: Edge, one: Script) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from smartedge.edge.reload_report import Applied
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import Alone
 from smartedge.workers.state_dir import StateError
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, full_disk
 from tests.house import setup_builder
 from tests.live.peers import CERTS
 
@@ -280,17 +279,6 @@ def test_an_old_file_that_cannot_be_put_back_is_mentioned_beside_the_failure(edg
     assert caught.value.__cause__ is not None
     assert "could not be put back: No such file or directory" in caught.value.__cause__.__notes__[0]
     assert edge.reloader.generation == 1
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond this: write() fails in the middle, as on a full disk, for root as well."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_cannot_be_persisted_is_not_applied(edge: Edge) -> None:
