@@ -11,6 +11,9 @@ from smartedge.http.headers import HOP_BY_HOP, PLAIN_CONNECTION, announced_trail
 _SPECIAL_IN_ANSWER: Final = re.compile(rb"\n(%b):[ \t]*([^\r]*)\r" % one_of({*HOP_BY_HOP, b"content-length", b"date"}))
 _RETRY_AFTER: Final = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
 
+OF_ITS_OWN: Final = frozenset((b"content-length",))
+"""Fields of which another value changes what `with_values` makes of it."""
+
 
 class AnswerFields:
     """What an answer's header fields say; made by `read_answer_fields`, carried by the `Answer`.
@@ -53,14 +56,14 @@ class AnswerFields:
             self.announces,
         )
 
-    def with_values(self, block: bytes, lines: list[bytes], places: dict[bytes, int]) -> AnswerFields | None:
-        """Give fields of which other ones go on, in which no more than the values of these lines differ (http/alike.py).
+    def with_values(self, block: bytes, told: dict[bytes, bytes]) -> AnswerFields | None:
+        """Give fields of which other ones go on, in which only values differ (http/alike.py); told: those of OF_ITS_OWN.
 
         None for a Content-Length that is no number.
         """
-        place, length = places.get(b"content-length"), self.content_length
-        if place is not None:
-            said = length_of(lines[place])
+        length = self.content_length
+        if told:
+            said = length_of(told[b"content-length"])
             if said is None:
                 return None
             length = int(said)

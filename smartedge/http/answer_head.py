@@ -9,7 +9,7 @@ import httptools
 
 from smartedge.balancer.errors import BadAnswer
 from smartedge.http.alike import Alike, find_alike
-from smartedge.http.answer_fields import AnswerFields, may_differ, read_answer_fields
+from smartedge.http.answer_fields import OF_ITS_OWN, AnswerFields, may_differ, read_answer_fields
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) (([0-9]{3})( [\t \x21-\x7e\x80-\xff]*)?\r\n)")
 """RFC 9112 section 4; backends leave out the space before an empty reason, and llhttp lets them."""
@@ -29,8 +29,8 @@ KNOWN_HEAD_BYTES: Final = 2048
 """So many are known at most, and none that is longer."""
 
 
-_last_heads: dict[int, tuple[bytes, bytes, Head, Alike | None]] = {}
-"""The last one of the heads with so many line feeds: its status line and fields as they came, what it says, where others differ.
+_last_heads: dict[int, tuple[bytes, Head, Alike | None]] = {}
+"""The last one of the heads with so many line feeds: as it came, what it says, and where others differ.
 
 A backend's answers are often alike, but for a date, a length and an ETag (http/alike.py)."""
 
@@ -60,10 +60,10 @@ def like_known(head: bytes) -> Head | None:
     last = _last_heads.get(head.count(b"\n"))
     if last is None or len(head) > KNOWN_HEAD_BYTES:
         return None
-    first, _, (status, status_line, version, fields), alike = last
-    if alike is None or not head.startswith(first) or (lines := alike.between(head[len(first) : -2])) is None:
+    _, (status, status_line, version, fields), alike = last
+    if alike is None or (said := alike.read(head)) is None:
         return None
-    values = fields.with_values(alike.going_on(lines), lines, alike.places)
+    values = fields.with_values(said[0], said[1])
     if values is None:
         return None
     known = status, status_line, version, values
@@ -92,16 +92,15 @@ def parse_head(head: bytes) -> Head:
         raise BadAnswer("The backend's status code has no meaning.")
     if reason is None:
         status_line = code + b" \r\n"
-    first, block = head[: line.end()], head[line.end() : -2]
-    fields = read_answer_fields(block, status)
+    fields = read_answer_fields(head[line.end() : -2], status)
     known = status, status_line, 10 if minor == b"0" else 11, fields
     if len(head) <= KNOWN_HEAD_BYTES:
         number = head.count(b"\n")
         last = _last_heads.get(number)
         alike = None
-        if last is not None and last[0] == first:
-            alike = find_alike(block, fields.block, last[1], last[3], may_differ)
-        _last_heads[number] = first, block, known, alike
+        if last is not None and last[0].startswith(head[: line.end()]):
+            alike = find_alike(head, fields.block, last[0], last[2], may_differ, OF_ITS_OWN)
+        _last_heads[number] = head, known, alike
         _know(head, known)
     return known
 

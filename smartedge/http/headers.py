@@ -73,7 +73,7 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 
 _SPECIAL: Final = _PROTECTED | HOP_BY_HOP | _FOR_US
-_OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
+OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
 """Those of them of which another value changes no more than what `with_values` makes of it."""
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
@@ -208,21 +208,20 @@ class RequestFields:
         made.traced = len(_TRACE_CONTEXT.findall(b"\n" + block.lower()))
         return made
 
-    def with_values(self, block: bytes, lines: list[bytes], places: dict[bytes, int]) -> RequestFields | None:
-        """Give fields of which other ones go on, in which no more than the values of these lines differ (http/alike.py).
+    def with_values(self, block: bytes, told: dict[bytes, bytes]) -> RequestFields | None:
+        """Give fields of which other ones go on, in which only values differ (http/alike.py); told: those of OF_ITS_OWN.
 
         None for a Content-Length that is no number.
         """
         made = RequestFields(block, self)
         made.onward = self.onward  # made of the host and of what other proxies said: those are the same
-        place = places.get(b"content-length")
-        if place is not None:
-            made.content_length = length_of(lines[place])
-            if made.content_length is None:
-                return None
-        place = places.get(b"x-request-id")
-        if place is not None:
-            made.request_id = _request_id(lines[place][13:].strip())
+        if told:
+            if (value := told.get(b"content-length")) is not None:
+                made.content_length = length_of(value)
+                if made.content_length is None:
+                    return None
+            if (value := told.get(b"x-request-id")) is not None:
+                made.request_id = _request_id(value.strip())
         return made
 
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
@@ -295,9 +294,9 @@ class RequestFields:
         return True
 
 
-def length_of(line: bytes) -> bytes | None:
-    """Give the value of a Content-Length, None where it is none, or so large that a parser has to say what it means."""
-    value = line[15:].strip()
+def length_of(value: bytes) -> bytes | None:
+    """Give the digits of a Content-Length, None where there are others, or so many that a parser has to say what they mean."""
+    value = value.strip()
     return value if value.isdigit() and len(value) < 16 else None
 
 
@@ -308,7 +307,7 @@ def _request_id(value: bytes) -> bytes | None:
 
 def may_differ(name: bytes) -> bool:
     """Say whether another value of a request's field, its name in lower case, changes no more than `with_values` takes over."""
-    return name in _OF_ITS_OWN or folded(name) not in _SPECIAL
+    return name in OF_ITS_OWN or folded(name) not in _SPECIAL
 
 
 def announced_trailers(value: bytes) -> bytes:

@@ -13,7 +13,7 @@ import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, ExpectationFailed, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.alike import Alike, find_alike
-from smartedge.http.headers import RequestFields, may_differ
+from smartedge.http.headers import OF_ITS_OWN, RequestFields, may_differ
 from smartedge.http.lent import LENT_FROM_BYTES
 from smartedge.http.pipes import HEAD_BYTES
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
@@ -245,7 +245,7 @@ class RequestReader:
         if self._incoming.certificate_lines:
             fields = fields.with_certificate(self._incoming.certificate_lines)
         if known is not None and fields.hosts == 1 and fields.transfer_encoding is None:
-            alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ)
+            alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ, OF_ITS_OWN)
             if alike is not self._alike:
                 self._alike, self._alike_fields = alike, fields
         return fields
@@ -253,12 +253,13 @@ class RequestReader:
     def _like_known(self, block: bytes) -> RequestFields | None:
         """Give the fields of a block of which but values differ from known ones; None where the whole has to be checked."""
         alike, known = self._alike, self._alike_fields
-        if alike is None or known is None or (lines := alike.between(block)) is None:
+        if alike is None or known is None:
             return None
         most = self._limits.field_bytes
-        if most and len(block) > most and max(map(len, lines)) > most + 2:
+        if len(block) > most > 0 and max(map(len, block.split(b"\r\n"))) > most:
             return None  # what is wrong is said of the whole
-        return known.with_values(alike.going_on(lines), lines, alike.places)
+        said = alike.read(block)
+        return None if said is None else known.with_values(said[0], said[1])
 
     def _unusual_line(self, head: bytes) -> tuple[bytes, bytes, bytes, bool, int]:
         """Read a request line that is not _PLAIN_LINE: give the head to go on with, method, target, whether 1.1, and its end."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import httptools
 import pytest
 
 from smartedge.balancer.errors import BadAnswer, ClientError
-from smartedge.http import answer_head
-from smartedge.http.alike import _LINES, Alike, find_alike
+from smartedge.http import alike, answer_head
+from smartedge.http.alike import MOST_BETWEEN, MOST_PATTERNS, PATTERNS_EACH_S, VALUE, Alike, Patterns, find_alike
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_fields import may_differ as may_differ_in_answers
 from smartedge.http.answer_head import known_heads, like_known, parse_head
-from smartedge.http.headers import RequestFields, may_differ
+from smartedge.http.headers import OF_ITS_OWN, RequestFields, may_differ
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.incoming import Incoming
 from smartedge.server.reader import RequestReader
@@ -73,6 +74,13 @@ def sequences(first: bytes, rounds: int) -> Iterator[list[bytes]]:
         yield made
 
 
+@pytest.fixture
+def many_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a new second begin with each pattern: as many are made as are wanted."""
+    monkeypatch.setattr(alike._patterns, "_clock", count().__next__)
+
+
+@pytest.mark.usefixtures("many_patterns")
 def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
     short = 0
     for blocks in sequences(REQUEST, 1000):
@@ -91,6 +99,7 @@ def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
     assert short > 700  # else nothing has been compared
 
 
+@pytest.mark.usefixtures("many_patterns")
 def test_answers_read_one_after_the_other_say_what_each_says_alone() -> None:
     short = 0
     for blocks in sequences(ANSWER, 1000):
@@ -126,41 +135,76 @@ def test_a_line_between_may_hold_what_llhttp_lets_through(byte: int) -> None:
         fine = True
     except httptools.HttpParserError:
         fine = False
-    assert bool(_LINES.fullmatch(line)) == fine
+    assert bool(re.fullmatch(rb"X:%b\r\n" % VALUE, line)) == fine
 
 
-def alike_of(*blocks: bytes) -> Alike | None:
+def find(block: bytes, goes_on: bytes, other: bytes, before: Alike | None = None) -> Alike | None:
+    return find_alike(block, goes_on, other, before, may_differ, OF_ITS_OWN, Patterns(lambda: 0.0))
+
+
+def alike_of(*blocks: bytes) -> Alike:
     found: Alike | None = None
     for before, block in pairwise(blocks):
-        found = find_alike(block, RequestFields(block).block, before, found, may_differ)
+        found = find(block, RequestFields(block).block, before, found)
+    assert found is not None
     return found
 
 
 def test_lines_are_between_from_the_first_that_has_differed_to_the_last() -> None:
     referer, cookie = REQUEST.replace(b"/a", b"/b"), REQUEST.replace(b"seen=1", b"seen=2")
-    alike = alike_of(REQUEST, referer)
-    assert alike is not None
-    assert alike.between(cookie) is None  # the cookie has not differed yet
-    alike = alike_of(REQUEST, referer, cookie)
-    assert alike is not None
+    assert alike_of(REQUEST, referer).read(cookie) is None  # the cookie has not differed yet
+    found = alike_of(REQUEST, referer, cookie)
     block = REQUEST.replace(b"/a", b"/longer").replace(b"seen=1", b"s")
-    lines = alike.between(block)
-    assert lines == [b"Referer: /longer\r\n", b"Cookie: s\r\n"]
-    assert alike.going_on(lines) == RequestFields(block).block
-    assert alike.places == {b"referer": 0, b"cookie": 1}
+    assert found.read(block) == (RequestFields(block).block, {})
+    assert found.read(block.replace(b"Cookie: s\r\n", b"")) is None
+    assert found.read(block.replace(b"Cookie: s\r\n", b"Cookie: s\r\nCookie: s\r\n")) is None
 
 
 def test_what_ends_here_may_stand_between() -> None:
     blocks = [b"Host: h\r\nA: %d\r\nConnection: keep-alive\r\nX-Request-Id: %d\r\nB: %d\r\n" % (n, n, n) for n in range(3)]
-    alike = alike_of(*blocks[:2])
-    assert alike is not None
-    lines = alike.between(blocks[2])
-    assert lines is not None
-    assert alike.going_on(lines) == RequestFields(blocks[2]).block == b"Host: h\r\nA: 2\r\nB: 2\r\n"
-    made = RequestFields(blocks[0]).with_values(alike.going_on(lines), lines, alike.places)
+    found = alike_of(*blocks[:2])
+    said = found.read(blocks[2])
+    assert said == (b"Host: h\r\nA: 2\r\nB: 2\r\n", {b"x-request-id": b" 2"})
+    made = RequestFields(blocks[0]).with_values(*said)
     assert made is not None
+    assert made.block == RequestFields(blocks[2]).block
     assert made.request_id == b"2"
-    assert alike.between(blocks[2].replace(b"keep-alive", b"close")) is None
+    assert found.read(blocks[2].replace(b"keep-alive", b"close")) is None
+
+
+def test_what_is_said_twice_is_told_once() -> None:
+    blocks = [b"Host: h\r\nX-Request-Id: %d\r\nX-Request-Id: 1%d\r\nB: %d\r\n" % (n, n, n) for n in range(3)]
+    assert alike_of(*blocks[:2]).read(blocks[2]) == (b"Host: h\r\nB: 2\r\n", {b"x-request-id": b" 12"})
+    assert RequestFields(blocks[2]).request_id == b"12"
+
+
+def test_too_many_lines_between_make_no_pattern() -> None:
+    for number in (MOST_BETWEEN, MOST_BETWEEN + 1):
+        block, other = (b"".join(b"A%d: %d\r\n" % (n, value) for n in range(number)) for value in (1, 2))
+        assert (find(other, other, block) is None) == (number > MOST_BETWEEN)
+
+
+def test_who_sends_other_names_each_time_has_few_patterns_made() -> None:
+    now = [5.0]
+    patterns = Patterns(lambda: now[0])
+
+    def made(names: range) -> int:
+        found = 0
+        for name in names:
+            block, other = (b"A%d: %d\r\n" % (name, value) for value in (1, 2))
+            found += find_alike(other, other, block, None, may_differ, OF_ITS_OWN, patterns) is not None
+        return found
+
+    assert made(range(1000)) == PATTERNS_EACH_S
+    assert made(range(PATTERNS_EACH_S)) == PATTERNS_EACH_S  # those that are known
+    second = range(PATTERNS_EACH_S, 2 * PATTERNS_EACH_S)
+    assert made(second) == 0
+    now[0] = 6.0
+    assert made(second) == PATTERNS_EACH_S
+    for _ in range(2 * MOST_PATTERNS // PATTERNS_EACH_S):
+        now[0] += 1.0
+        made(range(int(now[0]) * 1000, int(now[0]) * 1000 + PATTERNS_EACH_S))
+    assert len(patterns._known) <= MOST_PATTERNS
 
 
 @pytest.mark.parametrize(
@@ -178,22 +222,21 @@ def test_what_ends_here_may_stand_between() -> None:
 )
 def test_heads_whose_difference_may_mean_more_are_not_alike(block: bytes, other: bytes) -> None:
     if block[:2] in (b"A:",):
-        found = find_alike(other, other, block, None, may_differ)
-        assert found is None or found.between(block) is None
+        found = find(other, other, block)
+        assert found is None or found.read(block) is None
     else:
-        assert find_alike(other, other, block, None, may_differ) is None
+        assert find(other, other, block) is None
 
 
 def test_fields_that_were_put_in_are_not_looked_for_in_others() -> None:
     block, other = b"TE: trailers\r\nConnection: TE\r\nA: 1\r\n", b"TE: trailers\r\nConnection: TE\r\nA: 2\r\n"
     assert RequestFields(block).block == b"A: 1\r\nTE: trailers\r\nConnection: TE\r\n"
-    assert find_alike(block, RequestFields(block).block, other, None, may_differ) is None
+    assert find(block, RequestFields(block).block, other) is None
 
 
 def test_a_head_of_another_length_leaves_what_is_known() -> None:
-    alike = alike_of(REQUEST, REQUEST.replace(b"/a", b"/b"))
-    assert alike is not None
-    assert find_alike(b"Host: h\r\n", b"Host: h\r\n", REQUEST, alike, may_differ) is alike
+    found = alike_of(REQUEST, REQUEST.replace(b"/a", b"/b"))
+    assert find(b"Host: h\r\n", b"Host: h\r\n", REQUEST, found) is found
 
 
 def test_a_field_too_long_is_refused_the_short_way_too() -> None:
@@ -206,9 +249,9 @@ def test_a_field_too_long_is_refused_the_short_way_too() -> None:
 
 def test_an_answers_length_is_taken_over() -> None:
     fields = AnswerFields(b"", None, 5, None, None, True, False)
-    made = fields.with_values(b"", [b"Content-Length:  12\r\n"], {b"content-length": 0})
+    made = fields.with_values(b"", {b"content-length": b"  12"})
     assert made is not None
     assert made.content_length == 12
-    assert fields.with_values(b"", [b"Content-Length: 1 2\r\n"], {b"content-length": 0}) is None
+    assert fields.with_values(b"", {b"content-length": b" 1 2"}) is None
     assert may_differ_in_answers(b"content-length")
     assert not may_differ_in_answers(b"transfer-encoding")
