@@ -300,6 +300,7 @@ class Link:
         size = min(len(left), stream.send_window, self.send_window, TURN_BYTES) if left else 0
         stream.send_window -= size
         self.send_window -= size
+        stream.sent_at = monotonic()
         pending, most = self._pending, self.frame_bytes
         at = 0
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
+from time import monotonic
 from typing import Protocol
 
 from gevent.event import Event
@@ -46,7 +47,8 @@ class Stream:
     pairs: the head that has come last, None before the first. trailers: the fields behind the body. has_ended: the peer sends
     nothing more. is_done: neither do we. failure: what has ended it before its time. on_gone: told of that. on_head: told of a
     head that came after the stream was opened (an answer's, where we are the client). length: what the peer said of its body,
-    None for nothing. urgency: 0 goes first, 7 last.
+    None for nothing. urgency: 0 goes first, 7 last. sent_at: when a piece of a body went out last, by the monotonic
+    clock; 0 before.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class Stream:
         "received_bytes",
         "recv_window",
         "send_window",
+        "sent_at",
         "trailers",
         "urgency",
     )
@@ -75,6 +78,7 @@ class Stream:
         self.id = stream_id
         self.send_window = send_window
         self.recv_window = recv_window
+        self.sent_at = 0.0
         self.pairs: Pairs | None = None
         self.trailers: Pairs = ()
         self.length: int | None = None
@@ -97,13 +101,22 @@ class Stream:
         return bool(self._chunks) or self.has_ended or self.failure is not None
 
     def read(self, timeout_s: float) -> bytes:
-        """Wait for the next piece of the body; b"" at its end. Raises StreamEnded when it is cut, WireTimeout when it stalls."""
+        """Wait for the next piece of the body; b"" at its end. Raises StreamEnded when it is cut, WireTimeout when it stalls.
+
+        It has stalled when nothing has gone either way for so long: whoever listens to a body may be silent on its own.
+        """
+        left_s = timeout_s
         while not self._chunks:
             if self.failure is not None:
                 raise self.failure
             if self.has_ended:
                 return b""
-            self.wait_for_news(timeout_s)
+            try:
+                self.wait_for_news(left_s)
+            except WireTimeout:
+                left_s = self.silence_left_s(timeout_s)
+                if left_s <= 0.0:
+                    raise
         if len(self._chunks) == 1:
             data = self._chunks.popleft()
         else:
@@ -112,6 +125,10 @@ class Stream:
         self.link.returned(len(data))
         self.owe(len(data))
         return data
+
+    def silence_left_s(self, idle_s: float) -> float:
+        """How much longer the peer may be silent, who has been for idle_s: it may have listened meanwhile."""
+        return self.sent_at + idle_s - monotonic()
 
     def owe(self, size: int) -> None:
         """Let the peer send as much again as has been read, once it is half of the window."""

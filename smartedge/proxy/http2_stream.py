@@ -187,12 +187,16 @@ class BackendStream:
         assert stream is not None
         if self.until is not None and monotonic() >= self.until and not stream.has_ended:
             raise DeadlineExceeded(TOO_LONG)
-        if not stream.at_hand:
-            self._wait_for_news(self._limits.idle_s, "The backend stopped in the middle of its answer.", monotonic())
+        left_s = self._limits.idle_s
+        while not stream.at_hand:
+            try:
+                self._wait_for_news(left_s, "The backend stopped in the middle of its answer.", monotonic())
+            except BackendTimeout:
+                left_s = stream.silence_left_s(self._limits.idle_s)
+                if left_s <= 0.0:
+                    raise
         try:
             return stream.read(self._limits.idle_s)
-        except WireTimeout as error:
-            raise BackendTimeout("The backend stopped in the middle of its answer.") from error
         except StreamEnded as error:
             raise self.failure or BadAnswer(f"The backend broke off its answer: {error}") from error
 

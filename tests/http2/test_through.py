@@ -9,8 +9,9 @@ import gevent
 import gevent.event
 
 from smartedge.balancer.cells import IN_FLIGHT
-from tests.house import until
-from tests.http2.client import GET, POST, data, having, headers, open_headers, plus, rst
+from tests.h2_peer import H2Server, h2_backend
+from tests.house import running, until
+from tests.http2.client import GET, POST, client, data, having, headers, open_headers, plus, rst
 from tests.http2.house import through
 from tests.live.wire import Stream, read_body, read_request
 from tests.peers import head_of, says
@@ -112,6 +113,36 @@ def test_who_has_a_whole_answer_before_its_request_is_complete_has_not_left() ->
         assert (got.status, got.body, got.ended, got.reset) == (200, b"ok", True, "NO_ERROR")
         (exchange,) = edge.ended()
         assert (exchange.status, exchange.error) == (200, None)
+
+
+def test_a_client_that_only_listens_has_not_stopped_and_nor_has_a_backend() -> None:
+    """One says nothing for three times idle_s while the other does, and then the other way round."""
+
+    def play(server: H2Server, _number: int) -> None:
+        server.until(lambda: server.bodies.get(1) == b"watch")
+        server.h2.send_headers(1, [(":status", "200")])
+        for _ in range(9):
+            server.h2.send_data(1, b"news")
+            server.flush()
+            gevent.sleep(0.1)
+        server.request()
+        server.h2.send_data(1, b"%d" % len(server.bodies[1]), end_stream=True)
+        server.flush()
+        server.until(lambda: False)
+
+    with (
+        h2_backend(play) as url,
+        running(url, h2c=True, protocol="h2c", timeouts={"idle_s": 0.3}) as edge,
+        client(edge.server.server_port) as one,
+    ):
+        one.send(open_headers(1, POST), data(1, b"watch"))
+        one.until(lambda: one.of(1).body == b"news" * 9 or one.of(1).ended)
+        for _ in range(9):
+            gevent.sleep(0.1)
+            one.send(data(1, b"more"))
+        one.send(data(1, b"", end=True))
+        got = one.answer(1)
+        assert (got.status, bytes(got.body), got.ended) == (200, b"news" * 9 + b"41", True)
 
 
 def test_a_tunnel_that_the_backend_ends_has_not_been_broken_by_its_client() -> None:
