@@ -14,6 +14,15 @@ PAGE = ROOT / "docs" / "metrics.md"
 BEGIN = "<!-- begin: made by docs/make_metrics.py -->"
 END = "<!-- end -->"
 
+MARKED_UP = {
+    "|": "\\|",
+    'backend="none"': '`backend="none"`',
+    "but for observe": "but for `observe`",
+    "Connections of HTTP/2": "Connections of [HTTP/2](http2.md)",
+    "source of discovery": "source of [discovery](discovery.md)",
+}
+"""What a reader of /metrics gets as plain text."""
+
 
 def made() -> str:
     """Give everything between the marks."""
@@ -24,7 +33,9 @@ def made() -> str:
     for line in TABLE:
         kind = line.kind.__name__.removesuffix("MetricFamily").lower()
         labels = ", ".join(f"`{label}`" for label in line.labels)
-        meaning = line.help.replace("|", "\\|").replace('backend="none"', '`backend="none"`')
+        meaning = line.help
+        for plain, marked_up in MARKED_UP.items():
+            meaning = meaning.replace(plain, marked_up)
         rows.append(f"| `{line.name}` | {kind} | {labels} | {meaning} |")
     return "\n".join(rows)
 

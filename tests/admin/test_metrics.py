@@ -337,6 +337,11 @@ def test_the_table_names_nothing_twice_and_keeps_out_of_the_global_registry() ->
     assert not any(name.startswith("smartedge") for name in REGISTRY._names_to_collectors)
 
 
+def test_the_help_of_a_metric_is_plain_text() -> None:
+    """Links and backticks of the page about metrics were in what Prometheus and Grafana show."""
+    assert [line.name for line in TABLE if any(mark in line.help for mark in "[]`*")] == []
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type", "last"),
     [
