@@ -31,10 +31,11 @@ class HeaderBlocks:
     begun_of: the stream whose block is not complete, 0 for none: nothing else may come then. flags: of the HEADERS that began it.
     """
 
-    __slots__ = ("_bytes", "_calm", "_decoder", "_known", "_parts", "begun_of", "flags")
+    __slots__ = ("_bytes", "_calm", "_decoder", "_known", "_most_fields", "_parts", "begun_of", "flags")
 
-    def __init__(self, head_bytes: int, calm: Calm) -> None:
+    def __init__(self, head_bytes: int, headers: int, calm: Calm) -> None:
         self.begun_of = self.flags = 0
+        self._most_fields = TIMES_LARGER * headers or head_bytes * TIMES_LARGER  # a field has a byte at least
         self._calm = calm
         self._decoder = Decoder(max_header_list_size=TIMES_LARGER * head_bytes)
         self._known: dict[bytes, Pairs] = {}
@@ -66,6 +67,8 @@ class HeaderBlocks:
         if known is not None:
             return known
         try:
+            if len(block) > self._most_fields and _has_more_fields(block, self._most_fields):
+                self._calm.exceeded("header_list")
             pairs: Pairs = list(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
             self._calm.exceeded("header_list")
@@ -76,3 +79,36 @@ class HeaderBlocks:
         elif len(self._known) < BLOCKS_KEPT:
             self._known[block] = pairs
         return pairs
+
+
+def _has_more_fields(block: bytes, most: int) -> bool:
+    """Whether a block has more than so many fields: to decode one takes 5 to 10 µs, and a byte can be one.
+
+    Raises ValueError or IndexError for a block that is none.
+    """
+    at = fields = 0
+    while at < len(block) and fields <= most:
+        first = block[at]
+        bits = 7 if first & 0x80 else 6 if first & 0x40 else 5 if first & 0x20 else 4  # RFC 7541 section 6
+        index, at = _integer(block, at, bits)
+        if bits in (6, 4):
+            for _ in range(1 if index else 2):
+                length, at = _integer(block, at, 7)
+                at += length
+        fields += 1
+    return fields > most
+
+
+def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
+    """Read an integer (RFC 7541 section 5.1); give it, and where the next thing begins."""
+    most = (1 << bits) - 1
+    value = block[at] & most
+    at += 1
+    if value == most:
+        for shift in range(0, 35, 7):
+            value += (block[at] & 0x7F) << shift
+            at += 1
+            if block[at - 1] < 0x80:
+                return value, at
+        raise ValueError("an integer of more than five bytes")
+    return value, at

@@ -41,14 +41,15 @@ RESETS_KEPT: Final = 1000
 @dataclass(frozen=True, slots=True)
 class LinkLimits:
     """What a peer may have us hold and do. streams: open at once. window_bytes: of a body that nobody has read yet, of a stream;
-    link_window_bytes: of all together. head_bytes: of a head, as its fields are counted in HTTP/1.1. silence_s: between two
-    requests. head_s: until a head is complete.
+    link_window_bytes: of all together. head_bytes: of a head, as its fields are counted in HTTP/1.1. headers: fields of a head,
+    0 for any number. silence_s: between two requests. head_s: until a head is complete.
     """
 
     streams: int = 100
     window_bytes: int = 262144
     link_window_bytes: int = 1048576
     head_bytes: int = 65536
+    headers: int = 0
     head_s: float = 10.0
     silence_s: float = 75.0
     settings: dict[int, int] = field(default_factory=dict)

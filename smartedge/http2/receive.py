@@ -26,7 +26,7 @@ class Receiver:
         self._link = link
         self._rest = b""
         self._preface = h2.PREFACE if link.is_server else b""
-        self._blocks = HeaderBlocks(link.limits.head_bytes, link.calm)
+        self._blocks = HeaderBlocks(link.limits.head_bytes, link.limits.headers, link.calm)
         self._head_until = monotonic() + link.limits.head_s  # the preface and the first settings are like a head
         self._is_first = True
         self._on: dict[int, Callable[[int, int, bytes], None]] = {

@@ -80,6 +80,7 @@ class Http2Connection:
             incoming.wire,
             LinkLimits(
                 head_bytes=limits.head_bytes,
+                headers=limits.headers,
                 head_s=limits.head_s,
                 silence_s=limits.keepalive_s,
                 settings={h2.ENABLE_CONNECT_PROTOCOL: 1},

@@ -203,6 +203,21 @@ def test_a_small_block_that_unfolds_to_a_large_head_ends_the_connection() -> Non
         assert (one.end(), app.excess) == (CALM, ["header_list"])
 
 
+@pytest.mark.parametrize(
+    "field", [b"\xbe", literal(b"y", b""), b"\x1f\x2f\x00"], ids=["a reference", "a literal", "a name by reference"]
+)
+def test_a_head_of_very_many_fields_ends_the_connection_and_of_too_many_its_stream(field: bytes) -> None:
+    """Each costs a byte or three of theirs, and some µs of ours."""
+    app = EchoApp(ServerLimits(headers=50))
+    with serving(app) as server, client(server.server_port) as one:
+        one.send(headers(1, block(GET) + literal(b"x", b"", 0x40)))
+        assert one.answer(1).status == 200
+        one.send(headers(3, block(GET) + field * (200 - len(GET))))
+        assert one.answer(3).status == 431
+        one.send(headers(5, block(GET) + field * (201 - len(GET))))
+        assert (one.end(), app.excess) == (CALM, ["header_list"])
+
+
 QUICK = ServerLimits(head_s=0.2, keepalive_s=5, idle_s=0.2)
 SLOW_HEADS = {
     "a block without its end": headers(1, block(GET), END),
