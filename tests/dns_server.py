@@ -24,12 +24,13 @@ class DnsServer:
     zone: (name, type) -> (TTL, texts of records); use `put` and `take_away`. how: by type, or "*" for all: "silent", "servfail",
     "refused", "truncated" (over UDP, whole over TCP), "cut" (truncated everywhere), "garbage", "forged" (an answer with another
     id and other records comes first), "other question", "referral", "slow" (after 0.3 s), "bare" (nothing comes along, and no
-    alias is followed). how_of: the same by name. negative_ttl: how long it holds that there is nothing.
+    alias is followed). how_of: the same by name. negative_ttl: how long it holds that there is nothing, None says
+    nothing of that.
     asked: (name, type, "udp" | "tcp") of each question.
     """
 
     def __init__(self) -> None:
-        self.negative_ttl = 7
+        self.negative_ttl: int | None = 7
         self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.how: dict[str, str] = {}
         self.how_of: dict[str, str] = {}
@@ -153,6 +154,8 @@ class DnsServer:
             return answer
         if not any(known == name for known, _ in zone):
             answer.set_rcode(dns.rcode.NXDOMAIN)
+        if self.negative_ttl is None:
+            return answer
         soa = f"ns.test. admin.test. 1 60 60 60 {self.negative_ttl}"
         answer.authority.append(dns.rrset.from_text(name.rpartition(".")[2] + ".", 3600, "IN", "SOA", soa))
         return answer

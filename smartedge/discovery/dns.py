@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -40,7 +41,10 @@ HOSTS_FILE: Final = "/etc/hosts"
 
 
 class Addresses(NamedTuple):
-    """What a name leads to. ttl_s: how long that holds. problem: what else could not be asked, which keeps what it last was."""
+    """What a name leads to. ttl_s: how long that holds, inf where nobody says.
+
+    problem: what else could not be asked, which keeps what it last was.
+    """
 
     ips: tuple[str, ...]
     ttl_s: float
@@ -82,6 +86,8 @@ class DnsSource:
         while True:
             self._why = ""  # apart: what was said of the answer before holds until there is another one
             entries, ttl_s, problem = self._ask_srv() if self._said.type == "SRV" else self._ask_addresses()
+            if ttl_s == inf:  # an empty answer with no word of how long that holds: not to be kept (RFC 2308 section 5)
+                ttl_s = 0.0
             self.ttl_s, self.why_empty = ttl_s, self._why
             yield entries
             if problem:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from smartedge.discovery.source import SourceError
@@ -20,6 +21,8 @@ RESOLV_CONF: Final = "/etc/resolv.conf"
 MOST_ALIASES: Final = 8
 """How many answers that only name another name (CNAME) are followed."""
 
+_NS: Final = 2
+_SOA: Final = 6
 _TRUNCATED: Final = 0x0200
 """The flag TC of an answer."""
 
@@ -27,7 +30,8 @@ _TRUNCATED: Final = 0x0200
 class Records(NamedTuple):
     """What a name has. data: dnspython's rdata, none where the name has nothing of this type, or does not exist.
 
-    ttl_s: how long that holds. came_along: addresses of other names that the answer has as well. exists: the name does.
+    ttl_s: how long that holds, inf where there are none and nobody says how long. came_along: addresses of other names that the
+    answer has as well. exists: the name does.
     """
 
     data: tuple[Any, ...]
@@ -75,14 +79,14 @@ class NameServers:
         import dns.exception
         import dns.resolver
 
-        resolver, wanted, ttl_s = self._ready(), name, float(2**31)
+        resolver, wanted, ttl_s = self._ready(), name, inf
         ends_at = time.monotonic() + self._timeout_s
         for _ in range(MOST_ALIASES):
             left_s = max(0.001, ends_at - time.monotonic())
             try:
                 answer = resolver.resolve(wanted, kind, raise_on_no_answer=False, lifetime=left_s, search=search)
             except dns.resolver.NXDOMAIN as error:
-                return Records((), min(ttl_s, _negative_ttl_s(error)), {}, exists=False)
+                return Records((), min(ttl_s, _negative_ttl_s((error.kwargs.get("responses") or {}).values())), {}, exists=False)
             except (dns.resolver.NoNameservers, dns.resolver.LifetimeTimeout) as error:
                 raise SourceError(f"{name} {kind}: {self._reasons(error.kwargs['errors'])}") from None
             except (dns.exception.DNSException, OSError) as error:
@@ -90,11 +94,12 @@ class NameServers:
             where = _host_and_port_text(answer.nameserver, answer.port)
             if answer.response.flags & _TRUNCATED:
                 raise SourceError(f"{name} {kind}: {where} gives no whole answer, not even over TCP")
-            ttl_s = min(ttl_s, answer.chaining_result.minimum_ttl)
             self._prefer(resolver, answer, first=answer.rrset is not None)
+            is_empty = answer.rrset is None and not answer.chaining_result.cnames
+            ttl_s = min(ttl_s, _negative_ttl_s([answer.response]) if is_empty else answer.chaining_result.minimum_ttl)
             if answer.rrset is not None:
                 return Records(tuple(answer.rrset), ttl_s, _came_along(answer.response))
-            if not answer.chaining_result.cnames:
+            if is_empty:
                 if _is_referral(answer.response):
                     raise SourceError(f"{name} {kind}: {where} sends us on to other servers, so it is none to ask")
                 return Records((), ttl_s, {})
@@ -152,11 +157,10 @@ class NameServers:
         return f"answers rubbish ({_in_words(error)})"
 
 
-def _negative_ttl_s(error: Any) -> float:
-    """How long it holds that there is no such name."""
-    responses = error.kwargs.get("responses") or {}
-    ttls = [response.resolve_chaining().minimum_ttl for response in responses.values()]
-    return float(min(ttls, default=0))
+def _negative_ttl_s(responses: Iterable[Any]) -> float:
+    """How long it holds that there is no such name or record; inf where not all of these have a SOA to say so (RFC 2308)."""
+    ttls = [one.resolve_chaining().minimum_ttl if _has(one, _SOA) else inf for one in responses]
+    return float(inf if inf in ttls else min(ttls, default=inf))
 
 
 def _came_along(response: Any) -> Mapping[str, tuple[str, ...]]:
@@ -175,8 +179,12 @@ def name_text(name: Any) -> str:
 
 def _is_referral(response: Any) -> bool:
     """Whether a server only names others that may know (RFC 1034 section 4.3.1): it neither knows nor asks for us."""
-    kinds = {rrset.rdtype for rrset in response.authority}
-    return 2 in kinds and 6 not in kinds  # NS, and no SOA
+    return _has(response, _NS) and not _has(response, _SOA)
+
+
+def _has(response: Any, kind: int) -> bool:
+    """Whether there is a record of this type in the part of an answer that says who knows."""
+    return any(rrset.rdtype == kind for rrset in response.authority)
 
 
 def _server(text: str) -> str:

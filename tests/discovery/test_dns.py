@@ -112,6 +112,21 @@ def test_a_name_that_does_not_exist_is_an_empty_answer(server: DnsServer) -> Non
     assert made.why_empty == ""
 
 
+def test_that_there_is_nothing_is_not_kept_where_the_server_says_no_time_for_it(server: DnsServer) -> None:
+    """dnsmasq gives no SOA with its own names: one that came back was in use up to `max_ttl_s`, five minutes, later."""
+    server.negative_ttl = None
+    for made in (real(server), real(server, type="SRV")):
+        assert first(made) == []
+        assert made.ttl_s == 0
+    server.put("web.test", "A", A, ttl=60)
+    assert first(made := real(server)) != []
+    assert made.ttl_s == 60  # there is no AAAA: that takes nothing from the time that A has
+    server.put("srv.test", "SRV", "0 1 8000 web.test.", "0 1 8000 none.test.", ttl=50)
+    server.how["SRV"] = "bare"
+    assert len(first(made := real(server, name="srv.test", type="SRV"))) == 1
+    assert made.ttl_s == 50
+
+
 def test_what_is_no_servers_address_is_left_out() -> None:
     """Resolvers that block names answer with 0.0.0.0, which would be this machine itself."""
     assert first(source(Book(A=("0.0.0.0", A, "224.0.0.1"), AAAA=("::",)))) == [f"http://{A}:8000"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_what_does_not_exist_or_has_no_such_record_is_empty_for_as_long_as_the_z
     servers = asking(server)
     assert servers.ask("none.test", "A") == Records((), server.negative_ttl, {}, exists=False)
     assert servers.ask("web.test", "AAAA") == Records((), server.negative_ttl, {})
+    server.negative_ttl = None
+    assert servers.ask("none.test", "A") == Records((), inf, {}, exists=False)
+    assert servers.ask("web.test", "AAAA") == Records((), inf, {})
 
 
 @pytest.mark.parametrize("how", ["", "bare"])
