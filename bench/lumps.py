@@ -27,6 +27,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.stretches import Stretches  # noqa: E402
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 FORMATS = {
     "text": "text/plain;version=0.0.4",
@@ -52,8 +54,11 @@ def play_backends() -> None:
     asyncio.run(serve())
 
 
-def run_edge(config: str) -> None:
-    """Serve, and tell for each line on standard input of the rounds since the one before: `[in all, longest]` in milliseconds."""
+def run_edge(config: str, *, stretches: bool) -> None:
+    """Serve, and tell for each line on standard input of the rounds since the one before: `[in all, longest]` in milliseconds.
+
+    stretches: tell where the longest round went, too, on standard error.
+    """
     from gevent import monkey
 
     monkey.patch_all()
@@ -71,18 +76,25 @@ def run_edge(config: str) -> None:
     server = EdgeServer(("127.0.0.1", 0), app)
     server.start()
     app.edge.begin_serving()
-    rounds = Rounds(gevent.get_hub().loop)
+    traced = Stretches() if stretches else None
+    rounds = Rounds(gevent.get_hub().loop, traced)
     print(server.server_port, flush=True)
     for line in FileObject(sys.stdin, "r"):
         if line.startswith("collect"):
             gc.collect()
+        for took_s, where in traced.take() if traced is not None else ():
+            print(f"    {took_s * 1e3:5.1f}  {where}", file=sys.stderr, flush=True)
         print(json.dumps(rounds.take()), flush=True)
 
 
 class Rounds:
-    """The processor time of each round of a loop: between two polls, with whatever callbacks came before the second."""
+    """The processor time of each round of a loop: between two polls, with whatever callbacks came before the second.
 
-    def __init__(self, loop: Any) -> None:
+    traced: is told of each round.
+    """
+
+    def __init__(self, loop: Any, traced: Stretches | None = None) -> None:
+        self._traced = traced
         self._clock = thread_time
         self._since = thread_time()
         self._all = self._longest = 0.0
@@ -90,6 +102,8 @@ class Rounds:
         self._watcher.start(self._next)
 
     def _next(self) -> None:
+        if self._traced is not None:
+            self._traced.next_round()
         now = self._clock()
         took = now - self._since
         self._since = now
@@ -105,10 +119,10 @@ class Rounds:
 
 
 @contextmanager
-def child(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def child(*arguments: str, errors: int | None = subprocess.DEVNULL) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run this file as another process; gives it and the port that it prints."""
     command = [sys.executable, __file__, *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
     with subprocess.Popen(command, **pipes, text=True) as process:
         assert process.stdout is not None
         try:
@@ -120,7 +134,8 @@ def child(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 class Driver:
     """Has the edge do something, and asks what it took."""
 
-    def __init__(self, edge: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, edge: subprocess.Popen[str], port: int, only: str) -> None:
+        self.only = only
         self.url = f"http://127.0.0.1:{port}"
         self._edge = edge
 
@@ -162,18 +177,22 @@ def main() -> None:
     parser.add_argument("--backends", type=int, default=1000)
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--stretches", action="store_true", help="tell after each act where its longest round went")
+    parser.add_argument("--only", default="", help="measure only what has this in its name")
     parser.add_argument("--play-backends", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--run-edge", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.play_backends:
         return play_backends()
     if options.run_edge:
-        return run_edge(options.run_edge)
+        return run_edge(options.run_edge, stretches=options.stretches)
     with tempfile.TemporaryDirectory() as directory, child("--play-backends") as (_, backends_port):
         path = Path(directory) / "backends.json"
         path.write_text(json.dumps(configuration(backends_port, options.backends)))
-        with child("--run-edge", str(path)) as (edge, port):
-            figures = measure_all(Driver(edge, port), backends_port, options.backends, options.times)
+        traced = ["--stretches"] if options.stretches else []
+        errors = None if options.stretches else subprocess.DEVNULL
+        with child("--run-edge", str(path), *traced, errors=errors) as (edge, port):
+            figures = measure_all(Driver(edge, port, options.only), backends_port, options.backends, options.times)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return None
@@ -193,10 +212,13 @@ def measure_all(edge: Driver, port: int, count: int, times: int) -> dict[str, di
     print(f"a fixed piece of Python: {calibrate():.1f} ms here and now; 10 on the machine of docs/metrics.md")
     print(f"{count} backends, ms of processor      in all   longest     worst round")
     sleep(12)  # the first probes are over, and the next ones spread
-    figures = {"at rest, 1 s": edge.measure("at rest, 1 s", lambda: sleep(1), times)}
+    figures: dict[str, dict[str, float]] = {}
 
     def measure(name: str, act: Callable[[], object], times: int = times) -> None:
-        figures[name] = edge.measure(name, act, times)
+        if edge.only in name:
+            figures[name] = edge.measure(name, act, times)
+
+    measure("at rest, 1 s", lambda: sleep(1))
 
     for name, accept in FORMATS.items():
         measure(f"a scrape, {name}", lambda accept=accept: edge.ask("/metrics", accept=accept))

@@ -130,7 +130,7 @@ class Pool:
                 backend.learned.follow_spec(backend.spec, before.get(backend.key) or entries.get(backend.spec.entry))
             self._candidates: tuple[Backend, ...] = ()
             self._weights: list[float] = []
-            self._early = self._all_well = False
+            self._early = self._all_well = self._all_closed = False
             self._seen = 0
             self._valid_until = -inf
 
@@ -147,7 +147,7 @@ class Pool:
     def panics(self, now: float) -> bool:
         """Whether backends are picked from that are ejected, for too few others are available."""
         candidates = self.candidates(now)
-        return not self._all_well and any(backend.why_not(now) == "breaker_open" for backend in candidates)
+        return not self._all_closed and any(backend.why_not(now) == "breaker_open" for backend in candidates)
 
     def lease(
         self,
@@ -382,14 +382,14 @@ class Pool:
 
     def _work_out_candidates(self, now: float) -> None:
         self._seen = self.row.shared[EPOCH]  # first: what changes meanwhile is another epoch
-        self._valid_until, closed = weigh(self.backends, now)
+        self._valid_until, self._all_closed = weigh(self.backends, now)
         self._usual = None
         near = self.near
         candidates = candidates_of(self.backends, now, self.panic, all_if_too_few if near is None else near.in_panic)
         if near is not None:
             near.prepare(candidates, now)
         self._early = bool(candidates) and not any(backend.learned.breaker.admits(now) for backend in candidates)
-        closed = closed or all(backend.learned.breaker.state == "closed" for backend in candidates)
+        closed = self._all_closed or all(backend.learned.breaker.state == "closed" for backend in candidates)
         self._all_well = closed and bool(candidates) and near is None and not self._limited
         weights = [backend.weight for backend in candidates]
         if candidates != self._candidates or weights != self._weights:

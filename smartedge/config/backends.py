@@ -9,6 +9,8 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,8 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_serializer,
     field_validator,
 )
@@ -154,6 +158,11 @@ class BackendConfig(Section):
         """The same as JSON."""
         return json.dumps(self.found_document, separators=(",", ":"))
 
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical text, as part of the whole configuration's: every key, sorted."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
     @property
     def tls_spec(self) -> TlsSpec | None:
         """The same as `tls`, as the balancer's own value."""
@@ -222,12 +231,46 @@ def id_of(url: str, *, alone: bool = True) -> str:
     return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
-BackendEntry = Annotated[BackendConfig, BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig)]
+def _as_checked(entry: object, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> BackendConfig:
+    """Check an entry, unless that has been done beforehand (see `checked_beforehand`)."""
+    found = (info.context or {}).get(id(entry))
+    return check(entry) if found is None else found  # type: ignore[no-any-return]
+
+
+BackendEntry = Annotated[
+    BackendConfig,
+    BeforeValidator(_backend_entry, json_schema_input_type=str | BackendConfig),
+    WrapValidator(_as_checked),
+]
 Backends = Annotated[tuple[BackendEntry, ...], Listed, AfterValidator(_with_ids)]
 """A list of backends, each a URL or an object."""
 
 
 _ENTRY: TypeAdapter[BackendConfig] = TypeAdapter(BackendEntry)
+
+
+def checked_beforehand(lists: Iterable[Sequence[object]], pause: Callable[[], None]) -> Mapping[int, BackendConfig]:
+    """Check the entries of these lists one by one; return what they are, by the `id()` of the entry.
+
+    As the context of the check of all that they stand in, it spares that the hundreds of them, which it would check at a stretch.
+    What is wrong is left to it, to be told with its place. pause: called after each.
+    """
+    checked: dict[int, BackendConfig] = {}
+    for entries in lists:
+        for entry in entries:
+            with suppress(ValidationError):
+                checked[id(entry)] = _ENTRY.validate_python(entry)
+            pause()
+    return checked
+
+
+def canonical_list(backends: Sequence[BackendConfig], pause: Callable[[], None] = lambda: None) -> str:
+    """Write backends as the canonical text has them, each but once. pause: called after each."""
+    texts: list[str] = []
+    for backend in backends:
+        texts.append(backend.canonical)
+        pause()
+    return ",".join(texts).join("[]")
 
 
 def check_entry(entry: object) -> BackendConfig:

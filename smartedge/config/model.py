@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ from pydantic import (
 from smartedge.balancer.spec import DEFAULT_SERVICE
 from smartedge.config import values
 from smartedge.config.access_log import LogFormat, LogHeaders, LogTarget, RotateBytes, RotateSeconds
-from smartedge.config.backends import BackendConfig, Backends
+from smartedge.config.backends import BackendConfig, Backends, canonical_list, checked_beforehand
 from smartedge.config.certificates import AUTO, AcmeConfig, CertificateConfig, Certificates, Ciphers
 from smartedge.config.certificates import problems as certificate_problems
 from smartedge.config.cluster import Cluster
@@ -66,8 +66,8 @@ def _workers(value: object) -> int | str:
 MAX_WORKERS = 64
 """As many as there are slots (workers/state_dir.py)."""
 
-WRITTEN_AT_ONCE = 100
-"""So many backends are written out at a stretch, some 0.6 ms."""
+CHECKED_APART = 50
+"""So many backends of a service are checked one by one, with pauses: all at a stretch would hold up requests."""
 
 _WORKERS_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
 
@@ -267,23 +267,30 @@ class Config(ServiceConfig):
         return self._write_out(at_once)
 
     def write_out(self, pause: Callable[[], None]) -> None:
-        """Write the canonical text beforehand: for hundreds of backends it takes milliseconds. pause: is called in between."""
+        """Write the canonical text beforehand: for hundreds of backends it takes milliseconds. pause: called after each."""
         self.__dict__["_canonical"] = self._write_out(pause)
 
     def _write_out(self, pause: Callable[[], None]) -> str:
         document = self.model_dump(mode="json", exclude={"backends", "services"})
         texts = {key: _compact(value) for key, value in document.items()}
         if self.backends:  # missing, where there are services, and never empty
-            each: list[str] = []
-            for number, backend in enumerate(self.backends, 1):
-                each.append(_compact(backend.model_dump(mode="json")))
-                if number % WRITTEN_AT_ONCE == 0:
-                    pause()
-            texts["backends"] = f"[{','.join(each)}]"
+            texts["backends"] = canonical_list(self.backends, pause)
         if self.services:
+            for service in self.services.values():
+                canonical_list(service.backends, pause)  # which the service's own text is made of, without a pause
             written = [f"{json.dumps(name)}:{service.canonical}" for name, service in self.services.items()]
             texts["services"] = f"{{{','.join(written)}}}"
         return f"{{{','.join(f'{json.dumps(key)}:{texts[key]}' for key in sorted(texts))}}}"
+
+
+def _long_lists(document: object) -> Iterator[list[object]]:
+    """Give the `backends` of all services of a document that are so many that checking them takes long."""
+    if isinstance(document, dict):
+        services = document.get("services")
+        for service in (document, *(services.values() if isinstance(services, dict) else ())):
+            entries = service.get("backends") if isinstance(service, dict) else None
+            if isinstance(entries, list) and len(entries) >= CHECKED_APART:
+                yield entries
 
 
 def _compact(value: object) -> str:
@@ -305,9 +312,9 @@ def parse(
     """Check JSON text and make a Config of it, or raise ConfigError with every problem.
 
     origin: what errors call the text. env, overrides: variables and flags laid over it, as in `load`. pause: called between the
-    steps, each of which takes some milliseconds with hundreds of backends.
+    steps, of which there are some for each backend.
     """
-    document, repeated = decode(text, origin)
+    document, repeated = decode(text, origin, pause)
     pause()
     return _build(document, repeated, Overlay(env or {}, overrides or {}), origin, pause)
 
@@ -355,12 +362,12 @@ def _build(document: object, repeated: list[Finding], overlay: Overlay, origin: 
     found = [finding for finding in repeated if not overlay.hides(finding[0][0])]
     config = None
     try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(document, context=checked_beforehand(_long_lists(document), pause))
     except ValidationError as error:
         found += explain(error.errors(include_url=False), Config, document)
     pause()
     found = said_once(found, document)
-    found += service_problems(document)
+    found += service_problems(document, pause)
     pause()
     found += route_problems(document.get("routes") if isinstance(document, dict) else None, service_names(document))
     if config is None or found:

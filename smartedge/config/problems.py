@@ -71,8 +71,11 @@ class _Object(dict[str, Any]):
     repeated: tuple[str, ...] = ()
 
 
-def decode(text: bytes | str, origin: str) -> tuple[object, list[Finding]]:
-    """Read strict JSON (RFC 8259) and find keys that come twice; else ConfigError with line and column."""
+def decode(text: bytes | str, origin: str, pause: Callable[[], None] = lambda: None) -> tuple[object, list[Finding]]:
+    """Read strict JSON (RFC 8259) and find keys that come twice; else ConfigError with line and column.
+
+    pause: called between the steps, of which there is one for each object and list.
+    """
 
     def refuse(message: str) -> NoReturn:
         raise ConfigError([Problem("", message)], status=400, origin=origin) from None
@@ -104,6 +107,7 @@ def decode(text: bytes | str, origin: str) -> tuple[object, list[Finding]]:
         refuse(f"is not JSON at line {line}, column {column}: JSON has no {constants[0]}")
     repeated: list[Finding] = []
     for path, value in _containers(document):
+        pause()
         if len(path) >= MAX_DEPTH:
             refuse(f"is nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, _Object):

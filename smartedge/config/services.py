@@ -24,7 +24,7 @@ from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
 from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, Protocol, TlsSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
-from smartedge.config.backends import BackendConfig, Backends, HealthConfig, protocol_problem
+from smartedge.config.backends import BackendConfig, Backends, HealthConfig, canonical_list, protocol_problem
 from smartedge.config.discover import DiscoverConfig
 from smartedge.config.discover import problems as discover_problems
 from smartedge.config.locality import LocalityConfig
@@ -100,8 +100,10 @@ class ServiceConfig(Section):
     @cached_property
     def canonical(self) -> str:
         """The canonical text, as part of the whole configuration's; who reads it back gets this object, while it is in use."""
-        written = {"backends": [backend.model_dump(mode="json") for backend in self.backends]} if self.backends else {}
-        text = json.dumps({**self.settings, **written}, sort_keys=True, separators=(",", ":"))
+        texts = {key: json.dumps(value, sort_keys=True, separators=(",", ":")) for key, value in self.settings.items()}
+        if self.backends:
+            texts["backends"] = canonical_list(self.backends)
+        text = ",".join(f'"{key}":{texts[key]}' for key in sorted(texts)).join("{}")
         _in_use[_digest(text)] = self
         return text
 
@@ -292,8 +294,8 @@ def _is_written(value: Any, steps: tuple[Step, ...]) -> bool:
     return True
 
 
-def problems(document: object) -> Iterator[Finding]:
-    """Find what is wrong with the services of a document together, and between the backends of each."""
+def problems(document: object, pause: Callable[[], None]) -> Iterator[Finding]:
+    """Find what is wrong with the services of a document together, and between the backends of each. pause: called after each."""
     if not isinstance(document, dict):
         return
     services = document.get("services")
@@ -308,10 +310,10 @@ def problems(document: object) -> Iterator[Finding]:
         example = f'"routes": [{{"path": "/{second}", "to": "{second}"}}, {{"to": "{first}"}}]'
         yield ("routes",), f"must say which requests go to which of the services {', '.join(shown)}, such as {example}"
     if _is_short(document):
-        yield from _of_service(document, ())
+        yield from _of_service(document, (), pause)
     for name, service in services.items() if isinstance(services, dict) else ():
         if isinstance(service, dict):
-            yield from _of_service({"protocol": document.get("protocol"), **service}, ("services", name))
+            yield from _of_service({"protocol": document.get("protocol"), **service}, ("services", name), pause)
 
 
 def _is_short(document: Mapping[str, Any]) -> bool:
@@ -319,7 +321,7 @@ def _is_short(document: Mapping[str, Any]) -> bool:
     return "backends" in document or document.get("discover") is not None
 
 
-def _of_service(service: Mapping[str, Any], where: tuple[Step, ...]) -> Iterator[Finding]:
+def _of_service(service: Mapping[str, Any], where: tuple[Step, ...], pause: Callable[[], None]) -> Iterator[Finding]:
     """Find what is wrong with where a service has its backends from. where: the path of the service."""
     written, discover = service.get("backends"), service.get("discover")
     if discover is None and "backends" not in service:
@@ -329,7 +331,7 @@ def _of_service(service: Mapping[str, Any], where: tuple[Step, ...]) -> Iterator
         )
     if discover is None and written == []:
         yield (*where, "backends"), f"must hold at least one backend; the smallest configuration is {SMALLEST}"
-    yield from _duplicates(written, (*where, "backends"))
+    yield from _duplicates(written, (*where, "backends"), pause)
     yield from _wrong_protocols(service.get("protocol"), written, (*where, "backends"))
     yield from discover_problems(discover, (*where, "discover"))
 
@@ -353,10 +355,11 @@ def service_names(document: object) -> list[str]:
     return list(dict.fromkeys([DEFAULT_SERVICE, *names] if _is_short(document) else names))
 
 
-def _duplicates(entries: object, where: tuple[Step, ...]) -> Iterator[Finding]:
+def _duplicates(entries: object, where: tuple[Step, ...], pause: Callable[[], None]) -> Iterator[Finding]:
     """Backends with the id or address of an earlier one; what is wrong in itself is passed over. where: the path of the list."""
     seen: dict[object, int] = {}
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        pause()
         plain = isinstance(entry, str)
         fields = {"url": entry} if plain else entry if isinstance(entry, dict) else {}
         url, label = fields.get("url"), fields.get("id")

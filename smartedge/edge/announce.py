@@ -121,15 +121,15 @@ class Announcer:
 
     def reloaded(self, applied: Applied, by: str | None = None) -> Reloaded:
         """Say that there is another configuration, and on the next line what is different; make the answer of it."""
+        document = applied.to_json()
         if applied.changed:
             say("🔄 Backends atualizados via /api/reload")
         if applied.changed or applied.certificate_renewed or applied.files_renewed:
-            log.info("reload: %s", applied.message)
-            document = applied.to_json()
+            log.info("reload: %s", document["message"])
             self._events.write(
                 "reloaded",
                 "warning" if applied.late else "info",
-                f"reloaded: {applied.message}",
+                f"reloaded: {document['message']}",
                 by=by,
                 generation=applied.generation,
                 workers=document["workers"],
@@ -138,7 +138,7 @@ class Announcer:
                 changed=applied.changed_backends[:LISTED],
                 settings=applied.settings_changed[:LISTED],
             )
-        return Reloaded(202 if applied.late else 200, applied.to_json())
+        return Reloaded(202 if applied.late else 200, document)
 
     def nodes_differ(self, document: Mapping[str, Any], by: str | None) -> None:
         """Write down which nodes of a cluster do not have what was reloaded, if some have not. document: the reload's answer."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+import gevent
+
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
     CONNECT_SUM,
@@ -25,6 +27,7 @@ from smartedge.balancer.spec import STATES, BackendSpec
 from smartedge.config.model import Config, ConfigError, Problem, at_once
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.discovery.names import LookUp, Names, NamesFile, look_up
+from smartedge.edge import collector
 from smartedge.edge.files import Files
 from smartedge.edge.policies import backend_limits
 from smartedge.http.sockets import address_of, destination
@@ -38,11 +41,17 @@ from smartedge.workers.row_book import EDGE_KEY, RowsError
 log = logging.getLogger("smartedge")
 
 
-FORGOTTEN = 50
-"""So many backends are forgotten at once, some 2 ms."""
+FORGOTTEN = 25
+"""So many backends are forgotten at a stretch, some 1 ms."""
+
+CLOSED = 25
+"""The connections of so many backends are closed at a stretch; those of more by and by."""
+
+SPARED = 50
+"""So many new backends are worth a turn of their own: the garbage collector is spared them, candidates are worked out."""
 
 CLAIMED = 50
-"""Rows of the board that are claimed at a stretch, some 2 ms."""
+"""Rows of the board that are claimed at a stretch, some 1.5 ms."""
 
 LOOKED_AT = 250
 """With so many backends requests are let through while names are looked for."""
@@ -107,8 +116,9 @@ class BackendRegistry:
     def build_backends(self, service: WrittenService, files: Files, before: Built | None = None, nodes: int = 1) -> Built:
         """Make the backends of a service: what was learned of an unchanged one, and its connections, go on.
 
-        An entry whose name has several addresses becomes a backend for each. One of which nothing is another goes on as the same
-        object: of a thousand that a source has found, with fifty others each second, only those cost more than a look.
+        An entry whose name has several addresses becomes a backend for each. A backend of which nothing is another goes on as the
+        same object. An entry that is the same one, as those that were found are, costs no more than a look: of a thousand, with
+        fifty others each second, only those are built.
         nodes: that share what is shared among them.
         """
         limits, spec_of = backend_limits(service.config), service.config.spec_maker(service.name, nodes)
@@ -123,14 +133,18 @@ class BackendRegistry:
         made: list[tuple[Backend, ...]] = []
         fresh: list[Backend] = []
         pause = Pauses() if self._membership is not None else at_once  # before the edge serves there is nobody to give way to
+        spared = 0
         for entry in service.config.backends:
             pause()
             now = kept.get(id(entry), ())
             if not now or not self._still_fits(now, files):
                 specs = self._at_addresses(spec_of(entry))
                 now = tuple(self._build_backend(spec, files, limits, old, siblings) for spec in specs)
-                fresh += now
+                fresh += [backend for backend in now if backend is not old.get(backend.key)]
             made.append(now)
+            if len(fresh) >= spared + SPARED and self._membership is not None:
+                spared = len(fresh)
+                collector.spare()
         return Built(service.config, nodes, tuple(made), tuple(backend for each in made for backend in each), tuple(fresh))
 
     def _still_fits(self, backends: Sequence[Backend], files: Files) -> bool:
@@ -153,6 +167,8 @@ class BackendRegistry:
         previous = old.get(spec.key)
         learned = self._learned.get(spec.key) or _like_its_siblings(Learned(spec), spec, siblings.get(spec.entry, ()))
         if previous is not None and _is_spoken_to_alike(previous.spec, spec) and previous.transport.adapter.limits == limits:
+            if previous.spec == spec and previous.transport.adapter.context is _context(spec, files):
+                return previous
             return Backend(spec, learned, previous.transport)
         return Backend(spec, learned, EdgeSession(self._adapter(spec, files, limits, learned)))
 
@@ -247,7 +263,7 @@ class BackendRegistry:
             return
         keys = [service, *(backend.key for backend in backends)]
         for first in range(0, len(keys), CLAIMED):
-            if first:
+            if len(keys) > CLAIMED:
                 give_way()
             try:
                 self._membership.rows_for(keys[first : first + CLAIMED])
@@ -255,6 +271,8 @@ class BackendRegistry:
                 raise ConfigError([Problem("backends", str(error))], status=422) from error
         for backend in in_pieces(backends) if len(backends) >= CLAIMED else backends:
             self._attach(backend.key, backend.learned)
+        if len(backends) >= SPARED:
+            collector.spare()
 
     def use_backends(self, backends: Sequence[Backend], files: Files, now: float, *, leads: bool) -> None:
         """Keep what is learned of these, which are about to be in use, and go to where their names lead now, with these files.
@@ -263,12 +281,13 @@ class BackendRegistry:
         known of that: it serves after its first good probe, unless nothing else can.
         """
         for backend in backends:
-            adapter = backend.transport.adapter
-            if adapter.use(backend.spec.addresses, _context(backend.spec, files)) and leads:
+            adapter, key = backend.transport.adapter, backend.key
+            leads_elsewhere = adapter.to.secure or not adapter.to.fixed  # only then it may: an address is what it was
+            if leads_elsewhere and adapter.use(backend.spec.addresses, _context(backend.spec, files)) and leads:
                 backend.learned.forget(now)
-            self._learned[backend.key] = backend.learned
-            self._leaving.pop(backend.key, None)
-            self._attach(backend.key, backend.learned)
+            self._learned[key] = backend.learned
+            self._leaving.pop(key, None)
+            self._attach(key, backend.learned)
 
     def let_go(self, before: Sequence[Backend], backends: Sequence[Backend], deadline: float) -> None:
         """Close the connections that nobody uses now; backends that have gone have until then to end their leases."""
@@ -276,11 +295,12 @@ class BackendRegistry:
         gone = [backend for backend in before if id(backend) not in still]
         kept = {backend.key for backend in backends} if gone else ()
         transports = {id(backend.transport) for backend in backends} if gone else ()
-        for backend in gone:
-            if id(backend.transport) not in transports:
-                backend.transport.adapter.close()
-            if backend.key not in kept:
-                self._leaving[backend.key] = (backend, deadline)
+        unused = [backend.transport.adapter for backend in gone if id(backend.transport) not in transports]
+        self._leaving |= {backend.key: (backend, deadline) for backend in gone if backend.key not in kept}
+        if len(unused) <= CLOSED:
+            _close_all(unused)
+        else:
+            gevent.spawn(_close_all, in_pieces(unused))  # nobody is sent there any more; hundreds would hold up requests
 
     def let_service_go(self, service: str) -> None:
         """Leave what a service that is in use no more has counted with the edge; its row is forgotten with its backends."""
@@ -289,15 +309,16 @@ class BackendRegistry:
             self._edge_row.add(cell, row.cells[cell])
             row.cells[cell] = 0
 
-    def forget_gone(self, now: float, services: Collection[str], end_tunnels: Callable[[str], bool]) -> None:
+    def forget_gone(self, now: float, services: Collection[str], end_tunnels: Callable[[str], bool]) -> bool:
         """Forget backends that left and are idle, or overdue, and then the rows of services that are none of these in use.
 
-        end_tunnels: ends those of a backend, and says whether it still had some.
+        end_tunnels: ends those of a backend, and says whether it still had some. Return whether to call it again, in a moment:
+        so many at a stretch are enough.
         """
         gone: list[str] = []
         for key, (backend, deadline) in list(self._leaving.items()):
             if len(gone) == FORGOTTEN:
-                break  # the others are forgotten at the next look
+                break
             if backend.in_flight() == 0 or now > deadline:
                 if end_tunnels(key):
                     continue  # They give their leases back before the row goes.
@@ -312,6 +333,7 @@ class BackendRegistry:
                 gone.append(service)
         if gone and self._membership is not None:
             self._membership.release(gone)
+        return len(gone) >= FORGOTTEN
 
     def free_rows(self) -> None:
         """Free what dead workers have left of backends that are gone."""
@@ -341,6 +363,11 @@ class BackendRegistry:
             learned.move_to(rows)
             if self._membership.state is not None:
                 learned.breaker.try_exclusive = self._membership.try_exclusive
+
+
+def _close_all(adapters: Iterable[Adapter]) -> None:
+    for adapter in adapters:
+        adapter.close()
 
 
 def _is_spoken_to_alike(one: BackendSpec, other: BackendSpec) -> bool:

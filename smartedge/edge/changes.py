@@ -41,10 +41,14 @@ class Seen(NamedTuple):
 
 
 class ChangeWatch:
-    """Notices what has changed; owned by the worker's Upkeep. events: gives all that are kept, oldest first."""
+    """Notices what has changed; owned by the worker's Upkeep. events: gives all that are kept, oldest first.
 
-    def __init__(self, events: Callable[[], Iterable[Document]]) -> None:
+    give_way: called between two pieces of what takes long.
+    """
+
+    def __init__(self, events: Callable[[], Iterable[Document]], give_way: Callable[[], None] = lambda: None) -> None:
         self._events = events
+        self._give_way = give_way
         self._workers = WorkerChanges()
         self._before: Seen | None = None
         self._panics: dict[str, int] = {}
@@ -66,6 +70,7 @@ class ChangeWatch:
             before = seen
         self._before = seen
         yield from self._look_for_panic(seen, now)
+        self._give_way()
         yield from self._look_for_drained(seen)
         yield from self._look_at_sources(seen)
         yield from _look_at_certificates(before, seen)

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from gevent import get_hub
+
 from smartedge.config.private_file import write_private
 from smartedge.workers.state_dir import OPEN_DIRECTORY, StateError, held
 
@@ -24,10 +26,10 @@ KEPT: Final = 50
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Of the file; the oldest go first."""
 
-MOST_LINE_BYTES: Final = 16 * 1024 * 1024
-"""A configuration has 8 MiB at most, and is written as JSON here."""
+END_BYTES: Final = 1024 * 1024
+"""So much of the end of the file is looked through for the last line; the whole only if there is none."""
 
-_IDS: Final = re.compile(rb'^\{"id": (\d{1,18}),', re.MULTILINE).findall
+_id_at: Final = re.compile(rb'\{"id": (\d{1,18}),').match
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +90,15 @@ class ConfigHistory:
             return self._added(self._path, one)
 
     def _added(self, path: Path, one: KeptConfiguration) -> int:
-        data = self._bytes()
-        whole = data[: data.rfind(b"\n") + 1]  # the last line may have broken off
-        ids = map(int, _IDS(whole, max(0, len(whole) - MOST_LINE_BYTES)))
-        number = max([*ids, *(each.id for each in self._own)], default=0) + 1
+        end = self._bytes(END_BYTES)
+        last = _last_id(end) or _last_id(end := self._bytes())
+        number = max([last, *(each.id for each in self._own)]) + 1
         line = (json.dumps(asdict(replace(one, id=number)), ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
-        if data != whole:
+        if end and not end.endswith(b"\n"):  # the last line has broken off
             line = b"\n" + line
         try:
-            if number % KEPT == 0 or len(data) > MOST_BYTES:
-                write_private(path, b"".join(_newest_lines(whole)) + line, sync=False)
+            if end and (number % KEPT == 0 or path.stat().st_size > MOST_BYTES):
+                get_hub().threadpool.apply(_write_anew, (path, line))  # megabytes: requests go on meanwhile
             else:
                 with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as file:
                     file.write(line)
@@ -110,11 +111,15 @@ class ConfigHistory:
         self._own = (*self._own, replace(one, id=number))[-KEPT:]
         return number
 
-    def _bytes(self) -> bytes:
+    def _bytes(self, most: int | None = None) -> bytes:
+        """Read the file, or so much of its end at most."""
         if self._path is None:
             return b""
         try:
-            return self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                if most is not None:
+                    file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+                return file.read()
         except FileNotFoundError:
             return b""
         except OSError as error:
@@ -135,6 +140,24 @@ class ConfigHistory:
         if text != self._said:
             self._said = text
             log.warning("%s", text)
+
+
+def _write_anew(path: Path, line: bytes) -> None:
+    """Write the newest lines, and one more. Raises OSError."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    write_private(path, b"".join(_newest_lines(whole)) + line.lstrip(b"\n"), sync=False)
+
+
+def _last_id(data: bytes) -> int:
+    """Return the id of the last line that is whole and has one; 0 where there is none."""
+    end = data.rfind(b"\n")
+    while end >= 0:
+        start = data.rfind(b"\n", 0, end)
+        if found := _id_at(data, start + 1):
+            return int(found[1])
+        end = start
+    return 0
 
 
 def _newest_lines(data: bytes) -> list[bytes]:

@@ -5,7 +5,6 @@ The parts do not know each other; this is where one's event becomes another's ca
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
@@ -22,7 +21,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.config.model import Config, ConfigError
 from smartedge.config.sources import sticky_secret
 from smartedge.discovery.names import LookUp, look_up
-from smartedge.edge import policies
+from smartedge.edge import collector, policies
 from smartedge.edge.access import may_ask
 from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.cautions import ProxyWatch, log_cautions
@@ -294,10 +293,7 @@ class Edge:
         self.upkeep.start()
         self.follower.start()
         self._file_watch.start()
-        # What is here now stays: the garbage collector need not look through it again and again, holding up every client.
-        gc.collect()
-        hosting.give_back_memory()
-        gc.freeze()
+        collector.begin()
 
     def be_found(self, listeners: Sequence[Any]) -> None:
         """Write down where the admin pages are, so that commands find them. listeners: as above."""

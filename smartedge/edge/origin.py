@@ -10,7 +10,7 @@ from smartedge.config.model import Config, ConfigError, Problem, at_once, parse
 from smartedge.config.problems import Step
 from smartedge.config.sources import Overlay
 from smartedge.discovery.config_file import ConfigFile
-from smartedge.workers.periodic import give_way
+from smartedge.workers.periodic import Pauses, give_way
 
 LONG_BYTES: Final = 8_000
 """From here on the steps of reading a text take long enough to let requests go on between them."""
@@ -45,10 +45,16 @@ class ConfigOrigin:
             origin=self._name,
             env=self.env,
             overrides=self._overrides,
-            pause=give_way if len(text) >= LONG_BYTES else at_once,
+            pause=_pauses() if len(text) >= LONG_BYTES else at_once,
         )
 
     def unusable(self, steps: tuple[Step, ...], message: str) -> ConfigError:
         """Make the error for what is right in itself and can't be used; it names where the value came from."""
         where = Overlay(self.env, self._overrides).where(steps)
         return ConfigError([Problem(where, message)], status=422, origin=self._name)
+
+
+def _pauses() -> Pauses:
+    """Let requests go on now, as what has led here has held them up already, and make what does so from here on."""
+    give_way()
+    return Pauses()

@@ -22,7 +22,7 @@ from smartedge.edge.reload_report import Applied, report, settings_of
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import CONFIRM_S, Alone, Confirmed, Generation, Peers
 from smartedge.workers.late_lock import LateLock
-from smartedge.workers.periodic import give_way
+from smartedge.workers.periodic import Pauses, give_way
 from smartedge.workers.state_dir import StateError
 
 MANY: Final = 100
@@ -176,6 +176,7 @@ class Reloader:
             persisted=self._persistence.persists and persist,
             took_s=self._now() - started,
         )
+        self._pause()
         return replace(applied, on_trial=not persist, etag=self._persistence.etag_of(config, number))
 
     def use_cluster(self, text: bytes, number: int, *, counts_up: bool = False) -> Applied | None:
@@ -195,7 +196,9 @@ class Reloader:
             config, serial = config.with_found(found.backends), newest.serial + 1
             setup = self._build(config, self.setup, None)
             renewed = setup.files.renewed_since(self.setup.files)
+            self._pause()
             self._peers.publish(number, serial, config.to_json(), found.text)
+            self._pause()
             self._use_if_other(setup, found)
             self._confirm(number, serial, self._peers.mark())
         return report(
@@ -260,7 +263,9 @@ class Reloader:
             files = self.setup.files if self.setup.files.are_all_of(config) else None
             setup = self._build(config, self.setup, files)
             number, serial = self._persistence.number_of_found(newest.number), newest.serial + 1
+            self._pause()
             self._peers.publish(number, serial, config.to_json(), found.text)
+            self._pause()
             self._use_if_other(setup, found)
             self._confirm(number, serial, self._peers.mark())
         return Discovered(number, found.changes_since(newest.found))
@@ -289,8 +294,11 @@ class Reloader:
 
     def _pause(self) -> None:
         """Let requests go on between two steps of a reload, if there are so many backends that each takes milliseconds."""
-        if sum(len(one.backends) for one in self.setup.services.values()) >= MANY:
+        if self._has_many():
             give_way()
+
+    def _has_many(self) -> bool:
+        return sum(len(one.backends) for one in self.setup.services.values()) >= MANY
 
     @contextlib.contextmanager
     def _exclusive_among_workers(self) -> Iterator[None]:
@@ -307,7 +315,7 @@ class Reloader:
     def _understood(self, newest: Generation) -> Newest:
         """Make sense of what another worker has published; what is as it is here is taken from there."""
         if newest.config != self._parsed[0]:
-            self._parsed = newest.config, parse_generation(newest, self._pause)
+            self._parsed = newest.config, parse_generation(newest, Pauses() if self._has_many() else at_once)
         try:
             found = parse_found(newest.found, self.found)
         except ValueError as error:
@@ -319,8 +327,12 @@ class Reloader:
         mark = self._peers.mark()  # first: what comes after it is news again
         if mark == self._followed or (published := self._peers.newest()) is None:
             return False
+        self._pause()
         newest = self._understood(published)
-        self._use_if_other(self._build(newest.config, self.setup, None), newest.found)
+        self._pause()
+        setup = self._build(newest.config, self.setup, None)
+        self._pause()
+        self._use_if_other(setup, newest.found)
         self._confirm(newest.number, newest.serial, mark)
         return True
 

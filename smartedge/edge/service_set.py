@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Final
+from typing import Any
 
+import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.monkey import get_original
 
@@ -15,8 +15,9 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Strategy
+from smartedge.edge import collector
 from smartedge.edge.announce import Announcer
-from smartedge.edge.backends import BackendRegistry
+from smartedge.edge.backends import SPARED, BackendRegistry
 from smartedge.edge.setup import ServiceSetup, Setup, follow_bound
 from smartedge.edge.watch import Watch
 from smartedge.proxy.events import Events
@@ -24,9 +25,7 @@ from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.silent import leave_silent
-
-SPARE_EACH: Final = 250
-"""When so many backends have come, the collector is spared them: a full collection of theirs would take 10 ms."""
+from smartedge.workers.periodic import AT_ONCE_S
 
 
 def lock_for(strategy: Strategy) -> Any:
@@ -62,7 +61,7 @@ class ServiceSet:
         self._mirror = Mirror(edge_row, next_request_id)
         self._watches: dict[str, Watch] = {}
         self._in_use: Mapping[str, ServiceSetup] = {}
-        self._fresh = 0
+        self._come = 0
         self.services = {name: self._make_service(name, one) for name, one in setup.services.items()}
 
     def backends(self) -> Iterator[Backend]:
@@ -92,27 +91,22 @@ class ServiceSet:
             pool, before = self.services[name].pool, self.services[name].pool.backends
             known = set(map(id, before)) if name in self._in_use else ()
             fresh = [backend for backend in one.backends if id(backend) not in known]
-            self._fresh += len(fresh)
             self._registry.use_backends(fresh, setup.files, now, leads=leads)
             self.services[name].adapt_to(one.policy)
             pool.replace_backends(one.backends, one.strategy, one.panic, one.near, lock_for(one.strategy))
             for strategy in pool.strategies():
                 follow_bound(strategy, one.bounded_load_ratio)
             self._registry.let_go(before, one.backends, deadline)
+            self._come += len(fresh)
+            if len(fresh) >= SPARED:
+                gevent.spawn_later(AT_ONCE_S, pool.candidates, now)  # else the next request would, for as long as ten take
         self._in_use = setup.services
 
     def spare_collector(self) -> None:
-        """Have the garbage collector look through what has come no more, as at the start of a worker: it stays for long.
-
-        Called once a second, and not by the reload that it came with, which has held up requests for long enough. Nothing of it
-        is in a circle, so that what goes is freed all the same. Else a thousand backends that change all the time would have
-        every full collection hold up all clients for as long as hundreds of requests take.
-        """
-        if self._fresh < SPARE_EACH:
-            return
-        self._fresh = 0
-        gc.collect(1)
-        gc.freeze()
+        """Have the garbage collector spared what has come with new backends since: their first probes. Called once a second."""
+        if self._come >= SPARED:
+            self._come = 0
+            collector.spare()
 
     def make_router(self, setup: Setup) -> Router | None:
         """Make what sends requests to these services; None without routes."""

@@ -29,8 +29,8 @@ from smartedge.config.problems import path_text
 from smartedge.config.routes import RouteConfig
 from smartedge.config.sections import RateLimitConfig
 from smartedge.config.services import ServiceConfig, WrittenService
-from smartedge.edge import policies
-from smartedge.edge.backends import BackendRegistry, Built
+from smartedge.edge import collector, policies
+from smartedge.edge.backends import SPARED, BackendRegistry, Built
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.localities import Localities
 from smartedge.edge.origin import ConfigOrigin
@@ -203,6 +203,8 @@ class SetupBuilder:
         config = service.config
         row = self._registry.row_of(service.name)
         nodes = self._share.nodes
+        if self._membership is not None and len(config.backends) >= SPARED:
+            collector.spare()  # all that has been read
         built = self._registry.build_backends(service, files, None if before is None else before.built, nodes)
         secrets = self._choose_secrets(service, files) if config.sticky.cookie is not None else ()
         ids = [backend.id for backend in built.backends]

@@ -80,7 +80,7 @@ class Upkeep:
         self._databases = databases
         self._access_log, self._traces = access_log, traces
         self._announcer, events = chronicle.announcer, chronicle.events
-        self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})))
+        self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})), give_way)
         self._rollouts = rollouts
         self._doors = doors
         self._lag, self._look_due = LoopLag(), float("inf")
@@ -131,9 +131,12 @@ class Upkeep:
         self._services.spare_collector()
         self._huge_pages.look(now)
         give_way()  # the book of rows is read and written below, three times: milliseconds, with hundreds of backends gone
-        self._registry.forget_gone(
-            now, self._services.services, lambda key: tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
-        )
+
+        def end_tunnels(key: str) -> bool:
+            return tunnels.end_of(key, "Its backend was removed, and drain_s is over.")
+
+        while self._registry.forget_gone(now, self._services.services, end_tunnels):
+            give_way()
         give_way()
         self._registry.meet_workers(list(self._services.backends()))
         if leading:
@@ -142,7 +145,9 @@ class Upkeep:
             self._registry.free_rows()
         give_way()
         self._rollouts.look(leading=leading)
-        for noticed in self._changes.look(self._seen(leading=leading), now, leading=leading):
+        seen = self._seen(leading=leading)
+        give_way()
+        for noticed in self._changes.look(seen, now, leading=leading):
             self._announcer.tell(noticed)
 
     def _seen(self, *, leading: bool) -> Seen:

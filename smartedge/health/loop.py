@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEGUN_AT_ONCE = 12  # of thousands that are due, 2 ms with their answers; between two such lots requests are looked after
+BEGUN_AT_ONCE = 6  # of thousands that are due, 2 ms with their first answers; between two such lots requests are looked after
+TURN_S = 0.001  # past the sockets that have something to read, which 0 would come before; and answers come a few at a time
 GATHER_S = 0.05  # probes that come due meanwhile begin together: to wake up for each of hundreds costs as much as the probe
 LOOK_S = 0.25  # how often we look whether we lead, and whether other workers want a probe
 STOPPED_S = 1.0  # a probe that ends so long after its deadline says that this process was stopped meanwhile
@@ -114,9 +115,12 @@ class HealthLoop:
         while True:
             self._wakeup.clear()
             self.last_run = now = self._now()
+            stale = self._stale
             if not self._lead(now):
                 self._wakeup.wait(LOOK_S)
                 continue
+            if stale:
+                _give_way()
             begun = 0
             while begun < BEGUN_AT_ONCE and (entry := self._schedule.take_due(now)):
                 self._probes.spawn(self._check, entry)
@@ -124,7 +128,7 @@ class HealthLoop:
             if begun < BEGUN_AT_ONCE:
                 self._wakeup.wait(min(max(self._schedule.next_due() - now, GATHER_S), LOOK_S))
             else:
-                gevent.sleep(0.001)  # not 0, which comes before the sockets that have something to read
+                _give_way()
 
     def _lead(self, now: float) -> bool:
         """Say whether we probe, and keep up with the members and with what the other workers ask for."""
@@ -139,7 +143,7 @@ class HealthLoop:
         if not led:
             self._schedule.resume(backends, now)
         elif stale:
-            self._schedule.sync(backends, now)
+            self._schedule.sync(backends, now, _give_way)
         asked, self._nudges = self._nudges, {backend.key: backend.learned.nudged for backend in backends}
         for backend in backends:
             if self._nudges[backend.key] != asked.get(backend.key, self._nudges[backend.key]):
@@ -168,3 +172,7 @@ class HealthLoop:
         learned.keep_probe(now, result)
         for change in learned.probed(now, result.ok):
             self._on_change(backend, change, result)
+
+
+def _give_way() -> None:
+    gevent.sleep(TURN_S)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 JITTER_RATIO = 0.1  # of every interval, either way: probes of many backends, or by many edges, drift apart
 CHANGING_S = 1.0  # the longest interval while a backend is between states, so that a change is soon decided
 MANY = 100  # so many probes at once are a burst, and are spread over the first interval
+SYNCED = 100  # so many members are taken over at a stretch, some 0.5 ms
 NUDGE_S = 0.5  # traffic may have a backend probed no more often than this
 
 
@@ -53,17 +54,27 @@ class Schedule:
             last = backend.learned.last_probe_at
             self._put(entry, max(now, last + self._interval(backend)) if last else now)
 
-    def sync(self, backends: Sequence[Backend], now: float) -> None:
-        """Take over the members: what is new or probed in another way is due at once, what is gone is out."""
-        known, self._entries = self._entries, {}
+    def sync(self, backends: Sequence[Backend], now: float, pause: Callable[[], None] = lambda: None) -> None:
+        """Take over the members: what is new or probed in another way is due at once, what is gone is out.
+
+        pause: called after each so many. What is asked for meanwhile is answered from the members of before.
+        """
+        entries: dict[object, ScheduledProbe] = {}
+        places: list[tuple[float, int, ScheduledProbe]] = []
         for backend in _probed(backends):
-            entry = known.get(backend.key)
+            entry = self._entries.get(backend.key)
             if entry is not None and (entry.backend is backend or _question(entry.backend) == _question(backend)):
                 entry.backend = backend
-                self._entries[backend.key] = entry
             else:
-                self._entries[backend.key] = fresh = ScheduledProbe(backend)
-                self._put(fresh, now)
+                entry = ScheduledProbe(backend)
+                places.append(self._place(entry, now))
+            entries[backend.key] = entry
+            if len(entries) % SYNCED == 0:
+                pause()
+        self._entries = entries
+        self._heap += places
+        heapq.heapify(self._heap)
+        pause()
         if len(self._heap) > 2 * len(self._entries):  # those that are out are held until they would have been due
             self._heap = [place for place in self._heap if place[1] == place[2].ticket and self.knows(place[2])]
             heapq.heapify(self._heap)
@@ -128,9 +139,12 @@ class Schedule:
         return interval * self._rng.uniform(1 - JITTER_RATIO, 1 + JITTER_RATIO)
 
     def _put(self, entry: ScheduledProbe, due: float) -> None:
-        entry.due = due
-        entry.ticket = next(self._tickets)
-        heapq.heappush(self._heap, (due, entry.ticket, entry))
+        heapq.heappush(self._heap, self._place(entry, due))
+
+    def _place(self, entry: ScheduledProbe, due: float) -> tuple[float, int, ScheduledProbe]:
+        """Give an entry a new time, and return its place in the heap."""
+        entry.due, entry.ticket = due, next(self._tickets)
+        return due, entry.ticket, entry
 
 
 def _probed(backends: Sequence[Backend]) -> Iterator[Backend]:

@@ -1,8 +1,8 @@
 """The row book: which row of the board belongs to which backend, agreed upon by all workers of an edge.
 
 `rows.json` is `{key: {"row": 3, "slots": [0, 2]}}`: the row of a backend, and the worker slots that use it.
-It is read and replaced whole under a lock of its own. A row is freed when no live worker uses it any more,
-and zeroed before the next backend gets it.
+It has a line for each backend, and is read and replaced whole under a lock of its own. A row is freed when no live worker uses
+it any more, and zeroed before the next backend gets it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Entry(TypedDict):
 
 
 Book = dict[str, Entry]
+
+_BEGIN, _BETWEEN, _END = "{\n", ",\n", "\n}"
+"""Of the text. There is no line feed in what is between them, for JSON has none in a string."""
 
 
 class RowsError(StateError):
@@ -61,6 +64,7 @@ class RowBook:
         self._kept: Book = {}
         self._version: object = None
         self._text = ""
+        self._lines: dict[str, str] = {}
 
     def take_over_slot(self) -> list[int]:
         """Begin in our slot: forget what an earlier worker in it used. Returns every row that is in use."""
@@ -68,7 +72,7 @@ class RowBook:
             book = self._load()
             for entry in book.values():
                 entry["slots"] = [slot for slot in entry["slots"] if slot != self._slot]
-            self._store(book)
+            self._store(book, book)
             return [EDGE_ROW, *(entry["row"] for entry in book.values())]
 
     def indexes(self) -> list[int]:
@@ -80,9 +84,9 @@ class RowBook:
         wanted = [key for key in dict.fromkeys(keys) if key != EDGE_KEY]
         with self._lock():
             book = self._load()
-            missing = sum(key not in book for key in wanted)
+            missing, dropped = sum(key not in book for key in wanted), list[str]()
             if missing > self._rows - 1 - len(book):
-                self._drop_unused(book, keep=wanted)
+                dropped = self._drop_unused(book, keep=wanted)
                 missing = sum(key not in book for key in wanted)
             if missing > self._rows - 1 - len(book):
                 raise RowsError(f"more backends than the {self._rows - 1} that one edge can have")
@@ -96,7 +100,7 @@ class RowBook:
                 if self._slot not in book[key]["slots"]:
                     book[key]["slots"].append(self._slot)
             self._clear(fresh)
-            self._store(book)
+            self._store(book, [*wanted, *dropped])
         return {EDGE_KEY: EDGE_ROW} | {key: book[key]["row"] for key in wanted}
 
     def release(self, keys: Iterable[str]) -> None:
@@ -104,11 +108,12 @@ class RowBook:
         with self._lock():
             book = self._load()
             live = set(self._live()) - {self._slot}
-            for key in set(keys) & book.keys():
+            released = set(keys) & book.keys()
+            for key in released:
                 book[key]["slots"] = [slot for slot in book[key]["slots"] if slot in live]
                 if not book[key]["slots"]:
                     del book[key]
-            self._store(book)
+            self._store(book, released)
 
     def version(self) -> object:
         """Return what tells the book from the one that replaces it; None in memory."""
@@ -118,44 +123,69 @@ class RowBook:
         """Free the rows that only dead workers used, but for those of these backends: counts outlive a restart."""
         with self._lock():
             book = self._load()
-            if self._drop_unused(book, keep):
-                self._store(book)
+            if dropped := self._drop_unused(book, keep):
+                self._store(book, dropped)
             else:
                 self._version = self.version()
 
-    def _drop_unused(self, book: Book, keep: Collection[str]) -> bool:
-        """Drop backends that only dead workers used; say whether there were any."""
+    def _drop_unused(self, book: Book, keep: Collection[str]) -> list[str]:
+        """Drop backends that only dead workers used; return them."""
         live = set(self._live())
         unused = [key for key, entry in book.items() if key not in keep and not live.intersection(entry["slots"])]
         for key in unused:
             del book[key]
-        return bool(unused)
+        return unused
 
     def _load(self, *, to_change: bool = True) -> Book:
         """Return the book; read again only if another worker has replaced it. to_change: it is stored next, or read again."""
         if self._path is None:
             return self._kept
         if (version := version_of(self._path)) is None:
+            self._lines = {}
             return {}
         if version != self._version:
+            if self._version is None:  # what was to be changed may have been changed in part, and not stored
+                self._lines = {}
             self._text = self._path.read_text()
-            self._kept, self._version = json.loads(self._text), version
+            self._read_lines(self._text)
+            self._version = version
         if to_change:
             self._version = None
         return self._kept
 
-    def _store(self, book: Book) -> None:
-        """Replace the book, if it is another one now."""
+    def _read_lines(self, text: str) -> None:
+        """Take the entries out of the book's text; what is as it was when it was last read or stored is not read again.
+
+        While hundreds of backends come and go each worker changes the book tens of times, and all others read it.
+        """
+        keys, before = {line: key for key, line in self._lines.items()}, self._kept
+        self._kept, self._lines = {}, {}
+        if not text.startswith(_BEGIN):  # written by another version
+            self._kept = json.loads(text)
+            return
+        lines = text.removeprefix(_BEGIN).removesuffix(_END).split(_BETWEEN)
+        fresh = iter(json.loads(_BETWEEN.join(line for line in lines if line not in keys).join("{}")).items())
+        for line in lines:
+            key = keys.get(line)
+            key, entry = next(fresh) if key is None else (key, before[key])
+            self._kept[key], self._lines[key] = entry, line
+
+    def _store(self, book: Book, changed: Iterable[str]) -> None:
+        """Replace the book, if it is another one now. changed: the keys whose entries may be others than in the book before."""
         if self._path is None:
             self._kept = book
             return
-        text = _text_of(book)
+        text = self._text_of(book, changed)
         if text != self._text or not self._path.exists():
             replace_text(self._path, text)
         self._text, self._kept, self._version = text, book, version_of(self._path)
 
-
-def _text_of(book: Book) -> str:
-    """Write the book as `json.dumps` does, in half the time: it is written whole for each few backends of a reload."""
-    lines = [f'{encode_basestring_ascii(key)}: {{"row": {one["row"]}, "slots": {one["slots"]}}}' for key, one in book.items()]
-    return ", ".join(lines).join("{}")
+    def _text_of(self, book: Book, changed: Iterable[str]) -> str:
+        """Write the book as JSON, with the lines of before where nothing changed."""
+        lines = self._lines
+        for key in changed if lines else book:
+            if (entry := book.get(key)) is None:
+                lines.pop(key, None)
+            else:
+                lines[key] = f'{encode_basestring_ascii(key)}: {{"row": {entry["row"]}, "slots": {entry["slots"]}}}'
+        return f"{_BEGIN}{_BETWEEN.join(lines.values())}{_END}" if lines else "{}"

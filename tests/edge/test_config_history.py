@@ -10,7 +10,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from smartedge.edge.config_history import KEPT, ConfigHistory, KeptConfiguration
+from smartedge.edge.config_history import END_BYTES, KEPT, ConfigHistory, KeptConfiguration
 from smartedge.workers.state_dir import OPEN_DIRECTORY, held, try_lock
 
 
@@ -98,3 +98,15 @@ def test_without_a_file_it_is_kept_in_the_state_directory(tmp_path: Path) -> Non
         history.keep_in(tmp_path)
     one.add(entry("a"))
     assert [each.etag for each in other.all()] == ["a"]
+
+
+def test_numbers_go_on_behind_a_line_that_is_longer_than_what_is_looked_through(tmp_path: Path) -> None:
+    """To find the last number all fifty texts were searched: 9 ms in each reload of 500 backends."""
+    history = ConfigHistory(str(tmp_path / "backends.json"))
+    history.add(entry("a"))
+    assert history.add(entry("b", "x" * 2 * END_BYTES)) == 2
+    assert [history.add(entry("c")), ConfigHistory(str(tmp_path / "backends.json")).add(entry("d"))] == [3, 4]
+    with open(tmp_path / ".backends.json.history", "a") as file:
+        file.write('{"id": 9, "gen')
+    assert history.add(entry("e")) == 5
+    assert [one.etag for one in history.all()] == ["a", "b", "c", "d", "e"]

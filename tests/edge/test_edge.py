@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ from smartedge.app import SmartEdge
 from smartedge.balancer.cells import EPOCH, QUEUE_REFUSED, QUEUED, RATE_LIMITED
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
+from smartedge.edge.reload import MANY
 from smartedge.edge.reload_errors import NotShared
+from smartedge.workers.row_book import EDGE_KEY
 from tests.fakes import full_disk, local_client
+from tests.house import until
 from tests.live.peers import Script, answers
 
 
@@ -207,3 +211,59 @@ def test_a_service_that_is_configured_no_more_is_let_go_and_the_other_goes_on(ed
     while gone.key in edge.registry._leaving:
         gevent.sleep(0.01)
     assert edge.config == parse(json.dumps({"backends": [{"url": one.url, "id": "a"}]}))
+
+
+def many(first: int, count: int = 2 * MANY) -> bytes:
+    """A configuration of so many backends, where nobody listens."""
+    ids = range(first, first + count)
+    return json.dumps({"backends": [{"id": f"b{number}", "url": f"http://127.0.0.1:{number}"} for number in ids]}).encode()
+
+
+def test_hundreds_of_backends_are_replaced_in_one_step_while_requests_go_on(edge: Edge) -> None:
+    """Work that takes long gives way in between, but never with some of it in force and the rest not."""
+    edge.begin_serving()
+    edge.reload(many(1))
+    seen: list[tuple[object, ...]] = []
+
+    def look() -> None:
+        while True:
+            pool, row = edge.pool, edge._membership
+            assert row is not None
+            written = tuple(one.id for one in edge.config.backends)
+            served = tuple(one.id for one in pool.backends)
+            picked = {one.id for one in pool.candidates(edge.now())}
+            counted = all(one.learned.cells is row.row_for(one.key).own[0] for one in pool.backends)
+            seen.append((written == served, picked <= set(served), counted, edge.generation, served[0]))
+            gevent.sleep(0)
+
+    looking = gevent.spawn(look)
+    try:
+        edge.reload(many(1001))
+    finally:
+        looking.kill()
+    assert {one[:3] for one in seen} == {(True, True, True)}
+    steps = [one[3:] for one in seen]
+    assert list(dict.fromkeys(steps)) == [(2, "b1"), (3, "b1001")]
+    assert steps.count((2, "b1")) > 10
+
+
+def test_what_hundreds_of_departed_backends_held_is_let_go_of_by_and_by(edge: Edge) -> None:
+    edge.begin_serving()
+    edge.reload(many(1))
+    gone, membership = edge.pool.backends, edge._membership
+    assert membership is not None
+    edge.reload(many(51))
+    stay = edge.pool.backends
+    until(lambda: all(one.transport.adapter._closed for one in gone[:50]))
+    edge.upkeep.tidy()
+    assert not edge.registry._leaving
+    assert set(membership._held) == {EDGE_KEY, "default", *(one.key for one in stay)}
+    assert not any(one.transport.adapter._closed for one in stay)
+    assert stay[: 2 * MANY - 50] == gone[50:]  # the same objects
+
+
+def test_the_garbage_collector_is_spared_the_backends_that_a_reload_has_brought(edge: Edge) -> None:
+    edge.begin_serving()
+    before = gc.get_freeze_count()
+    edge.reload(many(1))
+    assert gc.get_freeze_count() > before + 2 * MANY

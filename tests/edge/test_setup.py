@@ -80,6 +80,20 @@ def test_a_backend_that_is_the_same_keeps_its_connections_and_one_that_is_not_ge
     assert third[0].transport is not first[1].transport
 
 
+def test_a_backend_of_which_nothing_is_another_goes_on_as_the_same_object() -> None:
+    """Of 500 of which 50 were others each was built anew, and had to be put to use."""
+    builder = Builder()
+    plain = {"url": "http://localhost:8081"}
+    first = builder.service(backends=[plain, "http://localhost:8082"]).built
+    second = builder.service(backends=[plain | {"weight": 2}, "http://localhost:8082", "http://localhost:8083"]).built
+    assert second.backends[0] is not first.backends[0]
+    assert second.backends[0].transport is first.backends[0].transport
+    assert second.backends[1] is first.backends[1]
+    assert second.fresh == (second.backends[0], second.backends[2])
+    third = builder.service(backends=["http://localhost:8082"], health={"path": "/ready"}).built
+    assert third.backends[0] is not second.backends[1]
+
+
 def test_what_cannot_be_used_is_named_and_nothing_is_built(tmp_path: Path) -> None:
     builder = Builder()
     builder.build()

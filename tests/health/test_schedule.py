@@ -10,7 +10,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import TlsSpec
-from smartedge.health.schedule import Schedule, ScheduledProbe
+from smartedge.health.schedule import SYNCED, Schedule, ScheduledProbe
 from tests.policies import backend_spec, health_policy
 
 POLICY = health_policy(interval_s=10.0)
@@ -224,3 +224,24 @@ def test_backends_that_are_gone_are_not_held_until_they_would_have_been_due(sche
 
     assert len(schedule._heap) <= 2 * 10 + 10
     assert len(list(schedule.backends())) == 10
+
+
+def test_members_are_taken_over_in_pieces_and_what_comes_between_goes_by_those_of_before(schedule: Schedule) -> None:
+    stays, goes = member("stays"), member("goes")
+    schedule.sync([stays, goes], 0.0)
+    first, second = take(schedule, 0.0), take(schedule, 0.0)
+    turns: list[bool] = []
+
+    def pause() -> None:
+        turns.append(schedule.knows(second))
+        if turns[-1]:
+            schedule.done(first, 0.5)  # its probe has ended just now
+            assert schedule.next_due() > 1.0  # and nothing new is due before all of it is there
+
+    others = [member(f"b{number}") for number in range(2 * SYNCED)]
+    schedule.sync([stays, *others], 1.0, pause)
+    assert turns == [True, True, False]
+    assert not schedule.knows(second)
+    assert taken(schedule, 1.0) == [one.id for one in others]
+    assert schedule.next_due() > 9.0
+    assert schedule.take_due(20.0) is first

@@ -4,11 +4,16 @@ import json
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smartedge.workers.row_book import RowBook, RowsError
 from smartedge.workers.state_dir import held
+
+KEYS = st.sampled_from(["a", "b", "c,\n d", '}"'])
 
 
 class Workers:
@@ -142,7 +147,11 @@ def test_the_book_is_written_as_json_whatever_backends_are_called(workers: Worke
     workers(1).claim(keys[1:3])
     text = (tmp_path / "rows.json").read_text()
     slots = [[0], [0, 1], [0, 1], [0]]
-    assert text == json.dumps({key: {"row": row, "slots": slots[row - 1]} for row, key in enumerate(keys, 1)})
+    assert json.loads(text) == {key: {"row": row, "slots": slots[row - 1]} for row, key in enumerate(keys, 1)}
+    assert len(text.splitlines()) == len(keys) + 2
+    (tmp_path / "rows.json").write_text(json.dumps(json.loads(text)))  # by another version
+    workers(1).claim(keys[:1])
+    assert json.loads((tmp_path / "rows.json").read_text())[keys[0]] == {"row": 1, "slots": [0, 1]}
 
 
 def test_where_nothing_is_to_be_freed_the_book_stays_as_it_is(workers: Workers, tmp_path: Path) -> None:
@@ -156,3 +165,30 @@ def test_where_nothing_is_to_be_freed_the_book_stays_as_it_is(workers: Workers, 
     rows.free_rows([])
     assert list(json.loads(path.read_text())) == ["a", "b"]
     assert rows.claim(["d"])["d"] == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from(["claim", "release", "free", "begin"]), st.sets(KEYS))))
+def test_what_is_written_is_the_book_whoever_has_changed_it_how_often(acts: list[tuple[int, str, set[str]]]) -> None:
+    """Lines of which nothing changed are not written anew: those that did are, also where another worker did so."""
+    with TemporaryDirectory() as directory:
+        workers = Workers(Path(directory), rows=20)
+        books = [workers(0), workers(1)]
+        wanted: dict[str, set[int]] = {}
+        for slot, act, keys in acts:
+            if act == "claim":
+                books[slot].claim(sorted(keys))
+                wanted |= {key: wanted.get(key, set()) | {slot} for key in keys}
+            elif act == "release":
+                books[slot].release(keys)
+                wanted = {key: slots - {slot} if key in keys else slots for key, slots in wanted.items()}
+                wanted = {key: slots for key, slots in wanted.items() if slots or key not in keys}
+            elif act == "free":
+                books[slot].free_rows(keys)
+                wanted = {key: slots for key, slots in wanted.items() if slots or key in keys}
+            else:
+                books[slot].take_over_slot()
+                wanted = {key: slots - {slot} for key, slots in wanted.items()}
+            path = Path(directory) / "rows.json"
+            written = json.loads(path.read_text()) if path.exists() else {}
+            assert {key: set(entry["slots"]) for key, entry in written.items()} == wanted
+            assert len({entry["row"] for entry in written.values()}) == len(written)
