@@ -64,7 +64,7 @@ def shares_of(tiers: Sequence[TierCount], policy: SpillPolicy) -> list[float]:
 def panics(tiers: Sequence[TierCount], policy: SpillPolicy) -> list[bool]:
     """Say of each tier whether its ejected backends have to help: not while all tiers together can carry everything."""
     available = [tier.available_weight / tier.weight if tier.weight else 0.0 for tier in tiers]
-    if sum(min(1.0, policy.spill_ratio * ratio) for ratio in available) >= 1.0:
+    if sum(min(1.0, policy.spill_ratio * ratio) for ratio in available) >= 1.0 - 1e-9:  # 0.2 and 0.8 may fall short of 1
         return [False] * len(tiers)
     return [ratio < PANIC_RATIO for ratio in available]
 

@@ -122,6 +122,10 @@ def test_ejected_ones_have_to_help_only_where_all_together_cannot_carry_everythi
         assert panic == (can < 1.0 - 1e-9 and one.available < one.backends / 2)
 
 
+def test_tiers_that_carry_just_everything_need_no_ejected_ones() -> None:
+    assert panics([tier(1, 7), tier(4, 7)], USUAL) == [False, False]
+
+
 def test_without_a_backend_anywhere_there_is_nothing_to_share() -> None:
     assert shares_of([], USUAL) == []
     assert shares_of([TierCount(0, 0, 0, 0)], USUAL) == [0.0]
