@@ -249,6 +249,7 @@ def test_hundreds_of_backends_are_replaced_in_one_step_while_requests_go_on(edge
 
 def test_what_hundreds_of_departed_backends_held_is_let_go_of_by_and_by(edge: Edge) -> None:
     edge.begin_serving()
+    edge.upkeep.stop()  # which closes what it forgets, too
     edge.reload(many(1))
     gone, membership = edge.pool.backends, edge._membership
     assert membership is not None
