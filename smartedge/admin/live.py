@@ -16,7 +16,7 @@ from flask import Response, request
 from gevent.lock import RLock
 
 from smartedge.admin.page import READ, Page, read_flag
-from smartedge.admin.status import Document, certificate_document, source_documents, window_s
+from smartedge.admin.status import Document, certificate_document, source_documents, uptime_s, window_s
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import CODE_CELLS, QUEUED, quantile
 from smartedge.balancer.drowning import drowning
@@ -135,7 +135,7 @@ def live_pages(live: LiveDocument) -> tuple[Page, ...]:
 def live_document(edge: Edge) -> tuple[Document, list[list[Any]]]:
     """Return the edge, its services, and apart from them a row for each backend."""
     edge.meet_workers()
-    now, window, config = edge.now(), window_s(edge), edge.config
+    now, window, config, workers = edge.now(), window_s(edge), edge.config, edge.workers()
     all_services = config.all_services()
     sources = source_documents(edge) if any(one.config.discover for one in all_services) else {}
     services: dict[str, Document] = {}
@@ -157,8 +157,8 @@ def live_document(edge: Edge) -> tuple[Document, list[list[Any]]]:
         "version": edge.version,
         "generation": edge.generation,
         "draining": edge.draining,
-        "uptime_s": round(now - edge.started_at, 3),
-        "workers": [dict(worker) for worker in edge.workers()],
+        "uptime_s": uptime_s(workers),
+        "workers": [dict(worker) for worker in workers],
         "cluster": _cluster(edge),
         "certificates": [certificate_document(one) for one in edge.tls.certificates],
         "may_not_operate": _why_not_operate(edge),

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smartedge.admin.locality import locality_document, place_document
@@ -88,7 +88,7 @@ def status_document(edge: Edge) -> Document:
     now, config = edge.now(), edge.config
     readings = read_services(edge)
     rows = [row for reading in readings for row in reading.rows]
-    own = own_totals(edge)
+    own, workers = own_totals(edge), edge.workers()
     services = {reading.written.name: service_document(edge, reading) for reading in readings}
     return {
         "strategy": config.strategy,
@@ -99,8 +99,8 @@ def status_document(edge: Edge) -> Document:
         "draining": edge.draining,
         "trial": edge.rollouts.trial_document(edge.rollouts.trial()),
         "drowning": _drowning(worst_drowning(edge), now),
-        "uptime_s": round(now - edge.started_at, 3),
-        "workers": [dict(worker) for worker in edge.workers()],
+        "uptime_s": uptime_s(workers),
+        "workers": [dict(worker) for worker in workers],
         "cluster": None if edge.cluster is None else edge.cluster.document(),
         "certificates": [certificate_document(one) for one in edge.tls.certificates],
         "totals": {
@@ -114,6 +114,11 @@ def status_document(edge: Edge) -> Document:
         "backends": services[DEFAULT_SERVICE]["backends"] if DEFAULT_SERVICE in services else [],
         "services": services,
     }
+
+
+def uptime_s(workers: Iterable[Mapping[str, Any]]) -> float:
+    """Return how long the oldest worker has been there: whichever answers, it is the same, and goes with the requests counted."""
+    return max((float(worker["uptime_s"]) for worker in workers), default=0.0)
 
 
 def read_services(edge: Edge, name: str | None = None) -> list[ServiceNumbers]:

@@ -113,6 +113,7 @@ class SmallEdge:
         self.bodies: list[bytes | None] = []
         self.failure: Exception | None = None
         self.decisions = Decisions(0.0, random.Random(1), lambda _: False)
+        self.all_workers: list[Mapping[str, Any]] = [WORKER]
 
     @property
     def discovery(self) -> SmallEdge:
@@ -134,7 +135,7 @@ class SmallEdge:
             yield from service.pool.backends
 
     def workers(self) -> Sequence[Mapping[str, Any]]:
-        return [WORKER]
+        return self.all_workers
 
     def unix_time(self, at: float) -> float:
         return 1.75e9 - 1000.0 + at

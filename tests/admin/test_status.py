@@ -23,6 +23,13 @@ from tests.certificates import Authority
 from tests.house import backend as make_backend
 
 
+@pytest.mark.parametrize("path", ["/api/status", "/smartedge/live"])
+def test_whichever_worker_answers_says_how_long_the_edge_has_been_up(edge: SmallEdge, client: FlaskClient, path: str) -> None:
+    """One that had just taken a dead one's place said `up 2 s` beside the requests of hours, and its neighbour said the hours."""
+    edge.all_workers = [WORKER | {"uptime_s": 2.0}, WORKER | {"slot": 1, "pid": 4712, "uptime_s": 7200.0}]
+    assert client.get(path).get_json()["uptime_s"] == 7200.0
+
+
 def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: FlaskClient) -> None:
     answer = client.get("/api/status")
     document = answer.get_json()
