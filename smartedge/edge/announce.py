@@ -138,7 +138,7 @@ class Announcer:
                 changed=applied.changed_backends[:LISTED],
                 settings=applied.settings_changed[:LISTED],
             )
-        return Reloaded(202 if applied.late else 200, document)
+        return Reloaded(202 if applied.late else 200, document, applied.config)
 
     def nodes_differ(self, document: Mapping[str, Any], by: str | None) -> None:
         """Write down which nodes of a cluster do not have what was reloaded, if some have not. document: the reload's answer."""

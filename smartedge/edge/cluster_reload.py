@@ -66,7 +66,8 @@ def reloaded_by_all(applied: Applied, by_nodes: AppliedByNodes) -> Reloaded:
     document = applied.to_json()
     workers = {**document["workers"], "applied": by_nodes.workers_applied, "live": by_nodes.workers_live}
     is_whole = not (by_nodes.late or by_nodes.refused or applied.late)
-    return Reloaded(200 if is_whole else 202, document | {"message": message, "nodes": nodes, "workers": workers})
+    answer = document | {"message": message, "nodes": nodes, "workers": workers}
+    return Reloaded(200 if is_whole else 202, answer, applied.config)
 
 
 def _named(refused: Mapping[str, str]) -> list[dict[str, str]]:

@@ -23,15 +23,17 @@ CERTIFICATE_KEYS = ("certfile", "certificates", "certificates_dir")
 class Applied:
     """What a reload did; returned by the Reloader, announced and shown by the Edge.
 
-    generation: number of the configuration in use. changed: False when it was in use already; the number stays then, unless
-    the certificate was renewed. added, removed, changed_backends: names of backends. settings_changed: the keys that differ,
-    those of services as `services.web.strategy`, without `backends`. restart_needed: keys whose value waits for a restart,
-    since this reload or an earlier one. certificate_renewed: whether new connections of clients are shown another certificate
-    than before. files_renewed: the keys whose files hold something else than before, though the keys are the same.
-    persisted: whether a restart would find this configuration. took_s: seconds. live, applied: how many workers there are,
-    and how many of them have it. late: slot and process number of each of the others. on_trial: persisted when it is confirmed.
+    config: what was put to use, which another reload may have replaced since. generation: its number. changed: False when it
+    was in use already; the number stays then, unless the certificate was renewed. added, removed, changed_backends: names of
+    backends. settings_changed: the keys that differ, those of services as `services.web.strategy`, without `backends`.
+    restart_needed: keys whose value waits for a restart, since this reload or an earlier one. certificate_renewed: whether
+    new connections of clients are shown another certificate than before. files_renewed: the keys whose files hold something
+    else than before, though the keys are the same. persisted: whether a restart would find this configuration. took_s:
+    seconds. live, applied: how many workers there are, and how many of them have it. late: slot and process number of each
+    of the others. on_trial: persisted when it is confirmed.
     """
 
+    config: Config
     generation: int
     changed: bool
     etag: str
@@ -75,7 +77,7 @@ class Applied:
     def to_json(self) -> dict[str, Any]:
         """The body of the answer to POST /api/reload."""
         document = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies hundreds of names one by one
-        del document["on_trial"]
+        del document["on_trial"], document["config"]
         workers = {"applied": document.pop("applied"), "live": document.pop("live")}
         if late := document.pop("late"):
             workers["late"] = [{"slot": slot, "pid": pid} for slot, pid in late]
@@ -101,6 +103,7 @@ def report(
     before, after = (_backends(old, new), _backends(new, old)) if changed else ({}, {})
     was, settings = settings_of(old), settings_of(new)
     return Applied(
+        config=new,
         generation=number,
         changed=changed,
         etag=new.etag,
@@ -175,7 +178,11 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload has done. status: 200, or 202 when a worker has not confirmed in time. document: the answer."""
+    """What a reload has done. status: 200, or 202 when a worker has not confirmed in time. document: the answer.
+
+    config: what was put to use, which another reload may have replaced since.
+    """
 
     status: int
     document: Mapping[str, Any]
+    config: Config

@@ -152,12 +152,11 @@ class Rollouts:
             return result
         now = self._wall()
         text = None if body is None or self._is_shared else body.decode("utf-8", "surrogateescape")
-        meaning = self._edge.config.etag
         began, until = now, now + asked.confirm_s
         trial = Trial(
-            self._edge.generation,
-            self._edge.etag,
-            meaning,
+            result.document["generation"],
+            result.document["etag"],
+            result.config.etag,
             text,
             before,
             began,
@@ -174,7 +173,8 @@ class Rollouts:
             raise TrialRunning(f"the trial cannot be written down ({error}), so {etag} is in use again") from error
         self._announcer.trial_began(trial)
         message = f"{result.document['message']}; goes back in {asked.confirm_s:g} s unless it is confirmed"
-        return Reloaded(result.status, {**result.document, "message": message, "trial": self.trial_document(trial)})
+        document = {**result.document, "message": message, "trial": self.trial_document(trial)}
+        return Reloaded(result.status, document, result.config)
 
     def confirm(self, by: str | None = None) -> dict[str, Any]:
         """Keep the configuration on trial, for good. Raises NoTrial, or what keeping it raises: then the trial goes on."""
@@ -306,13 +306,16 @@ class Rollouts:
     def _apply(self, body: bytes | None, if_match: str | None, asked: Asked, **how: Any) -> Reloaded:
         result = self._edge.apply(body, if_match, by=asked.by, **how)
         if result.document["changed"]:
-            self._keep(asked.origin, asked, body, result.document.get("etag"))
+            # Not what is in use by now: while the other workers were waited for, another reload may have come.
+            self._remember(asked.origin, asked, result.config, result.document["generation"], body)
         return result
 
-    def _keep(self, origin: str, asked: Asked, body: bytes | None = None, etag: str | None = None) -> None:
-        """Remember what is in use now. etag: of what the body says, where that is known."""
-        config, generation = self._edge.config, self._edge.generation
-        text = self._text_of(config, body, etag)
+    def _keep(self, origin: str, asked: Asked) -> None:
+        """Remember what is in use now."""
+        self._remember(origin, asked, self._edge.config, self._edge.generation)
+
+    def _remember(self, origin: str, asked: Asked, config: Config, generation: int, body: bytes | None = None) -> None:
+        text = self._text_of(config) if body is None else body.decode("utf-8", "surrogateescape")
         self.kept.add(
             KeptConfiguration(0, generation, self._wall(), config.etag, origin, asked.by, asked.author, asked.note, text)
         )
@@ -323,15 +326,10 @@ class Rollouts:
         known = self.kept.newest(etag)
         return known.text if known is not None else self._text_of(self._edge.config)
 
-    def _text_of(self, config: Config, body: bytes | None = None, etag: str | None = None) -> str:
-        """Return what a configuration was written as: the body or the file if it says the same, else its canonical text.
-
-        etag: of what the body says, where that is known: to parse it again takes 20 ms for 500 backends.
-        """
-        if body is not None and etag == config.etag:
-            return body.decode("utf-8", "surrogateescape")
+    def _text_of(self, config: Config) -> str:
+        """Return what a configuration was written as: the file if it says the same, else its canonical text."""
         try:
-            text = body if body is not None else self._edge.origin.read_text()
+            text = self._edge.origin.read_text()
             if text is not None and self._edge.origin.parse_text(text).etag == config.etag:
                 return text.decode("utf-8", "surrogateescape")
         except (OSError, ConfigError):

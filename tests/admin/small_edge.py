@@ -56,7 +56,7 @@ SITE = {
 }
 """Two services that have a server, and its id, in common."""
 
-NOTHING = Applied(17, False, "", (), (), (), (), (), 0.0, True)
+NOTHING = Applied(parse(json.dumps(TWO)), 17, False, "", (), (), (), (), (), 0.0, True)
 """A reload that would change nothing."""
 
 
@@ -160,7 +160,7 @@ class SmallEdge:
         config: Config = self.config if body is None else parse(body)
         changed, self.config = config != self.config, config
         self.generation += changed
-        return Result(document={"generation": self.generation, "changed": changed, "etag": self.config.etag})
+        return Result(document={"generation": self.generation, "changed": changed, "etag": self.config.etag}, config=self.config)
 
     def drain(self, draining: bool, *, everywhere: bool = False) -> None:
         self.draining = draining
@@ -174,6 +174,7 @@ class SmallEdge:
 class Result:
     status: int = 200
     document: Mapping[str, Any] = field(default_factory=dict)
+    config: Config = parse(json.dumps(TWO))  # noqa: RUF009
 
 
 class AnyPath(BaseConverter):

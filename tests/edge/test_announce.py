@@ -20,7 +20,8 @@ from tests.house import backend as make_backend
 
 def applied(**fields: object) -> Applied:
     plain: dict[str, object] = {
-        "generation": 2, "changed": True, "etag": "x", "added": (), "removed": (), "changed_backends": (), "settings_changed": (),
+        "config": None, "generation": 2, "changed": True, "etag": "x",
+        "added": (), "removed": (), "changed_backends": (), "settings_changed": (),
         "restart_needed": (), "took_s": 0.0, "persisted": True,
     }  # fmt: skip
     return Applied(**plain | fields)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 
 from smartedge.cluster.applied import wait_applied
 from smartedge.cluster.errors import Unavailable
+from smartedge.config.model import parse
 from smartedge.edge.cluster_news import ClusterNews, News
 from smartedge.edge.cluster_reload import NodesSeen, reloaded_by_all
 from smartedge.edge.reload_report import Applied
@@ -56,7 +57,7 @@ def test_nobody_writes_while_the_cluster_is_not_followed() -> None:
 
 
 def reloaded() -> Applied:
-    return Applied(2, True, "e", (), (), (), (), (), 0.1, persisted=True)
+    return Applied(parse('{"backends": ["http://localhost:8081"]}'), 2, True, "e", (), (), (), (), (), 0.1, persisted=True)
 
 
 def test_a_reload_waits_for_its_own_node_as_it_stands_also_before_anybody_else_knows_of_it() -> None:

@@ -93,6 +93,7 @@ def test_without_a_body_the_file_is_read_again(edge: Edge) -> None:
     edge.path.write_bytes(TWO)
     applied = edge.reload()
     assert applied == Applied(
+        config=config.parse(TWO),
         generation=2,
         changed=True,
         etag=config.parse(TWO).etag,

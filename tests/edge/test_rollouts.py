@@ -210,6 +210,38 @@ def test_the_history_has_who_why_and_what(site: Site) -> None:
     assert (back["origin"], back["note"], back["in_use"]) == ("rollback", "back to 1", True)
 
 
+class Overtaken:
+    """An edge of several workers: while one reload waits for them to have it, another one comes."""
+
+    def __init__(self, edge: Edge, *urls: str) -> None:
+        self.edge, self.urls = edge, urls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.edge, name)
+
+    def apply(self, *args: Any, **how: Any) -> Any:
+        result = self.edge.apply(*args, **how)
+        self.edge.apply(text(*self.urls))
+        return result
+
+
+def test_a_reload_that_another_one_overtook_is_remembered_as_it_was(site: Site) -> None:
+    """The other one was written down twice, the first not at all: nobody could go back to it."""
+    site.rollouts._edge = Overtaken(site.edge, B)
+    site.reload(A, B)
+    kept = site.rollouts.kept.all()[-1]
+    assert (kept.generation, json.loads(kept.text)["backends"]) == (2, [A, B])
+
+
+def test_a_reload_that_overtakes_a_trial_is_not_on_trial(site: Site) -> None:
+    """It was, and to confirm it had the edge use the one before, in its place."""
+    site.rollouts._edge = Overtaken(site.edge, B)
+    site.reload(A, B, confirm_s=5)
+    assert site.rollouts.trial() is None
+    site.pass_time(10)
+    assert site.look() == [B]
+
+
 def test_any_of_them_can_be_gone_back_to_as_it_was_written(site: Site) -> None:
     for urls in ((A, B), (B,)):
         site.reload(*urls)
