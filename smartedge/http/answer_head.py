@@ -29,8 +29,11 @@ KNOWN_HEAD_BYTES: Final = 2048
 """So many are known at most, and none that is longer."""
 
 
-_last_heads: dict[int, tuple[bytes, Head, Alike | None]] = {}
-"""The last one of the heads with so many line feeds: as it came, what it says, and where others differ.
+Last = tuple[bytes, Head, Alike | None]
+"""A head as it came, what it says, and where others differ from it."""
+
+_last_heads: dict[int, Last] = {}
+"""The last one of the heads with so many line feeds.
 
 A backend's answers are often alike, but for a date, a length and an ETag (http/alike.py)."""
 
@@ -55,14 +58,24 @@ def with_crlf(data: bytes, end: int) -> bytes:
     return data[:end].replace(b"\n", b"\r\n") + data[end:]
 
 
+_latest: Last | None = None
+"""That of them which the last head was like: to count line feeds takes as long as to find that a head is like no other."""
+
+
 def like_known(head: bytes) -> Head | None:
     """Find out what a head says that differs from known ones in values only, and know it from now on; None where it does not."""
-    last = _last_heads.get(head.count(b"\n"))
-    if last is None or len(head) > KNOWN_HEAD_BYTES:
+    global _latest
+    if len(head) > KNOWN_HEAD_BYTES:
         return None
-    _, (status, status_line, version, fields), alike = last
-    if alike is None or (said := alike.read(head)) is None:
-        return None
+    last = _latest
+    said = None if last is None or last[2] is None else last[2].read(head)
+    if said is None:
+        last = _last_heads.get(head.count(b"\n"))
+        if last is None or last[2] is None or (said := last[2].read(head)) is None:
+            return None
+        _latest = last
+    assert last is not None
+    status, status_line, version, fields = last[1]
     values = fields.with_values(said[0], said[1])
     if values is None:
         return None
