@@ -20,6 +20,7 @@ from smartedge.app import SmartEdge
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.candidates import Panic
 from smartedge.balancer.cells import IN_FLIGHT, STATE, BackendRows, Row, private_row
+from smartedge.balancer.errors import ClientGone
 from smartedge.balancer.hedge_delay import HedgeDelay
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Pool
@@ -206,7 +207,7 @@ class House:
         """Have the client of the request begun so many others before leave."""
         waiter = self.requests[number].waiter
         assert waiter is not None
-        gevent.get_hub().loop.run_callback(waiter.client_left)
+        gevent.get_hub().loop.run_callback(waiter.give_up, ClientGone())
 
     def asked(self) -> list[int]:
         """How many requests have come to a, b, c."""

@@ -63,6 +63,17 @@ class OutOfResources(EdgeError):
     title = "Edge out of resources"
 
 
+class EdgeStopped(EdgeError):
+    """The edge has cut the request itself: the time that a stop gives it was over before its answer was complete."""
+
+    status = 503
+    title = "Edge stopped"
+    sent = True
+
+    def __init__(self) -> None:
+        super().__init__("The edge stopped before the answer was complete.")
+
+
 class LoopDetected(EdgeError):
     """The request has been here before: a backend sends it back to the edge (RFC 5842 section 7.2)."""
 
@@ -208,6 +219,9 @@ class ClientGone(ClientError):
 
     status = 499
     title = "Client closed request"
+
+    def __init__(self, detail: str = "The client left before its answer was complete.") -> None:
+        super().__init__(detail)
 
 
 class ExpectationFailed(ClientError):

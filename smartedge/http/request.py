@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from smartedge.balancer.errors import ClientError, CodingRefused
+from smartedge.balancer.errors import ClientError, CodingRefused, EdgeError
 from smartedge.http.headers import HOST, RequestFields
 from smartedge.http.pipes import Pipe
 from smartedge.http.span import Span
@@ -55,8 +55,8 @@ class Body(Protocol):
 class Waiter(Protocol):
     """Who waits on behalf of a request: its `Attempts`. An object, for a bound method takes as long as a call."""
 
-    def client_left(self) -> None:
-        """Hear that the client has closed its connection (called in the hub, so nothing here may wait)."""
+    def give_up(self, why: EdgeError) -> None:
+        """Wait no longer: the client has left, or the edge stops (called in the hub, so nothing here may wait)."""
 
 
 class Request:
@@ -64,8 +64,8 @@ class Request:
 
     method, target: as they came, the target in origin-form or `*`. version: 10, 11, or 20 for HTTP/2. peer: the client's
     address as text. secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None
-    where the server can't. block: the header fields as they came. waiter: who waits on its behalf, and is told that the client
-    left. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
+    where the server can't. block: the header fields as they came. waiter: who waits on its behalf, and is told that there is
+    nobody to wait for. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
     of the client's connection, for whoever must know who is at the other; None where the server does not tell. certificates:
     what the client was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the
     line that tells backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if

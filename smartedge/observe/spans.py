@@ -145,7 +145,8 @@ def _of_exchange(exchange: Exchange, client: bytes) -> Attributes:
     elif error is not None or status >= 500:
         outcome = "failed"
         said["error"] = "" if error is None else error.detail
-        said["error.type"] = error.reason if error is not None and error.reason != "other" else str(status)
+        reason = "other" if error is None else error.reason
+        said["error.type"] = str(status) if reason == "other" and status >= 400 else reason
     said["smartedge.outcome"] = outcome
     return said
 

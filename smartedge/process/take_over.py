@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
+import gevent
 import gevent.socket
 
 from smartedge.http.resources import raise_limit
 from smartedge.process.gunicorn_worker import WorkerServer, counted, gunicorn_servers, gunicorn_worker
 from smartedge.server.front import ServerLimits
+from smartedge.server.server import ENDED_S
 
 
 def take_over(app: Any) -> None:
@@ -60,6 +63,7 @@ class TakenServer(WorkerServer):
             spawn=theirs.pool.size,
             environ={"wsgi.multithread": True, "wsgi.multiprocess": worker.cfg.workers > 1},
         )
+        self._in_their_loop: set[Any] = set()  # greenlets
         self._known: tuple[ServerLimits, ServerLimits] | None = None
         self.front.hooks = replace(self.front.hooks, limits=self._limits)
 
@@ -70,12 +74,22 @@ class TakenServer(WorkerServer):
             super().handle(sock, address)
             return
         client = gevent.socket.socket(self.family, fileno=sock.detach())
+        self._in_their_loop.add(gevent.getcurrent())
         try:
             if self._theirs.ssl_enabled:
                 client = self._theirs.wrap_socket(client, **self._theirs.ssl_args)
             self._worker.handle(self, client, address)
         finally:
+            self._in_their_loop.discard(gevent.getcurrent())
             client.close()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End what is still under way when gunicorn's `graceful_timeout` is over, in its own loop as gevent's server would."""
+        super().stop(timeout)
+        gevent.killall(list(self._in_their_loop), block=False)  # gunicorn's worker goes on behind that: they do not end
+        deadline = monotonic() + ENDED_S
+        while self._in_their_loop and monotonic() < deadline:
+            gevent.sleep(0.01)
 
     def getsockname(self) -> Any:
         """Say what the listener is bound to: gunicorn's loop asks its listener, which may have been closed meanwhile."""

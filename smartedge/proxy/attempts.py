@@ -22,7 +22,7 @@ from typing import Protocol
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.breaker import BreakerChange
 from smartedge.balancer.cells import RETRIES
-from smartedge.balancer.errors import BackendError, BadAnswer, ClientGone, EdgeError, NoBackend
+from smartedge.balancer.errors import BackendError, BadAnswer, EdgeError, NoBackend
 from smartedge.balancer.lease import REASON_CELLS
 from smartedge.balancer.places import Place
 from smartedge.balancer.pool import Lease, Outcome
@@ -57,7 +57,7 @@ class Attempts:
     many were begun, `hedges` of them beside another. tried: how those ended whose answer did not come whole at once, None where
     nobody wants to know (`Exchange.tries`). latency_s: from the last byte of the request to the first of the answer. queue_s: the
     time in the queue. key, preferred: what the request is known by, and the id of the backend that its session is with. origin:
-    where its client is, where that counts. gone: the client has left. offered: the protocols that it offers to switch to
+    where its client is, where that counts. gone: why nobody waits any more. offered: the protocols that it offers to switch to
     (upgrade.py), None for none. service, policy: the Router's to change before it runs. first_byte_s: the longest wait for an
     answer's first byte, where its route has its own. moved_to: goes on with this lease when the try under way ends (silent.py).
     """
@@ -106,7 +106,7 @@ class Attempts:
         self.answer: Answer | None = None
         self.under_way: Cancellable | None = None
         self.replay: Replay | None = None
-        self.gone: ClientGone | None = None
+        self.gone: EdgeError | None = None
         self.trace: Trace | None = None
         self.key = b""
         self.first_byte_s: float | None = None
@@ -216,10 +216,10 @@ class Attempts:
 
     # ---- what comes while it waits ----
 
-    def client_left(self) -> None:
-        """The client closed its connection: the backend need not go on (called in the hub, so nothing here may wait)."""
+    def give_up(self, why: EdgeError) -> None:
+        """The client left, or the edge stops: the backend need not go on (called in the hub, so nothing here may wait)."""
         self.request.waiter = None
-        self.gone = ClientGone("The client left before its answer was complete.")
+        self.gone = why
         if self.under_way is not None and not (self.answer is not None and self.answer.complete):
             self.under_way.cancel(self.gone)
 

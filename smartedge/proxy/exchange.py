@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
-from smartedge.balancer.errors import ClientGone, EdgeError
+from gevent import GreenletExit
+
+from smartedge.balancer.errors import ClientGone, EdgeError, EdgeStopped
 from smartedge.balancer.pool import Lease, Outcome
 from smartedge.http import grpc, problem
 from smartedge.http.cookies import field
@@ -328,8 +331,13 @@ class Exchange(Forwarded):
         self.attempts.end_lease(lease, outcome, answer, error)
 
     def _broken_off(self) -> None:
-        """Nobody read the answer to its end: unless the backend broke it, the client left."""
+        """Nobody read the answer to its end: unless the backend broke it or the edge cut it, the client left."""
         if self.error is None:
-            self.error = ClientGone("The client left before its answer was complete.")
+            if isinstance(sys.exc_info()[1], GreenletExit):  # gunicorn's own loop ends its greenlets so, as it stops
+                self.error = EdgeStopped()
+            else:
+                self.error = ClientGone()
         if self.error.blame == "client":
             self.status = 499
+        elif not self.status:
+            self.status = self.error.status

@@ -83,7 +83,7 @@ class Forwarder(Ending):
                 self.router.run(exchange, self._race)
         except EdgeError as error:
             attempts.service.clients_host = fields.host
-            exchange.fail(error)
+            exchange.fail(attempts.gone or error)
             if self.router is not None:
                 self.router.failed(exchange)
         except BaseException:

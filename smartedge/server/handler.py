@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.balancer.errors import ClientError, ClientGone, EdgeError
 from smartedge.http import problem
 from smartedge.http.client_certificate import certificate_lines
 from smartedge.http.date import http_date
@@ -171,7 +171,7 @@ class EdgeHandler:
             return
         if incoming.wire.peer_is_gone():
             incoming.keep_alive = False
-            request.waiter.client_left()
+            request.waiter.give_up(ClientGone())
         else:
             incoming.wire.probe_peer()
 

@@ -76,6 +76,7 @@ class Http2Connection:
         self.base_environ = base_environ
         self._known: dict[int, tuple[Pairs, RequestHead]] = {}
         self._is_leaving = False
+        self.stopped: EdgeError | None = None  # what its requests are cut with
         self.link = Link(
             incoming.wire,
             LinkLimits(
@@ -93,12 +94,12 @@ class Http2Connection:
     def serve(self, early: bytes = b"") -> None:
         """Serve its streams until the connection ends. early: what has been read of it already."""
         incoming = self.incoming
-        incoming.leave = self.leave
+        incoming.leave, incoming.cut_streams = self.leave, self.cut
         keep_little_unsent(incoming.wire.sock._sock)
         try:
             Receiver(self.link).run(early)
         finally:
-            incoming.leave = None
+            incoming.leave = incoming.cut_streams = None
 
     def leave(self) -> None:
         """Take no more requests after those that are on their way, and end with the last answer."""
@@ -107,6 +108,14 @@ class Http2Connection:
         self._is_leaving = True
         self.link.say(h2.goaway(h2.MOST_WINDOW, h2.NO_ERROR))
         spawn_later(LAST_CALL_S, self._close_door)
+
+    def cut(self, why: EdgeError) -> None:
+        """Have nobody wait for what its requests wait for."""
+        self.stopped = why
+        for stream in list(self.link.streams.values()):
+            if stream.on_gone is not None:
+                stream.on_gone()
+        self._close_door()
 
     def _close_door(self) -> None:
         link = self.link
@@ -200,7 +209,7 @@ class StreamHandler:
 
         def on_gone() -> None:
             if request.waiter is not None:
-                request.waiter.client_left()
+                request.waiter.give_up(ClientGone() if connection.stopped is None else connection.stopped)
 
         stream.on_gone = on_gone
         return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from smartedge.balancer.errors import EdgeError
 from smartedge.http.certificates import Certificate
 from smartedge.http.request import Request
 from smartedge.http.wire import RECV_BYTES, Wire
@@ -18,12 +19,14 @@ class Incoming:
     name, and certificates: what the client was shown, once hands have been shaken. speaks_http2: both sides have agreed to.
     request: the one that is being answered, None between two. keep_alive: another request may follow. idle: it waits for a
     request of which nothing has come. fresh: it has had none yet, so that its client does not expect to see it closed.
-    leave: has a connection of HTTP/2 end with the answers that are under way; None for others.
+    leave: has a connection of HTTP/2 end with the answers that are under way, cut_streams has nobody wait for these; None for
+    others.
     """
 
     __slots__ = (
         "certificate_lines",
         "certificates",
+        "cut_streams",
         "fresh",
         "head_read",
         "idle",
@@ -53,3 +56,14 @@ class Incoming:
         self.idle = True
         self.fresh = True
         self.leave: Callable[[], None] | None = None
+        self.cut_streams: Callable[[EdgeError], None] | None = None
+
+    def cut_requests(self, why: EdgeError) -> bool:
+        """Have nobody wait for what its requests wait for; whether their clients may still be told why."""
+        if self.cut_streams is not None:
+            self.cut_streams(why)
+            return True
+        if self.request is None or self.request.waiter is None:
+            return False
+        self.request.waiter.give_up(why)
+        return True

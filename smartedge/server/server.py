@@ -10,6 +10,7 @@ from gevent import sleep, spawn_later
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
+from smartedge.balancer.errors import EdgeStopped
 from smartedge.http.resources import HOLDERS, is_own, most_clients
 from smartedge.http.sockets import Socket
 from smartedge.server.front import Front
@@ -19,6 +20,9 @@ from smartedge.server.reader import FRESH_S
 
 ENDED_S = 1.0
 """How long connections that were cut at the end of a stop may take to be counted and logged, in seconds."""
+
+TOLD_S = 0.5
+"""How long the clients of those may take to be told why, in seconds."""
 
 LAST_CALL_S = 0.5
 """Where nobody is in a hurry, connections that still wait for a request are closed so many seconds before the end of a stop."""
@@ -157,14 +161,22 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
                 self.stop_lingering()
             sleep(0.02)
         done = not self.front.open
-        for incoming in list(self.front.open):
-            if incoming.request is not None and incoming.request.waiter is not None:
-                incoming.request.waiter.client_left()  # nobody is left to take the answer, once the wire is closed
-            incoming.wire.close()
-        deadline = monotonic() + ENDED_S
-        while self.front.open and monotonic() < deadline:
-            sleep(0.01)  # They give their leases back, count and log.
+        now = monotonic()
+        self._cut_all(now + TOLD_S, now + TOLD_S + ENDED_S)
         return done
+
+    def _cut_all(self, told_until: float, ended_until: float) -> None:
+        """End all connections: whose requests can be told why are closed at the first of these times, or with that answer."""
+        why, front = EdgeStopped(), self.front
+        for incoming in list(front.open):
+            if not incoming.cut_requests(why):
+                incoming.wire.close()
+        while front.open and monotonic() < told_until:
+            sleep(0.01)
+        for incoming in list(front.open):
+            incoming.wire.close()
+        while front.open and monotonic() < ended_until:
+            sleep(0.01)  # They give their leases back, count and log.
 
 
 def _spawner(spawn: Any) -> Any:

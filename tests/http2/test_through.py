@@ -186,6 +186,26 @@ def test_a_client_that_leaves_its_stream_ends_the_request_at_the_backend() -> No
         assert [exchange.status for exchange in edge.ended(2)] == [499, 200]
 
 
+def test_what_a_stop_cuts_is_the_edges_doing_and_its_clients_are_told_so() -> None:
+    """They were logged and counted as 499, the client left."""
+
+    def play(sock: Any, _number: int) -> None:
+        if head_of(sock).startswith(b"GET /begun"):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        sock.recv(1)
+
+    with through(play) as (edge, one):
+        one.send(headers(1, GET), headers(3, having(GET, path=b"/begun")), open_headers(5, POST), data(5, b"some"))
+        until(lambda: edge.counted(IN_FLIGHT) == 3)
+        one.until(lambda: one.of(3).body)
+        assert edge.server.stop_gracefully(0.05) is False
+        assert (one.answer(1).status, one.answer(5).status) == (503, 503)
+        assert one.answer(3).ended is False
+        assert one.end()
+        by_target = sorted((exchange.status, exchange.error.blame, exchange.error.title) for exchange in edge.ended(3))
+        assert by_target == [(200, "edge", "Edge stopped"), *[(503, "edge", "Edge stopped")] * 2]
+
+
 def test_a_connection_that_ends_ends_all_its_requests() -> None:
     hung = gevent.event.Event()
 

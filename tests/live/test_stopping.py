@@ -7,10 +7,11 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.live.edges import OWN, WORKER, first_piece, request, start_edge
+from tests.live.edges import GEVENT, OWN, WORKER, first_piece, request, start_edge
 from tests.live.peers import Call, Script, answers, never_answers
 from tests.live.processes import listens, wait_until
 
@@ -82,18 +83,40 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1
 
 
-def test_what_does_not_end_within_the_grace_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["run", "run --workers"])
+def test_what_does_not_end_within_the_grace_is_cut_and_the_log_says_by_whom(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """It said 499, the client left."""
     with (
         Script(never_answers()) as backend,
-        start_edge(tmp_path, backend, shutdown_grace_s=0.5, timeouts={"first_byte_s": 30}) as edge,
+        start_edge(tmp_path, backend, arguments=workers, shutdown_grace_s=0.5, timeouts={"first_byte_s": 30}) as edge,
         edge.client() as client,
     ):
         client.send(request())
         wait_until(lambda: backend.requests, 5, "the request at the backend")
         started = time.monotonic()
         os.kill(edge.process.pid, signal.SIGTERM)
+        assert client.answer().status == 503
         edge.process.wait(5)
-        assert 0.4 < time.monotonic() - started < 3
+        assert 0.4 < time.monotonic() - started < 4
+        assert edge.log(status=503)["error"] == "The edge stopped before the answer was complete."
+
+
+@pytest.mark.parametrize(("server", "take_over"), [(WORKER, True), (GEVENT, True), (GEVENT, False)])
+def test_what_a_worker_of_gunicorns_cuts_at_its_end_is_logged_as_that(tmp_path: Path, server: str, take_over: bool) -> None:
+    """Where gunicorn keeps its connections it kills the request's greenlet, and nobody is answered."""
+    more: dict[str, Any] = {"take_over": take_over, "timeouts": {"first_byte_s": 30}}
+    with (
+        Script(never_answers()) as backend,
+        start_edge(tmp_path, backend, server=server, arguments=("--graceful-timeout", "1"), **more) as edge,
+        edge.client() as client,
+    ):
+        client.send(request())
+        wait_until(lambda: backend.requests, 5, "the request at the backend")
+        os.kill(edge.worker_pid(), signal.SIGTERM)
+        if take_over:
+            assert client.answer().status == 503
+        line = edge.log(path="/")
+        assert (line["status"], line["error"]) == (503, "The edge stopped before the answer was complete.")
 
 
 def test_health_says_that_it_drains(tmp_path: Path) -> None:

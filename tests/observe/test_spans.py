@@ -10,7 +10,15 @@ from typing import Any
 import gevent
 import pytest
 
-from smartedge.balancer.errors import BackendClosed, BackendTimeout, ClientGone, ConnectFailed, EdgeError, TooManyRequests
+from smartedge.balancer.errors import (
+    BackendClosed,
+    BackendTimeout,
+    ClientGone,
+    ConnectFailed,
+    EdgeError,
+    EdgeStopped,
+    TooManyRequests,
+)
 from smartedge.observe.spans import SpanRecord, spans_of
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.route import Route
@@ -211,6 +219,16 @@ def test_an_answer_that_broke_off_is_an_error_although_it_began_well() -> None:
     own, (one,) = spans(exchange)
     assert (own.error, told(own, "http.response.status_code", "error.type")) == ("cut", (200, "closed"))
     assert told(one, "smartedge.outcome", "error.type") == ("failed", "closed")
+
+
+def test_an_answer_that_the_edge_cut_itself_has_no_good_status_for_its_error() -> None:
+    """`error.type` was "200"."""
+    made = house([FakeAnswer(200, b"be", EdgeStopped(), here=False)])
+    exchange = made.ask()
+    with pytest.raises(ConnectionResetError):
+        served(exchange)
+    own, _ = spans(exchange)
+    assert told(own, "http.response.status_code", "smartedge.outcome", "error.type") == (200, "failed", "other")
 
 
 def test_a_route_names_its_span() -> None:

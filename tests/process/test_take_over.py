@@ -524,9 +524,10 @@ def test_a_connection_that_is_ended_by_force_gives_its_lease_back_and_is_counted
         until(lambda: edge.edge.pool.backends[0].in_flight() == 1, 20)
         edge.begin_stop()
         edge.server.stop(timeout=0)
+        assert read_answer(client).status == 503
         assert client.rest() == b""
         until(lambda: edge.edge.pool.backends[0].in_flight() == 0, 20)
-        assert [exchange.status for exchange in edge.logged] == [499]
+        assert [(exchange.status, exchange.error.blame) for exchange in edge.logged] == [(503, "edge")]
 
 
 def test_where_descriptors_run_out_idle_connections_are_closed() -> None:

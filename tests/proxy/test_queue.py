@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from smartedge.balancer.cells import CONNECTS, DOWN_SINCE, IN_FLIGHT, QUEUE_REFUSED, QUEUE_WAIT_SUM, QUEUE_WAITS, QUEUED
-from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, EdgeError, NoBackend
+from smartedge.balancer.errors import AllFull, BackendClosed, BackendTimeout, ClientGone, EdgeError, NoBackend
 from smartedge.balancer.learned import Learned
 from smartedge.proxy.affinity import Affinity, Sticky
 from smartedge.proxy.exchange import Exchange
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_as_its_turn_comes_keeps_no_lease(one: tuple[Full, 
 
     def and_leave(now: float, tried: Any, session: Any) -> Any:
         lease = take(now, tried, session)
-        attempts.client_left()
+        attempts.give_up(ClientGone())
         return lease
 
     waiter.take = and_leave

@@ -12,6 +12,7 @@ import pytest
 from gevent import socket
 
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
+from smartedge.balancer.errors import ClientGone
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.dialer import Way
@@ -157,7 +158,7 @@ def test_a_client_that_leaves_in_the_same_moment_leaves_no_lease() -> None:
     house.until(1, 0)
     house.falls_silent()
     exchange = next(iter(house.backends[0].learned.waiting)).holder
-    exchange.client_left()
+    exchange.give_up(ClientGone())
     assert finish([asked]) == [499]
     house.answer("a")
     while house.counted(IN_FLIGHT) != [0, 0]:

@@ -11,10 +11,12 @@ import gevent.event
 import gevent.socket
 import pytest
 
+from smartedge.balancer.cells import FAILED, IN_FLIGHT
 from smartedge.server.front import ServerLimits
 from tests.busy import make_busy
+from tests.house import running, until
 from tests.live.wire import parse_answers
-from tests.peers import App, edge_server, talk
+from tests.peers import App, backend, edge_server, head_of, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -102,6 +104,61 @@ def test_a_stop_cuts_what_does_not_end_in_time() -> None:
             assert sock.recv(10) == b""
         sock.close()
         over.set()
+
+
+STOPPED = "The edge stopped before the answer was complete."
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"
+UPLOAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nfirst"
+
+
+def hanging(said: bytes) -> Any:
+    """A backend that says this, and then nothing more until it is let go."""
+
+    def play(sock: Any, _number: int) -> None:
+        head_of(sock)
+        sock.sendall(said)
+        while sock.recv(100):
+            pass
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "starts", "status"),
+    [(GET, b"", b"HTTP/1.1 503 ", 503), (GET, BEGUN, b"HTTP/1.1 200 ", 200), (UPLOAD, b"", b"HTTP/1.1 503 ", 503)],
+    ids=["nothing said", "in the middle", "an upload"],
+)
+def test_what_a_stop_cuts_is_the_edges_doing_and_its_client_told_so(raw: bytes, said: bytes, starts: bytes, status: int) -> None:
+    """They were logged, counted and recorded as 499, the client left."""
+    with backend(hanging(said)) as url, running(url, explain={"sample_ratio": 1}) as edge, gevent.Timeout(5):
+        with contextlib.closing(edge.client()) as sock:
+            sock.sendall(raw)
+            until(lambda: edge.counted(IN_FLIGHT) == 1)
+            received = sock.recv(4096) if said else b""
+            assert edge.server.stop_gracefully(0.05) is False
+            with contextlib.suppress(ConnectionResetError):
+                while piece := sock.recv(4096):
+                    received += piece
+        assert received.startswith(starts)
+        (exchange,) = edge.ended()
+        assert (exchange.status, str(exchange.error), exchange.error.blame) == (status, STOPPED, "edge")
+        assert (edge.counted(IN_FLIGHT), edge.counted(FAILED)) == (0, 0)
+        (record,) = edge.edge.decisions.newest()
+        assert (record["status"], record["outcome"], record["blame"]) == (status, "failed", "edge")
+
+
+def test_requests_that_wait_for_room_as_a_stop_ends_are_told_so() -> None:
+    limits = {"in_flight_per_backend": 1, "queue_s": 30}
+    with backend(hanging(b"")) as url, running(url, limits=limits) as edge, gevent.Timeout(5):
+        clients = [edge.client() for _ in range(2)]
+        for sock in clients:
+            sock.sendall(GET)
+        until(lambda: edge.edge.forwarder.service.queue.waiters)
+        edge.server.stop_gracefully(0)
+        for sock in clients:
+            assert sock.recv(4096).startswith(b"HTTP/1.1 503 ")
+            sock.close()
+        assert [str(exchange.error) for exchange in edge.ended(2)] == [STOPPED] * 2
 
 
 def test_a_stop_without_hurry_answers_one_more_request_on_an_idle_connection_and_closes_the_others_before_its_end() -> None:
