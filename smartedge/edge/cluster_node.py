@@ -36,7 +36,7 @@ from smartedge.edge.cluster_start import ClusterStart
 from smartedge.edge.follower import Follower
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
-from smartedge.edge.reload_report import Reloaded
+from smartedge.edge.reload_report import Applied, Reloaded
 from smartedge.edge.setup import ClusterShare, SetupBuilder
 from smartedge.edge.tickets import Tickets
 from smartedge.edge.trial import TrialFile, TrialInCluster
@@ -174,10 +174,13 @@ class ClusterNode:
         is_same_cluster, self._used_id = stored.id == self._used_id, stored.id
         applied = self._reloader.use_cluster(_bytes(stored.text), stored.generation, counts_up=is_same_cluster)
         if applied is not None:
-            self._announcer.reloaded(applied, f"the cluster's node {stored.by}")
+            gevent.spawn(self._tell_used, applied, f"the cluster's node {stored.by}")  # the cluster waits for no stopped worker
         if began_with_file and stored.by != self.name:
             said = "the cluster's configuration is used (generation %d, written by %s), and no longer %s"
             log.warning(said, stored.generation, stored.by, self._path)
+
+    def _tell_used(self, applied: Applied, by: str) -> None:
+        self._announcer.reloaded(self._reloader.confirmed(applied), by)
 
     def check(self, text: str) -> str | None:
         """Say why this node could not use a configuration; None if it could."""

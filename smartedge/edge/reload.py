@@ -183,7 +183,8 @@ class Reloader:
         """Go on with what the cluster has, under its number; None where that is in use here already.
 
         counts_up: it is the cluster of before, so a lower number is old news: another worker here has reloaded meanwhile.
-        Raises ConfigError, NotShared, or what `build` raises, and has changed nothing. Called by the worker that leads.
+        Raises ConfigError, NotShared, or what `build` raises, and has changed nothing. Called by the worker that leads; the
+        others are not waited for (see `confirmed`).
         """
         started = self._now()
         with self._lock, self._exclusive_among_workers():
@@ -212,6 +213,12 @@ class Reloader:
             persisted=True,
             took_s=self._now() - started,
         )
+
+    def confirmed(self, applied: Applied) -> Applied:
+        """Wait for the other workers to have it, too, and return how many of them have."""
+        started = self._now()
+        confirmed = self._peers.wait(self.serial, CONFIRM_S)
+        return applied.confirmed(confirmed, applied.took_s + self._now() - started)
 
     def check(self, text: bytes) -> None:
         """Raise what a reload with this text would raise before anything is changed: ConfigError, or what `build` raises."""

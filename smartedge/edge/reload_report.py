@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from smartedge.balancer.spec import name_backend
@@ -50,6 +50,11 @@ class Applied:
     files_renewed: tuple[str, ...] = ()
     late: tuple[tuple[int, int], ...] = ()
     on_trial: bool = False
+
+    def confirmed(self, by: Confirmed, took_s: float) -> Applied:
+        """Return the same with the workers that have confirmed it."""
+        late = tuple(sorted(by.late.items()))
+        return replace(self, live=by.live, applied=by.live - len(late), late=late, took_s=took_s)
 
     @property
     def message(self) -> str:

@@ -115,6 +115,20 @@ def test_a_reload_on_any_node_is_in_effect_on_all_when_it_is_answered(site: Site
     assert (same.status, same.json()["changed"], same.json()["generation"]) == (200, False, said["generation"] + 1)
 
 
+def test_a_node_that_follows_tells_of_all_its_workers(site: Site) -> None:
+    """It said `applied by 1/1 workers` of however many there were."""
+    site.reset()
+    one, two = site.nodes
+    generation = site.reload(one, drain_s=77).json()["generation"]
+
+    def told() -> list[Any]:
+        events = two.get("/smartedge/events?limit=1000").json()["events"]
+        return [each for each in events if each["kind"] == "reloaded" and each["generation"] == generation]
+
+    site.cluster.wait(lambda: bool(told()), "what the second node tells of it")
+    assert [(each["by"], each["workers"]) for each in told()] == [("the cluster's node one", {"applied": 2, "live": 2})]
+
+
 def test_of_reloads_at_once_on_both_nodes_each_that_is_refused_is_told_what_came_first(site: Site) -> None:
     """Whoever goes by a generation that another one has replaced meanwhile changes nothing."""
     site.reset()
