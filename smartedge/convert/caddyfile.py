@@ -111,8 +111,8 @@ class _Reader:
         tests = one.block or ([Directive(one.arguments[0], one.arguments[1:], one.line)] if one.arguments else [])
         found: Document = {}
         for test in tests:
-            if test.name == "path" and len(test.arguments) == 1:
-                found |= _path(test.arguments[0]) or {}
+            if test.name == "path" and len(test.arguments) == 1 and (path := _path(test.arguments[0])) is not None:
+                found |= path
             elif test.name == "host":
                 found["host"] = test.arguments[0] if len(test.arguments) == 1 else test.arguments
             elif test.name == "method":
@@ -136,7 +136,7 @@ class _Reader:
         return {}, one.arguments
 
     def directives(self, block: Sequence[Directive], where: Document, **more: Any) -> None:
-        for one in block:
+        for one in sorted(block, key=lambda each: each.name != "header"):  # as Caddy does: it counts for what stands before it
             said, rest = self.matched(one)
             if said is None:
                 self.draft.leave_out(one.line, str(one), "its matcher is not taken over")
@@ -146,12 +146,12 @@ class _Reader:
                 self.proxy(one, rest, here | more)
             elif one.name in ("handle", "handle_path", "route") and one.block is not None:
                 strip = {"strip_prefix": True} if one.name == "handle_path" and "path" in said else {}
-                self.directives(one.block, here, **strip)
+                self.directives(one.block, here, **more | strip)
             elif one.name == "redir":
                 self.redirect(one, rest, here)
             elif one.name == "respond":
                 self.respond(one, rest, here)
-            elif one.name == "header" and len(rest) == 2 and not rest[0].startswith(("-", "+", "?")):
+            elif one.name == "header" and not said and len(rest) == 2 and not rest[0].startswith(("-", "+", "?", ">")):
                 more["set_answer_headers"] = more.get("set_answer_headers", {}) | {rest[0]: rest[1]}
             elif one.name not in _DONE and not one.name.startswith("@"):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
@@ -178,6 +178,8 @@ class _Reader:
             elif word.name in _SECTIONS:
                 section, key, read = _SECTIONS[word.name]
                 service.setdefault(section, {})[key] = read(word.arguments[0])
+            elif word.name == "header_up" and word.arguments == ["Host", "{upstream_hostport}"]:
+                service["preserve_host"] = False
             elif word.name == "header_up" and len(word.arguments) == 2:
                 self.header_up(word, route)
             elif word.name == "header_down" and len(word.arguments) == 2:
@@ -195,7 +197,7 @@ class _Reader:
 
     def header_up(self, word: Directive, route: Document) -> None:
         name, value = word.arguments
-        if name.lower() in _FORWARDED:
+        if name.lower() in _FORWARDED and (name.lower() != "host" or value in ("{host}", "{hostport}", "{http.request.host}")):
             return
         if name.startswith("-"):
             route.setdefault("remove_headers", []).append(name[1:])

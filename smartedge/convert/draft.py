@@ -33,7 +33,8 @@ class Draft:
 
     def leave_out(self, line: int, text: str, why: str) -> None:
         """Note a line that is not taken over."""
-        self.notes.append(Note(line, text, why))
+        if (note := Note(line, text, why)) not in self.notes:  # a line may be inherited by several blocks
+            self.notes.append(note)
 
     def add_service(self, name: str, service: Document) -> str:
         """Take a service, and return the name that it has here: lower case letters, digits and dashes."""

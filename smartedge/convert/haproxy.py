@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from smartedge.convert.draft import Document, Draft, backend_of, bind_of, seconds_of
+from smartedge.convert.haproxy_acl import HEADER, narrower, read_test, several
 from smartedge.convert.words import NotReadable
 
 _SECTIONS: Final = ("global", "defaults", "frontend", "backend", "listen", "userlist", "resolvers", "peers", "cache", "program")
@@ -25,25 +26,14 @@ _STRATEGIES: Final[dict[str, Document]] = {
 }
 _DONE: Final = frozenset(
     (
-        *("bind-process", "ca-base", "chroot", "crt-base", "daemon", "default-server", "description", "errorfile", "group"),
+        *("bind-process", "ca-base", "chroot", "crt-base", "daemon", "description", "errorfile", "group"),
         *("hash-type", "log", "maxconn", "mode", "nbproc", "nbthread", "option", "pidfile", "ssl-default-bind-ciphers"),
         *("ssl-default-bind-options", "stats", "tune.ssl.default-dh-param", "user"),
     )
 )
 """What is done anyway, or says nothing here; options that mean something are looked at before."""
 
-_ACLS: Final = {
-    "path": "path_exact",
-    "path_beg": "path",
-    "path_dir": "path",
-    "hdr(host)": "host",
-    "req.hdr(host)": "host",
-    "hdr_dom(host)": "host",
-    "hdr_end(host)": "host",
-    "method": "method",
-    "src": "client",
-}
-_HEADER = re.compile(r"(?:req\.)?hdr\(([\w-]+)\)")
+_OF_FRONTS: Final = ("acl", "bind", "default_backend", "http-request", "redirect", "use_backend")
 
 
 @dataclass(slots=True)
@@ -86,7 +76,7 @@ def _sections(text: str) -> list[_Section]:
     found: list[_Section] = []
     for number, raw in enumerate(text.splitlines(), 1):
         try:
-            words = shlex.split(raw, comments=True)
+            words = shlex.split(raw.replace(r"\r\n", "\n"), comments=True)
         except ValueError as error:
             raise NotReadable(f"line {number}: {str(error).lower()}") from None
         if not words:
@@ -101,11 +91,17 @@ def _sections(text: str) -> list[_Section]:
 
 
 class _Reader:
-    """Reads the sections into a draft. names: those of its services, by those of the file."""
+    """Reads the sections into a draft.
+
+    names: those of its services, by those of the file. of_servers: words of `default-server` in `defaults`. rules: the routes
+    of one frontend so far.
+    """
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.names: dict[str, str] = {}
+        self.of_servers: list[str] = []
+        self.rules: list[Document] = []
 
     def defaults(self, section: _Section) -> None:
         for line in section.lines:
@@ -116,31 +112,35 @@ class _Reader:
                     self.draft.top |= _STRATEGIES[word]
                 case ["retries", count]:
                     self.draft.top.setdefault("retry", {})["attempts"] = int(count) + 1
+                case ["option", "httpchk", *rest]:
+                    self.draft.top.setdefault("health", {}).update(_probe(rest))
+                case ["default-server", *words]:
+                    self.of_servers += words
                 case _:
                     self.other(line)
 
     def backend(self, section: _Section) -> Document:
         service: Document = {}
         members: list[str | Document] = []
+        of_servers = list(self.of_servers)
         for line in section.lines:
             match line.words:
                 case ["server", _, address, *rest]:
-                    members.append(self.server(line, address, rest))
+                    members.append(self.server(line, address, [*of_servers, *rest]))
+                case ["default-server", *words]:
+                    of_servers += words
                 case ["balance", word, *_] if word in _STRATEGIES:
                     service |= _STRATEGIES[word]
-                case ["balance", word] if found := _HEADER.fullmatch(word):
+                case ["balance", word] if found := HEADER.fullmatch(word):
                     service |= {"strategy": "consistent_hash", "hash": {"by": f"header:{found[1]}"}}
                 case ["option", "httpchk", *rest]:
-                    health = service.setdefault("health", {})
-                    if rest:
-                        health["path"] = rest[-1] if rest[-1].startswith("/") else next((w for w in rest if w[0] == "/"), "/")
-                        health |= {"method": rest[0]} if rest[0] in ("HEAD", "OPTIONS", "POST") else {}
-                    else:
-                        health |= {"path": "/", "method": "OPTIONS"}
+                    service.setdefault("health", {}).update(_probe(rest))
                 case ["http-check", "expect", "status", status]:
                     service.setdefault("health", {})["statuses"] = [int(status) if status.isdigit() else status]
                 case ["http-check", "send", *rest] if "uri" in rest:
                     service.setdefault("health", {})["path"] = rest[rest.index("uri") + 1]
+                    if "hdr" in rest[:-2] and rest[rest.index("hdr") + 1].lower() == "host":
+                        service["health"]["host"] = rest[rest.index("hdr") + 2]
                 case ["cookie", name, *_]:
                     service["sticky"] = {"cookie": name}
                 case ["timeout", _, _]:
@@ -149,7 +149,7 @@ class _Reader:
                     service.setdefault("retry", {})["attempts"] = int(count) + 1
                 case ["fullconn", *_]:
                     self.draft.leave_out(line.number, str(line), 'max_in_flight: "adaptive" finds out what a backend can do')
-                case _ if section.kind == "listen" and line.words[0] in ("bind", "acl", "use_backend", "http-request"):
+                case _ if section.kind == "listen" and line.words[0] in _OF_FRONTS:
                     pass  # of its front
                 case _:
                     self.other(line)
@@ -196,6 +196,7 @@ class _Reader:
         acls: dict[str, Document | None] = {}
         default: str | None = section.name if section.kind == "listen" else None
         last: _Line | None = None
+        self.rules = []
         for line in section.lines:
             match line.words:
                 case ["bind", *_]:
@@ -215,7 +216,7 @@ class _Reader:
                     self.draft.leave_out(line.number, str(line), f'give each route "set_headers": {{"{name}": "{value}"}}')
                 case ["timeout", _, _]:
                     self.timeout(line, self.draft.top)
-                case _ if section.kind == "listen":
+                case _ if section.kind == "listen" and line.words[0] not in _OF_FRONTS:
                     pass  # said with its back
                 case _:
                     self.other(line)
@@ -223,10 +224,15 @@ class _Reader:
             self.route(last or _Line(1, []), default, {})
 
     def route(self, line: _Line, name: str, where: Document) -> None:
-        if name in self.names:
-            self.draft.routes.append(where | {"to": self.names[name]})
-        else:
+        if name not in self.names:
             self.draft.leave_out(line.number, str(line), f"there is no backend {name}")
+            return
+        route = where | {"to": self.names[name]}
+        if any(narrower(route, one) for one in self.rules):
+            why = "it is taken over, but here the narrower route wins, where in HAProxy an earlier rule does"
+            self.draft.leave_out(line.number, str(line), why)
+        self.rules.append(route)
+        self.draft.routes.append(route)
 
     def bind(self, line: _Line) -> None:
         address, rest = line.words[1], line.words[2:]
@@ -245,24 +251,18 @@ class _Reader:
             self.draft.leave_out(line.number, str(line), "there is one address for clients (bind)")
 
     def acl(self, line: _Line, name: str, test: Sequence[str], acls: dict[str, Document | None]) -> None:
-        what, values = test[0], [word for word in test[1:] if word not in ("-i", "-m", "beg", "str")]
-        key = _ACLS.get(what)
-        if key is None and what == "path" and "-m" in test:
-            key = "path"
-        header = _HEADER.fullmatch(what)
-        if key == "host":
-            hosts = [value if what != "hdr_end(host)" else f"*.{value.lstrip('.')}" for value in values]
-            acls[name] = {"host": hosts[0] if len(hosts) == 1 else hosts}
-        elif key in ("path", "path_exact") and len(values) == 1:
-            acls[name] = {key: values[0].rstrip("/") or "/"} if key == "path" else {key: values[0]}
-        elif key in ("method", "client"):
-            acls[name] = {key: values[0] if len(values) == 1 else values}
-        elif header is not None and len(values) == 1:
-            acls[name] = {"header": {header[1]: values[0]}}
-        else:
+        """Take a test. A name that comes again is another way for it to hold, in HAProxy."""
+        found = read_test(test, lambda why: self.draft.leave_out(line.number, str(line), why))
+        if name in acls:
+            before, both = acls[name], found
             acls[name] = None
-            why = "several paths are several routes" if key else "routes go by host, path, method, header, query and client"
-            self.draft.leave_out(line.number, str(line), why)
+            if before is not None and both is not None and before.keys() == both.keys() <= {"host", "method", "client"}:
+                (key,) = both
+                acls[name] = {key: [*several(before[key]), *several(both[key])]}
+            elif found is not None:
+                self.draft.leave_out(line.number, str(line), f"{name} holds in several ways, which are several routes")
+        else:
+            acls[name] = found
 
     def condition(self, line: _Line, words: Sequence[str], acls: dict[str, Document | None]) -> Document | None:
         """Put the conditions of a rule together; None where one of them is not taken over."""
@@ -332,3 +332,15 @@ class _Reader:
             self.draft.leave_out(line.number, str(line), "SmartEdge balances HTTP; TCP needs another program")
         elif words[0] not in _DONE:
             self.draft.leave_out(line.number, str(line), "has no counterpart here")
+
+
+def _probe(words: Sequence[str]) -> Document:
+    """Read what stands behind `option httpchk`: [METHOD] PATH [VERSION, and fields behind it]."""
+    if not words:
+        return {"path": "/", "method": "OPTIONS"}
+    found: Document = {"path": next((word for word in words if word.startswith("/")), "/")}
+    if words[0] in ("HEAD", "OPTIONS", "POST"):
+        found["method"] = words[0]
+    if (host := re.search(r"(?i)\shost: *(\S+)", " ".join(words))) is not None:
+        found["host"] = host[1]
+    return found

@@ -7,11 +7,12 @@ Source: https://nginx.org/en/docs/http/ngx_http_core_module.html#location
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
-from smartedge.convert.draft import Document, Draft, backend_of, bind_of, bytes_of, seconds_of
+from smartedge.convert.draft import Document, Draft, bind_of, bytes_of, seconds_of
+from smartedge.convert.nginx_upstream import read_upstream, secured, url_of
 from smartedge.convert.words import Directive, NotReadable, read_blocks
 
 _DONE: Final = frozenset(
@@ -37,8 +38,21 @@ _DONE: Final = frozenset(
 _FORWARDED: Final = frozenset(
     ("host", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "upgrade", "connection")
 )
-_STRATEGIES: Final = {"least_conn": "least_requests", "random": "random", "least_time": "ewma"}
 _STATUSES: Final = (301, 302, 303, 307, 308)
+_OF_SERVERS: Final = frozenset(("listen", "server_name", "ssl_certificate", "ssl_certificate_key", "ssl_protocols"))
+_SETTINGS: Final = ("client_max_body_size", "proxy_read_timeout", "proxy_connect_timeout")
+_INHERITED: Final = (
+    *(
+        ("proxy_set_header",),
+        ("add_header",),
+        ("proxy_hide_header",),
+        ("allow", "deny"),
+        ("auth_basic",),
+        ("auth_basic_user_file",),
+    ),
+    *(("client_max_body_size",), ("proxy_read_timeout",)),
+)
+"""What a block has from the one around it, unless it says anything of the same group itself."""
 
 
 def read_nginx(text: str) -> Draft:
@@ -59,92 +73,77 @@ class _Reader:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.upstreams: dict[str, Document] = {}
+        self.default: Directive | None = None
+        self.secure = False
 
     def read(self, top: Sequence[Directive]) -> None:
+        self.find_default([one for one in top if one.name == "server" and one.block is not None])
+        outer = [one for one in top if one.name not in _SETTINGS]  # those are settings of the whole
         for one in top:
             if one.name == "upstream" and one.block is not None and one.arguments:
-                self.upstreams[one.arguments[0]] = self.upstream(one.block)
+                self.upstreams[one.arguments[0]] = read_upstream(one.block, _DONE, self.draft)
         for one in top:
             if one.name == "server" and one.block is not None:
-                self.server(one.block)
-            elif one.name in ("proxy_connect_timeout", "proxy_read_timeout", "client_max_body_size"):
+                self.server(one, _inherited(outer, one.block))
+            elif one.name in _SETTINGS:
                 self.setting(one, self.draft.top)
             elif one.name == "access_log":
                 self.access_log(one)
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE and one.name != "upstream":
+            elif one.name not in _DONE and one.name != "upstream" and not _is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
+
+    def find_default(self, servers: Sequence[Directive]) -> None:
+        """Find the server that takes what names none: the one that says so, else the first on the address."""
+        self.secure = any("ssl" in one.arguments for server in servers for one in server.block or [] if one.name == "listen")
+        first = next((one for one in servers if self.addresses(one)), None)
+        rivals = [one for one in servers if first is not None and self.addresses(one) & self.addresses(first)]
+        says_so = (
+            server
+            for server in rivals
+            if any("default_server" in one.arguments for one in server.block or [] if one.name == "listen")
+        )
+        self.default = next(says_so, first)
+
+    def addresses(self, server: Directive) -> set[str]:
+        """Say where a server listens: those with TLS alone, if the file has any."""
+        listens = [one.arguments for one in server.block or [] if one.name == "listen" and one.arguments] or [["80"]]
+        return {bind_of(address) for address, *rest in listens if "ssl" in rest or not self.secure}
 
     def included(self, one: Directive) -> None:
         """Note a file that is not read; what browsers call kinds of files says nothing here."""
         if not one.arguments[0].endswith("mime.types"):
             self.draft.leave_out(one.line, str(one), "is not read; convert that file, too, and put both together")
 
-    # ---- backends ----
-
-    def upstream(self, block: Sequence[Directive]) -> Document:
-        service: Document = {"backends": []}
-        for one in block:
-            if one.name == "server" and one.arguments:
-                service["backends"].append(self.member(one, service))
-            elif one.name in _STRATEGIES:
-                service["strategy"] = _STRATEGIES[one.name]
-            elif one.name == "ip_hash":
-                service |= {"strategy": "consistent_hash", "hash": {"by": "client"}}
-            elif one.name == "hash" and one.arguments and (by := _hash_key(one.arguments[0])):
-                service |= {"strategy": "consistent_hash", "hash": {"by": by}}
-            elif one.name == "sticky" and one.arguments[:1] == ["cookie"] and len(one.arguments) > 1:
-                service["sticky"] = {"cookie": one.arguments[1]}
-            elif one.name not in _DONE:
-                self.draft.leave_out(one.line, str(one), "has no counterpart here")
-        return service
-
-    def member(self, one: Directive, service: Document) -> str | Document:
-        address, *rest = one.arguments
-        keys: Document = {}
-        for word in rest:
-            name, _, value = word.partition("=")
-            if name == "weight":
-                keys["weight"] = int(value)
-            elif name == "max_conns":
-                keys["max_in_flight"] = int(value)
-            elif name == "down":
-                keys["state"] = "disabled"
-            elif name == "backup":
-                keys["priority"] = 1
-            elif name == "max_fails" and value != "0":
-                service.setdefault("breaker", {})["failures"] = int(value)
-            elif name == "fail_timeout":
-                service.setdefault("breaker", {})["open_s"] = seconds_of(value)
-            elif name == "slow_start":
-                service["slow_start_s"] = seconds_of(value)
-            else:
-                self.draft.leave_out(one.line, f"server {address} {word}", "has no counterpart here")
-        return backend_of(_url(address), **keys)
-
     # ---- routes ----
 
-    def server(self, block: Sequence[Directive]) -> None:
-        hosts = [name for one in block if one.name == "server_name" for name in one.arguments]
-        host = self.hosts(hosts, block)
-        common: Document = {}
+    def server(self, server: Directive, block: Sequence[Directive]) -> None:
+        host = self.hosts([name for one in block if one.name == "server_name" for name in one.arguments], block)
+        self.listen(block)
+        if server is self.default:
+            host = {}
+        elif not host and self.default is not None and self.addresses(server) & self.addresses(self.default):
+            self.draft.leave_out(server.line, str(server), "no request comes here: another server takes what names none")
+            return
         fallback: list[Document] = []
-        secure = self.listen(block)
+        named = {one.arguments[0]: one.block for one in block if one.name == "location" and one.arguments and one.block}
         for one in block:
             if one.name == "location" and one.block is not None:
-                self.location(one, host, common)
+                self.location(one, host, block, named)
             elif one.name == "return":
-                self.answer(one, host | common, fallback, secure=secure)
-            elif one.name in ("client_max_body_size", "proxy_read_timeout", "proxy_connect_timeout"):
-                self.setting(one, common if one.name == "client_max_body_size" else self.draft.top)
-            elif one.name == "add_header":
-                self.header(one, common)
+                route = dict(host)
+                for header in block:
+                    if header.name == "add_header":
+                        self.header(header, route)
+                self.answer(one, route, fallback)
+            elif one.name == "proxy_connect_timeout":
+                self.setting(one, self.draft.top)
             elif one.name == "access_log":
                 self.access_log(one)
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE | {"listen", "server_name", "ssl_certificate", "ssl_certificate_key", "ssl_protocols"}:
+            elif one.name not in _DONE | _OF_SERVERS and not _is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
         self.draft.routes += fallback
 
@@ -158,16 +157,14 @@ class _Reader:
                 good += [name.removeprefix("."), f"*{name}"] if name.startswith(".") else [name]
         return {} if not good else {"host": good[0] if len(good) == 1 else good}
 
-    def listen(self, block: Sequence[Directive]) -> bool:
-        """Take the addresses and certificates of a server; whether it speaks https."""
-        secure = False
+    def listen(self, block: Sequence[Directive]) -> None:
+        """Take the addresses and certificates of a server."""
         for one in block:
             if one.name == "listen" and one.arguments:
                 address, *rest = one.arguments
                 if address.startswith("["):
                     continue  # the same port by IPv6
                 is_secure = "ssl" in rest
-                secure = secure or is_secure
                 key = "bind" if is_secure or "bind" not in self.draft.top else "http_bind"
                 if is_secure and "bind" in self.draft.top and self.draft.top["bind"] != bind_of(address):
                     self.draft.top.setdefault("http_bind", self.draft.top["bind"])
@@ -182,10 +179,13 @@ class _Reader:
                 self.draft.top |= {"certfile": cert, "keyfile": key}
             elif self.draft.top["certfile"] != cert:
                 self.draft.top.setdefault("certificates", []).append({"certfile": cert, "keyfile": key})
-        return secure
 
-    def location(self, location: Directive, host: Document, common: Document) -> None:
+    def location(
+        self, location: Directive, host: Document, outer: Sequence[Directive], named: Mapping[str, Sequence[Directive]]
+    ) -> None:
         *modifier, path = location.arguments or ["/"]
+        if path.startswith("@"):
+            return  # read where it is named
         if modifier and modifier[0] in ("~", "~*"):
             why = "a path here is exact, or a prefix of whole segments; write routes for what it matches"
             self.draft.leave_out(location.line, str(location), why)
@@ -197,12 +197,14 @@ class _Reader:
                 location.line, f"location {path}", f"{path} is a segment here: it is not the beginning of {path}s"
             )
         where: Document = {"path_exact": path} if exact else {} if prefix == "/" else {"path": path}
-        route: Document = host | where | common
-        for one in location.block or []:
+        route: Document = host | where
+        shut: int | None = None
+        block = _inherited(outer, self.tried(location.block or [], named))
+        for one in block:
             if one.name == "proxy_pass":
-                self.proxy_pass(one, route, where)
+                self.proxy_pass(one, route, path, [each for each in block if each.name == "proxy_set_header"])
             elif one.name == "return":
-                self.answer(one, route, self.draft.routes, secure=False)
+                self.answer(one, route, self.draft.routes)
                 return
             elif one.name == "proxy_set_header" and len(one.arguments) > 1:
                 self.set_header(one, route)
@@ -212,70 +214,119 @@ class _Reader:
                 self.setting(one, route)
             elif one.name in ("add_header", "proxy_hide_header"):
                 self.header(one, route)
-            elif one.name in ("allow", "deny"):
-                if one.arguments != ["all"]:
-                    route.setdefault(one.name, []).append(one.arguments[0])
-                elif one.name == "allow":
-                    self.draft.leave_out(one.line, str(one), "allow holds who may; without it all may")
+            elif one.name == "internal":
+                shut = 404
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE:
+            elif one.name not in _DONE and not _is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
-        if "to" in route:
+        if self.access([one for one in block if one.name in ("allow", "deny")], route):
+            shut = shut or 403
+        self.password(block, route)
+        if shut is not None:
+            self.draft.routes.append(host | where | {"respond": {"status": shut}})
+        elif "to" in route:
             self.draft.routes.append(route)
-        elif not any(one.name == "return" for one in location.block or []):
+        else:
             self.draft.leave_out(location.line, str(location), "nothing is passed on here; SmartEdge serves no files")
 
-    def proxy_pass(self, one: Directive, route: Document, where: Document) -> None:
+    def tried(self, block: Sequence[Directive], named: Mapping[str, Sequence[Directive]]) -> Sequence[Directive]:
+        """Put a named location in the place of the `try_files` that ends in it."""
+        for one in block:
+            if one.name == "try_files" and (more := named.get(one.arguments[-1])) is not None:
+                self.draft.leave_out(one.line, str(one), "SmartEdge serves no files: everything is passed on")
+                return [*(each for each in block if each is not one), *more]
+        return block
+
+    def access(self, rules: Sequence[Directive], route: Document) -> bool:
+        """Take who may; whether it is nobody. In nginx the first rule that fits counts, here `deny` goes before `allow`."""
+        allowed: list[str] = []
+        for one in rules:
+            if one.arguments == ["all"]:
+                if one.name == "deny" and allowed:
+                    route["allow"] = allowed
+                return one.name == "deny" and not allowed
+            if one.name == "allow":
+                allowed.append(one.arguments[0])
+            else:
+                route.setdefault("deny", []).append(one.arguments[0])
+                if allowed:
+                    self.draft.leave_out(one.line, str(one), "deny goes before allow here, whatever the order")
+        return False
+
+    def password(self, block: Sequence[Directive], route: Document) -> None:
+        said = {one.name: one.arguments[0] for one in block if one.name.startswith("auth_basic") and one.arguments}
+        if said.get("auth_basic", "off") != "off" and "auth_basic_user_file" in said:
+            route["basic_auth"] = {"file": said["auth_basic_user_file"], "realm": said["auth_basic"]}
+
+    def proxy_pass(self, one: Directive, route: Document, path: str, headers: Sequence[Directive]) -> None:
         target = one.arguments[0]
         parts = urlsplit(target)
         name = parts.netloc
         if "$" in target:
             self.draft.leave_out(one.line, str(one), "a target that depends on the request is not known here")
             return
+        own_host = all(each.arguments[0].lower() != "host" or each.arguments[-1] == "$proxy_host" for each in headers)
         service = self.upstreams.get(name)
         if service is None:
             address = target if target.startswith(("http://unix:", "https://unix:")) else f"{parts.scheme}://{parts.netloc}"
-            service = {"backends": [_url(address)]}
-        elif parts.scheme == "https":
-            service = service | {"backends": [_secure(each) for each in service["backends"]]}
+            service = {"backends": [url_of(address)]} | ({"preserve_host": False} if own_host else {})
+        else:
+            if parts.scheme == "https":
+                service = service | {"backends": [secured(each) for each in service["backends"]]}
+            if own_host:
+                route.setdefault("set_headers", {})["Host"] = name
+        if parts.scheme == "https":
+            self.draft.leave_out(one.line, str(one), "the backend's certificate is checked here, unless its tls.verify is false")
         route["to"] = self.draft.add_service(name, service)
-        if parts.path == "/" and where.get("path", "").endswith("/"):
-            route["strip_prefix"] = True
-        elif parts.path not in ("", "/"):
+        if parts.path == "" or parts.path == path or parts.netloc.startswith("unix:"):
+            return
+        if "path_exact" in route:
             route["rewrite"] = parts.path
+        elif parts.path == "/":
+            route["strip_prefix"] = True
+        else:
+            route |= {"path": path, "rewrite": parts.path}
+        if "path" in route and path.endswith("/") != parts.path.endswith("/"):
+            self.draft.leave_out(one.line, str(one), "what is behind the path is put behind a slash here")
 
-    def answer(self, one: Directive, where: Document, routes: list[Document], *, secure: bool) -> None:
+    def answer(self, one: Directive, where: Document, routes: list[Document]) -> None:
         """Take a `return`: a redirect, or an answer."""
         status, target = int(one.arguments[0]) if one.arguments[0].isdigit() else 302, one.arguments[-1]
-        if status in _STATUSES and (target.startswith(("http", "/"))):
-            parts = urlsplit(target.replace("$request_uri", "").replace("$uri", ""))
-            whole = "$request_uri" in target or "$uri" in target
+        if status in _STATUSES or not one.arguments[0].isdigit():
+            whole = target.endswith(("$request_uri", "$uri"))
+            parts = urlsplit(target.removesuffix("$request_uri").removesuffix("$uri").removeprefix("$scheme:"))
             redirect: Document = {"status": status}
             if parts.scheme:
                 redirect["scheme"] = parts.scheme
             if parts.netloc and parts.netloc not in ("$host", "$server_name", "$http_host"):
                 redirect["host"] = parts.netloc
-            if not whole and parts.path:
-                redirect["path"] = parts.path
-            if "$" in "".join(map(str, redirect.values())):
+            if not whole:
+                redirect["path"] = parts.path or "/"
+            if "$" in "".join(map(str, redirect.values())) or redirect.keys() == {"status"} or parts.query:
                 self.draft.leave_out(one.line, str(one), "a target that depends on the request is not known here")
                 return
-            if redirect.keys() == {"status", "scheme"} and redirect["scheme"] == "https" and not secure and not where.get("path"):
+            if redirect.keys() == {"status", "scheme"} and self.secure and "path" not in where:
                 return  # http_bind does this for all
+            if not whole:
+                self.draft.leave_out(one.line, str(one), "it is taken over, but the request's query stays with it here")
             routes.append(where | {"redirect": redirect})
         elif 200 <= status <= 599:
             text = target if len(one.arguments) > 1 else ""
+            if "$" in text:
+                self.draft.leave_out(one.line, str(one), "a text that depends on the request is not known here")
             routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
         else:
-            self.draft.leave_out(one.line, str(one), "breaks the connection off; an answer is written here")
+            self.draft.leave_out(one.line, str(one), "is no answer")
 
     # ---- single settings ----
 
     def set_header(self, one: Directive, route: Document) -> None:
         name, value = one.arguments[0], " ".join(one.arguments[1:])
         if name.lower() in _FORWARDED:
-            if name.lower() == "host" and value not in ("$host", "$http_host", "$server_name"):
+            if name.lower() == "host" and "$" not in value and value:
+                route.setdefault("set_headers", {})["Host"] = value
+            elif name.lower() == "host" and value not in ("$host", "$http_host", "$server_name", "$proxy_host"):
                 self.draft.leave_out(one.line, str(one), "preserve_host: false sends the backend's own host")
             return
         if value == "":
@@ -309,28 +360,17 @@ class _Reader:
             self.draft.leave_out(one.line, str(one), str(error))
 
     def access_log(self, one: Directive) -> None:
-        if one.arguments[:1] != ["off"] and one.arguments:
-            self.draft.top.setdefault("access_log", one.arguments[0])
+        if one.arguments and one.arguments[0].startswith("syslog:"):
+            self.draft.leave_out(one.line, str(one), "the log goes to a file, or to standard output")
+        elif one.arguments[:1] != ["off"] and one.arguments and "access_log" not in self.draft.top:
+            self.draft.top |= {"access_log": one.arguments[0], "access_log_format": "combined"}
 
 
-def _url(address: str) -> str:
-    if "unix:" in address:
-        return "unix:" + address.partition("unix:")[2].rstrip(":")
-    return address if "://" in address else f"http://{address}"
+def _inherited(outer: Sequence[Directive], inner: Sequence[Directive]) -> list[Directive]:
+    """Put in front of a block what it has from the one around it."""
+    missing = [names for names in _INHERITED if not any(one.name in names for one in inner)]
+    return [*(one for names in missing for one in outer if one.name in names), *inner]
 
 
-def _secure(backend: Any) -> Any:
-    if isinstance(backend, str):
-        return backend.replace("http://", "https://", 1)
-    return backend | {"url": backend["url"].replace("http://", "https://", 1)}
-
-
-def _hash_key(text: str) -> str | None:
-    """Say what a request is known by: the variables that have a counterpart."""
-    if text in ("$remote_addr", "$binary_remote_addr"):
-        return "client"
-    if text in ("$uri", "$request_uri"):
-        return "path"
-    if found := re.fullmatch(r"\$(http|cookie)_(\w+)", text):
-        return f"{'header' if found[1] == 'http' else 'cookie'}:{found[2].replace('_', '-') if found[1] == 'http' else found[2]}"
-    return None
+def _is_inherited(one: Directive) -> bool:
+    return any(one.name in names for names in _INHERITED)

@@ -73,7 +73,7 @@ def test_convert_prints_a_configuration_and_what_is_left_out(directory: Path, ca
     (directory / "nginx.conf").write_text("gzip on;\nserver { listen 80; location / { proxy_pass http://10.0.0.1; } }\n")
     assert cli.main(["convert", "nginx.conf"]) == 0
     said = capsys.readouterr()
-    assert json.loads(said.out) == {"bind": "0.0.0.0:80", "backends": ["http://10.0.0.1"]}
+    assert json.loads(said.out) == {"bind": "0.0.0.0:80", "backends": ["http://10.0.0.1"], "preserve_host": False}
     assert said.err == "nginx.conf:1: left out: gzip on\n    has no counterpart here\n"
 
     assert cli.main(["convert", "nginx.conf", "--json"]) == 0

@@ -34,6 +34,7 @@ def test_a_site_without_a_name_is_the_short_form() -> None:
         "retry": {"attempts": 3},
         "health": {"path": "/up", "interval_s": 5, "statuses": ["2xx"]},
         "breaker": {"open_s": 30, "failures": 3},
+        "preserve_host": False,
     }
     assert notes == []
 
@@ -94,6 +95,7 @@ def test_the_first_that_is_up_has_priority() -> None:
         "reverse_proxy {args.0}:80",
         "@x expression `a`",
         "import common",
+        "header /static/* Cache-Control max-age=9",
     ],
 )
 def test_what_is_not_taken_over_is_told_with_its_line(line: str) -> None:
@@ -104,3 +106,26 @@ def test_what_is_not_taken_over_is_told_with_its_line(line: str) -> None:
 def test_a_file_without_a_proxy_is_refused() -> None:
     with pytest.raises(NotReadable, match="no site"):
         read_caddyfile(":80 {\n file_server\n}\n")
+
+
+def test_a_pattern_that_is_no_prefix_does_not_match_everything() -> None:
+    """Its matcher took all requests of the site, without a word."""
+    document, notes = converted(":80 {\n @php path *.php\n reverse_proxy @php b\n reverse_proxy a\n}\n")
+    assert document["backends"] == ["http://a:80"]
+    assert [line for line, _ in notes] == [2, 3]
+
+
+def test_a_field_of_answers_counts_for_what_stands_before_it_and_within() -> None:
+    """Caddy puts `header` before whatever answers; it counted for what stood behind it alone."""
+    document, notes = converted(":80 {\n handle /x/* {\n reverse_proxy b\n }\n reverse_proxy a\n header X-By us\n}\n")
+    assert [one["set_answer_headers"] for one in document["routes"]] == [{"X-By": "us"}] * 2
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [("app.example", {"set_headers": {"Host": "app.example"}}), ("{host}", {})],
+)
+def test_backends_get_the_host_that_they_got(value: str, keys: Document) -> None:
+    document, _ = converted(f":80 {{\n reverse_proxy /x/* a {{\n header_up Host {value}\n }}\n}}\n")
+    assert document["routes"] == [{"path": "/x", "to": "x"} | keys]

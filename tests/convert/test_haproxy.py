@@ -60,6 +60,11 @@ def test_a_listen_section_is_the_short_form() -> None:
         ("path /api", {"path_exact": "/api"}),
         ("hdr(host) -i api.example www.api.example", {"host": ["api.example", "www.api.example"]}),
         ("hdr_end(host) .api.example", {"host": "*.api.example"}),
+        ("hdr_end(host) api.example", {"host": ["api.example", "*.api.example"]}),
+        ("hdr_dom(host) -i api.example", {"host": ["api.example", "*.api.example"]}),
+        ("req.hdr(host) -m end .api.example", {"host": "*.api.example"}),
+        ("path -m beg /api/", {"path": "/api"}),
+        ("hdr(X-Beta) -i Yes", {"header": {"X-Beta": "~(?i)^Yes$"}}),
         ("method POST", {"method": "POST"}),
         ("req.hdr(X-Beta) 1", {"header": {"X-Beta": "1"}}),
         ("src 10.0.0.0/8", {"client": "10.0.0.0/8"}),
@@ -80,7 +85,12 @@ def test_several_acls_hold_together() -> None:
     ("rule", "left_out"),
     [
         (" acl php path_end .php\n use_backend api if php", [5, 6]),
-        (" acl a path_beg /a\n use_backend api if !a", [6]),
+        (" acl a path_beg /a/\n use_backend api if !a", [6]),
+        (" acl a path_beg /a\n use_backend api if a", [5]),
+        (" acl a hdr(X-A) -m found\n use_backend api if a", [5, 6]),
+        (" acl a hdr(X-A) -m beg b\n use_backend api if a", [5, 6]),
+        (" acl a hdr(host) -m reg ^a\n use_backend api if a", [5, 6]),
+        (" acl a path_beg /a/\n acl a path_beg /b/\n use_backend api if a", [6, 7]),
         (" use_backend api if { path_beg /a }", [5]),
         (" use_backend gone if TRUE", [5]),
         (" http-request lua.x", [5]),
@@ -89,6 +99,53 @@ def test_several_acls_hold_together() -> None:
 def test_what_is_not_taken_over_is_told_with_its_line(rule: str, left_out: list[int]) -> None:
     _, notes = converted(front(rule))
     assert [line for line, _ in notes] == left_out
+
+
+def test_an_acl_that_comes_again_is_another_way_for_it_to_hold() -> None:
+    """The last line of the name counted alone, so that api.example went elsewhere, without a word."""
+    document, notes = converted(front(" acl a hdr(host) api.example\n acl a hdr(host) www.api.example\n use_backend api if a"))
+    assert document["routes"][0] == {"host": ["api.example", "www.api.example"], "to": "api"}
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_told"),
+    [
+        ("path_beg /img/", "hdr(host) shop.example", True),
+        ("hdr(host) shop.example", "path_beg /img/", False),
+        ("path_beg /img/", "path_beg /img/big/", True),
+        ("path_beg /a/", "path_beg /long/", False),
+        ("hdr(host) a.example", "hdr(host) b.example", False),
+    ],
+)
+def test_a_rule_that_wins_here_over_an_earlier_one_is_told(first: str, second: str, is_told: bool) -> None:
+    """HAProxy takes the first that fits: the other order of routes sent requests elsewhere, without a word."""
+    rules = f" acl a {first}\n acl b {second}\n use_backend web if a\n use_backend api if b"
+    _, notes = converted(front(rules))
+    assert [line for line, _ in notes] == ([8] if is_told else [])
+
+
+def test_what_a_listen_section_refuses_is_told() -> None:
+    """The front left it to the back, the back to the front: what was denied was let through, without a word."""
+    draft = read_haproxy(
+        "listen web\n bind :80\n acl adm path_beg /admin/\n http-request deny if adm\n"
+        " redirect location /b if adm\n server a b:80\n"
+    )
+    assert [(note.line, note.text) for note in draft.notes] == [(4, "http-request deny if adm")]
+    assert draft.routes[0] == {"path": "/admin", "redirect": {"status": 302, "path": "/b"}}
+
+
+@pytest.mark.parametrize("host", [r"HTTP/1.1\r\nHost:\ shop.example", r'"HTTP/1.1\r\nHost: shop.example\r\nX-A: b"'])
+def test_probes_and_words_of_servers_count_from_the_defaults(host: str) -> None:
+    """They were passed over: backends were asked for another path and host, with TLS that was not meant."""
+    document, notes = converted(
+        f"defaults\n option httpchk GET /up {host}\n default-server check inter 5s\n"
+        "listen web\n bind :80\n default-server ssl verify none\n server a 10.0.0.1:443 inter 3s\n"
+    )
+    assert document["health"] == {"path": "/up", "host": "shop.example"}
+    (member,) = document["backends"]
+    assert member == {"url": "https://10.0.0.1:443", "id": "a", "health": {"interval_s": 3}, "tls": {"verify": False}}
+    assert notes == []
 
 
 def test_https_cookies_and_tls_to_backends() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ def converted(text: str) -> tuple[Document, list[tuple[int, str]]]:
 
 
 def site(location: str, upstream: str = "server 10.0.0.1:80;", server: str = "") -> str:
-    return f"http {{ upstream web {{ {upstream} }}\n server {{ listen 80; {server}\n {location} }} }}"
+    around = f"proxy_set_header Host $host; upstream web {{ {upstream} }}\n"
+    return f"http {{ {around} server {{ listen 80; {server}\n {location} }} }}"
 
 
 def test_the_usual_pool_is_the_short_form() -> None:
@@ -71,12 +73,12 @@ def test_locations_are_routes() -> None:
     document, notes = converted(
         site(
             "location = /ping { return 200 pong; }"
-            ' location /api/ { proxy_pass http://web/; proxy_set_header X-Who "$remote_addr";'
+            ' location /api/ { proxy_pass http://web/; proxy_set_header X-Who "$remote_addr"; proxy_set_header Host $host;'
             " proxy_read_timeout 5m; client_max_body_size 1m; }"
             " location /old/ { return 301 https://new.example$request_uri; }"
             " location /v1/ { proxy_pass http://10.9.9.9:81/v2/; }"
             " location / { proxy_pass http://web; deny 10.1.0.0/16; add_header X-By us; proxy_hide_header X-Powered-By; }",
-            server="server_name shop.example *.shop.example;",
+            server="server_name _; } server { listen 80; server_name shop.example *.shop.example;",
         )
     )
     host = {"host": ["shop.example", "*.shop.example"]}
@@ -109,7 +111,7 @@ def test_https_and_the_server_that_sends_there() -> None:
     text = (
         "server { listen 80; return 301 https://$host$request_uri; }\n"
         "server { listen 443 ssl; listen [::]:443 ssl; ssl_certificate /none/a.pem; ssl_certificate_key /none/a.key;\n"
-        " location / { proxy_pass http://10.0.0.1; } }"
+        " location / { proxy_pass http://10.0.0.1; proxy_set_header Host $http_host; } }"
     )
     draft = read_nginx(text)
     assert draft.document() == {
@@ -142,3 +144,144 @@ def test_what_is_not_taken_over_is_told_with_its_line(line: str) -> None:
 def test_a_file_without_backends_is_refused() -> None:
     with pytest.raises(NotReadable, match="no upstream"):
         read_nginx("events {} http { server { listen 80; root /var/www; } }")
+
+
+def routes_of(locations: str, around: str = "") -> list[Document]:
+    document, _ = converted(site(f"{locations} location /last/ {{ proxy_pass http://web; }}", server=around))
+    return [one for one in document["routes"] if one.get("path") != "/last/"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "keys"),
+    [
+        ("deny all;", {"respond": {"status": 403}}),
+        ("allow 10.0.0.0/8; deny all;", {"allow": ["10.0.0.0/8"], "to": "web"}),
+        ("deny 10.0.0.1; allow 10.0.0.0/8; deny all;", {"deny": ["10.0.0.1"], "allow": ["10.0.0.0/8"], "to": "web"}),
+        ("deny 10.0.0.1; allow all;", {"deny": ["10.0.0.1"], "to": "web"}),
+        ("allow 10.0.0.1; deny 192.0.2.0/24;", {"deny": ["192.0.2.0/24"], "to": "web"}),
+        ("internal;", {"respond": {"status": 404}}),
+    ],
+)
+@pytest.mark.parametrize("around", [False, True])
+def test_who_may_is_what_it_was(rules: str, keys: Document, around: bool) -> None:
+    """`deny all` alone let everybody in, and one `allow` without it kept everybody out; around the location neither counted."""
+    if around and rules == "internal;":
+        rules, around = f"{rules} ", False  # stands in locations alone
+    inside, outside = ("", rules) if around else (rules, "")
+    assert routes_of(f"location /x/ {{ proxy_pass http://web; {inside} }}", outside) == [{"path": "/x/"} | keys]
+
+
+def test_files_that_nobody_may_read_are_no_part_of_the_application() -> None:
+    assert routes_of("location /private/ { deny all; }") == [{"path": "/private/", "respond": {"status": 403}}]
+
+
+def test_a_password_stays_one(tmp_path: Path) -> None:
+    """It was left out with a note, and everybody was let in."""
+    users = tmp_path / "users"
+    users.write_text("ann:$6$salt$" + "a" * 86)
+    said = f'auth_basic "for us"; auth_basic_user_file {users};'
+    password = {"basic_auth": {"file": str(users), "realm": "for us"}}
+    assert routes_of("location /x/ { proxy_pass http://web; }", said) == [{"path": "/x/", "to": "web"} | password]
+    assert routes_of("location /x/ { proxy_pass http://web; auth_basic off; }", said) == [{"path": "/x/", "to": "web"}]
+
+
+def test_what_names_no_server_goes_to_the_default_one() -> None:
+    """It got 404. The default is the server that says so, else the first; one without a name that is neither gets nothing."""
+    text = (
+        "server { listen 80; server_name a.example; location / { proxy_pass http://10.0.0.1; } }\n"
+        "server { listen 80; location / { proxy_pass http://10.0.0.2; } }\n"
+        "server { listen 80 %s; server_name c.example; location / { proxy_pass http://10.0.0.3; } }"
+    )
+    document, notes = converted(text % "")
+    assert [(one.get("host"), one["to"]) for one in document["routes"]] == [(None, "10-0-0-1"), ("c.example", "10-0-0-3")]
+    assert [line for line, _ in notes] == [2]
+    document, _ = converted(text % "default_server")
+    assert [(one.get("host"), one["to"]) for one in document["routes"]] == [("a.example", "10-0-0-1"), (None, "10-0-0-3")]
+
+
+@pytest.mark.parametrize(
+    ("header", "keys"),
+    [
+        ("", {"set_headers": {"Host": "web"}}),
+        ("proxy_set_header Host $proxy_host;", {"set_headers": {"Host": "web"}}),
+        ("proxy_set_header Host app.example;", {"set_headers": {"Host": "app.example"}}),
+        ("proxy_set_header Host $host;", {}),
+    ],
+)
+def test_backends_get_the_host_that_they_got(header: str, keys: Document) -> None:
+    """Without a word on it nginx sends the name that proxy_pass has."""
+    location = f"location /x/ {{ proxy_pass http://web; proxy_set_header X-Forwarded-For $remote_addr; {header} }}"
+    assert routes_of(location) == [{"path": "/x/", "to": "web"} | keys]
+
+
+def test_an_address_gets_its_own_name_as_host() -> None:
+    document, _ = converted("server { listen 80; location / { proxy_pass http://10.0.0.1:81; } }")
+    assert document == {"bind": "0.0.0.0:80", "backends": ["http://10.0.0.1:81"], "preserve_host": False}
+
+
+def test_what_stands_behind_a_location_counts_for_it_too() -> None:
+    document, notes = converted(
+        site("location /x/ { proxy_pass http://web; } add_header X-By us; client_max_body_size 1k; proxy_read_timeout 9;")
+    )
+    keys = {"set_answer_headers": {"X-By": "us"}, "body_bytes": 1024, "timeouts": {"first_byte_s": 9}}
+    assert document["routes"] == [{"path": "/x/", "to": "web"} | keys]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("location", "keys"),
+    [
+        ("location /api { proxy_pass http://web/; }", {"path": "/api", "strip_prefix": True}),
+        ("location = /api { proxy_pass http://web/; }", {"path_exact": "/api", "rewrite": "/"}),
+        ("location / { proxy_pass http://web/v2/; }", {"path": "/", "rewrite": "/v2/"}),
+        ("location / { proxy_pass http://web/; }", {}),
+    ],
+)
+def test_the_path_of_proxy_pass_stands_in_for_that_of_the_location(location: str, keys: Document) -> None:
+    assert routes_of(location) == [keys | {"to": "web"}]
+
+
+def test_the_configuration_that_gunicorn_recommends() -> None:
+    """`location @app` became the path "@app", and fail_timeout=0 a time that is refused: the result could not be used."""
+    document, notes = converted(
+        site(
+            "location / { try_files $uri @app; }\n"
+            " location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://web; }",
+            upstream="server unix:/tmp/gunicorn.sock fail_timeout=0;",
+            server="access_log /var/log/nginx/access.log;",
+        )
+    )
+    assert document == {
+        "bind": "0.0.0.0:80",
+        "access_log": "/var/log/nginx/access.log",
+        "access_log_format": "combined",
+        "backends": ["unix:/tmp/gunicorn.sock"],
+    }
+    assert [line for line, _ in notes] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("target", "redirect"),
+    [
+        ("$scheme://www.shop.example$request_uri", {"host": "www.shop.example"}),
+        ("https://$host$request_uri", {"scheme": "https"}),
+        ("/new", {"path": "/new"}),
+        ("http://new.example", {"scheme": "http", "host": "new.example", "path": "/"}),
+    ],
+)
+def test_redirects(target: str, redirect: Document) -> None:
+    """With $scheme it became an answer with this text; to https it was left out, although nothing else did it."""
+    assert routes_of(f"location /x/ {{ return 301 {target}; }}") == [{"path": "/x/", "redirect": {"status": 301} | redirect}]
+
+
+def test_a_server_without_tls_sends_to_https_where_nothing_else_does() -> None:
+    document, _ = converted(
+        "server { listen 80; return 301 https://$host$request_uri; } server { listen 80; server_name a.example;"
+        " location / { proxy_pass http://10.0.0.1; } }"
+    )
+    assert {"redirect": {"status": 301, "scheme": "https"}} in document["routes"]
+
+
+def test_certificates_of_backends_which_nginx_does_not_look_at_are_told() -> None:
+    _, notes = converted(site("location / { proxy_pass https://web; }"))
+    assert [text for _, text in notes] == ["proxy_pass https://web"]
