@@ -8,7 +8,15 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    PingAckReceived,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
 from h2.settings import Settings
 
 from tests.peers import backend
@@ -20,7 +28,7 @@ class H2Server:
     """A backend's side of one connection, in the hand of a test. settings: said first.
 
     requests: heads by stream. bodies, trailers: what came behind them. ended: streams whose request is whole. resets: by
-    stream, the code of their end. gone: the peer has said GOAWAY, or closed.
+    stream, the code of their end. pings: so many of ours were answered. gone: the peer has said GOAWAY, or closed.
     """
 
     def __init__(self, sock: Any, settings: dict[int, int] | None = None, *, checks: bool = True) -> None:
@@ -35,6 +43,7 @@ class H2Server:
         self.ended: set[int] = set()
         self.resets: dict[int, int] = {}
         self.gone = False
+        self.pings = 0
         self.flush()
 
     def flush(self) -> None:
@@ -65,6 +74,8 @@ class H2Server:
             self.ended.add(event.stream_id)
         elif isinstance(event, StreamReset):
             self.resets[event.stream_id] = event.error_code
+        elif isinstance(event, PingAckReceived):
+            self.pings += 1
         elif isinstance(event, ConnectionTerminated):
             self.gone = True
 

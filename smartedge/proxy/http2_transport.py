@@ -12,7 +12,7 @@ from typing import Any, Final
 import gevent
 from gevent.event import Event
 
-from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, EdgeError
+from smartedge.balancer.errors import BackendClosed, BackendTimeout, ConnectFailed, EdgeError, OutOfResources
 from smartedge.http.sockets import Address
 from smartedge.http.wire import Wire
 from smartedge.http2.link import Link, LinkLimits
@@ -65,11 +65,18 @@ class BackendLink:
             self.wire.close()
 
     def settle(self, url: str, left_s: float) -> None:
-        """Wait for the backend's settings, the first that it says; raises ConnectFailed. The connection is closed then."""
-        link = self.link
+        """Wait for the backend's settings, the first that it says; raises ConnectFailed. The connection is closed then.
+
+        Settings that allow no stream at all are for a moment (RFC 9113 section 6.5.2): it is waited for others.
+        """
+        link, until = self.link, monotonic() + max(0.001, left_s)
         try:
-            if not link.peer_settled.wait(max(0.001, left_s)):
+            if not link.peer_settled.wait(until - monotonic()):
                 raise ConnectFailed(f"{url} did not begin to speak HTTP/2 in time.")
+            while link.peer_streams == 0 and not link.closed:
+                link.peer_settled.clear()
+                if not link.peer_settled.wait(max(0.0, until - monotonic())):
+                    raise ConnectFailed(f"{url} allows no request on its connection (SETTINGS_MAX_CONCURRENT_STREAMS 0).")
         except BaseException:
             self.wire.close()  # who is ended here leaves nobody who knows of it
             raise
@@ -91,9 +98,10 @@ class BackendLink:
 class _Opening:
     """A connection that is being opened, for all that wait for one. error: why it could not be."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("began", "done", "error")
 
     def __init__(self) -> None:
+        self.began = monotonic()
         self.done = Event()
         self.error: EdgeError | None = None
 
@@ -192,8 +200,10 @@ class Http2Adapter(BackendAdapter):
     def _take(self, request: Outbound, since: float = 0.0) -> BackendLink:
         """Give a connection that has room for one more stream: one that is there, one that is being opened, or a new one.
 
-        since: only one that has been opened since then will do.
+        since: only one that has been opened since then will do. An opening that fails and had begun before this request came is
+        none of its failures, unless half of the time for one is over: all that wait share another.
         """
+        came = monotonic()
         while True:
             for link in self._links:
                 if link.link.has_room and link.opened_at >= since:
@@ -202,18 +212,19 @@ class Http2Adapter(BackendAdapter):
             if opening is None:
                 return self._open(request)
             opening.done.wait()
-            if opening.error is not None:
-                raise type(opening.error)(opening.error.detail)
+            error = opening.error
+            if error is not None and (opening.began >= came or monotonic() - came > self.limits.connect_s / 2):
+                raise type(error)(error.detail, retry_after_s=error.retry_after_s)
 
     def _open(self, request: Outbound) -> BackendLink:
         """Make a new connection; raises ConnectFailed, or OutOfResources when that is our own lack."""
         opening = self._opening = _Opening()
-        began = monotonic()
+        began = opening.began
         try:
             wire, way, address = self._dialer.open(H2)
             link = BackendLink(wire, way, address, self.limits, self._forget)
             link.settle(self.url, began + self.limits.connect_s - monotonic())
-        except EdgeError as error:
+        except (ConnectFailed, OutOfResources) as error:  # others end this request alone: its client has left, or it is hedged
             opening.error = error
             raise
         finally:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import gevent
 import pytest
+from gevent import get_hub
 from gevent.event import Event
 from gevent.queue import Queue
 
@@ -560,6 +561,93 @@ def test_all_who_wait_for_a_connection_hear_that_there_is_none() -> None:
     for one in asking:
         with pytest.raises(ConnectFailed):
             one.get()
+
+
+def test_an_opening_that_fails_is_the_failure_of_who_began_it_and_the_others_share_another() -> None:
+    """As by HTTP/1.1, where each has a connection of its own: all of them failed, and each counted against the backend."""
+
+    def play(sock: Any, number: int) -> None:
+        if number == 1:
+            sock.recv(1)
+            return
+        server = H2Server(sock)
+        server.request(2)
+        for stream in (1, 3):
+            server.answer(stream, b"%d" % number)
+        server.until(lambda: False)
+
+    with backend(play) as url:
+        session = session_for(url)
+        first, *others = [gevent.spawn(lambda: body_of(session.send(outbound()))) for _ in range(3)]
+        with pytest.raises(ConnectFailed):
+            first.get()
+        assert [one.get() for one in others] == [b"2", b"2"]
+
+
+def test_who_has_waited_for_most_of_the_time_does_not_begin_anew() -> None:
+    accepted: list[int] = []
+
+    def play(_sock: Any, number: int) -> None:
+        accepted.append(number)
+        gevent.sleep(5)
+
+    with backend(play) as url:
+        session = session_for(url, connect_s=0.05)
+        asking = [gevent.spawn(session.send, outbound()) for _ in range(3)]
+        for one in asking:
+            with pytest.raises(ConnectFailed, match="in time"):
+                one.get()
+        assert accepted == [1]
+
+
+def test_a_request_that_ends_while_it_opens_a_connection_ends_no_other() -> None:
+    """Its client's leaving (which is thrown at a request that may be hedged) was told to all that waited as their own."""
+
+    def play(server: H2Server, _: int) -> None:
+        server.answer(server.request(), b"ok")
+        server.until(lambda: False)
+
+    with h2_backend(play) as url:
+        session = session_for(url)
+        first, other = [gevent.spawn(lambda: body_of(session.send(outbound()))) for _ in range(2)]
+        gevent.sleep(0)
+        get_hub().loop.run_callback(first.throw, ClientGone())
+        with pytest.raises(ClientGone):
+            first.get()
+        assert other.get() == b"ok"
+
+
+def test_a_backend_that_allows_no_stream_is_sent_none_and_not_kept() -> None:
+    """RFC 9113 sections 5.1.2 and 6.5.2: the first request went out on each such connection, and all of them were kept."""
+    seen: list[H2Server] = []
+
+    def play(server: H2Server, _: int) -> None:
+        seen.append(server)
+        server.until(lambda: False)
+
+    with h2_backend(play, {h2.MAX_CONCURRENT_STREAMS: 0}) as url:
+        session = session_for(url, connect_s=0.05)
+        for number in (1, 2):
+            with pytest.raises(ConnectFailed, match="MAX_CONCURRENT_STREAMS 0") as caught:
+                session.send(outbound())
+            assert not caught.value.sent
+            until(lambda count=number: [server.gone for server in seen] == [True] * count)
+        assert not any(server.requests for server in seen)
+
+
+def test_a_backend_that_allows_no_stream_for_a_moment_is_waited_for() -> None:
+    def play(server: H2Server, _: int) -> None:
+        server.h2.ping(b"12345678")
+        server.flush()
+        server.until(lambda: server.pings)  # all that it has sent before its answer has come
+        assert not server.requests
+        server.h2.update_settings({h2.MAX_CONCURRENT_STREAMS: 10})
+        server.flush()
+        server.answer(server.request(), b"ok")
+        server.until(lambda: False)
+
+    with h2_backend(play, {h2.MAX_CONCURRENT_STREAMS: 0}) as url:
+        assert body_of(session_for(url).send(outbound())) == b"ok"
 
 
 def test_a_cancelled_request_ends_its_stream_and_not_the_connection() -> None:
