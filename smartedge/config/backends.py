@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -45,6 +45,14 @@ from smartedge.config.section import (
     beside,
 )
 from smartedge.config.zones import Location
+
+_OF_HTTP: Final = ("path", "host", "headers", "port", "body", "statuses")
+"""Keys of `health` about a probe that asks; of these one that only connects goes by the port."""
+
+
+def says_something(key: str, kind: object) -> bool:
+    """Say whether a key of `health` means anything to probes of this type."""
+    return kind == "http" or key not in _OF_HTTP or (key == "port" and kind == "tcp")
 
 
 class HealthConfig(Section):
@@ -85,11 +93,11 @@ class HealthConfig(Section):
             raise ValueError('must hold at least one status, such as "2xx"')
         return values.status_ranges(items)
 
-    @field_validator("path", "host", "headers", "port", "body", "statuses")
+    @field_validator(*_OF_HTTP)
     @classmethod
     def _of_its_type(cls, value: object, info: ValidationInfo) -> object:
         kind = info.data.get("type", "http")
-        if value and kind != "http" and (info.field_name != "port" or kind == "none"):
+        if value and not says_something(str(info.field_name), kind):
             raise ValueError(f'says nothing to a probe of type "{kind}"')
         return value
 

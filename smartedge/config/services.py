@@ -24,7 +24,7 @@ from smartedge.balancer.retry import DEADLINE_S, RetryPolicy
 from smartedge.balancer.spec import DEFAULT_SERVICE, BackendSpec, Protocol, TlsSpec
 from smartedge.config import strategy as config_strategy
 from smartedge.config import values
-from smartedge.config.backends import BackendConfig, Backends, HealthConfig, canonical_list, protocol_problem
+from smartedge.config.backends import BackendConfig, Backends, HealthConfig, canonical_list, protocol_problem, says_something
 from smartedge.config.discover import DiscoverConfig
 from smartedge.config.discover import problems as discover_problems
 from smartedge.config.locality import LocalityConfig
@@ -270,6 +270,8 @@ def _over(common: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in said.items():
         above = common.get(key)
         if isinstance(value, dict) and isinstance(above, dict):
+            if key == "health" and "type" in value:  # a path for all services is none for one that is not asked
+                above = {inner: one for inner, one in above.items() if says_something(inner, value["type"])}
             merged[key] = {**above, **value}
     return merged
 

@@ -55,6 +55,16 @@ def test_a_service_can_take_back_what_the_top_says() -> None:
     assert api.rate_limit.policy() is None
 
 
+def test_probes_that_only_connect_do_not_get_the_path_of_all_services() -> None:
+    """It was refused as services.api.health.path, which nobody had written."""
+    found = site(health={"path": "/up", "port": 90, "fall": 5}, web={"health": {"type": "none"}}, api={"health": {"type": "tcp"}})
+    api, web = (one.config.health for one in found.all_services())
+    assert (api.type, api.path, api.port, api.fall) == ("tcp", None, 90, 5)
+    assert (web.type, web.path, web.port, web.fall) == ("none", None, None, 5)
+    with pytest.raises(ConfigError, match="says nothing"):
+        site(health={"path": "/up"}, api={"health": {"type": "tcp", "path": "/own"}})
+
+
 def test_of_limits_and_timeouts_a_service_gets_what_has_to_do_with_backends() -> None:
     found = site(limits={"head_bytes": 70_000, "queue": 5}, timeouts={"head_s": 3, "connect_s": 1}, api={"limits": {"queue": 6}})
     api, web = (one.config for one in found.all_services())
