@@ -320,6 +320,19 @@ def test_on_a_phone_nothing_is_cut_off(page: Browser, edge: LiveEdge) -> None:
         page.order("Emulation.clearDeviceMetricsOverride")
 
 
+def test_long_names_are_whole_on_a_small_screen(page: Browser) -> None:
+    page.resize(1280, 800)
+    try:
+        wide, seen = page.run(
+            "const link = document.querySelector('#backends tbody th a'), cell = link.closest('th');"
+            "link.textContent = 'catalogue-api/10.120.130.140-8080-one';"
+            "return [cell.scrollWidth, cell.clientWidth];"
+        )
+        assert wide == seen
+    finally:
+        page.order("Emulation.clearDeviceMetricsOverride")
+
+
 def test_names_of_others_are_text(page: Browser) -> None:
     name, elements, direction, services = page.await_script(SCRIPTS + "return call(args[0]);", EVIL)
     assert name == f"{EVIL}/{EVIL}"
