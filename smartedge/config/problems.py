@@ -152,7 +152,7 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
     value, context = error["input"], error.get("ctx", {})
     if kind == "too_short":
         return f"must hold at least {context['min_length']}, not {context['actual_length']}"
-    if kind == "float_type" and type(value) is int:
+    if kind == "int_parsing_size" or (kind == "float_type" and type(value) is int):
         return "is far too large a number"
     return _WORDS[kind](context) + f", not {shown(value)}" + _quotes_hint(kind, value)
 

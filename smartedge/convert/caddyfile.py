@@ -77,20 +77,20 @@ class _Reader:
 
     def site(self, site: Directive) -> None:
         addresses = [word.rstrip(",") for word in (site.name, *site.arguments)]
-        where = self.addresses(addresses)
+        files = [one.arguments for one in site.block or [] if one.name == "tls" and len(one.arguments) == 2]
+        where = self.addresses(addresses, files)
         before = len(self.draft.routes)
         self.matchers = {one.name: self.matcher(one) for one in site.block or [] if one.name.startswith("@")}
         self.directives(site.block or [], where)
         for one in site.block or []:
-            if one.name == "tls" and len(one.arguments) == 2:
-                self.draft.top.setdefault("certificates", []).append(
-                    dict(zip(("certfile", "keyfile"), one.arguments, strict=True))
-                )
+            if one.name == "tls" and len(one.arguments) != 2:
+                self.draft.leave_out(one.line, str(one), "a certificate is got from Let's Encrypt; see docs/tls.md for others")
         found = self.draft.routes[before:]
         # Caddy sorts by how narrow a matcher is, and so do routes; the one for all goes last to be read so, too.
         self.draft.routes[before:] = [*(one for one in found if len(one) > 2), *(one for one in found if len(one) <= 2)]
 
-    def addresses(self, addresses: Sequence[str]) -> Document:
+    def addresses(self, addresses: Sequence[str], files: Sequence[Sequence[str]]) -> Document:
+        """Take the addresses of a site; files: its own certificates with their keys, in the place of those that are got."""
         hosts, secure, port = [], False, None
         for address in addresses:
             parts = urlsplit(address if "://" in address else f"//{address}")
@@ -100,11 +100,13 @@ class _Reader:
             port = port or parts.port
         if secure:
             self.draft.top |= {"bind": "0.0.0.0:443", "http_bind": "0.0.0.0:80"}
-            acme = self.draft.top.setdefault("acme", {})
-            acme["agree_tos"] = True
-            self.draft.top["certificates"] = [*self.draft.top.get("certificates", []), *hosts]
+            if not files:
+                self.draft.top.setdefault("acme", {})["agree_tos"] = True
         elif "bind" not in self.draft.top:
-            self.draft.top["bind"] = f"0.0.0.0:{port or 80}"
+            self.draft.top["bind"] = f"0.0.0.0:{port or (443 if files else 80)}"
+        if secure or files:
+            own = [dict(zip(("certfile", "keyfile"), pair, strict=True)) for pair in files]
+            self.draft.top["certificates"] = [*self.draft.top.get("certificates", []), *(own or hosts)]
         return {} if not hosts else {"host": hosts[0] if len(hosts) == 1 else hosts}
 
     def matcher(self, one: Directive) -> Document | None:

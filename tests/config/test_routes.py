@@ -157,6 +157,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": "web", "query": {"a": 1}}, "routes[0].query", 'must have a text as the value of "a", not 1'),
     ({"to": "web", "client": "10.0.0.1/8"}, "routes[0].client[0]", 'the range is "10.0.0.0/8"'),
     ({"to": "web", "split_by": "client"}, "routes[0].split_by", "needs several services in to"),
+    ({"redirect": {"path": "/a", "status": 10**20}}, "routes[0].redirect.status", "is far too large a number"),
     ({"to": {"web": 1, "beta": 1}, "split_by": "path"}, "routes[0].split_by", 'must be "client", "header:NAME"'),
     ({"to": "web", "strip_prefix": True}, "routes[0].strip_prefix", "needs a path"),
     ({"to": "web", "rewrite": "/x"}, "routes[0].rewrite", "needs a path"),

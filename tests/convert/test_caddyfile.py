@@ -129,3 +129,19 @@ def test_a_field_of_answers_counts_for_what_stands_before_it_and_within() -> Non
 def test_backends_get_the_host_that_they_got(value: str, keys: Document) -> None:
     document, _ = converted(f":80 {{\n reverse_proxy /x/* a {{\n header_up Host {value}\n }}\n}}\n")
     assert document["routes"] == [{"path": "/x", "to": "x"} | keys]
+
+
+@pytest.mark.parametrize(("site", "port"), [("shop.example", 443), (":8443", 8443), ("https://10.0.0.1", 443)])
+def test_a_site_with_files_asks_no_authority(site: str, port: int) -> None:
+    """The name was asked for at Let's Encrypt besides, and its terms agreed to."""
+    draft = read_caddyfile(f"{site} {{\n tls /none/a.pem /none/a.key\n reverse_proxy a\n}}\n")
+    document = draft.document()
+    assert document["certificates"] == [{"certfile": "/none/a.pem", "keyfile": "/none/a.key"}]
+    assert document["bind"] == f"0.0.0.0:{port}"
+    assert "acme" not in document
+    assert draft.notes == []
+
+
+def test_another_authority_is_told() -> None:
+    _, notes = converted("shop.example {\n tls internal\n reverse_proxy a\n}\n")
+    assert notes == [(2, "tls internal")]
