@@ -133,6 +133,7 @@ DROWNING_SINCE: Final = 37  # a service's own row, seconds, double: since when t
 DROWNING_USUAL: Final = 38  # a service's own row, seconds, double: what an answer usually takes
 DROWNING_NOW: Final = 39  # a service's own row, seconds, double: what it takes now
 EVENTS: Final = 40  # the edge's own row: another number whenever a worker has written an event
+RECOVERED_AT: Final = 41  # seconds, double: when a probe last was good after a bad one; 0.0 if none was
 
 SHARED_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int and name not in OWN_CELLS}
 """The numbered cells of the shared row, by name."""

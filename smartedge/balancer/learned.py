@@ -42,6 +42,7 @@ from smartedge.balancer.cells import (
     QUICK,
     QUICK_S,
     REAL_CELLS,
+    RECOVERED_AT,
     SILENT_SINCE,
     STATE,
     WAITING_SINCE,
@@ -252,6 +253,11 @@ class Learned:
         """When its probes last called it unhealthy; 0.0 if they never did."""
         return self.shared_reals[DOWN_SINCE]
 
+    @property
+    def recovered_at(self) -> float:
+        """When a probe last was good after a bad one: what was sent before says nothing of who answers now. 0.0 if none was."""
+        return self.shared_reals[RECOVERED_AT]
+
     def returned(self, now: float) -> None:
         """Say that the backend has come into service, or come back: slow start begins."""
         self.shared_reals[IN_SERVICE_SINCE] = now
@@ -267,7 +273,10 @@ class Learned:
 
         One that turns good after bad ones closes the breaker: the process that failed is gone, or sound again.
         """
-        readmitted = self.breaker.replaced(now) if ok and self.health.doubted else None
+        readmitted = None
+        if ok and self.health.doubted:
+            readmitted = self.breaker.replaced(now)
+            self.shared_reals[RECOVERED_AT] = now
         change = self.health.probed(ok)
         if change == "up":
             # What it was like before it went down is no longer known: it starts at the mean of the others again.

@@ -188,6 +188,10 @@ class Lease:
     def _failed(self, now: float, retry_after_s: float | None, code: int, sent: bool) -> BreakerChange | None:
         """Hold a failure against the backend, as far as it is its own."""
         pool, learned = self._pool, self.backend.learned
+        if self.sent_at < learned.recovered_at:  # it is the failure of who was there before
+            learned.cells[EXCUSED] += 1
+            learned.breaker.abandoned(now, self._ticket)
+            return None
         blame = pool.evidence.failed(learned, self.holder, now) if sent else "own"
         if blame == "shared":
             learned.cells[EXCUSED] += 1

@@ -8,19 +8,21 @@ backend with three of them is silent; so is one with two that have waited twice 
 known, and whatever still goes up or is a tunnel, is never overdue; nor is anything while nobody answers.
 
 Silence is no sentence: who is silent gets no new requests, and what waits there may go elsewhere, but the first overdue
-answer ends it. Seconds are those of a monotonic clock.
+answer ends it, and so does a probe that turns good after bad ones (`forget_lost`). Seconds are those of a monotonic clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import OVERDUE, SILENT_SINCE
 from smartedge.balancer.evidence import Evidence
 from smartedge.balancer.kinds import LEAST_ANSWERS, WIDE, Holder, Kind
+from smartedge.balancer.learned import Learned
 
 LEAST_S: Final = 0.1
 """Nothing is overdue sooner: a moment without CPU is over by then."""
@@ -105,6 +107,20 @@ def limit_of(kind: Kind, now: float) -> float:
     return max(limit_s, BEYOND * kind.peak(now)) if kind.wide > WIDE else limit_s
 
 
+def forget_lost(learned: Learned, now: float) -> None:
+    """Let what was sent before a probe turned good say nothing more, a second later: who would answer it has done so by then.
+
+    A machine that was switched off and on again knows nothing of it, and until its time is over it would speak against who is
+    there now. In that second what may go elsewhere does so.
+    """
+    recovered_at = learned.recovered_at
+    if now < recovered_at + LATER_S:
+        return
+    old = takewhile(lambda lease: lease.sent_at < recovered_at, learned.waiting)
+    for lease in [one for one in old if is_due(one.holder)]:
+        del learned.waiting[lease]
+
+
 def is_due(holder: Holder | None) -> bool:
     """Whether the backend owes the holder of a lease an answer: not while his upload goes on."""
     return holder is None or bool(holder.is_due)
@@ -166,6 +182,8 @@ class Silence:
                 if backend.key in self._told:
                     self._back(backend, changes)
                 continue  # as with most of many: nothing else of it needs to be looked at
+            if learned.waiting and learned.recovered_at:
+                forget_lost(learned, now)
             found = overdue(backend, evidence, now) if learned.waiting and len(backends) > 1 else Overdue()
             if cells[OVERDUE] != found.count:
                 cells[OVERDUE] = found.count

@@ -26,6 +26,9 @@ from smartedge.proxy.tried import keep
 MOST: Final = 8
 """So many tries are left waiting on one backend; the other connections are closed at once."""
 
+LEFT_LOOK_S: Final = 0.5
+"""How often one of them looks whether its time is over."""
+
 
 def leave_silent(service: Service, now: float) -> None:
     """Have requests that wait on silent backends tried elsewhere; called by the edge, every `balancer.watch.LOOK_S`."""
@@ -69,7 +72,7 @@ def move(attempts: Attempts, lease: Lease, now: float) -> None:
 class LeftTry:
     """A try whose request has gone elsewhere; made by `move`, ends itself. wait_s: how long an answer may still take."""
 
-    __slots__ = ("_attempts", "_io", "_lease", "_proof", "_sock", "_timer")
+    __slots__ = ("_attempts", "_io", "_lease", "_proof", "_sock", "_timer", "_until")
 
     def __init__(self, attempts: Attempts, lease: Lease, wire: Wire, wait_s: float) -> None:
         sock = wire.sock._sock
@@ -82,8 +85,16 @@ class LeftTry:
         loop = get_hub().loop
         self._io: Any = loop.io(self._sock.fileno(), 1, ref=False)
         self._io.start(self._readable)
-        self._timer: Any = loop.timer(max(0.001, wait_s), ref=False)
-        self._timer.start(self._end, "failed")
+        self._until = monotonic() + wait_s
+        self._timer: Any = loop.timer(max(0.001, min(wait_s, LEFT_LOOK_S)), LEFT_LOOK_S, ref=False)
+        self._timer.start(self._look)
+
+    def _look(self) -> None:
+        """End when the time is over, or its backend has another process, of which no answer is expected (`forget_lost`)."""
+        if self._lease not in self._lease.backend.learned.waiting:
+            self._end("abandoned")
+        elif monotonic() >= self._until:
+            self._end("failed")
 
     def _readable(self) -> None:
         try:

@@ -67,6 +67,45 @@ def test_the_first_overdue_answer_ends_it_at_once_and_there_is_no_term_to_serve(
     assert a.learned.breaker.streak == 0
 
 
+def test_a_probe_that_turns_good_ends_it_though_what_was_lost_is_never_answered() -> None:
+    """A machine that was switched off and on again was silent for 30 s, and then ejected for the failures of the one before."""
+    target, a, b = two()
+    leases = [take(target, a, NOW) for _ in range(8)]
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.2) == [("a", "silent")]
+    a.learned.probed(NOW + 1.0, False)
+    assert changes(target, NOW + 2.5) == []
+    a.learned.probed(NOW + 3.0, True)
+    assert changes(target, NOW + 3.9) == [], "what may go elsewhere does so first"
+    assert changes(target, NOW + 4.0) == [("a", "heard")]
+    assert names(target.candidates(NOW + 4.0)) == "a b"
+    assert a.learned.waited_s(NOW + 4.0) == 0.0, "a strategy that goes by latency would avoid it, too"
+    answer(target, a, NOW + 5.0)
+    for lease in leases:
+        assert lease.close(NOW + 30.0, "failed") is None
+    assert (a.learned.breaker.state, a.learned.breaker.streak) == ("closed", 0)
+
+
+def test_a_probe_that_was_good_all_the_time_ends_no_silence() -> None:
+    target, a, b = two()
+    for _ in range(3):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 0.2) == [("a", "silent")]
+    a.learned.probed(NOW + 1.0, True)
+    assert changes(target, NOW + 5.0) == []
+
+
+def test_what_hangs_after_a_probe_turned_good_counts() -> None:
+    target, a, b = two()
+    a.learned.probed(NOW - 1.0, False)
+    a.learned.probed(NOW - 0.5, True)
+    for _ in range(3):
+        take(target, a, NOW)
+    answer(target, b, NOW + 0.1)
+    assert changes(target, NOW + 2.0) == [("a", "silent")]
+
+
 @pytest.mark.parametrize(("count", "silent_after_s"), [(3, 0.1), (2, 0.2), (1, 0.4)])
 def test_fewer_requests_have_to_wait_for_longer(count: int, silent_after_s: float) -> None:
     """A strategy that avoids whoever is late sends a hung backend one or two requests, and these waited for 30 s."""

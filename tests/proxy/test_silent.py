@@ -13,6 +13,7 @@ from gevent import socket
 
 from smartedge.balancer.cells import FAILED, IN_FLIGHT, RETRIES, SILENT_SINCE
 from smartedge.balancer.errors import ClientGone
+from smartedge.balancer.silence import LATER_S, forget_lost
 from smartedge.http.wire import Wire, WireClosed
 from smartedge.proxy.connection import Connection
 from smartedge.proxy.dialer import Way
@@ -115,6 +116,24 @@ def test_a_try_that_was_left_and_comes_to_nothing_is_a_failure(how: str) -> None
     house.answer("b")
     assert finish(asked) == [200] * 2
     assert house.counted(IN_FLIGHT) == [0, 0]
+
+
+def test_a_try_that_was_left_is_given_up_when_its_backend_is_another_process() -> None:
+    """Ten that were lost with a machine counted as in flight for 30 s: adaptive sent nothing to who had taken its place."""
+    house = Silent()
+    asked = house.begin_all(2)
+    house.until(1, 1)
+    house.falls_silent()
+    house.until(1, 2)
+    learned = house.backends[0].learned
+    learned.probed(monotonic(), False)
+    learned.probed(monotonic(), True)
+    forget_lost(learned, monotonic() + LATER_S)
+    while house.counted(IN_FLIGHT) != [0, 2]:
+        gevent.sleep(0.01)
+    house.answer("b")
+    assert finish(asked) == [200] * 2
+    assert house.counted(FAILED) == [0, 0]
 
 
 def test_only_so_many_are_left_and_the_other_connections_are_closed() -> None:
