@@ -10,6 +10,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from smartedge.http2.calm import Calm
 from smartedge.http2.frames import COMPRESSION_ERROR, LinkError
+from smartedge.http2.huffman import decode_huffman
 from smartedge.http2.stream import Pairs
 
 MOST_FRAMES: Final = 64
@@ -66,37 +67,57 @@ class HeaderBlocks:
         known = self._known.get(block)
         if known is not None:
             return known
+        by_reference = _BY_REFERENCE.fullmatch(block) is not None
         try:
-            if len(block) > self._most_fields and _has_more_fields(block, self._most_fields):
+            if by_reference:
+                plain = block if len(block) <= self._most_fields else None
+            else:
+                plain = _plain(block, self._most_fields)
+            if plain is None:
                 self._calm.exceeded("header_list")
-            pairs: Pairs = list(self._decoder.decode(block, raw=True))
+            pairs: Pairs = list(self._decoder.decode(plain, raw=True))
         except OversizedHeaderListError:
             self._calm.exceeded("header_list")
         except (HPACKError, ValueError, IndexError) as error:
             raise LinkError(COMPRESSION_ERROR, f"a header block that cannot be decoded: {error}") from None
-        if not _BY_REFERENCE.fullmatch(block):
+        if not by_reference:
             self._known.clear()  # it may have changed the table
         elif len(self._known) < BLOCKS_KEPT:
             self._known[block] = pairs
         return pairs
 
 
-def _has_more_fields(block: bytes, most: int) -> bool:
-    """Whether a block has more than so many fields: to decode one takes 5 to 10 µs, and a byte can be one.
+def _plain(block: bytes, most: int) -> bytes | None:
+    """Give a block with its strings as they are read, none of them in Huffman's code; None for one of more than so many fields.
 
     Raises ValueError or IndexError for a block that is none.
     """
-    at = fields = 0
-    while at < len(block) and fields <= most:
+    parts: list[bytes] = []
+    at = taken = fields = 0
+    while at < len(block):
+        fields += 1
+        if fields > most:
+            return None
         first = block[at]
+        if 0x80 < first < 0xFF:  # most are indexed fields of a byte
+            at += 1
+            continue
         bits = 7 if first & 0x80 else 6 if first & 0x40 else 5 if first & 0x20 else 4  # RFC 7541 section 6
         index, at = _integer(block, at, bits)
-        if bits in (6, 4):
-            for _ in range(1 if index else 2):
-                length, at = _integer(block, at, 7)
-                at += length
-        fields += 1
-    return fields > most
+        if bits not in (6, 4):
+            continue
+        for _ in range(1 if index else 2):
+            begun = at
+            length, at = _integer(block, begun, 7)
+            end = at + length
+            if block[begun] & 0x80:
+                if end > len(block):
+                    raise ValueError("a string that is longer than its block")
+                string = decode_huffman(block[at:end])
+                parts += (block[taken:begun], _length(len(string)), string)
+                taken = end
+            at = end
+    return b"".join([*parts, block[taken:]]) if parts else block
 
 
 def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
@@ -112,3 +133,16 @@ def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
                 return value, at
         raise ValueError("an integer of more than five bytes")
     return value, at
+
+
+def _length(value: int) -> bytes:
+    """Write the length of a string that is not in Huffman's code (RFC 7541 section 5.1)."""
+    if value < 0x7F:
+        return bytes((value,))
+    value -= 0x7F
+    written = bytearray((0x7F,))
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
