@@ -13,11 +13,15 @@ def tree(root: type[errors.EdgeError]) -> list[type[errors.EdgeError]]:
 
 @pytest.mark.parametrize("kind", tree(errors.EdgeError))
 def test_every_error_says_status_title_and_blame_and_keeps_its_detail(kind: type[errors.EdgeError]) -> None:
-    error = kind("what happened", retry_after_s=3.0)
+    has_own_words = kind is not errors.EdgeError and "__init__" in vars(kind)
+    error = kind() if has_own_words else kind("what happened", retry_after_s=3.0)  # type: ignore[call-arg]
     assert 400 <= error.status <= 599
     assert error.title
     assert error.blame in ("client", "backend", "edge")
-    assert (error.detail, str(error), error.retry_after_s) == ("what happened", "what happened", 3.0)
+    assert error.detail
+    assert str(error) == error.detail
+    if not has_own_words:
+        assert (error.detail, error.retry_after_s) == ("what happened", 3.0)
 
 
 def test_the_backend_may_have_acted_unless_nothing_reached_it() -> None:
