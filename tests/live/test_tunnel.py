@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -412,3 +413,20 @@ def test_descriptors_are_as_before_after_a_hundred_tunnels(edge: LiveEdge) -> No
                 ends[number % 3](client)
         edge.settled()
         wait_until(lambda: len(edge.descriptors()) <= len(before) + 1, 5, f"no more than {before}")
+
+
+@pytest.mark.parametrize("take_over", [True, False])
+def test_a_tunnel_that_outlasts_its_worker_of_gunicorns_has_its_line(tmp_path: Path, take_over: bool) -> None:
+    """Where gunicorn keeps its connections it had none."""
+    arguments = ("--graceful-timeout", "1")
+    with (
+        Script(switching(echoes)) as backend,
+        start_edge(tmp_path, backend, server=GEVENT, arguments=arguments, shutdown_grace_s=60, take_over=take_over) as edge,
+        edge.client() as client,
+    ):
+        open_tunnel(edge, client)
+        assert says_back(client, b"hello") == b"hello"
+        os.kill(edge.worker_pid(), signal.SIGTERM)
+        assert client.rest() == b""
+        line = edge.log(status=101)
+        assert (line["bytes_in"], line["bytes_out"], line["error"]) == (5, 5, "The edge ended the tunnel.")
