@@ -27,3 +27,13 @@ def replace_text(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
+    with contextlib.suppress(OSError):
+        _clear_up(path)
+
+
+def _clear_up(path: Path) -> None:
+    """Remove what writers have left that were killed while they wrote."""
+    for left in path.parent.glob(f"{path.name}.*.new"):
+        writer = left.name[len(path.name) + 1 : -len(".new")]
+        if writer.isdigit() and not Path("/proc", writer).exists():
+            left.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,16 @@ def _replace_often(path: Path, barrier: Any) -> None:
     for _ in range(100):
         barrier.wait(10)
         replace_text(path, "1")
+
+
+def test_what_a_killed_writer_has_left_goes_and_that_of_a_live_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, live, other = (
+        tmp_path / f"{name}.{pid}.new" for name, pid in (("rows.json", gone.pid), ("rows.json", 1), ("a", gone.pid))
+    )
+    for one in (left, live, other):
+        one.write_text("half")
+    replace_text(path, "{}")
+    assert sorted(tmp_path.iterdir()) == sorted([path, live, other])
