@@ -134,8 +134,7 @@ def child(*arguments: str, errors: int | None = subprocess.DEVNULL) -> Iterator[
 class Driver:
     """Has the edge do something, and asks what it took."""
 
-    def __init__(self, edge: subprocess.Popen[str], port: int, only: str) -> None:
-        self.only = only
+    def __init__(self, edge: subprocess.Popen[str], port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._edge = edge
 
@@ -192,7 +191,7 @@ def main() -> None:
         traced = ["--stretches"] if options.stretches else []
         errors = None if options.stretches else subprocess.DEVNULL
         with child("--run-edge", str(path), *traced, errors=errors) as (edge, port):
-            figures = measure_all(Driver(edge, port, options.only), backends_port, options.backends, options.times)
+            figures = measure_all(Driver(edge, port), backends_port, options.backends, options.times, options.only)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return None
@@ -207,15 +206,15 @@ def configuration(port: int, count: int, offset: int = 0, interval_s: float = 10
     return {"backends": backends, "health": {"interval_s": interval_s}}
 
 
-def measure_all(edge: Driver, port: int, count: int, times: int) -> dict[str, dict[str, float]]:
-    """Have the edge do all that comes in lumps; figures by the name of what was done."""
+def measure_all(edge: Driver, port: int, count: int, times: int, only: str) -> dict[str, dict[str, float]]:
+    """Have the edge do all that comes in lumps; figures by the name of what was done. only: what has this in its name."""
     print(f"a fixed piece of Python: {calibrate():.1f} ms here and now; 10 on the machine of docs/metrics.md")
     print(f"{count} backends, ms of processor      in all   longest     worst round")
     sleep(12)  # the first probes are over, and the next ones spread
     figures: dict[str, dict[str, float]] = {}
 
     def measure(name: str, act: Callable[[], object], times: int = times) -> None:
-        if edge.only in name:
+        if only in name:
             figures[name] = edge.measure(name, act, times)
 
     measure("at rest, 1 s", lambda: sleep(1))

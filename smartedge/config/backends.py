@@ -43,6 +43,7 @@ from smartedge.config.section import (
     StatusItem,
     Text,
     beside,
+    canonical_json,
 )
 from smartedge.config.zones import Location
 
@@ -169,7 +170,7 @@ class BackendConfig(Section):
     @cached_property
     def canonical(self) -> str:
         """The canonical text, as part of the whole configuration's: every key, sorted."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return canonical_json(self.model_dump(mode="json"))
 
     @property
     def tls_spec(self) -> TlsSpec | None:

@@ -37,7 +37,18 @@ from smartedge.config.discover import DiscoverConfig
 from smartedge.config.problems import SMALLEST, ConfigError, Finding, Problem, decode, explain
 from smartedge.config.routes import RouteConfig, with_ids
 from smartedge.config.routes import problems as route_problems
-from smartedge.config.section import File, Folder, Grace, Label, Listed, Networks, Seconds, beside
+from smartedge.config.section import (
+    File,
+    Folder,
+    Grace,
+    Label,
+    Listed,
+    Networks,
+    Seconds,
+    beside,
+    canonical_json,
+    canonical_object,
+)
 from smartedge.config.sections import ExplainConfig, LimitsConfig, TimeoutsConfig
 from smartedge.config.services import (
     CheckedService,
@@ -272,15 +283,15 @@ class Config(ServiceConfig):
 
     def _write_out(self, pause: Callable[[], None]) -> str:
         document = self.model_dump(mode="json", exclude={"backends", "services"})
-        texts = {key: _compact(value) for key, value in document.items()}
+        texts = {key: canonical_json(value) for key, value in document.items()}
         if self.backends:  # missing, where there are services, and never empty
             texts["backends"] = canonical_list(self.backends, pause)
         if self.services:
             for service in self.services.values():
                 canonical_list(service.backends, pause)  # which the service's own text is made of, without a pause
             written = [f"{json.dumps(name)}:{service.canonical}" for name, service in self.services.items()]
-            texts["services"] = f"{{{','.join(written)}}}"
-        return f"{{{','.join(f'{json.dumps(key)}:{texts[key]}' for key in sorted(texts))}}}"
+            texts["services"] = ",".join(written).join("{}")
+        return canonical_object(texts)
 
 
 def _long_lists(document: object) -> Iterator[list[object]]:
@@ -291,10 +302,6 @@ def _long_lists(document: object) -> Iterator[list[object]]:
             entries = service.get("backends") if isinstance(service, dict) else None
             if isinstance(entries, list) and len(entries) >= CHECKED_APART:
                 yield entries
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def at_once() -> None:

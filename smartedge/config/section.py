@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -98,6 +100,16 @@ class Section(BaseModel):
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema of what such a section is part of or stands above, with what is written below each key."""
         return cls.model_json_schema(schema_generator=_WithDocstrings)
+
+
+def canonical_json(value: object) -> str:
+    """Write a value as canonical text: JSON without a space, its keys sorted."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def canonical_object(texts: Mapping[str, str]) -> str:
+    """Write an object as canonical text, of the texts of its values."""
+    return ",".join(f"{json.dumps(key)}:{texts[key]}" for key in sorted(texts)).join("{}")
 
 
 class _WithDocstrings(GenerateJsonSchema):

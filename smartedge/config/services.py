@@ -7,7 +7,6 @@ a service is checked as what it is in the end, and an error stands where it was 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -30,7 +29,7 @@ from smartedge.config.discover import problems as discover_problems
 from smartedge.config.locality import LocalityConfig
 from smartedge.config.problems import SMALLEST, Finding, Step, model_in, path_text
 from smartedge.config.route_values import service_name
-from smartedge.config.section import Grace, Section
+from smartedge.config.section import Grace, Section, canonical_json, canonical_object
 from smartedge.config.sections import (
     BreakerConfig,
     FailureConfig,
@@ -100,10 +99,10 @@ class ServiceConfig(Section):
     @cached_property
     def canonical(self) -> str:
         """The canonical text, as part of the whole configuration's; who reads it back gets this object, while it is in use."""
-        texts = {key: json.dumps(value, sort_keys=True, separators=(",", ":")) for key, value in self.settings.items()}
+        texts = {key: canonical_json(value) for key, value in self.settings.items()}
         if self.backends:
             texts["backends"] = canonical_list(self.backends)
-        text = ",".join(f'"{key}":{texts[key]}' for key in sorted(texts)).join("{}")
+        text = canonical_object(texts)
         _in_use[_digest(text)] = self
         return text
 
@@ -219,7 +218,7 @@ def _digest(text: str) -> bytes:
 
 def _as_before(said: object, check: ValidatorFunctionWrapHandler) -> ServiceConfig:
     """Check a service, unless one made of the same is in use; what names files is always looked at."""
-    text = json.dumps(said, sort_keys=True, separators=(",", ":")) if isinstance(said, dict) else ""
+    text = canonical_json(said) if isinstance(said, dict) else ""
     if not text or '_file":"' in text:
         return check(said)  # type: ignore[no-any-return]
     key = _digest(text)

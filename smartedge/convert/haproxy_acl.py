@@ -73,10 +73,8 @@ def several(value: str | Sequence[str]) -> Sequence[str]:
 
 def narrower(one: Document, other: Document) -> bool:
     """Say whether the route `one` takes a request that fits both, and sends it elsewhere, although `other` comes first."""
-    hosts, paths = (
-        [several(where.get("host", ())) for where in (one, other)],
-        [where.get("path_exact") or where.get("path", "") for where in (one, other)],
-    )
+    hosts = [several(where.get("host", ())) for where in (one, other)]
+    paths = [_path_of(where) for where in (one, other)]
     if one["to"] == other["to"] or (all(hosts) and not set(hosts[0]) & set(hosts[1])):
         return False
     return (paths[0].startswith(paths[1]) or paths[1].startswith(paths[0])) and _rank(one) > _rank(other)
@@ -84,5 +82,8 @@ def narrower(one: Document, other: Document) -> bool:
 
 def _rank(where: Document) -> tuple[bool, bool, int, bool, bool]:
     """Say how exact conditions are, as routes go by it; wildcards count as hosts."""
-    path = where.get("path_exact") or where.get("path", "")
-    return ("host" in where, "path_exact" in where, len(path), "method" in where, "header" in where)
+    return ("host" in where, "path_exact" in where, len(_path_of(where)), "method" in where, "header" in where)
+
+
+def _path_of(where: Document) -> str:
+    return str(where.get("path_exact") or where.get("path", ""))

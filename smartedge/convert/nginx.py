@@ -42,15 +42,14 @@ _STATUSES: Final = (301, 302, 303, 307, 308)
 _OF_SERVERS: Final = frozenset(("listen", "server_name", "ssl_certificate", "ssl_certificate_key", "ssl_protocols"))
 _SETTINGS: Final = ("client_max_body_size", "proxy_read_timeout", "proxy_connect_timeout")
 _INHERITED: Final = (
-    *(
-        ("proxy_set_header",),
-        ("add_header",),
-        ("proxy_hide_header",),
-        ("allow", "deny"),
-        ("auth_basic",),
-        ("auth_basic_user_file",),
-    ),
-    *(("client_max_body_size",), ("proxy_read_timeout",)),
+    ("proxy_set_header",),
+    ("add_header",),
+    ("proxy_hide_header",),
+    ("allow", "deny"),
+    ("auth_basic",),
+    ("auth_basic_user_file",),
+    ("client_max_body_size",),
+    ("proxy_read_timeout",),
 )
 """What a block has from the one around it, unless it says anything of the same group itself."""
 

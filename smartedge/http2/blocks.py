@@ -9,7 +9,7 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from smartedge.http2.calm import Calm
-from smartedge.http2.frames import COMPRESSION_ERROR, LinkError
+from smartedge.http2.frames import COMPRESSION_ERROR, LinkError, write_integer
 from smartedge.http2.huffman import decode_huffman
 from smartedge.http2.stream import Pairs
 
@@ -103,24 +103,24 @@ def _plain(block: bytes, most: int) -> bytes | None:
             at += 1
             continue
         bits = 7 if first & 0x80 else 6 if first & 0x40 else 5 if first & 0x20 else 4  # RFC 7541 section 6
-        index, at = _integer(block, at, bits)
+        index, at = _read_integer(block, at, bits)
         if bits not in (6, 4):
             continue
         for _ in range(1 if index else 2):
             begun = at
-            length, at = _integer(block, begun, 7)
+            length, at = _read_integer(block, begun, 7)
             end = at + length
             if block[begun] & 0x80:
                 if end > len(block):
                     raise ValueError("a string that is longer than its block")
                 string = decode_huffman(block[at:end])
-                parts += (block[taken:begun], _length(len(string)), string)
+                parts += (block[taken:begun], write_integer(len(string), 7, 0), string)
                 taken = end
             at = end
     return b"".join([*parts, block[taken:]]) if parts else block
 
 
-def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
+def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
     """Read an integer (RFC 7541 section 5.1); give it, and where the next thing begins."""
     most = (1 << bits) - 1
     value = block[at] & most
@@ -133,16 +133,3 @@ def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
                 return value, at
         raise ValueError("an integer of more than five bytes")
     return value, at
-
-
-def _length(value: int) -> bytes:
-    """Write the length of a string that is not in Huffman's code (RFC 7541 section 5.1)."""
-    if value < 0x7F:
-        return bytes((value,))
-    value -= 0x7F
-    written = bytearray((0x7F,))
-    while value >= 0x80:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)

@@ -187,7 +187,7 @@ _NEVER = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-c
 """What nobody on the way may put into a table, either (section 7.1.3)."""
 
 
-def _integer(value: int, bits: int, first: int) -> bytes:
+def write_integer(value: int, bits: int, first: int) -> bytes:
     """Write a number behind a pattern of `first` in the bits above the lower ones (section 5.1)."""
     most = (1 << bits) - 1
     if value < most:
@@ -207,5 +207,5 @@ def encode_field(name: bytes, value: bytes) -> bytes:
         return bytes((0x80 | whole,))
     first = 0x10 if name in _NEVER else 0
     at = _INDEX.get(name)
-    said = _integer(at, 4, first) if at is not None else b"%c%b%b" % (first, _integer(len(name), 7, 0), name)
-    return b"%b%b%b" % (said, _integer(len(value), 7, 0), value)
+    said = write_integer(at, 4, first) if at is not None else b"%c%b%b" % (first, write_integer(len(name), 7, 0), name)
+    return b"%b%b%b" % (said, write_integer(len(value), 7, 0), value)

@@ -66,6 +66,11 @@ def _started(pid: int) -> str:
     return UNKNOWN
 
 
+def is_running(pid: int) -> bool:
+    """Say whether there is such a process; where that can't be said, there is none."""
+    return _started(pid) != UNKNOWN
+
+
 def _pid_namespace() -> int:
     with contextlib.suppress(OSError):
         return os.stat("/proc/self/ns/pid").st_ino

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from smartedge.workers.identity import is_running
+
 
 def version_of(path: Path) -> tuple[int, int, int] | None:
     """Return what tells a file from the one that replaces it (a rename brings another inode); None if there is none."""
@@ -35,5 +37,5 @@ def _clear_up(path: Path) -> None:
     """Remove what writers have left that were killed while they wrote."""
     for left in path.parent.glob(f"{path.name}.*.new"):
         writer = left.name[len(path.name) + 1 : -len(".new")]
-        if writer.isdigit() and not Path("/proc", writer).exists():
+        if writer.isdecimal() and not is_running(int(writer)):
             left.unlink(missing_ok=True)
