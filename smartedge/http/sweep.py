@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar, Final, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, Final, Protocol
 
 SWEEP_S: Final = 0.1
 """How often deadlines are looked at, in seconds."""
@@ -45,8 +44,6 @@ class Sweep:
     polled_at: when the loop last asked the kernel (`loop.now()` is no answer: every timer that is started moves it).
     """
 
-    _of_hub: ClassVar[WeakKeyDictionary[Any, Sweep]] = WeakKeyDictionary()
-
     def __init__(self, hub: Any) -> None:
         self.wires: set[Swept] = set()
         self.sending: list[Swept] = []
@@ -80,10 +77,11 @@ class Sweep:
 
     @classmethod
     def of(cls, hub: Any) -> Sweep:
-        """Give the sweep of this hub's loop, made when it is first asked for."""
-        sweep = cls._of_hub.get(hub)
-        if sweep is None:
-            sweep = cls._of_hub[hub] = cls(hub)
+        """Give the sweep of this hub's loop, made when it is first asked for; the hub keeps it, and it ends with the hub."""
+        try:
+            sweep: Sweep = hub.smartedge_sweep
+        except AttributeError:
+            sweep = hub.smartedge_sweep = cls(hub)
         return sweep
 
     def _look(self) -> None:

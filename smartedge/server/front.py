@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from smartedge.balancer.errors import ClientError
+from smartedge.http.headers import RequestFields
 from smartedge.http.request import Request
 from smartedge.server.incoming import Incoming
 
@@ -64,6 +65,11 @@ class AppHooks:
     forward: Callable[[Request], Any] = lambda _: None
 
 
+KNOWN_BLOCKS: Final = 64
+KNOWN_BLOCK_BYTES: Final = 2048
+"""So many of the blocks that connections have begun with are known at most, and none that is longer."""
+
+
 def hooks_of(app: Any) -> AppHooks:
     """Return the hooks of an app; the defaults for one that has none."""
     hooks = getattr(app, "server_hooks", None)
@@ -75,10 +81,11 @@ class Front:
 
     tls: gives the SSLContext for a new connection, None for a plain one. environ: what the environs of all requests have in
     common. stopping: each answer is its connection's last. lingers: but connections that wait for a request may still send
-    one. open: the connections that are served now.
+    one. open: the connections that are served now. known_blocks: header fields that connections have begun with, by the block
+    they came in, and the limits that they were checked by.
     """
 
-    __slots__ = ("app", "environ", "hooks", "lingers", "open", "stopping", "tls")
+    __slots__ = ("app", "environ", "hooks", "known_blocks", "lingers", "open", "stopping", "tls")
 
     def __init__(self, app: Any, tls: Callable[[], Any]) -> None:
         self.app = app
@@ -87,6 +94,17 @@ class Front:
         self.environ: dict[str, Any] = {}
         self.stopping = self.lingers = False
         self.open: set[Incoming] = set()
+        self.known_blocks: dict[bytes, tuple[ServerLimits, RequestFields]] = {}
+
+    def know(self, block: bytes, limits: ServerLimits, fields: RequestFields) -> None:
+        """Keep the fields of a connection's first request: whoever opens one for each sends the same again (docs/performance.md).
+
+        They are looked up by their hash, so nobody can find out by the time it takes how another client's fields begin.
+        """
+        if len(block) <= KNOWN_BLOCK_BYTES and fields.hosts == 1 and fields.transfer_encoding is None:
+            if len(self.known_blocks) == KNOWN_BLOCKS:
+                self.known_blocks.clear()
+            self.known_blocks[block] = limits, fields
 
     def close_idle(self, *, fresh: bool) -> None:
         """Close the connections that have had a request and wait for another; fresh: those too that have had none."""

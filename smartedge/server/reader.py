@@ -208,6 +208,8 @@ class RequestReader:
         fields = self._like_known(block) if line is not None else None
         if fields is None:
             fields = self._read_fields(head, method, block, http11)
+            if self._known_fields is None and line is not None and not self._incoming.certificate_lines:
+                self._front.know(block, limits, fields)
         if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
             self._known_block, self._known_fields = block, fields
             self._known_end, self._known_bytes = rest, len(rest)
@@ -252,6 +254,8 @@ class RequestReader:
 
     def _like_known(self, block: bytes) -> RequestFields | None:
         """Give the fields of a block of which but values differ from known ones; None where the whole has to be checked."""
+        if self._known_fields is None:
+            return self._like_first(block)
         alike, known = self._alike, self._alike_fields
         if alike is None or known is None:
             return None
@@ -259,6 +263,15 @@ class RequestReader:
             return None  # a field may be too long, which is looked for in the whole
         said = alike.read(block)
         return None if said is None else known.with_values(said[0], said[1])
+
+    def _like_first(self, block: bytes) -> RequestFields | None:
+        """Give the fields of a connection's first request, if another one began with the same; None where nothing is known."""
+        known = self._front.known_blocks.get(block)
+        if known is None or self._incoming.certificate_lines:
+            return None
+        if known[0] is not self._limits and known[0] != self._limits:
+            return None  # a reload has changed what a client may send
+        return RequestFields(known[1].block, known[1])  # its own: what is kept in them for a connection is that one's alone
 
     def _unusual_line(self, head: bytes) -> tuple[bytes, bytes, bytes, bool, int]:
         """Read a request line that is not _PLAIN_LINE: give the head to go on with, method, target, whether 1.1, and its end."""
