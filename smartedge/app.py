@@ -28,6 +28,7 @@ from smartedge.edge.short_way import PERHAPS_RESERVED, PREFIX, ShortWay
 from smartedge.http import problem
 from smartedge.http.environ_keys import ADMIN, HANDLER, REQUEST, REQUEST_ID, SOCKET
 from smartedge.http.request import Request
+from smartedge.http.resources import TooFewDescriptors, require_descriptors
 from smartedge.process.admin_door import AdminDoor
 from smartedge.process.http_door import HttpDoor
 from smartedge.proxy.exchange import Exchange
@@ -225,21 +226,22 @@ def create_app(
     Listens nowhere and probes nothing: the loops start when this process begins to serve, before its first request. In a cluster
     etcd is asked for the configuration. path: where `config` came from, for reloads. cluster: how it was loaded in a cluster.
     front: what workers share of TLS (http/server_tls.py). succession: from which program this one takes over.
-    Raises ConfigError with everything that is wrong.
+    Raises ConfigError with everything that is wrong; while gunicorn begins, that and too few descriptors as `cannot_begin` says.
     """
+    begins_in_gunicorn = "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ
     if config is None:
         path = config_path(path, os.environ)
         try:
+            if begins_in_gunicorn:
+                require_descriptors()
             if (config := running_config(os.environ)) is not None:
                 cluster = join_running(path, os.environ, overrides)
             else:
                 config, cluster = load_for_start(path, os.environ, overrides)
             token = admin_token(os.environ)
-        except ConfigError as error:
-            if "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ:
-                from gunicorn.errors import AppImportError
-
-                raise AppImportError(f"smartedge: {error}") from error  # gunicorn's way to one clear line and an end
+        except (ConfigError, TooFewDescriptors) as error:
+            if begins_in_gunicorn:
+                raise cannot_begin(error) from error
             raise
     edge = Edge(config, config_path=path, overrides=overrides, token=token, front=front, cluster=cluster, succession=succession)
     app = SmartEdge(edge)
@@ -250,3 +252,13 @@ def create_app(
         when_serving(partial(take_over, app))  # first: the next takes so long that the loop would accept meanwhile
     when_serving(edge.begin_serving)
     return app
+
+
+def cannot_begin(error: Exception) -> Exception:
+    """Make of an error what gunicorn says in one line before it ends: AppImportError of a worker, RuntimeError of an arbiter."""
+    from gunicorn.errors import AppImportError
+
+    class CannotBegin(AppImportError, RuntimeError):  # type: ignore[misc]
+        """The edge cannot begin; the arbiter loads the app with `--preload`."""
+
+    return CannotBegin(f"smartedge: {error}")

@@ -7,7 +7,8 @@ from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from smartedge.http.resources import raise_limit
+from smartedge.app import cannot_begin
+from smartedge.http.resources import TooFewDescriptors, require_descriptors
 from smartedge.process.gunicorn_worker import WorkerServer, counted
 from smartedge.process.plugins import plugins_found_once
 
@@ -25,12 +26,19 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
         with plugins_found_once():
             super().patch()
 
+    def init_process(self) -> None:
+        """Begin; too few descriptors are one clear line, and the end of gunicorn, before it opens what it needs itself."""
+        try:
+            require_descriptors()  # and raise their limit, before the server asks how many clients it carries
+        except TooFewDescriptors as error:
+            raise cannot_begin(error) from error
+        super().init_process()
+
     def load_wsgi(self) -> None:
         """Load the app, and have its requests counted if the worker is to end after so many (`--max-requests`).
 
         `certificates` and `certificates_dir` count where gunicorn has no `--certfile`; our own `certfile` never did.
         """
-        raise_limit()  # before the server asks how many clients it carries
         super().load_wsgi()
         app: Any = self.wsgi
         edge = getattr(app, "edge", None)

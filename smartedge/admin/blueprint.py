@@ -32,12 +32,13 @@ from smartedge.admin.rollouts import rollout_pages
 from smartedge.admin.routes import route_pages
 from smartedge.admin.scrapes import Scrapes
 from smartedge.admin.status import health_document, status_document
-from smartedge.balancer.errors import ClientError, EdgeError
+from smartedge.balancer.errors import ClientError, EdgeError, OutOfResources
 from smartedge.config.model import ConfigError
 from smartedge.edge.access import OWN_NAMES, Refusal, may_administer
 from smartedge.edge.edge import Edge
 from smartedge.edge.peer_owner import owned_by_us
 from smartedge.http.environ_keys import SOCKET
+from smartedge.http.resources import is_own, reason
 from smartedge.workers.periodic import in_pieces
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,8 @@ def make_admin(edge: Edge) -> Blueprint:
 
     def our_error(error: Exception) -> Response:
         id_ = edge.request_id(request.environ)
+        if is_own(error):
+            return edge_error(OutOfResources(f"The edge itself is short of something: {reason(error)}.", retry_after_s=1.0))
         log.error("an admin page failed", exc_info=error, extra={"path": request.path, "request_id": id_})
         return problem(500, "Internal error", "The log has more under this request id.", id_)
 

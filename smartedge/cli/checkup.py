@@ -32,7 +32,7 @@ from smartedge.discovery.ask_once import ask_once
 from smartedge.discovery.menu import Surroundings, make_sources
 from smartedge.edge.cautions import cautions
 from smartedge.health.probe import HttpProbe
-from smartedge.http.resources import OwnTrouble, most_clients
+from smartedge.http.resources import FEWEST_DESCRIPTORS, OwnTrouble, most_clients
 from smartedge.http.server_tls import UnusableTls, read_shown
 from smartedge.process.preflight import check_usable
 from smartedge.process.tls_settings import tls_settings
@@ -92,7 +92,8 @@ def _descriptors() -> Iterator[Finding]:
     clients = most_clients(limit)
     if limit is not None and limit < FEW_DESCRIPTORS:
         remedy = "raise it: `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, --ulimit nofile=65536 of a container"
-        yield Finding("warn", "descriptors", f"at most {limit} may be open, enough for {clients:,} clients at a time", remedy)
+        level: Level = "bad" if limit < FEWEST_DESCRIPTORS else "warn"
+        yield Finding(level, "descriptors", f"at most {limit} may be open, enough for {clients:,} clients at a time", remedy)
     else:
         yield Finding("good", "descriptors", f"enough for {clients:,} clients at a time")
 

@@ -11,6 +11,7 @@ from smartedge.cli.errors import Stop
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
 from smartedge.config.values import escaped
 from smartedge.edge.cluster_start import ClusterStart, load_for_start
+from smartedge.http.resources import TooFewDescriptors, require_descriptors
 from smartedge.process.listening import CannotListen
 from smartedge.process.predecessor import Predecessor, find_predecessor
 from smartedge.process.preflight import check_usable
@@ -71,8 +72,9 @@ def run(config: str | None, backend: tuple[str, ...], domain: tuple[str, ...], n
         os.environ["SMARTEDGE_NODE"] = node
     path, overrides = config_path(config, os.environ), {"backends": list(backend), "domain": list(domain), **flags}
     try:
+        require_descriptors()
         predecessor = find_predecessor()
-    except ValueError as error:
+    except (TooFewDescriptors, ValueError) as error:
         raise Stop(str(error)) from error
     try:
         return _run(path, overrides, predecessor)

@@ -30,6 +30,10 @@ QUIET_S = 60.0
 _seen_at: dict[int, float] = {}
 
 
+class TooFewDescriptors(Exception):
+    """This process may open too few files to serve anybody; the text says how many, and how many it needs."""
+
+
 class OwnTrouble(Exception):
     """What was to be found out about somebody else could not be, for something is missing here. error: what the system said."""
 
@@ -41,6 +45,15 @@ class OwnTrouble(Exception):
 def name_of(error: OSError) -> str:
     """Give the name of an error's number, such as EMFILE."""
     return errno.errorcode.get(error.errno or 0, "")
+
+
+def reason(error: BaseException) -> str:
+    """Say what is short, in the system's words and with the limit where it is one of this process."""
+    number = getattr(error, "errno", None) or 0
+    name = errno.errorcode.get(number, type(error).__name__)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    hint = f"; at most {limit} descriptors may be open (ulimit -n, LimitNOFILE)" if name == "EMFILE" else ""
+    return f"{getattr(error, 'strerror', None) or error} ({name}){hint}"
 
 
 def is_own(error: BaseException | None) -> bool:
@@ -63,6 +76,16 @@ def raise_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else MOST_DESCRIPTORS
 
 
+def require_descriptors() -> None:
+    """Raise the limit, and raise TooFewDescriptors where even the hard one carries no edge: it would fail at any moment."""
+    limit = raise_limit()
+    if limit < FEWEST_DESCRIPTORS:
+        raise TooFewDescriptors(
+            f"at most {limit} files may be open, and the edge needs {FEWEST_DESCRIPTORS}, with one for each connection;"
+            " raise the hard limit: `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, --ulimit nofile=65536 of a container"
+        )
+
+
 def most_clients(limit: int | None = None) -> int:
     """Give how many clients may be connected at a time: each may need a connection to a backend besides its own.
 
@@ -72,12 +95,18 @@ def most_clients(limit: int | None = None) -> int:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             limit = MOST_DESCRIPTORS
-    kept = max(16, min(128, limit // 8)) + _STANDING
-    return max(4, (limit - kept) // 2)
+    kept = max(_LEAST_KEPT, min(128, limit // 8)) + _STANDING
+    return max(_FEWEST_CLIENTS, (limit - kept) // 2)
 
 
 _STANDING = 24
 """About so many descriptors are open as long as the edge runs: loop, listeners, board, locks, logs."""
+
+_LEAST_KEPT = 16
+_FEWEST_CLIENTS = 4
+
+FEWEST_DESCRIPTORS = _STANDING + _LEAST_KEPT + 2 * _FEWEST_CLIENTS
+"""With fewer the edge does not begin."""
 
 
 class Holders:
@@ -125,16 +154,7 @@ def _tell(error: BaseException, doing: str) -> None:
     now = monotonic()
     before, _seen_at[number] = _seen_at.get(number), now
     if before is None or now - before > QUIET_S:
-        name = errno.errorcode.get(number, type(error).__name__)
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        hint = f"; at most {limit} descriptors may be open (ulimit -n, LimitNOFILE)" if name == "EMFILE" else ""
-        log.error(
-            "the edge itself is short of something while %s: %s (%s)%s; idle connections are closed first",
-            doing,
-            getattr(error, "strerror", None) or error,
-            name,
-            hint,
-        )
+        log.error("the edge itself is short of something while %s: %s; idle connections are closed first", doing, reason(error))
 
 
 def _descriptors_are_gone() -> bool:

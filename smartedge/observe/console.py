@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+from smartedge.http.resources import QUIET_S, is_own, reason
 from smartedge.observe.log_writer import LAST_WORDS_S, LogWriter, flush_all
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -133,11 +134,23 @@ def say(text: str) -> None:
 class LogHandler(logging.Handler):
     """Writes log records to standard error; put there by `log_at`.
 
-    A line is `2026-11-26T17:05:09.123Z WARNING backend ejected: ...`, in UTC (RFC 3339).
+    A line is `2026-11-26T17:05:09.123Z WARNING backend ejected: ...`, in UTC (RFC 3339). What failed because the system has
+    no more to give (descriptors, memory) has no traceback, for it may be any line of ours; it is said once a minute.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._short_at: dict[tuple[str, str], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; what can't be written is no reason to stop."""
+        if record.exc_info and (error := record.exc_info[1]) is not None and is_own(error):
+            key = record.name, record.msg
+            if record.created - self._short_at.get(key, -QUIET_S) < QUIET_S:
+                return
+            self._short_at[key] = record.created
+            text = f"{record.getMessage()}: {reason(error)}"
+            record = logging.makeLogRecord({**vars(record), "msg": text, "args": None, "exc_info": None, "exc_text": None})
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()

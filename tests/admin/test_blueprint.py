@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from smartedge.balancer.errors import EdgeError, NoBackend
 from smartedge.balancer.strategies.menu import STRATEGIES
 from tests.admin.small_edge import Result, SmallEdge, client_of, problem, serve
+from tests.fakes import no_descriptors
 
 PAGES = ["/health", "/api/reload", "/api/status", "/metrics"]
 
@@ -69,6 +70,16 @@ def test_health_is_for_everybody(edge: SmallEdge, client: FlaskClient) -> None:
     edge.token = "s3cret"
     headers = {"Host": "edge.example", "X-Forwarded-For": "203.0.113.1", "Origin": "https://evil.example"}
     assert client.get("/health", headers=headers, environ_base={"REMOTE_ADDR": "203.0.113.2"}).status_code == 200
+
+
+def test_a_page_for_which_there_is_no_descriptor_says_so(client: FlaskClient) -> None:
+    """Regression: it was 500 Internal error, with a traceback in the log."""
+    client.get("/smartedge/static/style.css")  # what is looked up once is
+    with no_descriptors():
+        answer = client.get("/smartedge/static/style.css")
+    assert (answer.status_code, answer.get_json()["title"]) == (503, "Edge out of resources")
+    assert "EMFILE" in answer.get_json()["detail"]
+    assert answer.headers["Retry-After"] == "1"
 
 
 # ---- methods ----

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import socket
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 from smartedge.cli import main as cli
 from tests.certificates import Authority
 from tests.live.peers import Script, answers
+from tests.live.processes import ROOT
 
 pytestmark = pytest.mark.usefixtures("directory")
 Capture = pytest.CaptureFixture[str]
@@ -116,3 +121,17 @@ def test_for_people_it_is_a_line_each(directory: Path, capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("BAD   configuration: ")
     assert lines[1].startswith("      ")
+
+
+def test_too_few_descriptors_are_bad_and_few_of_them_a_warning() -> None:
+    for limit, level in ((47, "bad"), (48, "warn"), (4095, "warn"), (4096, "good")):
+        done = subprocess.run(
+            [sys.executable, "-m", "smartedge", "doctor", "--json"],
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),  # type: ignore[misc]
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        (found,) = [one for one in json.loads(done.stdout) if one["check"] == "descriptors"]
+        assert found["level"] == level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -20,26 +19,9 @@ from smartedge.http import resources
 from smartedge.http.resources import OwnTrouble, is_own, most_clients, with_room
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import EdgeAdapter
+from tests.fakes import no_descriptors
 from tests.live.peers import refused_port
 from tests.policies import backend_spec, limits
-
-
-@contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Really none: the limit is what is open, and the gaps are filled."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
-    filled = []
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                filled.append(os.dup(0))
-        yield
-    finally:
-        for descriptor in filled:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(autouse=True)

@@ -153,6 +153,32 @@ def test_no_connection_is_refused_over_a_restart_when_the_socket_is_passed(tmp_p
         assert failed == []
 
 
+@pytest.mark.parametrize(
+    ("server", "flags", "status"),
+    [
+        (OWN, (), 2),
+        (OWN, ("--workers", "2"), 2),
+        (GEVENT, (), 4),
+        (WORKER, (), 4),
+        (GEVENT, ("--preload",), 1),
+        (WORKER, ("--preload",), 1),
+    ],
+)
+def test_too_few_descriptors_are_one_clear_line(tmp_path: Path, server: str, flags: tuple[str, ...], status: int) -> None:
+    """Regression: with `ulimit -n 16` it ended somewhere in its start, or its log was full of tracebacks of housekeeping."""
+    (tmp_path / "backends.json").write_text('{"backends": ["http://127.0.0.1:9"]}')
+    words = [*command(server, 0), *flags]
+    start = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)), "stderr": subprocess.PIPE}
+    with process(words, tmp_path, **start) as edge:
+        _, said = edge.communicate(timeout=60)
+        assert edge.returncode == status
+    (line,) = [line for line in said.decode().splitlines() if "smartedge: " in line]
+    assert "at most 16 files may be open, and the edge needs 48" in line
+    assert "ulimit -Hn" in line
+    assert "LimitNOFILE" in line
+    assert b"Traceback" not in said
+
+
 def test_few_descriptors_and_many_idle_clients_take_no_backend_out(tmp_path: Path) -> None:
     """Regression: with `ulimit -n 100` and 140 idle clients both sound backends went "Offline"."""
 

@@ -30,6 +30,24 @@ def test_the_four_lines_stay_word_for_word_and_log_lines_have_a_time_and_a_level
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING a b\n", done.stderr)
 
 
+def test_what_the_system_has_no_more_of_is_a_line_without_a_traceback_once_a_minute() -> None:
+    """Regression: with too few descriptors housekeeping wrote a traceback each second."""
+    done = run(
+        "import errno\nconsole.install(); console.log_at('info'); log = logging.getLogger('smartedge.x')\n"
+        "for number in (errno.EMFILE, errno.EMFILE, errno.EPERM):\n"
+        "    try: raise OSError(number, 'Too bad')\n"
+        "    except OSError: log.exception('housekeeping failed, again in %g s', 1)\n"
+        "log.error('another', exc_info=OSError(errno.EMFILE, 'Too many'))"
+    )
+    lines = done.stderr.splitlines()
+    assert "ERROR housekeeping failed, again in 1 s: Too bad (EMFILE); at most " in lines[0]
+    assert lines[0].endswith(" descriptors may be open (ulimit -n, LimitNOFILE)")
+    assert lines[1].endswith("ERROR housekeeping failed, again in 1 s")
+    assert lines[2].startswith("Traceback")
+    assert "PermissionError" in lines[-2]
+    assert "ERROR another: Too many (EMFILE)" in lines[-1]
+
+
 def test_where_both_streams_are_one_lines_keep_their_order() -> None:
     script = "console.install()\nfor n in range(50): print('out', n); print('err', n, file=sys.stderr)"
     done = run(script, stderr=subprocess.STDOUT)
