@@ -11,6 +11,7 @@ from smartedge.admin.page import READ, WRITE, Page, answer, object_in, peer, rea
 from smartedge.admin.reloading import author_of, refusals_written_down
 from smartedge.balancer.errors import ClientError
 from smartedge.edge.edge import Edge
+from smartedge.edge.reload_errors import NotReadable
 from smartedge.edge.rollouts import Asked
 
 
@@ -43,7 +44,10 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
         from smartedge.admin.plan import plan_document  # late: few edges are ever asked for one
 
         body = read_json("the configuration")
-        text = body or edge.origin.read_text() or b""
+        try:
+            text = body or edge.origin.read_text() or b""
+        except OSError as error:
+            raise NotReadable(f"{error.filename} cannot be read: {error.strerror}; send the configuration") from error
         return answer(200, plan_document(edge, text), ETag=f'"{edge.etag}"')
 
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 
 import click
 
@@ -29,8 +30,9 @@ def show(file: str | None, named: str | None, origin: bool, as_json: bool) -> No
     """Show every value in effect with FILE (backends.json unless given) and the variables; secrets are masked."""
     path = config_path(file or named, os.environ)
     try:
-        loaded = load(path, os.environ)
-        text = read_file(path)
+        read = cache(read_file)  # once: it may be a pipe
+        loaded = load(path, os.environ, read=read)
+        text = read(path)
     except ConfigError as error:
         raise Stop(str(error)) from error
     if not origin:

@@ -9,18 +9,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from smartedge.config.cluster import Cluster, ClusterConfig
 from smartedge.config.problems import ConfigError, Problem, decode
-from smartedge.config.sources import Overlay, read_file
+from smartedge.config.sources import Overlay, Read, read_file
 
 _cluster: TypeAdapter[ClusterConfig] = TypeAdapter(Cluster)
 
 
-def cluster_settings(path: str, env: Mapping[str, str], overrides: Mapping[str, Any] | None) -> ClusterConfig | None:
+def cluster_settings(
+    path: str, env: Mapping[str, str], overrides: Mapping[str, Any] | None, read: Read = read_file
+) -> ClusterConfig | None:
     """Return where the cluster is: as a flag, a variable or the file says; None outside of one. Raises ConfigError."""
     overlay = Overlay(env, overrides or {})
     said = overlay.settings.get("cluster")
     if said is None:
         try:
-            text = read_file(path)
+            text = read(path)
             document = None if text is None else decode(text, path)[0]
         except ConfigError:
             return None  # said when the whole file is read

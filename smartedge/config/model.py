@@ -61,7 +61,7 @@ from smartedge.config.services import (
     with_defaults,
 )
 from smartedge.config.services import problems as service_problems
-from smartedge.config.sources import DEFAULT_PATH, Overlay, admin_token, config_path, read_file, sticky_secret
+from smartedge.config.sources import DEFAULT_PATH, Overlay, Read, admin_token, config_path, read_file, sticky_secret
 from smartedge.config.tracing import Tracing
 from smartedge.config.zones import NamedZones, Zones
 
@@ -335,6 +335,7 @@ def load(
     path: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    read: Read = read_file,
 ) -> Config:
     """Read the file and lay variables and flags (by their key, None for not given) over it.
 
@@ -343,7 +344,7 @@ def load(
     env, overrides = env or {}, overrides or {}
     sticky_secret(env)
     file, overlay = config_path(path, env), Overlay(env, overrides)
-    text = read_file(file)
+    text = read(file)
     if text is not None:
         return parse(text, origin=file, env=env, overrides=overrides)
     if overlay.hides("backends"):

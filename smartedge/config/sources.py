@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from smartedge.config import values
@@ -166,6 +167,10 @@ def config_path(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
     return os.fspath(flag) if flag else env.get("SMARTEDGE_CONFIG") or DEFAULT_PATH
 
 
+Read = Callable[[str], bytes | None]
+"""Reads a file, as `read_file` does."""
+
+
 def read_file(path: str) -> bytes | None:
     """The file's bytes, or one more than are accepted; None when missing, ConfigError when unreadable."""
     try:
@@ -177,6 +182,15 @@ def read_file(path: str) -> bytes | None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problem = Problem("", f"cannot be read: {reason}; name another file with --config or SMARTEDGE_CONFIG")
         raise ConfigError([problem], status=400, origin=path) from None
+
+
+def is_read_once(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a pipe, as a shell makes it of `<(command)`, or a terminal: what was read of it is gone."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def admin_token(env: Mapping[str, str]) -> str | None:

@@ -222,6 +222,8 @@ class ClusterNode:
             text = self._origin.read_text() or b""
         except OSError:
             text = b""
+        if self._origin.pipe is not None:
+            return self._origin.text_of(self._reloader.setup.config)
         if not text.strip():  # flags name the backends
             config = self._reloader.setup.config
             backends = [backend.model_dump(mode="json", exclude_defaults=True) for backend in config.backends]

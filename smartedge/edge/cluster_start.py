@@ -13,12 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from smartedge.config.cluster import ClusterConfig
 from smartedge.config.cluster_settings import cluster_settings
 from smartedge.config.model import Config, ConfigError, Problem, config_path, load, parse
-from smartedge.config.sources import read_file
+from smartedge.config.sources import is_read_once, read_file
 
 if TYPE_CHECKING:
     from smartedge.cluster.stored import Stored
@@ -83,10 +84,10 @@ def load_for_start(
 
     Raises ConfigError.
     """
-    file = config_path(path, env)
-    settings = cluster_settings(file, env, overrides)
+    file, read = config_path(path, env), cache(read_file)  # once: it may be a pipe
+    settings = cluster_settings(file, env, overrides, read)
     if settings is None:
-        return load(file, env, overrides), None
+        return load(file, env, overrides, read), None
     # Late: an edge that is no node does without the memory of it.
     from smartedge.cluster.errors import ClusterError, Foreign
     from smartedge.cluster.store import Store
@@ -109,7 +110,7 @@ def load_for_start(
         origin = f"the configuration of {where}, generation {stored.generation}"
         return parse(stored.text, origin=origin, env=env, overrides=overrides), start
     try:
-        return load(file, env, overrides), start
+        return load(file, env, overrides, read), start
     except ConfigError as error:
         if problem is None or error.status != 400:
             raise
@@ -131,7 +132,7 @@ def _held(path: str, settings: ClusterConfig) -> Stored | None:
 def _says_other(path: str, stored: Stored | None) -> bool:
     """Whether there is a file that says something else than the cluster."""
     try:
-        text = read_file(path)
+        text = None if is_read_once(path) else read_file(path)
     except ConfigError:
         return False
     return text is not None and stored is not None and text != stored.text.encode("utf-8", "surrogatepass")

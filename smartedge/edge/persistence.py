@@ -10,7 +10,7 @@ from typing import Protocol
 
 from smartedge.config.model import Config
 from smartedge.discovery.config_file import ConfigFile
-from smartedge.edge.origin import ConfigOrigin
+from smartedge.edge.origin import READ_ONCE, ConfigOrigin
 from smartedge.edge.reload_errors import NotPersisted, NotReadable
 
 
@@ -46,6 +46,7 @@ class FilePersistence:
 
     def __init__(self, origin: ConfigOrigin) -> None:
         self._file = origin.file
+        self._pipe = origin.pipe
         self._may_lack = origin.may_lack
 
     @property
@@ -93,6 +94,8 @@ class FilePersistence:
 
     def _read(self) -> bytes:
         file = self._file
+        if self._pipe is not None:
+            raise NotReadable(f"{self._pipe} cannot be read: {READ_ONCE}; send the configuration as the request's body")
         if file is None:
             raise NotReadable("there is no configuration file; send the configuration as the request's body")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,15 @@ def test_a_file_may_be_lacking_only_where_there_was_none_and_flags_name_the_back
     assert not ConfigOrigin(path, {}).may_lack
     path.write_text(json.dumps({}))
     assert not ConfigOrigin(path, {}, flags).may_lack
+
+
+def test_what_was_read_of_a_pipe_is_a_text_without_flags_and_variables(tmp_path: Path) -> None:
+    """A cluster gets it of its first node."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    origin = ConfigOrigin(path, {"SMARTEDGE_STRATEGY": "ewma"}, {"bind": "127.0.0.1:9"})
+    text = json.loads(origin.text_of(origin.parse_text(b'{"backends": ["http://a"], "strategy": "random", "drain_s": 7}')))
+    assert (text["backends"][0]["url"], text["drain_s"]) == ("http://a", 7)
+    assert not text.keys() & {"strategy", "bind"}
+    with pytest.raises(OSError, match="cannot be read again"):
+        origin.read_text()

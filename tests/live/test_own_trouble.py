@@ -212,3 +212,33 @@ def test_a_worker_ends_after_so_many_requests_when_gunicorn_is_told_so(tmp_path:
             for _ in range(5):
                 assert edge.ask().status == 200
             wait_until(lambda: edge.worker_pid() != before, 30, "another worker")
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", "2")])
+def test_a_pipe_is_read_once_and_a_reload_says_that_it_cannot_be_read_again(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Regression: `--config <(command)` was read twice, and was empty the second time."""
+    with Script(answers()) as first, Script(answers()) as second:
+        port = free_port()
+        reads, writes = os.pipe()
+        os.write(writes, json.dumps({"backends": [first.url], "watch": True}).encode())
+        os.close(writes)
+        words = command(OWN, port, "--config", f"/dev/fd/{reads}", *flags)
+        with process(words, tmp_path, pass_fds=[reads]) as edge:
+            os.close(reads)
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: ask(f"{url}/").status == 200, 30, "the edge")
+            for path in ("/api/reload", "/smartedge/plan"):
+                refused = ask(f"{url}{path}", "POST")
+                assert refused.status == 400
+                assert "is no regular file, which was read at the start and cannot be read again" in refused.json()["detail"]
+            edge.send_signal(signal.SIGHUP)
+            done = ask(f"{url}/api/reload", "POST", body=json.dumps({"backends": [second.url]})).json()
+            assert (len(done["added"]), done["persisted"]) == (1, False)
+            assert edge.poll() is None
+
+
+def test_what_is_shown_of_a_pipe_is_what_it_says() -> None:
+    script = 'exec %s -m smartedge config show --origin --json -c <(echo \'{"backends": ["http://a:1"], "drain_s": 7}\')'
+    done = subprocess.run(["bash", "-c", script % sys.executable], capture_output=True, cwd=ROOT, text=True, check=True)
+    (found,) = [one for one in json.loads(done.stdout) if one["path"] == "drain_s"]
+    assert (found["value"], found["origin"][:8]) == (7, "/dev/fd/")
