@@ -131,7 +131,7 @@ class BackendConfig(Section):
     url: Annotated[str, AfterValidator(values.backend_url)]
     """`http://` or `https://`, a host, perhaps a port and a path; or a socket, `unix:/run/app.sock`."""
     id: Label = ""
-    """Name in status, metrics and logs; by default host, port and path, `localhost-8081`."""
+    """Name in status, metrics and logs; by default host, port and path, `localhost-8081`; `0--1-8081` of `http://[::1]:8081`."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 1
     """Share of the requests, 1 to 1000; with 0 it takes none but those of sticky sessions."""
     state: Literal["enabled", "draining", "disabled"] = "enabled"
@@ -231,10 +231,14 @@ def _with_ids(backends: tuple[BackendConfig, ...]) -> tuple[BackendConfig, ...]:
 
 
 def id_of(url: str, *, alone: bool = True) -> str:
-    """Make a label of host, port and path; a digest keeps labels apart that would be equal (not alone) or too long."""
+    """Make a label of host, port and path; a digest keeps labels apart that would be equal (not alone) or too long.
+
+    The zeros that an IPv6 address begins with are one: commands take what begins with a dash for an option.
+    """
     origin = values.origin(url)
     name = origin.host if origin.scheme == "unix" else f"{origin.host}-{origin.port}"
-    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)) or "none"
+    name = f"0{name}" if name.startswith("::") else name
+    name = "-".join(re.findall(r"[A-Za-z0-9._-]+", name.replace(":", "-") + origin.base)).lstrip("-") or "none"
     if alone and len(name) <= 64 and name != "none":
         return name
     return f"{name[:55]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
