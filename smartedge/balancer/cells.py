@@ -81,11 +81,16 @@ EXCESS_SLOW_HEAD: Final = 59
 EXCESS_CLOSED_STREAM: Final = 60
 EXCESS_GOAWAY: Final = 61
 SESSION_REQUESTS: Final = 62  # answers to requests that it got because of their sticky cookie
+DECISIONS_HELD: Final = 63  # the edge's own row: 1 while this worker holds records of decisions that it has not written down
+DECISIONS_ANSWERED: Final = 64  # the edge's own row: which number of DECISIONS_ASKED it has written all of them down for
 
 OWN_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int}
 """The numbered cells of a worker's own row, by name."""
 
-GAUGES: Final = (IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SERIAL, BEAT_AT, OVERDUE, LOOP_LAG)
+GAUGES: Final = (
+    *(IN_FLIGHT, WAITING_SINCE, TUNNELS, QUEUED, GENERATION, SERIAL, BEAT_AT, OVERDUE, LOOP_LAG),
+    *(DECISIONS_HELD, DECISIONS_ANSWERED),
+)
 """The cells that say how it is now; they die with their worker, counters outlive it."""
 
 REAL_CELLS: Final = (WAITING_SINCE, LATENCY_SUM, DURATION_SUM, BEAT_AT, LOOP_LAG, CONNECT_SUM, QUEUE_WAIT_SUM)
@@ -134,6 +139,7 @@ DROWNING_USUAL: Final = 38  # a service's own row, seconds, double: what an answ
 DROWNING_NOW: Final = 39  # a service's own row, seconds, double: what it takes now
 EVENTS: Final = 40  # the edge's own row: another number whenever a worker has written an event
 RECOVERED_AT: Final = 41  # seconds, double: when a probe last was good after a bad one; 0.0 if none was
+DECISIONS_ASKED: Final = 42  # the edge's own row: another number whenever somebody wants to read all decisions
 
 SHARED_CELLS: Final = {name: cell for name, cell in globals().items() if type(cell) is int and name not in OWN_CELLS}
 """The numbered cells of the shared row, by name."""

@@ -115,8 +115,9 @@ class Edge:
         self.chronicle = Chronicle(self.edge_row, self._rng, lambda: self.services)
         self.announcer = self.chronicle.announcer
         watch = ProxyWatch(lambda: not self.admin_apart and self.token is None)
-        ratio = config.explain.sample_ratio
-        self.decisions = Decisions(ratio, self._rng, self._may_ask, monotonic, client_of=self._client_of, on_sampled=watch)
+        self.decisions = Decisions(
+            config.explain.sample_ratio, self._rng, self._may_ask, client_of=self._client_of, on_sampled=watch, row=self.edge_row
+        )
         self.tls = ServerTls(front)
         self._tickets = Tickets(self.tls, in_cluster=cluster is not None)
         secret = Secret(sticky_secret(self._env))
@@ -144,7 +145,7 @@ class Edge:
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
         told = self.edge_row, self.recent, self.access_log, self.traces
-        self.upkeep = Upkeep(*kept, *care, *told, self.chronicle, self.rollouts, doors=lambda: self.doors)
+        self.upkeep = Upkeep(*kept, *care, *told, self.decisions, self.chronicle, self.rollouts, doors=lambda: self.doors)
         self.use_setup(setup)
 
     # ---- what the admin pages ask ----

@@ -22,6 +22,7 @@ from smartedge.edge.service_set import ServiceSet
 from smartedge.edge.tickets import Tickets
 from smartedge.http.server_tls import ServerTls
 from smartedge.observe.access_log import AccessLog
+from smartedge.observe.decisions import Decisions
 from smartedge.observe.recent import Recent
 from smartedge.observe.traces import Traces
 from smartedge.process.admin_door import AdminDoor
@@ -61,6 +62,7 @@ class Upkeep:
         recent: Recent,
         access_log: AccessLog,
         traces: Traces,
+        decisions: Decisions,
         chronicle: Chronicle,
         rollouts: Rollouts,
         doors: Callable[[], Sequence[HttpDoor | AdminDoor]],
@@ -78,7 +80,7 @@ class Upkeep:
         self._tickets = tickets
         self._certificates = certificates
         self._databases = databases
-        self._access_log, self._traces = access_log, traces
+        self._access_log, self._traces, self._decisions = access_log, traces, decisions
         self._announcer, events = chronicle.announcer, chronicle.events
         self._changes = ChangeWatch(lambda: (document for document, _ in events.after({})), give_way)
         self._rollouts = rollouts
@@ -100,7 +102,7 @@ class Upkeep:
         self._certificates.stop()
 
     def look(self) -> None:
-        """Keep up with who leads, and with backends that answer nothing: neither comes as an event."""
+        """Keep up with what comes as no event: who leads, which backends answer nothing, and who asks for decisions."""
         now = monotonic()
         self._edge_row.reals[LOOP_LAG] = self._lag.note(now, now - self._look_due)
         leading = self._follower.leading
@@ -108,6 +110,7 @@ class Upkeep:
         if self._cluster is not None:
             self._cluster.look(leading=leading and not self._follower.stopping)
         self._services.look_for_silence(now)
+        self._decisions.look()
         self._look_due = monotonic() + LOOK_S
 
     def tidy(self) -> None:

@@ -18,6 +18,8 @@ from typing import Any, Final
 import gevent
 from gevent import get_hub
 
+from smartedge.balancer.cells import DECISIONS_ANSWERED, DECISIONS_ASKED, DECISIONS_HELD
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease
 from smartedge.balancer.trace import CANDIDATE, LEFT_OUT, Trace
 from smartedge.http.request import Request
@@ -30,10 +32,17 @@ log = logging.getLogger(__name__)
 
 SAMPLED: Final = ["sampled"]
 
-AT_ONCE: Final = 20
+AT_ONCE: Final = 2
 MOMENT_S: Final = 0.02
-"""A worker writes down so many sampled requests in so much time at most, 1,000 in a second, for more there is no room: making a
-text of one takes longer than serving it. The others are only held, until newer ones take their place (docs/performance.md)."""
+"""A worker writes down so many sampled requests in so much time at most, 100 in a second, for making a text of one takes twice as
+long as serving it. The others are only held, until somebody asks or newer ones take their place (docs/performance.md)."""
+
+PIECE: Final = 20
+"""When somebody asks, so many are written down between two turns of the event loop, which takes 1 or 2 ms."""
+
+LOOKS: Final = 100
+LOOK_AGAIN_S: Final = 0.01
+"""Whoever asks looks so often, with so much time between, whether the other workers have written theirs down."""
 
 LATE_PER_S: Final = 200
 """When everything fails, recording all of it would only make room for the last five seconds by taking time from serving."""
@@ -58,6 +67,7 @@ class Decisions(Explain):
     The Forwarder begins a trace and has an exchange recorded; the admin pages read.
     ratio: of ordinary requests to be recorded. may_ask: whether a request asks for its decision, and may hear it. client_of:
     gives the address of a request's client. on_sampled: told of each ordinary request that is sampled. later: calls back soon.
+    row: the edge's, by which workers hear that somebody asks.
     """
 
     def __init__(
@@ -70,7 +80,9 @@ class Decisions(Explain):
         client_of: Callable[[Request], bytes] = lambda request: request.peer,
         on_sampled: Callable[[Request], None] = lambda _: None,
         later: Callable[[Callable[[], None]], None] = _in_a_moment,
+        row: Learned | None = None,
     ) -> None:
+        self._row = row or Learned()
         self._rng = rng
         self._may_ask = may_ask
         self._client_of = client_of
@@ -84,6 +96,7 @@ class Decisions(Explain):
         self._ring = Ring.private()
         self._pending: deque[tuple[Any, ...]] = deque(maxlen=RECORDS)
         self._writes = False
+        self._answered = 0
         self._later = later
         self.set_ratio(ratio)
 
@@ -173,6 +186,7 @@ class Decisions(Explain):
             self._pending.append(ended)
             if not self._writes:
                 self._writes = True
+                self._row.cells[DECISIONS_HELD] = 1
                 self._later(self._write_some)
         else:
             self._ring.write(record_text(self._slot, *ended))
@@ -184,6 +198,27 @@ class Decisions(Explain):
         self._writes = bool(self._pending)
         if self._writes:
             self._later(self._write_some)
+        else:
+            self._row.cells[DECISIONS_HELD] = 0
+
+    def look(self) -> None:
+        """Hear whether somebody asks another worker for the decisions of all; called often."""
+        asked = self._row.shared[DECISIONS_ASKED]
+        if asked != self._answered:
+            self._answered = asked
+            gevent.spawn(self._answer, asked)
+
+    def _answer(self, asked: int) -> None:
+        self._write_all()
+        self._row.cells[DECISIONS_ANSWERED] = asked
+
+    def _write_all(self) -> None:
+        """Write down what is held now, in pieces."""
+        for number in range(len(self._pending)):
+            if number % PIECE == PIECE - 1:
+                gevent.sleep(0)
+            if self._pending:
+                self._write_oldest()
 
     def _write_oldest(self) -> None:
         self._ring.write(record_text(self._slot, *self._pending.popleft()))
@@ -191,12 +226,14 @@ class Decisions(Explain):
     # ---- for whoever asks ----
 
     def newest(self) -> list[Document]:
-        """Return the last 1,000 records of the whole edge, newest first."""
-        for number in range(len(self._pending)):
-            if number % AT_ONCE == AT_ONCE - 1:
-                gevent.sleep(0)
-            if self._pending:
-                self._write_oldest()
+        """Return the last 1,000 records of the whole edge, newest first. The other workers have a second to write theirs down."""
+        shared = self._row.shared
+        self._answered = shared[DECISIONS_ASKED] = shared[DECISIONS_ASKED] + 1
+        self._answer(self._answered)
+        for _ in range(LOOKS):
+            if all(not row[DECISIONS_HELD] or row[DECISIONS_ANSWERED] >= self._answered for row in self._row.others):
+                break
+            gevent.sleep(LOOK_AGAIN_S)
         kept = (text for content in self._rings() for text in texts(content))
         found = sorted(map(json.loads, kept), key=lambda document: document["at"], reverse=True)
         return found[:RECORDS]

@@ -138,6 +138,25 @@ def test_any_worker_answers_for_all_of_them(tmp_path: Path, server: str) -> None
             assert decision(edge, id_)["request_id"] == id_
 
 
+def test_what_workers_hold_is_written_down_when_somebody_asks(tmp_path: Path) -> None:
+    """More than a worker writes by itself in that time, and whoever asks is told of all of them."""
+    with (
+        Script(answers()) as one,
+        start_edge(tmp_path, one, arguments=("--workers", "2"), explain={"sample_ratio": 1}) as edge,
+    ):
+        wait_until(lambda: len(edge.status()["workers"]) == 2, 20, "both workers")
+        ids = []
+        for number in range(40):
+            with edge.client() as client:
+                for one_of in range(15):
+                    ids.append(f"held-{number}-{one_of}")
+                    client.send(request(headers=b"X-Request-Id: %b\r\n" % ids[-1].encode()))
+                    assert client.answer().status == 200
+        found = edge.admin("/smartedge/decisions?limit=1000").json()["decisions"]
+        assert {one["request_id"] for one in found} >= set(ids)
+        assert len({one["slot"] for one in found}) == 2
+
+
 def test_the_command_tells_it_to_people(own: LiveEdge) -> None:
     def explain(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "smartedge", "explain", *words, "--url", own.url]

@@ -8,17 +8,21 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 
+from smartedge.balancer.cells import private_row
 from smartedge.balancer.errors import BackendTimeout, ClientGone, ClientTimeout, EdgeError, NoBackend
+from smartedge.balancer.learned import Learned
 from smartedge.balancer.strategies.menu import STRATEGIES
 from smartedge.balancer.trace import Trace
 from smartedge.http.request import Request
+from smartedge.observe import decisions as decisions_module
 from smartedge.observe.decision_text import fitted
-from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions
+from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, PIECE, Decisions
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
 from tests import house
-from tests.house import backend, backends, pool, until
+from tests.house import backend, backends, move, pool, until
 
 
 class Clock:
@@ -257,6 +261,54 @@ def test_what_newer_ones_have_displaced_is_never_written(clock: Clock) -> None:
         decisions.record_exchange(exchange(Trace("sampled"), f"r-{number}", started=clock.now))
     found = decisions.newest()
     assert (len(found), found[0]["request_id"], found[-1]["request_id"]) == (RECORDS, f"r-{RECORDS + 4}", "r-5")
+
+
+def sharing(clock: Clock, directory: Path) -> list[Decisions]:
+    """Two workers that count on one board, and never write down what is sampled unless somebody asks."""
+    rows, own, shared = [Learned(), Learned()], [private_row(), private_row()], private_row()
+    for row, mine, other in zip(rows, own, reversed(own), strict=True):
+        move(row, mine, other, shared=shared)
+    workers = [Decisions(1.0, Random(3), lambda _: False, clock.monotonic, later=lambda _: None, row=row) for row in rows]
+    for slot, worker in enumerate(workers):
+        worker.join_workers(directory, slot)
+    return workers
+
+
+def test_whoever_asks_has_the_other_workers_write_theirs_down(clock: Clock, tmp_path: Path) -> None:
+    asked, other = sharing(clock, tmp_path)
+    for number in range(3 * PIECE):
+        other.record_exchange(exchange(Trace("sampled"), f"r-{number}"))
+
+    def looks() -> None:
+        while True:
+            gevent.sleep(0.001)
+            other.look()
+
+    looking = gevent.spawn(looks)
+    try:
+        for _ in range(2):
+            assert len(asked.newest()) == 3 * PIECE
+        other.record_exchange(exchange(Trace("sampled"), "later"))
+        assert asked.find("later") is not None
+    finally:
+        looking.kill()
+
+
+def test_a_worker_that_does_not_hear_it_is_not_waited_for_long(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions_module, "LOOKS", 3)
+    asked, other = sharing(clock, tmp_path)
+    other.record_exchange(exchange(Trace("sampled"), "held"))
+    other.record_exchange(exchange(Trace("failed"), "bad"))
+    assert [document["request_id"] for document in asked.newest()] == ["bad"]
+
+
+def test_nobody_waits_for_a_worker_that_holds_nothing(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gevent, "sleep", lambda *_: pytest.fail("it waited"))
+    asked, other = sharing(clock, tmp_path)
+    other.record_exchange(exchange(Trace("failed"), "bad"))
+    assert asked.find("bad") is not None
 
 
 def test_in_a_worker_it_is_a_matter_of_moments(clock: Clock, tmp_path: Path) -> None:
