@@ -72,7 +72,8 @@ class RouteConfig(Section):
     rewrite: RewriteConfig | None = None
     """The backend sees another prefix or path; a text is short for a prefix with `path`, for a path with `path_exact`."""
     set_headers: Annotated[HeaderValues, Field(json_schema_extra={"default": {}})] = ()
-    """Fields of the request, in place of those of their names; values may name {host}, {client}, {request_id} and {service}."""
+    """Fields of the request, in place of those of their names; values may name {host}, {client}, {request_id} and {service}.
+    A Host counts before `preserve_host`."""
     add_headers: Annotated[HeaderValues, Field(json_schema_extra={"default": {}})] = ()
     """Fields of the request, beside those of their names."""
     remove_headers: HeaderNames = ()

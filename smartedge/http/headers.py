@@ -80,6 +80,7 @@ OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
 _SPECIAL_IN_REQUEST: Final = re.compile(
     rb"\n(%b):" % _either_spelling(_SPECIAL | {b"authorization", b"traceparent", b"tracestate"})
 )
+_NO_HOST: Final = re.compile(rb"(?im)^host:[ \t]*\r$")
 _TRACE_CONTEXT: Final = re.compile(rb"\ntrace(?:parent|state):")
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~+/=:@-]{0,127}")
@@ -100,8 +101,9 @@ class RequestFields:
     whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
     X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. traced: how many
     traceparents and tracestates are there, or were (http/trace_context.py). persists: as in AnswerFields. onward: what has been
-    made of them for backends, so that it is made once (proxy/outbound.py). The rest: the values that the edge acts on, None when
-    absent.
+    made of them for backends, so that it is made once (proxy/outbound.py). host: what the client asked for. host_is_set: the
+    block has the Host that a route says, whatever the client and the backend call it. The rest: the values that the edge acts
+    on, None when absent.
     Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
     """
 
@@ -114,6 +116,7 @@ class RequestFields:
         "for_edge",
         "forwarded",
         "host",
+        "host_is_set",
         "hosts",
         "onward",
         "persists",
@@ -130,6 +133,7 @@ class RequestFields:
     for_edge: bool
     forwarded: Lines | None
     host: bytes | None
+    host_is_set: bool
     hosts: int
     persists: bool | None
     request_id: bytes | None
@@ -149,6 +153,7 @@ class RequestFields:
             self.for_edge = like.for_edge
             self.forwarded = like.forwarded
             self.host = like.host
+            self.host_is_set = like.host_is_set
             self.hosts = like.hosts
             self.persists = like.persists
             self.request_id = like.request_id
@@ -157,7 +162,7 @@ class RequestFields:
             self.upgrade = like.upgrade
             return
         self.traced = self.hosts = 0
-        self.for_edge = False
+        self.for_edge = self.host_is_set = False
         self.connection = self.content_length = self.expect = self.explain = self.host = None
         self.forwarded = self.persists = self.request_id = self.transfer_encoding = self.upgrade = None
         given_up: dict[bytes, bytes] = {}
@@ -227,7 +232,10 @@ class RequestFields:
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
         """Give fields with these lines in place of all whose name, `folded`, is one of these, whoever said them."""
         kept = [line for line in self.block.splitlines(True) if folded(line[: line.find(b":")]) not in names]
-        return self._without_said(b"".join([*kept, lines]), names)
+        made = self._without_said(b"".join([*kept, lines]), names)
+        if b"host" in names:
+            made.host_is_set = _NO_HOST.search(lines) is None  # `{host}` of who asks for none
+        return made
 
     def with_host(self, authority: bytes) -> RequestFields:
         """Give fields with the authority of an absolute-form target for Host (RFC 9112 section 3.2.2)."""

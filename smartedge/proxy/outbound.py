@@ -120,7 +120,7 @@ def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> b
         onward = fields.onward = Onward(request, hop)
     if backend.rewrites or not fields.host:
         spec = backend.spec
-        if not fields.host or not spec.preserve_host:
+        if not fields.host_is_set and (not fields.host or not spec.preserve_host):
             block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without(b"host"))
         if spec.base and target != b"*":
             target = spec.base + target

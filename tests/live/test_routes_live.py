@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, start_edge
-from tests.live.peers import Answer, Call, Script
+from tests.live.peers import Answer, Call, Script, echo
 from tests.live.processes import wait_until
 from tests.live.tunnels import ASKS, SWITCHES, echoes
 
@@ -113,3 +117,43 @@ def test_other_weights_are_in_force_at_once_in_all_workers_and_wrong_ones_change
     assert json.loads((site.directory / "backends.json").read_text())["routes"][0]["to"] == {"web": 0, "beta": 1}
     assert weigh(web=1, beta=0) == 200
     assert who() == {b"web": 12}
+
+
+@pytest.mark.parametrize("server", [OWN, WORKER, GEVENT])
+@pytest.mark.parametrize("preserve_host", [True, False])
+def test_a_backend_gets_just_the_host_that_a_route_sets_whatever_the_client_speaks(
+    tmp_path: Path, server: str, preserve_host: bool
+) -> None:
+    """Regression: a client without Host (HTTP/1.0) had the backend's own go on, and so had all with `preserve_host: false`."""
+    with Script(echo()) as backend:
+        document: dict[str, Any] = {
+            "services": {"web": {"backends": [backend.url], "preserve_host": preserve_host}},
+            "routes": [
+                {"path": "/as-asked", "to": "web", "set_headers": {"Host": "{host}"}},
+                {"to": "web", "set_headers": {"HOST": "app.test"}},
+            ],
+            "h2c": True,
+        }
+        (tmp_path / "backends.json").write_text(json.dumps(document))
+        own = backend.url.removeprefix("http://").encode()
+        with start_edge(tmp_path, server=server, probed=False) as edge:
+            wait_until(lambda: ask(edge, b"a.test").status == 200, 20, "the edge")
+            for version, target, host, wanted in (
+                (b"1.0", b"/", b"", b"app.test"),
+                (b"1.0", b"/", b"Host: a.test\r\n", b"app.test"),
+                (b"1.0", b"/as-asked", b"", own),
+                (b"1.1", b"/", b"Host: a.test\r\n", b"app.test"),
+                (b"1.1", b"http://b.test/", b"Host: a.test\r\n", b"app.test"),
+                (b"1.1", b"/as-asked", b"Host: a.test\r\n", b"a.test"),
+            ):
+                with edge.client() as client:
+                    client.send(b"GET %b HTTP/%b\r\n%bConnection: close\r\n\r\n" % (target, version, host))
+                    assert hosts_in(client.answer().body) == [wanted], (version, target, host)
+            url = f"http://a.test:{edge.port}/"
+            words = ["curl", "-s", "--http2-prior-knowledge", "--resolve", f"a.test:{edge.port}:127.0.0.1", url]
+            assert hosts_in(subprocess.run(words, capture_output=True, check=True).stdout) == [b"app.test"]
+
+
+def hosts_in(request: bytes) -> list[bytes]:
+    """What the Host fields of a request say."""
+    return re.findall(rb"(?mi)^host: *(.*)\r$", request.partition(b"\r\n\r\n")[0] + b"\r\n")
