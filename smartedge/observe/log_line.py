@@ -256,11 +256,6 @@ def text_of(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def path_of(exchange: Exchange) -> bytes:
-    """Give the path that the client asked for; the query, where people put secrets, is not part of it."""
-    return (exchange.asked_target or exchange.attempts.request.target).partition(b"?")[0]
-
-
 def tls_of(request: Request) -> tuple[str | None, str | None, str | None] | None:
     """Give version, cipher and server name of the client's connection; None without TLS."""
     if not request.secure:
