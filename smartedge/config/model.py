@@ -114,7 +114,7 @@ class Config(ServiceConfig):
     trusted_proxies: Networks = ()
     """Proxies whose X-Forwarded-* is believed: CIDR ranges."""
     forwarded_header: bool = False
-    """Send the standard's `Forwarded` (RFC 7239) besides X-Forwarded-*."""
+    """Send the standard's `Forwarded` (RFC 7239) besides X-Forwarded-*, with what trusted proxies say by those."""
     admin_allow: Networks = ()
     """CIDR ranges that may reload and read status and metrics."""
     shutdown_grace_s: Grace = 10.0

@@ -5,11 +5,12 @@ Pure functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from smartedge.http.cookies import field
-from smartedge.http.headers import FORWARDED, OF_CERTIFICATES, RequestFields
+from smartedge.http.headers import FORWARDED, HOST, OF_CERTIFICATES, Lines, RequestFields
 from smartedge.http.request import Request
 
 IsTrusted = Callable[[bytes], bool] | None
@@ -46,7 +47,11 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
         lines.append(host)
     if b"x-forwarded-proto" not in said:
         lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
-    lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
+    if standard and (before := _translated(fields.forwarded, chain)) is not None:
+        ours = b"Forwarded: %b, %b" % (before, ours[11:]) if before else ours
+        lines += [line for low, line in fields.forwarded if low not in (b"x-forwarded-for", b"forwarded")]
+    else:
+        lines += [line for low, line in fields.forwarded if low != b"x-forwarded-for"]
     return b"".join([*lines, ours])
 
 
@@ -99,5 +104,40 @@ def key_field(request: Request, name: bytes) -> bytes | None:
 
 def _forwarded(host: bytes | None, peer: bytes, scheme: bytes) -> bytes:
     """Write our element of Forwarded as a line of its own: lines of one name are one list (RFC 9110 section 5.3)."""
-    node = b'"[%b]"' % peer if b":" in peer else peer  # RFC 7239 section 6: an IPv6 address has brackets, and so quotes
-    return b"Forwarded: for=%b%b;proto=%b\r\n" % (node, b';host="%b"' % host if host else b"", scheme)
+    return b"Forwarded: for=%b%b;proto=%b\r\n" % (_node(peer), b';host="%b"' % host if host else b"", scheme)
+
+
+def _node(address: bytes) -> bytes:
+    """Write an address as RFC 7239 section 6 has it: one of IPv6 has brackets, and so quotes; what is none is unknown."""
+    if _ADDRESS.fullmatch(address):
+        return b'"[%b]"' % address if b":" in address else address
+    return b"_unix" if address == b"unix" else b"unknown"
+
+
+def _translated(said: Lines, chain: list[bytes]) -> bytes | None:
+    """Give the elements of Forwarded for what a trusted proxy says of its clients by X-Forwarded-For, -Host and -Proto.
+
+    RFC 7239 section 7.4. Host and scheme are what the first of them, the client, has asked for. None where the proxy knows
+    Forwarded itself: what it says stays. It does not where that ends with another address than X-Forwarded-For, for then it has
+    passed on what its client wrote.
+    """
+    hops = [hop.strip() for hop in b",".join(chain).rsplit(b",", MOST_HOPS)[-MOST_HOPS:] if hop.strip()]
+    names = {low for low, _ in said}
+    if b"forwarded" in names:
+        last = _FOR.findall(b",".join([line[10:] for low, line in said if low == b"forwarded"]))
+        if not hops or (last and plain_address(last[-1].strip(b'"')) == plain_address(hops[-1])):
+            return None
+    first = b""
+    for name, key, pattern in ((b"x-forwarded-host", b';host="%b"', HOST), (b"x-forwarded-proto", b";proto=%b", _SCHEME)):
+        value = next((line[len(name) + 1 :].partition(b",")[0].strip() for low, line in said if low == name), b"")
+        if pattern.fullmatch(value):
+            first += key % value
+    if first and not hops:
+        hops = [b"unknown"]
+    nodes = [b"for=" + _node(plain_address(hop)) for hop in hops]
+    return b", ".join([nodes[0] + first, *nodes[1:]]) if nodes else b""
+
+
+_FOR: Final = re.compile(rb'(?i)(?<![^;,\s])for=("[^"]*"|[^;,\s]*)')
+_ADDRESS: Final = re.compile(rb"[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")

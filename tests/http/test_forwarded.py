@@ -86,3 +86,53 @@ def test_of_addresses_without_end_the_last_are_read() -> None:
     seen: list[bytes] = []
     assert client_address(asked, lambda peer: not seen.append(peer)) == b"10.0.0.1"  # type: ignore[func-returns-value]
     assert len(seen) == MOST_HOPS + 1
+
+
+def standard(block: bytes, *, trusted: bool = True, peer: bytes = b"9.9.9.9") -> list[bytes]:
+    """What a backend is told by Forwarded where that is sent."""
+    said = forwarded_lines(RequestFields(b"Host: h\r\n" + block), peer, b"http", trusted, standard=True)
+    return [line[11:] for line in said.split(b"\r\n") if line.startswith(b"Forwarded: ")]
+
+
+OURS = b'for=9.9.9.9;host="h";proto=http'
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (b"", [OURS]),
+        (b"X-Forwarded-For: 192.0.2.43\r\n", [b"for=192.0.2.43, " + OURS]),
+        (
+            b"X-Forwarded-For: 192.0.2.43, 2001:db8:cafe::17\r\nX-Forwarded-For: [2001:db8::1]:443,10.0.0.1:80\r\n",
+            [b'for=192.0.2.43, for="[2001:db8:cafe::17]", for="[2001:db8::1]", for=10.0.0.1, ' + OURS],
+        ),
+        (
+            b"X-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.test:8443\r\n",
+            [b'for=1.1.1.1;host="shop.test:8443";proto=https, for=2.2.2.2, ' + OURS],
+        ),
+        (b"X-Forwarded-Proto: https, http\r\n", [b"for=unknown;proto=https, " + OURS]),
+        (b'X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: a;b\r\nX-Forwarded-Host: a"b\r\n', [b"for=1.1.1.1, " + OURS]),
+        (b'X-Forwarded-For: "x";by=y, evil, 1.1.1.1\r\n', [b"for=unknown, for=unknown, for=1.1.1.1, " + OURS]),
+        (b"X-Forwarded-For: , \r\n", [OURS]),
+        (b"Forwarded: for=1.1.1.1;proto=https\r\n", [b"for=1.1.1.1;proto=https", OURS]),
+        (b"Forwarded: for=_x, FOR=1.1.1.1\r\nX-Forwarded-For: 1.1.1.1\r\n", [b"for=_x, FOR=1.1.1.1", OURS]),
+        (b'Forwarded: for="[2001:db8::1]:4"\r\nX-Forwarded-For: 2001:db8::1\r\n', [b'for="[2001:db8::1]:4"', OURS]),
+        (b"Forwarded: for=6.6.6.6;proto=https\r\nX-Forwarded-For: 6.6.6.6, 1.1.1.1\r\n", [b"for=6.6.6.6, for=1.1.1.1, " + OURS]),
+        (b"Forwarded: nonsense\r\nX-Forwarded-For: 1.1.1.1\r\n", [b"for=1.1.1.1, " + OURS]),
+    ],
+)
+def test_what_a_trusted_proxy_says_by_the_older_fields_is_said_by_the_standards_too(block: bytes, said: list[bytes]) -> None:
+    """Regression: Forwarded named the proxy alone, and its scheme. Of a stranger nothing is told."""
+    assert standard(block) == said
+    assert standard(block, trusted=False) == [OURS]
+
+
+def test_a_chain_without_end_is_said_by_its_last_hops() -> None:
+    (line,) = standard(b"X-Forwarded-For: %b\r\n" % b", ".join([b"10.0.0.1"] * 5000))
+    assert line.count(b"for=") == MOST_HOPS + 1
+
+
+def test_what_is_no_address_is_no_part_of_the_standards_field() -> None:
+    assert standard(b"", peer=b"unix") == [b'for=_unix;host="h";proto=http']
+    assert standard(b"", peer=b"::1") == [b'for="[::1]";host="h";proto=http']
+    assert standard(b"X-Forwarded-For: 1.1.1.1;by=\x00\r\n")[0].startswith(b"for=unknown, ")
