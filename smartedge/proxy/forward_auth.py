@@ -50,7 +50,10 @@ class ForwardAuth:
         """
         outbound = Outbound(b"GET", self.head(request), None, True)
         outbound.deadline, outbound.first_byte_s = monotonic() + self.timeout_s, None
-        answer = self.send(outbound)
+        try:
+            answer = self.send(outbound)
+        except BackendTimeout as error:  # which speaks of a backend, and of the limits of its tries
+            raise self._late() from error
         try:
             if not 200 <= answer.status_code < 300:
                 with self._time_left(outbound.deadline):
@@ -74,8 +77,12 @@ class ForwardAuth:
                 pass
 
     def _time_left(self, deadline: float) -> gevent.Timeout:
-        late = BackendTimeout(f"The service that was asked took longer than {self.timeout_s:g} s.")
-        return gevent.Timeout(max(0.001, deadline - monotonic()), late)
+        return gevent.Timeout(max(0.001, deadline - monotonic()), self._late())
+
+    def _late(self) -> BackendTimeout:
+        return BackendTimeout(
+            f"Who is asked about the request took longer than {self.timeout_s:g} s to answer (forward_auth.timeout_s)."
+        )
 
     def head(self, request: Request) -> bytes:
         """Write the head of the request that asks: the client's own fields, and what it wants to do."""

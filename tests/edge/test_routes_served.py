@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,14 @@ def test_the_short_form_has_no_router() -> None:
     with running(NOBODY) as edge:
         assert edge.edge.forwarder.router is None
     assert parse(json.dumps({"backends": [NOBODY]})).routes == ()
+
+
+def test_who_is_asked_and_says_nothing_is_late_by_its_own_limit() -> None:
+    """Regression: the problem named retry.deadline_s, which has nothing to do with it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        auth = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/", "timeout_s": 0.1}
+        with running(NOBODY, routes=[{"to": "default", "forward_auth": auth}]) as edge:
+            status, _, body = ask(edge, "shop.example")
+    assert status == 504
+    assert "took longer than 0.1 s to answer (forward_auth.timeout_s)" in body
+    assert "retry" not in body

@@ -252,7 +252,8 @@ def test_a_good_answer_counts_whatever_becomes_of_its_body() -> None:
 def test_a_refusal_without_end_is_given_up_in_time() -> None:
     _, guarded = asking(EndlessAnswer(401, b"x"), timeout_s=0.05)
     routed = Routed(guarded)
-    assert served(routed.ask())[0] == 504
+    status, body = served(routed.ask())
+    assert (status, b"took longer than 0.05 s to answer (forward_auth.timeout_s)" in body) == (504, True)
     assert routed.web.asked() == [0]
 
 
