@@ -66,7 +66,7 @@ def _workers(edge: Edge) -> list[WorkerReading]:
             one.get("memory_bytes"),
             one.get("cpu_s"),
         )
-        for one in edge.workers()
+        for one in edge.workers(counted=False)
     ]
 
 

@@ -183,9 +183,9 @@ class Edge:
         """Notice who has come, so that what is added up is the whole edge's."""
         self.registry.meet_workers(list(self.backends()))
 
-    def workers(self) -> Sequence[Mapping[str, Any]]:
-        """Return what every live worker of this edge is and does."""
-        return self.follower.workers(monotonic())
+    def workers(self, *, counted: bool = True) -> Sequence[Mapping[str, Any]]:
+        """Return what every live worker of this edge is and does. counted: see `overview`."""
+        return self.follower.workers(monotonic(), counted=counted)
 
     @property
     def etag(self) -> str:

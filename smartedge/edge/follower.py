@@ -134,12 +134,12 @@ class Follower:
     def _is_lost(self) -> bool:
         return self._membership is not None and self._membership.lost
 
-    def workers(self, now: float) -> Sequence[Mapping[str, Any]]:
-        """Return what every live worker is and does."""
+    def workers(self, now: float, *, counted: bool = True) -> Sequence[Mapping[str, Any]]:
+        """Return what every live worker is and does. counted: see `overview`."""
         if self._membership is None:
             alone = {"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1}
             return [{**alone, "uptime_s": 0.0, "started_at": time(), "loop_lag_s": 0.0}]
-        return overview(self._membership, now)
+        return overview(self._membership, now, counted=counted)
 
     def standing(self) -> Standing | None:
         """Return who the workers are; None where there can be no others."""

@@ -176,9 +176,12 @@ class Membership:
         """Return the serial of what every live worker has applied, by its slot."""
         return {slot: self._board.row(slot, EDGE_ROW)[0][SERIAL] for slot in self.live()}
 
-    def rows_of(self, slot: int) -> list[memoryview[int]]:
-        """Return all the rows in use of a slot."""
-        return [self._board.row(slot, index)[0] for index in self._book.indexes()]
+    def rows_of(self, slot: int) -> Iterator[memoryview[int]]:
+        """Give all the rows in use of a slot, first those that are held here: to ask the board for one is a system call."""
+        place = self._slots.index(slot) if slot in self._slots else -1
+        held = {self._indexes[key]: rows.everyone[place] for key, rows in self._held.items()} if place >= 0 else {}
+        yield from held.values()
+        yield from (self._board.row(slot, index)[0] for index in self._book.indexes() if index not in held)
 
     def edge_reals(self, slot: int) -> memoryview[float]:
         """Return the edge's own row of a slot, as doubles."""

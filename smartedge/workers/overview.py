@@ -11,6 +11,7 @@ from typing import Any
 
 from smartedge.balancer.cells import CODE_CELLS, IN_FLIGHT, LOOP_LAG
 from smartedge.workers.membership import Membership
+from smartedge.workers.periodic import in_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,18 @@ def standing(membership: Membership) -> Standing:
     return Standing(membership.live(), membership.leader_slot(), membership.confirmed())
 
 
-def overview(membership: Membership, now: float, wall: Callable[[], float] = time) -> list[Mapping[str, Any]]:
+def overview(
+    membership: Membership, now: float, wall: Callable[[], float] = time, *, counted: bool = True
+) -> list[Mapping[str, Any]]:
     """Describe every live worker, in the order of the slots; any of them can.
 
     started_at: Unix time, half a second off at most, but the same whenever and by whichever worker it is told: Prometheus counts
     how often it changes.
 
-    requests: answered in this slot since the edge began, also by earlier workers of the slot. generation: of the
-    configuration in use there. loop_lag_s: how late its loop has lately been. memory_bytes: resident. cpu_s: user and
-    system time that it has taken. Both None where the system does not say.
+    requests: answered in this slot since the edge began, also by earlier workers of the slot; in_flight: open there now. Both
+    only if `counted`, for they are added up from a row for each backend. generation: of the configuration in use there.
+    loop_lag_s: how late its loop has lately been. memory_bytes: resident. cpu_s: user and system time that it has taken. Both
+    None where the system does not say.
     """
     leader = membership.leader_slot()
     clock_began_at = round(wall() - now)
@@ -51,15 +55,22 @@ def overview(membership: Membership, now: float, wall: Callable[[], float] = tim
             "generation": generations.get(slot, 0),
             "uptime_s": round(now - since, 3),
             "started_at": round(clock_began_at + since, 3),
-            "requests": sum(sum(row[CODE_CELLS]) for row in rows),
-            "in_flight": sum(row[IN_FLIGHT] for row in rows),
+            **(_counts(membership, slot) if counted else {}),
             "loop_lag_s": round(membership.edge_reals(slot)[LOOP_LAG], 6),
             "memory_bytes": _resident_bytes(pid),
             "cpu_s": _cpu_s(pid),
         }
         for slot, (pid, since) in sorted(membership.live_since().items())
-        for rows in [membership.rows_of(slot)]
     ]
+
+
+def _counts(membership: Membership, slot: int) -> Mapping[str, int]:
+    """Add up what a slot's rows count; requests go on in between."""
+    requests = in_flight = 0
+    for row in in_pieces(membership.rows_of(slot)):
+        requests += sum(row[CODE_CELLS].tolist())
+        in_flight += row[IN_FLIGHT]
+    return {"requests": requests, "in_flight": in_flight}
 
 
 def _resident_bytes(pid: int) -> int | None:

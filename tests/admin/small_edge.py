@@ -134,7 +134,7 @@ class SmallEdge:
         for service in self.services.values():
             yield from service.pool.backends
 
-    def workers(self) -> Sequence[Mapping[str, Any]]:
+    def workers(self, *, counted: bool = True) -> Sequence[Mapping[str, Any]]:
         return self.all_workers
 
     def unix_time(self, at: float) -> float:

@@ -107,3 +107,29 @@ def test_when_a_worker_started_is_told_alike_however_often_it_is_asked_and_howev
     (started_at,) = told
     since = next(iter(membership.live_since().values()))[1]
     assert abs(started_at - (1.75e9 + 0.1 + since)) < 0.6
+
+
+def test_requests_are_those_of_rows_that_this_worker_holds_and_of_those_that_it_does_not(tmp_path: Path) -> None:
+    """A backend that another worker has from a newer generation has a row that is in nobody's hands here yet."""
+    membership = membership_in(tmp_path)
+    membership.row_for("held").own[0][code_cell(200)] += 3
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert membership.refresh()
+        first, second = overview(membership, monotonic())
+        assert (first["requests"], first["in_flight"]) == (3, 0)
+        assert (second["requests"], second["in_flight"]) == (8, 2)
+        other.kill()
+    membership.close()
+
+
+def test_what_is_counted_is_left_out_for_who_does_not_ask(tmp_path: Path) -> None:
+    membership = membership_in(tmp_path)
+    membership.row_for("b").own[0][code_cell(200)] += 3
+    (only,) = overview(membership, monotonic(), counted=False)
+    assert not {"requests", "in_flight"} & only.keys()
+    assert overview(membership, monotonic())[0]["requests"] == 3
+    membership.close()
