@@ -61,6 +61,7 @@ from smartedge.proxy.service import Service
 from smartedge.workers.identity import Succession, edge_identity
 from smartedge.workers.late_lock import LateLock
 from smartedge.workers.membership import Membership, open_membership
+from smartedge.workers.periodic import give_way
 from smartedge.workers.shared_secret import Secret
 from smartedge.workers.state_dir import StateError
 
@@ -139,9 +140,10 @@ class Edge:
 
             parts = self.origin, self._reloader, self._builder, self._tickets, self.follower, lambda: self.services
             self.cluster = ClusterNode(cluster, *parts, self.announcer, self._rng, self._env)
-        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=self._services.clients_host)
+        hosts = self._services.clients_host
+        probe = HttpProbe(lambda tls: self.setup.files.context_for(tls), clients_host=hosts, give_way=give_way)
         leads = self.follower.leads
-        self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads)
+        self.health = HealthLoop(lambda: list(self.backends()), probe, self._flipped, self._rng, monotonic, leads, give_way)
         kept = self._services, self.registry, self.forwarder, self._reloader, self.follower, self.discovery, self.cluster
         care = self.tls, self._tickets, CertificateCare(self._rng), self._builder.databases
         told = self.edge_row, self.recent, self.access_log, self.traces

@@ -25,7 +25,7 @@ from smartedge.proxy.mirror import Mirror
 from smartedge.proxy.router import Router
 from smartedge.proxy.service import Service
 from smartedge.proxy.silent import leave_silent
-from smartedge.workers.periodic import AT_ONCE_S
+from smartedge.workers.periodic import give_way
 
 
 def lock_for(strategy: Strategy) -> Any:
@@ -35,6 +35,12 @@ def lock_for(strategy: Strategy) -> Any:
     log line to be written, so its pool has gevent's lock, which has the others wait and the loop go on.
     """
     return BoundedSemaphore() if isinstance(strategy, Guarded) else get_original("_thread", "allocate_lock")()
+
+
+def _prepare_picks(pool: Pool, now: float) -> None:
+    """Work the candidates out, in a round of its own."""
+    give_way()
+    pool.candidates(now)
 
 
 class ServiceSet:
@@ -99,7 +105,7 @@ class ServiceSet:
             self._registry.let_go(before, one.backends, deadline)
             self._come += len(fresh)
             if len(fresh) >= SPARED:
-                gevent.spawn_later(AT_ONCE_S, pool.candidates, now)  # else the next request would, for as long as ten take
+                gevent.spawn(_prepare_picks, pool, now)  # else the next request would, for as long as ten take
         self._in_use = setup.services
 
     def spare_collector(self) -> None:

@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEGUN_AT_ONCE = 6  # of thousands that are due, 2 ms with their first answers; between two such lots requests are looked after
-TURN_S = 0.001  # past the sockets that have something to read, which 0 would come before; and answers come a few at a time
+TURN_S = 0.001  # past the sockets that have something to read, which 0 would come before
 GATHER_S = 0.05  # probes that come due meanwhile begin together: to wake up for each of hundreds costs as much as the probe
 LOOK_S = 0.25  # how often we look whether we lead, and whether other workers want a probe
 STOPPED_S = 1.0  # a probe that ends so long after its deadline says that this process was stopped meanwhile
 RESTART_S = 1.0
+
+
+def _give_way() -> None:
+    gevent.sleep(TURN_S)
 
 
 class HealthLoop:
@@ -43,7 +47,7 @@ class HealthLoop:
     on_change: called with (backend, "up" or "down", result) once for each flip and for the first result, and with "closed"
     when a probe has closed its breaker; no lock is held.
     leads: says whether this worker is the one that probes; asked all the time. It goes on where another one stopped.
-    leading: what it said last.
+    leading: what it said last. give_way: lets others go on between two pieces of what takes long.
     last_run: when the loop last came round, on the clock of `now`; it does so at least every LOOK_S.
     """
 
@@ -55,8 +59,10 @@ class HealthLoop:
         rng: random.Random,
         now: Callable[[], float] = time.monotonic,
         leads: Callable[[float], bool] = lambda _: True,
+        give_way: Callable[[], None] = _give_way,
     ) -> None:
         self._leads = leads
+        self._give_way = give_way
         self.leading = False
         self._nudges: dict[object, int] = {}
         self._looked_at = float("-inf")
@@ -120,7 +126,7 @@ class HealthLoop:
                 self._wakeup.wait(LOOK_S)
                 continue
             if stale:
-                _give_way()
+                self._give_way()
             begun = 0
             while begun < BEGUN_AT_ONCE and (entry := self._schedule.take_due(now)):
                 self._probes.spawn(self._check, entry)
@@ -128,7 +134,7 @@ class HealthLoop:
             if begun < BEGUN_AT_ONCE:
                 self._wakeup.wait(min(max(self._schedule.next_due() - now, GATHER_S), LOOK_S))
             else:
-                _give_way()
+                self._give_way()
 
     def _lead(self, now: float) -> bool:
         """Say whether we probe, and keep up with the members and with what the other workers ask for."""
@@ -143,7 +149,7 @@ class HealthLoop:
         if not led:
             self._schedule.resume(backends, now)
         elif stale:
-            self._schedule.sync(backends, now, _give_way)
+            self._schedule.sync(backends, now, self._give_way)
         asked, self._nudges = self._nudges, {backend.key: backend.learned.nudged for backend in backends}
         for backend in backends:
             if self._nudges[backend.key] != asked.get(backend.key, self._nudges[backend.key]):
@@ -172,7 +178,3 @@ class HealthLoop:
         learned.keep_probe(now, result)
         for change in learned.probed(now, result.ok):
             self._on_change(backend, change, result)
-
-
-def _give_way() -> None:
-    gevent.sleep(TURN_S)

@@ -44,7 +44,8 @@ class HttpProbe:
 
     tls_context, resolve: make the TLS settings, and look a name up as `getaddrinfo(host, port)` does; given by the
     app so that probes have the same as traffic. clients_host: gives the Host of a request that came lately for a service, by
-    its name; None for none.
+    its name; None for none. give_way: called when a part of an answer has come, before it is worked on: answers that come
+    together would else hold up requests for as long as all of them take.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class HttpProbe:
         resolve: Callable[[str, int], Sequence[Any]] | None = None,
         now: Callable[[], float] = time.monotonic,
         clients_host: Callable[[str], bytes | None] = lambda _service: None,
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self._tls_context = tls_context or context_for
         self._resolve = resolve or _resolve
         self._now = now
         self._clients_host = clients_host
+        self._give_way = give_way
         self._lookups: dict[tuple[str, int], Any] = {}
         self._hosts: dict[str, bytes] = {}  # a client's, for backends that refused the URL's own, and took that
 
@@ -158,9 +161,11 @@ class HttpProbe:
 
     def _recv(self, wire: Wire, size: int, deadline: float) -> bytes:
         try:
-            return wire.recv(self._left(deadline), size)
+            received = wire.recv(self._left(deadline), size)
         except WireTimeout:
             raise TimeoutError from None
+        self._give_way()
+        return received
 
     def _left(self, deadline: float) -> float:
         left = deadline - self._now()

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 
 import gevent
 
-AT_ONCE_S: Final = 1e-6
-"""A sleep so short goes once round the loop, past the sockets that have something to read; one of 0 comes before them."""
+from smartedge.workers.turns import Turns
 
 PIECE_S: Final = 0.001
 """So long may work hold up requests, but for what a step of it takes."""
@@ -52,8 +51,8 @@ class PeriodicWork:
 
 
 def give_way() -> None:
-    """Let requests go on: what takes long is done in pieces."""
-    gevent.sleep(AT_ONCE_S)
+    """Let requests go on: what takes long is done in pieces, and each round of the loop does only so many of all that wait."""
+    Turns.of(gevent.get_hub()).wait()
 
 
 class Pauses:
