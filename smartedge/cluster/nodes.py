@@ -33,6 +33,10 @@ WRITES_PER_S: Final = 6.4
 
 URGENT: Final = frozenset(("generation", "refused", "draining", "workers"))
 """What others wait for; all else on a card are figures."""
+SOON: Final = "backends"
+"""The figures that seldom change, and then tell of trouble: the first change goes out soon, those after it with the others."""
+SOON_S: Final = 0.5
+"""Within which it does: all nodes see a backend go down, and need not all write at the same moment."""
 
 _JOIN: Final = "this node cannot join its cluster"
 _STAY: Final = "this node cannot tell its cluster that it lives"
@@ -61,7 +65,7 @@ class Nodes:
         self._mod_revision = 0
         self._has_joined = False
         self._is_written = False
-        self._figures_due = 0.0
+        self._figures_due = self._soon_at = 0.0
         self._wake = Event()
         self._greenlet: Any = None
 
@@ -87,9 +91,16 @@ class Nodes:
         if changed & URGENT:
             self._is_written = False
             self._wake.set()
-        elif changed and self._is_written and not self._figures_due:
-            self._figures_due = monotonic() + max(FIGURES_S, self._live() / WRITES_PER_S) * self._rng.uniform(0.8, 1.2)
-            self._wake.set()
+        elif changed and self._is_written:
+            now = monotonic()
+            every_s = max(FIGURES_S, self._live() / WRITES_PER_S) * self._rng.uniform(0.8, 1.2)
+            due = self._figures_due or now + every_s
+            if SOON in changed and now >= self._soon_at:
+                self._soon_at = now + every_s
+                due = min(due, now + SOON_S * self._rng.random())
+            if due != self._figures_due:
+                self._figures_due = due
+                self._wake.set()
 
     def leave(self) -> None:
         """Be none of them any more: take the card away, if etcd can be asked."""

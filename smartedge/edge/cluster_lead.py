@@ -35,7 +35,10 @@ CARD_S: Final = 0.5
 """How often it is looked over what the card says of workers; a change goes out at once."""
 
 FIGURES_S: Final = 5.0
-"""How often its figures are counted anew, which takes milliseconds with many backends."""
+"""How often its figures are counted anew at least, which takes milliseconds with many backends."""
+
+COUNTED_PER_S: Final = 1_000
+"""Backends that are counted a second: up to 500 each time that the card is looked over."""
 
 NEWS_PER_S: Final = 200
 """Cards a second that the other workers are told at most, where nothing else has changed: each reads all of them."""
@@ -161,8 +164,9 @@ class ClusterLead:
         """Bring card and news up to date; say whether all workers have applied what the leader has."""
         now = time.monotonic()
         if now >= self._figures_at:
-            self._figures_at = now + FIGURES_S
-            self.nodes.update(**self._node.card())
+            card = self._node.card()
+            self._figures_at = now + min(FIGURES_S, card["backends"]["total"] / COUNTED_PER_S)
+            self.nodes.update(**card)
         if self.watch.state == "live" and self._node.name not in self.watch.view.cards and now >= self._join_at:
             self._join_at = now + JOIN_S  # a worker that led for a while, as this one stood still, has taken the card along
             self.nodes.join(self._node.card() | {"refused": self._refused})

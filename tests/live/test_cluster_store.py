@@ -20,7 +20,7 @@ from gevent.server import StreamServer
 from smartedge.cluster.applied import applied_in, wait_applied
 from smartedge.cluster.errors import Foreign, OutcomeUnknown, PermissionDenied, TooLarge, Unavailable
 from smartedge.cluster.keys import will_key
-from smartedge.cluster.nodes import Nodes
+from smartedge.cluster.nodes import SOON_S, Nodes
 from smartedge.cluster.proposals import Proposals
 from smartedge.cluster.secret_keys import Secrets
 from smartedge.cluster.store import Conflict, Store
@@ -542,6 +542,25 @@ def test_what_etcd_has_lost_is_put_back_by_the_nodes(tmp_path: Path) -> None:
             for one in (eye, another):
                 one.sees(at_generation(1))
         nodes.leave()
+
+
+def test_a_backend_that_goes_down_is_on_the_card_soon_and_one_that_flaps_now_and_then(server: EtcdServer) -> None:
+    """Regression: what was up was up to 10 s old on the card."""
+    client = EtcdClient([server.url], timeout_s=1)
+    nodes = Nodes(client, P, Random(1), lease_s=5)
+    nodes.join({"node": "one", "address": "a:80", "backends": {"up": 2, "total": 2}, "requests": 0})
+    nodes.update(requests=1)
+    began = monotonic()
+    nodes.update(backends={"up": 1, "total": 2}, requests=2)
+    eventually(lambda: cards(client)[0]["backends"] == {"up": 1, "total": 2})
+    assert monotonic() - began < 4  # figures alone take 8 and more
+    assert cards(client)[0]["requests"] == 2
+    written = cards(client)
+    for up in (2, 1, 0):
+        nodes.update(backends={"up": up, "total": 2})
+        gevent.sleep(SOON_S)
+    assert cards(client) == written
+    nodes.leave()
 
 
 def test_of_three_members_the_leader_may_be_killed(tmp_path: Path) -> None:
