@@ -39,7 +39,7 @@ limit_request_line = 8190
 limit_request_fields = 200
 limit_request_field_size = 16_380
 
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # the heartbeat file: never on a slow disk
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the heartbeat file: never on a slow disk
 control_socket_disable = True  # it would be one more door; status and reload have their own
 accesslog = None  # SmartEdge writes a better one: --access-log, or SMARTEDGE_ACCESS_LOG
 errorlog = "-"

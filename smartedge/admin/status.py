@@ -22,7 +22,9 @@ from smartedge.balancer.cells import (
     IN_FLIGHT,
     OK,
     OUTRUN,
+    QUEUE_REFUSED,
     QUEUED,
+    RATE_LIMITED,
     RETRIES,
     TUNNELS,
     quantile,
@@ -107,6 +109,7 @@ def status_document(edge: Edge) -> Document:
             "requests": sum(map(_requests, rows)) + _requests(own),
             "answered_by_edge": _requests(own),
             **_totals(rows),
+            **_refusals(own),
             "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
             "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
@@ -168,6 +171,7 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
             "requests": whole + _requests(own),
             "answered_by_edge": _requests(own),
             **_totals(rows),
+            **_refusals(own),
             "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
             "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
         },
@@ -189,6 +193,11 @@ def window_s(edge: Edge) -> float:
 
 def _totals(rows: Sequence[Sequence[float]]) -> Document:
     return {"in_flight": sum(int(row[IN_FLIGHT]) for row in rows), "retries": sum(int(row[RETRIES]) for row in rows)}
+
+
+def _refusals(own: Sequence[float]) -> Document:
+    """Say how many requests no backend has seen, by why; own: what the service, or the edge, has counted beside its backends."""
+    return {"queue_refused": int(own[QUEUE_REFUSED]), "rate_limited": int(own[RATE_LIMITED])}
 
 
 def _rates(lately: Sequence[Counted], window: float) -> Document:

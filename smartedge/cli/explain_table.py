@@ -49,7 +49,7 @@ def list_text(answer: dict[str, Any], paint: Paint = unpainted) -> str:
             _ms(one.get("duration_s")),
             _words(one.get("why")),
             *([str(one.get("route") or "-"), str(one.get("service") or "-")] if routed else []),
-            str(one.get("summary")),
+            str(one.get("summary") or one.get("error") or "-"),  # a request that met no backend has no pick to tell of
         ]
         for one in found
     ]

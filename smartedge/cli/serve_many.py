@@ -137,7 +137,7 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "proc_name": "smartedge",
             "control_socket_disable": True,
-            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
+            "worker_tmp_dir": str(StateDir.check()),  # beside our own: the only place that is known to be writable
             "when_ready": _say_ready,
         }
         for key, value in settings.items():

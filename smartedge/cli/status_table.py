@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from smartedge.balancer.spec import DEFAULT_SERVICE, name_backend
 from smartedge.cli.cluster_table import cluster_line
@@ -112,6 +113,8 @@ def _head(answer: Entry, *, per_service: bool) -> list[str]:
     if isinstance(recent, dict):
         rates = f"{_rate(recent, 'requests_per_s')} requests/s, {_rate(recent, 'failed_per_s')} failed/s"
         lines.append(f"in the last {recent.get('window_s', 0):.0f} s: {rates}")
+    if words := refusal_words(answer):
+        lines.append(f"refused since the start: {', '.join(words)}")
     if isinstance(answer.get("cluster"), dict):
         lines.append(cluster_line(answer["cluster"]))
     drowning = answer.get("drowning")
@@ -121,6 +124,14 @@ def _head(answer: Entry, *, per_service: bool) -> list[str]:
     if answer.get("draining"):
         lines.append("draining: /health answers 503, so that whoever is in front sends nothing new")
     return lines
+
+
+def refusal_words(answer: Mapping[str, Any]) -> list[str]:
+    """Say how many requests were refused before any backend saw them, each reason that there is: no backend has them."""
+    totals = answer.get("totals")
+    counts = totals if isinstance(totals, dict) else {}
+    reasons = (("queue_refused", "as no backend was free"), ("rate_limited", "beyond the rate limit"))
+    return [f"{counts[key]:,} {why}" for key, why in reasons if isinstance(counts.get(key), int) and counts[key]]
 
 
 def _worker(worker: Entry, generation: object) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from smartedge.cli.event_line import event_parts, style_of
 from smartedge.cli.paint import STYLES
+from smartedge.cli.status_table import refusal_words
 from smartedge.cli.table import duration_text, placed, width_of
 from smartedge.config.values import escaped
 
@@ -260,6 +261,7 @@ class TopView:
             Piece(f"{failed:,.1f} failed/s  ", "bad" if failed else "plain"),
             Piece(f"{in_flight:,} in flight  {waiting:,} waiting  "),
             Piece(f"{up} of {len(self.rows)} up", "good" if up == len(self.rows) else "bad"),
+            *(Piece(f"  refused {words}", "bad") for words in refusal_words(self.status)),
         )
 
     def _table(self, room: int) -> list[Line]:

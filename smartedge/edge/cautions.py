@@ -52,6 +52,8 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
     if config.speaks_tls and config.admin_bind is None and (config.client_ca_file is not None or config.strict_sni):
         which = "client_ca_file" if config.client_ca_file is not None else "strict_sni"
         found.append(f"{which}: holds for the admin pages and the commands, too; give them an address of their own (admin_bind)")
+    if config.http_bind is not None and not config.speaks_tls and config.https_port is None:
+        found.append("http_bind: sends everybody to https, which bind does not speak: give it a certificate, or say https_port")
     found += [
         f"access_log_headers: {name} lets whoever reads the log in as the clients whose requests it holds"
         for name in secret_headers(config.access_log_headers)

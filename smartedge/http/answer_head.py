@@ -90,6 +90,8 @@ def parse_head(head: bytes) -> Head:
     if line is None:
         if head[:7] != b"HTTP/1." or head[8:9] != b" " or not head[7:8].isdigit() or not head[9:12].isdigit():
             raise BadAnswer("The backend's answer is not HTTP/1.1.")
+        if head[12:13] not in b" \r\n":
+            raise BadAnswer("The backend's status code is not of three digits.")
         raise BadAnswer("The backend's reason phrase holds control characters.")  # llhttp lets them through
     minor, status_line, code, reason = line.groups()
     try:

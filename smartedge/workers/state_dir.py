@@ -106,9 +106,11 @@ class StateDir:
         return cls(home / identity)
 
     @classmethod
-    def check(cls, env: Mapping[str, str] = os.environ) -> None:
-        """Raise StateError if there is no place for the directories of this user's edges."""
-        _make_private(_base(env) / f"smartedge-{os.geteuid()}")
+    def check(cls, env: Mapping[str, str] = os.environ) -> Path:
+        """Return the place for the directories of this user's edges, made if need be; raises StateError if there is none."""
+        home = _base(env) / f"smartedge-{os.geteuid()}"
+        _make_private(home)
+        return home
 
     @classmethod
     def existing(cls, identity: str, env: Mapping[str, str] = os.environ) -> StateDir | None:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from smartedge.admin.exposition import exposition
 from smartedge.admin.snapshot import read_snapshot
 from smartedge.admin.status import status_document
-from smartedge.balancer.cells import FAILED, latency_cell
+from smartedge.balancer.cells import FAILED, QUEUE_REFUSED, RATE_LIMITED, latency_cell
 from smartedge.config.backends import BackendConfig
 from smartedge.discovery.source_health import SourceHealth
 from smartedge.http.certificates import PemFiles
@@ -21,6 +21,28 @@ from smartedge.proxy.compiled import is_compiled
 from tests.admin.small_edge import WORKER, SmallEdge, client_of, serve
 from tests.certificates import Authority
 from tests.house import backend as make_backend
+
+NOTHING = {
+    "requests": 0,
+    "answered_by_edge": 0,
+    "in_flight": 0,
+    "retries": 0,
+    "queue_refused": 0,
+    "rate_limited": 0,
+    "received_bytes": 0,
+    "sent_bytes": 0,
+}
+
+
+def test_what_was_refused_before_any_backend_saw_it_is_counted_by_service_and_in_all(
+    edge: SmallEdge, client: FlaskClient
+) -> None:
+    edge.services["default"].pool.row.add(QUEUE_REFUSED, 3)
+    edge.edge_row.add(RATE_LIMITED, 2)
+    document = client.get("/api/status").get_json()
+    in_all, of_service = document["totals"], document["services"]["default"]["totals"]
+    assert (in_all["queue_refused"], in_all["rate_limited"]) == (3, 2)
+    assert (of_service["queue_refused"], of_service["rate_limited"]) == (3, 0)
 
 
 @pytest.mark.parametrize("path", ["/api/status", "/smartedge/live"])
@@ -50,7 +72,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
         "cluster": None,
         "certificates": [],
         "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
-        "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
+        "totals": NOTHING,
     }
     assert services == {
         "default": {
@@ -61,7 +83,7 @@ def test_the_status_of_an_edge_that_has_not_served_yet(edge: SmallEdge, client: 
             "discovery": [],
             "up": 0,
             "total": 2,
-            "totals": {"requests": 0, "answered_by_edge": 0, "in_flight": 0, "retries": 0, "received_bytes": 0, "sent_bytes": 0},
+            "totals": NOTHING,
             "recent": {"window_s": 60.0, "requests_per_s": 0.0, "failed_per_s": 0.0},
             "locality": None,
             "backends": backends,
@@ -120,7 +142,7 @@ def test_the_status_shows_how_the_requests_were_shared_out(edge: SmallEdge, clie
     document = client.get("/api/status").get_json()
     assert [backend["requests"] for backend in document["backends"]] == [30, 10]
     assert [backend["share_ratio"] for backend in document["backends"]] == [0.75, 0.25]
-    assert document["totals"] == {
+    assert document["totals"] == NOTHING | {
         "requests": 41, "answered_by_edge": 1, "in_flight": 0, "retries": 0, "received_bytes": 401, "sent_bytes": 4002,
     }  # fmt: skip
 

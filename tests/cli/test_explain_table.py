@@ -87,6 +87,11 @@ def test_many_requests_are_a_line_each() -> None:
     assert line.endswith("20.0 ms   retry    b2 was picked")
 
 
+def test_a_request_that_met_no_backend_has_its_error_in_the_list() -> None:
+    error = "2 full (2 of 2 in flight); the queue is full"
+    assert list_text({"decisions": [RECORD | {"summary": "", "error": error}]}).endswith(error)
+
+
 def test_where_nothing_is_kept_it_is_said_what_would_be() -> None:
     assert list_text({"decisions": []}).startswith("No request is kept that fits")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,12 @@ def test_gunicorn_has_our_settings() -> None:
     cfg = application().cfg
     assert (cfg.workers, cfg.bind, cfg.worker_class) == (3, ["fd://7", "fd://8"], FleetWorker)
     assert 7.5 + LATER_S <= cfg.graceful_timeout < 7.5 + LATER_S + 1, "the workers' own grace is over by then"
+
+
+def test_workers_show_that_they_live_in_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a container whose /dev/shm was read-only, gunicorn's file there ended the start with a traceback."""
+    monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path))
+    assert Path(application().cfg.worker_tmp_dir).parent == tmp_path
 
 
 def test_what_workers_tell_the_arbiter_reads_once_and_in_order() -> None:

@@ -30,9 +30,16 @@ def test_healthcheck_is_0_while_a_backend_can_serve(balancer: SmallBalancer, cap
     assert capsys.readouterr().out == "ok: 1 of 2 backends up\n"
 
 
-def test_healthcheck_is_1_when_none_can(balancer: SmallBalancer) -> None:
-    balancer.answer(503, {"status": "no_backend", "up": 0, "total": 2})
+@pytest.mark.parametrize(
+    ("status", "up", "said"),
+    [("no_backend", 0, "no backend: 0 of 2 backends up"), ("draining", 2, "draining: 2 of 2 backends up")],
+)
+def test_healthcheck_is_1_when_none_can_and_says_why(
+    status: str, up: int, said: str, balancer: SmallBalancer, capsys: Capture
+) -> None:
+    balancer.answer(503, {"status": status, "up": up, "total": 2})
     assert cli.main(["healthcheck", "--url", balancer.url]) == 1
+    assert capsys.readouterr().err == f"smartedge: {said}\n"
 
 
 def test_healthcheck_is_1_when_nobody_answers(capsys: Capture) -> None:

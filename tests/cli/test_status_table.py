@@ -144,3 +144,12 @@ def test_a_node_of_a_cluster_says_how_that_stands() -> None:
     line = "cluster /prod, generation 5, 3 nodes, stale: etcd has not been heard of for 7 s"
     assert line in status_text(STATUS | {"cluster": cluster}).splitlines()
     assert "cluster" not in status_text(STATUS | {"cluster": None})
+
+
+def test_what_was_refused_before_any_backend_saw_it_is_told() -> None:
+    """The rates of the backends know nothing of it: 5 requests a second were shown while 2,000 were refused."""
+    refused = {"totals": {"queue_refused": 8777, "rate_limited": 3}}
+    assert status_text(STATUS | refused).splitlines()[2] == (
+        "refused since the start: 8,777 as no backend was free, 3 beyond the rate limit"
+    )
+    assert "refused" not in status_text(STATUS | {"totals": {"queue_refused": 0, "rate_limited": 0}})

@@ -66,6 +66,12 @@ def test_the_head_says_what_runs_and_what_it_does() -> None:
     assert second == "4.5 requests/s  1.5 failed/s  17 in flight  4 waiting  2 of 3 up"
 
 
+def test_the_head_says_what_was_refused_before_any_backend_saw_it() -> None:
+    document = status(*THREE) | {"totals": {"queue_refused": 1234, "rate_limited": 0}}
+    second = text(TopView(rows=rows_of(document), status=document).lines(200, 20))[1]
+    assert second.endswith("4 waiting  2 of 3 up  refused 1,234 as no backend was free")
+
+
 def test_rows_are_by_name_and_other_columns_with_the_largest_first() -> None:
     seen = view(*THREE)
     assert names(seen) == ["api/c", "web/a", "web/b"]

@@ -32,6 +32,12 @@ def test_a_proxy_in_front_of_the_port_that_has_the_admin_pages_is_told() -> None
     assert said(trusted_proxies=["10.0.0.0/8"], admin_bind="unix:/run/smartedge/admin.sock") == []
 
 
+def test_a_listener_that_sends_everybody_to_https_which_nobody_speaks_is_told() -> None:
+    assert said(http_bind="127.0.0.1:8081") == ["http_bind"]
+    assert said(http_bind="127.0.0.1:8081", https_port=443) == []
+    assert said(http_bind="127.0.0.1:8081", certificates_dir="/") == []
+
+
 def test_a_network_that_may_administer_and_has_a_proxy_in_it_is_told() -> None:
     apart = "127.0.0.1:8091"
     assert said(trusted_proxies=["10.0.0.5/32", "fd00::/8"], admin_allow=["10.0.0.0/8"], admin_bind=apart) == ["admin_allow"]

@@ -56,6 +56,15 @@ def test_what_is_no_answer_is_refused_and_not_known(head: bytes) -> None:
     assert known_heads == {}
 
 
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [(b"HTTP/1.1 1000 Odd\r\n\r\n", "status code is not of three digits"), (b"HTTP/1.1 200 O\0K\r\n\r\n", "control characters")],
+)
+def test_it_is_said_what_is_wrong_with_a_status_line(head: bytes, said: str) -> None:
+    with pytest.raises(BadAnswer, match=said):
+        parse_head(head)
+
+
 def test_the_last_heads_are_known_but_no_long_ones_and_not_too_many() -> None:
     head = b"HTTP/1.1 200 OK\r\nX: %d\r\n\r\n"
     for number in range(KNOWN_HEADS):
