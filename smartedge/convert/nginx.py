@@ -12,6 +12,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from smartedge.convert.draft import Document, Draft, bind_of, bytes_of, seconds_of
+from smartedge.convert.nginx_auth import copied_headers, forward_auth
+from smartedge.convert.nginx_inherited import inherited, is_inherited
+from smartedge.convert.nginx_paths import new_path, plain_path, why_other_counts
 from smartedge.convert.nginx_upstream import read_upstream, secured, url_of
 from smartedge.convert.words import Directive, NotReadable, read_blocks
 
@@ -38,20 +41,14 @@ _DONE: Final = frozenset(
 _FORWARDED: Final = frozenset(
     ("host", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "upgrade", "connection")
 )
+_STAYS: Final = re.compile(
+    r"accept-encoding|cookie|date|expect|te|trailer|transfer-encoding|via|forwarded|keep-alive|proxy-connection|content-length"
+    r"|range|if-.*|x-request-id|x-smartedge-.*"
+)
+"""Fields that are no word about the client, and those of the edge's own."""
 _STATUSES: Final = (301, 302, 303, 307, 308)
 _OF_SERVERS: Final = frozenset(("listen", "server_name", "ssl_certificate", "ssl_certificate_key", "ssl_protocols"))
 _SETTINGS: Final = ("client_max_body_size", "proxy_read_timeout", "proxy_connect_timeout")
-_INHERITED: Final = (
-    ("proxy_set_header",),
-    ("add_header",),
-    ("proxy_hide_header",),
-    ("allow", "deny"),
-    ("auth_basic",),
-    ("auth_basic_user_file",),
-    ("client_max_body_size",),
-    ("proxy_read_timeout",),
-)
-"""What a block has from the one around it, unless it says anything of the same group itself."""
 
 
 def read_nginx(text: str) -> Draft:
@@ -83,14 +80,14 @@ class _Reader:
                 self.upstreams[one.arguments[0]] = read_upstream(one.block, _DONE, self.draft)
         for one in top:
             if one.name == "server" and one.block is not None:
-                self.server(one, _inherited(outer, one.block))
+                self.server(one, inherited(outer, one.block))
             elif one.name in _SETTINGS:
                 self.setting(one, self.draft.top)
             elif one.name == "access_log":
                 self.access_log(one)
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE and one.name != "upstream" and not _is_inherited(one):
+            elif one.name not in _DONE and one.name != "upstream" and not is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
 
     def find_default(self, servers: Sequence[Directive]) -> None:
@@ -142,7 +139,7 @@ class _Reader:
                 self.access_log(one)
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE | _OF_SERVERS and not _is_inherited(one):
+            elif one.name not in _DONE | _OF_SERVERS and not is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
         self.draft.routes += fallback
 
@@ -185,11 +182,15 @@ class _Reader:
         *modifier, path = location.arguments or ["/"]
         if path.startswith("@"):
             return  # read where it is named
-        if modifier and modifier[0] in ("~", "~*"):
-            why = "a path here is exact, or a prefix of whole segments; write routes for what it matches"
-            self.draft.leave_out(location.line, str(location), why)
-            return
         exact = modifier == ["="]
+        if modifier and modifier[0] in ("~", "~*"):
+            why: str | None = "a path here is exact, or a prefix of whole segments; write routes for what it matches"
+            if (plain := plain_path(modifier[0], path)) is not None:
+                path, exact = plain
+                why = why_other_counts(location, path, exact, outer)
+            if why is not None:
+                self.draft.leave_out(location.line, str(location), why)
+                return
         prefix = path.rstrip("/") or "/"
         if not exact and prefix != "/" and not path.endswith("/"):
             self.draft.leave_out(
@@ -198,7 +199,8 @@ class _Reader:
         where: Document = {"path_exact": path} if exact else {} if prefix == "/" else {"path": path}
         route: Document = host | where
         shut: int | None = None
-        block = _inherited(outer, self.tried(location.block or [], named))
+        block = inherited(outer, self.tried(location.block or [], named))
+        copied = copied_headers(block)
         for one in block:
             if one.name == "proxy_pass":
                 self.proxy_pass(one, route, path, [each for each in block if each.name == "proxy_set_header"])
@@ -206,7 +208,8 @@ class _Reader:
                 self.answer(one, route, self.draft.routes)
                 return
             elif one.name == "proxy_set_header" and len(one.arguments) > 1:
-                self.set_header(one, route)
+                if one.arguments[1] not in copied:
+                    self.set_header(one, route)
             elif one.name == "proxy_read_timeout":
                 route["timeouts"] = {"first_byte_s": seconds_of(one.arguments[0])}
             elif one.name == "client_max_body_size":
@@ -217,8 +220,14 @@ class _Reader:
                 shut = 404
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE and not _is_inherited(one):
+            elif one.name not in _DONE and one.name != "rewrite" and not is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
+        rewrites = [one for one in block if one.name == "rewrite"]
+        if rewrites and not new_path(rewrites, route, path):
+            for one in rewrites:
+                self.draft.leave_out(one.line, str(one), "is no other prefix, or path, with break")
+        if not self.asked(block, outer, copied, route):
+            shut = shut or 403
         if self.access([one for one in block if one.name in ("allow", "deny")], route):
             shut = shut or 403
         self.password(block, route)
@@ -252,6 +261,18 @@ class _Reader:
                 if allowed:
                     self.draft.leave_out(one.line, str(one), "deny goes before allow here, whatever the order")
         return False
+
+    def asked(self, block: Sequence[Directive], outer: Sequence[Directive], copied: Mapping[str, str], route: Document) -> bool:
+        """Take who is asked about a request; False where that cannot be taken over, for then nobody may."""
+        one = next((each for each in block if each.name == "auth_request" and each.arguments), None)
+        if one is None or one.arguments[0] == "off":
+            return True
+        said = forward_auth(one.arguments[0], lambda found: inherited(outer, found.block or []), outer, self.upstreams)
+        if isinstance(said, str):
+            self.draft.leave_out(one.line, str(one), f"{said}; until you write who may, the route is shut")
+            return False
+        route["forward_auth"] = said | ({"copy_headers": sorted(copied.values())} if copied else {})
+        return True
 
     def password(self, block: Sequence[Directive], route: Document) -> None:
         said = {one.name: one.arguments[0] for one in block if one.name.startswith("auth_basic") and one.arguments}
@@ -330,8 +351,12 @@ class _Reader:
             return
         if value == "":
             route.setdefault("remove_headers", []).append(name)
+        elif value.lower() == f"$http_{name.lower().replace('-', '_')}":
+            pass  # as the client says it
         elif "$" in value.replace("$remote_addr", "").replace("$host", ""):
             self.draft.leave_out(one.line, str(one), "values may name {host}, {client}, {request_id} and {service}")
+            if not _STAYS.fullmatch(name.lower()):  # no client's word stands for nginx's own
+                route["remove_headers"] = sorted({*route.get("remove_headers", ()), name})
         else:
             text = value.replace("$remote_addr", "{client}").replace("$host", "{host}")
             route.setdefault("set_headers", {})[name] = text
@@ -363,13 +388,3 @@ class _Reader:
             self.draft.leave_out(one.line, str(one), "the log goes to a file, or to standard output")
         elif one.arguments[:1] != ["off"] and one.arguments and "access_log" not in self.draft.top:
             self.draft.top |= {"access_log": one.arguments[0], "access_log_format": "combined"}
-
-
-def _inherited(outer: Sequence[Directive], inner: Sequence[Directive]) -> list[Directive]:
-    """Put in front of a block what it has from the one around it."""
-    missing = [names for names in _INHERITED if not any(one.name in names for one in inner)]
-    return [*(one for names in missing for one in outer if one.name in names), *inner]
-
-
-def _is_inherited(one: Directive) -> bool:
-    return any(one.name in names for names in _INHERITED)

@@ -285,3 +285,122 @@ def test_a_server_without_tls_sends_to_https_where_nothing_else_does() -> None:
 def test_certificates_of_backends_which_nginx_does_not_look_at_are_told() -> None:
     _, notes = converted(site("location / { proxy_pass https://web; }"))
     assert [text for _, text in notes] == ["proxy_pass https://web"]
+
+
+AUTH = "location = /auth { internal; proxy_pass http://10.0.0.9:9000/check; proxy_pass_request_body off; %s }"
+
+
+def guarded(auth: str, inside: str = "", around: str = "", asks: str = "auth_request /auth;") -> Document:
+    """The route of a location that asks."""
+    users = f"{auth} location /x/ {{ {asks} proxy_pass http://web; {inside} }}"
+    (route,) = [one for one in routes_of(users, around) if one.get("path") == "/x/"]
+    return route
+
+
+@pytest.mark.parametrize(
+    ("auth", "inside", "said"),
+    [
+        (AUTH % "", "", {"url": "http://10.0.0.9:9000/check"}),
+        (
+            AUTH % 'proxy_set_header Content-Length ""; proxy_set_header X-Real-IP $remote_addr; proxy_read_timeout 3s;',
+            "",
+            {"url": "http://10.0.0.9:9000/check", "timeout_s": 3},
+        ),
+        ("location /auth { proxy_pass http://web; }", "", {"url": "http://10.0.0.1:80/auth"}),
+        (
+            AUTH % "",
+            "auth_request_set $user $upstream_http_x_user; proxy_set_header X-User $user; proxy_set_header X-Else a;",
+            {"url": "http://10.0.0.9:9000/check", "copy_headers": ["X-User"]},
+        ),
+    ],
+)
+def test_who_is_asked_about_a_request(auth: str, inside: str, said: Document) -> None:
+    route = guarded(auth, inside)
+    assert route["forward_auth"] == said
+    assert route["to"] == "web"
+    assert guarded(auth, inside, "auth_request /auth;", asks="") == route
+    assert "forward_auth" not in guarded(auth, inside, "auth_request /auth;", asks="auth_request off;")
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        "",
+        "location = /auth { return 200; }",
+        "location = /auth { proxy_pass http://10.0.0.9$request_uri; }",
+        "location = /auth { proxy_pass http://unix:/run/auth.sock:/; }",
+        AUTH % "proxy_set_header X-Original-URI $request_uri;",
+        AUTH % "proxy_set_header X-Forwarded-Uri /other;",
+        AUTH % "proxy_pass_request_headers off;",
+        AUTH % "allow 10.0.0.0/8; deny all;",
+        AUTH % "rewrite ^ /else break;",
+    ],
+)
+def test_where_nobody_can_be_asked_as_nginx_does_nobody_comes_in(auth: str) -> None:
+    """Regression: such a location was open to all, and a note said that auth_request has no counterpart."""
+    assert guarded(auth) == {"path": "/x/", "respond": {"status": 403}}
+
+
+def test_no_clients_word_stands_for_what_nginx_says_itself() -> None:
+    inside = (
+        "auth_request_set $u $upstream_http_x_user; proxy_set_header Remote-User $u; proxy_set_header X-Seen $ssl_client_verify;"
+    )
+    assert guarded(AUTH % "", inside)["remove_headers"] == ["Remote-User", "X-Seen"]
+    assert "remove_headers" not in guarded(AUTH % "", "proxy_set_header Authorization $http_authorization;")
+
+
+@pytest.mark.parametrize(
+    ("location", "keys"),
+    [
+        ("location ~ ^/api/ { proxy_pass http://web; }", {"path": "/api/"}),
+        ("location ~ ^/api/.*$ { proxy_pass http://web; }", {"path": "/api/"}),
+        ("location ~ ^/api(/|$) { proxy_pass http://web; }", {"path": "/api"}),
+        (r"location ~ ^/robots\.txt$ { proxy_pass http://web; }", {"path_exact": "/robots.txt"}),
+        ("location ~* ^/1/(.*) { proxy_pass http://web; }", {"path": "/1/"}),
+        ("location ~ ^/a/b/ { proxy_pass http://web; } location ~ ^/a/ { proxy_pass http://web; }", {"path": "/a/b/"}),
+        ("location /api/ { rewrite ^/api/(.*)$ /$1 break; proxy_pass http://web; }", {"path": "/api/", "strip_prefix": True}),
+        ("location /api { rewrite ^/api(/.*)$ $1 break; proxy_pass http://web; }", {"path": "/api", "strip_prefix": True}),
+        ("location /api/ { rewrite ^/api/(.*) /v2/$1 break; proxy_pass http://web/; }", {"path": "/api/", "rewrite": "/v2/"}),
+        ("location / { rewrite ^/(.*)$ /app/$1 break; proxy_pass http://web; }", {"path": "/", "rewrite": "/app/"}),
+        ("location = /x { rewrite ^/x$ /y break; proxy_pass http://web; }", {"path_exact": "/x", "rewrite": "/y"}),
+    ],
+)
+def test_an_expression_that_is_a_path_is_one(location: str, keys: Document) -> None:
+    assert routes_of(location)[0] == keys | {"to": "web"}
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        r"location ~ \.php$ { proxy_pass http://web; }",
+        "location ~* ^/api/ { proxy_pass http://web; }",
+        "location ~ ^/(a|b)/ { proxy_pass http://web; }",
+        "location ~ ^/a.c$ { proxy_pass http://web; }",
+        "location ~ ^/api/ { proxy_pass http://web; } location /api/admin/ { deny all; }",
+        "location ^~ / { deny all; } location ~ ^/api/ { proxy_pass http://web; }",
+        "location ~ ^/api/ { deny all; } location ~ ^/api/public/ { proxy_pass http://web; }",
+        "location = /x { deny all; } location ~ ^/x$ { proxy_pass http://web; }",
+    ],
+)
+def test_an_expression_that_another_location_may_hide_is_left_out(location: str) -> None:
+    notes = converted(site(location + " location /last/ { proxy_pass http://web; }"))[1]
+    assert [text[:11] for _, text in notes] == ["location ~ " if "~*" not in location else "location ~*"]
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "rewrite ^/api/(.*)$ /$1;",
+        "rewrite ^/api/(.*)$ /$1 last;",
+        "rewrite ^/api/(.*)$ /$1?a=b break;",
+        "rewrite ^/other/(.*)$ /$1 break;",
+        "rewrite ^/api(.*)$ /$1 break;",
+        "rewrite ^/api/(.*)$ /v2$1 break;",
+        "rewrite ^/api/(.*)$ /a/$1 break; rewrite ^/a/(.*)$ /b/$1 break;",
+    ],
+)
+def test_a_rewrite_that_is_no_other_prefix_is_told(rewrite: str) -> None:
+    locations = f"location /api/ {{ {rewrite} proxy_pass http://web; }} location / {{ proxy_pass http://web; }}"
+    document, notes = converted(site(locations))
+    assert document["routes"][0] == {"path": "/api/", "to": "web"}
+    assert any(text.startswith("rewrite") for _, text in notes)
