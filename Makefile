@@ -13,11 +13,13 @@ PORT      ?= 8080
 STATUS    ?=
 ARGS      ?=
 
-# Tests run in three processes for two processors, for some wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
-# The live ones mostly wait, so there are two for each processor.
-PYTEST    := -m pytest -n auto --durations=25
-# Python keeps what it compiles, whatever the environment says: each process would compile 350 test modules at every start, for 18 s.
+# Tests run in two processes for each processor, for some wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
+PYTEST    := -m pytest --durations=25
+FORKS     := -p tests.forks --forks $$(( 2 * $$(nproc) ))
+# Python keeps what it compiles, whatever the environment says: else 350 test modules are compiled at every start, for 10 s.
 test test-live test-long: export PYTHONDONTWRITEBYTECODE :=
+# Hypothesis would import trio for a plugin of its: a third of a second.
+test test-live test-long: export HYPOTHESIS_NO_PLUGINS := 1
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -39,14 +41,14 @@ run-prometheus: python ## start Prometheus with our rules and alerts beside `mak
 	@exec $(PYTHON) deploy/prometheus/run.py $(ARGS)
 
 test: venv-dev ## run the fast tests; `make test-live` has those with real servers (ARGS= goes to pytest)
-	@$(PY) $(PYTEST) -n $$(( (3 * $$(nproc) + 1) / 2 )) --dist worksteal -m "not long" tests --ignore tests/live $(ARGS)
+	@$(PY) $(PYTEST) $(FORKS) -m "not long" tests --ignore tests/live $(ARGS)
 
 test-live: venv-dev ## run the long tests: real servers, a real `make run` (ports 8080-8082 must be free), hours simulated
 	@$(PY) $(PYTEST) -n $$(( 2 * $$(nproc) )) --dist loadfile --no-loadscope-reorder tests/live $(ARGS)
 	@$(if $(ARGS),,$(MAKE) test-long)
 
 test-long: venv-dev
-	@$(PY) $(PYTEST) --dist worksteal -m long tests --ignore tests/live
+	@$(PY) $(PYTEST) $(FORKS) --hypothesis-profile all -m "long or hypothesis or examples" tests --ignore tests/live
 
 check: venv-dev ## check format, lint and types, then run the fast tests; edits nothing
 	@$(PY) -m ruff format --check .

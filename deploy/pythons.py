@@ -88,7 +88,7 @@ def test(env: Path, wheel: Path) -> None:
     """Run the fast tests of the tree with an environment's Python."""
     run(env / "bin" / "pip", "install", "-q", f"{wheel}[dev]", cwd=env)
     run(env / "bin" / "pip", "uninstall", "-q", "-y", "smartedge", cwd=env)  # the tree's own is the one to test
-    words = [env / "bin" / "python", "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "-m", "not long"]
+    words = [env / "bin" / "python", "-m", "pytest", "-p", "tests.forks", "--forks", "4", "-q", "-m", "not long"]
     words += ["-p", "no:cacheprovider"]
     run("nice", "-n", "5", *words, ALONE, cwd=ROOT)
     run("nice", "-n", "5", *words, "--ignore", "tests/live", "--ignore", ALONE, "tests", cwd=ROOT)

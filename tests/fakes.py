@@ -7,6 +7,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,14 +53,20 @@ class FakeClock:
         return self.now
 
 
-_OURS, _THEIRS = socket.socketpair()
-"""A connection whose other end is a process of our own user; both stay open, or nobody could tell whose they are."""
+@cache
+def _own_connection() -> tuple[socket.socket, socket.socket]:
+    """One whose other end is a process of our own user; both stay open, or nobody could tell whose they are.
+
+    Made when it is first wanted: a process of tests that shares a socket with its parent takes that for gunicorn's arbiter.
+    """
+    return socket.socketpair()
 
 
 def local_client(app: Flask) -> FlaskClient:
     """Return a test client that the kernel knows: one without a connection could be anybody's, and may administer nothing."""
     client = app.test_client()
-    client.environ_base |= {SOCKET: _OURS, GUNICORN_SOCKET: _OURS}
+    ours, _ = _own_connection()
+    client.environ_base |= {SOCKET: ours, GUNICORN_SOCKET: ours}
     return client
 
 

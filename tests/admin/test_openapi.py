@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smartedge.app import CATCH_ALL, create_app
 from smartedge.config.model import load
+from tests.examples import examples
 from tests.fakes import local_client
 from tests.scripts import docs_script
 
@@ -80,7 +81,7 @@ TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_chara
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_asked_is_answered_as_it_says(path: str, method: str, client: FlaskClient, data: st.DataObject) -> None:
     """Statuses, media types and members, for parts, queries and bodies of all kinds."""

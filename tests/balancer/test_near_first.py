@@ -23,6 +23,7 @@ from smartedge.balancer.pool import Pool
 from smartedge.balancer.strategies.menu import STRATEGIES, ConsistentHash, RoundRobin, Strategy
 from smartedge.balancer.tier_views import ENOUGH_SEEN
 from smartedge.balancer.trace import Trace
+from tests.examples import examples
 from tests.house import backend, set_state
 from tests.policies import backend_spec
 
@@ -125,7 +126,7 @@ def mixed(made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, pan
     return pool
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(MIXES, st.sampled_from(list(STRATEGIES)), SPILLS, ORIGINS, st.booleans())
 def test_no_request_fails_while_any_backend_in_any_tier_can_serve(
     made: list[tuple[str | None, str]], name: str, spill: SpillPolicy, origin: Place | None, hedge: bool
@@ -142,7 +143,7 @@ def test_no_request_fails_while_any_backend_in_any_tier_can_serve(
         tried.append(lease.backend)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(MIXES, st.sampled_from(list(STRATEGIES)), SPILLS, ORIGINS, st.sampled_from(["all", "fail"]))
 @example(
     [("here", "down"), ("here", "full"), ("here", "full"), ("beside", "open")],
@@ -176,7 +177,6 @@ def test_who_would_do_without_places_does_with_them(
             assert "up" not in [state for _, state in made]
 
 
-@settings(max_examples=100)
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=3), st.floats(1.0, 3.0))
 def test_the_shares_are_those_of_the_rule_for_every_mix(made: list[list[bool]], ratio: float) -> None:
     zones = list(ZONES)[: len(made)]

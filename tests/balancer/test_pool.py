@@ -6,7 +6,7 @@ from math import inf
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.balancer.backend import Backend
@@ -205,7 +205,6 @@ def test_panic_is_kept_by_a_reload_that_does_not_say() -> None:
 ACTIONS = st.sampled_from(["lease", "retry", "ok", "failed", "abandoned", "429", "again", "wait", "probe", "drain", "reload"])
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(STRATEGIES)),
     st.sampled_from(["all", "fail"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -296,7 +296,6 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEYS, DOCUMENTS, max_size=6) | DOCUMENTS, st.booleans())
 def test_any_json_is_a_configuration_or_a_clear_error(document: object, with_backend: bool) -> None:
     if with_backend and isinstance(document, dict):
@@ -312,7 +311,6 @@ def test_any_json_is_a_configuration_or_a_clear_error(document: object, with_bac
         assert len(loaded.specs()) == len(loaded.backends)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary() | st.text())
 def test_any_text_is_a_configuration_or_a_clear_error(text: bytes | str) -> None:
     loaded, error = parsed(text)

@@ -95,16 +95,16 @@ def test_an_answer_is_kept_and_ages() -> None:
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (SourceError("127.0.0.1:53 does not answer"), "127.0.0.1:53 does not answer"),
-        (ValueError("no\nbook"), "ValueError: no book ("),
-        (SystemExit(3), "SystemExit: 3 ("),
-        (gevent.Timeout(5), "Timeout: 5 seconds ("),
+        (lambda: SourceError("127.0.0.1:53 does not answer"), "127.0.0.1:53 does not answer"),
+        (lambda: ValueError("no\nbook"), "ValueError: no book ("),
+        (lambda: SystemExit(3), "SystemExit: 3 ("),
+        (lambda: gevent.Timeout(5), "Timeout: 5 seconds ("),
     ],
 )
 def test_a_source_that_fails_loses_nothing_and_is_begun_anew(
-    trouble: BaseException, said: str, caplog: pytest.LogCaptureFixture
+    trouble: Callable[[], BaseException], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, source = FakeClock(), Script([[A, B], trouble], [trouble], [[A, B]])
+    clock, source = FakeClock(), Script([[A, B], trouble()], [trouble()], [[A, B]])
     made = runner(source, clock)
     made.ask_until_it_fails()
     made.settle()

@@ -21,6 +21,7 @@ from smartedge.http.headers import OF_ITS_OWN, RequestFields, may_differ
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.incoming import Incoming
 from smartedge.server.reader import RequestReader
+from tests.examples import examples
 from tests.fakes import NoWire
 
 REQUEST = b"Host: shop.test\r\nConnection: keep-alive\r\nAccept: */*\r\nReferer: /a\r\nCookie: seen=1\r\nSec-Fetch-Mode: cors\r\n"
@@ -80,10 +81,11 @@ def many_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike._patterns, "_clock", count().__next__)
 
 
+@pytest.mark.examples
 @pytest.mark.usefixtures("many_patterns")
 def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
     short = 0
-    for blocks in sequences(REQUEST, 1000):
+    for blocks in sequences(REQUEST, examples(1000)):
         one_after_the_other = reader()
         for number, block in enumerate(blocks):
             head = b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, block)
@@ -96,13 +98,14 @@ def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
                 except ClientError as error:
                     found.append((type(error), str(error)))
             assert found[0] == found[1], blocks[: number + 1]
-    assert short > 700  # else nothing has been compared
+    assert short > examples(700)  # else nothing has been compared
 
 
+@pytest.mark.examples
 @pytest.mark.usefixtures("many_patterns")
 def test_answers_read_one_after_the_other_say_what_each_says_alone() -> None:
     short = 0
-    for blocks in sequences(ANSWER, 1000):
+    for blocks in sequences(ANSWER, examples(1000)):
         answer_head._last_heads.clear()
         for number, block in enumerate(blocks):
             head = b"HTTP/1.1 200 OK\r\n%b\r\n" % block
@@ -122,7 +125,7 @@ def test_answers_read_one_after_the_other_say_what_each_says_alone() -> None:
                 short += 1
             elif isinstance(found[0], tuple):
                 parse_head(head)
-    assert short > 700
+    assert short > examples(700)
     known_heads.clear()
     answer_head._last_heads.clear()
 

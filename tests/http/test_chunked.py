@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from smartedge.http.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, chunk, whole_body
 from smartedge.http.headers import last_chunk
+from tests.examples import examples
 
 TOKEN_BYTE = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
@@ -140,7 +141,6 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
 # ---- tests ----
 
 
-@settings(max_examples=100, deadline=None)
 @given(bodies(), rests, cuts)
 @example(b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", [3, 4, 5, 6, 7])
 @example(b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n", [])
@@ -156,14 +156,13 @@ def test_a_body_in_any_pieces_is_what_the_reference_reads_and_what_follows_it_is
     assert decode(*split(body + rest, places)) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(bodies(), rests)
 def test_a_body_byte_by_byte_is_the_same_body(body: bytes, rest: bytes) -> None:
     whole = body + rest
     assert decode(*(whole[i : i + 1] for i in range(len(whole)))) == reference(whole)
 
 
-@settings(max_examples=100, deadline=None)
 @given(bodies(), cuts, st.integers(0, 2**16))
 def test_a_body_that_is_cut_is_not_complete_and_nothing_of_it_is_lost_or_made_up(
     body: bytes, places: list[int], end: int
@@ -177,7 +176,6 @@ def test_a_body_that_is_cut_is_not_complete_and_nothing_of_it_is_lost_or_made_up
     assert (found.body, found.complete) == (expected.body, False)
 
 
-@settings(max_examples=100, deadline=None)
 @given(bodies(), rests, damage, cuts)
 @example(b"1\r\na\r\n0\r\n\r\n", b"", [(4, 2, b"\n")], [])
 @example(b"1;a=b\r\na\r\n0\r\n\r\n", b"", [(5, 1, b"")], [])
@@ -197,7 +195,6 @@ def test_a_damaged_body_is_refused_or_read_as_the_reference_reads_it(
     assert whole == found  # Where the pieces end makes no difference.
 
 
-@settings(max_examples=100, deadline=None)
 @given(bodies(), damage)
 def test_what_the_reference_refuses_never_completes(body: bytes, damages: list[tuple[int, int, bytes]]) -> None:
     data = damaged(body, damages)
@@ -212,7 +209,7 @@ def test_what_is_wrapped_is_taken_apart_again(parts: list[bytes]) -> None:
     assert decode(wire) == reference(wire) == Read(b"".join(parts), complete=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(bodies(), damage)
 def test_what_is_taken_whole_is_what_the_reference_reads(body: bytes, damages: list[tuple[int, int, bytes]]) -> None:
     data = damaged(body, damages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smartedge.http.answer_fields import keep_alive_s, read_answer_fields, retry_after
@@ -94,7 +94,6 @@ def fields(draw: st.DrawFn) -> Lines:
     return [line for line in lines if line[0].lower() not in ("close", "trailer")]
 
 
-@settings(max_examples=100, deadline=None)
 @given(fields())
 @example([("Host", "a", " "), ("Connection", "Host, Content-Length, X-Forwarded-For, Via, X-A", " "), ("x-a", "1", " ")])
 @example([("HOST", "a", ""), ("X_Forwarded_For", "evil", " "), ("Content_Length", "5", " "), ("X_A", "stays", " ")])
@@ -104,7 +103,6 @@ def test_what_goes_on_of_a_request_is_what_the_reference_keeps_byte_for_byte(lin
     assert found.block == raw([line for line in lines if goes_on_in_a_request(line[0], lines)])
 
 
-@settings(max_examples=100, deadline=None)
 @given(fields())
 @example([("Transfer-Encoding", "gzip", " "), ("transfer-encoding", "chunked", " ")])
 def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines: Lines) -> None:
@@ -125,7 +123,6 @@ def test_what_the_edge_must_know_of_a_request_is_what_the_reference_reads(lines:
     ).splitlines(True)
 
 
-@settings(max_examples=100, deadline=None)
 @given(fields())
 @example([("connection", "keep-alive", " "), ("Set-Cookie", "a", " "), ("set-cookie", "b", "")])
 @example([("Keep-Alive", "timeout=5", " "), ("Connection", "keep-alive, X-A", " "), ("X-a", "1", " ")])
@@ -214,7 +211,6 @@ def test_the_authority_of_an_absolute_target_takes_the_place_of_host() -> None:
     assert (found.block, found.host) == (b"Host: new:8080\r\nX: host: no\r\nHosts: 1\r\n", b"new:8080")
 
 
-@settings(max_examples=100, deadline=None)
 @given(fields(), st.booleans())
 def test_whatever_the_client_says_one_x_forwarded_for_ends_with_its_address(lines: Lines, trusted: bool) -> None:
     said = pairs_of(forwarded_lines(RequestFields(raw(lines)), b"9.9.9.9", b"http", trusted))
@@ -266,7 +262,6 @@ def test_tokens_are_a_lists_members_in_lower_case(members: list[str]) -> None:
     assert tokens(None) == set()
 
 
-@settings(max_examples=100, deadline=None)
 @given(fields())
 def test_pairs_are_the_fields_as_text(lines: Lines) -> None:
     assert pairs_of(raw(lines)) == [(name, value.strip(" \t")) for name, value, _ in lines]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import ClientError, ClientGone
@@ -17,7 +17,6 @@ from tests.fakes import Pieces
 ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*)(.*)", re.DOTALL)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text("/?#%aF0;:.&=@[]~", max_size=20).map(str.encode))
 @example(b"/a%2Fb//c/%2e%2e/../x?")
 @example(b"/%00;p?a=b?c")
@@ -30,7 +29,6 @@ def test_a_target_that_begins_with_a_slash_is_not_touched(rest: bytes) -> None:
         assert origin_form(target) == (target, None)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([b"http", b"HTTP", b"https", b"Https"]), st.text("/?%aF0:.@[]", max_size=20).map(str.encode))
 @example(b"http", b"h")
 @example(b"http", b"h?")
@@ -64,7 +62,6 @@ def test_a_target_that_is_none_is_refused(target: bytes) -> None:
 pieces = st.lists(st.binary(min_size=1, max_size=6), max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(pieces, st.integers(0, 30), st.booleans(), st.lists(st.sampled_from(["read", "read", "buffered", "rewind"]), max_size=12))
 def test_a_replay_gives_the_same_bytes_again_for_as_long_as_it_says_so(
     parts: list[bytes], cap: int, arrived: bool, steps: list[str]

@@ -22,6 +22,8 @@ from tests.peers import tcp_pair
 
 CERTS = Path(__file__).parents[1] / "live" / "certs"
 LOCALHOST = str(CERTS / "localhost.pem")
+MORE_THAN_FITS = bytes(20_000_000)
+"""The buffers of a connection on this machine take 10 MB at most."""
 TRUSTING = TlsSpec(ca_file=str(CERTS / "ca.pem"))
 
 
@@ -116,12 +118,12 @@ def encrypted(wire: TlsWire, data: bytes) -> bytes:
 
 def test_a_peer_that_takes_nothing_ends_a_write(pair: Pair) -> None:
     with pytest.raises(WireTimeout):
-        pair.server.send(bytes(50_000_000), 0.1)
+        pair.server.send(MORE_THAN_FITS, 0.1)
 
 
 def test_closing_wakes_whoever_reads_or_writes(pair: Pair) -> None:
     reader = gevent.spawn(pair.server.recv, 60.0)
-    writer = gevent.spawn(pair.server.send, bytes(50_000_000), 60.0)
+    writer = gevent.spawn(pair.server.send, MORE_THAN_FITS, 60.0)
     gevent.sleep(0.01)
     pair.server.close()
     for waiting in (reader, writer):

@@ -11,6 +11,7 @@ from smartedge.http2.frames import LinkError
 from smartedge.http2.link import Link, LinkLimits
 from smartedge.http2.receive import Receiver
 from smartedge.http2.stream import Stream
+from tests.examples import examples
 from tests.http2 import client as c
 from tests.peers import wire_pair
 
@@ -75,7 +76,7 @@ def said_by(steps: Sequence[tuple[str, int, int]]) -> list[bytes]:
     return frames
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(acts, st.lists(st.integers(1, 400), max_size=6), st.lists(st.sampled_from(["read", "reset", "nothing"]), max_size=20))
 def test_a_client_that_minds_its_connection_keeps_it(
     steps: Sequence[tuple[str, int, int]], cuts: Sequence[int], answers: Sequence[str]
@@ -83,7 +84,7 @@ def test_a_client_that_minds_its_connection_keeps_it(
     assert outcome(b"".join(said_by(steps)), cuts, answers) == 0
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.one_of(well_made, well_made, anything), max_size=30), st.lists(st.integers(1, 40), max_size=6))
 def test_whatever_frames_come_the_connection_ends_by_a_code_or_goes_on(frames: Sequence[bytes], cuts: Sequence[int]) -> None:
     assert outcome(b"".join(frames), cuts, ()) < len(c.CODES)

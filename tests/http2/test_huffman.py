@@ -17,6 +17,7 @@ from smartedge.http2.blocks import HeaderBlocks
 from smartedge.http2.calm import Calm
 from smartedge.http2.frames import LinkError
 from smartedge.http2.huffman import decode_huffman
+from tests.examples import examples
 
 CODE = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 BYTES = [bytes((value,)) for value in range(256)]
@@ -43,9 +44,10 @@ def test_any_bytes_are_what_they_are_to_hpack(data: bytes) -> None:
     agree(data)
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("before", [b"", b"\xff\xff"], ids=["short codes", "long codes"])
 def test_all_pairs_of_bytes(before: bytes) -> None:
-    for first, second in product(BYTES[:: 5 if before else 1], BYTES):
+    for first, second in product(BYTES[:: 100 // examples(20 if before else 100)], BYTES):
         agree(before + first + second)
 
 

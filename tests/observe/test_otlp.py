@@ -84,8 +84,8 @@ def test_one_that_is_not_there_is_named_in_plain_words() -> None:
 
 
 def test_authorities_that_cannot_be_read_are_a_failure_like_any_other() -> None:
-    with pytest.raises(SendFailed):
-        collector("https://127.0.0.1:9", verify="/nowhere.pem").post([OWN])
+    with refused_port() as port, pytest.raises(SendFailed):
+        collector(f"https://127.0.0.1:{port}", verify="/nowhere.pem").post([OWN])
 
 
 def test_who_sends_is_said_by_the_configuration_before_opentelemetry_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import gevent
 import gevent.event
 import gevent.socket
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, ClientGone, EdgeError
@@ -451,7 +451,6 @@ def test_the_time_for_the_answer_begins_when_the_upload_has_ended(peer: Peer) ->
 # Whatever comes.
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_whatever_comes_is_an_answer_or_a_bad_answer(data: st.DataObject) -> None:
     """Good answers with a few bytes changed, in any pieces, and the end of the connection behind them."""

@@ -766,6 +766,7 @@ def test_requests_leave_no_cycles() -> None:
         for _ in range(100):
             body_of(session.send(outbound(b"POST", body=Replay(Pieces(b"x", length=None), 100))))
         gc.collect()
+        gc.freeze()
         gc.disable()
         try:
             for _ in range(200):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.house import Served, running
 from tests.peers import backend, head_of
 
@@ -134,7 +135,7 @@ def everything() -> Iterator[Served]:
         yield edge
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(requests, min_size=1, max_size=4))
 @example([LINES[0] + feature + b"\r\n" for feature in FEATURES])
 @example([b"POST /a HTTP/1.1\r\nHost: h\r\n" + feature + body for feature in FEATURES for body in BODIES[1:]])

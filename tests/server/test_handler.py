@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from smartedge.http.environ_keys import REQUEST
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
+from tests.examples import examples
 from tests.live.wire import WireError, parse_answers
 from tests.peers import App, edge_server, talk
 
@@ -288,7 +289,7 @@ def reader() -> Iterator[EdgeServer]:
         yield server
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, len(GOOD)), max_size=6))
 def test_requests_are_read_the_same_in_any_pieces(reader: EdgeServer, cuts: list[int]) -> None:
     marks = [0, *sorted(cuts), len(GOOD)]
@@ -296,7 +297,7 @@ def test_requests_are_read_the_same_in_any_pieces(reader: EdgeServer, cuts: list
     assert [answer.body for answer in answers_of(talk(reader, *pieces))] == [b"", b"hello", b"hello", b""]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_comes_the_answer_is_http_or_a_closed_connection(reader: EdgeServer, data: st.DataObject) -> None:
     raw = bytearray(GOOD)

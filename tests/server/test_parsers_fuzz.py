@@ -30,6 +30,7 @@ from smartedge.proxy.transport import EdgeAdapter
 from smartedge.server.front import AppHooks, Front, ServerLimits
 from smartedge.server.handler import EdgeHandler
 from tests.damage import KINDS, ODDITIES, answers_in, any_case, damaged, reference
+from tests.examples import examples
 from tests.house import House
 from tests.live.wire import Answer, CutOffError, Request, Stream, WireError, read_answer
 from tests.peers import tcp_pair
@@ -324,7 +325,7 @@ def converse(data: bytes, places: list[int], wires: set[Any], *, expected: int |
     return answers, recorder
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(conversations, cuts)
 def test_valid_requests_are_forwarded_one_by_one_and_answered_in_order(wires: set[Any], data: bytes, places: list[int]) -> None:
     asked = reference(data)
@@ -341,7 +342,6 @@ def test_valid_requests_are_forwarded_one_by_one_and_answered_in_order(wires: se
         assert answer.body == (b"" if request.method == b"HEAD" else b"you asked for " + meaning(request)[1])
 
 
-@settings(max_examples=100, deadline=None)
 @given(conversations, damages(), cuts)
 def test_whatever_a_client_sends_only_requests_reach_the_backend_and_only_answers_come_back(
     wires: set[Any], data: bytes, damage: list[tuple[str, int, int, bytes]], places: list[int]
@@ -519,7 +519,7 @@ def be_lied_to(raw: bytes, method: bytes, version: bytes, places: list[int], wir
     return first
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.data(), pick(b"GET", b"GET", b"HEAD", b"POST"), pick(b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0"), cuts)
 def test_a_valid_answer_comes_through_whatever_its_shape(
     wires: set[Any], data: st.DataObject, method: bytes, version: bytes, places: list[int]
@@ -530,7 +530,6 @@ def test_a_valid_answer_comes_through_whatever_its_shape(
     assert not is_problem(first)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data(), pick(b"GET", b"GET", b"HEAD", b"POST"), pick(b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0"), damages(), cuts)
 def test_whatever_a_backend_says_the_client_gets_an_answer_a_problem_or_a_visible_cut(
     wires: set[Any],

@@ -12,7 +12,7 @@ import pytest
 from gunicorn.config import Config as GunicornConfig
 from gunicorn.http import wsgi as gunicorn_wsgi
 from gunicorn.http.parser import RequestParser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
@@ -55,7 +55,6 @@ VALUES = st.text("".join(map(chr, [*range(32, 127), *range(160, 256)])), max_siz
 NAMES = st.sampled_from(["Host", "X-A", "x-a", "X_A", "Cookie", "content-type", "Content-Type", "Proxy", "Accept"])
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8), st.sampled_from([b"GET", b"POST", b"DELETE"]))
 def test_a_completed_environ_is_what_pep_3333_asks_for(pairs: list[tuple[str, str]], method: bytes) -> None:
     block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("latin-1")

@@ -82,7 +82,7 @@ def test_an_hour_of_long_polls_and_slow_reports_beside_quick_requests_moves_none
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_backend_that_hangs_beside_long_polls_costs_no_request_more_than_half_a_second(strategy: str, count: int) -> None:
     """On the defaults and without hedging: 1.1 s for some, 30 s for those that were sent there before anybody knew."""
-    world = MIXED | {"duration_s": 60, "backends": [{"id": "a", "probes": "good", "changes": [{"at_s": 30, "state": "hang"}]}]}
+    world = MIXED | {"duration_s": 30, "backends": [{"id": "a", "probes": "good", "changes": [{"at_s": 20, "state": "hang"}]}]}
     quick = world | {"arrivals": {"per_s": 250}}
     found = figures(quick, strategy, count)
     assert (found.errors, found.max_s < 0.6) == (0, True), found.max_s
