@@ -28,8 +28,9 @@ class EtcdWatch:
     A batch has all that was done in one revision, or several. One without events says that nothing has happened up to its
     revision: they come while it is quiet, some seconds apart, after etcd has been asked whether it is still there.
 
-    pieces: the answer as it comes, in a context that closes it. check: asks the same member for its revision, in such a way that
-    only one in touch with a majority answers; done after check_s of silence. Both raise FetchFailed or EtcdError.
+    endpoint: of the member that is watched, as messages name it. pieces: the answer as it comes, in a context that closes it.
+    check: asks the same member for its revision, in such a way that only one in touch with a majority answers; done after check_s
+    of silence. Both raise FetchFailed or EtcdError.
     Reading raises EtcdError when the watch is lost, and Compacted when its history is.
     """
 
@@ -41,7 +42,7 @@ class EtcdWatch:
         from_revision: int,
         check_s: float = CHECK_S,
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._pieces = pieces
         self._check = check
         self._revision = from_revision - 1
@@ -82,7 +83,7 @@ class EtcdWatch:
             self._batches.put(error)
         except (FetchFailed, ValueError, KeyError, TypeError, AttributeError) as error:
             cause = str(error) if isinstance(error, FetchFailed) else f"it sent what is no event of a watch ({error!r:.200})"
-            self._batches.put(EtcdError(f"etcd at {self._endpoint}: the watch has ended: {cause}", retriable=True))
+            self._batches.put(EtcdError(f"etcd at {self.endpoint}: the watch has ended: {cause}", retriable=True))
 
     def _read(self) -> None:
         with self._pieces() as pieces:
@@ -105,7 +106,7 @@ class EtcdWatch:
         if result.get("canceled"):
             if "compact_revision" in result:
                 first = number(result, "compact_revision")
-                raise Compacted(f"etcd at {self._endpoint}: revision {self._revision + 1} has been compacted", first)
+                raise Compacted(f"etcd at {self.endpoint}: revision {self._revision + 1} has been compacted", first)
             raise FetchFailed(str(result.get("cancel_reason") or "etcd cancelled it").removeprefix("etcdserver: "), sent=True)
         if events := tuple(event(one) for one in result.get("events", ())):
             # The header has the member's revision now, which may be ahead of events that are still to come.
@@ -124,6 +125,6 @@ class EtcdWatch:
                 raise FetchFailed("nothing has come of it, though etcd answers: a proxy may keep its words back", sent=True)
             if now < self._revision:
                 text = f"its revision went back from {self._revision} to {now}: it has been put back to an older state"
-                raise Compacted(f"etcd at {self._endpoint}: {text}")
+                raise Compacted(f"etcd at {self.endpoint}: {text}")
             self._heard = monotonic()
             self._batches.put((self._revision, ()))
