@@ -48,7 +48,7 @@ class Ring:
         self._record_bytes = record_bytes
         self._reserved = records if fd is None else 0
         self._sequence, self._next, self._used = first - 1, 0, records if fd is not None else 0
-        if fd is not None:
+        if fd is not None and os.fstat(fd).st_blocks:  # else it is new, and a start need not read every header
             # Not through the mapping: on tmpfs to read a page there is to take it.
             headers = [os.pread(fd, _HEADER.size, index * record_bytes) for index in range(records)]
             found = [_HEADER.unpack(header)[0] for header in headers]
