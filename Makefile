@@ -13,9 +13,9 @@ PORT      ?= 8080
 STATUS    ?=
 ARGS      ?=
 
-# Tests run in two processes for each processor, for some wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
+# Tests run in three processes for each processor, for many wait; in one, for a debugger: make test ARGS="-n 0 --pdb"
 PYTEST    := -m pytest --durations=25
-FORKS     := -p tests.forks --forks $$(( 2 * $$(nproc) ))
+FORKS     := -p tests.forks --forks $$(( 3 * $$(nproc) ))
 # Python keeps what it compiles, whatever the environment says: else 350 test modules are compiled at every start, for 10 s.
 test test-live test-long: export PYTHONDONTWRITEBYTECODE :=
 # Hypothesis would import trio for a plugin of its: a third of a second.

@@ -77,20 +77,12 @@ MODULES = modules()
 
 
 @cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def imports(path: Path, *, for_types: bool) -> frozenset[str]:
-    """The full names that a module imports, wherever in it; for_types: those too that only type checkers read."""
+def imports(path: Path) -> frozenset[str]:
+    """The full names that a module imports, wherever in it; those too that only type checkers read."""
     found: set[str] = set()
-    pending: list[Any] = [parsed(path)]
+    pending: list[Any] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
-        if not for_types and isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            pending += node.orelse
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -101,10 +93,10 @@ def imports(path: Path, *, for_types: bool) -> frozenset[str]:
     return frozenset(found)
 
 
-def ours(name: str, *, for_types: bool) -> set[str]:
+def ours(name: str) -> set[str]:
     """The modules of ours that a module imports."""
     found = set()
-    for imported in imports(MODULES[name], for_types=for_types):
+    for imported in imports(MODULES[name]):
         below = imported.removeprefix("smartedge.")
         if below != imported:
             found |= {candidate for candidate in (below, below.rpartition(".")[0]) if candidate in MODULES}
@@ -123,18 +115,18 @@ def test_imports_point_down_between_folders() -> None:
     wrong = [
         f"{name} -> {other}"
         for name in MODULES
-        for other in ours(name, for_types=True)
+        for other in ours(name)
         if folder(other) not in (folder(name), *MAY_IMPORT[folder(name)].split())
     ]
     assert wrong == []
 
 
 def test_no_file_imports_itself_by_a_detour() -> None:
-    """Neither when it runs nor for type checkers alone."""
-    assert circles(for_types=True) == set()
+    """Neither when it runs nor for type checkers alone: what only those import counts too."""
+    assert circles() == set()
 
 
-def circles(*, for_types: bool) -> set[frozenset[str]]:
+def circles() -> set[frozenset[str]]:
     """The strongly connected parts of more than one module (Tarjan, 1972)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -144,7 +136,7 @@ def circles(*, for_types: bool) -> set[frozenset[str]]:
     def visit(name: str) -> None:
         index[name] = low[name] = len(index)
         stack.append(name)
-        for other in ours(name, for_types=for_types):
+        for other in ours(name):
             if other not in index:
                 visit(other)
                 low[name] = min(low[name], low[other])
@@ -165,7 +157,7 @@ def circles(*, for_types: bool) -> set[frozenset[str]]:
 def test_a_library_is_used_only_where_it_belongs() -> None:
     users: dict[str, set[str]] = {library: set() for library in LIBRARIES}
     for name, path in MODULES.items():
-        for imported in imports(path, for_types=True):
+        for imported in imports(path):
             users.get(imported.partition(".")[0], set()).add(folder(name))
     assert users == {library: set(folders.split()) for library, folders in LIBRARIES.items()}
 
@@ -175,7 +167,7 @@ def test_the_domain_is_standard_library_without_io_clock_or_log() -> None:
         f"{name}: {imported}"
         for name, path in MODULES.items()
         if folder(name) == "balancer"
-        for imported in imports(path, for_types=True)
+        for imported in imports(path)
         if imported.partition(".")[0] in NOT_IN_THE_DOMAIN and not imported.startswith("http.HTTPStatus")
     ]
     assert wrong == []
@@ -186,7 +178,7 @@ def test_http_knows_errors_and_specs_of_the_domain_only() -> None:
         f"{name} -> {other}"
         for name in MODULES
         if folder(name) == "http"
-        for other in ours(name, for_types=True)
+        for other in ours(name)
         if folder(other) == "balancer" and other not in ("balancer.errors", "balancer.spec")
     ]
     assert wrong == []
@@ -232,5 +224,5 @@ def test_nothing_is_mocked() -> None:
     assert [
         path.name
         for path, text in TESTS.items()
-        if "unittest" in text and any(name.startswith("unittest") for name in imports(path, for_types=True))
+        if "unittest" in text and any(name.startswith("unittest") for name in imports(path))
     ] == []

@@ -29,6 +29,8 @@ CODES = """
 
 END, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
 LARGEST = 2**31 - 1
+PATIENCE_S = 20.0
+"""For what should come at once: a loaded machine takes its time."""
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -186,7 +188,7 @@ class Client:
         with contextlib.suppress(OSError):
             self.sock.sendall(b"".join(parts))
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Read until this is so."""
         try:
             with gevent.Timeout(timeout_s):
@@ -261,7 +263,7 @@ class Client:
         """What has come on a stream so far."""
         return self.streams.setdefault(stream, Got())
 
-    def answer(self, stream: int = 1, timeout_s: float = 5.0) -> Got:
+    def answer(self, stream: int = 1, timeout_s: float = PATIENCE_S) -> Got:
         """A whole answer, or the reset in its place."""
         got = self.of(stream)
         self.until(lambda: got.ended or got.reset, timeout_s)
@@ -278,7 +280,7 @@ class Client:
         self.send(ping(b"synced??"))
         self.until(lambda: len(self.pings) > before)
 
-    def end(self, timeout_s: float = 5.0) -> str:
+    def end(self, timeout_s: float = PATIENCE_S) -> str:
         """Read until the server closes; the code of its last GOAWAY, "" without one."""
         try:
             with gevent.Timeout(timeout_s):

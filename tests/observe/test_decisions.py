@@ -60,7 +60,8 @@ def exchange(trace: Trace | None, request_id: str = "r-1", status: int = 200, er
 
 def sampled(decisions: Decisions, count: int) -> int:
     """How many of so many ordinary requests are sampled."""
-    return sum(decisions.begin_trace(request()) is not None for _ in range(count))
+    ordinary = request()
+    return sum(decisions.begin_trace(ordinary) is not None for _ in range(count))
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.01, 150, 250), (0.5, 9800, 10200), (1.0, 20000, 20000)])

@@ -11,6 +11,9 @@ from tests.simulator.makers import outcome_figures
 
 FAILS_FAST = {"fail_ratio": 1, "fail_s": 0.0005, "probes": "good"}
 
+TWO = ("adaptive", "ewma")
+"""Strategies that stand for all with the fast tests, where a run takes long: the default, and one that goes by latency alone."""
+
 every_strategy = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 
 
@@ -36,7 +39,7 @@ def test_what_may_not_be_repeated_fails_until_the_breaker_knows_better(strategy:
 
 
 @every_strategy
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, pytest.param(4, marks=pytest.mark.long)])
 def test_when_all_fail_alike_nobody_is_ejected_or_favoured_and_nothing_is_asked_twice(strategy: str, count: int) -> None:
     """A bad URL of the application, a dead database behind all of them."""
     found = figures({"backend": FAILS_FAST}, strategy, count)
@@ -78,7 +81,9 @@ def test_an_hour_of_long_polls_and_slow_reports_beside_quick_requests_moves_none
     assert (found.errors, found.retries) == (0, 0)
 
 
-@every_strategy
+@pytest.mark.parametrize(
+    "strategy", [name if name in TWO else pytest.param(name, marks=pytest.mark.long) for name in sorted(STRATEGIES)]
+)
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_backend_that_hangs_beside_long_polls_costs_no_request_more_than_half_a_second(strategy: str, count: int) -> None:
     """On the defaults and without hedging: 1.1 s for some, 30 s for those that were sent there before anybody knew."""
