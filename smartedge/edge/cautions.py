@@ -64,6 +64,9 @@ def cautions(config: Config, env: Mapping[str, str], *, has_token: bool) -> list
         if backends and not any(backend.weight and backend.state == "enabled" for backend in backends):
             which = "" if service.name == DEFAULT_SERVICE else f" of {service.name}"
             found.append(f"no backend{which} takes new requests, as each has weight 0 or is not enabled: clients get 503")
+    for spec in config.specs():
+        if spec.health.type == "grpc" and spec.protocol == "http/1.1":
+            found.append(f'{spec.name}: health.type "grpc" needs "protocol": "h2" or "h2c": it stays unhealthy')
     found += shared_cookies(config)
     found += [*unknown_zones(config), *unknown_places(config)]
     return found + warnings(plain_table(config.routes), unused_services(config.routes, [service.name for service in services]))

@@ -13,6 +13,7 @@ from smartedge.config.model import Config, ConfigError, Problem
 from smartedge.config.sources import DEFAULT_PATH, Overlay
 from smartedge.config.values import Origin, listen_name, origin, shown
 from smartedge.observe.log_writer import LogWriter
+from smartedge.process.http2_needed import lacking_http2
 
 Address = IPv4Address | IPv6Address
 
@@ -27,7 +28,13 @@ def check_usable(
     listens: we listen on `bind` ourselves; else the service manager or gunicorn does, somewhere.
     """
     where = Overlay(env, overrides).where
-    found = [*_certificates(config, env), *_access_log(config), *_databases(config), *(_circles(config) if listens else ())]
+    found = [
+        *_certificates(config, env),
+        *_access_log(config),
+        *_databases(config),
+        *lacking_http2(config),
+        *(_circles(config) if listens else ()),
+    ]
     if found:
         problems = [Problem(where(steps), message) for steps, message in found]
         raise ConfigError(problems, status=422, origin=path or DEFAULT_PATH)

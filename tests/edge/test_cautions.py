@@ -38,6 +38,11 @@ def test_a_listener_that_sends_everybody_to_https_which_nobody_speaks_is_told() 
     assert said(http_bind="127.0.0.1:8081", certificates_dir="/") == []
 
 
+def test_a_probe_of_grpc_over_http_1_is_told_for_the_backend_can_never_be_healthy() -> None:
+    assert said(health={"type": "grpc"}) == ["a-1"]
+    assert said(health={"type": "grpc"}, protocol="h2c") == []
+
+
 def test_a_network_that_may_administer_and_has_a_proxy_in_it_is_told() -> None:
     apart = "127.0.0.1:8091"
     assert said(trusted_proxies=["10.0.0.5/32", "fd00::/8"], admin_allow=["10.0.0.0/8"], admin_bind=apart) == ["admin_allow"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smartedge.config.model import ConfigError, load
+from smartedge.http2.installed import is_installed
 from smartedge.process.preflight import check_usable
 
 
@@ -48,6 +51,37 @@ def test_what_cannot_be_used_is_called_by_its_own_name(directory: Path) -> None:
     assert trouble(flags={"access_log": "missing/a.log"})[0].startswith("--access-log: ")
     assert trouble({"SMARTEDGE_ACCESS_LOG": "missing/a.log"})[0].startswith("SMARTEDGE_ACCESS_LOG: ")
     assert trouble(flags={"access_log": str(directory)})[0].endswith("cannot be written: Is a directory")
+
+
+@pytest.fixture
+def no_hpack(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "hpack", None)
+    is_installed.cache_clear()
+    yield
+    is_installed.cache_clear()
+
+
+@pytest.mark.usefixtures("no_hpack")
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"h2c": True}, "h2c"),
+        ({"http2": True}, "http2"),
+        ({"protocol": "h2c"}, "protocol"),
+        ({"backends": ["http://a:1", {"url": "http://b:1", "protocol": "h2c"}]}, "backends[1].protocol"),
+        ({"services": {"g": {"backends": ["http://b:1"], "protocol": "h2c"}}, "routes": [{"to": "g"}]}, "services.g.protocol"),
+    ],
+)
+def test_what_needs_a_package_that_is_not_there_is_named(directory: Path, settings: dict[str, Any], place: str) -> None:
+    """`check` said ok of it, and the start refused it."""
+    write(directory, **settings)
+    assert trouble() == [f"edge.json: {place}: needs the package hpack: pip install 'smartedge[http2]'"]
+
+
+@pytest.mark.usefixtures("no_hpack")
+def test_without_the_package_everything_else_can_be_used(directory: Path) -> None:
+    write(directory)
+    assert trouble() == []
 
 
 def test_who_only_looks_leaves_no_file_behind(directory: Path) -> None:
