@@ -89,8 +89,7 @@ def status_document(edge: Edge) -> Document:
     etag, generation = edge.etag, edge.generation
     now, config = edge.now(), edge.config
     readings = read_services(edge)
-    rows = [row for reading in readings for row in reading.rows]
-    own, workers = own_totals(edge), edge.workers()
+    workers = edge.workers()
     services = {reading.written.name: service_document(edge, reading) for reading in readings}
     return {
         "strategy": config.strategy,
@@ -105,14 +104,7 @@ def status_document(edge: Edge) -> Document:
         "workers": [dict(worker) for worker in workers],
         "cluster": None if edge.cluster is None else edge.cluster.document(),
         "certificates": [certificate_document(one) for one in edge.tls.certificates],
-        "totals": {
-            "requests": sum(map(_requests, rows)) + _requests(own),
-            "answered_by_edge": _requests(own),
-            **_totals(rows),
-            **_refusals(own),
-            "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
-            "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
-        },
+        "totals": _all_totals([one["totals"] for one in services.values()], edge.edge_row.totals()),
         "recent": _rates([one for reading in readings for one in reading.lately], window_s(edge)),
         "backends": services[DEFAULT_SERVICE]["backends"] if DEFAULT_SERVICE in services else [],
         "services": services,
@@ -167,18 +159,11 @@ def service_document(edge: Edge, reading: ServiceNumbers) -> Document:
         "drowning": _drowning(drowning(reading.pool.row), now),
         "waiting": int(own[QUEUED]),
         "discovery": reading.discovery,
-        "totals": {
-            "requests": whole + _requests(own),
-            "answered_by_edge": _requests(own),
-            **_totals(rows),
-            **_refusals(own),
-            "received_bytes": sum(int(row[BYTES_IN]) for row in (*rows, own)),
-            "sent_bytes": sum(int(row[BYTES_OUT]) for row in (*rows, own)),
-        },
+        "totals": _totals(rows, whole, own),
         "recent": _rates(reading.lately, window),
         "locality": locality_document(config, reading.pool, reading.lately, now, edge.config.zone),
         "backends": [
-            _backend(edge, backend, row, now, place_document(reading.pool, backend), _ratio(count, whole), recent)
+            _backend(edge, backend, row, now, place_document(reading.pool, backend), count, _ratio(count, whole), recent)
             | {"recent": _recent(recent, window, answered), "discovered": backend.spec.entry[0] not in written}
             for backend, row, count, recent in in_pieces(zip(reading.backends, rows, requests, reading.lately, strict=True))
         ],
@@ -191,8 +176,38 @@ def window_s(edge: Edge) -> float:
     return edge.now() - (edge.started_at if since is None else since)
 
 
-def _totals(rows: Sequence[Sequence[float]]) -> Document:
-    return {"in_flight": sum(int(row[IN_FLIGHT]) for row in rows), "retries": sum(int(row[RETRIES]) for row in rows)}
+def _totals(rows: Sequence[Sequence[float]], requests: int, own: Sequence[float]) -> Document:
+    """Add up what the backends of a service have counted. requests: which they have answered. own: the service's row."""
+    in_flight = retries = received = sent = 0.0
+    for row in in_pieces(rows):
+        in_flight += row[IN_FLIGHT]
+        retries += row[RETRIES]
+        received += row[BYTES_IN]
+        sent += row[BYTES_OUT]
+    return {
+        "requests": requests + _requests(own),
+        "answered_by_edge": _requests(own),
+        "in_flight": int(in_flight),
+        "retries": int(retries),
+        **_refusals(own),
+        "received_bytes": int(received + own[BYTES_IN]),
+        "sent_bytes": int(sent + own[BYTES_OUT]),
+    }
+
+
+def _all_totals(services: Sequence[Document], own: Sequence[float]) -> Document:
+    """Add up the totals of all services. own: the edge's row."""
+    by_edge = _requests(own)
+    first = {
+        "requests": by_edge,
+        "answered_by_edge": by_edge,
+        "in_flight": 0,
+        "retries": 0,
+        **_refusals(own),
+        "received_bytes": int(own[BYTES_IN]),
+        "sent_bytes": int(own[BYTES_OUT]),
+    }
+    return {name: count + sum(one[name] for one in services) for name, count in first.items()}
 
 
 def _refusals(own: Sequence[float]) -> Document:
@@ -219,12 +234,6 @@ def certificate_document(one: Certificate) -> Document:
     }
 
 
-def own_totals(edge: Edge) -> list[float]:
-    """Add up what the edge itself and its services as a whole have counted, beside their backends."""
-    rows = [edge.edge_row.totals(), *(service.pool.row.totals() for service in edge.services.values())]
-    return [sum(cells) for cells in zip(*rows, strict=True)]
-
-
 def worst_drowning(edge: Edge) -> Drowning | None:
     """Find the service whose answers take the longest time of those that take in more than they can do."""
     found = filter(None, (drowning(service.pool.row) for service in edge.services.values()))
@@ -248,7 +257,14 @@ def _recent(counts: Counted, window: float, answered: float) -> Document:
 
 
 def _backend(
-    edge: Edge, backend: Backend, row: Sequence[float], now: float, place: Document, share: float, recent: Counted
+    edge: Edge,
+    backend: Backend,
+    row: Sequence[float],
+    now: float,
+    place: Document,
+    requests: int,
+    share: float,
+    recent: Counted,
 ) -> Document:
     why_not = backend.why_not(now)
     return {
@@ -270,7 +286,7 @@ def _backend(
         "in_flight": int(row[IN_FLIGHT]),
         "max_in_flight": backend.cap(),
         "tunnels": int(row[TUNNELS]),
-        "requests": _requests(row),
+        "requests": requests,
         "share_ratio": share,
         "ok": int(row[OK]),
         "failed": int(row[FAILED]),

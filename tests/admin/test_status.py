@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from smartedge.admin.exposition import exposition
 from smartedge.admin.snapshot import read_snapshot
 from smartedge.admin.status import status_document
-from smartedge.balancer.cells import FAILED, QUEUE_REFUSED, RATE_LIMITED, latency_cell
+from smartedge.balancer.cells import FAILED, QUEUE_REFUSED, RATE_LIMITED, RETRIES, latency_cell
 from smartedge.config.backends import BackendConfig
 from smartedge.discovery.source_health import SourceHealth
 from smartedge.http.certificates import PemFiles
@@ -256,6 +256,22 @@ def test_each_service_has_its_own_backends_numbers_and_shares(services: SmallEdg
     assert [document["services"][name]["totals"]["requests"] for name in ("web", "api")] == [30, 10]
     assert document["totals"]["requests"] == 40
     assert document["backends"] == []  # there is no service "default"
+
+
+def test_the_totals_are_those_of_all_services_with_what_no_backend_answered(services: SmallEdge) -> None:
+    for name, count in (("web", 30), ("api", 10)):
+        pool = services.services[name].pool
+        serve(pool.backends[0], count)
+        pool.backends[1].learned.add(RETRIES, count)
+        pool.row.count(503, 0.001, bytes_in=3, bytes_out=5)
+    services.edge_row.count(404, 0.001, bytes_in=7, bytes_out=11)
+    document = client_of(services).get("/api/status").get_json()
+    shown = [document["services"][name]["totals"] for name in ("web", "api")]
+    assert [(one["requests"], one["answered_by_edge"], one["retries"]) for one in shown] == [(31, 1, 30), (11, 1, 10)]
+    whole = document["totals"]
+    assert (whole["requests"], whole["answered_by_edge"], whole["retries"], whole["in_flight"]) == (43, 3, 40, 0)
+    for key, by_edge in (("received_bytes", 7), ("sent_bytes", 11)):
+        assert whole[key] == by_edge + sum(one[key] for one in shown)
 
 
 def test_health_is_good_while_some_service_can_serve_and_says_it_of_each(services: SmallEdge) -> None:
