@@ -138,6 +138,9 @@ class _Reader:
         return {}, one.arguments
 
     def directives(self, block: Sequence[Directive], where: Document, **more: Any) -> None:
+        for one in block:
+            if one.name in ("basic_auth", "basicauth", "forward_auth"):
+                more |= self.guard(one)
         for one in sorted(block, key=lambda each: each.name != "header"):  # as Caddy does: it counts for what stands before it
             said, rest = self.matched(one)
             if said is None:
@@ -149,14 +152,46 @@ class _Reader:
             elif one.name in ("handle", "handle_path", "route") and one.block is not None:
                 strip = {"strip_prefix": True} if one.name == "handle_path" and "path" in said else {}
                 self.directives(one.block, here, **more | strip)
+            elif one.name in ("basic_auth", "basicauth", "forward_auth"):
+                pass  # read above, for all that stands beside it
             elif one.name == "redir":
                 self.redirect(one, rest, here)
             elif one.name == "respond":
-                self.respond(one, rest, here)
+                self.respond(one, rest, here | {key: value for key, value in more.items() if key.endswith("_auth")})
             elif one.name == "header" and not said and len(rest) == 2 and not rest[0].startswith(("-", "+", "?", ">")):
                 more["set_answer_headers"] = more.get("set_answer_headers", {}) | {rest[0]: rest[1]}
             elif one.name not in _DONE and not one.name.startswith("@"):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
+
+    def guard(self, one: Directive) -> Document:
+        """Take who may: whom Caddy asks for a password, or asks somebody else about, comes in no other way here."""
+        said, rest = self.matched(one)
+        if said is None or said:
+            self.draft.leave_out(one.line, str(one), "it holds for all that stands beside it here; write routes for the others")
+        if one.name == "forward_auth":
+            return {"forward_auth": self.asked(one, rest)}
+        file = "caddy.htpasswd"
+        why = f'write these users to {file}, a line "user:hash" each, before the edge begins'
+        if "argon2id" in rest or any(user.arguments and not user.arguments[0].startswith("$2") for user in one.block or []):
+            why += "; their hashes are made anew, with `htpasswd -B`"
+        self.draft.leave_out(one.line, str(one), why)
+        realm = [word for word in rest if word not in ("bcrypt", "argon2id")]
+        return {"basic_auth": {"file": file} | ({"realm": realm[0]} if realm else {})}
+
+    def asked(self, one: Directive, targets: Sequence[str]) -> Document:
+        words = {word.name: word.arguments for word in one.block or [] if word.arguments}
+        copied = [name for word in one.block or [] if word.name == "copy_headers" for name in _names(word)]
+        url, uri = _url(targets[0]) if targets else "", words.get("uri", ["/"])[0]
+        told = [word for word in one.block or [] if word.name == "header_up" and word.arguments[:1] != ["Host"]]
+        if len(targets) != 1 or told or not url.startswith("http") or "{" in url + uri:
+            why = "one address of http is asked, with the client's own fields; until you write which one nobody comes in"
+            self.draft.leave_out(one.line, str(one), why)
+            url, uri = "http://127.0.0.1:9", "/"
+        for word in one.block or []:
+            if word.name not in ("uri", "copy_headers", *_DONE) or any(">" in name for name in _names(word)):
+                self.draft.leave_out(word.line, str(word), "has no counterpart here")
+        names = [name.rpartition(">")[2] for name in copied]  # of another name at least no client's own word goes on
+        return {"url": url.rstrip("/") + uri} | ({"copy_headers": names} if names else {})
 
     def proxy(self, one: Directive, targets: Sequence[str], route: Document) -> None:
         service: Document = {}
@@ -223,6 +258,11 @@ class _Reader:
         status = next((int(word) for word in words if word.isdigit() and len(word) == 3), 200)
         text = next((word for word in words if not (word.isdigit() and len(word) == 3)), "")
         self.draft.routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
+
+
+def _names(word: Directive) -> list[str]:
+    """Give the names of a directive, which stand behind it or, one a line, in its braces."""
+    return [*word.arguments, *(each.name for each in word.block or [])]
 
 
 def _path(pattern: str) -> Document | None:

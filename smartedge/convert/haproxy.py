@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from smartedge.convert.draft import Document, Draft, backend_of, bind_of, seconds_of
-from smartedge.convert.haproxy_acl import HEADER, narrower, read_test, several
+from smartedge.convert.haproxy_acl import HEADER, narrower, read_test, several, terms, together
 from smartedge.convert.words import NotReadable
 
 _SECTIONS: Final = ("global", "defaults", "frontend", "backend", "listen", "userlist", "resolvers", "peers", "cache", "program")
@@ -268,19 +268,27 @@ class _Reader:
         """Put the conditions of a rule together; None where one of them is not taken over."""
         if not words:
             return {}
-        names = list(words[1:])
-        if words[0] != "if" or any(name in ("or", "||") or name.startswith(("!", "{")) for name in names):
+        tests = terms(words[1:])
+        if words[0] != "if" or tests is None:
             self.draft.leave_out(
                 line.number, str(line), "a route has all of its conditions, and none that is denied; write it anew"
             )
             return None
         found: Document = {}
-        for name in names:
-            part = acls.get(name)
+        for test in tests:
+            if isinstance(test, str):
+                part = acls.get(test)
+            else:  # an ACL without a name
+                part = read_test(test, lambda why: self.draft.leave_out(line.number, str(line), why))
             if part is None:
+                name = test if isinstance(test, str) else f"{{ {' '.join(test)} }}"
                 self.draft.leave_out(line.number, str(line), f"it goes by {name}, which is not taken over")
                 return None
-            found |= part
+            both = together(found, part)
+            if both is None:
+                self.draft.leave_out(line.number, str(line), "two of its conditions are about the same thing")
+                return None
+            found = both
         return found
 
     def redirect(self, line: _Line, words: Sequence[str], acls: dict[str, Document | None]) -> None:

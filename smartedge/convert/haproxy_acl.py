@@ -87,3 +87,33 @@ def _rank(where: Document) -> tuple[bool, bool, int, bool, bool]:
 
 def _path_of(where: Document) -> str:
     return str(where.get("path_exact") or where.get("path", ""))
+
+
+def terms(words: Sequence[str]) -> list[str | list[str]] | None:
+    """Read what stands behind `if`: names of ACLs, and tests in braces; None where one is denied, or another would do (`or`)."""
+    found: list[str | list[str]] = []
+    inside: list[str] | None = None
+    for word in words:
+        if word == "}" and inside:
+            found.append(inside)
+            inside = None
+        elif inside is not None:
+            inside.append(word)
+        elif word == "{":
+            inside = []
+        elif word in ("or", "||") or word.startswith(("!", "{")):
+            return None
+        else:
+            found.append(word)
+    return found if inside is None else None
+
+
+def together(one: Document, other: Document) -> Document | None:
+    """Put conditions together that both hold; None where a route cannot have both."""
+    both = one | other
+    for key in one.keys() & other.keys():
+        if key == "header" and not one[key].keys() & other[key].keys():
+            both[key] = one[key] | other[key]
+        elif one[key] != other[key]:
+            return None
+    return both if not {"path", "path_exact"} <= both.keys() else None

@@ -145,3 +145,39 @@ def test_a_site_with_files_asks_no_authority(site: str, port: int) -> None:
 def test_another_authority_is_told() -> None:
     _, notes = converted("shop.example {\n tls internal\n reverse_proxy a\n}\n")
     assert notes == [(2, "tls internal")]
+
+
+@pytest.mark.parametrize("word", ["basic_auth", "basicauth"])
+def test_who_needs_a_password_needs_it_here_too(word: str) -> None:
+    """Regression: the site was open to all, and a note said that there is no counterpart."""
+    draft = read_caddyfile(
+        f"http://shop.example {{\n {word} bcrypt us {{\n  ann $2a$14$abc\n }}\n reverse_proxy 10.0.0.1\n respond /ping pong\n"
+        " handle_path /api/* {\n  reverse_proxy 10.0.0.2\n }\n redir /old https://new.example{uri}\n}\n"
+    )
+    guard = {"file": "caddy.htpasswd", "realm": "us"}
+    assert [route.get("basic_auth") for route in draft.routes if "redirect" not in route] == [guard] * 3
+    (note,) = draft.notes
+    assert (note.line, "caddy.htpasswd" in note.why, "made anew" in note.why) == (2, True, False)
+    draft = read_caddyfile(":80 {\n basic_auth /admin/* argon2id {\n  ann $argon2id$x\n }\n reverse_proxy 10.0.0.1\n}\n")
+    assert draft.routes == [{"to": "web", "basic_auth": {"file": "caddy.htpasswd"}}]
+    assert ["made anew" in note.why for note in draft.notes] == [False, True]
+
+
+def test_whom_caddy_asks_is_asked_here_too() -> None:
+    document, notes = converted(
+        ":80 {\n handle /private/* {\n  forward_auth auth:9091 {\n   uri /api/verify?x=1\n"
+        "   copy_headers Remote-User A>Remote-Groups\n"
+        "   copy_headers {\n    Remote-Name\n   }\n  }\n  reverse_proxy 10.0.0.1\n }\n reverse_proxy 10.0.0.2\n}\n"
+    )
+    said = {"url": "http://auth:9091/api/verify?x=1", "copy_headers": ["Remote-User", "Remote-Groups", "Remote-Name"]}
+    assert [route.get("forward_auth") for route in document["routes"]] == [said, None]
+    assert [line for line, _ in notes] == [5]
+
+
+@pytest.mark.parametrize(
+    "asks", ["a:1 b:1 {\n uri /\n }", "unix//run/a {\n uri /\n }", "a:1 {\n header_up X-Path {uri}\n }", "{$A}"]
+)
+def test_where_nobody_can_be_asked_nobody_comes_in(asks: str) -> None:
+    document, notes = converted(f":80 {{\n forward_auth {asks}\n reverse_proxy 10.0.0.1\n}}\n")
+    assert [route["forward_auth"] for route in document["routes"]] == [{"url": "http://127.0.0.1:9/"}]
+    assert notes[0][0] == 2

@@ -71,14 +71,18 @@ def test_a_listen_section_is_the_short_form() -> None:
     ],
 )
 def test_acls_are_what_routes_go_by(acl: str, where: Document) -> None:
-    document, notes = converted(front(f" acl it {acl}\n use_backend api if it"))
-    assert document["routes"] == [where | {"to": "api"}, {"to": "web"}]
-    assert notes == []
+    for rule in (f" acl it {acl}\n use_backend api if it", f" use_backend api if {{ {acl} }}"):
+        document, notes = converted(front(rule))
+        assert document["routes"] == [where | {"to": "api"}, {"to": "web"}]
+        assert notes == []
 
 
 def test_several_acls_hold_together() -> None:
     document, _ = converted(front(" acl a path_beg /api\n acl b method GET\n use_backend api if a b"))
     assert document["routes"][0] == {"path": "/api", "method": "GET", "to": "api"}
+    document, _ = converted(front(" acl b method GET\n use_backend api if { path_beg /api/ } b { hdr(X-A) 1 } { hdr(X-B) 2 }"))
+    where = {"path": "/api", "method": "GET", "header": {"X-A": "1", "X-B": "2"}}
+    assert document["routes"][0] == where | {"to": "api"}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,13 @@ def test_several_acls_hold_together() -> None:
         (" acl a hdr(host) -m reg ^a\n use_backend api if a", [5, 6]),
         (" acl a path_beg /a/\n acl a path_beg /b/\n use_backend api if a", [6, 7]),
         (" use_backend api if { path_beg /a }", [5]),
+        (" use_backend api if !{ path_beg /a/ }", [5]),
+        (" use_backend api if { path_beg /a/ } || { path_beg /b/ }", [5]),
+        (" use_backend api if { path_beg /a/ } or { method GET }", [5]),
+        (" use_backend api if { path_beg /a/", [5]),
+        (" use_backend api if { path_end .php }", [5, 5]),
+        (" use_backend api if { path_beg /a/ } { path /a/b }", [5]),
+        (" use_backend api if { hdr(X-A) 1 } { hdr(X-A) 2 }", [5]),
         (" use_backend gone if TRUE", [5]),
         (" http-request lua.x", [5]),
     ],
