@@ -31,6 +31,7 @@ BEGUN_AT_ONCE = 6  # of thousands that are due, 2 ms with their first answers; b
 TURN_S = 0.001  # past the sockets that have something to read, which 0 would come before
 GATHER_S = 0.05  # probes that come due meanwhile begin together: to wake up for each of hundreds costs as much as the probe
 LOOK_S = 0.25  # how often we look whether we lead, and whether other workers want a probe
+HEARD = 1_000  # so many backends are asked at a stretch whether a worker wants a probe, some 0.5 ms
 STOPPED_S = 1.0  # a probe that ends so long after its deadline says that this process was stopped meanwhile
 RESTART_S = 1.0
 
@@ -150,11 +151,19 @@ class HealthLoop:
             self._schedule.resume(backends, now)
         elif stale:
             self._schedule.sync(backends, now, self._give_way)
-        asked, self._nudges = self._nudges, {backend.key: backend.learned.nudged for backend in backends}
-        for backend in backends:
-            if self._nudges[backend.key] != asked.get(backend.key, self._nudges[backend.key]):
-                self._schedule.nudge(backend)
+        self._hear_nudges(backends)
         return True
+
+    def _hear_nudges(self, backends: Sequence[Backend]) -> None:
+        """Have those probed soon that traffic of another worker could not connect to."""
+        asked, nudges = self._nudges, dict[object, int]()
+        for number, backend in enumerate(backends, 1):
+            nudged = nudges[backend.key] = backend.learned.nudged
+            if nudged != asked.get(backend.key, nudged):
+                self._schedule.nudge(backend)
+            if number % HEARD == 0:
+                self._give_way()
+        self._nudges = nudges
 
     def _check(self, entry: ScheduledProbe) -> None:
         try:

@@ -205,7 +205,7 @@ class HttpProbe:
             del self._lookups[host, port]
 
 
-@lru_cache(8192)
+@lru_cache(32_768)  # see `destination`
 def question_of(to: Destination, policy: HealthPolicy, host: bytes) -> bytes:
     """Work out what to ask a backend, once for each; its base path goes before the health path, as before every request's."""
     written = {name.lower() for name, _ in policy.headers}

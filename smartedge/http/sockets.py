@@ -55,7 +55,7 @@ class Destination:
     fixed: tuple[Address, ...]
 
 
-@lru_cache(8192)
+@lru_cache(32_768)  # more than an edge has, before and after a reload: of fewer, asked in turn, none would be found
 def destination(url: str) -> Destination:
     """Take a backend's URL apart, once for each backend."""
     if url.startswith("unix:"):
