@@ -110,7 +110,8 @@ class Receiver:
         while size - at >= 9:
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if length > h2.FRAME_BYTES:
-                raise LinkError(h2.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+                is_old = data[at : at + 5] == b"HTTP/"  # what most often answers where "protocol" is wrong
+                raise LinkError(h2.FRAME_SIZE_ERROR, "it answers in HTTP/1" if is_old else f"a frame of {length} bytes")
             end = at + 9 + length
             if end > size:
                 break

@@ -154,7 +154,8 @@ def test_data_before_the_head_ends_the_stream(ends: Ends) -> None:
 @pytest.mark.parametrize(
     ("frames", "why"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "a frame of"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it answers in HTTP/1"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "a frame of"),
         (h2.frame(h2.PUSH_PROMISE, h2.END_HEADERS, 1, b"\0\0\0\2\x88"), "PUSH_PROMISE"),
         (h2.frame(h2.HEADERS, h2.END_HEADERS, 7, b"\x88"), "not opened"),
     ],
