@@ -23,7 +23,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     if found is None:
         assert os.environ.get("CI") != "true", "promtool is missing: apt-get install prometheus"
         pytest.skip("promtool is not installed (apt-get install prometheus)")
-    return subprocess.run([found, *arguments], cwd=RULES, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([found, *arguments], cwd=RULES, capture_output=True, text=True, timeout=110, check=False)
 
 
 @pytest.mark.parametrize("what", ["rules rules.yml", "rules alerts.yml", "config prometheus.yml"])
