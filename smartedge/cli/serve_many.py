@@ -329,7 +329,7 @@ class FleetWorker(EdgeWorker):
                 app.edge.follower.retire()
             else:
                 app.edge.follower.stopping = True
-            grace_s = app.edge.config.shutdown_grace_s
+            grace_s = float(self.cfg.graceful_timeout) if self.aborted else app.edge.config.shutdown_grace_s
             others_serve = is_taken_over or (self.ppid == os.getppid() and not self.app.is_ending)
             stopping = [gevent.spawn(server.stop_gracefully, grace_s, lingers=others_serve) for server in servers]
             while not all(greenlet.ready() for greenlet in stopping):

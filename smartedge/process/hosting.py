@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from smartedge.http import resources
 from smartedge.observe import console
 from smartedge.process import signals
+from smartedge.process.abort import handle_abort
 from smartedge.workers.identity import UNDER_GUNICORN, edge_identity
 
 
@@ -19,6 +20,7 @@ def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[
         console.install()
         resources.raise_limit()
         signals.handle_worker_signals(reopen_log)
+        handle_abort()
 
 
 def give_back_memory() -> None:

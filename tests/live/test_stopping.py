@@ -176,3 +176,30 @@ def test_no_request_fails_while_one_edge_takes_over_from_another(tmp_path: Path)
         for thread in clients:
             thread.join(5)
         assert failed == []
+
+
+@pytest.mark.parametrize(("server", "take_over"), [(WORKER, True), (GEVENT, True), (GEVENT, False)])
+def test_a_worker_that_hangs_is_replaced_and_what_it_cuts_is_logged(tmp_path: Path, server: str, take_over: bool) -> None:
+    """Regression: gunicorn's SIGABRT ended the process where it stood, and no request had a line in the log."""
+    (tmp_path / "own_hanging.py").write_text(
+        "class Own:\n    def pick(self, candidates, now, rng, key):\n        while key == b'/hang':\n            pass\n"
+        "        return candidates[0]\n"
+    )
+    more: dict[str, Any] = {"take_over": take_over, "strategy": "own_hanging:Own", "hash": {"by": "path"}}
+    more["timeouts"] = {"first_byte_s": 30}
+    with (
+        Script(never_answers()) as backend,
+        start_edge(tmp_path, backend, server=server, arguments=("--timeout", "3"), **more) as edge,
+        edge.client() as waiting,
+        edge.client() as hanging,
+    ):
+        before = edge.worker_pid()
+        waiting.send(request(b"/waits"))
+        wait_until(lambda: backend.requests, 5, "the request at the backend")
+        hanging.send(request(b"/hang"))
+        edge.process.wait_for(r"ERROR gunicorn ends this worker, whose loop has stood still at .*own_hanging\.py:\d, in pick")
+        wait_until(lambda: edge.log_text().count("/waits") and edge.log_text().count("/hang"), 10, "their lines")
+        for path in ("/waits", "/hang"):
+            line = edge.log(path=path)
+            assert (line["status"], line["error"]) == (503, "The edge stopped before the answer was complete.")
+        wait_until(lambda: edge.worker_pid() != before, 20, "another worker")
