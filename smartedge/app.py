@@ -90,7 +90,7 @@ class SmartEdge(flask.Flask):
         if request is None:
             try:
                 request = environ[REQUEST] = from_environ(environ, start_response, self.edge.server_limits.body_bytes)
-                if request.fields.upgrade is not None and not can_take_over(environ):
+                if request.said.upgrade is not None and not can_take_over(environ):
                     request.fields = request.fields.without_upgrade()
             except ClientError as error:
                 request_id = self.edge.ids.next()

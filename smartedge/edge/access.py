@@ -98,7 +98,7 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
     too, and then that field ends here as well: the secret of the admin pages is no backend's business. So whoever sends
     it and asks for nothing is told that it has come to the wrong place: raises Misdirected.
     """
-    asks = request.fields.explain is not None
+    asks = request.said.explain is not None
     if token is None and not asks:
         return False
     has_token = token is not None and any(holds_token(said.decode("latin-1"), token) for said in _authorizations(request.block))
@@ -114,7 +114,7 @@ def may_ask(request: Request, token: str | None, networks: Collection[str]) -> b
 
 
 def _may_hear(request: Request, token: str | None, networks: Collection[str]) -> bool:
-    said = (request.fields.explain or b"").decode("latin-1")
+    said = (request.said.explain or b"").decode("latin-1")
     headers = {name.lower(): value for name, value in pairs_of(request.block)}
     if said[:7].lower() == "bearer ":
         headers["authorization"] = said

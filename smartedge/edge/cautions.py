@@ -100,7 +100,7 @@ class ProxyWatch:
 
 def was_forwarded(request: Request) -> bool:
     """Whether a request says that it came through a proxy."""
-    return request.fields.forwarded is not None or b"\nvia:" in b"\n" + request.block.lower()
+    return request.said.forwarded is not None or b"\nvia:" in b"\n" + request.block.lower()
 
 
 def is_taken_for_ours(request: Request) -> bool:

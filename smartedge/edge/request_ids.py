@@ -30,7 +30,7 @@ class RequestIds:
 
     def of(self, request: Request) -> str:
         """Return the id that a request brought along, or a new one."""
-        said = request.fields.request_id
+        said = request.said.request_id
         return said.decode("latin-1") if said is not None else self.next()
 
     def _begin_block(self) -> str:

@@ -43,7 +43,7 @@ class ShortWay:
             self._begin()
             self._is_plain = self._ask_plain()
             self._began = True
-        if not self._is_plain or request.fields.upgrade is not None or "wsgi_app" in self._attributes:
+        if not self._is_plain or request.said.upgrade is not None or "wsgi_app" in self._attributes:
             return None
         if request.target.startswith(PERHAPS_RESERVED) and self._is_reserved(request):
             return None

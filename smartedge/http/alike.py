@@ -123,16 +123,18 @@ class Alike:
         self._told, self._runs = between.told, between.runs
         self._one_run = self._runs == [1]
 
-    def read(self, head: bytes) -> tuple[bytes, dict[bytes, bytes]] | None:
-        """Give what goes on of a head, and the values that are told; None when it is not alike, or not well-formed."""
-        stop = len(head) - self._tail
-        if stop <= self._start or not head.startswith(self._begin) or not head.endswith(self._end):
+    def read(self, data: bytes, begin: int, end: int) -> tuple[bytes, dict[bytes, bytes]] | None:
+        """Give what goes on of the head that stands there, and the values that are told; None for one not alike, or malformed."""
+        start = begin + self._start
+        stop = end - self._tail
+        # Slices that are compared take 400 instructions less than `startswith` and `endswith` with places (docs/performance.md).
+        if stop <= start or data[begin:start] != self._begin or data[stop:end] != self._end:
             return None
-        found = self._pattern.fullmatch(head, self._start, stop)
+        found = self._pattern.fullmatch(data, start, stop)
         if found is None:
             return None
         if self._one_run:  # nearly always, and the general way takes 2,500 instructions more
-            goes_on = b"".join((self._begin_on, found[1], self._end_on))
+            goes_on: bytes = self._begin_on + found[1] + self._end_on
         else:
             goes_on = b"".join((self._begin_on, *map(found.group, self._runs), self._end_on))
         if not self._told:

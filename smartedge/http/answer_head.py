@@ -58,30 +58,40 @@ def with_crlf(data: bytes, end: int) -> bytes:
     return data[:end].replace(b"\n", b"\r\n") + data[end:]
 
 
-_latest: Last | None = None
-"""That of them which the last head was like: to count line feeds takes as long as to find that a head is like no other."""
+def like(last: Last, data: bytes, end: int) -> Head | None:
+    """Find out what the head that ends there says, if it differs from the last one in values only; None where it does not.
 
-
-def like_known(head: bytes) -> Head | None:
-    """Find out what a head says that differs from known ones in values only, and know it from now on; None where it does not."""
-    global _latest
-    if len(head) > KNOWN_HEAD_BYTES:
+    It is not known from now on: a head that differs from the one before comes again less often than memory has to be made for it.
+    """
+    alike = last[2]
+    if alike is None or end > KNOWN_HEAD_BYTES:
         return None
-    last = _latest
-    said = None if last is None or last[2] is None else last[2].read(head)
+    said = alike.read(data, 0, end)
     if said is None:
-        last = _last_heads.get(head.count(b"\n"))
-        if last is None or last[2] is None or (said := last[2].read(head)) is None:
-            return None
-        _latest = last
-    assert last is not None
+        return None
     status, status_line, version, fields = last[1]
     values = fields.with_values(said[0], said[1])
-    if values is None:
-        return None
-    known = status, status_line, version, values
-    _know(head, known)
-    return known
+    return None if values is None else (status, status_line, version, values)
+
+
+def find_out(data: bytes, end: int, last: Last | None) -> tuple[bytes, int, Head, Last | None]:
+    """Find out what the head that ends there says, which is not like the last one; raises BadAnswer.
+
+    Returned are data and end, others where the lines end with LF alone, what it says, and what heads are like from now on.
+    """
+    head = data[:end]
+    known = known_heads.get(head)
+    if known is not None:
+        return data, end, known, last
+    another = _last_heads.get(head.count(b"\n"))
+    if another is not None and another is not last and (known := like(another, head, end)) is not None:
+        return data, end, known, another
+    if bare := bare_end(head):
+        data = with_crlf(data, bare)  # the empty line that was found stands in the body
+        end = data.index(b"\r\n\r\n") + 4
+        head = data[:end]
+    known = parse_head(head)
+    return data, end, known, _last_heads.get(head.count(b"\n"))
 
 
 def parse_head(head: bytes) -> Head:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from smartedge.http.cookies import field
-from smartedge.http.headers import FORWARDED, HOST, OF_CERTIFICATES, Lines, RequestFields
+from smartedge.http.headers import FORWARDED, HOST, OF_CERTIFICATES, Lines, Said
 from smartedge.http.request import Request
 
 IsTrusted = Callable[[bytes], bool] | None
@@ -30,7 +30,7 @@ def plain_address(text: bytes) -> bytes:
     return text[7:] if text[:7].lower() == b"::ffff:" and b"." in text else text
 
 
-def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
+def forwarded_lines(fields: Said, peer: bytes, scheme: bytes, trusted: bool, standard: bool = False) -> bytes:
     """Say for whom the request is made: X-Forwarded-For, -Host and -Proto, and with `standard` Forwarded (RFC 7239) too.
 
     peer: the client's address as text. trusted: the peer is one of `trusted_proxies`, so what it says of its own client is
@@ -58,7 +58,7 @@ def forwarded_lines(fields: RequestFields, peer: bytes, scheme: bytes, trusted: 
 def told_of_client(request: Request, is_trusted: IsTrusted, standard: bool = False) -> bytes:
     """Say for whom this request is made, as `forwarded_lines`; what its peer says is kept if it is one that is believed."""
     trusted = is_trusted is not None and is_trusted(request.peer)
-    return forwarded_lines(request.fields, request.peer, b"https" if request.secure else b"http", trusted, standard)
+    return forwarded_lines(request.said, request.peer, b"https" if request.secure else b"http", trusted, standard)
 
 
 def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
@@ -67,9 +67,9 @@ def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
     Only what trusted proxies wrote is read; a client can put there what it likes to the left of that.
     """
     address = request.peer
-    if is_trusted is None or request.fields.forwarded is None or not is_trusted(address):
+    if is_trusted is None or request.said.forwarded is None or not is_trusted(address):
         return address
-    lines = [line[16:] for name, line in request.fields.forwarded if name == b"x-forwarded-for"]
+    lines = [line[16:] for name, line in request.said.forwarded if name == b"x-forwarded-for"]
     for hop in reversed(b",".join(lines).rsplit(b",", MOST_HOPS)[-MOST_HOPS:]):
         if hop := hop.strip():
             address = plain_address(hop)
@@ -80,8 +80,8 @@ def client_address(request: Request, is_trusted: IsTrusted) -> bytes:
 
 def came_by_https(request: Request, is_trusted: IsTrusted) -> bool:
     """Whether the client spoke https, to us or to a proxy that is believed."""
-    if is_trusted is not None and request.fields.forwarded is not None and is_trusted(request.peer):
-        for name, line in request.fields.forwarded:
+    if is_trusted is not None and request.said.forwarded is not None and is_trusted(request.peer):
+        for name, line in request.said.forwarded:
             if name == b"x-forwarded-proto":
                 return line[18:].strip().lower() == b"https"
     return request.secure
@@ -94,7 +94,7 @@ def told(request: Request, name: bytes, is_trusted: IsTrusted) -> bytes | None:
     """
     if name not in FORWARDED:
         return field(request.block, name)
-    return field(request.fields.block + told_of_client(request, is_trusted), name)
+    return field(request.goes_on + told_of_client(request, is_trusted), name)
 
 
 def key_field(request: Request, name: bytes) -> bytes | None:

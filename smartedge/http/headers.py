@@ -74,7 +74,7 @@ def _either_spelling(names: Iterable[bytes]) -> bytes:
 
 _SPECIAL: Final = _PROTECTED | HOP_BY_HOP | _FOR_US
 OF_ITS_OWN: Final = frozenset((b"content-length", b"x-request-id"))
-"""Those of them of which another value changes no more than what `with_values` makes of it."""
+"""Those of them of which another value changes no more than what `with_told` makes of it."""
 
 # On lower-case text, and with a literal first byte, a search through a block costs half a microsecond.
 _SPECIAL_IN_REQUEST: Final = re.compile(
@@ -91,24 +91,18 @@ Lines = tuple[tuple[bytes, bytes], ...]
 """Fields, each with its name in lower case and its whole line."""
 
 
-class RequestFields:
-    """What a request's header fields say; made by the server's reader, carried by the `Request`.
+class Said:
+    """What a request's header fields say, but for the bytes that go on: requests that are alike share it (http/alike.py).
 
-    Frozen: the requests of a connection share it as long as they send the same fields.
-
-    block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
-    which llhttp has checked: no folding, no bare CR or LF. forwarded: the fields of FORWARDED, kept apart until it is known
-    whether the peer is believed. for_edge: there is a field that the edge itself must look at before the request goes on:
-    X-SmartEdge-Explain, Authorization, which may hold the token of the admin pages, or our name in Via. traced: how many
-    traceparents and tracestates are there, or were (http/trace_context.py). persists: as in AnswerFields. onward: what has been
-    made of them for backends, so that it is made once (proxy/outbound.py). host: what the client asked for. host_is_set: the
-    block has the Host that a route says, whatever the client and the backend call it. The rest: the values that the edge acts
-    on, None when absent.
-    Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
+    forwarded: the fields of FORWARDED, kept apart until it is known whether the peer is believed. for_edge: there is a field
+    that the edge itself must look at before the request goes on: X-SmartEdge-Explain, Authorization, which may hold the token of
+    the admin pages, or our name in Via. traced: how many traceparents and tracestates are there, or were (http/trace_context.py).
+    persists: as in AnswerFields. onward: what has been made of them for backends, so that it is made once (proxy/outbound.py).
+    host: what the client asked for. host_is_set: the block has the Host that a route says, whatever the client and the backend
+    call it. The rest: the values that the edge acts on, None when absent.
     """
 
     __slots__ = (
-        "block",
         "connection",
         "content_length",
         "expect",
@@ -135,16 +129,30 @@ class RequestFields:
     host: bytes | None
     host_is_set: bool
     hosts: int
+    onward: Any
     persists: bool | None
     request_id: bytes | None
     traced: int
     transfer_encoding: bytes | None
     upgrade: bytes | None
 
+
+class RequestFields(Said):
+    """A request's header fields and what they say; made by the server's reader, carried by the `Request`.
+
+    Frozen: the requests of a connection share it as long as they send the same fields.
+
+    block: the end-to-end fields, `name: value CRLF` each, Host and Content-Length among them; made of the fields as they came,
+    which llhttp has checked: no folding, no bare CR or LF.
+    Whoever changes what a request says gives it fields of its own: `with_block`, `with_others`, `with_host`, `without_upgrade`.
+    """
+
+    __slots__ = ("block",)
+
     def __init__(self, block: bytes, like: RequestFields | None = None) -> None:
         """Look at a block; or have this one go on, and all else be said that other fields say."""
         self.block = block
-        self.onward: Any = None
+        self.onward = None
         if like is not None:
             self.connection = like.connection
             self.content_length = like.content_length
@@ -213,20 +221,21 @@ class RequestFields:
         made.traced = len(_TRACE_CONTEXT.findall(b"\n" + block.lower()))
         return made
 
-    def with_values(self, block: bytes, told: dict[bytes, bytes]) -> RequestFields | None:
-        """Give fields of which other ones go on, in which only values differ (http/alike.py); told: those of OF_ITS_OWN.
-
-        None for a Content-Length that is no number.
-        """
+    def with_values(self, block: bytes) -> RequestFields:
+        """Give fields of which other ones go on, in which only values differ (http/alike.py)."""
         made = RequestFields(block, self)
         made.onward = self.onward  # made of the host and of what other proxies said: those are the same
-        if told:
-            if (value := told.get(b"content-length")) is not None:
-                made.content_length = length_of(value)
-                if made.content_length is None:
-                    return None
-            if (value := told.get(b"x-request-id")) is not None:
-                made.request_id = _request_id(value.strip())
+        return made
+
+    def with_told(self, block: bytes, told: dict[bytes, bytes]) -> RequestFields | None:
+        """Give such fields where values of OF_ITS_OWN differ, too: told. None for a Content-Length that is no number."""
+        made = self.with_values(block)
+        if (value := told.get(b"content-length")) is not None:
+            made.content_length = length_of(value)
+            if made.content_length is None:
+                return None
+        if (value := told.get(b"x-request-id")) is not None:
+            made.request_id = _request_id(value.strip())
         return made
 
     def with_others(self, names: frozenset[bytes], lines: bytes) -> RequestFields:
@@ -314,7 +323,7 @@ def _request_id(value: bytes) -> bytes | None:
 
 
 def may_differ(name: bytes) -> bool:
-    """Say whether another value of a request's field, its name in lower case, changes no more than `with_values` takes over."""
+    """Say whether another value of a request's field, its name in lower case, changes no more than `with_told` takes over."""
     return name in OF_ITS_OWN or folded(name) not in _SPECIAL
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from smartedge.balancer.errors import ClientError, CodingRefused, EdgeError
-from smartedge.http.headers import HOST, RequestFields
+from smartedge.http.headers import HOST, RequestFields, Said
 from smartedge.http.pipes import Pipe
 from smartedge.http.span import Span
 
@@ -64,24 +64,29 @@ class Request:
 
     method, target: as they came, the target in origin-form or `*`. version: 10, 11, or 20 for HTTP/2. peer: the client's
     address as text. secure: it came over TLS. body: None when there is none. interim: sends a 1xx to the client, or None
-    where the server can't. block: the header fields as they came. waiter: who waits on its behalf, and is told that there is
+    where the server can't. waiter: who waits on its behalf, and is told that there is
     nobody to wait for. hasty: it came together with the one before, so the event loop has not run between the two. sock: our end
     of the client's connection, for whoever must know who is at the other; None where the server does not tell. certificates:
     what the client was shown, tls: version, cipher and server name; set by our own server over TLS alone. traceparent: the
     line that tells backends of its trace, b"" where the edge takes no part in it (`proxy.tracer`). span: the edge's own, if
-    it is recorded.
+    it is recorded. said: what its fields say. goes_on: their bytes, as `RequestFields.block`. The two are apart because
+    requests that are alike have the first in common (http/alike.py); who wants both together asks for `fields`, and sets those.
+    known_block: the fields as they came, the very bytes of the request before if that had the same; None where `differs`.
     """
 
     __slots__ = (
-        "block",
+        "_begin",
+        "_head",
         "body",
         "certificates",
         "expects_continue",
-        "fields",
+        "goes_on",
         "hasty",
         "interim",
+        "known_block",
         "method",
         "peer",
+        "said",
         "secure",
         "sock",
         "span",
@@ -92,6 +97,8 @@ class Request:
         "waiter",
     )
 
+    _begin: int
+    _head: bytes
     certificates: Sequence[Certificate]
     tls: tuple[str | None, str | None, str | None]
 
@@ -101,8 +108,9 @@ class Request:
         self.method = method
         self.target = target
         self.version = version
-        self.block = block
-        self.fields = fields
+        self.known_block: bytes | None = block
+        self.said: Said = fields
+        self.goes_on = fields.block
         self.peer = peer
         self.secure = secure
         self.body: Body | None = None
@@ -113,6 +121,32 @@ class Request:
         self.traceparent = b""
         self.span: Span | None = None
         self.waiter: Waiter | None = None
+
+    def differs(self, goes_on: bytes, head: bytes, begin: int) -> None:
+        """Be one of which only values differ from another's, whose fields it has been given; begin: of the fields in the head."""
+        self.goes_on, self.known_block = goes_on, None
+        self._head, self._begin = head, begin
+
+    @property
+    def block(self) -> bytes:
+        """The header fields as they came."""
+        block = self.known_block
+        return self._head[self._begin : -2] if block is None else block
+
+    @property
+    def fields(self) -> RequestFields:
+        """What its header fields are and say; where requests share what they say, this one gets fields of its own."""
+        said = self.said
+        assert isinstance(said, RequestFields)
+        if said.block is not self.goes_on:
+            said = said.with_values(self.goes_on)
+            self.said = said
+        return said
+
+    @fields.setter
+    def fields(self, fields: RequestFields) -> None:
+        self.said = fields
+        self.goes_on = fields.block
 
     @property
     def protocol(self) -> str:

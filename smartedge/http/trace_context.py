@@ -95,5 +95,5 @@ def trace_id_of(request: Request) -> str | None:
         return request.span.trace_id
     if request.traceparent:
         return request.traceparent[16:48].decode()
-    parent = read_context(request.fields).parent if request.fields.traced else None
+    parent = read_context(request.fields).parent if request.said.traced else None
     return None if parent is None else parent.trace_id.decode()

@@ -126,7 +126,7 @@ class Decisions(Explain):
         if sampled:
             self._left = gap(self._ratio, self._rng)
             self._on_sampled(request)
-        if request.fields.for_edge and self._may_ask(request):
+        if request.said.for_edge and self._may_ask(request):
             return Trace("asked")
         return Trace("sampled") if sampled else None
 

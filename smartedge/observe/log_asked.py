@@ -34,7 +34,7 @@ class AskedLines:
     A format looks itself whether the connection's `Asked` is still that of the request, which most programs' is, for they send
     the same fields with every request (docs/performance.md):
 
-        asked.block is request.block and asked.method == request.method and asked.by is self
+        asked.block is request.known_block and asked.method == request.method and asked.by is self
     """
 
     def __init__(self, client_of: Callable[[Request], bytes]) -> None:
@@ -42,7 +42,7 @@ class AskedLines:
 
     def _ask(self, request: Request) -> Asked:
         """Give what lines say of a request, made anew as far as it is another."""
-        onward = request.fields.onward
+        onward = request.said.onward
         asked: Asked | None = None if onward is None else onward.logged
         if asked is not None and asked.by is self and asked.method == request.method:
             asked.block, asked.agent = request.block, self._tell_agent(request)

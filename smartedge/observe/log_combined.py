@@ -39,9 +39,9 @@ class CombinedLines(AskedLines):
 
     def _of_exchange(self, stamp: str, exchange: Exchange) -> str:
         request = exchange.attempts.request
-        onward = request.fields.onward
+        onward = request.said.onward
         asked = None if onward is None else onward.logged
-        if asked is None or asked.block is not request.block or asked.method != request.method or asked.by is not self:
+        if asked is None or asked.block is not request.known_block or asked.method != request.method or asked.by is not self:
             asked = self._ask(request)
         target = exchange.asked_target or request.target
         if target != asked.target:

@@ -178,9 +178,9 @@ class NamedValues(AskedLines):
                 continue
             attempts = exchange.attempts
             request, backend, answer = attempts.request, attempts.backend, attempts.answer
-            onward, status, duration_s = request.fields.onward, exchange.status, exchange.duration_s
+            onward, status, duration_s = request.said.onward, exchange.status, exchange.duration_s
             asked = None if onward is None else onward.logged
-            if asked is None or asked.block is not request.block or asked.method != request.method or asked.by is not self:
+            if asked is None or asked.block is not request.known_block or asked.method != request.method or asked.by is not self:
                 asked = self._ask(request)
             target = exchange.asked_target or request.target
             if target != asked.target:
@@ -194,7 +194,7 @@ class NamedValues(AskedLines):
                 or request.body is not None
                 or request.traceparent
                 or request.span is not None
-                or request.fields.traced
+                or request.said.traced
                 or answer is None
                 or answer.counts_as != status
                 or (type(answer) is not of_http1 and answer.grpc_status is not None)

@@ -112,8 +112,8 @@ def _of_exchange(exchange: Exchange, client: bytes) -> Attributes:
         "network.protocol.version": "2" if request.version == 20 else request.protocol[5:],
         "smartedge.try_count": attempts.tries,
     }
-    if request.fields.host:
-        said["server.address"], said["server.port"] = _host_and_port(_text(request.fields.host), 443 if secure else 80)
+    if request.said.host:
+        said["server.address"], said["server.port"] = _host_and_port(_text(request.said.host), 443 if secure else 80)
     if request.peer != client:
         said["network.peer.address"] = _text(request.peer)
     if agent := field(request.block, b"user-agent"):

@@ -44,7 +44,7 @@ class HttpApp:
                 return [content]
             if config.acme_webroot is not None or config.automatic_names:
                 return _problem(start_response, 404, "There is no such answer to an authority's question.", self._edge)
-        host = _host(request.fields.host)
+        host = _host(request.said.host)
         if host is None:
             return _problem(start_response, 400, "The Host field names no host.", self._edge)
         port = config.https_port or self._clients_port(config)

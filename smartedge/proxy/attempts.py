@@ -248,7 +248,7 @@ class Attempts:
                 return self.take_lease_now(now, tried)
             except NoBackend as none:
                 why = none
-                self.service.clients_host = self.request.fields.host
+                self.service.clients_host = self.request.said.host
         policy, deadline, now = self.policy, self._deadline, monotonic()
         if self._back_until is None:
             self._back_until = now + policy.retry.wait_s

@@ -9,7 +9,8 @@ from time import monotonic
 from typing import Any, Final
 
 from smartedge.balancer.errors import BackendClosed, BackendTimeout, BadAnswer, EdgeError
-from smartedge.http.answer_head import bare_end, known_heads, like_known, parse_head, with_crlf
+from smartedge.http.answer_fields import AnswerFields
+from smartedge.http.answer_head import KNOWN_HEAD_BYTES, Head, Last, bare_end, find_out, like, with_crlf
 from smartedge.http.chunked import ChunkedDecoder, ChunkedError, chunk, whole_body
 from smartedge.http.headers import last_chunk
 from smartedge.http.lent import LENT_FROM_BYTES
@@ -44,6 +45,9 @@ class Connection:
     __slots__ = (
         "_chunked",
         "_head_read",
+        "_known",
+        "_known_head",
+        "_last",
         "_left",
         "_piece",
         "_rest",
@@ -67,6 +71,8 @@ class Connection:
         "wire",
     )
 
+    fields: AnswerFields
+
     def __init__(self, wire: Wire, way: Way, address: Address | None) -> None:
         self.wire = wire
         self.way = way
@@ -77,6 +83,9 @@ class Connection:
         self._upload: Upload | None = None
         self._rest = b""
         self._head_read = RECV_BYTES
+        self._known: Head | None = None  # what the last head says, if it may come again
+        self._known_head = b""
+        self._last: Last | None = None  # the one that heads of this backend are like
         # Made once: a bound method takes as long as a call (docs/performance.md).
         self.on_stale: Callable[[], None] | None = self.close
 
@@ -145,34 +154,43 @@ class Connection:
         if not data and self._upload is None:
             data = self._more(data, first_byte_s)
         while True:
-            end = data.find(b"\r\n\r\n", scanned)
-            if end < 0 and data and (bare := bare_end(data)):
-                data = with_crlf(data, bare)
-                end = data.index(b"\r\n\r\n")
-            if end < 0:
-                if data:
-                    if len(data) > limit_bytes:
-                        raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-                    if data[:7] != b"HTTP/1."[: len(data)]:
-                        raise BadAnswer("The backend's answer is not HTTP/1.1.")
-                    scanned = max(0, len(data) - 3)
-                if self._upload is not None and not self._upload.done:
-                    # The upload sets this wait's deadline when it is done: from then on the backend owes an answer.
-                    data += self._more(data, inf)
-                else:
-                    data += self._more(data, started + first_byte_s - monotonic() if data else first_byte_s)
-                continue
-            end += 4
+            known = self._known
+            if known is not None and data.startswith(self._known_head):
+                end = len(self._known_head)  # the first empty line is this one's
+            else:
+                known = None
+                end = data.find(b"\r\n\r\n", scanned)
+                if end < 0 and data and (bare := bare_end(data)):
+                    data = with_crlf(data, bare)
+                    end = data.index(b"\r\n\r\n")
+                if end < 0:
+                    if data:
+                        if len(data) > limit_bytes:
+                            raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
+                        if data[:7] != b"HTTP/1."[: len(data)]:
+                            raise BadAnswer("The backend's answer is not HTTP/1.1.")
+                        scanned = max(0, len(data) - 3)
+                    if self._upload is not None and not self._upload.done:
+                        # The upload sets this wait's deadline when it is done: from then on the backend owes an answer.
+                        data += self._more(data, inf)
+                    else:
+                        data += self._more(data, started + first_byte_s - monotonic() if data else first_byte_s)
+                    continue
+                end += 4
             if end > limit_bytes:
                 raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-            head = data if end == len(data) else data[:end]
-            known = known_heads.get(head) or like_known(head)
             if known is None:
-                if bare := bare_end(head):
-                    data = with_crlf(data, bare)  # the empty line that was found stands in the body
-                    end = data.index(b"\r\n\r\n") + 4
-                    head = data[:end]
-                known = parse_head(head)
+                last = self._last
+                if last is not None and (known := like(last, data, end)) is not None:
+                    # Of one that has come twice in a row it is looked for whether it comes again.
+                    self._known = None
+                    if known[3].block == self.fields.block:
+                        self._known, self._known_head = known, data[:end]
+                else:
+                    data, end, known, self._last = find_out(data, end, last)
+                    self._known = None
+                    if end <= KNOWN_HEAD_BYTES:
+                        self._known, self._known_head = known, data[:end]
             self.status, self.status_line, self.version, self.fields = known
             if self.status >= 200:
                 break

@@ -56,10 +56,10 @@ class Forwarder(Ending):
         """Forward a request; the exchange given back is a WSGI response, whatever became of it."""
         if self.tracer is not None:
             self.tracer.begin_span(request)
-        fields, service = request.fields, self.service
-        said = fields.request_id
-        request_id = said.decode("latin-1") if said is not None else self.next_id()
-        offered = None if fields.upgrade is None else offer(request)
+        said, service = request.said, self.service
+        given = said.request_id
+        request_id = given.decode("latin-1") if given is not None else self.next_id()
+        offered = None if said.upgrade is None else offer(request)
         attempts = Attempts(service, request, request_id, self.hop, self.explain, offered)
         if offered is None:
             exchange = Exchange(attempts, self)
@@ -71,18 +71,18 @@ class Forwarder(Ending):
         if self.log is not None or request.span is not None:
             attempts.tried = ()
         try:
-            if fields.for_edge:
+            if said.for_edge:
                 refuse_circles(request, self.hop.via)
             trace = attempts.trace = self.explain.begin_trace(request)
             if trace is not None:
-                service.clients_host = fields.host
+                service.clients_host = said.host
             if self.router is None:
                 exchange.routed_to = service.name
                 exchange.run(self._race)
             else:
                 self.router.run(exchange, self._race)
         except EdgeError as error:
-            attempts.service.clients_host = fields.host
+            attempts.service.clients_host = said.host
             exchange.fail(attempts.gone or error)
             if self.router is not None:
                 self.router.failed(exchange)
@@ -120,7 +120,7 @@ MOST_EDGES: Final = 10
 
 def refuse_circles(request: Request, via: bytes) -> None:
     """Raise LoopDetected for a request that this edge has forwarded before (RFC 9110 section 7.6.3)."""
-    said = b",".join(line[4:] for line in request.fields.block.splitlines() if line[:4].lower() == b"via:")
+    said = b",".join(line[4:] for line in request.goes_on.splitlines() if line[:4].lower() == b"via:")
     if (via in said and b"(" in via) or said.count(b" smartedge") >= MOST_EDGES:
         raise LoopDetected("A backend has sent the request back to the edge that it came from.")
 

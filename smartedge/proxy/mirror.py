@@ -54,7 +54,7 @@ class Mirror:
         gevent.spawn(self._send, copy, service, attempts.hop)
 
     def _send(self, copy: Request, service: Service, hop: Hop) -> None:
-        said = copy.fields.request_id
+        said = copy.said.request_id
         request_id = said.decode("latin-1") if said is not None else self._next_id()
         attempts = Attempts(service, copy, request_id, hop, Explain())
         error: EdgeError | None = None

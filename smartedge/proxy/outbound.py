@@ -113,15 +113,14 @@ class Onward:
 
 def head_for(backend: Backend, request: Request, request_id: str, hop: Hop) -> bytes:
     """Write the head of a request as this backend gets it, with the empty line: its own name may be the Host, a path its base."""
-    fields, body, target = request.fields, request.body, request.target
-    block = fields.block
-    onward: Onward | None = fields.onward
+    said, body, target, block = request.said, request.body, request.target, request.goes_on
+    onward: Onward | None = said.onward
     if onward is None or onward.hop is not hop or onward.peer is not request.peer or onward.version != request.version:
-        onward = fields.onward = Onward(request, hop)
-    if backend.rewrites or not fields.host:
+        onward = said.onward = Onward(request, hop)
+    if backend.rewrites or not said.host:
         spec = backend.spec
-        if not fields.host_is_set and (not fields.host or not spec.preserve_host):
-            block = b"Host: %b\r\n%b" % (backend.transport.netloc, fields.without(b"host"))
+        if not said.host_is_set and (not said.host or not spec.preserve_host):
+            block = b"Host: %b\r\n%b" % (backend.transport.netloc, request.fields.without(b"host"))
         if spec.base and target != b"*":
             target = spec.base + target
     tail = b"\r\n\r\n"

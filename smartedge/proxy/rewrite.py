@@ -67,7 +67,7 @@ class Redirect:
             path = self.path or b"/"
         host = self.host
         if host is None:
-            host = request.fields.host or b""
+            host = request.said.host or b""
             if self.scheme is not None and self.scheme != scheme:
                 host = host_name(host)  # the port belongs to the other scheme
         if not host:

@@ -143,7 +143,7 @@ class Router:
     def _values(self, exchange: Exchange) -> EditValues:
         request = exchange.request
         return EditValues(
-            request.fields.host or b"",
+            request.said.host or b"",
             self._client_of(request),
             exchange.attempts.request_id.encode("latin-1"),
             (exchange.routed_to or "").encode(),
@@ -152,7 +152,7 @@ class Router:
 
 def _no_route(request: Request) -> ClientError:
     """Say that no route takes a request, or that its TLS connection was made for other hosts."""
-    host = host_name(request.fields.host or b"").decode("latin-1").strip("[]")
+    host = host_name(request.said.host or b"").decode("latin-1").strip("[]")
     shown = getattr(request, "certificates", ())
     if host and shown and not covers(shown, host):
         return Misdirected("No route takes this request, and the certificate of its connection is for other hosts.")

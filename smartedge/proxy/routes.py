@@ -85,7 +85,7 @@ class RouteTable:
 
     def find(self, request: Request) -> Route | None:
         """Give the route that a request takes, None if none fits. Raises ClientError for a path that leads to two of them."""
-        host = request.fields.host
+        host = request.said.host
         chain = self._remembered.get(host)
         if chain is None:
             chain = self._remember(host)
@@ -147,7 +147,7 @@ class RouteTable:
     def explain(self, request: Request) -> list[Verdict]:
         """Say for each route, in the order of the file, why it is not the one that a request takes; raises what `find` does."""
         taken = self.find(request)
-        name = host_name(request.fields.host or b"")
+        name = host_name(request.said.host or b"")
         path = readings(request.target.partition(b"?")[0])[0]
         return [Verdict(route, self._why_not(route, request, name, path, taken)) for route in self.routes]
 

@@ -59,7 +59,7 @@ class Tracer:
 
     def begin_span(self, request: Request) -> None:
         """Give a request the line that tells backends of its trace, in place of what its client has sent."""
-        if request.fields.traced:
+        if request.said.traced:
             self._go_on(request)
             return
         line = next(self._lines, None) or self._draw()

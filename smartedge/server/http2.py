@@ -216,7 +216,7 @@ class StreamHandler:
 
     def _add_body(self, request: Request) -> None:
         """Have the request bring a body, if one is to come; raises PayloadTooLarge."""
-        stream, expect = self._stream, request.fields.expect
+        stream, expect = self._stream, request.said.expect
         if not stream.has_ended:
             request.body = StreamBody(stream, request, self._connection.limits)
             request.expects_continue = expect is not None and expect.lower() == b"100-continue"

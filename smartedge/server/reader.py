@@ -74,7 +74,10 @@ class RequestReader:
         "_known_bytes",
         "_known_end",
         "_known_fields",
+        "_last_goes_on",
         "_limits",
+        "_most_fields",
+        "_most_line",
         "wants_no_body",
     )
 
@@ -85,8 +88,12 @@ class RequestReader:
         self._known_block = b""
         self._known_end, self._known_bytes = b"\n\n", 0
         self._known_fields: RequestFields | None = None
+        # What is longer has a closer look taken at it.
+        self._most_line = min(limits.target_bytes, limits.line_bytes or limits.target_bytes)
+        self._most_fields = limits.field_bytes or limits.head_bytes
         self._alike: Alike | None = None
         self._alike_fields: RequestFields | None = None
+        self._last_goes_on = b""
         self.wants_no_body = False
 
     def read_request(self) -> Request | None:
@@ -144,16 +151,36 @@ class RequestReader:
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
         line_end, line, fields = end - self._known_bytes, None, self._known_fields
-        if line_end <= limits.target_bytes and head.endswith(self._known_end):
+        goes_on: bytes | None = None
+        if line_end <= self._most_line and head.endswith(self._known_end):
             # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
         if line is not None and fields is not None:
             method, target, minor = line.groups()
             http11, block = minor == b"1", self._known_block
         else:
-            method, target, http11, block, fields = self._check(head)
+            alike = self._alike
+            if alike is not None:
+                # Browsers send fields of which but values differ (http/alike.py).
+                line, fields = _PLAIN_LINE.match(head), self._alike_fields
+                if line is not None and (begin := line.end()) <= self._most_line and end - begin <= self._most_fields:
+                    read = alike.read(head, begin, end)
+                    if read is not None and fields is not None:
+                        goes_on, told = read
+                        if told and (fields := fields.with_told(goes_on, told)) is None:
+                            goes_on = None
+            if goes_on is not None and line is not None and fields is not None:
+                method, target, minor = line.groups()
+                http11, block = minor == b"1", b""
+                if goes_on == self._last_goes_on:  # it has come twice, and may come again
+                    self._know(head[begin:], head[begin:-2], fields.with_values(goes_on))
+                self._last_goes_on = goes_on
+            else:
+                method, target, http11, block, fields = self._check(head, line)
         incoming = self._incoming
         request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
+        if goes_on is not None:
+            request.differs(goes_on, head, begin)
         request.hasty = hasty
         incoming.request = request
         incoming.fresh = False
@@ -188,9 +215,13 @@ class RequestReader:
                 return b"", 0
             data += more
 
-    def _check(self, head: bytes) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
-        """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields."""
-        line = _PLAIN_LINE.match(head)
+    def _check(self, head: bytes, line: re.Match[bytes] | None) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
+        """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields.
+
+        line: what _PLAIN_LINE has found there, None when it has not been asked.
+        """
+        if line is None:
+            line = _PLAIN_LINE.match(head)
         if line is not None:
             method, target, minor = line.groups()
             http11, begin = minor == b"1", line.end()
@@ -205,14 +236,13 @@ class RequestReader:
             raise ClientError("The request target holds a space.")
         rest = head[begin:]
         block = rest[:-2]
-        fields = self._like_known(block) if line is not None else None
+        fields = self._like_first(block) if line is not None and self._known_fields is None else None
         if fields is None:
-            fields = self._read_fields(head, method, block, http11)
+            fields = self._read_fields(head, method, rest, http11)
             if self._known_fields is None and line is not None and not self._incoming.certificate_lines:
                 self._front.know(block, limits, fields)
         if fields.hosts == 1 and fields.transfer_encoding is None:  # a coding will do or not depending on the version
-            self._known_block, self._known_fields = block, fields
-            self._known_end, self._known_bytes = rest, len(rest)
+            self._know(rest, block, fields)
         if line is None and (target[:1] != b"/" or b"#" in target):
             if target == b"*":
                 if method != b"OPTIONS":
@@ -223,8 +253,17 @@ class RequestReader:
                     fields = fields.with_host(authority)
         return method, target, http11, block, fields
 
-    def _read_fields(self, head: bytes, method: bytes, block: bytes, http11: bool) -> RequestFields:
-        """Check a whole head and read its fields; find out where they differ from the known ones, if in values only."""
+    def _know(self, rest: bytes, block: bytes, fields: RequestFields) -> None:
+        """Know from now on what the fields say that stand there, with the empty line (rest) and without (block)."""
+        self._known_block, self._known_fields = block, fields
+        self._known_end, self._known_bytes = rest, len(rest)
+
+    def _read_fields(self, head: bytes, method: bytes, rest: bytes, http11: bool) -> RequestFields:
+        """Check a whole head and read its fields; find out where they differ from the known ones, if in values only.
+
+        rest: what stands behind the request line.
+        """
+        block = rest[:-2]
         try:
             # llhttp checks and no more: making a parser for one head takes 0.2 µs and leaves no state to go wrong.
             if method in _KNOWN_METHODS:
@@ -247,22 +286,10 @@ class RequestReader:
         if self._incoming.certificate_lines:
             fields = fields.with_certificate(self._incoming.certificate_lines)
         if known is not None and fields.hosts == 1 and fields.transfer_encoding is None:
-            alike = find_alike(block, fields.block, self._known_block, self._alike, may_differ, OF_ITS_OWN)
+            alike = find_alike(rest, fields.block, self._known_end, self._alike, may_differ, OF_ITS_OWN)
             if alike is not self._alike:
                 self._alike, self._alike_fields = alike, fields
         return fields
-
-    def _like_known(self, block: bytes) -> RequestFields | None:
-        """Give the fields of a block of which but values differ from known ones; None where the whole has to be checked."""
-        if self._known_fields is None:
-            return self._like_first(block)
-        alike, known = self._alike, self._alike_fields
-        if alike is None or known is None:
-            return None
-        if len(block) > self._limits.field_bytes > 0:
-            return None  # a field may be too long, which is looked for in the whole
-        said = alike.read(block)
-        return None if said is None else known.with_values(said[0], said[1])
 
     def _like_first(self, block: bytes) -> RequestFields | None:
         """Give the fields of a connection's first request, if another one began with the same; None where nothing is known."""

@@ -119,8 +119,8 @@ def to_environ(request: Request, base: dict[str, Any]) -> dict[str, Any]:
             environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + text
         else:
             environ[key] = text
-    if request.fields.host is not None:
-        environ["HTTP_HOST"] = request.fields.host.decode("latin-1")
+    if request.said.host is not None:
+        environ["HTTP_HOST"] = request.said.host.decode("latin-1")
     environ["wsgi.input"] = io.BufferedReader(BodyFile(request)) if request.body else io.BytesIO()
     environ["wsgi.input_terminated"] = True
     return environ

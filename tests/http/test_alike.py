@@ -16,7 +16,7 @@ from smartedge.http import alike, answer_head
 from smartedge.http.alike import MOST_BETWEEN, MOST_PATTERNS, PATTERNS_EACH_S, VALUE, Alike, Patterns, find_alike
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.answer_fields import may_differ as may_differ_in_answers
-from smartedge.http.answer_head import known_heads, like_known, parse_head
+from smartedge.http.answer_head import Last, find_out, known_heads, like, parse_head
 from smartedge.http.headers import OF_ITS_OWN, RequestFields, may_differ
 from smartedge.server.front import Front, ServerLimits
 from smartedge.server.incoming import Incoming
@@ -81,6 +81,22 @@ def many_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike._patterns, "_clock", count().__next__)
 
 
+def told_by(one: RequestReader, head: bytes) -> object:
+    """Give all that a reader makes of a head, or why it makes nothing."""
+    try:
+        request = one._read_head(head, hasty=False)
+    except ClientError as error:
+        return type(error), str(error)
+    assert request is not None
+    body = None if request.body is None else request.body.length
+    shared = said(request.said)
+    shared.pop("block", None)
+    fields = said(request.fields)
+    assert shared.items() <= fields.items()
+    assert request.goes_on == fields["block"]
+    return request.method, request.target, request.version, request.block, body, fields, one._incoming.keep_alive
+
+
 @pytest.mark.examples
 @pytest.mark.usefixtures("many_patterns")
 def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
@@ -88,17 +104,54 @@ def test_requests_read_one_after_the_other_say_what_each_says_alone() -> None:
     for blocks in sequences(REQUEST, examples(1000)):
         one_after_the_other = reader()
         for number, block in enumerate(blocks):
-            head = b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, block)
-            found: list[object] = []
-            short += one_after_the_other._like_known(block) is not None
-            for one in (reader(), one_after_the_other):
-                try:
-                    *rest, fields = one._check(head)
-                    found.append((rest, said(fields)))
-                except ClientError as error:
-                    found.append((type(error), str(error)))
-            assert found[0] == found[1], blocks[: number + 1]
+            line = b"GET /%d HTTP/1.1\r\n" % number
+            head = line + block + b"\r\n"
+            known = one_after_the_other._alike
+            short += known is not None and known.read(head, len(line), len(head)) is not None
+            alone, here = told_by(reader(), head), told_by(one_after_the_other, head)
+            assert alone == here, blocks[: number + 1]
     assert short > examples(700)  # else nothing has been compared
+
+
+def test_what_came_twice_is_known_when_it_comes_again() -> None:
+    one = reader()
+    for value in (b"a", b"b", b"c", b"c"):
+        one._read_head(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % value, hasty=False)
+    first, second = (one._read_head(b"GET /x HTTP/1.1\r\nHost: h\r\nA: c\r\n\r\n", hasty=False) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.block is second.block
+    assert first.fields is second.fields
+    assert first.goes_on == b"Host: h\r\nA: c\r\n"
+
+
+def test_requests_share_what_they_say_and_not_what_goes_on() -> None:
+    one = reader()
+    made = [one._read_head(b"GET / HTTP/1.1\r\nHost: h\r\nA: %d\r\n\r\n" % value, hasty=False) for value in range(4)]
+    third, fourth = made[2:]
+    assert third is not None
+    assert fourth is not None
+    assert third.said is fourth.said
+    assert [request.goes_on for request in (third, fourth)] == [b"Host: h\r\nA: 2\r\n", b"Host: h\r\nA: 3\r\n"]
+    onward = third.said.onward = object()
+    assert third.fields.block == third.goes_on
+    assert third.fields is third.said
+    third.fields = third.fields.with_block(b"Host: h\r\nB: 1\r\n")
+    assert third.goes_on == b"Host: h\r\nB: 1\r\n"
+    assert fourth.goes_on == fourth.fields.block == b"Host: h\r\nA: 3\r\n"
+    assert fourth.said.onward is onward
+
+
+def answer_said(data: bytes, last: Last | None) -> tuple[object, Last | None]:
+    """Give what the head says that data is, read as a connection does, and what heads are like from then on."""
+    try:
+        known = None if last is None else like(last, data, len(data))
+        if known is None:
+            *_, known, last = find_out(data, len(data), last)
+    except BadAnswer as error:
+        return str(error), last
+    *rest, fields = known
+    return (rest, said(fields)), last
 
 
 @pytest.mark.examples
@@ -107,24 +160,23 @@ def test_answers_read_one_after_the_other_say_what_each_says_alone() -> None:
     short = 0
     for blocks in sequences(ANSWER, examples(1000)):
         answer_head._last_heads.clear()
+        last: Last | None = None
         for number, block in enumerate(blocks):
             head = b"HTTP/1.1 200 OK\r\n%b\r\n" % block
+            known_heads.clear()
+            short += last is not None and like(last, head, len(head)) is not None
+            here, last = answer_said(head, last)
             kept = dict(answer_head._last_heads)
             answer_head._last_heads.clear()
-            found: list[object] = []
-            for look in (parse_head, lambda head: like_known(head) or parse_head(head)):
-                try:
-                    *rest, fields = look(head)
-                    found.append((rest, said(fields)))
-                except BadAnswer as error:
-                    found.append(str(error))
-                answer_head._last_heads.clear()
-                answer_head._last_heads.update(kept)
-            assert found[0] == found[1], blocks[: number + 1]
-            if like_known(head) is not None:
-                short += 1
-            elif isinstance(found[0], tuple):
-                parse_head(head)
+            known_heads.clear()
+            try:
+                *rest, fields = parse_head(head)
+                alone: object = (rest, said(fields))
+            except BadAnswer as error:
+                alone = str(error)
+            answer_head._last_heads.clear()
+            answer_head._last_heads.update(kept)
+            assert alone == here, blocks[: number + 1]
     assert short > examples(700)
     known_heads.clear()
     answer_head._last_heads.clear()
@@ -153,31 +205,36 @@ def alike_of(*blocks: bytes) -> Alike:
     return found
 
 
+def read(found: Alike, block: bytes) -> tuple[bytes, dict[bytes, bytes]] | None:
+    """Read a block that stands between other bytes."""
+    return found.read(b"GET / HTTP/1.1\r\n%bbody" % block, 16, 16 + len(block))
+
+
 def test_lines_are_between_from_the_first_that_has_differed_to_the_last() -> None:
     referer, cookie = REQUEST.replace(b"/a", b"/b"), REQUEST.replace(b"seen=1", b"seen=2")
-    assert alike_of(REQUEST, referer).read(cookie) is None  # the cookie has not differed yet
+    assert read(alike_of(REQUEST, referer), cookie) is None  # the cookie has not differed yet
     found = alike_of(REQUEST, referer, cookie)
     block = REQUEST.replace(b"/a", b"/longer").replace(b"seen=1", b"s")
-    assert found.read(block) == (RequestFields(block).block, {})
-    assert found.read(block.replace(b"Cookie: s\r\n", b"")) is None
-    assert found.read(block.replace(b"Cookie: s\r\n", b"Cookie: s\r\nCookie: s\r\n")) is None
+    assert read(found, block) == (RequestFields(block).block, {})
+    assert read(found, block.replace(b"Cookie: s\r\n", b"")) is None
+    assert read(found, block.replace(b"Cookie: s\r\n", b"Cookie: s\r\nCookie: s\r\n")) is None
 
 
 def test_what_ends_here_may_stand_between() -> None:
     blocks = [b"Host: h\r\nA: %d\r\nConnection: keep-alive\r\nX-Request-Id: %d\r\nB: %d\r\n" % (n, n, n) for n in range(3)]
     found = alike_of(*blocks[:2])
-    said = found.read(blocks[2])
+    said = read(found, blocks[2])
     assert said == (b"Host: h\r\nA: 2\r\nB: 2\r\n", {b"x-request-id": b" 2"})
-    made = RequestFields(blocks[0]).with_values(*said)
+    made = RequestFields(blocks[0]).with_told(*said)
     assert made is not None
     assert made.block == RequestFields(blocks[2]).block
     assert made.request_id == b"2"
-    assert found.read(blocks[2].replace(b"keep-alive", b"close")) is None
+    assert read(found, blocks[2].replace(b"keep-alive", b"close")) is None
 
 
 def test_what_is_said_twice_is_told_once() -> None:
     blocks = [b"Host: h\r\nX-Request-Id: %d\r\nX-Request-Id: 1%d\r\nB: %d\r\n" % (n, n, n) for n in range(3)]
-    assert alike_of(*blocks[:2]).read(blocks[2]) == (b"Host: h\r\nB: 2\r\n", {b"x-request-id": b" 12"})
+    assert read(alike_of(*blocks[:2]), blocks[2]) == (b"Host: h\r\nB: 2\r\n", {b"x-request-id": b" 12"})
     assert RequestFields(blocks[2]).request_id == b"12"
 
 
@@ -226,7 +283,7 @@ def test_who_sends_other_names_each_time_has_few_patterns_made() -> None:
 def test_heads_whose_difference_may_mean_more_are_not_alike(block: bytes, other: bytes) -> None:
     if block[:2] in (b"A:",):
         found = find(other, other, block)
-        assert found is None or found.read(block) is None
+        assert found is None or read(found, block) is None
     else:
         assert find(other, other, block) is None
 
@@ -245,9 +302,9 @@ def test_a_head_of_another_length_leaves_what_is_known() -> None:
 def test_a_field_too_long_is_refused_the_short_way_too() -> None:
     one = reader(ServerLimits(field_bytes=200))
     for value in (b"a", b"b", b"c"):
-        one._check(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % value)
+        one._read_head(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % value, hasty=False)
     with pytest.raises(ClientError, match="longer than 200"):
-        one._check(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % (b"x" * 300))
+        one._read_head(b"GET / HTTP/1.1\r\nHost: h\r\nA: %b\r\n\r\n" % (b"x" * 300), hasty=False)
 
 
 def test_an_answers_length_is_taken_over() -> None:
