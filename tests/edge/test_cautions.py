@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from smartedge.config.model import parse
 from smartedge.config.sources import misspelled
 from smartedge.edge.cautions import MOST_LOOKS, ProxyWatch, cautions
-from smartedge.http.headers import RequestFields
+from tests.house import request
 
 ONE = '{"backends": ["http://a:1"]}'
 
@@ -91,9 +90,10 @@ def test_our_own_variables_and_those_of_kubernetes_are_not(name: str) -> None:
 
 def watched(fields: bytes, peer: bytes = b"127.0.0.1", *, times: int = 1, is_open: bool = True, sock: Any = None) -> None:
     watch = ProxyWatch(lambda: is_open)
-    block = b"Host: a\r\n" + fields
     for _ in range(times):
-        watch(SimpleNamespace(block=block, fields=RequestFields(block), peer=peer, sock=sock))  # type: ignore[arg-type]
+        asked = request(fields=fields, peer=peer)
+        asked.sock = sock
+        watch(asked)
 
 
 @pytest.mark.parametrize("fields", [b"X-Forwarded-For: 192.0.2.1\r\n", b"Forwarded: for=192.0.2.1\r\n", b"vIA: 1.1 nginx\r\n"])
