@@ -7,7 +7,6 @@ from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from smartedge.app import cannot_begin
 from smartedge.http.resources import TooFewDescriptors, require_descriptors
 from smartedge.process.gunicorn_worker import WorkerServer, counted
 from smartedge.process.plugins import plugins_found_once
@@ -31,6 +30,8 @@ class EdgeWorker(GeventWorker):  # type: ignore[misc]
         try:
             require_descriptors()  # and raise their limit, before the server asks how many clients it carries
         except TooFewDescriptors as error:
+            from smartedge.app import cannot_begin  # late: gunicorn's arbiter imports this file, before anything is patched
+
             raise cannot_begin(error) from error
         super().init_process()
 

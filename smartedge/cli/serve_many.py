@@ -110,6 +110,10 @@ def serve_many(
     return 0
 
 
+SHARED_MEMORY = "/dev/shm"
+"""Where workers show the arbiter that they live: never on a slow disk, and in the state directory where that is read-only."""
+
+
 class GunicornApp(BaseApplication):  # type: ignore[misc]
     """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
 
@@ -137,7 +141,7 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "proc_name": "smartedge",
             "control_socket_disable": True,
-            "worker_tmp_dir": str(StateDir.check()),  # beside our own: the only place that is known to be writable
+            "worker_tmp_dir": SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(StateDir.check()),
             "when_ready": _say_ready,
         }
         for key, value in settings.items():

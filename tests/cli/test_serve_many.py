@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from smartedge.cli import serve_many
 from smartedge.cli.serve_many import HUNG_S, LATER_S, RELOADED, SERVING, STOOD_STILL_S, FleetArbiter, FleetWorker, GunicornApp
 from smartedge.config.model import parse
 from smartedge.process.predecessor import Listener
@@ -26,10 +27,15 @@ def test_gunicorn_has_our_settings() -> None:
     assert 7.5 + LATER_S <= cfg.graceful_timeout < 7.5 + LATER_S + 1, "the workers' own grace is over by then"
 
 
-def test_workers_show_that_they_live_in_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_workers_show_that_they_live_in_shared_memory_or_in_the_state_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """In a container whose /dev/shm was read-only, gunicorn's file there ended the start with a traceback."""
     monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(serve_many, "SHARED_MEMORY", str(tmp_path / "none"))
     assert Path(application().cfg.worker_tmp_dir).parent == tmp_path
+    (tmp_path / "none").mkdir()
+    assert application().cfg.worker_tmp_dir == str(tmp_path / "none")  # a state directory may be removed under a running edge
 
 
 def test_what_workers_tell_the_arbiter_reads_once_and_in_order() -> None:
