@@ -72,6 +72,12 @@ def request(
     return made
 
 
+def said(fields: Any) -> dict[str, object]:
+    """Give all that fields say. By `dir`: what is compiled has no `__slots__`."""
+    values = {name: getattr(fields, name) for name in dir(fields) if not name.startswith("__") and name != "onward"}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
 def request_for(
     target: str = "/", host: str | None = "shop.example", method: str = "GET", peer: str = "192.0.2.1", **headers: str
 ) -> Request:

@@ -41,7 +41,7 @@ from smartedge.process.upgrade import Upgrade
 from smartedge.server.server import EdgeServer
 from smartedge.worker import EdgeWorker
 from smartedge.workers.identity import Succession, arbiter_identity
-from smartedge.workers.state_dir import StateDir
+from smartedge.workers.state_dir import SHARED_MEMORY, StateDir
 
 LOOK_S = 0.1
 """How often a worker looks whether a signal has asked for something."""
@@ -110,10 +110,6 @@ def serve_many(
     return 0
 
 
-SHARED_MEMORY = "/dev/shm"
-"""Where workers show the arbiter that they live: never on a slow disk, and in the state directory where that is read-only."""
-
-
 class GunicornApp(BaseApplication):  # type: ignore[misc]
     """gunicorn's application: its settings, and what a worker serves; made by `serve_many`, asked by arbiter and workers.
 
@@ -141,7 +137,8 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "proc_name": "smartedge",
             "control_socket_disable": True,
-            "worker_tmp_dir": SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(StateDir.check()),
+            # Where workers show that they live: never on a slow disk, but in the state directory where that is read-only.
+            "worker_tmp_dir": str(SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else StateDir.check()),
             "when_ready": _say_ready,
         }
         for key, value in settings.items():

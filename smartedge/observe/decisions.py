@@ -26,6 +26,7 @@ from smartedge.http.request import Request
 from smartedge.observe.decision_text import Document, record_text
 from smartedge.observe.sampling import gap
 from smartedge.proxy.explain import Explain
+from smartedge.workers.periodic import Pauses
 from smartedge.workers.ring import RECORD_BYTES, RECORDS, Ring, newest_texts, texts, written_part
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ AT_ONCE: Final = 2
 MOMENT_S: Final = 0.02
 """A worker writes down so many sampled requests in so much time at most, 100 in a second, for making a text of one takes twice as
 long as serving it. The others are only held, until somebody asks or newer ones take their place (docs/performance.md)."""
-
-PIECE: Final = 20
-"""When somebody asks, so many are written down between two turns of the event loop, which takes 1 or 2 ms."""
 
 LOOKS: Final = 100
 LOOK_AGAIN_S: Final = 0.01
@@ -214,11 +212,11 @@ class Decisions(Explain):
 
     def _write_all(self) -> None:
         """Write down what is held now, in pieces."""
-        for number in range(len(self._pending)):
-            if number % PIECE == PIECE - 1:
-                gevent.sleep(0)
-            if self._pending:
+        pause = Pauses()
+        for _ in range(len(self._pending)):
+            if self._pending:  # others may have written them meanwhile
                 self._write_oldest()
+            pause()
 
     def _write_oldest(self) -> None:
         self._ring.write(record_text(self._slot, *self._pending.popleft()))

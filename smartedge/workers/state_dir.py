@@ -40,7 +40,7 @@ _OPEN_FILE = os.O_RDWR | os.O_CREAT
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 """How `held` opens a folder, to lock that itself."""
 
-_SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
 _SERVICE = Path("/run/smartedge")
 """The run-time directory of deploy/smartedge.service."""
 
@@ -271,7 +271,7 @@ def bases(env: Mapping[str, str]) -> list[Path]:
     """Return where an edge that was started with other variables than ours may keep its directory: the places that there are."""
     if chosen := env.get("SMARTEDGE_STATE_DIR"):
         return [Path(chosen).absolute()]
-    places = (_SHARED_MEMORY, Path(env.get("XDG_RUNTIME_DIR") or _SHARED_MEMORY), Path(tempfile.gettempdir()), _SERVICE)
+    places = (SHARED_MEMORY, Path(env.get("XDG_RUNTIME_DIR") or SHARED_MEMORY), Path(tempfile.gettempdir()), _SERVICE)
     return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 
@@ -290,7 +290,7 @@ def _base(env: Mapping[str, str]) -> Path:
         except OSError as error:
             raise StateError(f"cannot make SMARTEDGE_STATE_DIR {base}: {error.strerror}") from error
         return base
-    for base in (_SHARED_MEMORY, Path(env.get("XDG_RUNTIME_DIR") or _SHARED_MEMORY)):
+    for base in (SHARED_MEMORY, Path(env.get("XDG_RUNTIME_DIR") or SHARED_MEMORY)):
         if os.access(base, os.W_OK | os.X_OK):
             return base
     try:

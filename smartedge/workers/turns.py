@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from time import thread_time
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from gevent.hub import Waiter
 
@@ -30,8 +29,6 @@ class Turns:
     least. While somebody waits the loop does not sleep. clock: gives seconds.
     """
 
-    _of_hubs: WeakKeyDictionary[Any, Turns] = WeakKeyDictionary()
-
     def __init__(self, hub: Any, clock: Callable[[], float] = thread_time) -> None:
         self._clock = clock
         self._waiting: deque[Waiter[None]] = deque()
@@ -45,10 +42,11 @@ class Turns:
 
     @classmethod
     def of(cls, hub: Any) -> Turns:
-        """Return those of a hub."""
-        turns = cls._of_hubs.get(hub)
-        if turns is None:
-            turns = cls._of_hubs[hub] = cls(hub)
+        """Return those of a hub, which keeps them, as it does its wires' `Sweep`."""
+        try:
+            turns: Turns = hub.smartedge_turns
+        except AttributeError:
+            turns = hub.smartedge_turns = cls(hub)
         return turns
 
     def wait(self) -> None:

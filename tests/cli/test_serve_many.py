@@ -32,7 +32,7 @@ def test_workers_show_that_they_live_in_shared_memory_or_in_the_state_directory(
 ) -> None:
     """In a container whose /dev/shm was read-only, gunicorn's file there ended the start with a traceback."""
     monkeypatch.setenv("SMARTEDGE_STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(serve_many, "SHARED_MEMORY", str(tmp_path / "none"))
+    monkeypatch.setattr(serve_many, "SHARED_MEMORY", tmp_path / "none")
     assert Path(application().cfg.worker_tmp_dir).parent == tmp_path
     (tmp_path / "none").mkdir()
     assert application().cfg.worker_tmp_dir == str(tmp_path / "none")  # a state directory may be removed under a running edge

@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Iterator
 from itertools import count, pairwise
-from typing import Any
 
 import httptools
 import pytest
@@ -23,6 +22,7 @@ from smartedge.server.incoming import Incoming
 from smartedge.server.reader import RequestReader
 from tests.examples import examples
 from tests.fakes import NoWire
+from tests.house import said
 
 REQUEST = b"Host: shop.test\r\nConnection: keep-alive\r\nAccept: */*\r\nReferer: /a\r\nCookie: seen=1\r\nSec-Fetch-Mode: cors\r\n"
 ANSWER = b'Server: x\r\nDate: Fri, 27 Nov 2026 12:00:00 GMT\r\nContent-Length: 5\r\nConnection: keep-alive\r\nETag: "1"\r\n'
@@ -41,12 +41,6 @@ RARELY = (b"Host", b"Connection", b"Content-Length", b"Transfer-Encoding", b"Ser
 def reader(limits: ServerLimits | None = None) -> RequestReader:
     incoming = Incoming(NoWire(), b"1.2.3.4", secure=False)
     return RequestReader(incoming, Front(None, lambda: None), limits or ServerLimits())
-
-
-def said(fields: Any) -> dict[str, object]:
-    """Give all that fields say. By `dir`: what is compiled has no `__slots__`."""
-    values = {name: getattr(fields, name) for name in dir(fields) if not name.startswith("__") and name != "onward"}
-    return {name: value for name, value in values.items() if not callable(value)}
 
 
 def sequences(first: bytes, rounds: int) -> Iterator[list[bytes]]:

@@ -19,7 +19,7 @@ from smartedge.balancer.trace import Trace
 from smartedge.http.request import Request
 from smartedge.observe import decisions as decisions_module
 from smartedge.observe.decision_text import fitted
-from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, PIECE, Decisions
+from smartedge.observe.decisions import AT_ONCE, LATE_PER_S, Decisions
 from smartedge.workers.ring import RECORDS, ROOM_BYTES
 from tests import house
 from tests.house import backend, backends, move, pool, until
@@ -277,7 +277,7 @@ def sharing(clock: Clock, directory: Path) -> list[Decisions]:
 
 def test_whoever_asks_has_the_other_workers_write_theirs_down(clock: Clock, tmp_path: Path) -> None:
     asked, other = sharing(clock, tmp_path)
-    for number in range(3 * PIECE):
+    for number in range(60):
         other.record_exchange(exchange(Trace("sampled"), f"r-{number}"))
 
     def looks() -> None:
@@ -288,7 +288,7 @@ def test_whoever_asks_has_the_other_workers_write_theirs_down(clock: Clock, tmp_
     looking = gevent.spawn(looks)
     try:
         for _ in range(2):
-            assert len(asked.newest()) == 3 * PIECE
+            assert len(asked.newest()) == 60
         other.record_exchange(exchange(Trace("sampled"), "later"))
         assert asked.find("later") is not None
     finally:

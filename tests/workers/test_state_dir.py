@@ -72,7 +72,7 @@ def test_without_shared_memory_the_runtime_directory_or_the_temporary_one_serves
 ) -> None:
     (tmp_path / "runtime").mkdir()
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("smartedge.workers.state_dir._SHARED_MEMORY", tmp_path / "no-shared-memory")
+    monkeypatch.setattr("smartedge.workers.state_dir.SHARED_MEMORY", tmp_path / "no-shared-memory")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     env = {"XDG_RUNTIME_DIR": str(tmp_path / runtime)} if runtime else {}
     assert StateDir.find("edge-1", env).home.parent == tmp_path / expected
