@@ -1,7 +1,8 @@
 """Decisions: which requests are recorded, where the records lie, and how they are read back for the whole edge.
 
 Ordinary requests are sampled; one that is tried again, hedged, failed, or answered with an error of ours is always
-recorded, within a limit. Each worker has a ring of its own; whoever is asked reads them all.
+recorded, within a limit. Each worker has a ring of its own; whoever is asked reads them all. Of sampled requests most are
+only held, and written into the ring when somebody asks: he says so on the board, and the other workers look there.
 """
 
 from __future__ import annotations
