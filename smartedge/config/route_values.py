@@ -116,17 +116,26 @@ def conditions(names_of: str) -> Callable[[object], tuple[tuple[str, str], ...]]
             if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in name + text):
                 raise ValueError(f"must have a text as the value of {shown(name)}, not {shown(text)}")
             if text.startswith("~"):
-                _check_regex(name, text[1:])
+                _check_regex(text[1:], name)
         return _distinct(found, fold=names_of == "field")
 
     return read
 
 
-def _check_regex(name: str, pattern: str) -> None:
+def regex(text: str) -> str:
+    """A regular expression that is looked for in paths."""
+    if not text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"must be a regular expression of whole characters, not {shown(text)}")
+    _check_regex(text)
+    return text
+
+
+def _check_regex(pattern: str, name: str | None = None) -> None:
     try:
         re.compile(pattern.encode())
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"has a regular expression that is none for {shown(name)}: {error}") from None
+        where = "" if name is None else f" for {shown(name)}"
+        raise ValueError(f"has a regular expression that is none{where}: {error}") from None
 
 
 def header_values(found: object) -> tuple[tuple[str, str], ...]:

@@ -49,6 +49,8 @@ class RouteConfig(Section):
     """Path that begins so, by whole segments: `/api` is `/api` and `/api/users`, not `/apis`; null is any."""
     path_exact: Path | None = None
     """Path that is just this."""
+    path_regex: Annotated[str, AfterValidator(route_values.regex)] | None = None
+    """Path, decoded, in which this regular expression is found, besides the other two: `[.]php$`, `^/(img|css)/`."""
     method: Methods | None = None
     """Method, or a list."""
     header: Annotated[FieldConditions, Field(json_schema_extra={"default": {}})] = ()
@@ -239,6 +241,7 @@ def condition_of(route: RouteConfig) -> tuple[object, ...]:
     return (
         path,
         route.path_exact is not None,
+        route.path_regex,
         frozenset[str](route.method or ()),
         header,
         frozenset(route.query),

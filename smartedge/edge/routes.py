@@ -99,6 +99,7 @@ def match_of(route: RouteConfig, is_trusted: IsTrusted = None) -> RouteMatch:
         tuple((name.encode(), _wanted(text)) for name, text in route.query),
         _networks(route.client),
         is_trusted,
+        None if route.path_regex is None else re.compile(route.path_regex.encode()),
     )
 
 

@@ -25,7 +25,8 @@ class RouteMatch:
 
     hosts: in normal form, `*.` before a name for all names below; none for any. path: in normal form, a prefix without its last
     slash. exact: the whole path is that. methods: none for any; in capitals, as many a backend reads them whatever came.
-    headers: by lower-case name. clients: None for any. is_trusted: as in `Hop`.
+    headers: by lower-case name. clients: None for any. is_trusted: as in `Hop`. path_regex: found somewhere in the
+    path, decoded.
     """
 
     hosts: tuple[bytes, ...] = ()
@@ -36,20 +37,23 @@ class RouteMatch:
     query: tuple[tuple[bytes, Wanted], ...] = ()
     clients: Networks | None = None
     is_trusted: IsTrusted = field(default=None, compare=False)
+    path_regex: re.Pattern[bytes] | None = None
     asks_more: bool = field(init=False)
     """Whether more is asked than host and path."""
 
     def __post_init__(self) -> None:
-        more = bool(self.methods or self.headers or self.query or self.clients is not None)
+        more = bool(self.methods or self.headers or self.query or self.clients is not None or self.path_regex is not None)
         object.__setattr__(self, "asks_more", more)
 
     @property
     def rank(self) -> tuple[int, ...]:
-        """What goes first among matches of the same host and path, the smaller one: method, then more headers, query, client."""
-        return not self.methods, -len(self.headers), -len(self.query), self.clients is None
+        """What goes first among matches of the same host and path, the smaller: regex, method, more headers, query, client."""
+        return self.path_regex is None, not self.methods, -len(self.headers), -len(self.query), self.clients is None
 
-    def fits(self, request: Request, client_of: ClientOf) -> bool:
-        """Whether a request for the right host and path has the rest, too."""
+    def fits(self, request: Request, path: bytes, client_of: ClientOf) -> bool:
+        """Whether a request for the right host and path has the rest, too. path: the one of its readings that is asked about."""
+        if self.path_regex is not None and self.path_regex.search(_decoded(path)) is None:
+            return False
         if self.methods and request.method.upper() not in self.methods:
             return False
         for name, wanted in self.headers:
@@ -63,8 +67,10 @@ class RouteMatch:
         found = parameters(request)
         return all(_is(found.get(name), wanted) for name, wanted in self.query)
 
-    def lacking(self, request: Request, client_of: ClientOf) -> str | None:
+    def lacking(self, request: Request, path: bytes, client_of: ClientOf) -> str | None:
         """Say what a request for the right host and path lacks; None if it fits."""
+        if self.path_regex is not None and self.path_regex.search(_decoded(path)) is None:
+            return f"the path {_is_not(_decoded(path), self.path_regex)}"
         if self.methods and request.method.upper() not in self.methods:
             return f"the method is {_text(request.method)}, not {' or '.join(map(_text, sorted(self.methods)))}"
         found = parameters(request)
@@ -83,7 +89,8 @@ class RouteMatch:
     def implies(self, other: RouteMatch) -> bool:
         """Whether every request for the right host and path that fits this one is known to fit the other."""
         return (
-            (not other.methods or (bool(self.methods) and self.methods <= other.methods))
+            other.path_regex in (None, self.path_regex)
+            and (not other.methods or (bool(self.methods) and self.methods <= other.methods))
             and set(other.headers) <= set(self.headers)
             and set(other.query) <= set(self.query)
             and (other.clients is None or (self.clients is not None and self.clients.is_within(other.clients)))
@@ -107,6 +114,10 @@ def _parameters(query: bytes) -> dict[bytes, bytes]:
             if name not in found:
                 found[name] = _plain(value)
     return found
+
+
+def _decoded(path: bytes) -> bytes:
+    return unquote_to_bytes(path) if b"%" in path else path
 
 
 def _plain(text: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """The table of routes: which one a request takes, and why each other one does not.
 
 The order is that of Kubernetes' Gateway API (HTTPRoute): exact host before wildcard before none; then an exact path before the
-longest prefix, by whole segments; then one that names a method; then more headers; then more of the query, then a client; then
-the order in the file. A request takes the first route in this order that it fits in all things, so one that lacks a header falls
-through to the next. Hosts and paths are found in dictionaries; only the routes of one host and path are gone through.
+longest prefix, by whole segments; then one with a regular expression for the path; then one that names a method; then more
+headers; then more of the query, then a client; then the order in the file. A request takes the first route in this order that it
+fits in all things, so one that lacks a header falls through to the next. Hosts and paths are found in dictionaries; only the
+routes of one host and path are gone through.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class RouteTable:
         for table in chain:
             if table.exact and (found := table.exact.get(path)) is not None:
                 for route in found:
-                    if not route.match.asks_more or route.match.fits(request, self._client_of):
+                    if not route.match.asks_more or route.match.fits(request, path, self._client_of):
                         return route
             prefixes, longest, prefix = table.prefixes, table.longest, path
             if len(prefix) > longest:
@@ -110,7 +111,7 @@ class RouteTable:
             while True:
                 if (found := prefixes.get(prefix)) is not None:
                     for route in found:
-                        if not route.match.asks_more or route.match.fits(request, self._client_of):
+                        if not route.match.asks_more or route.match.fits(request, path, self._client_of):
                             return route
                 if not prefix:
                     break
@@ -161,7 +162,7 @@ class RouteTable:
             return f"the path is {_text(path)}, not just {_text(match.path)}"
         if not match.exact and match.path and path != match.path and not path.startswith(match.path + b"/"):
             return f"the path is {_text(path)}, not {_text(match.path)} or below"
-        lacking = match.lacking(request, self._client_of)
+        lacking = match.lacking(request, path, self._client_of)
         if lacking is not None:
             return lacking
         assert taken is not None  # this one fits

@@ -159,6 +159,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": "web", "split_by": "client"}, "routes[0].split_by", "needs several services in to"),
     ({"redirect": {"path": "/a", "status": 10**20}}, "routes[0].redirect.status", "is far too large a number"),
     ({"to": {"web": 1, "beta": 1}, "split_by": "path"}, "routes[0].split_by", 'must be "client", "header:NAME"'),
+    ({"to": "web", "path_regex": "("}, "routes[0].path_regex", "has a regular expression that is none: missing )"),
+    ({"to": "web", "path_regex": ""}, "routes[0].path_regex", "must be a regular expression"),
+    ({"to": "web", "path_regex": "x", "strip_prefix": True}, "routes[0].strip_prefix", "needs a path"),
     ({"to": "web", "strip_prefix": True}, "routes[0].strip_prefix", "needs a path"),
     ({"to": "web", "rewrite": "/x"}, "routes[0].rewrite", "needs a path"),
     (
@@ -233,6 +236,7 @@ SAME = [
     ({"host": "a.example"}, {"host": "A.example:80"}),
     ({"host": "a.example"}, {"host": ["b.example", "a.example"]}),
     ({"path": "/api"}, {"path": "/api/"}),
+    ({"path_regex": "[.]php$"}, {"path": "/", "path_regex": "[.]php$"}),
     ({}, {"path": "/"}),
     ({"path": "/a", "method": ["GET", "PUT"]}, {"path": "/a", "method": ["PUT", "GET"]}),
     ({"header": {"X-A": "1", "X-B": "2"}}, {"header": {"x-b": "2", "x-a": "1"}}),
@@ -251,6 +255,8 @@ DIFFERENT = [
     ({"path": "/api"}, {"path_exact": "/api"}),
     ({"path_exact": "/api"}, {"path_exact": "/api/"}),
     ({"path": "/api"}, {"path": "/api", "method": "GET"}),
+    ({"path": "/api"}, {"path": "/api", "path_regex": "x"}),
+    ({"path_regex": "y"}, {"path_regex": "x"}),
     ({"host": "a.example"}, {"host": "*.a.example"}),
     ({"query": {"a": "1"}}, {"query": {"A": "1"}}),
 ]

@@ -30,6 +30,7 @@ def route(
     headers: dict[str, str] | None = None,
     query: dict[str, str] | None = None,
     clients: Sequence[str] | None = None,
+    regex: str | None = None,
 ) -> Route:
     match = RouteMatch(
         tuple(host.encode() for host in hosts),
@@ -39,6 +40,7 @@ def route(
         conditions(headers),
         conditions(query),
         None if clients is None else Networks(clients),
+        path_regex=None if regex is None else re.compile(regex.encode()),
     )
     return Route(label, match)
 
@@ -203,6 +205,69 @@ def test_of_two_that_fit_alike_the_first_of_the_file_is_taken() -> None:
 def test_the_address_that_a_trusted_proxy_tells_is_the_client() -> None:
     routes = RouteTable((route("inside", clients=["10.0.0.0/8"]), route("all")), lambda request: b"10.1.2.3")
     assert taken(routes, request(peer="192.0.2.1")) == "inside"
+
+
+# ---- regular expressions ----
+
+PATTERNS = table(
+    route("all"),
+    route("php", regex="(?i)[.]php$"),
+    route("put php", regex="(?i)[.]php$", methods=["PUT"]),
+    route("static", path="/static", regex="^/static/(img|css)/"),
+    route("files", path="/files"),
+    route("just", path="/just.php", exact=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        ("/index.php", "php"),
+        ("/INDEX.PHP?a=b", "php"),
+        ("/x?y=.php", "all"),
+        ("/x/../index.php", "php"),
+        ("/index%2ephp", "php"),
+        ("/index.%70hp", "php"),
+        ("/index.php;x", "php"),
+        ("/a%2fb.php", "php"),
+        ("/index.php/", "all"),
+        ("/index.php%0a", "php"),  # as PCRE has it
+        ("/static/img/a", "static"),
+        ("//static/./img/a", "static"),
+        ("/static/other", "all"),
+        ("/static/a.php", "php"),
+        ("/files/a.php", "files"),
+        ("/just.php", "just"),
+        ("/index%252ephp", "refused"),
+        ("/static%2fimg/a", "refused"),
+    ],
+)
+def test_a_regular_expression_is_looked_for_in_the_decoded_path(target: str, label: str) -> None:
+    if label == "refused":
+        with pytest.raises(ClientError):
+            PATTERNS.find(request(target))
+    else:
+        assert taken(PATTERNS, request(target)) == label
+
+
+def test_of_routes_with_one_path_the_one_with_a_regular_expression_goes_first() -> None:
+    assert taken(PATTERNS, request("/a.php", method="PUT")) == "put php"
+    routes = table(route("put", methods=["PUT"]), route("php", regex="[.]php$"), route("any php", regex="php"))
+    assert taken(routes, request("/a.php", method="PUT")) == "php"
+    assert taken(routes, request("/a/php", method="PUT")) == "any php"
+    assert taken(routes, request("/a", method="PUT")) == "put"
+    assert [verdict.why_not for verdict in routes.explain(request("/a%2Ex", method="PUT"))] == [
+        "",
+        'the path is "/a.x", in which ~[.]php$ is not found',
+        'the path is "/a.x", in which ~php is not found',
+    ]
+
+
+def test_a_regular_expression_hides_a_route_with_the_same_one_alone() -> None:
+    routes = table(route("php", regex="php"), route("put php", regex="php", methods=["PUT"]), route("get", methods=["GET"]))
+    assert routes.never_taken() == []
+    routes = table(route("one", regex="php"), route("two", regex="php"), route("other", regex="phpx"), route("rest"))
+    assert [(one.id, other.id) for one, other in routes.never_taken()] == [("two", "one")]
 
 
 # ---- tricks ----
@@ -378,7 +443,7 @@ def test_the_table_finds_what_the_rule_says_and_explains_the_same(found: list[tu
             fit = [h for h in names if h == host or (h[0] == "*" and host.endswith(h[1:]))]
             prefix = match.path.decode()
             path_fits = path == prefix if match.exact else (path + "/").startswith(prefix + "/")
-            if (fit or not names) and path_fits and match.lacking(asked, lambda request: request.peer) is None:
+            if (fit or not names) and path_fits and match.lacking(asked, path.encode(), lambda request: request.peer) is None:
                 host_rank = min(((h[0] == "*", -len(h)) for h in fit), default=(2, 0))
                 fitting.append((host_rank, not match.exact, -len(prefix), not match.methods, -len(match.headers), index))
         expected = str(min(fitting)[-1]) if fitting else None
