@@ -13,6 +13,8 @@ from itertools import compress
 from time import monotonic
 from typing import Final
 
+from smartedge.http.memory import remember
+
 VALUE: Final = rb"[\t -~\x80-\xff]*+"
 """What a field's value may hold (RFC 9110 section 5.5), as llhttp lets it through (test_alike.py asks it)."""
 
@@ -45,9 +47,8 @@ class Patterns:
             if self._made == PATTERNS_EACH_S:
                 return None
             self._made += 1
-            if len(self._known) == MOST_PATTERNS:
-                self._known.clear()
-            pattern = self._known[text] = re.compile(text)
+            pattern = re.compile(text)
+            remember(self._known, text, pattern, MOST_PATTERNS)
         return pattern
 
 

@@ -10,6 +10,7 @@ import httptools
 from smartedge.balancer.errors import BadAnswer
 from smartedge.http.alike import Alike, find_alike
 from smartedge.http.answer_fields import OF_ITS_OWN, AnswerFields, may_differ, read_answer_fields
+from smartedge.http.memory import remember
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) (([0-9]{3})( [\t \x21-\x7e\x80-\xff]*)?\r\n)")
 """RFC 9112 section 4; backends leave out the space before an empty reason, and llhttp lets them."""
@@ -126,11 +127,5 @@ def parse_head(head: bytes) -> Head:
         if last is not None and last[0].startswith(head[: line.end()]):
             alike = find_alike(head, fields.block, last[0], last[2], may_differ, OF_ITS_OWN)
         _last_heads[number] = head, known, alike
-        _know(head, known)
+        remember(known_heads, head, known, KNOWN_HEADS)
     return known
-
-
-def _know(head: bytes, known: Head) -> None:
-    if len(known_heads) >= KNOWN_HEADS:
-        known_heads.clear()
-    known_heads[head] = known

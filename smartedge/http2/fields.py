@@ -15,6 +15,7 @@ from typing import Final
 
 from smartedge.balancer.errors import ClientError, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.headers import HOST, RequestFields, kept_trailers
+from smartedge.http.memory import remember
 from smartedge.http.request import check_fields
 from smartedge.http2.frames import PROTOCOL_ERROR, StreamError, encode_field
 from smartedge.http2.stream import Pairs
@@ -162,9 +163,7 @@ def encode_lines(block: bytes) -> bytes:
         if part is None:
             part = _encode_line(line)
             if len(line) <= MOST_KNOWN_BYTES:
-                if len(_known) >= MOST_KNOWN:
-                    _known.clear()
-                _known[line] = part
+                remember(_known, line, part, MOST_KNOWN)
         parts.append(part)
     return b"".join(parts)
 

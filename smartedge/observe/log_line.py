@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
+from smartedge.http.memory import remember
 from smartedge.http.request import Request
 from smartedge.observe.log_asked import Asked, AskedLines, in_any_case
 from smartedge.proxy.exchange import Exchange
@@ -130,11 +131,9 @@ class Known(dict[Any, str]):
         self._tell = tell
 
     def __missing__(self, key: Any) -> str:
-        if len(self) >= MOST_KNOWN:
-            self.clear()
         said = self._tell(key)
         if key is None or len(key) <= LONGEST_KNOWN:
-            self[key] = said
+            remember(self, key, said, MOST_KNOWN)
         return said
 
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from smartedge.balancer.errors import ClientError
 from smartedge.http.headers import RequestFields
+from smartedge.http.memory import remember
 from smartedge.http.request import Request
 from smartedge.server.incoming import Incoming
 
@@ -102,9 +103,7 @@ class Front:
         They are looked up by their hash, so nobody can find out by the time it takes how another client's fields begin.
         """
         if len(block) <= KNOWN_BLOCK_BYTES and fields.hosts == 1 and fields.transfer_encoding is None:
-            if len(self.known_blocks) == KNOWN_BLOCKS:
-                self.known_blocks.clear()
-            self.known_blocks[block] = limits, fields
+            remember(self.known_blocks, block, (limits, fields), KNOWN_BLOCKS)
 
     def close_idle(self, *, fresh: bool) -> None:
         """Close the connections that have had a request and wait for another; fresh: those too that have had none."""

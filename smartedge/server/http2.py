@@ -16,6 +16,7 @@ from smartedge.balancer.errors import ClientError, ClientGone, ClientTimeout, Ed
 from smartedge.http import problem
 from smartedge.http.environ_keys import HANDLER
 from smartedge.http.headers import RequestFields
+from smartedge.http.memory import remember
 from smartedge.http.peer import keep_little_unsent
 from smartedge.http.request import Request
 from smartedge.http.side import Side, SwitchedHead
@@ -155,10 +156,8 @@ class Http2Connection:
                 raise self._refused(error) from None
             if self.incoming.certificate_lines:
                 head = replace(head, fields=head.fields.with_certificate(self.incoming.certificate_lines))
-            if len(self._known) >= HEADS_KEPT:
-                self._known.clear()
             if head.protocol is None:
-                self._known[id(pairs)] = pairs, head  # the pairs, too, so that nothing else gets their id
+                remember(self._known, id(pairs), (pairs, head), HEADS_KEPT)  # the pairs, too, so that nothing else gets their id
         else:
             head = known[1]
         stream.length = head.length
