@@ -150,33 +150,18 @@ class Connection:
         data = self._rest
         self._rest = b""
         started = monotonic()
-        scanned = interims = 0
-        if not data and self._upload is None:
-            data = self._more(data, first_byte_s)
+        interims = 0
         while True:
+            if not data:
+                data = self._more(data, first_byte_s if self._upload is None or self._upload.done else inf)
             known = self._known
             if known is not None and data.startswith(self._known_head):
                 end = len(self._known_head)  # the first empty line is this one's
             else:
                 known = None
-                end = data.find(b"\r\n\r\n", scanned)
-                if end < 0 and data and (bare := bare_end(data)):
-                    data = with_crlf(data, bare)
-                    end = data.index(b"\r\n\r\n")
-                if end < 0:
-                    if data:
-                        if len(data) > limit_bytes:
-                            raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
-                        if data[:7] != b"HTTP/1."[: len(data)]:
-                            raise BadAnswer("The backend's answer is not HTTP/1.1.")
-                        scanned = max(0, len(data) - 3)
-                    if self._upload is not None and not self._upload.done:
-                        # The upload sets this wait's deadline when it is done: from then on the backend owes an answer.
-                        data += self._more(data, inf)
-                    else:
-                        data += self._more(data, started + first_byte_s - monotonic() if data else first_byte_s)
-                    continue
-                end += 4
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    data, end = self._rest_of_head(data, started + first_byte_s, limit_bytes)
             if end > limit_bytes:
                 raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
             if known is None:
@@ -197,7 +182,7 @@ class Connection:
             if self.status == 101:
                 if not upgrade:
                     raise BadAnswer("The backend switched protocols without being asked to.")
-                if self._upload is not None and not self._upload.done:
+                if self._is_uploading():
                     raise BadAnswer("The backend switched protocols before it had the whole request.")
                 self.switched_to = b", ".join(_UPGRADE.findall(data, 0, end))
                 break
@@ -207,12 +192,34 @@ class Connection:
             if told is not None:
                 told.pass_interim(self.status, self.status_line, self.fields)
             data = data[end:]
-            scanned = 0
         self.head_bytes = end
         rest: bytes | memoryview = b""
         if len(data) > end:
             rest = data[end:] if len(data) - end < VIEW_BYTES else memoryview(data)[end:]
         self._frame(bodiless, rest)
+
+    def _rest_of_head(self, data: bytes, until: float, limit_bytes: int) -> tuple[bytes, int]:
+        """Wait for the rest of a head that has begun; give all that has come, and where the head ends in it.
+
+        until: when it has to be complete, by the monotonic clock. Raises as `receive` does.
+        """
+        while True:
+            if bare := bare_end(data):
+                data = with_crlf(data, bare)
+                return data, data.index(b"\r\n\r\n") + 4
+            if len(data) > limit_bytes:
+                raise BadAnswer(f"The answer's head is longer than {limit_bytes} bytes.")
+            if data[:7] != b"HTTP/1."[: len(data)]:
+                raise BadAnswer("The backend's answer is not HTTP/1.1.")
+            scanned = max(0, len(data) - 3)
+            data += self._more(data, inf if self._is_uploading() else until - monotonic())
+            end = data.find(b"\r\n\r\n", scanned)
+            if end >= 0:
+                return data, end + 4
+
+    def _is_uploading(self) -> bool:
+        """Whether the body still goes out: when it is done, the upload sets the deadline of the wait for the answer's head."""
+        return self._upload is not None and not self._upload.done
 
     def _more(self, data: bytes, timeout_s: float) -> bytes:
         """Wait for more of the head, of which `data` has come; raises BackendTimeout, BackendClosed, BadAnswer, or `failure`."""
