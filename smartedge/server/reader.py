@@ -13,7 +13,7 @@ import httptools
 
 from smartedge.balancer.errors import ClientError, ClientTimeout, ExpectationFailed, HeadersTooLarge, MethodRefused, TargetTooLong
 from smartedge.http.alike import Alike, find_alike
-from smartedge.http.headers import OF_ITS_OWN, RequestFields, may_differ
+from smartedge.http.headers import OF_ITS_OWN, RequestFields, Said, may_differ
 from smartedge.http.lent import LENT_FROM_BYTES
 from smartedge.http.pipes import HEAD_BYTES
 from smartedge.http.request import Request, check_fields, origin_form, refused_coding
@@ -135,7 +135,7 @@ class RequestReader:
 
     def _read_head(self, data: bytes, hasty: bool) -> Request | None:
         """Make a Request of what has come, once its head is complete; raises ClientError for what is none."""
-        limits = self._limits
+        incoming, limits = self._incoming, self._limits
         end = data.find(b"\r\n\r\n")
         if end < 0:
             data, end = self._read_slowly(data)
@@ -143,50 +143,31 @@ class RequestReader:
                 return None
         end += 4
         if len(data) == end:
-            self._incoming.unread = b""
+            incoming.unread = b""
             head = data
         else:
-            self._incoming.unread = data[end:]
+            incoming.unread = data[end:]
             head = data[:end]
         if end > limits.head_bytes:
             raise HeadersTooLarge(f"The request head is longer than {limits.head_bytes} bytes.")
-        line_end, line, fields = end - self._known_bytes, None, self._known_fields
-        goes_on: bytes | None = None
+        line, fields = None, self._known_fields
+        line_end = end - self._known_bytes
         if line_end <= self._most_line and head.endswith(self._known_end):
             # Most programs send the same fields with every request of a connection: they have been checked (docs/performance.md).
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
         if line is not None and fields is not None:
             method, target, minor = line.groups()
-            http11, block = minor == b"1", self._known_block
+            version = 11 if minor == b"1" else 10
+            request = Request(method, target, version, self._known_block, fields, incoming.peer, incoming.secure)
         else:
-            alike = self._alike
-            if alike is not None:
-                # Browsers send fields of which but values differ (http/alike.py).
-                line, fields = _PLAIN_LINE.match(head), self._alike_fields
-                if line is not None and (begin := line.end()) <= self._most_line and end - begin <= self._most_fields:
-                    read = alike.read(head, begin, end)
-                    if read is not None and fields is not None:
-                        goes_on, told = read
-                        if told and (fields := fields.with_told(goes_on, told)) is None:
-                            goes_on = None
-            if goes_on is not None and line is not None and fields is not None:
-                method, target, minor = line.groups()
-                http11, block = minor == b"1", b""
-                if goes_on == self._last_goes_on:  # it has come twice, and may come again
-                    self._know(head[begin:], head[begin:-2], fields.with_values(goes_on))
-                self._last_goes_on = goes_on
-            else:
-                method, target, http11, block, fields = self._check(head, line)
-        incoming = self._incoming
-        request = Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
-        if goes_on is not None:
-            request.differs(goes_on, head, begin)
+            request = self._read_alike(head) or self._read_whole(head)
+        said = request.said
         request.hasty = hasty
         incoming.request = request
         incoming.fresh = False
-        incoming.keep_alive = http11 if fields.persists is None else fields.persists
-        if fields.transfer_encoding is not None or fields.content_length is not None:
-            self._add_body(request, fields)
+        incoming.keep_alive = request.version == 11 if said.persists is None else said.persists
+        if said.transfer_encoding is not None or said.content_length is not None:
+            self._add_body(request, said)
         return request
 
     def _read_slowly(self, data: bytes) -> tuple[bytes, int]:
@@ -215,13 +196,34 @@ class RequestReader:
                 return b"", 0
             data += more
 
-    def _check(self, head: bytes, line: re.Match[bytes] | None) -> tuple[bytes, bytes, bool, bytes, RequestFields]:
-        """Check a head (RFC 9112 sections 2 to 6); return method, target, whether it is HTTP/1.1, block and fields.
+    def _read_alike(self, head: bytes) -> Request | None:
+        """Make a Request of a head whose fields differ from the last ones' in values only (http/alike.py); None for another."""
+        alike, fields = self._alike, self._alike_fields
+        if alike is None or fields is None:
+            return None
+        line, end = _PLAIN_LINE.match(head), len(head)
+        if line is None or (begin := line.end()) > self._most_line or end - begin > self._most_fields:
+            return None
+        read = alike.read(head, begin, end)
+        if read is None:
+            return None
+        goes_on, told = read
+        if told:
+            fields = fields.with_told(goes_on, told)
+            if fields is None:
+                return None
+        if goes_on == self._last_goes_on:  # it has come twice, and may come again
+            self._know(head[begin:], head[begin:-2], fields.with_values(goes_on))
+        self._last_goes_on = goes_on
+        method, target, minor = line.groups()
+        incoming = self._incoming
+        request = Request(method, target, 11 if minor == b"1" else 10, b"", fields, incoming.peer, incoming.secure)
+        request.differs(goes_on, head, begin)
+        return request
 
-        line: what _PLAIN_LINE has found there, None when it has not been asked.
-        """
-        if line is None:
-            line = _PLAIN_LINE.match(head)
+    def _read_whole(self, head: bytes) -> Request:
+        """Check a head (RFC 9112 sections 2 to 6) and make a Request of it; raises ClientError for what is none."""
+        line = _PLAIN_LINE.match(head)
         if line is not None:
             method, target, minor = line.groups()
             http11, begin = minor == b"1", line.end()
@@ -251,7 +253,8 @@ class RequestReader:
                 target, authority = origin_form(target, method)
                 if authority is not None:
                     fields = fields.with_host(authority)
-        return method, target, http11, block, fields
+        incoming = self._incoming
+        return Request(method, target, 11 if http11 else 10, block, fields, incoming.peer, incoming.secure)
 
     def _know(self, rest: bytes, block: bytes, fields: RequestFields) -> None:
         """Know from now on what the fields say that stand there, with the empty line (rest) and without (block)."""
@@ -334,18 +337,18 @@ class RequestReader:
         if limits.field_bytes and len(block) > limits.field_bytes and max(map(len, block.split(b"\r\n"))) > limits.field_bytes:
             raise HeadersTooLarge(f"A header field is longer than {limits.field_bytes} bytes.")
 
-    def _add_body(self, request: Request, fields: RequestFields) -> None:
+    def _add_body(self, request: Request, said: Said) -> None:
         """Give a request its body; raises ClientError for one that is too long, or that waits for what is not understood."""
-        if fields.transfer_encoding is not None:
+        if said.transfer_encoding is not None:
             body: ClientBody = ChunkedBody(self._incoming, self._limits)
         else:
-            length = int(fields.content_length or b"0")  # llhttp has made sure that it is one number.
+            length = int(said.content_length or b"0")  # llhttp has made sure that it is one number.
             if length == 0:
                 return
             body = LengthBody(self._incoming, length, self._limits)
             self._incoming.head_read = RECV_BYTES if length < LENT_FROM_BYTES else HEAD_BYTES
         request.body = body
-        if fields.expect is not None and request.version == 11:
-            if fields.expect.lower() != b"100-continue":
+        if said.expect is not None and request.version == 11:
+            if said.expect.lower() != b"100-continue":
                 raise ExpectationFailed("The only expectation that is understood is '100-continue'.")
             request.expects_continue = True
