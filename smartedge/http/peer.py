@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket as stdlib_socket
 from collections.abc import Callable
 from fcntl import ioctl
@@ -14,12 +15,16 @@ import gevent.monkey
 RESET = b"\1\0\0\0\0\0\0\0"
 """The SO_LINGER that makes a close a reset: on, with a time of 0."""
 
+FINISHED_S = 1.0
+"""How long a peer that has finished sending is taken for one that waits, before it is sent a word, in seconds."""
+
 UNSENT_BYTES = 131072
 """How much waits in the kernel to be sent, at most, where many share a connection (`keep_little_unsent`)."""
 
 _NOTSENT_LOWAT = 25
 """TCP_NOTSENT_LOWAT of Linux (tcp(7)), for which Python has no name."""
 
+_FINISHED = getattr(select, "POLLRDHUP", 0)
 _Poll: Any = gevent.monkey.get_original("select", "poll")
 _NONE = bytes(4)
 _PROBES = (
@@ -35,6 +40,16 @@ def is_gone(fileno: int) -> bool:
     asked = _Poll()
     asked.register(fileno, 0)
     return bool(asked.poll(0))  # nothing is asked for: what is told is POLLERR or POLLHUP
+
+
+def has_finished(fileno: int) -> bool:
+    """Whether the other side will send nothing more: it has ended its half of the connection, or all of it.
+
+    Unread bytes hide nothing. Linux alone tells (POLLRDHUP of poll(2)); elsewhere the answer is that of `is_gone`.
+    """
+    asked = _Poll()
+    asked.register(fileno, _FINISHED)
+    return bool(asked.poll(0))
 
 
 def asker(fileno: int) -> Callable[[int], list[Any]]:

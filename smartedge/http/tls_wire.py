@@ -214,6 +214,12 @@ class TlsWire(Wire):
             left = left[RECV_BYTES:]
             self._flush(timeout_s, Wire.send_now)
 
+    def _put_off(self, data: bytes) -> None:
+        """Send this as `Wire._put_off` does."""
+        if not self._torn and not self._outgoing.pending:
+            self._tls.write(data)
+            super()._put_off(self._outgoing.read())
+
     def _flush(self, timeout_s: float, send: Callable[[Wire, bytes, float], None] = Wire.send) -> None:
         """Send the records that OpenSSL has made, with one of Wire's own two."""
         try:

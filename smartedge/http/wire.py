@@ -17,7 +17,7 @@ from gevent import get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from smartedge.http.derivable import mypyc_attr
-from smartedge.http.peer import RESET, asker, is_gone, keep_asking, nothing_on_its_way
+from smartedge.http.peer import FINISHED_S, RESET, asker, has_finished, is_gone, keep_asking, nothing_on_its_way
 from smartedge.http.sweep import Sweep
 from smartedge.http.wire_errors import WireClosed, WireStalled, WireTimeout
 
@@ -56,6 +56,7 @@ class Wire:
         "_failure",
         "_hub",
         "_io",
+        "_probed",
         "_reader",
         "_recv",
         "_send",
@@ -86,7 +87,7 @@ class Wire:
         self._send = sock._sock.send
         self._io: Any = None
         self._asker: Any = None  # knows whether the peer is quiet
-        self._armed = self._tried = False
+        self._armed = self._tried = self._probed = False
         self._reader: Any = None
         self._writer: Any = None
         self._waiting = b""  # to be sent at the end of this round, or once the socket takes more
@@ -169,13 +170,14 @@ class Wire:
     def attend(self) -> None:
         """Arm the watcher for somebody who set `on_idle` (called by the sweep: a quick answer does without a watcher).
 
-        Where unread bytes lie, the watcher would tell of nothing else, and rests: the kernel is asked whether the peer is gone.
+        Where unread bytes lie, the watcher would tell of nothing else, and rests: the kernel is asked whether the peer is gone,
+        and before it was probed whether it has finished.
         """
         if self._armed:
             return
         if not self.readable:
             self._arm()
-        elif self.on_idle is not None and self.peer_is_gone():
+        elif self.on_idle is not None and (self.peer_is_gone() if self._probed else has_finished(self.sock.fileno())):
             self.on_idle()
 
     def _arm(self) -> None:
@@ -199,13 +201,24 @@ class Wire:
 
         A peer that has only finished sending waits for its answer, or has closed: nobody can tell until it is sent something.
         """
-        if self.closed:
-            return True
-        return is_gone(self.sock.fileno())
+        return self.closed or is_gone(self.sock.fileno())
 
-    def probe_peer(self) -> None:
-        """Have the kernel ask now and then whether the peer still exists: one that has closed says no after a minute or so."""
+    def probe_peer(self, word: bytes = b"") -> None:
+        """Have it found out whether a silent peer still exists; `peer_is_gone` knows then. Waits for nothing.
+
+        The kernel asks it: one that has closed says no after a minute or so. After FINISHED_S `on_idle` is called again; a peer
+        that has finished sending gets `word` at that call: who has closed refuses it at once.
+        """
         keep_asking(self.sock._sock)
+        if not self._probed:
+            self._probed = has_finished(self.sock.fileno())
+            self.read_deadline = monotonic() + FINISHED_S
+        elif word and not self._waiting and self._writer is None and self._failure is None:
+            self._put_off(word)
+
+    def _put_off(self, data: bytes) -> None:
+        self._waiting, self._send_s = data, inf
+        self.loop.sending.append(self)
 
     def may_close(self) -> bool:
         """Whether a close destroys nothing: the peer has finished, or it has received all that was sent and said no more."""
@@ -282,11 +295,8 @@ class Wire:
         if not self.stuck:
             # Whoever waits here waits for bytes, and nobody may come to send any: the loop goes on with it.
             self.stuck = self._at_once = True
-            self.sock._write_event.start(self._on_writable)
+            self.sock._write_event.start(lambda: self.send_waiting(monotonic()))
         self.write_deadline = now + self._send_s
-
-    def _on_writable(self) -> None:
-        self.send_waiting(monotonic())
 
     def _let_go(self) -> None:
         """Have the loop go on no more; whoever calls this does."""

@@ -141,6 +141,13 @@ class AnswerWriter:
         if self._takes_interim(status):
             self._incoming.wire.send(b"HTTP/1.1 %b%b\r\n" % (status_line, without_length(block)), self._idle_s)
 
+    def word_before_answer(self) -> bytes:
+        """Give what a client may be sent before its answer at any time (RFC 9110 section 15.2); b"" when nothing may."""
+        request = self._incoming.request
+        if request is None or request.version == 10 or self.head_sent or self.head is not None:
+            return b""
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+
     def _takes_interim(self, status: int) -> bool:
         """Whether the client may have this 1xx now; a 100 it gets once, if it waits for one."""
         request = self._incoming.request

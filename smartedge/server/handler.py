@@ -163,7 +163,8 @@ class EdgeHandler:
     def _on_client_moved(self) -> None:
         """The client sent, finished or left while its answer is in the making (called in the hub).
 
-        One that has finished sending is answered (RFC 9112 section 9.6); if it has closed, a write or the kernel will tell.
+        One that has finished sending may wait for its answer, as `printf ... | nc` does, or has closed, as most: a word that
+        says nothing is refused at once by the kernel of one that has closed.
         """
         incoming = self.incoming
         request = incoming.request
@@ -173,7 +174,7 @@ class EdgeHandler:
             incoming.keep_alive = False
             request.waiter.give_up(ClientGone())
         else:
-            incoming.wire.probe_peer()
+            incoming.wire.probe_peer(self.writer.word_before_answer())
 
     def _leave(self) -> None:
         """Wait until a close takes nothing away from the client."""

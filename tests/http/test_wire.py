@@ -129,6 +129,28 @@ def test_a_peer_that_leaves_is_noticed_on_a_connection_that_was_never_waited_on(
     assert ours.peer_is_gone()
 
 
+@pytest.mark.parametrize("closes", [True, False], ids=["closed", "waits"])
+@pytest.mark.parametrize("behind", [b"", b"the next request"], ids=["nothing", "unread bytes"])
+def test_a_peer_that_has_closed_refuses_a_word_and_one_that_waits_gets_it_before_its_answer(behind: bytes, closes: bool) -> None:
+    sock, theirs = tcp_pair()
+    ours = Wire(sock)
+    gone = gevent.event.Event()
+    ours.on_idle = lambda: gone.set() if ours.peer_is_gone() else ours.probe_peer(b"a word, ")
+    theirs.sendall(behind)
+    gevent.sleep(0.15)  # the sweep has seen these bytes, which are no end
+    if closes:
+        theirs.close()
+        assert gone.wait(5)
+    else:
+        theirs.shutdown(gevent.socket.SHUT_WR)
+        assert theirs.recv(100) == b"a word, "
+        ours.send_now(b"the answer", 1)
+        assert theirs.recv(100) == b"the answer"
+        assert not gone.is_set()
+        theirs.close()
+    ours.close()
+
+
 def test_an_idle_time_that_is_over_is_told(pair: tuple[Wire, Any]) -> None:
     ours, _ = pair
     over = gevent.event.Event()
