@@ -174,7 +174,7 @@ class Edge:
 
     @property
     def generation(self) -> int:
-        """Its number."""
+        """The number of the configuration in use."""
         return self._reloader.generation
 
     def now(self) -> float:
@@ -186,7 +186,7 @@ class Edge:
         self.registry.meet_workers(list(self.backends()))
 
     def workers(self, *, counted: bool = True) -> Sequence[Mapping[str, Any]]:
-        """Return what every live worker of this edge is and does. counted: see `overview`."""
+        """Return what every live worker of this edge is and does. counted: see `workers.overview`."""
         return self.follower.workers(monotonic(), counted=counted)
 
     @property
@@ -299,7 +299,7 @@ class Edge:
         collector.begin()
 
     def be_found(self, listeners: Sequence[Any]) -> None:
-        """Write down where the admin pages are, so that commands find them. listeners: as above."""
+        """Write down where the admin pages are, so that commands find them. listeners: see `Edge`."""
         self.listeners = listeners
         if self.cluster is not None:
             self.cluster.serve_at(clients_listener(listeners))

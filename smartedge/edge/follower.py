@@ -135,7 +135,7 @@ class Follower:
         return self._membership is not None and self._membership.lost
 
     def workers(self, now: float, *, counted: bool = True) -> Sequence[Mapping[str, Any]]:
-        """Return what every live worker is and does. counted: see `overview`."""
+        """Return what every live worker is and does. counted: see `workers.overview`."""
         if self._membership is None:
             alone = {"slot": 0, "pid": os.getpid(), "leader": True, "generation": 1}
             return [{**alone, "uptime_s": 0.0, "started_at": time(), "loop_lag_s": 0.0}]

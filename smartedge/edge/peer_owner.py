@@ -95,7 +95,7 @@ def uid_in_answer(answer: bytes) -> int | None:
 
 
 def uid_in_table(table: str, local: End, remote: End) -> int | None:
-    """Find the socket with these ends in the text of /proc/net/tcp or tcp6, and return its user; None as above."""
+    """Find the socket with these ends in the text of /proc/net/tcp or tcp6, and return its user; None if no process has it."""
     found = table.find(f": {_hexadecimal(local)} {_hexadecimal(remote)} ")
     if found < 0:
         return None

@@ -88,13 +88,13 @@ def certificates_unused(config: Config) -> bool:
 
 
 def clients_port(listeners: Sequence[Any]) -> int | None:
-    """Return the port that clients connect to, None if that can't be known. listeners: as above."""
+    """Return the port that clients connect to, None if that can't be known. listeners: see `whereabouts_of`."""
     first = clients_listener(listeners)
     return int(first[1]) if isinstance(first, tuple) else None
 
 
 def clients_listener(listeners: Sequence[Any]) -> Any:
-    """Return the name of the socket that clients connect to, None if that can't be known. listeners: as above."""
+    """Return the name of the socket that clients connect to, None if that can't be known. listeners: see `whereabouts_of`."""
     worker = gunicorn_worker()
     return worker.sockets[0].getsockname() if worker is not None else next(iter(listeners), None)
 
