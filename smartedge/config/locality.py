@@ -22,7 +22,7 @@ from smartedge.balancer.locality import SpillPolicy
 from smartedge.balancer.near_first import Locality
 from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config import values
-from smartedge.config.section import Section
+from smartedge.config.section import AS_OBJECT, Section
 
 MOST_DATABASE_BYTES = 1 << 30
 """Ten times what the largest free databases have."""
@@ -71,9 +71,7 @@ Header = Annotated[
     PlainSerializer(lambda header: header if isinstance(header, str) else list(header)),
     WithJsonSchema(_HEADER_SCHEMA),
 ]
-NetworkZones = Annotated[
-    tuple[tuple[str, str], ...], PlainValidator(_networks), PlainSerializer(dict), WithJsonSchema(_NETWORKS_SCHEMA)
-]
+NetworkZones = Annotated[tuple[tuple[str, str], ...], PlainValidator(_networks), AS_OBJECT, WithJsonSchema(_NETWORKS_SCHEMA)]
 
 
 class LocalityConfig(Section):

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from smartedge.config import route_values, values
-from smartedge.config.section import Listed, Seconds, Section, existing_file
+from smartedge.config.section import AS_OBJECT, Listed, Seconds, Section, existing_file
 
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _WEIGHTS = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]}
@@ -58,17 +58,17 @@ NewPath = Annotated[str, AfterValidator(route_values.new_path)]
 FieldConditions = Annotated[
     tuple[tuple[str, str], ...],
     PlainValidator(route_values.conditions("field")),
-    PlainSerializer(dict),
+    AS_OBJECT,
     WithJsonSchema(_TEXTS),
 ]
 QueryConditions = Annotated[
     tuple[tuple[str, str], ...],
     PlainValidator(route_values.conditions("query")),
-    PlainSerializer(dict),
+    AS_OBJECT,
     WithJsonSchema(_TEXTS),
 ]
 HeaderValues = Annotated[
-    tuple[tuple[str, str], ...], PlainValidator(route_values.header_values), PlainSerializer(dict), WithJsonSchema(_TEXTS)
+    tuple[tuple[str, str], ...], PlainValidator(route_values.header_values), AS_OBJECT, WithJsonSchema(_TEXTS)
 ]
 HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(route_values.header_name)], ...], Listed]
 ServiceName = Annotated[str, AfterValidator(route_values.service_name)]
@@ -78,7 +78,7 @@ Weights = Annotated[
     PlainSerializer(_weights_as_written),
     WithJsonSchema(_WEIGHTS),
 ]
-Pages = Annotated[tuple[tuple[int | str, str], ...], PlainValidator(_pages), PlainSerializer(dict), WithJsonSchema(_TEXTS)]
+Pages = Annotated[tuple[tuple[int | str, str], ...], PlainValidator(_pages), AS_OBJECT, WithJsonSchema(_TEXTS)]
 
 
 class RewriteConfig(Section):

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -59,6 +59,10 @@ def beside(certificate: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _object(pairs: Iterable[tuple[Any, Any]]) -> Any:
+    return dict(pairs)
+
+
 def _cap(value: object) -> object:
     if value is None or value == "adaptive" or (type(value) is int and 1 <= value <= 1_000_000):
         return value
@@ -76,16 +80,16 @@ Label = Annotated[str, AfterValidator(values.label)]
 Text = Annotated[str, AfterValidator(values.line)]
 File = Annotated[str, AfterValidator(existing_file)]
 Folder = Annotated[str, AfterValidator(existing_folder)]
+# Pairs are written as an object. Not by `dict` itself: to find out what a builtin is called with takes pydantic 10 ms.
+AS_OBJECT = PlainSerializer(_object)
 # Lists are read as tuples, which do not change; strict=False allows just that, the items stay strict.
 Listed = Field(strict=False)
 Cap = Annotated[int | Literal["adaptive"], BeforeValidator(_cap)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(values.network)], ...], Listed]
-Labels = Annotated[
-    tuple[tuple[str, str], ...], PlainValidator(values.labels), PlainSerializer(dict), WithJsonSchema(_LABELS_SCHEMA)
-]
+Labels = Annotated[tuple[tuple[str, str], ...], PlainValidator(values.labels), AS_OBJECT, WithJsonSchema(_LABELS_SCHEMA)]
 _HEADERS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 32}
 ProbeHeaders = Annotated[
-    tuple[tuple[str, str], ...], PlainValidator(values.probe_headers), PlainSerializer(dict), WithJsonSchema(_HEADERS_SCHEMA)
+    tuple[tuple[str, str], ...], PlainValidator(values.probe_headers), AS_OBJECT, WithJsonSchema(_HEADERS_SCHEMA)
 ]
 StatusItem = Annotated[int | str, PlainValidator(values.status_item), WithJsonSchema(_STATUS_SCHEMA)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -26,8 +26,12 @@ def _location(value: object) -> tuple[float, float]:
     return float(latitude), float(longitude)
 
 
+def _pair(location: tuple[float, float]) -> Any:
+    return list(location)  # not by `list` itself, see `section.AS_OBJECT`
+
+
 _SCHEMA = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-Location = Annotated[tuple[float, float], PlainValidator(_location), PlainSerializer(list), WithJsonSchema(_SCHEMA)]
+Location = Annotated[tuple[float, float], PlainValidator(_location), PlainSerializer(_pair), WithJsonSchema(_SCHEMA)]
 """Latitude and longitude in degrees, as in GeoIP databases and ISO 6709: north and east are above 0."""
 
 

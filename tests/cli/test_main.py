@@ -286,6 +286,21 @@ sys.exit(main())
     assert done.returncode == 130
 
 
+def test_a_start_looks_for_garbage_next_to_never_and_for_plugins_of_pydantic_not_at_all() -> None:
+    script = """
+import gc, sys
+from importlib import metadata
+from smartedge.__main__ import main
+before = [one["collections"] for one in gc.get_stats()]
+sys.argv = ["smartedge", "check"]
+main()
+from pydantic.plugin import _loader
+print(*(one["collections"] - was for one, was in zip(gc.get_stats(), before)), _loader._plugins)
+"""
+    done = python("-c", script)
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0 0 0 None", "")
+
+
 def every_command(group: click.Group = cli.program) -> Iterator[click.Command]:
     for command in group.commands.values():
         yield from every_command(command) if isinstance(command, click.Group) else (command,)
