@@ -17,7 +17,8 @@ from smartedge.balancer.strategies.guard import Guarded
 from smartedge.balancer.strategies.menu import Strategy
 from smartedge.edge import collector
 from smartedge.edge.announce import Announcer
-from smartedge.edge.backends import SPARED, BackendRegistry
+from smartedge.edge.backend_builder import SPARED
+from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.setup import ServiceSetup, Setup, follow_bound
 from smartedge.edge.watch import Watch
 from smartedge.proxy.events import Events

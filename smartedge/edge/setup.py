@@ -30,7 +30,8 @@ from smartedge.config.routes import RouteConfig
 from smartedge.config.sections import RateLimitConfig
 from smartedge.config.services import ServiceConfig, WrittenService
 from smartedge.edge import collector, policies
-from smartedge.edge.backends import SPARED, BackendRegistry, Built
+from smartedge.edge.backend_builder import SPARED, Built
+from smartedge.edge.backends import BackendRegistry
 from smartedge.edge.files import Files, read_files
 from smartedge.edge.localities import Localities
 from smartedge.edge.origin import ConfigOrigin
@@ -191,7 +192,7 @@ class SetupBuilder:
             one.name: setup
             for one, setup in pairs
             if setup.config is one.config
-            and setup.ways == self._registry.ways_of(one.config)
+            and setup.ways == self._registry.builder.ways_of(one.config)
             and not (joined and _needs_workers(one.config))
             and not (share.nodes != self._share.nodes and one.config.shared_by_nodes)
             and not (share.sticky_secrets != self._share.sticky_secrets and one.config.sticky.cookie is not None)
@@ -205,7 +206,7 @@ class SetupBuilder:
         nodes = self._share.nodes
         if self._membership is not None and len(config.backends) >= SPARED:
             collector.spare()  # all that has been read
-        built = self._registry.build_backends(service, files, None if before is None else before.built, nodes)
+        built = self._registry.builder.build_backends(service, files, None if before is None else before.built, nodes)
         secrets = self._choose_secrets(service, files) if config.sticky.cookie is not None else ()
         ids = [backend.id for backend in built.backends]
         places = self._localities.client_places_of(service, is_trusted)
@@ -216,7 +217,7 @@ class SetupBuilder:
         return ServiceSetup(
             config,
             row,
-            self._registry.ways_of(config),
+            self._registry.builder.ways_of(config),
             built,
             strategy,
             config.hash.bounded_load_ratio or inf,
