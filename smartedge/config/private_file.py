@@ -1,4 +1,8 @@
-"""A file for its owner alone: a certificate with its key, or what is kept of secrets and of addresses within a network."""
+"""A file for its owner alone: a certificate with its key, or what is kept of secrets and of addresses within a network.
+
+workers/replaced_file.py does likewise with what many processes write into one directory of theirs: there a name says who wrote
+it, and what the dead have left is cleared up. Here the directory may be the operator's.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -27,6 +27,9 @@ from smartedge.workers.state_dir import StateError
 
 MANY: Final = 100
 """With so many backends requests go on between the steps of a reload."""
+
+_HERE_ALONE: Final = Confirmed(1, {})
+"""By this worker; the others are not waited for."""
 
 
 class Newest(NamedTuple):
@@ -146,9 +149,8 @@ class Reloader:
             config = config.with_found(found.backends)
             setup = self._build(config, self.setup, None)
             self._pause()
-            changed = config.etag != old.etag
             renewed = self._renewed.union(setup.files.renewed_since(self.setup.files))
-            is_other = changed or bool(renewed)
+            is_other = config.etag != old.etag or bool(renewed)
             self._pause()
             canonical = config.to_json() if is_other else ""
             self._pause()
@@ -165,17 +167,7 @@ class Reloader:
         # Unlocked: the next one need not wait for a worker that does not answer, and may come from there.
         self._pause()
         confirmed = self._peers.wait(serial, CONFIRM_S if wait else 0.0)
-        applied = report(
-            old,
-            config,
-            self._at_start,
-            number,
-            confirmed,
-            changed=changed,
-            renewed=tuple(sorted(renewed)),
-            persisted=self._persistence.persists and persist,
-            took_s=self._now() - started,
-        )
+        applied = self._report(old, config, number, confirmed, renewed, started, persisted=self._persistence.persists and persist)
         self._pause()
         return replace(applied, on_trial=not persist, etag=self._persistence.etag_of(config, number))
 
@@ -194,25 +186,11 @@ class Reloader:
                 self._catch_up()
                 return None
             found = newest.found.only_for(sources_of(config.all_services()))
-            config, serial = config.with_found(found.backends), newest.serial + 1
+            config = config.with_found(found.backends)
             setup = self._build(config, self.setup, None)
             renewed = setup.files.renewed_since(self.setup.files)
-            self._pause()
-            self._peers.publish(number, serial, config.to_json(), found.text)
-            self._pause()
-            self._use_if_other(setup, found)
-            self._confirm(number, serial, self._peers.mark())
-        return report(
-            newest.config,
-            config,
-            self._at_start,
-            number,
-            Confirmed(1, {}),
-            changed=config.etag != newest.config.etag,
-            renewed=tuple(sorted(renewed)),
-            persisted=True,
-            took_s=self._now() - started,
-        )
+            self._publish_and_use(setup, found, number, newest.serial + 1)
+        return self._report(newest.config, config, number, _HERE_ALONE, renewed, started, persisted=True)
 
     def confirmed(self, applied: Applied) -> Applied:
         """Wait for the other workers to have it, too, and return how many of them have."""
@@ -232,19 +210,8 @@ class Reloader:
             config = config.with_found(self.found.only_for(sources_of(config.all_services())).backends)
             with _not_shared_without_room():
                 setup = self._build(config, self.setup, None)
-            renewed = tuple(sorted(setup.files.renewed_since(self.setup.files)))
-            changed = config.etag != old.etag
-            applied = report(
-                old,
-                config,
-                self._at_start,
-                self.generation,
-                Confirmed(1, {}),
-                changed=changed,
-                renewed=renewed,
-                persisted=self._persistence.persists,
-                took_s=self._now() - started,
-            )
+            renewed, persisted = setup.files.renewed_since(self.setup.files), self._persistence.persists
+            applied = self._report(old, config, self.generation, _HERE_ALONE, renewed, started, persisted=persisted)
         return config, applied
 
     def text_of(self, body: bytes | None) -> bytes:
@@ -269,12 +236,8 @@ class Reloader:
             config = newest.config.with_found(found.backends)
             files = self.setup.files if self.setup.files.are_all_of(config) else None
             setup = self._build(config, self.setup, files)
-            number, serial = self._persistence.number_of_found(newest.number), newest.serial + 1
-            self._pause()
-            self._peers.publish(number, serial, config.to_json(), found.text)
-            self._pause()
-            self._use_if_other(setup, found)
-            self._confirm(number, serial, self._peers.mark())
+            number = self._persistence.number_of_found(newest.number)
+            self._publish_and_use(setup, found, number, newest.serial + 1)
         return Discovered(number, found.changes_since(newest.found))
 
     def rebuild_setup(self) -> None:
@@ -343,6 +306,14 @@ class Reloader:
         self._confirm(newest.number, newest.serial, mark)
         return True
 
+    def _publish_and_use(self, setup: Setup, found: Found, number: int, serial: int) -> None:
+        """Have the other workers follow, and use it here; called under both locks, when the build has succeeded."""
+        self._pause()
+        self._peers.publish(number, serial, setup.config.to_json(), found.text)
+        self._pause()
+        self._use_if_other(setup, found)
+        self._confirm(number, serial, self._peers.mark())
+
     def _use_if_other(self, setup: Setup, found: Found) -> None:
         """Use a setup, unless it is of the configuration in use, the same was found, and its files hold the same."""
         if setup.config.etag != self.etag or found is not self.found or setup.files.renewed_since(self.setup.files):
@@ -357,6 +328,30 @@ class Reloader:
         """Say that this generation is in use here. mark: of the file that it was read from or written to."""
         self.generation, self.serial, self._followed = number, serial, mark
         self._peers.confirm(number, serial)
+
+    def _report(
+        self,
+        old: Config,
+        new: Config,
+        number: int,
+        confirmed: Confirmed,
+        renewed: Iterable[str],
+        started: float,
+        *,
+        persisted: bool,
+    ) -> Applied:
+        """Tell what has changed between two configurations. renewed: keys of files. started: when the reload did."""
+        return report(
+            old,
+            new,
+            self._at_start,
+            number,
+            confirmed,
+            changed=new.etag != old.etag,
+            renewed=tuple(sorted(renewed)),
+            persisted=persisted,
+            took_s=self._now() - started,
+        )
 
 
 def parse_generation(generation: Generation, pause: Callable[[], None] = at_once) -> Config:
