@@ -20,6 +20,7 @@ from smartedge.admin.blueprint import make_admin
 from smartedge.admin.one_way_rule import OneWayRule
 from smartedge.balancer.errors import ClientError
 from smartedge.config.model import Config, ConfigError, admin_token, config_path
+from smartedge.edge import collector
 from smartedge.edge.client_counters import excess_counter, handshake_counter, stream_counter
 from smartedge.edge.cluster_start import ClusterStart, join_running, load_for_start
 from smartedge.edge.edge import Edge
@@ -211,6 +212,7 @@ class PassedResponse(flask.Response):
         return self._exchange
 
 
+@collector.put_off()
 def create_app(
     config: Config | None = None,
     *,

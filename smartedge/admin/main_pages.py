@@ -11,6 +11,7 @@ from smartedge.admin.reloading import asked_of, reload_edge, split_body
 from smartedge.admin.scrapes import Scrapes
 from smartedge.admin.status import health_document, status_document
 from smartedge.balancer.errors import ClientError
+from smartedge.edge import collector
 from smartedge.edge.edge import Edge
 from smartedge.workers.periodic import in_pieces
 
@@ -33,8 +34,9 @@ def main_pages(edge: Edge) -> tuple[Page, ...]:
         return answer(result.status, result.document, ETag=f'"{result.document["etag"]}"')  # by now it may be another's
 
     def status() -> Response:
-        document = status_document(edge)
-        return answer(200, document, ETag=f'"{document["etag"]}"')
+        with collector.put_off():
+            document = status_document(edge)
+            return answer(200, document, ETag=f'"{document["etag"]}"')
 
     def metrics() -> Response:
         pieces, content_type = scrapes.make(request.headers.get("Accept", ""))

@@ -13,6 +13,7 @@ from smartedge.admin.page import peer
 from smartedge.admin.written import laid_out
 from smartedge.balancer.errors import ClientError, EdgeError
 from smartedge.config.model import ConfigError
+from smartedge.edge import collector
 from smartedge.edge.edge import Edge
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.rollouts import MOST_S, Asked
@@ -29,7 +30,7 @@ def reload_edge(
 ) -> Reloaded:
     """Have the edge use a configuration, as `Rollouts.reload`; raises what that raises, and has it written down."""
     asked = asked or Asked(by=peer())
-    with refusals_written_down(edge, asked):
+    with collector.put_off(), refusals_written_down(edge, asked):
         return edge.rollouts.reload(body, if_match, asked, require_all=require_all)
 
 

@@ -10,6 +10,7 @@ from gevent.lock import BoundedSemaphore
 from smartedge.admin.exemplars import NEWEST, NO_EXEMPLARS, Exemplars
 from smartedge.admin.exposition import content_type_of, exposition, has_exemplars
 from smartedge.admin.snapshot import read_snapshot
+from smartedge.edge import collector
 from smartedge.edge.edge import Edge
 from smartedge.workers.periodic import Pauses, in_pieces
 
@@ -38,7 +39,7 @@ class Scrapes:
             return found
         result = self._next[content_type] = AsyncResult()
         try:
-            with self._turn:
+            with self._turn, collector.put_off():
                 del self._next[content_type]
                 made = self._make(accept, content_type)
         except BaseException as error:

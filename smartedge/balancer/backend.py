@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from smartedge.balancer.cells import IN_SERVICE_SINCE, SILENT_SINCE, STATE, WEIGHT
+from smartedge.balancer.cells import BREAKER, HEALTH, IN_SERVICE_SINCE, SILENT_SINCE, STATE, WEIGHT
 from smartedge.balancer.learned import Learned
 from smartedge.balancer.spec import STATES, BackendSpec, State
 
@@ -63,6 +63,16 @@ class Backend:
         """Return the effective weight: the operator's, less while the backend starts slowly."""
         warmth = self.warmth(now)
         return self.full_weight if warmth == 1.0 else self.full_weight * warmth
+
+    def is_well(self) -> bool:
+        """Whether nothing can speak against a lease, at one look; else `why_not` says whether something does, and what."""
+        spec, shared = self.spec, self.learned.shared
+        return (
+            shared[HEALTH] == 1
+            and not (shared[STATE] or shared[WEIGHT] or shared[BREAKER] or shared[SILENT_SINCE])
+            and spec.max_in_flight is None
+            and spec.weight > 0
+        )
 
     def why_not(self, now: float) -> WhyNot | None:
         """Return the first reason why no lease may be taken, or None; asking changes nothing."""

@@ -30,7 +30,7 @@ def leases_to_move(pool: Pool, budget: RetryBudget, now: float) -> Iterator[Leas
     Whoever is given one asks for another try and pays for it before he asks for the next.
     """
     for backend in pool.looked_at:
-        if backend.learned.silent_since and backend.learned.waiting:
+        if backend.learned.waiting and backend.learned.silent_since:
             for lease in pool.late_leases(backend, now):
                 if not budget.left(now):
                     return

@@ -19,6 +19,9 @@ LEAST_SECRET_BYTES = 16
 MOST_SOCKET_PATH = 107
 """What a unix socket's address has room for (unix(7)), with a zero behind it."""
 
+MOST_URLS = 32_768
+"""So many URLs are remembered: of more backends than that, asked for in turn, none would ever be found. An edge has 16,383."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
@@ -146,7 +149,7 @@ def line(text: str) -> str:
     return text
 
 
-@lru_cache(8192)  # each is asked for several times while a file is read, and at every reload
+@lru_cache(MOST_URLS)  # each is asked for several times while a file is read, and at every reload
 def backend_url(text: str) -> str:
     """A backend's URL in normal form: scheme and host in lower case, the port as written, no last slash.
 
@@ -178,7 +181,7 @@ def backend_url(text: str) -> str:
     return f"{scheme}://{host}{base}" if port is None else f"{scheme}://{host}:{port}{base}"
 
 
-@lru_cache(8192)
+@lru_cache(MOST_URLS)
 def origin(url: str) -> Origin:
     """Take a URL that `backend_url` gave apart; two URLs with the same origin are the same backend."""
     if url.startswith("unix:"):

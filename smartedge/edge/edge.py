@@ -253,6 +253,7 @@ class Edge:
                 self._begin()
                 self.began = True
 
+    @collector.put_off()
     def take_place(self) -> None:
         """Take this worker's place among the others and open what is written to; raises StateError or ConfigError."""
         if self._membership is not None:

@@ -124,11 +124,11 @@ class ServiceSet:
     def look_for_silence(self, now: float) -> None:
         """Announce backends that answer nothing, which comes as no event, and have requests leave them."""
         for service in self.services.values():
-            if len(self._edge_row.rows) > 1:
-                for backend in service.pool.backends:
-                    backend.learned.tell_waiting(now)
             for fallen in service.pool.look_for_silence(now):
                 self._announcer.silence(fallen)
+            if len(self._edge_row.rows) > 1:
+                for backend in service.pool.looked_at:  # all, but of very many a part each time
+                    backend.learned.tell_waiting(now)
             leave_silent(service, now)
 
     def look(self, setup: Setup, now: float, *, leading: bool) -> None:

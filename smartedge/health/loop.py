@@ -157,11 +157,15 @@ class HealthLoop:
     def _hear_nudges(self, backends: Sequence[Backend]) -> None:
         """Have those probed soon that traffic of another worker could not connect to."""
         asked, nudges = self._nudges, dict[object, int]()
-        for number, backend in enumerate(backends, 1):
-            nudged = nudges[backend.key] = backend.learned.nudged
-            if nudged != asked.get(backend.key, nudged):
-                self._schedule.nudge(backend)
-            if number % HEARD == 0:
+        for begin in range(0, len(backends), HEARD):
+            some = backends[begin : begin + HEARD]
+            numbers: dict[object, int] = {backend.key: backend.learned.nudged for backend in some}
+            if not numbers.items() <= asked.items():
+                for backend in some:
+                    if numbers[backend.key] != asked.get(backend.key, numbers[backend.key]):
+                        self._schedule.nudge(backend)
+            nudges |= numbers
+            if len(some) == HEARD:
                 self._give_way()
         self._nudges = nudges
 

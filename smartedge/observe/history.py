@@ -12,7 +12,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import LATENCY_CELLS, quantile
 from smartedge.balancer.pool import Pool
 from smartedge.observe.history_table import EVERY_S, MODULUS, MOST_SPREAD, POINTS, HistoryTable, Sample, Series
-from smartedge.observe.recent import Counted, count_of
+from smartedge.observe.recent import Counted, Kept, count_of
 from smartedge.proxy.service import Service
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class History:
         self._give_way = give_way
         self._table: HistoryTable | None = None
         self._row_of: Callable[[str], int | None] = lambda _: None
-        self._before: Mapping[str, Counted] | None = None
+        self._before: Mapping[str, Kept] | None = None
         self._tick = 0
         self._said = ""
 
@@ -80,7 +80,7 @@ class History:
         tick = int(self._wall() // EVERY_S)
         if self._before is not None and tick == self._tick:
             return
-        counts: dict[str, Counted] = {}
+        counts: dict[str, Kept] = {}
         before, self._tick = self._before, tick
         for name, service in list(self._services().items()):
             if before is None:
@@ -89,20 +89,22 @@ class History:
                 self._sample(name, service.pool, before, counts)
         self._before = counts
 
-    def _begin(self, name: str, pool: Pool, counts: dict[str, Counted]) -> None:
+    def _begin(self, name: str, pool: Pool, counts: dict[str, Kept]) -> None:
         """Go on from what was written last; where nothing was, write down what there is, so that the next leader can."""
         now, ran, whole = self._now(), self._told_until(name) is not None, _Whole()
         for number, backend in enumerate(pool.backends):
-            counts[backend.key] = self._base(backend.key, count_of(backend.learned.rows), ran=ran)
+            base = self._base(backend.key, count_of(backend.learned.rows), ran=ran)
+            counts[backend.key] = base.kept()
             if not ran:
                 in_flight, state = backend.in_flight(), _state(backend, now)
                 whole.add(_NOTHING, in_flight, state)
-                self._write(backend.key, _sample_of(counts[backend.key], None, in_flight, state))
+                self._write(backend.key, _sample_of(base, None, in_flight, state))
             if number % PIECE == PIECE - 1:
                 self._give_way()
-        counts[name] = self._base(name, count_of(pool.row.rows), ran=ran)
+        own = self._base(name, count_of(pool.row.rows), ran=ran)
+        counts[name] = own.kept()
         if not ran:
-            self._write(name, _sample_of(counts[name], None, whole.in_flight, whole.state))
+            self._write(name, _sample_of(own, None, whole.in_flight, whole.state))
 
     def _base(self, key: str, now: Counted, *, ran: bool) -> Counted:
         """Return what had been counted by the newest tick that was written. ran: there is one of its service, at least."""
@@ -119,13 +121,15 @@ class History:
         ticks = (self._tick - back for back in range(1, MOST_SPREAD + 1))
         return next((found for tick in ticks if (found := self._table.counts(row, key, tick)) is not None), None)
 
-    def _sample(self, name: str, pool: Pool, before: Mapping[str, Counted], counts: dict[str, Counted]) -> None:
+    def _sample(self, name: str, pool: Pool, before: Mapping[str, Kept], counts: dict[str, Kept]) -> None:
         """Write down a tick of a service and its backends."""
         now, whole = self._now(), _Whole()
-        counts[name] = own = count_of(pool.row.rows)
+        own = count_of(pool.row.rows)
+        counts[name] = own.kept()
         whole.add(gained(own, before.get(name)), 0, None)
         for number, backend in enumerate(pool.backends):
-            counts[backend.key] = count = count_of(backend.learned.rows)
+            count = count_of(backend.learned.rows)
+            counts[backend.key] = count.kept()
             news, in_flight, state = gained(count, before.get(backend.key)), backend.in_flight(), _state(backend, now)
             whole.add(news, in_flight, state)
             self._write(backend.key, _sample_of(count, news, in_flight, state))
@@ -192,14 +196,15 @@ class _Whole:
         return self._states.most_common(1)[0][0]
 
 
-def gained(now: Counted, before: Counted | None) -> Counted:
+def gained(now: Counted, before: Kept | None) -> Counted:
     """Return what has come since; all of it where there was nothing before, or the row has begun anew."""
     if before is None:
         return now
     if now == before:
         return _NOTHING
-    requests, failed = now.requests - before.requests, now.failed - before.failed
-    latencies = [count - old for count, old in zip(now.latencies, before.latencies, strict=True)]
+    requests_before, failed_before, latencies_before, _ = before
+    requests, failed = now.requests - requests_before, now.failed - failed_before
+    latencies = [count - old for count, old in zip(now.latencies, latencies_before, strict=True)]
     return now if min(requests, failed, *latencies) < 0 else Counted(requests, failed, latencies)
 
 

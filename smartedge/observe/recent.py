@@ -17,6 +17,13 @@ TICK_S = 10.0
 WINDOW_S = 60.0
 
 
+Kept = tuple[float, float, Sequence[float], float]
+"""A `Counted` as a plain tuple, to be kept: the garbage collector looks at such once and no more.
+
+Of ten thousand backends, seven times, it looked at 140,000 objects again and again, 100 ms at a stretch.
+"""
+
+
 class Counted(NamedTuple):
     """Counts of one backend: requests answered, tries failed, and answers in each bucket of the latencies.
 
@@ -28,6 +35,10 @@ class Counted(NamedTuple):
     latencies: Sequence[float]
     by_session: float = 0
 
+    def kept(self) -> Kept:
+        """Return the same as it is kept."""
+        return self.requests, self.failed, self.latencies, self.by_session
+
 
 class Recent:
     """Counts of about the last minute, read from rows that only grow; owned by the Edge, read by the status and the page."""
@@ -35,13 +46,18 @@ class Recent:
     def __init__(self, tick_s: float = TICK_S, window_s: float = WINDOW_S) -> None:
         self._tick_s = tick_s
         self._window_s = window_s
-        self._kept: deque[tuple[float, dict[str, Counted]]] = deque()
+        self._kept: deque[tuple[float, dict[str, Kept]]] = deque()
 
     def tick(self, now: float, backends: Sequence[Backend]) -> None:
         """Write the counts down, if it is time; call it when serving begins, and then as often as you like."""
         if self._kept and now - self._kept[-1][0] < self._tick_s:
             return
-        self._kept.append((now, {backend.key: count_of(backend.learned.rows) for backend in in_pieces(backends)}))
+        before = self._kept[-1][1] if self._kept else {}
+        counts: dict[str, Kept] = {}
+        for backend in in_pieces(backends):
+            count, known = count_of(backend.learned.rows).kept(), before.get(backend.key)
+            counts[backend.key] = known if known == count else count  # as of most of very many: kept once
+        self._kept.append((now, counts))
         while len(self._kept) > 1 and now - self._kept[1][0] >= self._window_s:
             self._kept.popleft()
 
@@ -59,9 +75,10 @@ class Recent:
         return now, self._gained(backend.key, now)
 
     def _gained(self, key: str, now: Counted) -> Counted:
-        before = self._kept[0][1].get(key) if self._kept else None
-        if before is None:
+        kept = self._kept[0][1].get(key) if self._kept else None
+        if kept is None:
             return now
+        before = Counted(*kept)
         gained = Counted(
             now.requests - before.requests,
             now.failed - before.failed,
@@ -74,11 +91,11 @@ class Recent:
 
 def count_of(rows: Sequence[memoryview[int]]) -> Counted:
     """Read the same from the rows of all workers; a tenth of the time that adding up all of their cells takes."""
-    latencies = [row[LATENCY_CELLS].tolist() for row in rows]
+    latencies = [tuple(row[LATENCY_CELLS].tolist()) for row in rows]
     return Counted(
         sum(sum(row[CODE_CELLS].tolist()) for row in rows),
         sum(row[FAILED] for row in rows),
-        latencies[0] if len(latencies) == 1 else [sum(counts) for counts in zip(*latencies, strict=True)],
+        latencies[0] if len(latencies) == 1 else tuple([sum(counts) for counts in zip(*latencies, strict=True)]),
         sum(row[SESSION_REQUESTS] for row in rows),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter
+from time import thread_time
 from typing import Any, Final, TypeVar
 
 import gevent
@@ -58,10 +58,11 @@ def give_way() -> None:
 class Pauses:
     """Lets requests go on whenever work has held them up for PIECE_S; made for one long piece of work, called between its steps.
 
-    pause: how others are let go on. clock: in seconds.
+    pause: how others are let go on. clock: in seconds; of the processor's time, for on a busy machine a piece would else be over
+    before it has begun, and the work takes many times as long.
     """
 
-    def __init__(self, pause: Callable[[], None] = give_way, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, pause: Callable[[], None] = give_way, clock: Callable[[], float] = thread_time) -> None:
         self._pause = pause
         self._clock = clock
         self._since = clock()

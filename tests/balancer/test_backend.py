@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -10,6 +11,7 @@ from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import (
     IN_FLIGHT,
     ROW_CELLS,
+    SILENT_SINCE,
     WEIGHT,
     private_row,
 )
@@ -136,3 +138,23 @@ def test_one_that_comes_by_a_reload_comes_as_the_file_says() -> None:
     members = pool(backends(1))
     members.replace_backends([*members.backends, backend("b", state="disabled")], members.strategy)
     assert [one.state for one in members.backends] == ["enabled", "disabled"]
+
+
+def test_one_look_says_that_all_is_well_only_where_no_reason_can_be_found() -> None:
+    """Of ten thousand candidates most are well; the look must know every reason that `why_not` does."""
+    reasons: list[Callable[[Backend], object]] = [
+        lambda one: set_state(one, "draining"),
+        lambda one: one.learned.shared.__setitem__(WEIGHT, -1),
+        lambda one: one.learned.health.forget(),
+        lambda one: [one.learned.health.probed(False) for _ in range(9)],
+        lambda one: eject(one, NOW),
+        lambda one: one.learned.shared_reals.__setitem__(SILENT_SINCE, NOW),
+    ]
+    assert backend("a").is_well()
+    for spoil in reasons:
+        one = backend("a")
+        spoil(one)
+        assert one.why_not(NOW) is not None
+        assert not one.is_well()
+    for spec in ({"weight": 0}, {"max_in_flight": 1}, {"max_in_flight": "adaptive"}):
+        assert not backend("a", **spec).is_well()

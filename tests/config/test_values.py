@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smartedge.config import values
+from smartedge.workers.membership import MAX_ROWS
 
 
 @pytest.mark.parametrize(
@@ -236,3 +239,9 @@ def test_a_line_is_one_line_that_is_not_empty(text: str) -> None:
 )
 def test_a_value_is_shown_without_secrets_and_safe_for_a_terminal(value: object, text: str) -> None:
     assert values.shown(value) == text
+
+
+@pytest.mark.parametrize("asked", [values.backend_url, values.origin])
+def test_the_urls_of_as_many_backends_as_an_edge_has_room_for_are_remembered(asked: Any) -> None:
+    """One more than are remembered, asked for in turn, and none is ever found: 10,000 were parsed four times at each reload."""
+    assert asked.cache_info().maxsize > MAX_ROWS

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 from smartedge.balancer.backend import Backend
 from smartedge.balancer.cells import FAILED
 from smartedge.balancer.learned import Learned
@@ -42,3 +44,17 @@ def test_a_backend_that_was_not_there_then_or_began_anew_counts_whole() -> None:
     again = Backend(one.spec, Learned())
     served(again, 1)
     assert gained(recent, again) == (1, 0), "less than was counted: the row is of another life"
+
+
+def test_what_is_kept_is_nothing_that_the_garbage_collector_has_to_look_at_again() -> None:
+    """Of ten thousand backends it was 140,000 objects, and each full collection held up all clients for 100 ms."""
+    recent, some = Recent(tick_s=10.0), [backend("a"), backend("b")]
+    for second in (0.0, 10.0, 20.0):
+        served(some[0], 3)
+        recent.tick(second, some)
+    gc.collect()
+    gc.collect()  # the first finds that the tuples inside hold numbers only
+    kept = [counts for _, notes in recent._kept for counts in notes.values()]
+    assert len(kept) == 6
+    assert not any(map(gc.is_tracked, kept))
+    assert len({id(notes[some[1].key]) for _, notes in recent._kept}) == 1  # what has not changed is kept once
