@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import httptools
 
@@ -59,6 +60,8 @@ def judge(answer: ProbeAnswer, policy: HealthPolicy, took_s: float, host: str = 
 
 def refuses_host(answer: ProbeAnswer) -> str | None:
     """Return what seems to have refused a request for its Host field, None when nothing has."""
+    if answer.status not in MAY_REFUSE_HOST:  # as mostly
+        return None
     for status, mark, refuser in HOST_REFUSALS:
         if answer.status == status and mark in answer.body:
             return refuser
@@ -70,7 +73,19 @@ def read_answer(recv: Callable[[int], bytes], policy: HealthPolicy) -> ProbeAnsw
 
     recv: waits for bytes, at most as many as it is told; none at the end. Raises TimeoutError.
     """
-    head, size = _Head(), 0
+    head = _Head()
+    try:
+        status = _read_status(recv, head)
+        if policy.method != "HEAD" and (policy.body is not None or status in MAY_REFUSE_HOST):
+            wanted = None if policy.body is None else policy.body.encode()
+            _read_body(recv, head, wanted)
+    finally:
+        head.end()
+    return ProbeAnswer(status, bytes(head.body))
+
+
+def _read_status(recv: Callable[[int], bytes], head: _Head) -> int:
+    size = 0
     while True:
         data = recv(min(HEAD_BYTES - size, 8192))
         if not data:
@@ -78,15 +93,11 @@ def read_answer(recv: Callable[[int], bytes], policy: HealthPolicy) -> ProbeAnsw
         size += len(data)
         valid = head.feed(data)
         if head.status is not None:
-            break  # what follows, garbage too, matters only where a text is looked for
+            return head.status  # what follows, garbage too, matters only where a text is looked for
         if not valid:
             raise ProbeError("not HTTP")
         if size >= HEAD_BYTES:
             raise ProbeError(f"the head of the answer is over {HEAD_BYTES // 1024} KiB")
-    if policy.method != "HEAD" and (policy.body is not None or head.status in MAY_REFUSE_HOST):
-        wanted = None if policy.body is None else policy.body.encode()
-        _read_body(recv, head, wanted)
-    return ProbeAnswer(head.status, bytes(head.body))
 
 
 def _read_body(recv: Callable[[int], bytes], head: _Head, wanted: bytes | None) -> None:
@@ -108,7 +119,11 @@ class _Head:
         self.status: int | None = None
         self.body = bytearray()
         self.complete = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def end(self) -> None:
+        """Let the parser go, which holds this: a circle for each probe would be the collector's work."""
+        self._parser = None
 
     def feed(self, data: bytes) -> bool:
         """Parse on; False when this is not HTTP."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gevent
 import gevent.socket
 import pytest
 from gevent.event import Event
@@ -18,7 +21,7 @@ from gevent.server import StreamServer
 
 from smartedge.balancer.health import OK_STATUSES
 from smartedge.balancer.spec import TlsSpec
-from smartedge.health.probe import HttpProbe
+from smartedge.health.probe import ROUND_S, HttpProbe
 from smartedge.http.tls import context_for
 from tests.house import member, until
 from tests.live.peers import (
@@ -75,13 +78,36 @@ def test_a_probe_is_one_plain_request_on_a_connection_of_its_own(serve: Callable
     until(lambda: not server.open_connections)
 
 
-def test_requests_go_on_before_an_answer_is_worked_on(serve: Callable[..., Script]) -> None:
+def test_requests_go_on_before_an_answer_is_worked_on_in_a_round_that_is_long_already(serve: Callable[..., Script]) -> None:
     """Hundreds that came at once, first probes mostly, held up requests for 26 ms."""
     server, asked = serve(answers()), list[int]()
     probe = HttpProbe(give_way=lambda: asked.append(len(server.requests)))
-    assert probe(member(server.url)).ok
+    others = gevent.get_hub().loop.check(priority=1)  # after the loop has asked the kernel, and before what that had to tell
+    others.start(lambda: time.sleep(2 * ROUND_S))
+    try:
+        assert probe(member(server.url)).ok
+    finally:
+        others.stop()
+        others.close()
     assert asked
     assert set(asked) == {1}
+
+
+def test_a_probe_leaves_nothing_to_the_collector(serve: Callable[..., Script]) -> None:
+    server = serve(answers())
+    backend, probe = member(server.url), HttpProbe()
+    assert probe(backend).ok
+    gc.collect()
+    gc.disable()
+    try:
+        assert probe(backend).ok
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert not [one for one in gc.garbage if type(one).__module__.startswith(("smartedge", "httptools"))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 @pytest.mark.parametrize(
