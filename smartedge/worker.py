@@ -8,8 +8,8 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from smartedge.http.resources import TooFewDescriptors, require_descriptors
-from smartedge.process.gunicorn_worker import WorkerServer, counted
 from smartedge.process.plugins import plugins_found_once
+from smartedge.process.worker_server import WorkerServer, counted
 
 
 class EdgeWorker(GeventWorker):  # type: ignore[misc]

@@ -12,9 +12,9 @@ from smartedge.cli.errors import Stop
 from smartedge.cli.paint import painted
 from smartedge.config.model import ConfigError, config_path, load
 from smartedge.config.values import escaped
+from smartedge.edge.plain_routes import plain_table
 from smartedge.edge.policies import trust
 from smartedge.edge.route_answer import answer, made_request, without_routes
-from smartedge.edge.routes import plain_table
 
 
 @click.command(epilog='Example: smartedge route GET https://shop.example/api/x -H "X-Beta: 1"')

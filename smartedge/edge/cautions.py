@@ -14,8 +14,8 @@ from smartedge.config.routes import unused_services
 from smartedge.config.sources import misspelled
 from smartedge.edge.access import UNIX_PEERS
 from smartedge.edge.peer_owner import owned_by_us
+from smartedge.edge.plain_routes import plain_table
 from smartedge.edge.route_answer import warnings
-from smartedge.edge.routes import plain_table
 from smartedge.edge.shared_cookies import shared_cookies
 from smartedge.edge.unknown_zones import unknown_places, unknown_zones
 from smartedge.http.request import Request

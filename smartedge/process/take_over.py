@@ -20,7 +20,8 @@ import gevent
 import gevent.socket
 
 from smartedge.http.resources import raise_limit
-from smartedge.process.gunicorn_worker import WorkerServer, counted, gunicorn_servers, gunicorn_worker
+from smartedge.process.gunicorn_worker import gunicorn_servers, gunicorn_worker
+from smartedge.process.worker_server import WorkerServer, counted
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import ENDED_S
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
-
-import requests
-from requests.structures import CaseInsensitiveDict
 
 from smartedge.balancer.errors import EdgeError
 from smartedge.http.answer_fields import AnswerFields
 from smartedge.http.derivable import mypyc_attr
-from smartedge.http.headers import pairs_of
 
 
 class Conversation(Protocol):
@@ -25,8 +21,8 @@ class Conversation(Protocol):
 class Answer:
     """A backend's answer: an `Http1Answer` or an `Http2Answer`, made by its adapter, owned by an Attempts.
 
-    Not a requests.Response, each of whose attributes takes its time (docs/performance.md); `as_response` gives one. A class that
-    the two derive from and no Protocol, whose attributes compiled code would look up by their names.
+    Not a requests.Response, each of whose attributes takes its time (docs/performance.md); `session.as_response` gives one. A
+    class that the two derive from and no Protocol, whose attributes compiled code would look up by their names.
     complete: the backend has sent everything (what `read` has not given yet is here already), or the answer was closed.
     trailers: the trailer fields, once the body has been read. counts_as: the status that it counts as, for breakers and for other
     tries; another than `status_code` where gRPC has its own, which may come last. grpc_status: that, None where there is none.
@@ -68,26 +64,3 @@ class Answer:
     def close(self) -> None:
         """Be done with the answer, though it may not have come to its end."""
         raise NotImplementedError
-
-    def as_response(self, url: str = "") -> requests.Response:
-        """Give it as requests' users know answers; the body is read from this one. url: what was asked."""
-        response = requests.Response()
-        response.status_code = self.status_code
-        response.reason = self.status_line[4:-2].decode("latin-1")
-        response.headers = CaseInsensitiveDict(pairs_of(self.fields.block))
-        response.url = url
-        response.raw = _Raw(self)
-        return response
-
-
-class _Raw:
-    """An answer as requests reads it: urllib3's way to say so."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self.close = answer.close
-
-    def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
-        """Give the body in the pieces it came in."""
-        while piece := self._answer.read():
-            yield piece

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
+from smartedge.http.headers import pairs_of
 from smartedge.http.resources import HOLDERS
 from smartedge.http.sockets import Destination
 from smartedge.proxy.adapter import Limits
@@ -67,3 +69,27 @@ class EdgeSession(requests.Session):
     def close_idle(self, most: int) -> int:
         """Close so many idle connections at most; say how many it were."""
         return self.adapter.close_idle(most)
+
+
+def as_response(answer: Answer, url: str = "") -> requests.Response:
+    """Give an answer as requests' users know it; the body is read from the answer. url: what was asked."""
+    response = requests.Response()
+    response.status_code = answer.status_code
+    response.reason = answer.status_line[4:-2].decode("latin-1")
+    response.headers = CaseInsensitiveDict(pairs_of(answer.fields.block))
+    response.url = url
+    response.raw = _Raw(answer)
+    return response
+
+
+class _Raw:
+    """An answer as requests reads it: urllib3's way to say so."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.close = answer.close
+
+    def stream(self, *_size: int, **_options: object) -> Iterator[bytes]:
+        """Give the body in the pieces it came in."""
+        while piece := self._answer.read():
+            yield piece

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from smartedge.config.routes import RouteConfig, with_ids
+from smartedge.edge.plain_routes import plain_table
 from smartedge.edge.route_answer import answer, made_request, warnings
-from smartedge.edge.routes import plain_table
 from smartedge.http.forwarded import told
 from smartedge.proxy.routes import RouteTable
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from smartedge.config.routes import RouteConfig, with_ids
-from smartedge.edge.routes import build_routes, match_of
+from smartedge.edge.plain_routes import match_of
+from smartedge.edge.routes import build_routes
 from smartedge.proxy.header_edits import EditValues
 from smartedge.proxy.limiter import ClientLimiter
 from smartedge.proxy.outbound import Hop

@@ -29,7 +29,7 @@ from smartedge.app import SmartEdge
 from smartedge.config.model import parse
 from smartedge.edge.edge import Edge
 from smartedge.http.resources import HOLDERS
-from smartedge.process import gunicorn_worker
+from smartedge.process import worker_server
 from smartedge.process.take_over import is_plain_gevent, replace_servers, stricter
 from smartedge.server.front import ServerLimits
 from smartedge.server.server import EdgeServer
@@ -470,7 +470,7 @@ def test_a_worker_that_ends_closes_what_is_idle_and_answers_what_is_under_way(mo
                 go_on.wait(20)
             sock.sendall(HELLO)
 
-    monkeypatch.setattr(gunicorn_worker, "LINGER_S", 0.1)
+    monkeypatch.setattr(worker_server, "LINGER_S", 0.1)
     late = GET.replace(b"/", b"/late", 1)
     with serving(play, keepalive=60) as edge, edge.client(GET) as idle, edge.client(late) as busy:
         assert read_answer(idle).status == 200

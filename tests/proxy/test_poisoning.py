@@ -18,6 +18,7 @@ from smartedge.http.request import Replay
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire
 from smartedge.proxy.outbound import Outbound
+from smartedge.proxy.session import as_response
 from smartedge.proxy.transport import UNSEEN_S, EdgeAdapter
 from tests.certificates import context_of
 from tests.fakes import Pieces
@@ -85,7 +86,7 @@ def test_bytes_that_come_while_a_long_round_goes_on_are_found_before_the_request
     backends.together = None
     with backend(backends.play) as url:
         adapter = EdgeAdapter(url, limits(), None)
-        assert adapter.send(Outbound(b"GET", GET % 1, None, True)).as_response().content == b"good"
+        assert as_response(adapter.send(Outbound(b"GET", GET % 1, None, True))).content == b"good"
         gevent.sleep(0.01)
         timer = gevent.get_hub().loop.timer(10)
         busy_until = monotonic() + 2 * UNSEEN_S
@@ -94,7 +95,7 @@ def test_bytes_that_come_while_a_long_round_goes_on_are_found_before_the_request
             pass
         timer.start(list, update=True)  # moves what the loop takes for the time
         timer.close()
-        assert adapter.send(Outbound(b"GET", GET % 2, None, True)).as_response().content == b"good"
+        assert as_response(adapter.send(Outbound(b"GET", GET % 2, None, True))).content == b"good"
         adapter.close()
 
 
@@ -113,11 +114,11 @@ def test_the_body_of_an_answer_that_has_none_is_not_the_next_answer(method: byte
 
     with backend(play) as url:
         adapter = EdgeAdapter(url, limits(), None)
-        assert adapter.send(Outbound(b"HEAD", b"HEAD" + (GET % 1)[3:], None, True)).as_response().content == b""
+        assert as_response(adapter.send(Outbound(b"HEAD", b"HEAD" + (GET % 1)[3:], None, True))).content == b""
         (idle,) = adapter._idle
         peer_says_at_once(idle.wire, stray)
         body = Replay(Pieces(b"x", length=1, here=True), 100) if method == b"POST" else None
-        assert adapter.send(Outbound(method, GET % 2, body, method == b"GET")).as_response().content == b"good"
+        assert as_response(adapter.send(Outbound(method, GET % 2, body, method == b"GET"))).content == b"good"
         adapter.close()
 
 
@@ -155,7 +156,7 @@ def test_under_tls_the_same(finish: bool) -> None:
         adapter = EdgeAdapter(
             url.replace("http:", "https:"), limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
         )
-        assert adapter.send(Outbound(b"GET", GET % 1, None, True)).as_response().content == b"good"
+        assert as_response(adapter.send(Outbound(b"GET", GET % 1, None, True))).content == b"good"
         gevent.sleep(0.02)
         busy = edge_side(adapter)
         wires[0].send(WHOLE, 5)
@@ -169,7 +170,7 @@ def test_under_tls_the_same(finish: bool) -> None:
         def serve() -> None:
             Wire(ours).recv(5)
             Wire(ours).recv(5)
-            found.append(adapter.send(Outbound(b"GET", GET % 2, None, True)).as_response().content)
+            found.append(as_response(adapter.send(Outbound(b"GET", GET % 2, None, True))).content)
             asked.set()
 
         theirs.send(b"1")
@@ -198,7 +199,7 @@ def test_what_tls_has_read_ahead_of_its_answer_makes_the_connection_unusable() -
             url.replace("http:", "https:"), limits(), TlsSpec(ca_file=str(CERTS / "ca.pem"), server_name="localhost")
         )
         for i in range(2):
-            assert adapter.send(Outbound(b"GET", GET % i, None, True)).as_response().content == b"good"
+            assert as_response(adapter.send(Outbound(b"GET", GET % i, None, True))).content == b"good"
         adapter.close()
 
 

@@ -24,7 +24,7 @@ from smartedge.http.request import Replay
 from smartedge.http.sockets import Address, address_of
 from smartedge.proxy.adapter import Limits
 from smartedge.proxy.outbound import Outbound
-from smartedge.proxy.session import EdgeSession
+from smartedge.proxy.session import EdgeSession, as_response
 from smartedge.proxy.transport import EdgeAdapter
 from tests.busy import make_busy
 from tests.fakes import Pieces
@@ -104,7 +104,7 @@ def test_two_requests_at_once_have_two_connections() -> None:
 def test_the_rest_of_requests_interface_is_there_for_those_who_want_it() -> None:
     raw = b"HTTP/1.1 404 Not There\r\nContent-Length: 5\r\nX-One: 1\r\nSet-Cookie: a=1\r\n\r\nhello"
     with backend(says(raw)) as url:
-        answer = session_for(url).send(get()).as_response(url)
+        answer = as_response(session_for(url).send(get()), url)
         assert (answer.status_code, answer.reason, answer.ok) == (404, "Not There", False)
         assert answer.headers["x-one"] == "1"
         assert answer.content == b"hello"
@@ -340,7 +340,7 @@ def test_heads_are_remembered_but_not_without_end() -> None:
         session = session_for(url)
         answers = [session.send(get()) for _ in range(len(heads) + 3)]
     last = str(len(heads) - 1)
-    assert [answer.as_response().headers["x"] for answer in answers[:-1]] == [str(i) for i in range(len(heads))] + [last, last]
+    assert [as_response(answer).headers["x"] for answer in answers[:-1]] == [str(i) for i in range(len(heads))] + [last, last]
     assert answers[-2].fields is answers[-3].fields  # what has come twice is known
     assert len(known_heads) <= KNOWN_HEADS
     assert long not in known_heads
