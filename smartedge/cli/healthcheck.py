@@ -11,9 +11,6 @@ from smartedge.cli.errors import Declined, Stop
 from smartedge.cli.remote import RefusedError, RemoteEdge, for_running_edge
 from smartedge.config.values import escaped
 
-UNWELL = 1
-"""What Docker and the like take for unhealthy; 2 is reserved there."""
-
 
 @click.command(epilog='Example: HEALTHCHECK CMD ["smartedge", "healthcheck"]')
 @for_running_edge

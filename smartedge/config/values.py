@@ -31,8 +31,6 @@ _SHOWN_CHARACTERS = 80
 _SOCKET_PATH_BYTES = 107
 """sun_path of unix(7), without its last byte."""
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 class Origin(NamedTuple):
     """What a backend URL points to: scheme, host in lower case without brackets, the port really used, the base path or "".

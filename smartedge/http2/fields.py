@@ -61,40 +61,10 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
 
     Raises StreamError for what is no request, and ClientError (400, 414, 431, 501) for one that is refused.
     """
-    pseudo: list[bytes | None] = [None, None, None, None, None]
-    at = 0
-    for name, value in pairs:
-        if name[:1] != b":":
-            break
-        which = _PSEUDO.get(name)
-        if which is None or pseudo[which] is not None:
-            raise _malformed(f"the pseudo-header field {name.decode('latin-1')} is unknown, or there twice")
-        pseudo[which] = value
-        at += 1
-    method, scheme, authority, path, protocol = pseudo
-    rest = pairs[at:]
+    pseudo, rest = _split(pairs)
     check_lines(rest)
-    if method is None or not _METHOD.fullmatch(method):
-        raise _malformed("the method is not a token")
-    if method == b"CONNECT" and protocol is None:
-        if scheme is not None or path is not None or not authority:
-            raise _malformed("CONNECT has an authority and nothing else")
-        raise MethodRefused("CONNECT is for forward proxies.")
-    if protocol is not None:
-        if method != b"CONNECT":
-            raise _malformed("only CONNECT has :protocol")
-        if protocol.lower() != b"websocket":
-            raise MethodRefused("The only protocol that CONNECT is understood for is 'websocket' (RFC 8441).")
-        method = b"GET"
-    if scheme is None or path is None:
-        raise _malformed("it has no scheme, or no path")
-    if scheme not in (b"http", b"https"):
-        raise _malformed("the scheme is neither http nor https")
-    if len(path) > target_bytes:
-        raise TargetTooLong(f"The request target is longer than {target_bytes} bytes.")
-    if not _PATH.fullmatch(path) and not (path == b"*" and method == b"OPTIONS"):
-        raise _malformed("the path does not begin with '/', or holds what no path holds")
-    host, cookies, length, lines = authority, [], None, []
+    method, path, host, protocol = _request_line(pseudo, target_bytes)
+    cookies, length, lines = [], None, []
     for name, value in rest:
         if name == b"host":
             if host is not None and host.lower() != value.lower():
@@ -127,6 +97,50 @@ def request_head(pairs: Pairs, target_bytes: int, head_bytes: int, headers: int)
         raise HeadersTooLarge(f"The request head is longer than {head_bytes} bytes.")
     fields = check_fields(RequestFields(block), http11=True)
     return RequestHead(method, path, block, fields, length, protocol)
+
+
+def _split(pairs: Pairs) -> tuple[list[bytes | None], Pairs]:
+    """Give the values of the pseudo-header fields, at their places in _PSEUDO, and the fields behind them."""
+    pseudo: list[bytes | None] = [None, None, None, None, None]
+    at = 0
+    for name, value in pairs:
+        if name[:1] != b":":
+            break
+        which = _PSEUDO.get(name)
+        if which is None or pseudo[which] is not None:
+            raise _malformed(f"the pseudo-header field {name.decode('latin-1')} is unknown, or there twice")
+        pseudo[which] = value
+        at += 1
+    return pseudo, pairs[at:]
+
+
+def _request_line(pseudo: list[bytes | None], target_bytes: int) -> tuple[bytes, bytes, bytes | None, bytes | None]:
+    """Check the pseudo-header fields, which are what HTTP/1.1 has in its request line (RFC 9113 section 8.3.1).
+
+    Given are method, target, authority and protocol. Raises as `request_head`.
+    """
+    method, scheme, authority, path, protocol = pseudo
+    if method is None or not _METHOD.fullmatch(method):
+        raise _malformed("the method is not a token")
+    if method == b"CONNECT" and protocol is None:
+        if scheme is not None or path is not None or not authority:
+            raise _malformed("CONNECT has an authority and nothing else")
+        raise MethodRefused("CONNECT is for forward proxies.")
+    if protocol is not None:
+        if method != b"CONNECT":
+            raise _malformed("only CONNECT has :protocol")
+        if protocol.lower() != b"websocket":
+            raise MethodRefused("The only protocol that CONNECT is understood for is 'websocket' (RFC 8441).")
+        method = b"GET"
+    if scheme is None or path is None:
+        raise _malformed("it has no scheme, or no path")
+    if scheme not in (b"http", b"https"):
+        raise _malformed("the scheme is neither http nor https")
+    if len(path) > target_bytes:
+        raise TargetTooLong(f"The request target is longer than {target_bytes} bytes.")
+    if not _PATH.fullmatch(path) and not (path == b"*" and method == b"OPTIONS"):
+        raise _malformed("the path does not begin with '/', or holds what no path holds")
+    return method, path, authority, protocol
 
 
 def check_lines(pairs: Pairs) -> None:
