@@ -1,4 +1,4 @@
-"""The plan of the house: which folder may know which, which may use which library, and no file a circle or too long.
+"""The plan of the house: which folder may know which, which library it may use; no circle, no file too long, no name twice.
 
 docs/architecture.md has the same table, with what each folder is for.
 """
@@ -187,6 +187,16 @@ def test_http_knows_errors_and_specs_of_the_domain_only() -> None:
 def test_no_file_is_too_long_to_be_read() -> None:
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_one_class_name_stands_for_one_thing() -> None:
+    """Who searches for a name finds what it is; what begins with _ is its file's own."""
+    homes: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
+                homes.setdefault(statement.name, []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 def test_packages_hold_no_code_of_their_own() -> None:

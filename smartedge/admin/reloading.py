@@ -17,7 +17,7 @@ from smartedge.edge import collector
 from smartedge.edge.edge import Edge
 from smartedge.edge.reload_report import Reloaded
 from smartedge.edge.rollouts import MOST_S, Asked
-from smartedge.edge.verdict import Limits
+from smartedge.edge.verdict import TrialLimits
 
 MEMBERS: Final = ("require_all", "confirm_s", "rollback_on", "author")
 """What stands beside the configuration in a body, and is no part of it."""
@@ -73,7 +73,7 @@ def asked_of(said: dict[str, Any], *, has_body: bool) -> tuple[Asked, bool]:
         raise ClientError("require_all must be true or false.")
     confirm_s = _number("confirm_s", said.get("confirm_s", request.args.get("confirm_s")), 1.0, MOST_S)
     limits = _limits(said.get("rollback_on"))
-    if limits != Limits() and confirm_s is None:
+    if limits != TrialLimits() and confirm_s is None:
         raise ClientError("rollback_on is for a reload with confirm_s, the time within which it is to be confirmed.")
     return Asked(confirm_s, limits, peer(), author_of(said), "api" if has_body else "file"), require_all
 
@@ -88,13 +88,13 @@ def author_of(said: dict[str, Any]) -> str | None:
     return author.strip()
 
 
-def _limits(said: object) -> Limits:
+def _limits(said: object) -> TrialLimits:
     if said is None:
-        return Limits()
+        return TrialLimits()
     if not isinstance(said, dict) or not said or not said.keys() <= {"error_ratio", "p99_factor"}:
         raise ClientError('rollback_on must be an object with error_ratio or p99_factor, such as {"error_ratio": 0.05}.')
     ratio = _number("rollback_on.error_ratio", said.get("error_ratio"), 0.0, 1.0)
-    return Limits(ratio, _number("rollback_on.p99_factor", said.get("p99_factor"), 1.0, 1000.0))
+    return TrialLimits(ratio, _number("rollback_on.p99_factor", said.get("p99_factor"), 1.0, 1000.0))
 
 
 def _number(name: str, value: object, least: float, most: float) -> float | None:

@@ -11,7 +11,7 @@ from smartedge.admin.page import READ, WRITE, Page, answer, object_in, peer, rea
 from smartedge.admin.reloading import author_of, refusals_written_down
 from smartedge.balancer.errors import ClientError
 from smartedge.edge.edge import Edge
-from smartedge.edge.reload_errors import NotReadable
+from smartedge.edge.reload_errors import ConfigNotReadable
 from smartedge.edge.rollouts import Asked
 
 
@@ -47,7 +47,7 @@ def rollout_pages(edge: Edge) -> tuple[Page, ...]:
         try:
             text = body or edge.origin.read_text() or b""
         except OSError as error:
-            raise NotReadable(f"{error.filename} cannot be read: {error.strerror}; send the configuration") from error
+            raise ConfigNotReadable(f"{error.filename} cannot be read: {error.strerror}; send the configuration") from error
         return answer(200, plan_document(edge, text), ETag=f'"{edge.etag}"')
 
     return (

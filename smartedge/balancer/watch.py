@@ -38,7 +38,7 @@ def leases_to_move(pool: Pool, budget: RetryBudget, now: float) -> Iterator[Leas
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
+class PoolFindings:
     """What a look has found. outliers: each with what its breaker did, None if it may stay. drowning: whether that changed."""
 
     outliers: Sequence[tuple[Outlier, BreakerChange | None]] = ()
@@ -53,7 +53,7 @@ class PoolWatch:
         self._outliers = OutlierDetector()
         self._drowning = DrowningDetector(pool.row)
 
-    def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> Noticed:
+    def look(self, now: float, hedge_percentile: float, policy: OutlierPolicy | None) -> PoolFindings:
         """Work out what is late for hedging, eject outliers, or count them if the policy only observes, and look for drowning.
 
         policy: None in a worker that does not lead: what concerns all workers is found by one.
@@ -61,7 +61,7 @@ class PoolWatch:
         pool = self._pool
         pool.learn_kinds(now, hedge_percentile)
         if policy is None:
-            return Noticed()
+            return PoolFindings()
         outliers: list[tuple[Outlier, BreakerChange | None]] = []
         for outlier in self._outliers.look(pool.backends, policy, now):
             change = None
@@ -70,4 +70,4 @@ class PoolWatch:
             else:
                 change = pool.eject(outlier.backend, now, policy.max_ejected_ratio, f"an outlier: {outlier}")
             outliers.append((outlier, change))
-        return Noticed(outliers, self._drowning.look(pool.backends, now))
+        return PoolFindings(outliers, self._drowning.look(pool.backends, now))

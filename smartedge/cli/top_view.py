@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 Line = Sequence[Piece]
 
 
-class Column(NamedTuple):
+class TopColumn(NamedTuple):
     """A column: what is shown of a row, by what it is sorted, and whether the largest come first."""
 
     title: str
@@ -36,7 +36,7 @@ class Column(NamedTuple):
     is_word: bool = False
 
 
-class Asked(NamedTuple):
+class KeyAction(NamedTuple):
     """What a key asks of the edge. said: in words."""
 
     path: str
@@ -126,17 +126,17 @@ def _check(row: Row) -> Piece:
 
 
 COLUMNS: Final = (
-    Column("BACKEND", lambda row: Piece(escaped(row.name), "bold"), lambda row: row.name, largest_first=False, is_word=True),
-    Column("STATE", _word("state"), lambda row: str(row.entry.get("state")), is_word=True),
-    Column("HEALTH", _word("health"), lambda row: str(row.entry.get("health")), is_word=True),
-    Column("BREAKER", _word("breaker"), lambda row: str(row.entry.get("breaker")), is_word=True),
-    Column("SHARE", lambda row: Piece(f"{_share(row):.1%}"), _share),
-    Column("IN FLIGHT", lambda row: Piece(f"{row.entry.get('in_flight', 0):,}"), _number("in_flight")),
-    Column("REQ/S", lambda row: Piece(f"{row.requests_per_s:,.1f}"), lambda row: row.requests_per_s),
-    Column("FAILED/S", _failures, lambda row: row.failed_per_s),
-    Column("P50", _seconds("p50_s"), _number("p50_s")),
-    Column("P99", _seconds("p99_s"), _number("p99_s")),
-    Column("LAST PROBE", _check, lambda row: str((row.entry.get("last_check") or {}).get("detail", "")), is_word=True),
+    TopColumn("BACKEND", lambda row: Piece(escaped(row.name), "bold"), lambda row: row.name, largest_first=False, is_word=True),
+    TopColumn("STATE", _word("state"), lambda row: str(row.entry.get("state")), is_word=True),
+    TopColumn("HEALTH", _word("health"), lambda row: str(row.entry.get("health")), is_word=True),
+    TopColumn("BREAKER", _word("breaker"), lambda row: str(row.entry.get("breaker")), is_word=True),
+    TopColumn("SHARE", lambda row: Piece(f"{_share(row):.1%}"), _share),
+    TopColumn("IN FLIGHT", lambda row: Piece(f"{row.entry.get('in_flight', 0):,}"), _number("in_flight")),
+    TopColumn("REQ/S", lambda row: Piece(f"{row.requests_per_s:,.1f}"), lambda row: row.requests_per_s),
+    TopColumn("FAILED/S", _failures, lambda row: row.failed_per_s),
+    TopColumn("P50", _seconds("p50_s"), _number("p50_s")),
+    TopColumn("P99", _seconds("p99_s"), _number("p99_s")),
+    TopColumn("LAST PROBE", _check, lambda row: str((row.entry.get("last_check") or {}).get("detail", "")), is_word=True),
 )
 
 
@@ -158,7 +158,7 @@ class TopView:
     wanted: str = ""
     chosen: str = ""
     mode: str = "table"
-    pending: Asked | None = None
+    pending: KeyAction | None = None
 
     def shown(self) -> list[Row]:
         """The rows that fit the filter, in order."""
@@ -172,7 +172,7 @@ class TopView:
         rows = self.shown()
         return next((row for row in rows if row.name == self.chosen), rows[0] if rows else None)
 
-    def press(self, key: str) -> Asked | None:
+    def press(self, key: str) -> KeyAction | None:
         """Do what a key means; return what is to be asked of the edge. "quit" ends `mode`."""
         if self.mode == "filter":
             self._type(key)
@@ -199,7 +199,7 @@ class TopView:
         elif key in ACTIONS and (row := self.row()) is not None:
             service, backend = (quote(str(row.entry.get(name)), safe="") for name in ("service", "id"))
             path = f"/smartedge/services/{service}/backends/{backend}/{ACTIONS[key]}"
-            self.pending = Asked(path, f"{ACTIONS[key]} {escaped(row.name)}")
+            self.pending = KeyAction(path, f"{ACTIONS[key]} {escaped(row.name)}")
             self.mode = "confirm"
         return None
 
@@ -212,7 +212,7 @@ class TopView:
         elif len(key) == 1 and key.isprintable():
             self.wanted += key
 
-    def _confirm(self, key: str) -> Asked | None:
+    def _confirm(self, key: str) -> KeyAction | None:
         asked, self.pending, self.mode = self.pending, None, "table"
         if key != "y":
             self.said = "nothing was changed"

@@ -11,7 +11,7 @@ from typing import Protocol
 from smartedge.config.model import Config
 from smartedge.discovery.config_file import ConfigFile
 from smartedge.edge.origin import READ_ONCE, ConfigOrigin
-from smartedge.edge.reload_errors import NotPersisted, NotReadable
+from smartedge.edge.reload_errors import ConfigNotReadable, NotPersisted
 
 
 class Persistence(Protocol):
@@ -95,15 +95,15 @@ class FilePersistence:
     def _read(self) -> bytes:
         file = self._file
         if self._pipe is not None:
-            raise NotReadable(f"{self._pipe} cannot be read: {READ_ONCE}; send the configuration as the request's body")
+            raise ConfigNotReadable(f"{self._pipe} cannot be read: {READ_ONCE}; send the configuration as the request's body")
         if file is None:
-            raise NotReadable("there is no configuration file; send the configuration as the request's body")
+            raise ConfigNotReadable("there is no configuration file; send the configuration as the request's body")
         try:
             text = file.read()
         except OSError as error:
             if self._may_lack and isinstance(error, FileNotFoundError):
                 return b"{}"
-            raise NotReadable(f"{file.path} cannot be read: {_reason(error)}") from error
+            raise ConfigNotReadable(f"{file.path} cannot be read: {_reason(error)}") from error
         self._may_lack = False
         return text
 

@@ -23,7 +23,7 @@ class PreconditionFailed(ReloadError):
         self.etag = etag
 
 
-class NotReadable(ReloadError):
+class ConfigNotReadable(ReloadError):
     """There is no file to read the configuration from."""
 
     status = 400

@@ -20,7 +20,7 @@ from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload_errors import PreconditionFailed, ReloadError
 from smartedge.edge.reload_report import Applied, Reloaded
 from smartedge.edge.trial import Trial, TrialFile, TrialPlace
-from smartedge.edge.verdict import Limits, Measured, measured, verdict
+from smartedge.edge.verdict import Measured, TrialLimits, measured, verdict
 from smartedge.observe.history import History
 from smartedge.observe.history_table import EVERY_S, POINTS
 from smartedge.workers.periodic import give_way
@@ -31,7 +31,7 @@ MOST_S: Final = 86_400.0
 BEFORE_TICKS: Final = 60
 """What the one before is measured by: its last five minutes."""
 
-NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = TrialLimits()
 
 RETRY_S: Final = 5.0
 """A way back that failed is tried again after so long."""
@@ -69,7 +69,7 @@ class Asked:
     """
 
     confirm_s: float | None = None
-    limits: Limits = NO_LIMITS
+    limits: TrialLimits = NO_LIMITS
     by: str | None = None
     author: str | None = None
     origin: str = "api"

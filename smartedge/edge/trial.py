@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smartedge.config.private_file import write_private
-from smartedge.edge.verdict import Limits, Measured
+from smartedge.edge.verdict import Measured, TrialLimits
 
 WILL_KEY = "trial"
 
@@ -33,7 +33,7 @@ class Trial:
     before: str
     began: float
     until: float
-    limits: Limits
+    limits: TrialLimits
     measured: Measured
     by: str | None
     author: str | None
@@ -48,7 +48,7 @@ def trial_of(document: object) -> Trial | None:
     if not isinstance(document, Mapping):
         return None
     try:
-        limits, measured = Limits(**document["limits"]), Measured(**document["measured"])
+        limits, measured = TrialLimits(**document["limits"]), Measured(**document["measured"])
         return Trial(**{**document, "limits": limits, "measured": measured})
     except (KeyError, TypeError):
         return None

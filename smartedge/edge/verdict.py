@@ -27,7 +27,7 @@ SIGMA: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TrialLimits:
     """When to go back by itself. error_ratio: share of requests that fail. p99_factor: as a multiple of before. None: never."""
 
     error_ratio: float | None = None
@@ -64,7 +64,7 @@ def measured(series: Sequence[Series]) -> Measured:
     return Measured(requests, failed, sorted(slow)[len(slow) // 2] if len(slow) >= LEAST_TICKS else None)
 
 
-def verdict(before: Measured, after: Measured, limits: Limits) -> str:
+def verdict(before: Measured, after: Measured, limits: TrialLimits) -> str:
     """Say why the configuration of `after` is to go; empty while nothing is known against it."""
     if before.requests < LEAST_REQUESTS or after.requests < LEAST_REQUESTS:
         return ""

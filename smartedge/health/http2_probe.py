@@ -10,7 +10,7 @@ from smartedge.http import grpc
 from smartedge.http.sockets import Destination
 from smartedge.http.tls_wire import TlsWire
 from smartedge.http.wire import Wire
-from smartedge.http2.ask import Asked, NoHttp2Answer, ask
+from smartedge.http2.ask import NoHttp2Answer, WholeAnswer, ask
 
 SERVING = b"\0\0\0\0\2\x08\1"
 """A HealthCheckResponse whose status is 1, in its frame (github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
@@ -58,7 +58,7 @@ def call_health(wire: Wire, to: Destination, host: bytes, left_s: Callable[[], f
     return "SERVING"
 
 
-def _ask(wire: Wire, to: Destination, head: bytes, body: bytes, left_s: Callable[[], float]) -> Asked:
+def _ask(wire: Wire, to: Destination, head: bytes, body: bytes, left_s: Callable[[], float]) -> WholeAnswer:
     if isinstance(wire, TlsWire) and wire.protocol != "h2":
         raise ProbeError("TLS: HTTP/2 is not offered (ALPN)")
     return ask(wire, b"https" if to.secure else b"http", head, body, BODY_BYTES, HEAD_BYTES, left_s)

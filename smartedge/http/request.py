@@ -52,7 +52,7 @@ class Body(Protocol):
         """
 
 
-class Waiter(Protocol):
+class RequestWaiter(Protocol):
     """Who waits on behalf of a request: its `Attempts`. An object, for a bound method takes as long as a call."""
 
     def give_up(self, why: EdgeError) -> None:
@@ -120,7 +120,7 @@ class Request:
         self.sock: Any = None
         self.traceparent = b""
         self.span: Span | None = None
-        self.waiter: Waiter | None = None
+        self.waiter: RequestWaiter | None = None
 
     def differs(self, goes_on: bytes, head: bytes, begin: int) -> None:
         """Be one of which only values differ from another's, whose fields it has been given; begin: of the fields in the head."""

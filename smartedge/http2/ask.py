@@ -13,8 +13,8 @@ from smartedge.http2.receive import Receiver
 from smartedge.http2.stream import Pairs, StreamEnded
 
 
-class Asked(NamedTuple):
-    """An answer. body: as much of it as was asked for."""
+class WholeAnswer(NamedTuple):
+    """An answer, as `ask` gives it. body: as much of it as was asked for."""
 
     head: AnswerHead
     body: bytes
@@ -31,7 +31,7 @@ class NoHttp2Answer(Exception):
 
 def ask(
     wire: Wire, scheme: bytes, head: bytes, body: bytes, most_bytes: int, head_bytes: int, left_s: Callable[[], float]
-) -> Asked:
+) -> WholeAnswer:
     """Send a request, its head as HTTP/1.1 has it, and wait for its answer, of whose body most_bytes are read.
 
     left_s: how long it may still take; raises what that raises, WireTimeout, OSError, and NoHttp2Answer.
@@ -72,4 +72,4 @@ def ask(
         raise NoHttp2Answer(str(error)) from None
     finally:
         link.lose(StreamEnded("It has been answered."))
-    return Asked(found[0], read, stream.trailers)
+    return WholeAnswer(found[0], read, stream.trailers)

@@ -23,7 +23,7 @@ from smartedge.http.wire import Wire, WireTimeout
 from smartedge.http2 import frames as h2
 from smartedge.http2.calm import Calm
 from smartedge.http2.stream import Stream, StreamEnded
-from smartedge.http2.turns import MOST_URGENT, Turns
+from smartedge.http2.turns import MOST_URGENT, StreamTurns
 
 TURN_BYTES: Final = 65536
 """How much one stream may send while others wait."""
@@ -96,7 +96,7 @@ class Link:
         self.resets: dict[int, None] = {}
         self._owed = 0
         self._pending: list[bytes] = []
-        self._turns = Turns()
+        self._turns = StreamTurns()
         self._is_first_head = True
         self._flusher: Any = None
         self._room = Event()

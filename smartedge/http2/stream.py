@@ -29,7 +29,7 @@ class StreamEnded(ConnectionError):
         self.by_peer = by_peer
 
 
-class Carrier(Protocol):
+class StreamLink(Protocol):
     """What a Stream needs of its Link (link.py)."""
 
     @property
@@ -73,7 +73,7 @@ class Stream:
         "urgency",
     )
 
-    def __init__(self, link: Carrier, stream_id: int, send_window: int, recv_window: int) -> None:
+    def __init__(self, link: StreamLink, stream_id: int, send_window: int, recv_window: int) -> None:
         self.link = link
         self.id = stream_id
         self.send_window = send_window

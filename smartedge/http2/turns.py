@@ -18,7 +18,7 @@ MOST_URGENT: Final = -1
 """More than any stream may be."""
 
 
-class Turns:
+class StreamTurns:
     """Those who wait to write on one Link, which owns this. are_taken: somebody has the turn."""
 
     __slots__ = ("_count", "_kept", "_waiting", "are_taken")

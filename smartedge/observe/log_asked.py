@@ -8,7 +8,7 @@ from collections.abc import Callable
 from smartedge.http.request import Request
 
 
-class Asked:
+class AskedText:
     """What a format says of one connection's requests, kept with what backends are told of it (`proxy.outbound.Onward`).
 
     So no memory of the log's own has to be searched, or to have an end. by: the format that made it. client: what stands at a
@@ -31,7 +31,7 @@ class Asked:
 class AskedLines:
     """Remembers what lines say of who asks; what all formats have in common. client_of: gives the address of a request's client.
 
-    A format looks itself whether the connection's `Asked` is still that of the request, which most programs' is, for they send
+    A format looks itself whether the connection's `AskedText` is still the request's, which most programs' is, for they send
     the same fields with every request (docs/performance.md):
 
         asked.block is request.known_block and asked.method == request.method and asked.by is self
@@ -40,14 +40,14 @@ class AskedLines:
     def __init__(self, client_of: Callable[[Request], bytes]) -> None:
         self._client_of = client_of
 
-    def _ask(self, request: Request) -> Asked:
+    def _ask(self, request: Request) -> AskedText:
         """Give what lines say of a request, made anew as far as it is another."""
         onward = request.said.onward
-        asked: Asked | None = None if onward is None else onward.logged
+        asked: AskedText | None = None if onward is None else onward.logged
         if asked is not None and asked.by is self and asked.method == request.method:
             asked.block, asked.agent = request.block, self._tell_agent(request)
             return asked
-        asked = Asked(self, request, self._tell_client(request), self._tell_agent(request))
+        asked = AskedText(self, request, self._tell_client(request), self._tell_agent(request))
         if onward is not None:
             onward.logged = asked
         return asked

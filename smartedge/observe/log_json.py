@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from smartedge.http.request import PROTOCOLS, Request
 from smartedge.http.trace_context import trace_id_of
-from smartedge.observe.log_asked import Asked, agent_and_referer
+from smartedge.observe.log_asked import AskedText, agent_and_referer
 from smartedge.observe.log_line import (
     TLS_FIELDS,
     HeaderNames,
@@ -55,7 +55,7 @@ class JsonLines(NamedValues):
         """Write a Unix time as lines begin with it."""
         return f'{{"time": "{rfc3339(when)}", "request_id": "'
 
-    def _in_full(self, stamp: str, exchange: Exchange, asked: Asked) -> str:
+    def _in_full(self, stamp: str, exchange: Exchange, asked: AskedText) -> str:
         attempts, again = exchange.attempts, self._quoted
         request, backend, answer, route = attempts.request, attempts.backend, attempts.answer, exchange.route
         latency_s = "null" if attempts.latency_s is None else seconds(attempts.latency_s)

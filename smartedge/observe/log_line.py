@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smartedge.http.memory import remember
 from smartedge.http.request import Request
-from smartedge.observe.log_asked import Asked, AskedLines, in_any_case
+from smartedge.observe.log_asked import AskedLines, AskedText, in_any_case
 from smartedge.proxy.exchange import Exchange
 from smartedge.proxy.outbound import Outbound
 from smartedge.proxy.transport import Http1Answer
@@ -219,7 +219,7 @@ class NamedValues(AskedLines):
             )
         return lines
 
-    def _in_full(self, stamp: str, exchange: Exchange, asked: Asked) -> str:
+    def _in_full(self, stamp: str, exchange: Exchange, asked: AskedText) -> str:
         """Write the line of any request that has been forwarded, or could not be."""
         raise NotImplementedError
 

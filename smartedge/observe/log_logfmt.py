@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from smartedge.http.request import PROTOCOLS, Request
-from smartedge.observe.log_asked import Asked, agent_and_referer
+from smartedge.observe.log_asked import AskedText, agent_and_referer
 from smartedge.observe.log_json import quoted
 from smartedge.observe.log_line import (
     TLS_FIELDS,
@@ -52,7 +52,7 @@ class LogfmtLines(NamedValues):
                 lines[number] = lines[number].replace(one.attempts.request_id, quoted(one.attempts.request_id), 1)
         return lines
 
-    def _in_full(self, stamp: str, exchange: Exchange, asked: Asked) -> str:
+    def _in_full(self, stamp: str, exchange: Exchange, asked: AskedText) -> str:
         attempts, answer = exchange.attempts, exchange.attempts.answer
         backend, outbound = attempts.backend, attempts.under_way
         latency = "" if attempts.latency_s is None else f" latency_s={seconds(attempts.latency_s)}"

@@ -12,7 +12,7 @@ from smartedge.balancer.learned import Learned
 from smartedge.balancer.pool import Lease, Pool
 from smartedge.balancer.retry import RetryBudget
 from smartedge.balancer.strategies.menu import RoundRobin
-from smartedge.balancer.watch import Noticed, PoolWatch, leases_to_move
+from smartedge.balancer.watch import PoolFindings, PoolWatch, leases_to_move
 from tests.house import backends
 from tests.policies import outlier_policy
 
@@ -56,7 +56,7 @@ def test_a_worker_that_does_not_lead_compares_nothing_and_works_out_what_is_late
     work(pool, failed=80)
     for _ in range(40):
         pool.lease(NOW).finish(NOW + 0.02, 200)
-    assert watch.look(NOW + policy.interval_s, 0.95, None) == Noticed()
+    assert watch.look(NOW + policy.interval_s, 0.95, None) == PoolFindings()
     assert pool.backends[0].learned.breaker.state == "closed"
     hedge = pool.evidence.kinds.find(b"", b"").hedge
     assert hedge is not None

@@ -13,7 +13,7 @@ from smartedge.config.model import Config, parse
 from smartedge.edge.cluster_news import ClusterNews, News
 from smartedge.edge.cluster_persistence import MOST_LINES, ClusterPersistence, ClusterTrouble, Overtaken, WrittenAlone, difference
 from smartedge.edge.origin import ConfigOrigin
-from smartedge.edge.reload_errors import NotReadable
+from smartedge.edge.reload_errors import ConfigNotReadable
 from smartedge.workers.state_dir import StateError
 from tests.edge.small_cluster import SmallStore
 
@@ -180,7 +180,7 @@ def test_all_workers_of_a_node_know_when_its_file_was_last_read(tmp_path: Path) 
 
 def test_a_node_without_a_file_has_the_clusters_text_and_needs_no_other(tmp_path: Path) -> None:
     assert Node(tmp_path, file=None).reload() == 1
-    with pytest.raises(NotReadable):
+    with pytest.raises(ConfigNotReadable):
         Node(tmp_path, file=None, key=None).reload()
 
 

@@ -19,7 +19,7 @@ from smartedge.config.model import Config, ConfigError
 from smartedge.edge.files import Files
 from smartedge.edge.origin import ConfigOrigin
 from smartedge.edge.reload import Reloader
-from smartedge.edge.reload_errors import NotPersisted, NotReadable, NotShared, PreconditionFailed, ReloadError
+from smartedge.edge.reload_errors import ConfigNotReadable, NotPersisted, NotShared, PreconditionFailed, ReloadError
 from smartedge.edge.reload_report import Applied
 from smartedge.edge.setup import Setup
 from smartedge.workers.generations import Alone
@@ -301,7 +301,7 @@ def test_a_file_that_could_not_be_put_back_is_not_replaced(edge: Edge) -> None:
 
 def test_a_missing_file_is_said_and_changes_nothing(edge: Edge) -> None:
     edge.path.unlink()
-    with nothing_changes(edge), pytest.raises(NotReadable) as caught:
+    with nothing_changes(edge), pytest.raises(ConfigNotReadable) as caught:
         edge.reload()
     assert caught.value.status == 400
     assert caught.value.detail == f"{edge.path} cannot be read: No such file or directory"
@@ -309,7 +309,7 @@ def test_a_missing_file_is_said_and_changes_nothing(edge: Edge) -> None:
 
 def test_without_a_file_a_body_is_applied_and_the_answer_says_that_a_restart_forgets_it() -> None:
     edge = Edge(None)
-    with pytest.raises(NotReadable, match="there is no configuration file"):
+    with pytest.raises(ConfigNotReadable, match="there is no configuration file"):
         edge.reload()
     result = edge.reload(TWO)
     assert not result.persisted
@@ -491,12 +491,12 @@ def test_where_flags_name_the_backends_a_reload_without_a_file_reads_the_certifi
     with pytest.raises(ConfigError):
         edge.reload()
     path.unlink()
-    with pytest.raises(NotReadable):  # what else it said would be lost
+    with pytest.raises(ConfigNotReadable):  # what else it said would be lost
         edge.reload()
     path.write_bytes(ONE)
     edge = Edge(path, overrides=flags)
     path.unlink()
-    with pytest.raises(NotReadable):
+    with pytest.raises(ConfigNotReadable):
         edge.reload()
 
 

@@ -15,7 +15,7 @@ from smartedge.edge.edge import Edge
 from smartedge.edge.reload_errors import PreconditionFailed
 from smartedge.edge.rollouts import Asked, NoTrial, Rollouts, TrialRunning, UnknownConfiguration
 from smartedge.edge.trial import TrialFile, TrialInCluster
-from smartedge.edge.verdict import Limits
+from smartedge.edge.verdict import TrialLimits
 from smartedge.observe.history_table import Series
 from tests.house import Told, running
 
@@ -176,7 +176,7 @@ def test_what_is_in_use_already_is_no_trial(site: Site) -> None:
     ],
 )
 def test_it_goes_back_as_soon_as_it_is_measurably_worse(site: Site, tick: tuple[int, int, float], why: str) -> None:
-    site.reload(A, B, confirm_s=600, limits=Limits(0.05, 2))
+    site.reload(A, B, confirm_s=600, limits=TrialLimits(0.05, 2))
     site.pass_time(35, tick)
     assert site.look() == ([A] if why else [A, B])
     if why:

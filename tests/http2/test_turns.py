@@ -7,7 +7,7 @@ from collections.abc import Callable
 import gevent
 
 from smartedge.http2.link import TURN_BYTES
-from smartedge.http2.turns import Turns
+from smartedge.http2.turns import StreamTurns
 from tests.house import until
 from tests.http2.client import GET, Client, client, data, frame, having, headers, plus, window
 from tests.http2.house import EchoApp, serving
@@ -69,7 +69,7 @@ def test_the_end_of_a_connection_is_told_beside_a_download() -> None:
 
 def test_who_is_killed_in_the_moment_of_its_turn_hands_it_on() -> None:
     """Else nobody on the connection sends a byte any more."""
-    turns = Turns()
+    turns = StreamTurns()
     turns.are_taken = True
     first, second = (gevent.spawn(turns.wait, 3) for _ in range(2))
     until(lambda: len(turns) == 2)

@@ -59,7 +59,7 @@ SAMPLE: Final = 8
 NEXT: Final = "next in turn"
 
 
-class Standing:
+class PaceStanding:
     """A candidate as it compared at the last look; one for each backend, owned by `Adaptive`.
 
     share: of its turns that it takes, up to 1.0; credit: what it has saved for one. room: leases that it may have open.
@@ -177,7 +177,7 @@ class Adaptive(Strategy):
     def __init__(self) -> None:
         self._turns = RoundRobin()
         self._whole: tuple[Backend, ...] = ()
-        self._standings: dict[Backend, Standing] = {}
+        self._standings: dict[Backend, PaceStanding] = {}
         self._look_at = 0.0
         self._alike = True  # all take all of their turns
         self._noted: list[tuple[float, float, float, float]] = []
@@ -238,7 +238,7 @@ class Adaptive(Strategy):
         if candidates is None:
             return [(None, share) for *_, share in noted]
         found = []
-        standing = Standing(backends[0])
+        standing = PaceStanding(backends[0])
         for backend, one in zip(backends, noted, strict=True):
             standing.backend = backend
             standing.expected_s, standing.stall_s, standing.lone_stall_s, share = one
@@ -251,7 +251,7 @@ class Adaptive(Strategy):
         self._whole = candidates
         self._noted_of = ()
         before = self._standings
-        self._standings = {backend: before.get(backend) or Standing(backend) for backend in candidates}
+        self._standings = {backend: before.get(backend) or PaceStanding(backend) for backend in candidates}
         fresh = [backend for backend in candidates if backend not in before]
         earned = {backend.key: standing.credit for backend, standing in before.items()} if fresh else {}
         for backend in fresh:
@@ -324,10 +324,10 @@ class Adaptive(Strategy):
                     best = backend
         return best
 
-    def _standing(self, backend: Backend) -> Standing:
+    def _standing(self, backend: Backend) -> PaceStanding:
         standing = self._standings.get(backend)
-        return Standing(backend) if standing is None else standing
+        return PaceStanding(backend) if standing is None else standing
 
 
-def _log_mean(standing: Standing) -> float:
+def _log_mean(standing: PaceStanding) -> float:
     return standing.log_mean
