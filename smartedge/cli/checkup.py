@@ -14,7 +14,7 @@ import resource
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -63,13 +63,13 @@ class Finding:
     remedy: str = ""
 
 
-def examine(path: str) -> Iterator[Finding]:
-    """Give what there is to say, in the order of the checks. path: of the configuration file."""
+def examine(path: str, flags: Mapping[str, str | None]) -> Iterator[Finding]:
+    """Give what there is to say, in the order of the checks. path: of the configuration file. flags: of `run`, by their key."""
     config = None
     try:
-        config = load(path, os.environ)
+        config = load(path, os.environ, flags)
         token = admin_token(os.environ)
-        check_usable(config, os.environ, {}, path)
+        check_usable(config, os.environ, flags, path)
         yield Finding("good", "configuration", f"{path} is right")
         for text in cautions(config, os.environ, has_token=token is not None):
             yield Finding("warn", "configuration", text)

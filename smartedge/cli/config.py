@@ -9,6 +9,7 @@ from functools import cache
 import click
 
 from smartedge.cli.errors import Stop
+from smartedge.cli.group import CommandGroup
 from smartedge.cli.table import table_lines
 from smartedge.config.model import ConfigError, config_path, json_schema, load
 from smartedge.config.origins import effective, origins
@@ -16,7 +17,7 @@ from smartedge.config.sources import Overlay, read_file
 from smartedge.config.values import escaped
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Look at the configuration: the values in effect (show), and what may be written (schema)."""
 

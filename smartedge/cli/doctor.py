@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: smartedge doctor -c /etc/smartedge/backends.json")
 @click.option("-c", "--config", "file", metavar="FILE", help="The configuration file; backends.json unless given.")
+@click.option("--bind", metavar="HOST:PORT", help="What `run` will be told; so are the next two.")
+@click.option("--admin-bind", metavar="HOST:PORT", help="Address of the admin pages alone; or unix:/PATH.")
+@click.option("--http-bind", metavar="HOST:PORT", help="Address of a listener without TLS that sends everybody to https.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-def doctor(file: str | None, as_json: bool) -> int:
+def doctor(file: str | None, as_json: bool, **flags: str | None) -> int:
     """Look at configuration, limits, state directory, ports, clock, certificates, backends and sources; say what to do.
 
     Exit status 0: nothing is bad; 1: something is.
     """
     from smartedge.cli.checkup import examine  # late: its memory is for this command alone
 
-    found = list(examine(config_path(file, os.environ)))
+    found = list(examine(config_path(file, os.environ), flags))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     else:

@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from smartedge.cli.group import CommandGroup
 from smartedge.cli.paint import wants_colour
 
 MODULES: Final = {
@@ -32,7 +33,7 @@ MODULES: Final = {
 """In which file of this folder each command is, under its own name."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """Imports a command when it is asked for: what serves for months carries no other one's memory."""
 
     def load_all(self) -> MutableMapping[str, click.Command]:

@@ -154,7 +154,7 @@ def _verified_edge(target: Target, token: str | None) -> Iterator[tuple[http.cli
             f"{target.shown} is not this user's to connect to; ask as the balancer's user or as root"
         ) from None
     except (OSError, http.client.HTTPException):
-        start = "start one with: make run (or name it with --url)"
+        start = "start one with: smartedge run (or name it with --url)"
         raise UnreachableError(f"no balancer answers at {target.shown}; {start}") from None
 
 

@@ -22,7 +22,7 @@ from smartedge.balancer.locality import SpillPolicy
 from smartedge.balancer.near_first import Locality
 from smartedge.balancer.places import NOWHERE, Place
 from smartedge.config import values
-from smartedge.config.section import AS_OBJECT, Section
+from smartedge.config.section import AS_OBJECT, Section, where
 
 MOST_DATABASE_BYTES = 1 << 30
 """Ten times what the largest free databases have."""
@@ -32,7 +32,7 @@ MOST_NETWORKS = 10_000
 
 def _database(text: str) -> str:
     if not os.path.isfile(values.line(text)):
-        raise ValueError(f"names {values.shown(text)}, which is no file here")
+        raise ValueError(f"names {values.shown(text)}, which is no file {where(text)}")
     if os.path.getsize(text) > MOST_DATABASE_BYTES:
         raise ValueError(f"names {values.shown(text)}, which is longer than {MOST_DATABASE_BYTES} bytes")
     return text

@@ -194,8 +194,14 @@ def _unknown_key(loc: Sequence[Step], model: type[BaseModel]) -> str:
         for name, field in around.model_fields.items()
         if (section := model_in(field.annotation)) and key in section.model_fields and name not in _LISTS
     ]
-    meant = f'did you mean "{close[0]}"? Allowed' if close else "allowed"
-    return f"is an unknown key; {meant}: {', '.join(allowed)}"
+    meant = f'did you mean "{close[0]}"?' if close else ""
+    if meant and len(allowed) > _MOST_NAMED:
+        return f"is an unknown key; {meant}"
+    return f"is an unknown key; {f'{meant} Allowed' if meant else 'allowed'}: {', '.join(allowed)}"
+
+
+_MOST_NAMED = 20
+"""So many keys are named beside the one that was meant; of more, that one would not be seen."""
 
 
 _LISTS = ("backends", "services", "routes")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from smartedge.config import values
-from smartedge.config.section import existing_file
+from smartedge.config.section import existing_file, where
 from smartedge.config.values import shown
 
 PLACEHOLDERS = ("host", "client", "request_id", "service")
@@ -234,7 +234,7 @@ def password_file(text: str) -> str:
         with open(text, encoding="utf-8") as file:
             found = [password_line(each, number) for number, each in enumerate(file, 1)]
     except OSError as error:
-        raise ValueError(f"names {shown(text)}, which cannot be read: {error.strerror}") from None
+        raise ValueError(f"names {shown(text)}, which cannot be read {where(text)}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"names {shown(text)}, which is not UTF-8 text") from None
     except ValueError as error:

@@ -32,10 +32,15 @@ MOST_FILE_BYTES = 16 * 1024 * 1024
 """Of a file that is named in a configuration, and kept in memory."""
 
 
+def where(name: str) -> str:
+    """Where a file or folder was looked for, as the end of a sentence: a relative name depends on who started the program."""
+    return "here" if os.path.isabs(name) else f"in {values.shown(os.getcwd())}"
+
+
 def existing_file(text: str) -> str:
     """Give a file's name back; raises ValueError when there is no such file, or it is too long."""
     if not os.path.isfile(values.line(text)):
-        raise ValueError(f"names {values.shown(text)}, which is no file here")
+        raise ValueError(f"names {values.shown(text)}, which is no file {where(text)}")
     if os.path.getsize(text) > MOST_FILE_BYTES:
         raise ValueError(f"names {values.shown(text)}, which is longer than {MOST_FILE_BYTES} bytes")
     return text
@@ -44,7 +49,7 @@ def existing_file(text: str) -> str:
 def existing_folder(text: str) -> str:
     """Give a folder's name back; raises ValueError when there is no such folder."""
     if not os.path.isdir(values.line(text)):
-        raise ValueError(f"names {values.shown(text)}, which is no folder here")
+        raise ValueError(f"names {values.shown(text)}, which is no folder {where(text)}")
     return text
 
 

@@ -135,3 +135,18 @@ def test_too_few_descriptors_are_bad_and_few_of_them_a_warning() -> None:
         )
         (found,) = [one for one in json.loads(done.stdout) if one["check"] == "descriptors"]
         assert found["level"] == level
+
+
+def test_it_goes_by_the_flags_that_run_will_be_told(directory: Path, capsys: Capture) -> None:
+    """It warned of pages on the clients' port that `run --admin-bind` moves away, and looked at no flag's port."""
+    document = {"backends": ["http://127.0.0.1:1"], "trusted_proxies": ["127.0.0.0/8"], "bind": "127.0.0.1:0"}
+    _, found = findings(directory, capsys, document)
+    assert [one["level"] for one in found["configuration"]] == ["good", "warn"]
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        cli.main(["doctor", "--json", "--admin-bind", address])
+    said = json.loads(capsys.readouterr().out)
+    assert [one["level"] for one in said if one["check"] == "configuration"] == ["good"]
+    assert any(one["said"].startswith(f"admin_bind: cannot listen on {address}") for one in said)

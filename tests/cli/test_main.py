@@ -251,7 +251,7 @@ def test_where_no_balancer_answers_it_is_one_line_and_exit_status_2(
 ) -> None:
     assert cli.main([command, "--url", nobody]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"smartedge: no balancer answers at {nobody}; start one with: make run")
+    assert said.startswith(f"smartedge: no balancer answers at {nobody}; start one with: smartedge run")
     assert said.count("\n") == 1
 
 
@@ -366,3 +366,31 @@ def test_whoever_asks_an_edge_that_says_no_ends_with_1_and_the_page_of_commands_
     balancer.answer(409, {"status": 409, "title": "No", "detail": "Not now."})
     assert cli.main([name, *WORDS.get(name, []), "--url", balancer.url]) == 1
     assert 1 in EXITS[name]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["statsu"], "status"), (["reolad"], "reload"), (["config", "shwo"], "show"), (["help", "rnu"], "run")]
+)
+def test_a_mistyped_command_is_told_what_it_may_have_been(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert f"No such command '{words[-1]}'. Did you mean '{meant}'?" in capsys.readouterr().err
+    assert cli.main(["qqq"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["-h"], ["help"], []])
+def test_the_list_of_commands_has_whole_sentences(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(words)
+    out = "".join(capsys.readouterr())
+    assert "..." not in out.partition("Commands:")[2]
+    assert "Say why a request went where it went; without REQUEST_ID, list the last ones of which that is known." in " ".join(
+        out.split()
+    )
+
+
+def test_help_of_a_command_is_asked_for_in_any_way() -> None:
+    ways = (["drain", "--help"], ["drain", "-h"], ["help", "drain"])
+    said = {subprocess.check_output([sys.executable, "-m", "smartedge", *words], cwd=ROOT) for words in ways}
+    assert len(said) == 1

@@ -105,7 +105,7 @@ def test_no_proxy_is_used(balancer: SmallBalancer, nobody: str, monkeypatch: pyt
 
 
 def test_where_nobody_answers_the_error_says_what_to_do(nobody: str) -> None:
-    with pytest.raises(UnreachableError, match=f"no balancer answers at {nobody}; start one with: make run"):
+    with pytest.raises(UnreachableError, match=f"no balancer answers at {nobody}; start one with: smartedge run"):
         ask_edge("GET", Target(nobody), "/", token=None)
 
 

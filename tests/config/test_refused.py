@@ -79,7 +79,7 @@ ONE_PROBLEM: list[tuple[object, str, str]] = [
     ({"protocol": "h2c", "services": {"s": {"backends": [{"url": "https://a"}]}}, "routes": [{"to": "s"}]},
      "services.s.backends[0]", 'is for "protocol": "h2c", which is HTTP/2 without TLS'),
     (entry(tls=True), "backends[0].tls", "must be an object, not true"),
-    (entry(tls={"ca_file": "none.pem"}), "backends[0].tls.ca_file", 'names "none.pem", which is no file here'),
+    (entry(tls={"ca_file": "none.pem"}), "backends[0].tls.ca_file", 'names "none.pem", which is no file in "'),
     (entry(tls={"ca_file": "a\x00"}), "backends[0].tls.ca_file", "must be a text of one line"),
     (entry(tls={"server_name": " "}), "backends[0].tls.server_name", "must be a text of one line"),
     (entry(url=A, tls={}), "backends[0].tls", "is for an https:// URL only"),

@@ -188,7 +188,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"to": "web", "forward_auth": {"url": "auth"}}, "routes[0].forward_auth.url", "must be a URL such as"),
     ({"to": "web", "forward_auth": {}}, "routes[0].forward_auth.url", "is missing"),
     ({"to": "web", "error_pages": {"200": "x"}}, "routes[0].error_pages", "must have statuses from 400 to 599"),
-    ({"to": "web", "error_pages": {"5xx": "none.html"}}, "routes[0].error_pages", "which is no file here"),
+    ({"to": "web", "error_pages": {"5xx": "none.html"}}, "routes[0].error_pages", 'which is no file in "'),
     ({"to": "web", "mirror": {"to": "api", "ratio": 0}}, "routes[0].mirror.ratio", "must be more than 0"),
     ({"to": "web", "retry": {"budget_ratio": 1}}, "routes[0].retry.budget_ratio", "is an unknown key"),
     ({"to": "web", "timeouts": {"connect_s": 1}}, "routes[0].timeouts.connect_s", "is an unknown key"),
