@@ -11,7 +11,7 @@ import gevent
 import pytest
 from werkzeug.test import TestResponse
 
-from smartedge.admin.operate import edited
+from smartedge.admin.operator_word import edited
 from smartedge.app import SmartEdge, create_app
 from smartedge.config.model import load
 from tests.admin.small_edge import SmallEdge, client_of, done, refused
