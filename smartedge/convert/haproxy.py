@@ -1,241 +1,184 @@
-"""haproxy.cfg: `frontend`, `backend`, `listen` and `defaults` in mode http, with the ACLs that are about host, path and method.
+"""haproxy.cfg: `frontend`, `backend`, `listen` and `defaults` in mode http, their ACLs and rules.
 
+HAProxy goes through rules in their order; `in_order` makes routes of them that do the same.
 Source: https://docs.haproxy.org/2.6/configuration.html
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
-from smartedge.convert.draft import Document, Draft, backend_of, bind_of, seconds_of
-from smartedge.convert.haproxy_acl import HEADER, narrower, read_test, several, terms, together
+from smartedge.convert.draft import Draft, bind_of
+from smartedge.convert.haproxy_backend import STRATEGIES, probe, read_backend, read_timeout
+from smartedge.convert.haproxy_lines import FileLine, FileSection, read_sections
+from smartedge.convert.haproxy_rules import SectionRules, count_periods
+from smartedge.convert.in_order import Rules, in_order
 from smartedge.convert.words import NotReadable
 
-_SECTIONS: Final = ("global", "defaults", "frontend", "backend", "listen", "userlist", "resolvers", "peers", "cache", "program")
-_STRATEGIES: Final[dict[str, Document]] = {
-    "roundrobin": {"strategy": "round_robin"},
-    "static-rr": {"strategy": "round_robin"},
-    "leastconn": {"strategy": "least_requests"},
-    "random": {"strategy": "random"},
-    "source": {"strategy": "consistent_hash", "hash": {"by": "client"}},
-    "uri": {"strategy": "consistent_hash", "hash": {"by": "path"}},
-}
 _DONE: Final = frozenset(
     (
-        *("bind-process", "ca-base", "chroot", "crt-base", "daemon", "description", "errorfile", "group"),
-        *("hash-type", "log", "maxconn", "mode", "nbproc", "nbthread", "option", "pidfile", "ssl-default-bind-ciphers"),
-        *("ssl-default-bind-options", "stats", "tune.ssl.default-dh-param", "user"),
+        *("bind-process", "ca-base", "capture", "chroot", "cpu-map", "crt-base", "daemon", "description", "errorfile", "group"),
+        *(
+            "hard-stop-after",
+            "hash-type",
+            "hash-balance-factor",
+            "log",
+            "log-format",
+            "log-format-sd",
+            "log-send-hostname",
+            "log-tag",
+        ),
+        *("maxconn", "mode", "nbproc", "nbthread", "no", "node", "option", "pidfile", "setenv", "presetenv", "spread-checks"),
+        *("stats", "ulimit-n", "unique-id-format", "unique-id-header", "user", "localpeer", "master-worker", "ssl-server-verify"),
+        *("acl", "default_backend", "use_backend", "http-request", "tcp-request", "redirect", "block", "http-response"),
+        *("http-after-response", "rspadd", "rspdel", "rspidel", "monitor-uri", "bind", "id", "enabled", "declare"),
     )
 )
-"""What is done anyway, or says nothing here; options that mean something are looked at before."""
-
-_OF_FRONTS: Final = ("acl", "bind", "default_backend", "http-request", "redirect", "use_backend")
-
-
-@dataclass(slots=True)
-class _Line:
-    number: int
-    words: list[str]
-
-    def __str__(self) -> str:
-        return " ".join(self.words)
-
-
-@dataclass(slots=True)
-class _Section:
-    kind: str
-    name: str
-    lines: list[_Line] = field(default_factory=list)
+"""What is done anyway, says nothing here, or is read as a rule; options that mean something are looked at before."""
+_RULES: Final = ("use_backend", "default_backend", "server", "server-template", "http-request", "redirect")
+_DONE_TOO: Final = re.compile(r"tune\..*|ssl-(default|dh|load|propquery|engine|mode).*|server-state-.*|lua-.*|expose-.*")
 
 
 def read_haproxy(text: str) -> Draft:
     """Make a draft of haproxy.cfg. Raises NotReadable."""
-    draft, sections = Draft(), _sections(text)
+    draft, sections = Draft(), read_sections(text)
     if not any(one.kind in ("backend", "listen") for one in sections):
         raise NotReadable("there is no backend and no listen in it")
-    reader = _Reader(draft)
-    for one in sections:
-        if one.kind == "defaults":
-            reader.defaults(one)
-    for one in sections:
-        if one.kind in ("backend", "listen"):
-            reader.names[one.name] = draft.add_service(one.name, reader.backend(one))
-    for one in sections:
-        if one.kind in ("frontend", "listen"):
-            reader.frontend(one)
-        elif one.kind not in ("global", "defaults", "backend"):
-            draft.leave_out(one.lines[0].number if one.lines else 1, f"{one.kind} {one.name}", "has no counterpart here")
+    _Reader(draft, sections).read()
     return draft
-
-
-def _sections(text: str) -> list[_Section]:
-    found: list[_Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        try:
-            words = shlex.split(raw.replace(r"\r\n", "\n"), comments=True)
-        except ValueError as error:
-            raise NotReadable(f"line {number}: {str(error).lower()}") from None
-        if not words:
-            continue
-        if words[0] in _SECTIONS:
-            found.append(_Section(words[0], words[1] if len(words) > 1 else words[0]))
-        elif not found:
-            raise NotReadable(f"line {number}: {words[0]} stands in no section; is this a haproxy.cfg?")
-        else:
-            found[-1].lines.append(_Line(number, words))
-    return found
 
 
 class _Reader:
     """Reads the sections into a draft.
 
-    names: those of its services, by those of the file. of_servers: words of `default-server` in `defaults`. rules: the routes
-    of one frontend so far.
+    backends: the sections that hold servers, by name. names: of their services here. of_servers: words of `default-server` in
+    `defaults`.
     """
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, sections: Sequence[FileSection]) -> None:
         self.draft = draft
+        self.sections = sections
+        self.backends: dict[str, FileSection] = {}
         self.names: dict[str, str] = {}
+        self.rules: dict[str, Rules] = {}
         self.of_servers: list[str] = []
-        self.rules: list[Document] = []
+        self.tables = count_periods(list(sections))
 
-    def defaults(self, section: _Section) -> None:
+    def read(self) -> None:
+        fronts = []
+        is_tcp = False
+        for one in self.sections:
+            if one.kind == "defaults":
+                is_tcp = one.has("mode", "tcp") or (is_tcp and not one.has("mode"))
+                self.defaults(one)
+            elif one.kind in ("frontend", "backend", "listen"):
+                if one.has("mode", "tcp") or (is_tcp and not one.has("mode")):
+                    self.leave_out(one, "SmartEdge balances HTTP; TCP needs another program")
+                    continue
+                if one.kind != "frontend" and (one.has("server") or one.has("server-template") or one.has("http-request")):
+                    self.backends[one.name] = one
+                if one.kind != "backend":
+                    fronts.append(one)
+            elif one.kind in ("userlist", "resolvers", "peers", "http-errors", "ring", "traces", "mailers", "global"):
+                if one.kind == "global":
+                    for line in one.lines:
+                        self.other(line)
+            else:
+                self.leave_out(one, "has no counterpart here")
+        for name, one in self.backends.items():
+            service, others = read_backend(one, self.of_servers, self.draft)
+            self.names[name] = self.draft.add_service(name, service)
+            for line in others if one.kind == "backend" else ():
+                self.other(line)
+        front = self.choose([one for one in fronts if not self.says_nothing(one)])
+        if front is None:
+            return
+        for line in front.lines:
+            if line.words[0] == "bind":
+                self.bind(line)
+            elif front.kind == "frontend" and line.words[0] == "timeout" and len(line.words) == 3:
+                read_timeout(line, self.draft.top, self.draft)
+            elif front.kind == "frontend" or front.name not in self.backends or not self.is_of_back(line):
+                self.other(line)
+        self.front(front)
+
+    def leave_out(self, section: FileSection, why: str) -> None:
+        self.draft.leave_out(section.number, f"{section.kind} {section.name}", why)
+
+    def defaults(self, section: FileSection) -> None:
         for line in section.lines:
             match line.words:
                 case ["timeout", _, _]:
-                    self.timeout(line, self.draft.top)
-                case ["balance", word] if word in _STRATEGIES:
-                    self.draft.top |= _STRATEGIES[word]
+                    read_timeout(line, self.draft.top, self.draft)
+                case ["balance", word, *_] if word.partition("(")[0] in STRATEGIES:
+                    self.draft.top |= STRATEGIES[word.partition("(")[0]]
                 case ["retries", count]:
                     self.draft.top.setdefault("retry", {})["attempts"] = int(count) + 1
                 case ["option", "httpchk", *rest]:
-                    self.draft.top.setdefault("health", {}).update(_probe(rest))
+                    self.draft.top.setdefault("health", {}).update(probe(rest))
                 case ["default-server", *words]:
                     self.of_servers += words
                 case _:
                     self.other(line)
 
-    def backend(self, section: _Section) -> Document:
-        service: Document = {}
-        members: list[str | Document] = []
-        of_servers = list(self.of_servers)
-        for line in section.lines:
-            match line.words:
-                case ["server", _, address, *rest]:
-                    members.append(self.server(line, address, [*of_servers, *rest]))
-                case ["default-server", *words]:
-                    of_servers += words
-                case ["balance", word, *_] if word in _STRATEGIES:
-                    service |= _STRATEGIES[word]
-                case ["balance", word] if found := HEADER.fullmatch(word):
-                    service |= {"strategy": "consistent_hash", "hash": {"by": f"header:{found[1]}"}}
-                case ["option", "httpchk", *rest]:
-                    service.setdefault("health", {}).update(_probe(rest))
-                case ["http-check", "expect", "status", status]:
-                    service.setdefault("health", {})["statuses"] = [int(status) if status.isdigit() else status]
-                case ["http-check", "send", *rest] if "uri" in rest:
-                    service.setdefault("health", {})["path"] = rest[rest.index("uri") + 1]
-                    if "hdr" in rest[:-2] and rest[rest.index("hdr") + 1].lower() == "host":
-                        service["health"]["host"] = rest[rest.index("hdr") + 2]
-                case ["cookie", name, *_]:
-                    service["sticky"] = {"cookie": name}
-                case ["timeout", _, _]:
-                    self.timeout(line, service)
-                case ["retries", count]:
-                    service.setdefault("retry", {})["attempts"] = int(count) + 1
-                case ["fullconn", *_]:
-                    self.draft.leave_out(line.number, str(line), 'max_in_flight: "adaptive" finds out what a backend can do')
-                case _ if section.kind == "listen" and line.words[0] in _OF_FRONTS:
-                    pass  # of its front
-                case _:
-                    self.other(line)
-        return {"backends": members} | service
+    # ---- fronts ----
 
-    def server(self, line: _Line, address: str, rest: Sequence[str]) -> str | Document:
-        keys: Document = {"id": line.words[1]}
-        scheme, words = "http", iter(rest)
-        for word in words:
-            if word == "weight":
-                keys["weight"] = min(int(next(words, "1")), 1000)
-            elif word == "maxconn":
-                keys["max_in_flight"] = int(next(words, "0"))
-            elif word == "backup":
-                keys["priority"] = 1
-            elif word == "disabled":
-                keys["state"] = "disabled"
-            elif word == "ssl":
-                scheme = "https"
-            elif word == "verify":
-                if next(words, "") == "none":
-                    keys["tls"] = keys.get("tls", {}) | {"verify": False}
-            elif word in ("ca-file", "sni", "crt"):
-                value = next(words, "")
-                key = {"ca-file": "ca_file", "crt": "cert_file"}.get(word)
-                if key is not None:
-                    keys["tls"] = keys.get("tls", {}) | {key: value}
-                elif (found := re.fullmatch(r"str\((.+)\)", value)) is not None:
-                    keys["tls"] = keys.get("tls", {}) | {"server_name": found[1]}
-            elif word in ("inter", "fall", "rise"):
-                value = next(words, "")
-                key = {"inter": "interval_s"}.get(word, word)
-                keys.setdefault("health", {})[key] = seconds_of(value, 0.001) if word == "inter" else int(value)
-            elif word in ("cookie", "fastinter", "downinter", "on-marked-down", "resolvers", "init-addr", "alpn", "proto"):
-                next(words, "")  # done in another way: cookies are made, probes hurry, names are looked up again
-            elif word not in ("check", "check-ssl", "send-proxy", "no-check"):
-                self.draft.leave_out(line.number, f"server {line.words[1]} {word}", "has no counterpart here")
-            elif word == "send-proxy":
-                self.draft.leave_out(line.number, f"server {line.words[1]} {word}", "the PROXY protocol is not sent")
-        url = f"unix:{address.removeprefix('unix@')}" if address.startswith(("/", "unix@")) else f"{scheme}://{address}"
-        return backend_of(url, **keys)
+    def says_nothing(self, front: FileSection) -> bool:
+        """Whether it is a page of statistics, or the like."""
+        return not any(front.has(word) for word in _RULES) or (front.has("stats", "enable") and not front.has("server"))
 
-    def frontend(self, section: _Section) -> None:
-        acls: dict[str, Document | None] = {}
-        default: str | None = section.name if section.kind == "listen" else None
-        last: _Line | None = None
-        self.rules = []
-        for line in section.lines:
-            match line.words:
-                case ["bind", *_]:
-                    self.bind(line)
-                case ["acl", name, *test]:
-                    self.acl(line, name, test, acls)
-                case ["use_backend", name, *condition]:
-                    if (where := self.condition(line, condition, acls)) is not None:
-                        self.route(line, name, where)
-                case ["default_backend", name]:
-                    default, last = name, line
-                case ["http-request", "redirect", *rest]:
-                    self.redirect(line, rest, acls)
-                case ["redirect", *rest]:
-                    self.redirect(line, rest, acls)
-                case ["http-request", "set-header", name, value] if "%" not in value:
-                    self.draft.leave_out(line.number, str(line), f'give each route "set_headers": {{"{name}": "{value}"}}')
-                case ["timeout", _, _]:
-                    self.timeout(line, self.draft.top)
-                case _ if section.kind == "listen" and line.words[0] not in _OF_FRONTS:
-                    pass  # said with its back
-                case _:
-                    self.other(line)
-        if default is not None:
-            self.route(last or _Line(1, []), default, {})
+    def choose(self, fronts: Sequence[FileSection]) -> FileSection | None:
+        """Choose the front that clients come to: there is one here, and its address without TLS sends everybody to https."""
+        secure = [one for one in fronts if any(line.words[0] == "bind" and "ssl" in line.words for line in one.lines)]
+        chosen = next(iter(secure or fronts), None)
+        for one in fronts:
+            if one is chosen:
+                continue
+            if secure and one not in secure:
+                for line in one.lines:
+                    if line.words[0] == "bind":
+                        self.draft.top.setdefault("http_bind", bind_of(_address(line)))
+                    elif line.words[0] in _RULES and not {"scheme", "https"} <= set(line.words):
+                        why = "http_bind, the address without TLS, sends everybody to https"
+                        self.draft.leave_out(line.number, str(line), why)
+            else:
+                self.leave_out(one, "there is one address for clients (bind); convert its front in a file of its own")
+        return chosen
 
-    def route(self, line: _Line, name: str, where: Document) -> None:
-        if name not in self.names:
-            self.draft.leave_out(line.number, str(line), f"there is no backend {name}")
-            return
-        route = where | {"to": self.names[name]}
-        if any(narrower(route, one) for one in self.rules):
-            why = "it is taken over, but here the narrower route wins, where in HAProxy an earlier rule does"
+    def front(self, front: FileSection) -> None:
+        default: Rules = [({}, {"respond": {"status": 503}})]
+        name, line = front.name if front.name in self.backends and front.kind == "listen" else None, FileLine(front.number, [])
+        for each in front.lines:
+            if each.words[0] == "default_backend" and len(each.words) > 1:
+                name, line = each.words[1], each
+        if name is not None and name != front.name:
+            default = self.to(line, name) or default
+        elif name is not None:
+            default = [({}, {"to": self.names[name]})]
+        rules = SectionRules(self.draft, front, self.tables).rules(self.to, default)
+        self.draft.routes += in_order(rules)
+
+    def to(self, line: FileLine, name: str) -> Rules | None:
+        """Give the rules of a backend; None, with a note, where there is none."""
+        if name not in self.backends:
+            why = "a backend that depends on the request is not known here" if "%" in name else f"there is no backend {name}"
             self.draft.leave_out(line.number, str(line), why)
-        self.rules.append(route)
-        self.draft.routes.append(route)
+            return None
+        if name not in self.rules:
+            section = self.backends[name]
+            goes: Rules = [({}, {"to": self.names[name]})]
+            if not (section.has("server") or section.has("server-template")):
+                goes = [({}, {"respond": {"status": 503}})]
+            self.rules[name] = SectionRules(self.draft, section, self.tables).rules(self.to, goes)
+        return self.rules[name]
 
-    def bind(self, line: _Line) -> None:
-        address, rest = line.words[1], line.words[2:]
+    def bind(self, line: FileLine) -> None:
+        address, rest = _address(line), line.words[2:]
+        if "accept-proxy" in rest:
+            self.draft.leave_out(line.number, str(line), "the PROXY protocol is not read here; see trusted_proxies")
         if "ssl" in rest:
             if "bind" in self.draft.top:
                 self.draft.top["http_bind"] = self.draft.top["bind"]
@@ -243,112 +186,57 @@ class _Reader:
             if "crt" in rest:
                 path = rest[rest.index("crt") + 1]
                 self.draft.top["certificates_dir" if path.endswith("/") else "certfile"] = path
+            self.client_certificates(rest)
         elif "certfile" in self.draft.top or "certificates_dir" in self.draft.top:
             self.draft.top["http_bind"] = bind_of(address)
         elif "bind" not in self.draft.top:
             self.draft.top["bind"] = bind_of(address)
-        else:
+        elif self.draft.top["bind"] != bind_of(address):
+            self.draft.leave_out(line.number, str(line), "there is one address for clients (bind)")
+        if "," in line.words[1]:
             self.draft.leave_out(line.number, str(line), "there is one address for clients (bind)")
 
-    def acl(self, line: _Line, name: str, test: Sequence[str], acls: dict[str, Document | None]) -> None:
-        """Take a test. A name that comes again is another way for it to hold, in HAProxy."""
-        found = read_test(test, lambda why: self.draft.leave_out(line.number, str(line), why))
-        if name in acls:
-            before, both = acls[name], found
-            acls[name] = None
-            if before is not None and both is not None and before.keys() == both.keys() <= {"host", "method", "client"}:
-                (key,) = both
-                acls[name] = {key: [*several(before[key]), *several(both[key])]}
-            elif found is not None:
-                self.draft.leave_out(line.number, str(line), f"{name} holds in several ways, which are several routes")
-        else:
-            acls[name] = found
+    def client_certificates(self, words: Sequence[str]) -> None:
+        """Ask clients for the certificates that HAProxy asks them for."""
+        said = dict(pairwise(words))
+        if "ca-file" in said and said.get("verify", "none") != "none":
+            self.draft.top["client_ca_file"] = said["ca-file"]
+            if said["verify"] == "optional":
+                self.draft.top["client_certificates"] = "optional"
 
-    def condition(self, line: _Line, words: Sequence[str], acls: dict[str, Document | None]) -> Document | None:
-        """Put the conditions of a rule together; None where one of them is not taken over."""
-        if not words:
-            return {}
-        tests = terms(words[1:])
-        if words[0] != "if" or tests is None:
-            self.draft.leave_out(
-                line.number, str(line), "a route has all of its conditions, and none that is denied; write it anew"
-            )
-            return None
-        found: Document = {}
-        for test in tests:
-            if isinstance(test, str):
-                part = acls.get(test)
-            else:  # an ACL without a name
-                part = read_test(test, lambda why: self.draft.leave_out(line.number, str(line), why))
-            if part is None:
-                name = test if isinstance(test, str) else f"{{ {' '.join(test)} }}"
-                self.draft.leave_out(line.number, str(line), f"it goes by {name}, which is not taken over")
-                return None
-            both = together(found, part)
-            if both is None:
-                self.draft.leave_out(line.number, str(line), "two of its conditions are about the same thing")
-                return None
-            found = both
-        return found
+    def is_of_back(self, line: FileLine) -> bool:
+        """Whether a line of `listen` was read with its servers."""
+        return line.words[0] in (
+            *(
+                "server",
+                "server-template",
+                "default-server",
+                "balance",
+                "http-check",
+                "cookie",
+                "stick",
+                "stick-table",
+                "timeout",
+            ),
+            *("retries", "fullconn"),
+        )
 
-    def redirect(self, line: _Line, words: Sequence[str], acls: dict[str, Document | None]) -> None:
-        kind, target, *rest = [*words, "", ""][:2] + list(words[2:])
-        status = int(rest[rest.index("code") + 1]) if "code" in rest else 302
-        if kind == "scheme" and target == "https":
-            if "http_bind" not in self.draft.top:
-                self.draft.leave_out(line.number, str(line), "http_bind, the address without TLS, sends everybody to https")
-            return
-        condition = list(rest[rest.index("if") :]) if "if" in rest else []
-        where = self.condition(line, condition, acls)
-        if where is None:
-            return
-        found = re.fullmatch(r"(?:(https?)://([^/%]+))?(/[^%]*)?", target)
-        if kind not in ("location", "prefix") or found is None:
-            self.draft.leave_out(line.number, str(line), "a target that depends on the request is not known here")
-            return
-        parts = {"scheme": found[1], "host": found[2], "path": found[3] if kind == "location" else None}
-        self.draft.routes.append(where | {"redirect": {"status": status} | {key: one for key, one in parts.items() if one}})
-
-    def timeout(self, line: _Line, place: Document) -> None:
-        _, what, text = line.words
-        key = {
-            "connect": "connect_s",
-            "server": "first_byte_s",
-            "tunnel": "tunnel_idle_s",
-            "http-request": "head_s",
-            "http-keep-alive": "keepalive_s",
-            "client": "idle_s",
-        }.get(what)
-        try:
-            seconds = seconds_of(text, 0.001)
-        except ValueError as error:
-            self.draft.leave_out(line.number, str(line), str(error))
-            return
-        if what == "queue":
-            place.setdefault("limits", {})["queue_s"] = seconds
-        elif what == "check":
-            place.setdefault("health", {})["timeout_s"] = seconds
-        elif key is None:
-            self.draft.leave_out(line.number, str(line), "has no counterpart here")
-        else:
-            place.setdefault("timeouts", {})[key] = seconds
-
-    def other(self, line: _Line) -> None:
+    def other(self, line: FileLine) -> None:
         """What is done anyway is passed over; anything else is noted."""
-        words = line.words
-        if words[0] == "mode" and words[1:] == ["tcp"]:
-            self.draft.leave_out(line.number, str(line), "SmartEdge balances HTTP; TCP needs another program")
-        elif words[0] not in _DONE:
+        word = line.words[0]
+        if word == "stick-table" and "http_req_rate" in str(line):
+            return
+        if word == "tcp-request" and line.words[2:3] != ["reject"]:
+            if line.words[1:2] != ["inspect-delay"] and "accept" not in line.words and "track-sc0" not in line.words:
+                self.draft.leave_out(line.number, str(line), "has no counterpart here")
+        elif word not in _DONE and _DONE_TOO.fullmatch(word) is None:
             self.draft.leave_out(line.number, str(line), "has no counterpart here")
 
 
-def _probe(words: Sequence[str]) -> Document:
-    """Read what stands behind `option httpchk`: [METHOD] PATH [VERSION, and fields behind it]."""
-    if not words:
-        return {"path": "/", "method": "OPTIONS"}
-    found: Document = {"path": next((word for word in words if word.startswith("/")), "/")}
-    if words[0] in ("HEAD", "OPTIONS", "POST"):
-        found["method"] = words[0]
-    if (host := re.search(r"(?i)\shost: *(\S+)", " ".join(words))) is not None:
-        found["host"] = host[1]
-    return found
+def _address(line: FileLine) -> str:
+    """Give the first address of a `bind`, as host and port."""
+    text = re.sub(r"^(ipv[46]|tcp[46]?|quic[46])@", "", line.words[1].split(",")[0]) if len(line.words) > 1 else ":80"
+    host, _, port = text.rpartition(":")
+    if ":" in host and not host.startswith("["):
+        host = "" if host == "::" else f"[{host}]"
+    return f"{'' if host == '[::]' else host}:{port}"

@@ -1,119 +1,222 @@
-"""haproxy.cfg: what an ACL tests, as conditions of a route.
+"""haproxy.cfg: what an ACL tests, as conditions of routes; and which of these an `if` or `unless` puts together.
 
 Source: https://docs.haproxy.org/2.6/configuration.html#7
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from smartedge.convert.draft import Document
+from smartedge.convert.conditions import Where, escape, one_of
 
-_ACLS: Final = {
-    "path": "path_exact",
-    "path_beg": "path",
-    "path_dir": "path",
-    "hdr(host)": "host",
-    "hdr_dom(host)": "host",
-    "hdr_end(host)": "host",
-    "method": "method",
-    "src": "client",
+Note = Callable[[str], None]
+
+_FETCH: Final = re.compile(r"([a-z_]+?)(?:_(beg|dir|dom|end|reg|sub))?(?:\(([^()]*)\))?((?:,[a-z_]+(?:\([^()]*\))?)*)")
+_HARMLESS: Final = ("lower", "url_dec", "field(1,:)", "host_only")
+"""Converters that change nothing here: hosts and fields are compared as routes do it anyway."""
+_PREDEFINED: Final[dict[str, list[str]]] = {
+    "TRUE": ["always_true"],
+    "FALSE": ["always_false"],
+    "LOCALHOST": ["src", "127.0.0.1/8"],
+    "METH_DELETE": ["method", "DELETE"],
+    "METH_GET": ["method", "GET", "HEAD"],
+    "METH_HEAD": ["method", "HEAD"],
+    "METH_OPTIONS": ["method", "OPTIONS"],
+    "METH_POST": ["method", "POST"],
+    "METH_PUT": ["method", "PUT"],
+    "METH_TRACE": ["method", "TRACE"],
 }
-HEADER: Final = re.compile(r"hdr\(([\w-]+)\)")
-"""A field of a request."""
-_ELSEWHERE: Final = {
-    "path -m beg": "path_beg",
-    "path -m dir": "path_dir",
-    "hdr(host) -m end": "hdr_end(host)",
-    "hdr(host) -m dom": "hdr_dom(host)",
-}
-"""Tests that have a name of their own, by how they are written, too."""
+_NOT_HERE: Final = "routes go by host, path, method, header, query and client"
 
 
-def read_test(test: Sequence[str], note: Callable[[str], None]) -> Document | None:
-    """Say what a test is in a route; None where it is not taken over. note: called with what is to be told."""
-    what, *words = [word.removeprefix("req.") for word in test]
-    values = [word for word in words if word not in ("-i", "--")]
-    if values[:1] == ["-m"]:
-        how, values = values[1:2], values[2:]
-        what = what if how == ["str"] else _ELSEWHERE.get(f"{what} -m {''.join(how)}", "")
-    key, header = _ACLS.get(what), HEADER.fullmatch(what)
-    flags = any(value.startswith("-") for value in values)
-    if key == "host" and values and not flags:
-        hosts = [host for value in values for host in _hosts(what, value)]
-        return {"host": hosts[0] if len(hosts) == 1 else hosts}
-    if key in ("path", "path_exact") and len(values) == 1 and not flags:
-        (path,) = values
-        if what == "path_beg" and not path.endswith("/"):
-            note(f"{path} is a segment here: it is not the beginning of {path}s")
-        return {key: path.rstrip("/") or "/"} if key == "path" else {key: path}
-    if key in ("method", "client") and values and not flags:
-        return {key: values[0] if len(values) == 1 else values}
-    if key is None and header is not None and len(values) == 1 and not flags:
-        return {"header": {header[1]: f"~(?i)^{re.escape(values[0])}$" if "-i" in words else values[0]}}
-    why = "several paths are several routes" if key else "routes go by host, path, method, header, query and client"
-    note(why)
+@dataclass(slots=True)
+class Acls:
+    """The tests of one section by name, with their lines; a name that comes again is another way for it to hold."""
+
+    tests: dict[str, list[tuple[int, list[str]]]] = field(default_factory=dict)
+
+    def add(self, line: int, name: str, test: list[str]) -> None:
+        """Take a line `acl`."""
+        self.tests.setdefault(name, []).append((line, test))
+
+    def of(self, literal: str | list[str]) -> list[tuple[int, list[str]]]:
+        """Give the tests of a name, or the one that stands in braces; with line 0 where no line has it."""
+        if not isinstance(literal, str):
+            return [(0, literal)]
+        if literal in self.tests:
+            return self.tests[literal]
+        return [(0, _PREDEFINED[literal])] if literal in _PREDEFINED else []
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A test in a condition: the name of an ACL, or the words in braces; is_not: it must not hold."""
+
+    test: str | list[str]
+    is_not: bool
+
+    def __str__(self) -> str:
+        return self.test if isinstance(self.test, str) else f"{{ {' '.join(self.test)} }}"
+
+
+def terms(words: Sequence[str]) -> list[list[Literal]] | None:
+    """Read what stands behind `if`: all of one list have to hold, and one list is enough. None for what is no condition."""
+    found: list[list[Literal]] = [[]]
+    inside: list[str] | None = None
+    is_not = False
+    for word in words:
+        if inside is not None and word == "}":
+            if not inside:
+                return None
+            found[-1].append(Literal(inside, is_not))
+            inside, is_not = None, False
+        elif inside is not None:
+            inside.append(word)
+        elif word in ("or", "||", "OR"):
+            found.append([])
+        elif word == "!":
+            is_not = not is_not
+        elif word.lstrip("!") == "{":
+            inside, is_not = [], is_not ^ (len(word) % 2 == 0)
+        else:
+            name = word.lstrip("!")
+            found[-1].append(Literal(name, is_not ^ ((len(word) - len(name)) % 2 == 1)))
+            is_not = False
+    return found if inside is None and all(found) else None
+
+
+def read_test(test: Sequence[str], strict: bool, note: Note) -> list[Where] | None:
+    """Say when a test holds: when one of these conditions does; None where routes cannot say it.
+
+    strict: just then; else a path may be read by segments, and a host by labels, which is noted. note: is told what differs.
+    """
+    found = _FETCH.fullmatch(test[0].removeprefix("req."))
+    values, fold, how = list(test[1:]), False, None
+    while values and re.fullmatch(r"-[a-zA-Z-]", values[0]):
+        flag = values.pop(0)
+        if flag == "--":
+            break
+        if flag == "-m" and values:
+            how = values.pop(0)
+        elif flag == "-i":
+            fold = True
+        elif flag != "-n":
+            note("a test with a file of patterns is not read")
+            return None
+    if found is None:
+        note(_NOT_HERE)
+        return None
+    what, by_name, name, converters = found[1], found[2], found[3] or "", (found[4] or "").lstrip(",")
+    for converter in re.findall(r"[a-z_]+(?:\([^()]*\))?", converters):
+        if converter not in _HARMLESS:
+            note(_NOT_HERE)
+            return None
+        fold = fold or converter == "lower"
+    how = how or by_name or "str"
+    where = _read(what, how, name, values, fold, strict, note)
+    if where is None:
+        note("a host here is a name, or *. and a name" if what == "hdr" and name.lower() == "host" else _NOT_HERE)
+    return where
+
+
+def _read(what: str, how: str, name: str, values: list[str], fold: bool, strict: bool, note: Note) -> list[Where] | None:
+    if what in ("always_true", "always_false") or (what == "bool" and name in ("true", "false")):
+        return [{}] if what == "always_true" or name == "true" else []
+    if how != "found" and not values:
+        return None
+    if what == "path" or (
+        what in ("url", "uri", "pathq") and how in ("str", "beg") and not any("?" in value for value in values)
+    ):
+        return _paths(how, values, fold, strict, note)
+    if what in ("hdr", "fhdr") and name.lower() == "host":
+        return _hosts(how, values, strict)
+    if what == "method" and how == "str":
+        return [{"method": [value.upper() for value in values]}] if "CONNECT" not in values else None
+    if what == "src" and how in ("str", "ip"):
+        try:
+            return [{"client": [str(ipaddress.ip_network(value, strict=False)) for value in values]}]
+        except ValueError:
+            return None
+    if what in ("hdr", "fhdr") and re.fullmatch(r"[\w-]+", name):
+        if how == "str" and len(values) == 1 and not fold and not strict:
+            return [{"header": {name: values[0] if values[0][0] != "~" else f"~^{escape(values[0])}$"}}]
+        return _field("header", name, how, values, fold, ("(?:^|,)[ \t]*", "[ \t]*(?:,|$)") if strict else ("^", "$"))
+    if what == "cook" and re.fullmatch(r"[\w-]+", name) and how in ("str", "beg", "found"):
+        start = f"(?:^|;)[ \t]*{escape(name)}="
+        return _field("header", "Cookie", how, values, fold, (start, "[ \t]*(?:;|$)"))
+    if what in ("urlp", "url_param") and name and "," not in name:
+        if how == "str" and len(values) == 1 and not fold:
+            return [{"query": {name: values[0] if values[0][:1] != "~" else f"~^{escape(values[0])}$"}}]
+        return _field("query", name, how, values, fold, ("^", "$"))
     return None
 
 
-def _hosts(what: str, value: str) -> list[str]:
+def _paths(how: str, values: list[str], fold: bool, strict: bool, note: Note) -> list[Where] | None:
+    fold = fold and re.search("[A-Za-z]", "".join(values)) is not None
+    if how == "str" and not fold:
+        return [{"path_exact": value} for value in values if value.startswith("/")]
+    if how == "beg" and not fold and not strict:
+        found: list[Where] = []
+        for value in values:
+            plain = value.rstrip("/")
+            if plain and not value.endswith("/"):
+                note(f"{plain} is a segment here: it is not the beginning of {plain}s")
+            found += [{"path": plain} if plain else {}] if value.startswith("/") else []
+        return found
+    if how == "reg":
+        pattern = values[0] if len(values) == 1 else "|".join(f"(?:{value})" for value in values)
+        try:
+            re.compile(pattern.encode())
+        except re.error:
+            return None
+        return [{"path_regex": f"(?i){pattern}" if fold else pattern}]
+    if how == "dir":
+        values = [value.strip("/") for value in values]
+    before, behind = {"str": ("^", "$"), "beg": ("^", ""), "end": ("", "$"), "sub": ("", ""), "dir": ("/", "(?:/|$)")}.get(
+        how, (None, "")
+    )
+    if before is None:
+        return None
+    if [before, behind, *values] == ["^", "", "/"]:
+        return [{}]
+    return [{"path_regex": f"{'(?i)' if fold else ''}{before}{one_of(values)}{behind}"}]
+
+
+def _hosts(how: str, values: list[str], strict: bool) -> list[Where] | None:
     """Write the names that end so: HAProxy compares letters, routes whole labels."""
-    name = value.lstrip(".")
-    if what == "hdr(host)":
-        return [value]
-    return [f"*.{name}"] if value.startswith(".") and what == "hdr_end(host)" else [name, f"*.{name}"]
-
-
-def several(value: str | Sequence[str]) -> Sequence[str]:
-    """Write a condition of one value or of many as many."""
-    return [value] if isinstance(value, str) else value
-
-
-def narrower(one: Document, other: Document) -> bool:
-    """Say whether the route `one` takes a request that fits both, and sends it elsewhere, although `other` comes first."""
-    hosts = [several(where.get("host", ())) for where in (one, other)]
-    paths = [_path_of(where) for where in (one, other)]
-    if one["to"] == other["to"] or (all(hosts) and not set(hosts[0]) & set(hosts[1])):
-        return False
-    return (paths[0].startswith(paths[1]) or paths[1].startswith(paths[0])) and _rank(one) > _rank(other)
-
-
-def _rank(where: Document) -> tuple[bool, bool, int, bool, bool]:
-    """Say how exact conditions are, as routes go by it; wildcards count as hosts."""
-    return ("host" in where, "path_exact" in where, len(_path_of(where)), "method" in where, "header" in where)
-
-
-def _path_of(where: Document) -> str:
-    return str(where.get("path_exact") or where.get("path", ""))
-
-
-def terms(words: Sequence[str]) -> list[str | list[str]] | None:
-    """Read what stands behind `if`: names of ACLs, and tests in braces; None where one is denied, or another would do (`or`)."""
-    found: list[str | list[str]] = []
-    inside: list[str] | None = None
-    for word in words:
-        if word == "}" and inside:
-            found.append(inside)
-            inside = None
-        elif inside is not None:
-            inside.append(word)
-        elif word == "{":
-            inside = []
-        elif word in ("or", "||") or word.startswith(("!", "{")):
+    hosts: list[str] = []
+    for value in values:
+        name = value.lower().lstrip(".")
+        if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?", name):
             return None
+        if how == "str":
+            hosts.append(name)
+        elif how == "end" and value.startswith("."):
+            hosts.append(f"*.{name}")
+        elif how in ("end", "dom") and not strict:
+            hosts += [name, f"*.{name}"]
         else:
-            found.append(word)
-    return found if inside is None else None
-
-
-def together(one: Document, other: Document) -> Document | None:
-    """Put conditions together that both hold; None where a route cannot have both."""
-    both = one | other
-    for key in one.keys() & other.keys():
-        if key == "header" and not one[key].keys() & other[key].keys():
-            both[key] = one[key] | other[key]
-        elif one[key] != other[key]:
             return None
-    return both if not {"path", "path_exact"} <= both.keys() else None
+    return [{"host": hosts}]
+
+
+def _field(key: str, name: str, how: str, values: list[str], fold: bool, ends: tuple[str, str]) -> list[Where] | None:
+    start, end = ends
+    if how == "found":
+        return [{key: {name: f"~{start}"}}]
+    if how == "reg":
+        text = values[0] if len(values) == 1 else "|".join(f"(?:{value})" for value in values)
+        try:
+            re.compile(text.encode())
+        except re.error:
+            return None
+    else:
+        before, behind = {"str": (start, end), "beg": (start, ""), "end": ("", end), "sub": ("", "")}.get(how, (None, ""))
+        if before is None:
+            return None
+        text = f"{before}{one_of(values)}{behind}"
+    return [{key: {name: f"~(?i){text}" if fold else f"~{text}"}}]
