@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["__version__", "create_app"]
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import `create_app` when it is first asked for (PEP 562)."""
     if name == "create_app":
-        from smartedge.app import create_app
-
+        was_enabled = gc.isenabled()
+        gc.disable()  # Next to nothing of what is imported can go again: to look through it is a tenth of a worker's start.
+        try:
+            from smartedge.app import create_app
+        finally:
+            if was_enabled:
+                gc.enable()
         return create_app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -301,6 +301,11 @@ print(*(one["collections"] - was for one, was in zip(gc.get_stats(), before)), _
     assert (done.stdout.splitlines()[-1], done.stderr) == ("0 0 0 None", "")
 
 
+def test_the_import_of_the_app_looks_for_garbage_never_and_has_it_looked_for_afterwards() -> None:
+    script = "import gc, smartedge; made = gc.get_stats(); smartedge.create_app; print(gc.get_stats() == made, gc.isenabled())"
+    assert python("-c", script).stdout == "True True\n"
+
+
 def every_command(group: click.Group = cli.program) -> Iterator[click.Command]:
     for command in group.commands.values():
         yield from every_command(command) if isinstance(command, click.Group) else (command,)
