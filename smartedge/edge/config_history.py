@@ -61,12 +61,17 @@ class ConfigHistory:
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(os.path.realpath(path)).with_name(f".{Path(path).name}.history")
         self._own: tuple[KeptConfiguration, ...] = ()
-        self._said = ""
+        self._said = self._instead_of = ""
 
     def keep_in(self, directory: Path | None) -> None:
-        """Keep it there where there is no file to keep it beside."""
-        if self._path is None and directory is not None:
-            self._path = directory / "configurations.history"
+        """Keep it there where there is no file to keep it beside, or nothing can be kept beside that (a ConfigMap, `:ro`)."""
+        if directory is None:
+            return
+        if self._path is not None:
+            if os.access(self._path.parent, os.W_OK):
+                return
+            self._instead_of = str(self._path.parent)
+        self._path = directory / "configurations.history"
 
     def all(self) -> tuple[KeptConfiguration, ...]:
         """Return what is kept, the oldest first."""
@@ -80,6 +85,13 @@ class ConfigHistory:
 
     def add(self, one: KeptConfiguration) -> int:
         """Keep another one, and return its id. What cannot be written is kept here, and logged: no reload fails by it."""
+        if self._instead_of:
+            log.info(
+                "%s cannot be written: history and rollback know what is applied from now until this edge ends; reloads with a"
+                " body, weights of routes and --persist are refused",
+                self._instead_of,
+            )
+            self._instead_of = ""
         if self._path is None:
             return self._remember(one, max((each.id for each in self._own), default=0) + 1)
         try:

@@ -144,6 +144,8 @@ def _cause(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror[:1].lower() + found.strerror[1:]
+        if isinstance(found, ConnectionError):  # RemoteDisconnected
+            return "the connection was closed without an answer"
         inner = [one for one in (*found.args, getattr(found, "reason", None)) if isinstance(one, BaseException)]
         found = inner[0] if inner else found.__cause__ or found.__context__
     return type(error).__name__

@@ -110,3 +110,22 @@ def test_numbers_go_on_behind_a_line_that_is_longer_than_what_is_looked_through(
         file.write('{"id": 9, "gen')
     assert history.add(entry("e")) == 5
     assert [one.etag for one in history.all()] == ["a", "b", "c", "d", "e"]
+
+
+def test_beside_a_file_in_a_folder_that_cannot_be_written_it_is_kept_there_too_and_that_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker had a history of its own, and a warning at each start did not say what is lost. Nobody can write in /proc."""
+    one, other = ConfigHistory("/proc/self/backends.json"), ConfigHistory("/proc/self/backends.json")
+    for history in (one, other):
+        history.keep_in(tmp_path)
+    with caplog.at_level(logging.INFO, logger="smartedge"):
+        one.add(entry("a"))
+        one.add(entry("b"))
+    assert [each.etag for each in other.all()] == ["a", "b"]
+    (said,) = caplog.records
+    assert (said.levelname, "cannot be written: history and rollback" in said.getMessage()) == ("INFO", True)
+    beside = ConfigHistory(str(tmp_path / "backends.json"))
+    beside.keep_in(tmp_path / "elsewhere")
+    beside.add(entry("c"))
+    assert (tmp_path / ".backends.json.history").exists()

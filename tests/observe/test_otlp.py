@@ -9,7 +9,7 @@ import pytest
 from smartedge.observe.otlp import OtlpCollector, make_resource
 from smartedge.observe.span_sender import SendFailed
 from smartedge.observe.spans import SpanRecord
-from tests.live.peers import refused_port
+from tests.live.peers import Call, Script, refused_port
 from tests.otlp_receiver import OtlpReceiver
 
 OWN = SpanRecord(
@@ -80,6 +80,17 @@ def test_a_collector_that_says_nothing_is_not_waited_for_longer_than_allowed() -
 def test_one_that_is_not_there_is_named_in_plain_words() -> None:
     with refused_port() as port, pytest.raises(SendFailed, match=r"^connection refused$") as caught:
         collector(f"http://127.0.0.1:{port}").post([OWN])
+    assert caught.value.again
+
+
+def test_one_that_hangs_up_is_named_in_plain_words() -> None:
+    """It was "ConnectionError"."""
+
+    def hang_up(call: Call) -> None:
+        call.request()
+
+    with Script(hang_up) as there, pytest.raises(SendFailed, match=r"^the connection was closed without an answer$") as caught:
+        collector(there.url).post([OWN])
     assert caught.value.again
 
 
