@@ -54,7 +54,8 @@ def test_afterwards_what_is_installed_is_looked_up_again() -> None:
     before = metadata.entry_points
     with plugins_found_once():
         assert metadata.entry_points is not before
-        assert metadata.entry_points(group="console_scripts", name="pytest")
+        assert not metadata.entry_points(group="console_scripts", name="pytest")
     with pytest.raises(DoNotPatch), plugins_found_once():
         raise DoNotPatch  # what a plugin may say
     assert metadata.entry_points is before
+    assert metadata.entry_points(group="console_scripts", name="pytest")
