@@ -286,8 +286,8 @@ class Announcer:
             self._events.write("files_replaced", "info", text, keys=keys[:LISTED])
 
     def tell(self, noticed: Noticed) -> None:
-        """Write down what somebody has noticed by looking; log what should not be."""
-        if noticed.level != "info":
+        """Write down what somebody has noticed by looking; log what should not be, unless a source has said it of itself."""
+        if noticed.level != "info" and noticed.kind != "source_failed":
             log.warning("%s", noticed.text)
         kind, level, text, service, backend, members = noticed
         self._events.write(kind, level, text, service, backend, **members)

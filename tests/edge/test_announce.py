@@ -11,6 +11,7 @@ from smartedge.balancer.health import ProbeResult
 from smartedge.balancer.silence import Fallen
 from smartedge.config.found import Change
 from smartedge.edge import announce
+from smartedge.edge.noticed import Noticed
 from smartedge.edge.operator_will import WillChange
 from smartedge.edge.reload import Discovered
 from smartedge.edge.reload_report import Applied
@@ -180,3 +181,14 @@ def test_nodes_that_do_not_have_what_was_reloaded_are_named() -> None:
     (event,) = told.all()
     assert (event["kind"], event["level"], event["nodes"]) == ("nodes_differ", "warning", nodes)
     assert event["text"] == "generation 7 is not in use on all nodes: late: two; cannot use it: three"
+
+
+def test_what_somebody_has_noticed_is_logged_unless_it_was_already(caplog: pytest.LogCaptureFixture) -> None:
+    """A source that failed was told twice, a second apart: discovery/runner.py says it, with what stays in use."""
+    told = Told()
+    with caplog.at_level(logging.INFO, logger="smartedge"):
+        told.announcer.tell(Noticed("panicked", "error", "web panics", "web"))
+        told.announcer.tell(Noticed("source_failed", "warning", "web: dns does not say", "web"))
+        told.announcer.tell(Noticed("calmed", "info", "web panics no longer", "web"))
+    assert [record.getMessage() for record in caplog.records] == ["web panics"]
+    assert [event["kind"] for event in told.all()] == ["panicked", "source_failed", "calmed"]
