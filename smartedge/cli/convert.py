@@ -26,8 +26,9 @@ KINDS = ("nginx", "haproxy", "caddy")
 def convert(file: str, kind: str | None, as_json: bool) -> None:
     """Print backends.json for what FILE says: nginx.conf, haproxy.cfg or a Caddyfile.
 
-    The plain cases of backends and routes are taken over. Each line that is not is told, with what it means here, on standard
-    error. Nothing is asked and nothing is started: look at the result with `smartedge check`.
+    Backends, routes and who may are taken over. Each line that is not is told, with what it means here, on standard error.
+    What the old server refuses is refused: where that can be said in part only, more is; where it cannot be said, nothing is
+    converted. Nothing is asked and nothing is started: look at the result with `smartedge check`.
     """
     from smartedge.convert.words import NotReadable  # late: their memory is for this command alone
 

@@ -9,11 +9,8 @@ from smartedge.convert.conditions import Where, meet
 from smartedge.convert.draft import Draft
 from smartedge.convert.haproxy_acl import Acls, Literal, read_test, terms
 from smartedge.convert.haproxy_lines import FileLine
-from smartedge.convert.in_order import Rules, narrowed, tidy
+from smartedge.convert.in_order import Term
 from smartedge.convert.words import NotReadable
-
-Term = tuple[list[Where], list[Where]]
-"""A request fits if one of the first holds, and none of the second."""
 
 
 class Conditions:
@@ -96,19 +93,6 @@ def refuse(line: FileLine) -> None:
         f"line {line.number}: {line}: whom it refuses cannot be said by routes, and would be let in; take the line out, or "
         "write what it refuses by host, path, method, header, query or address, and convert again"
     )
-
-
-def branch(found: list[Term], then: Rules, otherwise: Rules) -> Rules:
-    """Do one thing with what fits, and another with the rest; both for whatever comes."""
-    for holds, never in reversed(found):
-        head: Rules = []
-        for where in holds:
-            for not_ in never:
-                if (both := meet(where, not_)) is not None:
-                    head += narrowed(both, otherwise)
-            head += narrowed(where, then)
-        otherwise = tidy(head + otherwise) if never or len(then) > 1 else head + otherwise
-    return otherwise
 
 
 def _merged(found: list[Where]) -> list[Where]:

@@ -14,10 +14,10 @@ from typing import Final
 from smartedge.convert.conditions import Where, meet
 from smartedge.convert.draft import Document, Draft, seconds_of
 from smartedge.convert.haproxy_acl import Acls, Literal, terms
-from smartedge.convert.haproxy_conditions import Conditions, branch, refuse
+from smartedge.convert.haproxy_conditions import Conditions, refuse
 from smartedge.convert.haproxy_edits import edit_of
 from smartedge.convert.haproxy_lines import FileLine, FileSection
-from smartedge.convert.in_order import Rules, tidy
+from smartedge.convert.in_order import Rules, branch, tidy
 
 _REFUSALS: Final = {"deny": 403, "tarpit": 500, "reject": 403, "silent-drop": 403}
 _RATE: Final = re.compile(r"(?:sc[0-2]?_|src_)http_req_rate(?:\(([^()]*)\))?")

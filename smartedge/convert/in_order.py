@@ -19,6 +19,9 @@ from smartedge.convert.words import NotReadable
 Rules = list[tuple[Where, Document]]
 """Conditions, and what is done with a request that fits: the other keys of a route. The first that fits counts."""
 
+Term = tuple[list[Where], list[Where]]
+"""A request fits if one of the first holds, and none of the second."""
+
 MOST: Final = 5000
 """Routes of one front; beyond it a file is refused, for nobody could read the result."""
 
@@ -81,6 +84,19 @@ def tidy(rules: Rules) -> Rules:
 
 def _too_many() -> NotReadable:
     return NotReadable(f"its rules have more combinations than can be written as routes ({MOST})")
+
+
+def branch(found: list[Term], then: Rules, otherwise: Rules) -> Rules:
+    """Do one thing with what fits, and another with the rest; both for whatever comes."""
+    for holds, never in reversed(found):
+        head: Rules = []
+        for where in holds:
+            for not_ in never:
+                if (both := meet(where, not_)) is not None:
+                    head += narrowed(both, otherwise)
+            head += narrowed(where, then)
+        otherwise = tidy(head + otherwise) if never or len(then) > 1 else head + otherwise
+    return otherwise
 
 
 def in_order(rules: Rules) -> list[Document]:

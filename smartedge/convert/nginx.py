@@ -1,6 +1,6 @@
 """nginx.conf: `upstream`, and `server` with `location`, `proxy_pass` and `return`.
 
-Which location wins is nginx's rule, and with exact paths and prefixes it is that of routes, too; a regular expression is not.
+Which location wins is nginx's rule, and with exact paths and prefixes it is that of routes, too; for the rest see `nginx_order`.
 Source: https://nginx.org/en/docs/http/ngx_http_core_module.html#location
 """
 
@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from smartedge.convert.conditions import KEYS, escape
 from smartedge.convert.draft import Document, Draft, bind_of, bytes_of, seconds_of
+from smartedge.convert.in_order import Rules
+from smartedge.convert.nginx_answers import header, stated
 from smartedge.convert.nginx_auth import copied_headers, forward_auth
 from smartedge.convert.nginx_inherited import inherited, is_inherited
-from smartedge.convert.nginx_paths import new_path, plain_path, why_other_counts
+from smartedge.convert.nginx_order import NginxLocation, regex_of, routes_of, rules_of
+from smartedge.convert.nginx_paths import expressions, new_path, plain_path, why_other_counts
 from smartedge.convert.nginx_upstream import read_upstream, secured, url_of
 from smartedge.convert.words import Directive, NotReadable, read_blocks
 
@@ -46,8 +50,13 @@ _STAYS: Final = re.compile(
     r"|range|if-.*|x-request-id|x-smartedge-.*"
 )
 """Fields that are no word about the client, and those of the edge's own."""
-_STATUSES: Final = (301, 302, 303, 307, 308)
 _OF_SERVERS: Final = frozenset(("listen", "server_name", "ssl_certificate", "ssl_certificate_key", "ssl_protocols"))
+_KEPT_OUT: Final = frozenset(("allow", "deny", "basic_auth", "forward_auth"))
+_STATEMENTS: Final = frozenset(("if", "return"))
+_GUARDS: Final = re.compile(
+    r"auth_jwt|secure_link|access_by_lua.*|rewrite_by_lua.*|js_access|limit_except|auth_pam|auth_ldap|modsecurity"
+)
+"""What refuses requests in ways that are not taken over."""
 _SETTINGS: Final = ("client_max_body_size", "proxy_read_timeout", "proxy_connect_timeout")
 
 
@@ -122,26 +131,40 @@ class _Reader:
         elif not host and self.default is not None and self.addresses(server) & self.addresses(self.default):
             self.draft.leave_out(server.line, str(server), "no request comes here: another server takes what names none")
             return
-        fallback: list[Document] = []
+        if self.secure and not any("ssl" in one.arguments for one in block if one.name == "listen"):
+            self.without_tls(block)
+            return
+        places: list[NginxLocation] = []
         named = {one.arguments[0]: one.block for one in block if one.name == "location" and one.arguments and one.block}
         for one in block:
             if one.name == "location" and one.block is not None:
-                self.location(one, host, block, named)
-            elif one.name == "return":
-                route = dict(host)
-                for header in block:
-                    if header.name == "add_header":
-                        self.header(header, route)
-                self.answer(one, route, fallback)
+                places += self.location(one, block, named)
             elif one.name == "proxy_connect_timeout":
                 self.setting(one, self.draft.top)
             elif one.name == "access_log":
                 self.access_log(one)
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE | _OF_SERVERS and not is_inherited(one):
+            elif one.name not in _DONE | _OF_SERVERS | _STATEMENTS and not is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
-        self.draft.routes += fallback
+        statements = [one for one in block if one.name in _STATEMENTS]
+        has_root = any(one.where in ({}, {"path": "/"}) for one in places)
+        if statements or any("path_regex" in one.where or len(one.rules) > 1 for one in places):
+            rules = rules_of(places, {"respond": {"status": 404}} if host or places else {})
+            rules = stated(statements, rules, self.draft, self.secure, [one for one in block if one.name == "add_header"])
+            self.draft.routes += [route for route in routes_of(host, rules) if route.keys() - set(KEYS)]
+        else:
+            self.draft.routes += [host | one.where | what for one in places for _, what in one.rules]
+            if host and places and not has_root and self.default is not None:
+                self.draft.routes.append(host | {"respond": {"status": 404}})
+
+    def without_tls(self, block: Sequence[Directive]) -> None:
+        """Note what a server without TLS does, where all are sent to the one with it."""
+        for one in block:
+            inside = [one, *(one.block or [])] if one.name == "location" else [one]
+            said = [each for each in inside if each.name in ("proxy_pass", "return", "if", "deny")]
+            if not all("https://" in str(each) and each.name == "return" for each in said):
+                self.draft.leave_out(one.line, str(one), "http_bind, the address without TLS, sends everybody to https")
 
     def hosts(self, names: Sequence[str], block: Sequence[Directive]) -> Document:
         good = []
@@ -177,36 +200,35 @@ class _Reader:
                 self.draft.top.setdefault("certificates", []).append({"certfile": cert, "keyfile": key})
 
     def location(
-        self, location: Directive, host: Document, outer: Sequence[Directive], named: Mapping[str, Sequence[Directive]]
-    ) -> None:
+        self, location: Directive, outer: Sequence[Directive], named: Mapping[str, Sequence[Directive]]
+    ) -> list[NginxLocation]:
         *modifier, path = location.arguments or ["/"]
         if path.startswith("@"):
-            return  # read where it is named
-        exact = modifier == ["="]
+            return []  # read where it is named
+        exact, regex = modifier == ["="], None
         if modifier and modifier[0] in ("~", "~*"):
-            why: str | None = "a path here is exact, or a prefix of whole segments; write routes for what it matches"
-            if (plain := plain_path(modifier[0], path)) is not None:
+            plain = plain_path(modifier[0], path)
+            is_apart = plain is not None and (plain[1] or plain[0].endswith("/") or len(expressions(outer)) == 1)
+            if plain is not None and is_apart and why_other_counts(location, *plain, outer) is None:
                 path, exact = plain
-                why = why_other_counts(location, path, exact, outer)
-            if why is not None:
-                self.draft.leave_out(location.line, str(location), why)
-                return
+            elif (regex := regex_of(modifier[0], path)) is None:
+                why = "its regular expression is none here; write it anew, and convert again"
+                raise NotReadable(f"line {location.line}: {location}: {why}")
         prefix = path.rstrip("/") or "/"
-        if not exact and prefix != "/" and not path.endswith("/"):
+        if regex is None and not exact and prefix != "/" and not path.endswith("/"):
             self.draft.leave_out(
                 location.line, f"location {path}", f"{path} is a segment here: it is not the beginning of {path}s"
             )
         where: Document = {"path_exact": path} if exact else {} if prefix == "/" else {"path": path}
-        route: Document = host | where
+        if regex is not None:
+            where, path = {"path_regex": regex}, "/"
+        route: Document = dict(where)
         shut: int | None = None
         block = inherited(outer, self.tried(location.block or [], named))
         copied = copied_headers(block)
         for one in block:
             if one.name == "proxy_pass":
                 self.proxy_pass(one, route, path, [each for each in block if each.name == "proxy_set_header"])
-            elif one.name == "return":
-                self.answer(one, route, self.draft.routes)
-                return
             elif one.name == "proxy_set_header" and len(one.arguments) > 1:
                 if one.arguments[1] not in copied:
                     self.set_header(one, route)
@@ -215,12 +237,15 @@ class _Reader:
             elif one.name == "client_max_body_size":
                 self.setting(one, route)
             elif one.name in ("add_header", "proxy_hide_header"):
-                self.header(one, route)
+                header(one, route, self.draft)
             elif one.name == "internal":
                 shut = 404
             elif one.name == "include":
                 self.included(one)
-            elif one.name not in _DONE and one.name != "rewrite" and not is_inherited(one):
+            elif _GUARDS.fullmatch(one.name):
+                self.draft.leave_out(one.line, str(one), "who may is not known here; until you write it, the route is shut")
+                shut = 403
+            elif one.name not in _DONE | _STATEMENTS and one.name != "rewrite" and not is_inherited(one):
                 self.draft.leave_out(one.line, str(one), "has no counterpart here")
         rewrites = [one for one in block if one.name == "rewrite"]
         if rewrites and not new_path(rewrites, route, path):
@@ -231,12 +256,33 @@ class _Reader:
         if self.access([one for one in block if one.name in ("allow", "deny")], route):
             shut = shut or 403
         self.password(block, route)
+        rules: Rules = []
         if shut is not None:
-            self.draft.routes.append(host | where | {"respond": {"status": shut}})
+            rules = [({}, {"respond": {"status": shut}})]
         elif "to" in route:
-            self.draft.routes.append(route)
-        else:
+            rules = [({}, {key: value for key, value in route.items() if key not in KEYS})]
+            where = {key: value for key, value in route.items() if key in KEYS}
+        statements = [one for one in block if one.name in _STATEMENTS]
+        is_answered = any(one.name == "return" for one in statements)
+        if not rules and not is_answered:
             self.draft.leave_out(location.line, str(location), "nothing is passed on here; SmartEdge serves no files")
+            if not _KEPT_OUT & route.keys() and not statements:
+                return []
+            rules = [({}, {"respond": {"status": 403}})]
+        elif not rules:
+            rules = [({}, {"respond": {"status": 404}})]
+        edits = {key: route[key] for key in ("set_answer_headers", "allow", "deny") if key in route}
+        rules = [
+            (asked, edits | what if is_answered else what) for asked, what in stated(statements, rules, self.draft, self.secure)
+        ]
+        start = None if exact or regex is not None else path
+        place = NginxLocation(where, rules, modifier == ["^~"], start)
+        if start is None or start.endswith("/") or not (_KEPT_OUT & route.keys() or shut is not None or statements):
+            return [place] if rules else []
+        letters = {"path_regex": f"^{escape(start)}"}  # nginx goes by letters: what it guards beyond the segment stays shut
+        if shut is not None:
+            return [NginxLocation(letters, rules, place.stays, start)]
+        return [place, NginxLocation(letters, [({}, {"respond": {"status": 403}})], place.stays, start)]
 
     def tried(self, block: Sequence[Directive], named: Mapping[str, Sequence[Directive]]) -> Sequence[Directive]:
         """Put a named location in the place of the `try_files` that ends in it."""
@@ -310,35 +356,6 @@ class _Reader:
         if "path" in route and path.endswith("/") != parts.path.endswith("/"):
             self.draft.leave_out(one.line, str(one), "what is behind the path is put behind a slash here")
 
-    def answer(self, one: Directive, where: Document, routes: list[Document]) -> None:
-        """Take a `return`: a redirect, or an answer."""
-        status, target = int(one.arguments[0]) if one.arguments[0].isdigit() else 302, one.arguments[-1]
-        if status in _STATUSES or not one.arguments[0].isdigit():
-            whole = target.endswith(("$request_uri", "$uri"))
-            parts = urlsplit(target.removesuffix("$request_uri").removesuffix("$uri").removeprefix("$scheme:"))
-            redirect: Document = {"status": status}
-            if parts.scheme:
-                redirect["scheme"] = parts.scheme
-            if parts.netloc and parts.netloc not in ("$host", "$server_name", "$http_host"):
-                redirect["host"] = parts.netloc
-            if not whole:
-                redirect["path"] = parts.path or "/"
-            if "$" in "".join(map(str, redirect.values())) or redirect.keys() == {"status"} or parts.query:
-                self.draft.leave_out(one.line, str(one), "a target that depends on the request is not known here")
-                return
-            if redirect.keys() == {"status", "scheme"} and self.secure and "path" not in where:
-                return  # http_bind does this for all
-            if not whole:
-                self.draft.leave_out(one.line, str(one), "it is taken over, but the request's query stays with it here")
-            routes.append(where | {"redirect": redirect})
-        elif 200 <= status <= 599:
-            text = target if len(one.arguments) > 1 else ""
-            if "$" in text:
-                self.draft.leave_out(one.line, str(one), "a text that depends on the request is not known here")
-            routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
-        else:
-            self.draft.leave_out(one.line, str(one), "is no answer")
-
     # ---- single settings ----
 
     def set_header(self, one: Directive, route: Document) -> None:
@@ -360,14 +377,6 @@ class _Reader:
         else:
             text = value.replace("$remote_addr", "{client}").replace("$host", "{host}")
             route.setdefault("set_headers", {})[name] = text
-
-    def header(self, one: Directive, route: Document) -> None:
-        if one.name == "proxy_hide_header":
-            route.setdefault("remove_answer_headers", []).append(one.arguments[0])
-        elif len(one.arguments) > 1 and "$" not in one.arguments[1]:
-            route["set_answer_headers"] = route.get("set_answer_headers", {}) | {one.arguments[0]: one.arguments[1]}
-        else:
-            self.draft.leave_out(one.line, str(one), "the value depends on the request")
 
     def setting(self, one: Directive, place: Document) -> None:
         text = one.arguments[0] if one.arguments else ""

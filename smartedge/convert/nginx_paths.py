@@ -31,6 +31,11 @@ def plain_path(modifier: str, pattern: str) -> tuple[str, bool] | None:
     return path, tail == "$"
 
 
+def expressions(block: Sequence[Directive]) -> list[Directive]:
+    """Give the locations of a server that have a regular expression."""
+    return [one for one in block if one.name == "location" and one.arguments and one.arguments[0].startswith("~")]
+
+
 def why_other_counts(location: Directive, path: str, exact: bool, block: Sequence[Directive]) -> str | None:
     """Say why a regular expression that is a path is no route here: in nginx another location counts before it, or after it.
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from smartedge.config.model import parse
-from smartedge.config.routes import RouteConfig
 from smartedge.convert.haproxy import read_haproxy
 from smartedge.convert.words import NotReadable
-from smartedge.edge.routes import plain_table
-from tests.house import request_for
+from tests.convert.asked import taken
 
 Document = dict[str, Any]
 
@@ -134,22 +131,6 @@ def test_the_first_rule_wins_where_a_later_one_is_narrower(first: str, second: s
     both = "http://shop.example/img/big/x" if "img" in first else "http://x/api/a.php"
     assert taken(document, both) == "web"
     assert notes == []
-
-
-def taken(document: Document, url: str, method: str = "GET", client: str = "192.0.2.1", **fields: str) -> Any:
-    """Where the routes of a document send a request: a service, or what the edge answers."""
-    _, _, host, *path = url.split("/", 3)
-    routes = [RouteConfig.model_validate({"id": f"r{index}"} | route) for index, route in enumerate(document["routes"])]
-    request = request_for("/" + "".join(path), host, method, peer=client, **fields)
-    found = plain_table(routes).find(request)
-    assert found is not None
-    route = document["routes"][int(found.id[1:])]
-    networks = [ip_network(each) for each in route.get("deny", [])]
-    if any(ip_address(client) in each for each in networks):
-        return 403
-    if "allow" in route and not any(ip_address(client) in ip_network(each) for each in route["allow"]):
-        return 403
-    return route.get("to") or route.get("redirect") or route["respond"]["status"]
 
 
 ADMIN = " acl adm path_beg /admin\n acl inside src 10.0.0.0/8\n"

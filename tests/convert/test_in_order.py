@@ -13,7 +13,7 @@ from smartedge.config.routes import RouteConfig
 from smartedge.convert.conditions import Where, covers, meet, written
 from smartedge.convert.in_order import MOST, Rules, in_order, tidy
 from smartedge.convert.words import NotReadable
-from smartedge.edge.routes import plain_table
+from smartedge.edge.plain_routes import plain_table
 from tests.house import request_for
 
 HOSTS = ("a.example", "*.a.example", "b.a.example", "c.example")

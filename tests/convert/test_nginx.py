@@ -11,6 +11,7 @@ import pytest
 from smartedge.config.model import parse
 from smartedge.convert.nginx import read_nginx
 from smartedge.convert.words import NotReadable
+from tests.convert.asked import taken
 
 Document = dict[str, Any]
 
@@ -127,7 +128,7 @@ def test_https_and_the_server_that_sends_there() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "location ~ \\.php$ { proxy_pass http://web; }",
+        "location ~ \\.jpg$ { expires 30d; }",
         "location /files/ { alias /var/www; }",
         "location /x { proxy_pass http://$target; }",
         "gzip on;",
@@ -369,22 +370,95 @@ def test_an_expression_that_is_a_path_is_one(location: str, keys: Document) -> N
     assert routes_of(location)[0] == keys | {"to": "web"}
 
 
+WEB, API = "proxy_pass http://web;", "proxy_pass http://10.9.9.9;"
+API_NAME = "10-9-9-9"
+
+
+@pytest.mark.parametrize(
+    ("locations", "answers"),
+    [
+        (
+            rf"location ~ \.php$ {{ deny all; }} location / {{ {WEB} }}",
+            {"/a.php": 403, "/a%2ephp": 403, "/b/a.php": 403, "/a": "web"},
+        ),
+        (rf"location ~* \.PHP$ {{ {API} }} location / {{ {WEB} }}", {"/a.php": API_NAME, "/a.phpx": "web"}),
+        (r"location ~ /\. { return 404; } location / { proxy_pass http://web; }", {"/.git/x": 404, "/x": "web"}),
+        (
+            rf"location ~ \.php$ {{ deny all; }} location /api/ {{ {API} }}",
+            {"/api/a.php": 403, "/api/a": API_NAME, "/a.php": 403},
+        ),
+        (rf"location ~ \.php$ {{ deny all; }} location ^~ /api/ {{ {API} }}", {"/api/a.php": API_NAME, "/a.php": 403}),
+        (rf"location ~ \.php$ {{ deny all; }} location = /a.php {{ {WEB} }}", {"/a.php": "web", "/b.php": 403}),
+        (rf"location ~ ^/a {{ {WEB} }} location ~ ^/ab {{ deny all; }}", {"/ab": "web", "/b": 404}),
+        (rf"location ~ ^/(?<n>a|b)/ {{ {API} }} location / {{ {WEB} }}", {"/a/x": API_NAME, "/c/": "web"}),
+        (f"location ~ ^/api/ {{ {API} }} location /api/admin/ {{ deny all; }}", {"/api/admin/x": API_NAME, "/api/x": API_NAME}),
+        (f"location ^~ / {{ deny all; }} location ~ ^/api/ {{ {API} }}", {"/api/x": 403}),
+        (
+            f"location /admin {{ deny all; }} location / {{ {WEB} }}",
+            {"/admin": 403, "/adminer": 403, "/admin/x": 403, "/a": "web"},
+        ),
+        (
+            f"location /in {{ allow 10.0.0.0/8; deny all; {WEB} }} location / {{ {WEB} }}",
+            {"/in": 403, "/inner": 403, "/a": "web"},
+        ),
+        (f"location /f/ {{ root /var; auth_basic off; allow 10.0.0.0/8; deny all; }} location / {{ {WEB} }}", {"/f/x": 403}),
+        (f"location /j/ {{ auth_jwt x; {WEB} }} location / {{ {WEB} }}", {"/j/x": 403, "/": "web"}),
+        (f"location /m/ {{ limit_except GET {{ deny all; }} {WEB} }} location / {{ {WEB} }}", {"/m/x": 403, "/": "web"}),
+        (f"if ($host = old.example) {{ return 403; }} location / {{ {WEB} }}", {"/": "web"}),
+        (f"if ($http_x_key != secret) {{ return 403; }} location / {{ {WEB} }}", {"/": 403, "/api": 403}),
+        (f"if ($uri ~ ^/wp) {{ return 404; }} location / {{ {WEB} }}", {"/wp-login": 404, "/": "web"}),
+        (f"location / {{ if ($request_method !~ ^(POST|PUT)$) {{ return 405; }} {WEB} }}", {"/": 405}),
+        (
+            f"location / {{ if ($http_user_agent ~* bot) {{ return 403; }} {WEB} }} location /a/ {{ {API} }}",
+            {"/": "web", "/a/": API_NAME},
+        ),
+        (f"return 410; location / {{ {WEB} }}", {"/": 410, "/x": 410}),
+        (f"location /x/ {{ return 301 https://$1.example/; }} location / {{ {WEB} }}", {"/x/y": 403, "/": "web"}),
+    ],
+)
+def test_the_location_counts_that_counts_in_nginx(locations: str, answers: dict[str, object]) -> None:
+    """Regular expressions were only noted: what `location ~ \\.php$ { deny all; }` refuses was let in."""
+    document, _ = converted(site(f"{locations} location /last/ {{ {API} }}"))
+    assert {path: taken(document, f"http://h{path}") for path in answers} == answers
+
+
+def test_an_if_asks_what_routes_do() -> None:
+    document, _ = converted(
+        site(
+            f"if ($host = old.example) {{ return 301 https://new.example$request_uri; }} location / {{ {WEB} }}"
+            " location /p/ { if ($http_user_agent ~* bot) { return 403; }"
+            " if ($cookie_s != 1) { return 401; } proxy_pass http://web; }"
+        )
+    )
+    assert taken(document, "http://old.example/p/")["host"] == "new.example"
+    assert taken(document, "http://h/p/", User_Agent="aBot", Cookie="s=1") == 403
+    assert taken(document, "http://h/p/", User_Agent="me") == 401
+    assert taken(document, "http://h/p/", User_Agent="me", Cookie="a=b; s=1") == "web"
+
+
 @pytest.mark.parametrize(
     "location",
     [
-        r"location ~ \.php$ { proxy_pass http://web; }",
-        "location ~* ^/api/ { proxy_pass http://web; }",
-        "location ~ ^/(a|b)/ { proxy_pass http://web; }",
-        "location ~ ^/a.c$ { proxy_pass http://web; }",
-        "location ~ ^/api/ { proxy_pass http://web; } location /api/admin/ { deny all; }",
-        "location ^~ / { deny all; } location ~ ^/api/ { proxy_pass http://web; }",
-        "location ~ ^/api/ { deny all; } location ~ ^/api/public/ { proxy_pass http://web; }",
-        "location = /x { deny all; } location ~ ^/x$ { proxy_pass http://web; }",
+        "if ($bad_agent) { return 403; }",
+        "if ($invalid_referer) { return 403; }",
+        "location / { if (-f $request_filename) { return 404; } proxy_pass http://web; }",
+        r"location ~ ^/(?R)x { deny all; }",
     ],
 )
-def test_an_expression_that_another_location_may_hide_is_left_out(location: str) -> None:
-    notes = converted(site(location + " location /last/ { proxy_pass http://web; }"))[1]
-    assert [text[:11] for _, text in notes] == ["location ~ " if "~*" not in location else "location ~*"]
+def test_a_file_that_refuses_what_cannot_be_said_is_not_converted(location: str) -> None:
+    with pytest.raises(NotReadable, match=r"line [23]: .*convert again"):
+        read_nginx(site(location))
+
+
+def test_what_a_server_has_no_location_for_goes_to_no_other_server() -> None:
+    """It fell through to the routes of the default server, whose backend nginx never asks for this host."""
+    document, _ = converted(
+        f"server {{ listen 80 default_server; location / {{ {WEB} }} }} upstream web {{ server 10.0.0.1; }}"
+        f" server {{ listen 80; server_name a.example; location /api/ {{ {API} }} }}"
+    )
+    assert taken(document, "http://a.example/api/x") == API_NAME
+    assert taken(document, "http://a.example/x") == 404
+    assert taken(document, "http://h/x") == "web"
 
 
 @pytest.mark.parametrize(
