@@ -73,6 +73,7 @@ class HealthLoop:
         self._now = now
         self._schedule = Schedule(rng)
         self._probes = Group()  # at most one for each backend, however long it takes: nobody waits for another's answer
+        self._under_way: dict[ScheduledProbe, Any] = {}
         self._wakeup = Event()
         self._stale = True
         self._runner: Any = None
@@ -90,6 +91,7 @@ class HealthLoop:
         if runner is not None:
             runner.kill()
             self._probes.kill()
+            self._under_way.clear()
 
     def wake(self) -> None:
         """Say that the members have changed: new ones are probed at once, removed ones no more."""
@@ -130,7 +132,7 @@ class HealthLoop:
                 self._give_way()
             begun = 0
             while begun < BEGUN_AT_ONCE and (entry := self._schedule.take_due(now)):
-                self._probes.spawn(self._check, entry)
+                self._under_way[entry] = self._probes.spawn(self._check, entry)
                 begun += 1
             if begun < BEGUN_AT_ONCE:
                 self._wakeup.wait(min(max(self._schedule.next_due() - now, GATHER_S), LOOK_S))
@@ -152,6 +154,7 @@ class HealthLoop:
         elif stale:
             self._schedule.sync(backends, now, self._give_way)
         self._hear_nudges(backends)
+        self._put_back()
         return True
 
     def _hear_nudges(self, backends: Sequence[Backend]) -> None:
@@ -182,8 +185,18 @@ class HealthLoop:
             # Our own fault, no evidence against the backend: its standing stays, the next probe comes.
             log.exception("the health check of %s broke off", entry.backend.spec.name)
         finally:
-            if self._schedule.done(entry, self._now()):
-                self._wakeup.set()
+            self._end(entry)
+
+    def _end(self, entry: ScheduledProbe) -> None:
+        self._under_way.pop(entry, None)
+        if self._schedule.done(entry, self._now()):
+            self._wakeup.set()
+
+    def _put_back(self) -> None:
+        """Give back what was to be probed by a greenlet that has ended before it began, for want of memory."""
+        for entry, greenlet in list(self._under_way.items()):
+            if greenlet.dead:
+                self._end(entry)
 
     def _learn(self, backend: Backend, result: ProbeResult) -> None:
         learned = backend.learned

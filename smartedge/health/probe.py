@@ -86,6 +86,8 @@ class HttpProbe:
             detail = f"TLS: certificate refused, {error.verify_message}"
         except ssl.SSLError as error:
             detail = f"TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
+        except MemoryError as error:
+            raise OwnTrouble(error) from error
         except OSError as error:
             if is_own(error):
                 raise OwnTrouble(error) from error

@@ -53,6 +53,10 @@ class ConsoleStream(io.TextIOBase):
             part, self._part = self._part, ""
             self._writer.write(part.encode("utf-8", "replace"))
 
+    def stand_by(self) -> None:
+        """Have its writer's thread there for good."""
+        self._writer.stand_by()
+
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._fileno
@@ -107,6 +111,13 @@ def install() -> None:
                 handler.setStream(new)
 
 
+def stand_by() -> None:
+    """Have what writes the console there for good, in this process: when memory runs out it could not be started to say so."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, ConsoleStream):
+            stream.stand_by()
+
+
 def _stream_handlers() -> list[logging.StreamHandler[Any]]:
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     handlers = [handler for logger in loggers for handler in getattr(logger, "handlers", [])]
@@ -154,7 +165,7 @@ class LogHandler(logging.Handler):
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, MemoryError):
             pass
 
     def format(self, record: logging.LogRecord) -> str:

@@ -31,6 +31,9 @@ GATHER_S = 0.02
 LINGER_S = 5.0
 """A thread that has had nothing to do for so long ends; the next line starts another."""
 
+DEAD_S = 1.0
+"""A thread that has not begun so long after it was started never will: without memory it ends before its first line."""
+
 LAST_WORDS_S = 1.0
 """How long the end of a process waits for what is still to be written."""
 
@@ -90,7 +93,9 @@ class LogWriter:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._lines: list[bytes] = []
         self._bytes = 0
-        self._runs = self._idle = self._busy = self._closing = self._reopening = False
+        self._runs = self._idle = self._busy = self._closing = self._reopening = self._stands = False
+        self._begun_at = 0.0
+        self._number = 0
 
     def write(self, line: bytes) -> None:
         """Have a line written soon, its line break included, or several; or count them as lost."""
@@ -100,6 +105,12 @@ class LogWriter:
                 return
             self._lines.append(line)
             self._bytes += len(line)
+            self._nudge()
+
+    def stand_by(self) -> None:
+        """Have the thread there from now on, whether there is something to write or not: without memory none can be started."""
+        with self._lock:
+            self._stands = True
             self._nudge()
 
     def reopen(self) -> None:
@@ -133,14 +144,15 @@ class LogWriter:
         if self._idle:
             self._idle = False
             self._wake.put(None)
-        elif not self._runs:
-            self._runs = True
+        elif not self._runs or (self._begun_at and time.monotonic() - self._begun_at > DEAD_S):
+            self._runs, self._begun_at = True, time.monotonic()
+            self._number += 1
             # Signals are for the main thread: one that came here instead would leave it waiting.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
-                _start_thread(self._run, ())
-            except RuntimeError:  # no memory or no more threads now: the next line tries again
-                self._runs = False
+                _start_thread(self._run, (self._number,))
+            except (RuntimeError, MemoryError):  # no memory or no more threads now: the next line tries again
+                self._runs, self._begun_at = False, 0.0
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -151,7 +163,23 @@ class LogWriter:
 
     # ---- in the thread ----
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
+        with self._lock:
+            if number != self._number:
+                return  # another was started meanwhile, for we took so long to begin
+            self._begun_at = 0.0
+        while True:
+            try:
+                self._work()
+                return
+            except MemoryError:  # what was under way is lost; the thread must go on, for without memory there is no other
+                with self._lock:
+                    self._idle = self._busy = False
+                    self.lost += 1
+                    LOST.add(1)
+                _sleep(GATHER_S)
+
+    def _work(self) -> None:
         while True:
             with self._lock:
                 lines, self._lines, self._bytes = self._lines, [], 0
@@ -180,7 +208,7 @@ class LogWriter:
             self._wake.get(True, LINGER_S)
         except Empty:
             with self._lock:
-                if self._idle:
+                if self._idle and not self._stands:
                     self._runs = self._idle = False
                     return False
         return True

@@ -21,6 +21,7 @@ def set_up_process(log_level: str, reopen_log: Callable[[], None], env: Mapping[
         resources.raise_limit()
         signals.handle_worker_signals(reopen_log)
         handle_abort()
+    console.stand_by()
 
 
 def give_back_memory() -> None:

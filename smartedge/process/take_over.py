@@ -87,7 +87,8 @@ class TakenServer(WorkerServer):
     def stop(self, timeout: float | None = None) -> None:
         """End what is still under way when gunicorn's `graceful_timeout` is over, in its own loop as gevent's server would."""
         super().stop(timeout)
-        gevent.killall(list(self._in_their_loop), block=False)  # gunicorn's worker goes on behind that: they do not end
+        for greenlet in list(self._in_their_loop):
+            gevent.kill(greenlet)  # gunicorn's worker goes on behind that: they do not end
         deadline = monotonic() + ENDED_S
         while self._in_their_loop and monotonic() < deadline:
             gevent.sleep(0.01)

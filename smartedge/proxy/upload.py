@@ -8,12 +8,13 @@ from typing import Any, Final
 from gevent import GreenletExit, get_hub, getcurrent
 from gevent.event import Event
 
-from smartedge.balancer.errors import BackendTimeout, EdgeError
+from smartedge.balancer.errors import BackendTimeout, EdgeError, OutOfResources
 from smartedge.http.chunked import chunk
 from smartedge.http.headers import last_chunk
 from smartedge.http.pipes import Pipe
 from smartedge.http.pipes import send as send_piped
 from smartedge.http.request import Body
+from smartedge.http.resources import is_own, reason
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.greenlets import GreenletPool
 
@@ -107,6 +108,9 @@ class Upload:
             self._fail(BackendTimeout(TOOK_NOTHING))
         except OSError:
             wire.expect_within(self._first_byte_s)
-        except Exception:
-            self._fail(EdgeError("The request body could not be sent on."))  # whoever waits must not wait for ever
+        except Exception as error:  # whoever waits must not wait for ever
+            if is_own(error):
+                self._fail(OutOfResources(f"The edge itself could not send the body on: {reason(error)}.", retry_after_s=1.0))
+            else:
+                self._fail(EdgeError("The request body could not be sent on."))
             raise

@@ -6,12 +6,15 @@ tenth of what a connection of one request costs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from gevent import get_hub, getcurrent
 from gevent.lock import Semaphore
+from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped]
+
+from smartedge.http.resources import require_memory
 
 MOST_IDLE = 256
 """So many greenlets wait for work at most."""
@@ -25,31 +28,51 @@ class GreenletPool:
         self._work: dict[Any, tuple[Callable[..., None], tuple[Any, ...]]] = {}
 
     def spawn(self, function: Callable[..., None], *args: Any) -> None:
-        """Run `function(*args)` soon; what it raises is reported as gevent reports it, and ends nothing else."""
-        hub = get_hub()
-        while self._idle:
-            greenlet = self._idle.pop()
-            if greenlet.parent is hub:  # one of another thread's loop, which may have ended, is let go
-                self._work[greenlet] = function, args
-                hub.loop.run_callback(greenlet.switch)
-                return
-        gevent.spawn(self._serve, function, args)
+        """Run `function(*args)` soon; what it raises is reported as gevent reports it, and ends nothing else.
 
-    def _serve(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        Raises MemoryError where there is none for another greenlet: it begins here, up to where it waits for its work, for a
+        greenlet that begins in the loop without memory ends there, and nobody hears of it.
+        """
+        hub = get_hub()
+        one = self._take_idle(hub)
+        if one is None:
+            require_memory()
+            one = greenlet(self._serve, hub)
+            one.switch(getcurrent())
+            self._forget(one)
+        self._work[one] = function, args
+        hub.loop.run_callback(one.switch)
+
+    def _take_idle(self, hub: Any) -> Any:
+        while self._idle:
+            one = self._idle.pop()
+            if one.parent is hub:  # one of another thread's loop, which may have ended, is let go
+                return one
+        return None
+
+    def _serve(self, starter: Any) -> None:
         me = getcurrent()
         hub = get_hub()
-        while True:
-            function(*args)  # an exception ends this greenlet: gevent prints it, and another takes its place
-            if len(self._idle) >= MOST_IDLE:
-                return
-            function, args = _nothing, ()
+        wait_for_work = starter.switch  # the first time, whoever has begun us goes on
+        while len(self._idle) < MOST_IDLE:
             self._idle.append(me)
             try:
-                hub.switch()
+                wait_for_work()
             finally:
-                if me in self._idle:
-                    self._idle.remove(me)
+                self._forget(me)
+            wait_for_work = hub.switch
             function, args = self._work.pop(me)
+            try:
+                function(*args)
+            except GreenletExit:
+                raise
+            except BaseException:
+                hub.handle_error(me, *sys.exc_info())
+            function, args = _nothing, ()
+
+    def _forget(self, one: Any) -> None:
+        if one in self._idle:
+            self._idle.remove(one)
 
 
 class LimitedGreenletPool(GreenletPool):
@@ -76,7 +99,11 @@ class LimitedGreenletPool(GreenletPool):
     def spawn(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` soon, or when another one has ended."""
         self._semaphore.acquire()
-        super().spawn(self._counted, function, args)
+        try:
+            super().spawn(self._counted, function, args)
+        except BaseException:
+            self._semaphore.release()
+            raise
 
     def _counted(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         try:

@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from smartedge.balancer.errors import ClientError, ClientGone, EdgeError
@@ -15,6 +16,7 @@ from smartedge.http.date import http_date
 from smartedge.http.environ_keys import ADMIN, HANDLER
 from smartedge.http.lingering import linger
 from smartedge.http.request import Request
+from smartedge.http.resources import HOLDERS, NO_ROOM, is_own
 from smartedge.http.tls_wire import NotTls, TlsWire
 from smartedge.http.wire import Wire, WireTimeout
 from smartedge.server.answer import AnswerWriter
@@ -78,6 +80,9 @@ class EdgeHandler:
             self._leave()
         except (OSError, WireTimeout):
             pass  # The client is gone or has stalled; what was open has been closed on the way here.
+        except MemoryError as error:
+            self._turn_away(error)
+            self._leave()
         finally:
             self._front.open.discard(incoming)
             incoming.wire.close()
@@ -150,12 +155,18 @@ class EdgeHandler:
                 self._refuse(error)  # the app has read a body that is none
             else:
                 self._fail()
-        except (OSError, WireTimeout):
-            if writer.head_sent:
-                writer.cut_answer()
-            raise
-        except Exception:
-            self._fail()
+        except (OSError, WireTimeout) as error:
+            if is_own(error) and not writer.head_sent:
+                self._turn_away(error)
+            else:
+                if writer.head_sent:
+                    writer.cut_answer()
+                raise
+        except Exception as error:
+            if is_own(error):
+                self._turn_away(error)
+            else:
+                self._fail()
         if request.body is not None and not request.body.complete:
             incoming.keep_alive = False
         incoming.request = None
@@ -202,6 +213,17 @@ class EdgeHandler:
             )
         except (OSError, WireTimeout):
             pass  # It is gone, and reads nothing any more.
+
+    def _turn_away(self, error: BaseException) -> None:
+        """Answer that the edge itself is short of something, if nothing has been sent yet; the connection ends behind that."""
+        HOLDERS.make_room(error, "answering a request")
+        self.incoming.keep_alive = False
+        if self.writer.head_sent:
+            self.writer.cut_answer()
+            return
+        self.writer.head_sent = True
+        with suppress(OSError, WireTimeout):  # else it is gone, and reads nothing any more
+            self.incoming.wire.send(NO_ROOM, REFUSAL_S)
 
     def _fail(self) -> None:
         """Answer 500 for an app that raised, if nothing has been sent yet."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket as stdlib_socket
+from collections import deque
 from time import monotonic
 from typing import Any
 
-from gevent import sleep, spawn_later
+from gevent import get_hub, sleep, spawn_later
+from gevent.baseserver import _handle_and_close_when_done
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from smartedge.balancer.errors import EdgeStopped
-from smartedge.http.resources import HOLDERS, is_own, most_clients
+from smartedge.http.resources import HOLDERS, NO_ROOM, is_own, most_clients, tell_own_trouble
 from smartedge.http.sockets import Socket
 from smartedge.server.front import Front
 from smartedge.server.greenlets import GreenletPool, LimitedGreenletPool
@@ -29,6 +32,12 @@ LAST_CALL_S = 0.5
 
 PAUSE_S = 0.05
 """When there is room for no more, it is looked again after so long."""
+
+
+PARTING_S = 0.5
+MOST_TURNED_AWAY = 256
+PARTING_BYTES = 65536
+"""Clients for whom there is no memory have so long to read that; so many at a time, of whom so much is taken in."""
 
 
 class EdgeServer(WSGIServer):  # type: ignore[misc]
@@ -54,6 +63,8 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         kwargs["spawn"] = _spawner(kwargs.get("spawn"))
         self.connections = 0
         self._leaving: set[Any] = set()
+        self._turned_away: deque[tuple[float, Socket]] = deque()
+        self._parting = get_hub().loop.timer(PARTING_S, PARTING_S / 2, ref=False)
         self.most_connections = most_connections or most_clients()
         super().__init__(listener, application, **kwargs)
         self.front.environ = self.environ
@@ -63,8 +74,52 @@ class EdgeServer(WSGIServer):  # type: ignore[misc]
         """Serve one connection, in a greenlet of its own."""
         EdgeHandler(sock, address, self.front).handle()
 
+    def do_handle(self, sock: Any, address: Any) -> None:
+        """Have a connection served in a greenlet of its own, or turned away where there is no memory for one."""
+        try:
+            self._spawn(_handle_and_close_when_done, self._handle, self.do_close, (sock, address))
+        except MemoryError as error:
+            HOLDERS.make_room(error, "accepting a connection")
+            self._turn_away(sock)
+
+    def _turn_away(self, sock: Socket) -> None:
+        """Answer that there is no memory, with next to none: by the kernel alone, and without waiting for the request.
+
+        A client that has been closed before its request has come is told no more than that: a moment is left for that. Over TLS
+        the connection is closed, for to shake hands takes as much memory as to serve.
+        """
+        if self.front.tls() is not None:
+            self.do_close(sock)
+            return
+        try:
+            sock._sock.send(NO_ROOM)
+            sock._sock.shutdown(stdlib_socket.SHUT_WR)
+        except OSError:
+            self.do_close(sock)
+            return
+        if not self._turned_away:
+            self._parting.start(self._part, update=True)
+        self._turned_away.append((monotonic(), sock))
+        if len(self._turned_away) > MOST_TURNED_AWAY:
+            self._part_from_oldest()
+
+    def _part(self) -> None:
+        """Close those that were turned away a moment ago; what they have sent is taken in, or a reset takes the answer away."""
+        until = monotonic() - PARTING_S
+        while self._turned_away and self._turned_away[0][0] <= until:
+            self._part_from_oldest()
+        if not self._turned_away:
+            self._parting.stop()
+
+    def _part_from_oldest(self) -> None:
+        _, sock = self._turned_away.popleft()
+        with contextlib.suppress(OSError, MemoryError):
+            sock._sock.recv(PARTING_BYTES)
+        self.do_close(sock)
+
     def init_socket(self) -> None:
         """Listen, without Nagle's delay: accepted sockets inherit it (it made an answer in two writes take 44 ms)."""
+        tell_own_trouble(get_hub())
         super().init_socket()
         if self.socket.family != stdlib_socket.AF_UNIX:
             self.socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)

@@ -404,3 +404,27 @@ def test_hostile_answers_change_nothing_but_their_own_backends_standing() -> Non
     finally:
         for server in (*servers, good):
             server.close()
+
+
+def test_a_probe_whose_greenlet_ended_before_it_began_is_made_again() -> None:
+    """Regression: without memory a greenlet ends before its first line, and its backend was never probed again."""
+    asked: list[str] = []
+
+    def probe(backend: Backend) -> ProbeResult:
+        asked.append(backend.id)
+        return GOOD
+
+    with Edge(member("http://a", "a", health=health_policy(interval_s=0.02)), probe=probe) as edge:
+        spawn, begun = edge.loop._probes.spawn, []
+
+        def end_at_once(*call: object) -> gevent.Greenlet[..., object]:
+            begun.append(call)
+            if len(begun) > 1:
+                return spawn(*call)
+            ended = gevent.spawn(lambda: None)
+            ended.join()
+            return ended
+
+        edge.loop._probes.spawn = end_at_once
+        until(lambda: asked == ["a"])
+        assert len(begun) == 2

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from smartedge.http.resources import ROOM_BYTES
 from tests.live.edges import GEVENT, OWN, WORKER, LiveEdge, document_of
 from tests.live.peers import Script, answers
 from tests.live.processes import ROOT, ask, wait_until
@@ -242,3 +244,68 @@ def test_what_is_shown_of_a_pipe_is_what_it_says() -> None:
     done = subprocess.run(["bash", "-c", script % sys.executable], capture_output=True, cwd=ROOT, text=True, check=True)
     (found,) = [one for one in json.loads(done.stdout) if one["path"] == "drain_s"]
     assert (found["value"], found["origin"][:8]) == (7, "/dev/fd/")
+
+
+def virtual_bytes(pid: int) -> int:
+    """How much memory a process has mapped (proc(5))."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmSize:")[1].split()[0]) * 1024
+
+
+def first_line(sock: socket.socket) -> bytes:
+    """The status line that comes on a connection; raises ConnectionResetError."""
+    return sock.recv(65536).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("server", [OWN, GEVENT])
+def test_without_memory_new_clients_are_told_so_in_one_line_and_all_is_well_when_there_is_some_again(
+    tmp_path: Path, server: str
+) -> None:
+    """Regression: a greenlet that began without memory ended unheard of: its client was reset, and counted as connected for ever.
+
+    The thread that writes the log ended in the same way, so nobody was told, then or later.
+    """
+    upload = b"POST / HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1000
+    with Script(answers()) as backend, contextlib.ExitStack() as clients, (tmp_path / "said").open("wb") as said:
+        (tmp_path / "backends.json").write_text(json.dumps(document_of(tmp_path, backend)))
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        with process(command(server, port), tmp_path, stderr=said) as edge:
+            wait_until(lambda: ask(f"{url}/").status == 200, 30, "the edge")
+            pid = edge.pid if server == OWN else worker_of(edge.pid)
+            limit = virtual_bytes(pid) + ROOM_BYTES + 4_000_000
+            before = resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+            def refused() -> bool:
+                """Send ten more uploads that do not end; whether one of them has been answered."""
+                some = [clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(10)]
+                for sock in some:
+                    sock.sendall(upload)
+                answered, *_ = select.select(some, [], [], 0.1)
+                return any(first_line(sock).startswith(b"HTTP/1.1 503") for sock in answered)
+
+            wait_until(refused, 60, "the memory to end")
+            seen: set[bytes] = set()
+            for _ in range(300):  # more than there are greenlets that refused uploads have left
+                sock = clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                sock.sendall(b"GET /new HTTP/1.1\r\nHost: edge\r\n\r\n")
+                seen.add(first_line(sock))
+            assert b"HTTP/1.1 503 Service Unavailable" in seen
+            assert seen <= {b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"}
+            assert edge.poll() is None
+
+            resource.prlimit(pid, resource.RLIMIT_AS, before)
+            clients.close()
+            wait_until(lambda: all(ask(f"{url}/").status == 200 for _ in range(20)), 30, "the edge to serve again")
+            until = time.monotonic() + 2.5  # some rounds of probes
+            while time.monotonic() < until:
+                (one,) = ask(f"{url}/api/status").json()["backends"]
+                assert (one["health"], one["breaker"], one["in_flight"]) == ("healthy", "closed", 0)
+        lines = (tmp_path / "said").read_text().splitlines()
+        assert 1 <= sum("the edge itself is short of something" in line and "ENOMEM" in line for line in lines) <= 3
+        assert not [line for line in lines if "Traceback" in line or "MemoryError" in line]
+
+
+def worker_of(arbiter: int) -> int:
+    """The one child of a process (proc(5))."""
+    (child,) = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
+    return int(child)

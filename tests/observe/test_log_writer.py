@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -223,3 +223,40 @@ def test_lines_of_several_processes_on_one_pipe_stay_whole(pipe: tuple[int, int]
     lines = got.splitlines()
     assert len(lines) == 9000
     assert {bytes(set(line)) for line in lines} == {b"a", b"b", b"c"}
+
+
+def test_a_thread_that_ended_before_it_began_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: started without memory a thread ends before its first line; nothing was ever written again."""
+    start, begun = logwriter._start_thread, []
+
+    def end_at_once(function: Callable[..., None], arguments: tuple[object, ...]) -> int:
+        begun.append((function, arguments))
+        return start(lambda: None, ()) if len(begun) == 1 else start(function, arguments)
+
+    monkeypatch.setattr(logwriter, "_start_thread", end_at_once)
+    writer = LogWriter(str(tmp_path / "log"))
+    writer.write(b"one\n")
+    writer.write(b"two\n")
+    assert len(begun) == 1  # it may be about to begin
+    monkeypatch.setattr(logwriter, "DEAD_S", 0.0)
+    writer.write(b"three\n")
+    assert writer.flush(5)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\nthree\n"
+    late, arguments = begun[0]
+    late(*arguments)  # and should the first one begin after all, it leaves the work to the other
+
+
+def test_a_thread_that_stands_by_is_there_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logwriter, "LINGER_S", 0.001)
+    begun: list[object] = []
+    start = logwriter._start_thread
+    monkeypatch.setattr(logwriter, "_start_thread", lambda *call: (begun.append(call), start(*call))[1])
+    writer = LogWriter(str(tmp_path / "log"))
+    writer.stand_by()
+    for line in (b"one\n", b"two\n"):
+        wait_until(lambda: writer._idle, 5, "it to wait")
+        writer.write(line)
+        assert writer.flush(5)
+    assert len(begun) == 1
+    writer.close()
+    wait_until(lambda: not writer._runs, 5, "the thread to end")

@@ -11,9 +11,11 @@ from gevent import getcurrent
 from gevent.event import AsyncResult, Event
 from gevent.pool import Pool
 
+from smartedge.server import greenlets
 from smartedge.server.greenlets import GreenletPool, LimitedGreenletPool
 from smartedge.server.server import EdgeServer
 from smartedge.testing.loop_thread import LoopThread
+from tests.house import until
 from tests.peers import App, talk
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -115,3 +117,44 @@ def test_stopping_a_server_ends_the_connections_that_a_pool_would_have_killed() 
     gevent.sleep(0.05)
     server.stop(timeout=0.05)
     assert client.get() == b""
+
+
+@pytest.mark.parametrize("pool", [GreenletPool(), LimitedGreenletPool(2)])
+def test_a_greenlet_that_cannot_begin_is_an_error_for_who_wants_it_and_takes_no_place(
+    pool: GreenletPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it ended in the loop, unheard of; its client was reset, and counted as connected for ever."""
+
+    def no_memory() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(greenlets, "require_memory", no_memory)
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                pool.spawn(lambda: None)
+    done = Event()
+    pool.spawn(done.set)
+    assert done.wait(1)
+
+
+def test_a_client_without_a_greenlet_is_told_why_and_the_next_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory() -> None:
+        raise MemoryError
+
+    def view(environ: object, start_response: object) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])  # type: ignore[operator]
+        return [b"ok"]
+
+    server = EdgeServer(("127.0.0.1", 0), App(view))
+    server.start()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(greenlets, "require_memory", no_memory)
+            answer = talk(server, CLOSE)
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"Retry-After: 1\r\n" in answer
+        assert b"200 OK" in talk(server, CLOSE)
+        until(lambda: server.connections == 0)
+    finally:
+        server.stop(timeout=0)
