@@ -47,12 +47,10 @@ def weigh(backends: Sequence[Backend], now: float) -> tuple[float, bool]:
     for backend in backends:
         spec, shared = backend.spec, backend.learned.shared
         full_weight = backend.full_weight if shared[WEIGHT] else spec.weight
-        if spec.slow_start_s:
-            backend.weight = backend.weight_at(now)
-            if backend.weight < full_weight:
-                valid_until = min(valid_until, now + spec.slow_start_s / WARM_UP_STEPS)
-        else:
-            backend.weight = full_weight
+        slow_start_s = spec.slow_start_s
+        backend.weight = backend.weight_at(now) if slow_start_s else full_weight  # apart, mypyc would take this int for no float
+        if slow_start_s and backend.weight < full_weight:
+            valid_until = min(valid_until, now + slow_start_s / WARM_UP_STEPS)
         if shared[BREAKER] != CLOSED:
             closed = False
             valid_until = min(valid_until, backend.learned.breaker.next_change_at(now))
