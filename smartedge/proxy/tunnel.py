@@ -13,11 +13,15 @@ from time import monotonic
 import gevent
 
 from smartedge.http.side import Side
-from smartedge.http.wire import WireClosed
+from smartedge.http.wire import WireClosed, WireTimeout
+from smartedge.proxy.websocket import GOING_AWAY, ends_whole
 
 CLIENT_BROKE = "The client broke the tunnel's connection."
 BACKEND_BROKE = "The backend broke the tunnel's connection."
 EDGE_ENDED = "The edge ended the tunnel."
+
+GOODBYE_S = 0.25
+"""How long before its end a client of WebSocket is told that the edge goes away, and how long that may take, in seconds."""
 
 
 class Tunnel:
@@ -25,6 +29,7 @@ class Tunnel:
 
     idle_s: the longest without a byte either way. half_s: the same, once one side has finished (RFC 9293 section 3.6: it may go
     on reading, but most that finish have only left). count: told of the bytes that were carried: (from client, from backend).
+    is_websocket: where the edge ends it between two frames, the client is told so by a close frame (1001).
     why: what ended it; empty while it is open, and when both sides finished.
     """
 
@@ -35,6 +40,9 @@ class Tunnel:
         "_count",
         "_half_s",
         "_idle_s",
+        "_is_leaving",
+        "_is_websocket",
+        "_is_whole",
         "_moved_at",
         "_open_ways",
         "bytes_in",
@@ -42,14 +50,24 @@ class Tunnel:
         "why",
     )
 
-    def __init__(self, client: Side, backend: Side, idle_s: float, half_s: float, count: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        client: Side,
+        backend: Side,
+        idle_s: float,
+        half_s: float,
+        count: Callable[[int, int], None],
+        *,
+        is_websocket: bool = False,
+    ) -> None:
         self._client = client
         self._backend = backend
         self._idle_s = idle_s
         self._half_s = min(half_s, idle_s)
         self._count = count
         self._moved_at = monotonic()
-        self._closed = False
+        self._closed = self._is_leaving = False
+        self._is_websocket = self._is_whole = is_websocket
         self.bytes_in = self.bytes_out = 0
         self._open_ways = 2
         self.why = ""
@@ -76,12 +94,19 @@ class Tunnel:
                 self._moved_at = monotonic()
                 if not data:
                     break
+                if not inward:
+                    if self._is_leaving:
+                        return None  # the client has been told that nothing more comes
+                    self._is_whole = False
                 try:
                     sink.send_now(data, inf)
                 except OSError as error:
                     return self._broken(source, sink_broke, error)
                 self._moved(len(data), inward)
+                if self._is_websocket and not inward:
+                    self._is_whole = ends_whole(data)
                 data = b""
+            self._is_whole = False  # nothing may stand behind an end
             sink.finish_sending()
             self._open_ways -= 1
             self._idle_s = self._half_s
@@ -106,6 +131,24 @@ class Tunnel:
             why = EDGE_ENDED  # The server closes what is still open when its time to stop is over.
         else:
             other.break_off()
+        self.end(why)
+
+    def leave(self, why: str) -> None:
+        """End it, and tell a client of WebSocket before, if nothing of a frame is on its way; callable from anywhere."""
+        if self._closed or self._is_leaving:
+            return
+        if not self._is_whole:
+            self.end(why)
+            return
+        self._is_leaving = True
+        gevent.spawn(self._say_goodbye, why)
+
+    def _say_goodbye(self, why: str) -> None:
+        try:
+            self._client.send_now(GOING_AWAY, GOODBYE_S)
+            self._client.finish_sending()
+        except (OSError, WireTimeout):
+            pass  # It is gone, or takes nothing: it will see the end.
         self.end(why)
 
     def overdue(self, now: float) -> bool:
@@ -146,19 +189,19 @@ class Tunnels:
     def end_overdue(self, now: float) -> None:
         """End those in which nothing has moved for too long."""
         for tunnel in [tunnel for tunnel in self._open if tunnel.overdue(now)]:
-            tunnel.end(f"Not a byte went either way for {tunnel.idle_s:g} s.")
+            tunnel.leave(f"Not a byte went either way for {tunnel.idle_s:g} s.")
 
     def end_all_after(self, seconds: float) -> None:
         """End every one that is open then: the edge stops."""
-        gevent.spawn_later(seconds, self._end_all)
+        gevent.spawn_later(max(seconds - GOODBYE_S, seconds / 2), self._end_all)  # before the server closes all
 
     def _end_all(self) -> None:
         for tunnel in list(self._open):
-            tunnel.end(EDGE_ENDED)
+            tunnel.leave(EDGE_ENDED)
 
     def end_of(self, backend_key: str, why: str) -> bool:
         """End all those to one backend; False when there are none."""
         found = [tunnel for tunnel, key in self._open.items() if key == backend_key]
         for tunnel in found:
-            tunnel.end(why)
+            tunnel.leave(why)
         return bool(found)

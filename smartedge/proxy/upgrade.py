@@ -130,7 +130,9 @@ class UpgradeExchange(Exchange):
         learned.count(101, monotonic() - attempts.started, super().bytes_in, 0)
         self.counted = True
         learned.add(TUNNELS)
-        tunnel = self._tunnel = Tunnel(client, connection.wire, policy.tunnel_idle_s, policy.idle_s, count)
+        is_websocket = (connection.switched_to or b"").lower() == b"websocket"
+        times = policy.tunnel_idle_s, policy.idle_s
+        tunnel = self._tunnel = Tunnel(client, connection.wire, *times, count, is_websocket=is_websocket)
         self._tunnels.add(tunnel, lease.backend.key)
         try:
             tunnel.run(early, connection.take_rest())

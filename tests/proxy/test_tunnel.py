@@ -13,6 +13,7 @@ import pytest
 
 from smartedge.http.wire import Wire
 from smartedge.proxy.tunnel import BACKEND_BROKE, CLIENT_BROKE, EDGE_ENDED, Tunnel, Tunnels
+from smartedge.proxy.websocket import GOING_AWAY
 from tests.peers import tcp_pair
 
 
@@ -24,12 +25,20 @@ def reset(sock: Any) -> None:
 class Rig:
     """A tunnel that runs, and the outer end of each of its sides."""
 
-    def __init__(self, idle_s: float = 60.0, half_s: float = 5.0, early: bytes = b"", welcome: bytes = b"") -> None:
+    def __init__(
+        self,
+        idle_s: float = 60.0,
+        half_s: float = 5.0,
+        early: bytes = b"",
+        welcome: bytes = b"",
+        *,
+        is_websocket: bool = False,
+    ) -> None:
         self.client, client_side = tcp_pair()
         self.backend, backend_side = tcp_pair()
         self.wires = Wire(client_side), Wire(backend_side)
         self.counted = [0, 0]
-        self.tunnel = Tunnel(*self.wires, idle_s, half_s, self.count)
+        self.tunnel = Tunnel(*self.wires, idle_s, half_s, self.count, is_websocket=is_websocket)
         self.greenlet = gevent.spawn(self.tunnel.run, early, welcome)
 
     def count(self, bytes_in: int, bytes_out: int) -> None:
@@ -231,7 +240,7 @@ class Open:
     def overdue(self, _: float) -> bool:
         return self.is_overdue
 
-    def end(self, why: str) -> None:
+    def leave(self, why: str) -> None:
         self.why = why
 
 
@@ -266,3 +275,21 @@ def test_at_the_edges_end_all_are_ended_those_too_that_came_late() -> None:
     assert early.why == ""
     gevent.sleep(0.03)
     assert (early.why, late.why) == (EDGE_ENDED, EDGE_ENDED)
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [(b"", True), (b"\x81\x02hi", True), (b"\x81\x05hel", False), (b"\x88\x02\x03\xe8", False)],
+    ids=["nothing yet", "a frame", "a part of one", "a close"],
+)
+def test_a_client_of_websocket_is_told_that_the_edge_goes_away_between_two_frames(sent: bytes, told: bool) -> None:
+    """It saw a connection that broke (1006), and could not tell a stop from trouble of the network."""
+    rig, tunnels = Rig(is_websocket=True), Tunnels()
+    tunnels.add(rig.tunnel, "b")
+    rig.backend.sendall(sent)
+    assert exactly(rig.client, len(sent)) == sent
+    assert tunnels.end_of("b", "its backend was removed")
+    assert rig.client.recv(100) == (GOING_AWAY if told else b"")
+    assert rig.client.recv(100) == b""
+    assert rig.ended() == "its backend was removed"
+    rig.close()
