@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from smartedge.convert.conditions import KEYS, escape, goes_first, meet, written
 from smartedge.convert.draft import Document, Draft, backend_of, seconds_of
 from smartedge.convert.words import Directive, NotReadable, read_blocks
 
@@ -62,11 +63,18 @@ def read_caddyfile(text: str) -> Draft:
 
 
 class _Reader:
-    """Reads the sites into a draft."""
+    """Reads the sites into a draft.
+
+    depth: of the block that is read, 0 for a site's own. refusals, passed_on: routes of that one that refuse, or lead to
+    backends.
+    """
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.matchers: dict[str, Document | None] = {}
+        self.depth = 0
+        self.refusals: list[Document] = []
+        self.passed_on: list[Document] = []
 
     def options(self, block: Sequence[Directive]) -> None:
         for one in block:
@@ -80,11 +88,19 @@ class _Reader:
         files = [one.arguments for one in site.block or [] if one.name == "tls" and len(one.arguments) == 2]
         where = self.addresses(addresses, files)
         before = len(self.draft.routes)
+        self.refusals, self.passed_on = [], []
         self.matchers = {one.name: self.matcher(one) for one in site.block or [] if one.name.startswith("@")}
         self.directives(site.block or [], where)
         for one in site.block or []:
             if one.name == "tls" and len(one.arguments) != 2:
                 self.draft.leave_out(one.line, str(one), "a certificate is got from Let's Encrypt; see docs/tls.md for others")
+        self.draft.routes += [
+            written(both) | {key: value for key, value in refusal.items() if key not in KEYS}
+            for refusal in self.refusals  # in Caddy they come before what passes on, whatever is narrower
+            for other in self.passed_on
+            if (both := meet(_as_lists(refusal), _as_lists(other))) is not None
+            and goes_first(_as_lists(other), _as_lists(refusal))
+        ]
         found = self.draft.routes[before:]
         # Caddy sorts by how narrow a matcher is, and so do routes; the one for all goes last to be read so, too.
         self.draft.routes[before:] = [*(one for one in found if len(one) > 2), *(one for one in found if len(one) <= 2)]
@@ -115,6 +131,10 @@ class _Reader:
         for test in tests:
             if test.name == "path" and len(test.arguments) == 1 and (path := _path(test.arguments[0])) is not None:
                 found |= path
+            elif test.name == "path" and test.arguments and "path_regex" not in found:
+                found["path_regex"] = _pattern(test.arguments)
+            elif test.name == "path_regexp" and test.arguments and _is_regex(test.arguments[-1]) and "path_regex" not in found:
+                found["path_regex"] = test.arguments[-1]
             elif test.name == "host":
                 found["host"] = test.arguments[0] if len(test.arguments) == 1 else test.arguments
             elif test.name == "method":
@@ -134,7 +154,8 @@ class _Reader:
         if first.startswith("@"):
             return self.matchers.get(first), one.arguments[1:]
         if first.startswith("/") or first == "*":
-            return ({} if first in ("*", "/*") else _path(first)), one.arguments[1:]
+            path = {} if first in ("*", "/*") else _path(first) or {"path_regex": _pattern([first])}
+            return path, one.arguments[1:]
         return {}, one.arguments
 
     def directives(self, block: Sequence[Directive], where: Document, **more: Any) -> None:
@@ -144,6 +165,9 @@ class _Reader:
         for one in sorted(block, key=lambda each: each.name != "header"):  # as Caddy does: it counts for what stands before it
             said, rest = self.matched(one)
             if said is None:
+                if one.name in ("abort", "error") or (one.name == "respond" and _status(rest) >= 400):
+                    why = "whom it refuses cannot be said by routes, and would be let in; take it out, and convert again"
+                    raise NotReadable(f"line {one.line}: {one}: {why}")
                 self.draft.leave_out(one.line, str(one), "its matcher is not taken over")
                 continue
             here = where | said
@@ -151,12 +175,16 @@ class _Reader:
                 self.proxy(one, rest, here | more)
             elif one.name in ("handle", "handle_path", "route") and one.block is not None:
                 strip = {"strip_prefix": True} if one.name == "handle_path" and "path" in said else {}
+                self.depth += 1
                 self.directives(one.block, here, **more | strip)
+                self.depth -= 1
             elif one.name in ("basic_auth", "basicauth", "forward_auth"):
                 pass  # read above, for all that stands beside it
             elif one.name == "redir":
                 self.redirect(one, rest, here)
-            elif one.name == "respond":
+            elif one.name in ("respond", "abort", "error"):
+                if one.name != "respond" or _status(rest) >= 400:
+                    here = where | _strictly(one.arguments[:1], said)  # Caddy reads a path in any case, and by letters
                 self.respond(one, rest, here | {key: value for key, value in more.items() if key.endswith("_auth")})
             elif one.name == "header" and not said and len(rest) == 2 and not rest[0].startswith(("-", "+", "?", ">")):
                 more["set_answer_headers"] = more.get("set_answer_headers", {}) | {rest[0]: rest[1]}
@@ -217,7 +245,7 @@ class _Reader:
                 service.setdefault(section, {})[key] = read(word.arguments[0])
             elif word.name == "header_up" and word.arguments == ["Host", "{upstream_hostport}"]:
                 service["preserve_host"] = False
-            elif word.name == "header_up" and len(word.arguments) == 2:
+            elif word.name == "header_up" and (len(word.arguments) == 2 or "".join(word.arguments).startswith("-")):
                 self.header_up(word, route)
             elif word.name == "header_down" and len(word.arguments) == 2:
                 route["set_answer_headers"] = route.get("set_answer_headers", {}) | {word.arguments[0]: word.arguments[1]}
@@ -231,15 +259,19 @@ class _Reader:
         host = route.get("host", "")
         name = f"{host if isinstance(host, str) else host[0]}{route.get('path', '')}" or "web"
         self.draft.routes.append(route | {"to": self.draft.add_service(name, {"backends": members} | service)})
+        self.passed_on += self.draft.routes[-1:] if self.depth == 0 else []
 
     def header_up(self, word: Directive, route: Document) -> None:
-        name, value = word.arguments
+        name, value = (*word.arguments, "")[:2]
+        value = re.sub(r"\{(?:http\.request\.remote\.host|remote_host|client_ip)\}", "{client}", value)
         if name.lower() in _FORWARDED and (name.lower() != "host" or value in ("{host}", "{hostport}", "{http.request.host}")):
             return
         if name.startswith("-"):
             route.setdefault("remove_headers", []).append(name[1:])
-        elif "{" in value:
-            self.draft.leave_out(word.line, str(word), "values may name {host}, {client}, {request_id} and {service}")
+        elif "{" in value.replace("{client}", "").replace("{host}", ""):
+            why = "values may name {host}, {client}, {request_id} and {service}; the client's own word does not go on"
+            self.draft.leave_out(word.line, str(word), why)
+            route.setdefault("remove_headers", []).append(name.lstrip("+?"))
         else:
             route.setdefault("add_headers" if name.startswith("+") else "set_headers", {})[name.lstrip("+")] = value
 
@@ -255,14 +287,51 @@ class _Reader:
         self.draft.routes.append(where | {"redirect": {key: value for key, value in redirect.items() if value}})
 
     def respond(self, one: Directive, words: Sequence[str], where: Document) -> None:
-        status = next((int(word) for word in words if word.isdigit() and len(word) == 3), 200)
+        status = {"respond": _status(words), "abort": 403}.get(one.name) or max(_status(words), 500 if not words else 400)
         text = next((word for word in words if not (word.isdigit() and len(word) == 3)), "")
         self.draft.routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
+        self.refusals += self.draft.routes[-1:] if self.depth == 0 and status >= 400 else []
 
 
 def _names(word: Directive) -> list[str]:
     """Give the names of a directive, which stand behind it or, one a line, in its braces."""
     return [*word.arguments, *(each.name for each in word.block or [])]
+
+
+def _status(words: Sequence[str]) -> int:
+    return next((int(word) for word in words if word.isdigit() and len(word) == 3), 200)
+
+
+def _strictly(first: Sequence[str], said: Document) -> Document:
+    """Write a path that stands beside a directive just as Caddy reads it."""
+    path = said.get("path", said.get("path_exact"))
+    if path is None or "path_regex" in said:
+        return said
+    pattern = first[0] if first and first[0].startswith("/") else path if "path_exact" in said else f"{path.rstrip('/')}/*"
+    return {key: value for key, value in said.items() if key not in ("path", "path_exact")} | {"path_regex": _pattern([pattern])}
+
+
+def _pattern(patterns: Sequence[str]) -> str:
+    """Write patterns such as `/admin*` and `*.php` as one regular expression; Caddy reads them in any case."""
+    texts = [".*".join(map(escape, pattern.split("*"))) for pattern in patterns]
+    whole = [f"^{text}$".removesuffix(".*$").replace("^.*", "", 1) if text != ".*" else "" for text in texts]
+    return f"(?i){whole[0]}" if len(whole) == 1 else f"(?i)(?:{'|'.join(whole)})"
+
+
+def _is_regex(text: str) -> bool:
+    try:
+        re.compile(text.encode())
+    except re.error:
+        return False
+    return True
+
+
+def _as_lists(route: Document) -> Document:
+    return {
+        key: [route[key]] if key in ("host", "method", "client") and isinstance(route[key], str) else route[key]
+        for key in KEYS
+        if key in route
+    }
 
 
 def _path(pattern: str) -> Document | None:

@@ -10,6 +10,7 @@ import pytest
 from smartedge.config.model import parse
 from smartedge.convert.caddyfile import read_caddyfile
 from smartedge.convert.words import NotReadable
+from tests.convert.asked import taken
 
 Document = dict[str, Any]
 
@@ -111,8 +112,9 @@ def test_a_file_without_a_proxy_is_refused() -> None:
 def test_a_pattern_that_is_no_prefix_does_not_match_everything() -> None:
     """Its matcher took all requests of the site, without a word."""
     document, notes = converted(":80 {\n @php path *.php\n reverse_proxy @php b\n reverse_proxy a\n}\n")
-    assert document["backends"] == ["http://a:80"]
-    assert [line for line, _ in notes] == [2, 3]
+    assert [(route.get("path_regex"), route["to"]) for route in document["routes"]] == [("(?i)[.]php$", "web"), (None, "web-2")]
+    assert document["services"]["web"] == {"backends": ["http://b:80"]}
+    assert notes == []
 
 
 def test_a_field_of_answers_counts_for_what_stands_before_it_and_within() -> None:
@@ -181,3 +183,40 @@ def test_where_nobody_can_be_asked_nobody_comes_in(asks: str) -> None:
     document, notes = converted(f":80 {{\n forward_auth {asks}\n reverse_proxy 10.0.0.1\n}}\n")
     assert [route["forward_auth"] for route in document["routes"]] == [{"url": "http://127.0.0.1:9/"}]
     assert notes[0][0] == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "answers"),
+    [
+        ("@a path /admin /admin/*\n respond @a 403", {"/admin": 403, "/admin/x": 403, "/ADMIN": 403, "/a": "web"}),
+        ("respond /admin* 403", {"/adminer": 403, "/Admin/x": 403, "/a": "web"}),
+        ("@php path *.php\n respond @php 404", {"/a.php": 404, "/api/a.php": 404, "/api/a": "api"}),
+        (r"@git path_regexp /\.git" "\n error @git 403", {"/.git/x": 403, "/api/.git": 403, "/": "web"}),
+        ("@in not_known x\n abort /x", {"/x": 403, "/": "web"}),
+    ],
+)
+def test_what_caddy_refuses_is_refused(rules: str, answers: dict[str, object]) -> None:
+    """A matcher of several paths, or of a regular expression, was noted alone, so that what was refused was let in."""
+    text = f":80\n {rules}\n reverse_proxy /api/* 10.0.0.2:80\n reverse_proxy 10.0.0.1:80\n"
+    document, _ = converted(text)
+    names = {"http://10.0.0.1:80": "web", "http://10.0.0.2:80": "api"}
+    services = {name: names[service["backends"][0]] for name, service in document["services"].items()}
+    found = {path: taken(document, f"http://h{path}") for path in answers}
+    assert {path: services.get(one, one) for path, one in found.items()} == answers
+
+
+@pytest.mark.parametrize("rule", ["@a expression {path}.x()\n respond @a 403", "@a not path /x\n abort @a", "error @a 404"])
+def test_a_file_that_refuses_what_cannot_be_said_is_not_converted(rule: str) -> None:
+    with pytest.raises(NotReadable, match="convert again"):
+        read_caddyfile(f":80 {{\n {rule}\n reverse_proxy 10.0.0.1:80\n}}\n")
+
+
+def test_no_client_says_what_caddy_takes_away() -> None:
+    """`header_up -X-User` has one word, and was left out."""
+    document, _ = converted(
+        ":80\nreverse_proxy 10.0.0.1:80 {\n header_up -X-User\n header_up X-Who {remote_host}\n"
+        " header_up X-Id {http.auth.user.id}\n}\n"
+    )
+    (route,) = document["routes"]
+    assert route["remove_headers"] == ["X-User", "X-Id"]
+    assert route["set_headers"] == {"X-Who": "{client}"}
