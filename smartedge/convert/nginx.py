@@ -25,6 +25,7 @@ from smartedge.convert.words import Directive, NotReadable, read_blocks
 _DONE: Final = frozenset(
     (
         *(
+            "client_body_buffer_size",
             "default_type",
             "error_log",
             "events",
