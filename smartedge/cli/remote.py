@@ -60,7 +60,7 @@ class RemoteEdge:
     """
 
     def __init__(self, url: str | None, cacert: str | None, config: str | None, *, as_json: bool) -> None:
-        self.as_json = as_json
+        self.as_json, self.config = as_json, config
         self._flags = url, cacert, config
         self._target: Target | None = None
 

@@ -38,7 +38,7 @@ def plan(edge: RemoteEdge, file: str | None) -> int:
 
     FILE is that of the configuration unless given. Exit status: 0 nothing would change, 1 it would be refused, 2 something would.
     """
-    path = config_path(file, os.environ)
+    path = config_path(file or edge.config, os.environ)
     try:
         text = read_file(path)
         if text is None:

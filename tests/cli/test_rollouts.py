@@ -59,6 +59,16 @@ def test_a_plan_is_told_and_ends_with_2(balancer: SmallBalancer, capsys: Capture
     assert balancer.bodies == [{"backends": ["http://a:1", "http://b:2"]}]
 
 
+def test_a_plan_is_of_the_file_that_the_edge_runs_with_unless_another_is_named(directory: Path, balancer: SmallBalancer) -> None:
+    """With -c it was that of backends.json in this folder all the same."""
+    balancer.answer(200, PLAN)
+    (directory / "edge.json").write_text('{"backends": ["http://edge:1"]}')
+    (directory / "new.json").write_text('{"backends": ["http://new:1"]}')
+    cli.main(["plan", "-c", "edge.json", "--url", balancer.url])
+    cli.main(["plan", "-c", "edge.json", "new.json", "--url", balancer.url])
+    assert balancer.bodies == [{"backends": ["http://edge:1"]}, {"backends": ["http://new:1"]}]
+
+
 def test_a_plan_without_a_change_ends_with_0(balancer: SmallBalancer, capsys: Capture) -> None:
     balancer.answer(200, {"changed": False, "changes": []})
     assert cli.main(["plan", "--url", balancer.url]) == 0
