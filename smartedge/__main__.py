@@ -31,6 +31,8 @@ def main() -> int:
         return cli.main()
     except KeyboardInterrupt:
         return 130
+    finally:
+        gc.freeze()  # Or Python looks through all of it several times as it ends, which takes a quarter of a short command.
 
 
 if __name__ == "__main__":
