@@ -69,8 +69,10 @@ def run_edge(config: str, *, stretches: bool) -> None:
     from gevent.fileobject import FileObject
 
     from smartedge import create_app
+    from smartedge.observe import console
     from smartedge.server.server import EdgeServer
 
+    console.install()  # what it says of thousands of first probes would fill the pipe, which nobody reads meanwhile
     os.environ["SMARTEDGE_CONFIG"] = config
     app = create_app()
     server = EdgeServer(("127.0.0.1", 0), app)
