@@ -58,8 +58,9 @@ class GreenletPool:
             self._idle.append(me)
             try:
                 wait_for_work()
-            finally:
+            except BaseException:  # ended while it was idle; who gives us work has taken us from the list
                 self._forget(me)
+                raise
             wait_for_work = hub.switch
             function, args = self._work.pop(me)
             try:
