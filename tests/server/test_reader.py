@@ -12,7 +12,7 @@ import httptools
 import pytest
 
 from smartedge.server.front import ServerLimits
-from smartedge.server.reader import _KNOWN_METHODS, _PLAIN_LINE, past_empty_lines
+from smartedge.server.reader import _KNOWN_METHODS, _PLAIN_LINE, AGAIN_BYTES, past_empty_lines
 from tests.house import Served, running
 from tests.live.wire import Answer, Request, parse_answers, read_request
 from tests.live.wire import Stream as WireStream
@@ -252,3 +252,64 @@ def test_a_line_is_judged_alike_whether_its_fields_are_known_or_not(line: bytes,
         assert alone.status == second.status == status
         if status == 200:
             assert seen.raw[-1].partition(b"X-Request-Id")[0] == raw[0].partition(b"X-Request-Id")[0]
+
+
+# The same head again.
+
+OTHER = b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"
+WITH_COOKIE = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\n\r\n"
+OLD = b"GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n"
+LONG = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"l" * AGAIN_BYTES)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        (GET, GET, GET, OTHER, OTHER, GET, GET),
+        (GET, GET, WITH_COOKIE, GET, WITH_COOKIE, WITH_COOKIE, GET),
+        (OLD, OLD, OLD),
+        (LONG, LONG, LONG, GET, LONG),
+    ],
+)
+def test_whoever_sends_the_same_head_again_and_again_is_understood_each_time(heads: tuple[bytes, ...]) -> None:
+    with edge() as (made, seen), contextlib.closing(made.client()) as sock:
+        for number, head in enumerate(heads, 1):
+            sock.sendall(head)
+            assert sock.recv(65536).endswith(b"ok")
+            assert len(seen.raw) == number
+            line, _, fields = head.partition(b" HTTP/1.")
+            assert seen.raw[-1].startswith(line + b" HTTP/1.1\r\nHost: h\r\n")
+            assert (b"Cookie: a=b\r\n" in seen.raw[-1]) == (b"Cookie" in fields)
+            assert (b"Via: 1.0 " in seen.raw[-1]) == (head is OLD)
+
+
+def test_the_same_head_in_pieces_and_with_a_body_or_another_request_behind_it_is_understood() -> None:
+    post = POST.removesuffix(b"body")
+    with backend_that_echoes() as url, running(url) as made, contextlib.closing(made.client()) as sock:
+        for pieces, bodies in [
+            ((post, b"body"), [b"body"]),
+            ((post, b"soul"), [b"soul"]),
+            ((post + b"mind",), [b"mind"]),
+            ((post[:20], post[20:], b"b", b"ody"), [b"body"]),
+            ((post, b"next" + post + b"last"), [b"next", b"last"]),
+        ]:
+            received = b""
+            for piece in pieces:
+                sock.sendall(piece)
+                gevent.idle()  # the edge has taken it then, so that it comes alone
+            while received.count(b"\r\n\r\n") < len(bodies) or not received.endswith(bodies[-1]):
+                received += sock.recv(65536)
+            assert [answer.body for answer in parse_answers(received)] == bodies
+
+
+@contextlib.contextmanager
+def backend_that_echoes() -> Iterator[str]:
+    def play(sock: Any, _number: int) -> None:
+        while head := head_of(sock):
+            body = head.partition(b"\r\n\r\n")[2]
+            while len(body) < 4:
+                body += sock.recv(4 - len(body))
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + body)
+
+    with backend(play) as url:
+        yield url
