@@ -36,11 +36,12 @@ def handle_abort() -> None:
             before(number, frame)  # which has it end, and calls the hook worker_abort
         except SystemExit:
             current: Any = getcurrent()
-            if current is gevent.get_hub():
+            hub = gevent.get_hub()
+            if current is hub:
                 raise
             worker.aborted = True
             worker.cfg.set("graceful_timeout", GRACE_S)
-            if isinstance(current, gevent.Greenlet):
+            if current.parent is hub:  # a request's, or another one's beside it; the worker's own has none
                 raise gevent.GreenletExit from None
 
     signal.signal(signal.SIGABRT, on_abort)
