@@ -65,16 +65,15 @@ def read_caddyfile(text: str) -> Draft:
 class _Reader:
     """Reads the sites into a draft.
 
-    depth: of the block that is read, 0 for a site's own. refusals, passed_on: routes of that one that refuse, or lead to
-    backends.
+    refusals, passed_on: routes of the block that is read that refuse, or lead to backends; of those with the number of refusals
+    that count before them.
     """
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.matchers: dict[str, Document | None] = {}
-        self.depth = 0
         self.refusals: list[Document] = []
-        self.passed_on: list[Document] = []
+        self.passed_on: list[tuple[Document, int]] = []
 
     def options(self, block: Sequence[Directive]) -> None:
         for one in block:
@@ -88,19 +87,11 @@ class _Reader:
         files = [one.arguments for one in site.block or [] if one.name == "tls" and len(one.arguments) == 2]
         where = self.addresses(addresses, files)
         before = len(self.draft.routes)
-        self.refusals, self.passed_on = [], []
         self.matchers = {one.name: self.matcher(one) for one in site.block or [] if one.name.startswith("@")}
-        self.directives(site.block or [], where)
+        self.block(site.block or [], where)
         for one in site.block or []:
             if one.name == "tls" and len(one.arguments) != 2:
                 self.draft.leave_out(one.line, str(one), "a certificate is got from Let's Encrypt; see docs/tls.md for others")
-        self.draft.routes += [
-            written(both) | {key: value for key, value in refusal.items() if key not in KEYS}
-            for refusal in self.refusals  # in Caddy they come before what passes on, whatever is narrower
-            for other in self.passed_on
-            if (both := meet(_as_lists(refusal), _as_lists(other))) is not None
-            and goes_first(_as_lists(other), _as_lists(refusal))
-        ]
         found = self.draft.routes[before:]
         # Caddy sorts by how narrow a matcher is, and so do routes; the one for all goes last to be read so, too.
         self.draft.routes[before:] = [*(one for one in found if len(one) > 2), *(one for one in found if len(one) <= 2)]
@@ -158,6 +149,23 @@ class _Reader:
             return path, one.arguments[1:]
         return {}, one.arguments
 
+    def block(self, block: Sequence[Directive], where: Document, *, in_order: bool = False, **more: Any) -> None:
+        """Read a block with routes of its own, of which those that refuse come before those that pass on, whatever is narrower.
+
+        in_order: they count as they stand there.
+        """
+        outer = self.refusals, self.passed_on
+        self.refusals, self.passed_on = [], []
+        self.directives(block, where, **more)
+        self.draft.routes += [
+            written(both) | {key: value for key, value in refusal.items() if key not in KEYS}
+            for other, before in self.passed_on
+            for refusal in self.refusals[: before if in_order else None]
+            if (both := meet(_as_lists(refusal), _as_lists(other))) is not None
+            and goes_first(_as_lists(other), _as_lists(refusal))
+        ]
+        self.refusals, self.passed_on = outer
+
     def directives(self, block: Sequence[Directive], where: Document, **more: Any) -> None:
         for one in block:
             if one.name in ("basic_auth", "basicauth", "forward_auth"):
@@ -175,9 +183,7 @@ class _Reader:
                 self.proxy(one, rest, here | more)
             elif one.name in ("handle", "handle_path", "route") and one.block is not None:
                 strip = {"strip_prefix": True} if one.name == "handle_path" and "path" in said else {}
-                self.depth += 1
-                self.directives(one.block, here, **more | strip)
-                self.depth -= 1
+                self.block(one.block, here, in_order=one.name == "route", **more | strip)
             elif one.name in ("basic_auth", "basicauth", "forward_auth"):
                 pass  # read above, for all that stands beside it
             elif one.name == "redir":
@@ -259,7 +265,7 @@ class _Reader:
         host = route.get("host", "")
         name = f"{host if isinstance(host, str) else host[0]}{route.get('path', '')}" or "web"
         self.draft.routes.append(route | {"to": self.draft.add_service(name, {"backends": members} | service)})
-        self.passed_on += self.draft.routes[-1:] if self.depth == 0 else []
+        self.passed_on.append((self.draft.routes[-1], len(self.refusals)))
 
     def header_up(self, word: Directive, route: Document) -> None:
         name, value = (*word.arguments, "")[:2]
@@ -290,7 +296,8 @@ class _Reader:
         status = {"respond": _status(words), "abort": 403}.get(one.name) or max(_status(words), 500 if not words else 400)
         text = next((word for word in words if not (word.isdigit() and len(word) == 3)), "")
         self.draft.routes.append(where | {"respond": {"status": status} | ({"text": text} if text else {})})
-        self.refusals += self.draft.routes[-1:] if self.depth == 0 and status >= 400 else []
+        if status >= 400:
+            self.refusals.append(self.draft.routes[-1])
 
 
 def _names(word: Directive) -> list[str]:

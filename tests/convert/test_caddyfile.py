@@ -205,6 +205,24 @@ def test_what_caddy_refuses_is_refused(rules: str, answers: dict[str, object]) -
     assert {path: services.get(one, one) for path, one in found.items()} == answers
 
 
+@pytest.mark.parametrize(
+    ("word", "first", "deep"),
+    [("handle", "respond", 403), ("handle", "proxy", 403), ("route", "respond", 403), ("route", "proxy", "api")],
+)
+def test_within_a_block_what_is_refused_comes_before_what_passes_on(word: str, first: str, deep: object) -> None:
+    """Only `route` counts its lines as they stand there (seen with Caddy 2.6)."""
+    lines = ["  respond /app/admin* 403\n", "  reverse_proxy /app/admin/x/* 10.0.0.2:80\n"]
+    inner = "".join(lines if first == "respond" else reversed(lines))
+    document, _ = converted(
+        f":80 {{\n {word} /app/* {{\n{inner}  reverse_proxy 10.0.0.1:80\n }}\n reverse_proxy 10.0.0.3:80\n}}\n"
+    )
+    names = {"http://10.0.0.1:80": "web", "http://10.0.0.2:80": "api", "http://10.0.0.3:80": "rest"}
+    services = {name: names[service["backends"][0]] for name, service in document["services"].items()}
+    answers = {"/app/admin/x/1": deep, "/app/admin": 403, "/app/z": "web", "/": "rest"}
+    found = {path: taken(document, f"http://h{path}") for path in answers}
+    assert {path: services.get(one, one) for path, one in found.items()} == answers
+
+
 @pytest.mark.parametrize("rule", ["@a expression {path}.x()\n respond @a 403", "@a not path /x\n abort @a", "error @a 404"])
 def test_a_file_that_refuses_what_cannot_be_said_is_not_converted(rule: str) -> None:
     with pytest.raises(NotReadable, match="convert again"):
