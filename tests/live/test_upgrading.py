@@ -35,11 +35,12 @@ def pids(edge: LiveEdge) -> set[int]:
     return {worker["pid"] for worker in edge.status()["workers"]}
 
 
-def main_pid(edge: LiveEdge) -> int:
-    """The process to which signals go: the only one, or the arbiter of several."""
+def main_pid(edge: LiveEdge, workers: int) -> int:
+    """The process to which signals go: the only one, or the arbiter of several, once all of these are there."""
+    wait_until(lambda: len(pids(edge)) >= workers, 20, "all workers")
     first = min(edge.status()["workers"], key=lambda worker: worker["uptime_s"])["pid"]
     parent = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
-    return first if len(pids(edge)) == 1 else parent
+    return first if workers == 1 else parent
 
 
 def count(workers: int) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ def test_nothing_is_lost_and_nothing_forgotten_twice_in_a_row(tmp_path: Path, wo
         (tmp_path / "backends.json").write_text(json.dumps(services(a, b, c, bad)))
         with start_edge(tmp_path, arguments=count(workers)) as edge:
             wait_until(lambda: len(pids(edge)) == workers, 30, "all workers")
-            old = main_pid(edge)
+            old = main_pid(edge, workers)
             asked = 0
             while known(edge)["breaker"] != "open":
                 edge.ask(b"/bad")
@@ -141,7 +142,7 @@ def test_nothing_is_lost_and_nothing_forgotten_twice_in_a_row(tmp_path: Path, wo
                 wait_until(lambda: load.answered > 50, 20, "the load")
                 for _ in range(2):
                     upgrade(edge, old, workers)
-                    old = main_pid(edge)
+                    old = main_pid(edge, workers)
                     goes_on(load)
                     assert known(edge) == told
                     assert stuck_to(edge, cookie) == (first.body, None)
@@ -181,7 +182,7 @@ def test_requests_and_tunnels_of_the_old_program_end_in_it_in_its_time(tmp_path:
         edge.client(30) as switched,
         edge.client(30) as idle,
     ):
-        old = main_pid(edge)
+        old = main_pid(edge, workers)
         busy.send(request())
         first_piece(busy, b"first")
         switched.send(request(b"/live", headers=b"Connection: Upgrade\r\nUpgrade: chat/1\r\n"))
@@ -212,7 +213,7 @@ def test_requests_and_tunnels_of_the_old_program_end_in_it_in_its_time(tmp_path:
 def test_a_new_program_that_cannot_start_leaves_the_old_one_in_place_which_says_why(tmp_path: Path, workers: int) -> None:
     with Script(answers()) as backend, start_edge(tmp_path, backend, arguments=count(workers)) as edge:
         wait_until(lambda: len(pids(edge)) == workers, 30, "all workers")
-        before, old, file = pids(edge), main_pid(edge), tmp_path / "backends.json"
+        before, old, file = pids(edge), main_pid(edge, workers), tmp_path / "backends.json"
         good = file.read_text()
         package = tmp_path / "smartedge"
         with SteadyLoad(edge.port, clients=4) as load:
@@ -261,7 +262,7 @@ def test_a_version_with_other_cells_goes_on_with_what_they_have_in_common(tmp_pa
             first_file.write_text(re.sub(r'(?m)^__version__ = ".*"$', '__version__ = "99.0"', first_file.read_text()))
             with SteadyLoad(edge.port, clients=4) as load:
                 wait_until(lambda: load.answered > 50, 20, "the load")
-                upgrade(edge, main_pid(edge), workers)
+                upgrade(edge, main_pid(edge, workers), workers)
                 assert known(edge) == told
                 assert stuck_to(edge, cookie) == (first.body, None)
                 goes_on(load)
