@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from smartedge.convert.conditions import KEYS, escape, goes_first, meet, written
+from smartedge.convert.conditions import KEYS, escape, goes_first, is_regex, meet, written
 from smartedge.convert.draft import Document, Draft, backend_of, seconds_of
 from smartedge.convert.words import Directive, NotReadable, read_blocks
 
@@ -124,7 +124,7 @@ class _Reader:
                 found |= path
             elif test.name == "path" and test.arguments and "path_regex" not in found:
                 found["path_regex"] = _pattern(test.arguments)
-            elif test.name == "path_regexp" and test.arguments and _is_regex(test.arguments[-1]) and "path_regex" not in found:
+            elif test.name == "path_regexp" and test.arguments and is_regex(test.arguments[-1]) and "path_regex" not in found:
                 found["path_regex"] = test.arguments[-1]
             elif test.name == "host":
                 found["host"] = test.arguments[0] if len(test.arguments) == 1 else test.arguments
@@ -323,14 +323,6 @@ def _pattern(patterns: Sequence[str]) -> str:
     texts = [".*".join(map(escape, pattern.split("*"))) for pattern in patterns]
     whole = [f"^{text}$".removesuffix(".*$").replace("^.*", "", 1) if text != ".*" else "" for text in texts]
     return f"(?i){whole[0]}" if len(whole) == 1 else f"(?i)(?:{'|'.join(whole)})"
-
-
-def _is_regex(text: str) -> bool:
-    try:
-        re.compile(text.encode())
-    except re.error:
-        return False
-    return True
 
 
 def _as_lists(route: Document) -> Document:

@@ -28,6 +28,21 @@ def one_of(texts: Sequence[str]) -> str:
     return escape(texts[0]) if len(texts) == 1 else f"(?:{'|'.join(map(escape, texts))})"
 
 
+def is_regex(text: str) -> bool:
+    """Whether the edge can look for this regular expression; what is none here may be one of PCRE's."""
+    try:
+        re.compile(text.encode())
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def any_of(regexes: Sequence[str]) -> str | None:
+    """Write several regular expressions as one that is found where one of them is; None where that is none."""
+    text = regexes[0] if len(regexes) == 1 else "|".join(f"(?:{regex})" for regex in regexes)
+    return text if is_regex(text) else None
+
+
 def meet(one: Where, other: Where) -> Where | None:
     """Say which requests both conditions take; None where it is known that there are none."""
     both: Where = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from smartedge.convert.conditions import Where, escape, one_of
+from smartedge.convert.conditions import Where, any_of, escape, one_of
 
 Note = Callable[[str], None]
 
@@ -168,12 +168,8 @@ def _paths(how: str, values: list[str], fold: bool, strict: bool, note: Note) ->
             found += [{"path": plain} if plain else {}] if value.startswith("/") else []
         return found
     if how == "reg":
-        pattern = values[0] if len(values) == 1 else "|".join(f"(?:{value})" for value in values)
-        try:
-            re.compile(pattern.encode())
-        except re.error:
-            return None
-        return [{"path_regex": f"(?i){pattern}" if fold else pattern}]
+        pattern = any_of(values)
+        return None if pattern is None else [{"path_regex": f"(?i){pattern}" if fold else pattern}]
     if how == "dir":
         values = [value.strip("/") for value in values]
     before, behind = {"str": ("^", "$"), "beg": ("^", ""), "end": ("", "$"), "sub": ("", ""), "dir": ("/", "(?:/|$)")}.get(
@@ -208,11 +204,10 @@ def _field(key: str, name: str, how: str, values: list[str], fold: bool, ends: t
     start, end = ends
     if how == "found":
         return [{key: {name: f"~{start}"}}]
+    text: str | None
     if how == "reg":
-        text = values[0] if len(values) == 1 else "|".join(f"(?:{value})" for value in values)
-        try:
-            re.compile(text.encode())
-        except re.error:
+        text = any_of(values)
+        if text is None:
             return None
     else:
         before, behind = {"str": (start, end), "beg": (start, ""), "end": ("", end), "sub": ("", "")}.get(how, (None, ""))

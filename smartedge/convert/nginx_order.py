@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from smartedge.convert.conditions import Where, meet
+from smartedge.convert.conditions import Where, is_regex, meet
 from smartedge.convert.draft import Document
 from smartedge.convert.in_order import Rules, in_order, narrowed, tidy
 
@@ -36,11 +36,7 @@ def regex_of(modifier: str, pattern: str) -> str | None:
     if _OTHERWISE.search(text):
         return None
     text = f"(?i){text}" if modifier.endswith("*") else text
-    try:
-        re.compile(text.encode())
-    except (re.error, OverflowError):
-        return None
-    return text
+    return text if is_regex(text) else None
 
 
 def rules_of(places: Sequence[NginxLocation], otherwise: Document) -> Rules:

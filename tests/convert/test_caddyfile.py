@@ -223,7 +223,15 @@ def test_within_a_block_what_is_refused_comes_before_what_passes_on(word: str, f
     assert {path: services.get(one, one) for path, one in found.items()} == answers
 
 
-@pytest.mark.parametrize("rule", ["@a expression {path}.x()\n respond @a 403", "@a not path /x\n abort @a", "error @a 404"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "@a expression {path}.x()\n respond @a 403",
+        "@a not path /x\n abort @a",
+        "error @a 404",
+        "@a path_regexp a{9999999999}\n abort @a",
+    ],
+)
 def test_a_file_that_refuses_what_cannot_be_said_is_not_converted(rule: str) -> None:
     with pytest.raises(NotReadable, match="convert again"):
         read_caddyfile(f":80 {{\n {rule}\n reverse_proxy 10.0.0.1:80\n}}\n")

@@ -198,6 +198,8 @@ def test_without_a_default_backend_nothing_else_comes_in() -> None:
         "http-request deny if { sc_conn_rate(0) gt 10 }",
         "http-request deny if { path_beg /a } or { lua.bad }",
         "http-request deny if {",
+        "http-request deny if { path_reg a{9999999999} }",  # Python counts less far
+        "http-request deny if { hdr(x) -m reg a{9999999999} }",
         "http-request auth unless { src -f /etc/list }",
         "tcp-request connection reject if { src_is_bad }",
         "reqideny ^x",
